@@ -1,0 +1,32 @@
+"""Search over sparsification schedules of vision backbones, under a budget.
+
+Importing this package loads no deep-learning framework; the names below load what they need when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from sparsesearch.schedule import Schedule, Step
+
+if TYPE_CHECKING:
+    from sparsesearch.backbones.registry import restore_, sparsify_
+    from sparsesearch.export.checkpoint import load
+
+__version__ = version("sparsesearch")
+
+__all__ = ["Schedule", "Step", "__version__", "load", "restore_", "sparsify_"]
+
+_LAZY = {
+    "sparsify_": "sparsesearch.backbones.registry",
+    "restore_": "sparsesearch.backbones.registry",
+    "load": "sparsesearch.export.checkpoint",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

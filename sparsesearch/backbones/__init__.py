@@ -1,0 +1,1 @@
+"""Adapters that make timm models sparse in place."""

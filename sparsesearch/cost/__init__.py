@@ -1,0 +1,1 @@
+"""What a schedule costs: closed form and traced."""

@@ -1,0 +1,47 @@
+"""What happens to a trial while it runs. Events are written to the store before anything reacts to them.
+
+All are plain values that cross process boundaries as JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from sparsesearch.trial import CheckpointRef, FinalState, Measurement
+
+
+class _Event(BaseModel):
+    """Common part: which trial of the study, and the fencing token."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trial: int
+    attempt: int = Field(ge=1)
+
+
+class Measured(_Event):
+    """An epoch (or an evaluation) was measured."""
+
+    kind: Literal["measured"] = "measured"
+    measurement: Measurement
+
+
+class Checkpointed(_Event):
+    """A checkpoint was written; it replaces the trial's older one."""
+
+    kind: Literal["checkpointed"] = "checkpointed"
+    checkpoint: CheckpointRef
+
+
+class Ended(_Event):
+    """The trial reached a final state."""
+
+    kind: Literal["ended"] = "ended"
+    state: FinalState
+    reason: str | None = None
+
+
+Event = Annotated[Measured | Checkpointed | Ended, Field(discriminator="kind")]
+EVENT: TypeAdapter[Measured | Checkpointed | Ended] = TypeAdapter(Event)

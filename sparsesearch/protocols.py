@@ -1,0 +1,112 @@
+"""The seams of the system. Each contract is in the docstring; every implementation passes the same test suite."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol
+
+from sparsesearch.events import Event
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.schedule import Schedule
+from sparsesearch.spec import StudySpec
+from sparsesearch.trial import Cost, NewTrial, Trial, TrialState
+
+
+class CostModel(Protocol):
+    """Prices schedules. Pure: equal arguments give equal costs, from any thread."""
+
+    def estimate(self, geometry: BackboneGeometry, schedule: Schedule) -> Cost:
+        """Cost of one image at inference."""
+
+
+class Controller(Protocol):
+    """Decides what to try next. Not thread-safe; one owner.
+
+    It is rebuilt on resume by telling it the stored trials in order of their numbers; after that it proposes exactly
+    what it would have proposed without the interruption.
+    """
+
+    def ask(self) -> NewTrial | None:
+        """The next trial, or None when the controller wants no more. Never a schedule it was already told."""
+
+    def tell(self, trial: Trial) -> None:
+        """Take note of a trial in a final state. Telling the same trial twice changes nothing."""
+
+
+class StudyLedger(Protocol):
+    """One open study, held under a lease by one controller.
+
+    Every write is one durable transaction. A write by an older holder of the lease, or with an attempt that is not
+    the trial's current one, raises `StaleAttemptError` and changes nothing.
+    """
+
+    spec: StudySpec
+
+    def add_trial(self, trial: NewTrial) -> Trial:
+        """Store a new trial as WAITING; if its number is already stored, return that trial unchanged."""
+
+    def claim(self, number: int, *, retry: bool = False) -> Trial:
+        """Mark a WAITING or RUNNING trial as RUNNING.
+
+        The first claim sets attempt 1. Claiming a RUNNING trial again (after a lost controller) keeps the attempt;
+        with `retry` (after a failed execution) the attempt rises by one and older writers are refused.
+        """
+
+    def record(self, event: Event) -> Trial:
+        """Write what happened and return the trial as it is afterwards.
+
+        A measurement is unique on (trial, step): reporting it again changes nothing and keeps the first.
+        """
+
+    def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
+        """The trials in order of their numbers."""
+
+    def renew(self) -> None:
+        """Extend the lease; raises `StaleAttemptError` if somebody else has taken it over."""
+
+    def close(self) -> None:
+        """Give the lease back."""
+
+
+class StudyStore(Protocol):
+    """All studies. Safe to use from several threads and processes."""
+
+    def create_study(self, spec: StudySpec) -> StudyLedger:
+        """Add a study and open it. Raises `StudyExistsError` if the name is taken."""
+
+    def open_study(self, name: str) -> StudyLedger:
+        """Take the lease of a study.
+
+        Raises `StudyNotFoundError`, or `StudyBusyError` while another controller's lease is alive.
+        """
+
+    def spec(self, name: str) -> StudySpec:
+        """The study's document, without opening it. Raises `StudyNotFoundError`."""
+
+    def trials(self, name: str) -> Sequence[Trial]:
+        """The trials of a study, without opening it. Raises `StudyNotFoundError`."""
+
+    def studies(self) -> Sequence[str]:
+        """Names of all studies, oldest first."""
+
+    def delete_study(self, name: str) -> None:
+        """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
+
+
+class Evaluator(Protocol):
+    """Turns a trial into measurements, on the node where it runs. Has no handle on the test split.
+
+    Yields measurements in order of `step`, starting behind `trial.epochs_done` or, if its checkpoint is older, behind
+    the checkpoint; the caller records each before it asks for the next, and the evaluator writes its checkpoint only
+    when it is asked for the next.
+    """
+
+    def evaluate(self, trial: Trial) -> Iterator[Event]:
+        """Run the trial from where its record stands to its end."""
+
+
+class Dispatcher(Protocol):
+    """Runs trials: asks the controller, has the evaluator work, records, tells."""
+
+    def run(self, controller: Controller, ledger: StudyLedger, evaluator: Evaluator) -> None:
+        """Until the controller wants no more trials."""

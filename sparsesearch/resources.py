@@ -1,0 +1,19 @@
+"""Find the folders that ship beside the package: `spaces`, `db`, `workers`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+
+def bundled(name: Literal["spaces", "db", "workers"]) -> Path:
+    """Folder of shipped files: inside an installed wheel, else beside the package in a checkout.
+
+    Raises:
+        FileNotFoundError: The installation is incomplete.
+    """
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "_bundled" / name, package.parent / name):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"the folder {name!r} is missing from this installation of sparsesearch; reinstall it")

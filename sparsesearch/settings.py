@@ -1,0 +1,56 @@
+"""What comes from the environment and nowhere else: where things lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """Locations, read once from the environment.
+
+    Attributes:
+        home: Folder for the default database, caches and checkpoints.
+        database_url: SQLAlchemy URL of the study store.
+        data: Default data source, or None for the bundled task.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path
+    database_url: str
+    data: str | None = None
+
+    @property
+    def cache(self) -> Path:
+        """Folder for things that can be made again (dense teachers, elastic weights)."""
+        return self.home / "cache"
+
+    @property
+    def storage(self) -> Path:
+        """Folder for the checkpoints and artifacts of studies."""
+        return self.home / "storage"
+
+    @classmethod
+    def from_environment(cls, *, database_url: str | None = None) -> Settings:
+        """Read `SPARSESEARCH_HOME`, `SPARSESEARCH_DATABASE_URL` and `SPARSESEARCH_DATA`.
+
+        Without `SPARSESEARCH_HOME` a `./.sparsesearch` folder is used if it exists, else the user's data
+        folder, so that another working directory does not lose studies.
+
+        Args:
+            database_url: Overrides the environment (the `--database` flag).
+        """
+        env_home = os.environ.get("SPARSESEARCH_HOME")
+        local = Path.cwd() / ".sparsesearch"
+        if env_home:
+            home = Path(env_home).expanduser().resolve()
+        elif local.is_dir():
+            home = local
+        else:
+            home = Path(platformdirs.user_data_dir("sparsesearch", appauthor=False))
+        url = database_url or os.environ.get("SPARSESEARCH_DATABASE_URL") or f"sqlite:///{home / 'studies.db'}"
+        return cls(home=home, database_url=url, data=os.environ.get("SPARSESEARCH_DATA") or None)

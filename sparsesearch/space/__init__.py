@@ -1,0 +1,1 @@
+"""Search spaces: where predictors may sit and how much they may drop."""

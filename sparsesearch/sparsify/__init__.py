@@ -1,0 +1,1 @@
+"""Tensor code of sparsification, ignorant of models and studies."""

@@ -1,0 +1,196 @@
+"""All a study needs, as one document. Every flag of `sparsesearch run` is a field here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sparsesearch.errors import SpecError, one_line
+from sparsesearch.space.definition import SearchSpace
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Budget(_Value):
+    """An upper limit of the cost of one image, or a range that asks for a front.
+
+    Attributes:
+        unit: `gflops` counts 10^9 multiply-adds (the literature's GFLOPs); `share` is a share of the dense cost.
+        low: Lower end of a range, None for a single budget.
+        high: The limit.
+    """
+
+    unit: Literal["gflops", "share"] = "share"
+    low: float | None = None
+    high: float = Field(gt=0.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Budget:
+        if self.low is not None and not 0.0 < self.low < self.high:
+            raise ValueError(f"a budget range needs 0 < LOW < HIGH, got {self.low:g}:{self.high:g}")
+        return self
+
+    @classmethod
+    def parse(cls, text: str, unit: Literal["gflops", "share"]) -> Budget:
+        """Read `3.0`, `2.0:3.0` (gflops) or `35%`, `20%:45%` (share of dense).
+
+        Raises:
+            SpecError: The text is not of that form.
+        """
+        percent = unit == "share"
+        number = r"\s*([0-9]*\.?[0-9]+)\s*" + ("%" if percent else "") + r"\s*"
+        match = re.fullmatch(f"(?:{number}:)?{number}", text)
+        if match is None:
+            example = "'35%' or '20%:45%'" if percent else "'3.0' or '2.0:3.0'"
+            raise SpecError(f"cannot read the budget {text!r}; write {example}")
+        scale = 100.0 if percent else 1.0
+        low, high = match.groups()
+        try:
+            return cls(unit=unit, low=None if low is None else float(low) / scale, high=float(high) / scale)
+        except ValidationError as error:
+            raise SpecError(f"budget {text!r}: {one_line(error)}") from error
+
+    def macs(self, dense_macs: int) -> tuple[int | None, int]:
+        """Lower end (None for a single budget) and limit in multiply-adds."""
+        scale = 1e9 if self.unit == "gflops" else float(dense_macs)
+        return (None if self.low is None else round(self.low * scale), round(self.high * scale))
+
+    def __str__(self) -> str:
+        if self.unit == "share":
+            low = "" if self.low is None else f"{self.low:.4g}:".replace(f"{self.low:.4g}", f"{self.low * 100:.4g}%")
+            return f"{low}{self.high * 100:.4g}% of dense"
+        low = "" if self.low is None else f"{self.low:g}:"
+        return f"{low}{self.high:g} GFLOPs (multiply-adds)"
+
+
+class DataSpec(_Value):
+    """What to train and evaluate on.
+
+    Attributes:
+        source: `digits` (bundled demo task), `folder:PATH` (PATH/train and PATH/val, one subfolder per class), or a
+            timm dataset name such as `hfds/...`, `wds/...`, `torch/...`.
+        image_size: Pixels, or None for the backbone's own.
+        val_share: Share of the training images held out for validation when searching on external data.
+        num_val_images: At most so many validation images are used per evaluation, None for all.
+        workers: Loader processes for external data.
+    """
+
+    source: str = "digits"
+    image_size: int | None = Field(default=None, ge=8)
+    val_share: float = Field(default=0.1, gt=0.0, lt=1.0)
+    num_val_images: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=0, ge=0)
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether this is the bundled demo task, whose schedules do not transfer to real data."""
+        return self.source == "digits"
+
+
+class TrainSpec(_Value):
+    """One training phase.
+
+    Attributes:
+        epochs: Epochs; a trial reports and checkpoints after each.
+        images_per_epoch: Images of one epoch, None for the whole training split.
+        batch_size: Images of one step.
+        lr: Peak learning rate of the backbone.
+        predictor_lr: Peak learning rate of predictors.
+        weight_decay: AdamW weight decay; biases and one-dimensional parameters are exempt.
+        warmup: Share of the steps over which the learning rate rises linearly from 0.
+        clip_grad: Largest gradient norm.
+    """
+
+    epochs: int = Field(ge=1)
+    images_per_epoch: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=5e-4, gt=0.0)
+    predictor_lr: float = Field(default=2e-3, gt=0.0)
+    weight_decay: float = Field(default=0.05, ge=0.0)
+    warmup: float = Field(default=0.1, ge=0.0, lt=1.0)
+    clip_grad: float = Field(default=1.0, gt=0.0)
+
+
+class FidelitySpec(_Value):
+    """How candidates are evaluated, cheap before dear.
+
+    Attributes:
+        elastic: Whether one elastic training serves all candidates; if not, each is fine-tuned from the dense model.
+        evaluations: Candidates evaluated on the elastic weights (with `elastic` off: candidates fine-tuned).
+        finalists: Best candidates that are then fine-tuned; the front is made of these.
+        dense: Training of the dense model where no pretrained weights fit.
+        elastic_training: The elastic training.
+        finetune: Fine-tuning of one candidate.
+        retrain: Full training of an exported schedule.
+    """
+
+    elastic: bool = True
+    evaluations: int = Field(default=60, ge=1)
+    finalists: int = Field(default=5, ge=1)
+    dense: TrainSpec = TrainSpec(epochs=12, lr=2e-3, warmup=0.2)
+    elastic_training: TrainSpec = TrainSpec(epochs=4, images_per_epoch=5376, lr=5e-4)
+    finetune: TrainSpec = TrainSpec(epochs=2, images_per_epoch=2560, lr=3e-4, predictor_lr=1e-3)
+    retrain: TrainSpec = TrainSpec(epochs=8, images_per_epoch=5376, lr=5e-4, predictor_lr=2e-3)
+
+
+class StudySpec(_Value):
+    """A study, complete: run it again from this document and it is the same study.
+
+    Attributes:
+        name: Name of the study in the store.
+        backbone: Backbone name as typed: `deit_s`, `deit_pico`, or any timm VisionTransformer.
+        budget: The limit, or the range a front is wanted for.
+        data: Data source.
+        weights: `pretrained` (timm's, where they can be had), `scratch`, or a path of a checkpoint.
+        space: The search space, spelled out.
+        sampler: Optuna sampler that proposes shapes.
+        seed: The only source of randomness.
+        fidelity: How candidates are evaluated.
+        baselines: Whether the hand families rho, rho^2, rho^3 are evaluated alongside.
+        time_budget_s: Seconds the whole run may take, None for no limit.
+        precision: Arithmetic of training and evaluation; `auto` measures which is faster.
+        device: `auto`, `cpu` or `cuda[:N]`.
+        dispatcher: What executes trials.
+        cost_rule: Version of the counting rule of multiply-adds.
+        meaningful: False where the plan cannot train the backbone enough for its accuracy to mean anything.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    backbone: str
+    budget: Budget
+    data: DataSpec = DataSpec()
+    weights: str = "pretrained"
+    space: SearchSpace = SearchSpace()
+    sampler: Literal["tpe", "random", "nsga2"] = "tpe"
+    seed: int = Field(default=0, ge=0)
+    fidelity: FidelitySpec = FidelitySpec()
+    baselines: bool = True
+    time_budget_s: float | None = Field(default=None, gt=0.0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    dispatcher: Literal["inline"] = "inline"
+    cost_rule: Literal[1] = 1
+    meaningful: bool = True
+
+
+def read_document(path: Path) -> object:
+    """A YAML or JSON document as plain data.
+
+    Raises:
+        SpecError: The file is missing or not readable as YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpecError(f"no such file: {path}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise SpecError(f"{path} is not readable YAML: {one_line(error)}") from error
