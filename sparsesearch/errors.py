@@ -12,10 +12,12 @@ SparseSearchError
 │   ├── StudyExistsError      the study name is taken
 │   ├── StudyNotFoundError    no study of that name
 │   ├── StudyBusyError        another controller is running the study
+│   ├── StoreError            the database cannot be reached, read or written
 │   ├── StoreVersionError     the database schema is older or newer than this program
 │   └── MissingExtraError     an optional dependency is not installed
 ├── ShapeError                a tensor of the wrong shape (programming error of a caller)
 ├── StaleAttemptError         a write by somebody who no longer owns the trial or study
+├── DuplicateTrialError       the study already holds this schedule at this fidelity and seed
 └── StudyFailedError          the study could not be brought to an end; exit code 1
 """
 
@@ -74,6 +76,10 @@ class StudyBusyError(UserInputError):
     """Another controller holds the study's lease."""
 
 
+class StoreError(UserInputError):
+    """The database cannot be reached, read or written."""
+
+
 class StoreVersionError(UserInputError):
     """The database schema is not the one this program reads."""
 
@@ -88,6 +94,10 @@ class ShapeError(SparseSearchError):
 
 class StaleAttemptError(SparseSearchError):
     """A write was refused: its attempt or lease is no longer the current one."""
+
+
+class DuplicateTrialError(SparseSearchError):
+    """The study already holds a trial of this schedule at this fidelity and seed."""
 
 
 class StudyFailedError(SparseSearchError):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sparsesearch.errors import ScheduleError, one_line
 from sparsesearch.geometry import BackboneGeometry
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 Phase = Literal["before_block", "before_ffn"]
 _PHASE_ORDER = {"before_block": 0, "before_ffn": 1}

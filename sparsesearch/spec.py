@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sparsesearch.errors import SpecError, one_line
+from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
@@ -141,6 +142,22 @@ class FidelitySpec(_Value):
     retrain: TrainSpec = TrainSpec(epochs=8, images_per_epoch=5376, lr=5e-4, predictor_lr=2e-3)
 
 
+class Resolved(_Value):
+    """Facts that were looked up when the study was prepared; a resumed study must find the same.
+
+    Attributes:
+        geometry: The backbone with the head and input of the task.
+        num_classes: Classes of the data.
+        in_chans: Image channels.
+        data_fingerprint: Hash of the data and how it is prepared.
+    """
+
+    geometry: BackboneGeometry
+    num_classes: int
+    in_chans: int
+    data_fingerprint: str
+
+
 class StudySpec(_Value):
     """A study, complete: run it again from this document and it is the same study.
 
@@ -161,6 +178,7 @@ class StudySpec(_Value):
         dispatcher: What executes trials.
         cost_rule: Version of the counting rule of multiply-adds.
         meaningful: False where the plan cannot train the backbone enough for its accuracy to mean anything.
+        resolved: Filled in when the study is prepared, None in a document for people.
     """
 
     schema_version: Literal[1] = 1
@@ -180,6 +198,7 @@ class StudySpec(_Value):
     dispatcher: Literal["inline"] = "inline"
     cost_rule: Literal[1] = 1
     meaningful: bool = True
+    resolved: Resolved | None = None
 
 
 def read_document(path: Path) -> object:

@@ -81,3 +81,9 @@ def load_space(name_or_path: str) -> SearchSpace:
         return SearchSpace.model_validate(document or {})
     except ValidationError as error:
         raise SpaceError(f"{path}: {one_line(error)}") from error
+
+
+def space_for_backbone(backbone: str) -> SearchSpace:
+    """The bundled space named after a resolved backbone (its part before `_patch`), else `isotropic`."""
+    name = backbone.split("_patch")[0]
+    return load_space(name if (bundled("spaces") / f"{name}.yaml").is_file() else "isotropic")

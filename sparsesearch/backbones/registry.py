@@ -1,0 +1,209 @@
+"""Backbones by name, and the verbs that work on any of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Protocol
+
+import timm
+import torch
+from timm.models import is_model, model_entrypoint, split_model_name_tag
+from torch import nn
+
+from sparsesearch.backbones import pico, vit, vit_geometry
+from sparsesearch.backbones.vit import Location, Sparsity, sparsity_of
+from sparsesearch.errors import BackboneError, CheckpointError, one_line
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.schedule import Schedule
+
+__all__ = [
+    "ALIASES",
+    "Location",
+    "Sparsity",
+    "attach_",
+    "backbone_geometry",
+    "create_model",
+    "geometry",
+    "resolve_name",
+    "restore_",
+    "set_schedule_",
+    "sparsify_",
+    "sparsity_of",
+]
+
+PICO = "deit_pico"
+ALIASES = {
+    "deit_t": "deit_tiny_patch16_224",
+    "deit_tiny": "deit_tiny_patch16_224",
+    "deit_s": "deit_small_patch16_224",
+    "deit_small": "deit_small_patch16_224",
+    "deit_b": "deit_base_patch16_224",
+    "deit_base": "deit_base_patch16_224",
+    PICO: PICO,
+}
+_FAMILIES = ("timm.models.vision_transformer", "timm.models.deit", "timm.models.vision_transformer_hybrid")
+
+
+class BackboneAdapter(Protocol):
+    """Makes one family of models sparse, in place. `restore_` after any of the verbs gives the model back unchanged."""
+
+    def matches(self, model: nn.Module) -> bool:
+        """Whether the adapter is for this model."""
+
+    def attach_(self, model: nn.Module, locations: Iterable[Location | tuple[Any, ...]], *, seed: int = 0) -> None:
+        """Build scorers at candidate places; outputs do not change."""
+
+    def set_schedule_(self, model: nn.Module, schedule: Schedule) -> None:
+        """Switch to a schedule whose scorers are attached."""
+
+    def sparsify_(self, model: nn.Module, schedule: Schedule, *, seed: int = 0) -> None:
+        """Attach what a schedule needs and switch to it."""
+
+    def restore_(self, model: nn.Module) -> None:
+        """Undo everything."""
+
+
+_ADAPTERS: tuple[BackboneAdapter, ...] = (vit,)
+
+
+def _adapter(model: nn.Module) -> BackboneAdapter:
+    for adapter in _ADAPTERS:
+        if adapter.matches(model):
+            return adapter
+    raise BackboneError(f"{type(model).__name__} cannot be sparsified; {vit_geometry.SUPPORTED}")
+
+
+def resolve_name(name: str) -> str:
+    """The full name of a backbone: `deit_s` is `deit_small_patch16_224`.
+
+    Args:
+        name: An alias or a timm model name, with or without its pretrained tag.
+
+    Raises:
+        BackboneError: No such backbone, or one of a family that is not supported.
+    """
+    if name in ALIASES:
+        return ALIASES[name]
+    architecture = split_model_name_tag(name)[0]
+    if "/" in name or ":" in name or not is_model(architecture):
+        known = [*ALIASES, *timm.list_models()]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else f"try one of {', '.join(ALIASES)}"
+        raise BackboneError(f"no backbone is called {name!r}; {hint}")
+    if model_entrypoint(architecture).__module__ not in _FAMILIES:
+        raise BackboneError(f"{name} is of a family that cannot be sparsified; {vit_geometry.SUPPORTED}")
+    return name
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    pretrained: bool = False,
+    seed: int = 0,
+) -> nn.Module:
+    """Build a dense backbone, in training mode.
+
+    Args:
+        name: As in `resolve_name`.
+        num_classes: Classes of the head; None for the backbone's own.
+        in_chans: Channels of the image; None for the backbone's own.
+        image_size: Pixels, one number or height and width; None for the backbone's own.
+        pretrained: Load published weights (downloads them on first use).
+        seed: Seed of weights that are not loaded. The global random state is left as it was.
+
+    Raises:
+        BackboneError: The backbone is unknown, unsupported, or cannot be built like this.
+        CheckpointError: Published weights do not exist or cannot be had.
+    """
+    resolved = resolve_name(name)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    wishes = {"num_classes": num_classes, "in_chans": in_chans}
+    options: dict[str, Any] = {key: value for key, value in wishes.items() if value is not None}
+    with torch.random.fork_rng(devices=[]):
+        if resolved == PICO:
+            if pretrained:
+                raise CheckpointError(f"{PICO} has no published weights; train it (pretrained=False)")
+            return pico.create_pico(image_size=size or (pico.IMAGE_SIZE, pico.IMAGE_SIZE), seed=seed, **options)
+        torch.manual_seed(seed)
+        if size is not None:
+            options["img_size"] = size
+        try:
+            model: nn.Module = timm.create_model(resolved, pretrained=pretrained, **options)
+        except (RuntimeError, OSError) as error:
+            if not pretrained:
+                raise
+            raise CheckpointError(
+                f"published weights of {resolved} cannot be had ({one_line(error)}); "
+                "go online, or load your own into a model built with pretrained=False"
+            ) from error
+    vit_geometry.as_vit(model)
+    return model
+
+
+def geometry(model: nn.Module, name: str) -> BackboneGeometry:
+    """The shape of a model for costs and schedules.
+
+    Args:
+        model: Any supported model, sparse or dense, on any device.
+        name: Its name; an alias is resolved, any other name is kept.
+
+    Raises:
+        BackboneError: The model is unsupported or cannot be priced.
+    """
+    return vit_geometry.geometry(model, ALIASES.get(name, name))
+
+
+@lru_cache(maxsize=64)
+def backbone_geometry(
+    name: str, *, num_classes: int | None = None, image_size: int | tuple[int, int] | None = None
+) -> BackboneGeometry:
+    """The shape of a backbone by name; no weights are made.
+
+    Args:
+        name: As in `resolve_name`.
+        num_classes: As in `create_model`.
+        image_size: As in `create_model`.
+
+    Raises:
+        BackboneError: The backbone is unknown, unsupported, or cannot be priced.
+    """
+    with torch.device("meta"):
+        model = create_model(name, num_classes=num_classes, image_size=image_size)
+    return geometry(model, name)
+
+
+def attach_(model: nn.Module, locations: Iterable[Location | tuple[Any, ...]], *, seed: int = 0) -> None:
+    """Make a model ready for schedules at candidate places, in place; its outputs do not change.
+
+    Args:
+        model: Any supported model.
+        locations: `(stage, block, phase, scorer)` each; phase and scorer may be left out.
+        seed: Seed of new predictors' weights and, the first time, of the model's noise.
+    """
+    _adapter(model).attach_(model, locations, seed=seed)
+
+
+def set_schedule_(model: nn.Module, schedule: Schedule) -> None:
+    """Switch a sparse model to another schedule whose predictors are attached; nothing is patched or built."""
+    _adapter(model).set_schedule_(model, schedule)
+
+
+def sparsify_(model: nn.Module, schedule: Schedule, *, seed: int = 0) -> None:
+    """Make a model run a schedule, in place; on a sparse model, switch to it and add the predictors it lacks.
+
+    Args:
+        model: Any supported model.
+        schedule: What to run.
+        seed: As in `attach_`.
+    """
+    _adapter(model).sparsify_(model, schedule, seed=seed)
+
+
+def restore_(model: nn.Module) -> None:
+    """Give a sparse model back exactly as it was before; a dense model is left alone."""
+    _adapter(model).restore_(model)

@@ -1,0 +1,71 @@
+"""A ViT in three pieces, so that the output of its first blocks can be kept and resumed from.
+
+`finish(run_blocks(embed(images), 0, depth))` is `model(images)`, bit for bit.
+
+Shapes: `B` batch, `N` tokens incl. prefix, `C` channels, `H` and `W` pixels.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sparsesearch.backbones.vit import Sparsity
+from sparsesearch.backbones.vit_geometry import as_vit
+
+
+def embed(model: nn.Module, x_BCHW: Tensor) -> Tensor:
+    """Everything in front of the first block.
+
+    Args:
+        model: A timm `VisionTransformer`, sparse or dense.
+        x_BCHW: Images.
+
+    Returns:
+        Tokens `B x N x C`, prefix tokens first.
+    """
+    vit = as_vit(model)
+    x_BNC: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(x_BCHW))))
+    return x_BNC
+
+
+def run_blocks(model: nn.Module, x_BNC: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+    """The blocks from `start` to before `stop`, with the steps of the schedule at each of them.
+
+    If a step of the schedule lies in front of `start`, the call continues the one before it, which must have ended
+    at `start`; otherwise the tokens may come from anywhere, for example from a cache.
+
+    Args:
+        model: A timm `VisionTransformer`, sparse or dense.
+        x_BNC: Tokens as they arrive at block `start`.
+        start: First block to run.
+        stop: First block not to run; None for all that are left.
+
+    Returns:
+        Tokens `B x N x C` as they arrive at block `stop`.
+    """
+    vit = as_vit(model)
+    sparsity = getattr(vit, "sparsity", None)
+    if isinstance(sparsity, Sparsity) and all(block >= start for block, _ in sparsity.state.plan):
+        sparsity.state.begin()
+    for block in list(vit.blocks)[start:stop]:
+        x_BNC = block(x_BNC)
+    return x_BNC
+
+
+def finish(model: nn.Module, x_BNC: Tensor) -> Tensor:
+    """Everything behind the last block.
+
+    Args:
+        model: A timm `VisionTransformer`, sparse or dense.
+        x_BNC: Tokens behind the last block.
+
+    Returns:
+        Logits, `B x` classes.
+    """
+    vit = as_vit(model)
+    x_BNC = vit.norm(x_BNC)
+    sparsity = getattr(vit, "sparsity", None)
+    if isinstance(sparsity, Sparsity):
+        sparsity.state.finish(x_BNC)
+    logits: Tensor = vit.forward_head(x_BNC)
+    return logits

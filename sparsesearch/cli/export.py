@@ -1,0 +1,84 @@
+"""`export` and `retrain`: take the best schedule out of a study and train it in full."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsesearch.cli.console import ConsoleProgress, err, out
+from sparsesearch.cli.options import DatabaseOption, JsonOption, open_settings
+from sparsesearch.export.from_study import best_trial, make_recipe
+from sparsesearch.export.recipe import DEMO_NOTE, read_recipe, write_recipe
+from sparsesearch.search.results import study_front
+from sparsesearch.settings import Settings
+
+
+def export(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    budget_gflops: Annotated[
+        float | None, typer.Option(help="Best schedule within this budget, 10^9 multiply-adds. [default: the study's]")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Target file.")] = Path("best.yaml"),
+    database: DatabaseOption = None,
+) -> None:
+    """Write the best schedule of a study as a recipe for `retrain`.
+
+    Example: sparsesearch export my-study --budget-gflops 2.5 -o best.yaml
+    """
+    _, store = open_settings(database)
+    spec = store.spec(study)
+    front = study_front(store.trials(study))
+    trial = best_trial(spec, front, budget_macs=None if budget_gflops is None else round(budget_gflops * 1e9))
+    write_recipe(make_recipe(spec, front, trial), output)
+    err.print(f"{output}: trial {trial.number}, {trial.cost.macs / 1e9:.5g} GMACs. Next: sparsesearch retrain {output}")
+
+
+def retrain(
+    recipe: Annotated[Path, typer.Argument(help="A recipe that `run` or `export` wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Target file.")] = Path("model.safetensors"),
+    data: Annotated[str | None, typer.Option(help="Train on other data than the search did; as in `run`.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Start from these weights; as in `run`.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the sparse training.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a recipe in full, score it on the test split, and save one safetensors file.
+
+    Load it with:  model = sparsesearch.load("model.safetensors")
+    """
+    from sparsesearch.retrain import retrain as train_recipe
+
+    wanted = read_recipe(recipe)
+    if data is not None and data != wanted.data.source:
+        if wanted.note == DEMO_NOTE:
+            err.print(f"warning: this schedule was {DEMO_NOTE}; search on {data} instead", style="yellow")
+        wanted = wanted.model_copy(update={"data": wanted.data.model_copy(update={"source": data})})
+    if weights is not None:
+        wanted = wanted.model_copy(update={"weights": weights})
+    if epochs is not None:
+        wanted = wanted.model_copy(update={"training": wanted.training.model_copy(update={"epochs": epochs})})
+    with ConsoleProgress() as progress:
+        trained = train_recipe(wanted, output, settings=Settings.from_environment(), progress=progress, device=device)
+    card = trained.card
+    if as_json:
+        document = {
+            "model": str(trained.path),
+            "macs": card.macs,
+            "dense_macs": trained.dense_macs,
+            "metrics": card.metrics,
+            "dense_metrics": trained.dense_metrics,
+            "accuracy": wanted.measured.accuracy,
+            "schedule": card.schedule.model_dump(mode="json"),
+        }
+        typer.echo(json.dumps(document))
+        return
+    out.print(
+        f"{trained.path}: test accuracy {card.metrics['test_top1']:.2%} at {card.macs / 1e9:.5g} GMACs "
+        f"({card.macs / trained.dense_macs:.1%} of dense); dense {trained.dense_metrics['test_top1']:.2%}"
+    )
+    if wanted.measured.accuracy != "ok":
+        out.print(f"accuracy: {wanted.measured.accuracy}")
+    out.print(f'Next, in Python: import sparsesearch; model = sparsesearch.load("{trained.path}")')

@@ -1,0 +1,266 @@
+"""`run`, `resume`, `init`: start a study, go on with one, write a study document."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from sparsesearch.cli.console import ConsoleProgress, err
+from sparsesearch.cli.options import DatabaseOption, JsonOption, open_settings, parse_duration
+from sparsesearch.cli.tables import accuracy_text, front_table, gmacs, schedule_text
+from sparsesearch.errors import SpecError, StudyExistsError
+from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.settings import Settings
+from sparsesearch.spec import Budget, StudySpec, read_document
+from sparsesearch.trial import Fidelity, Trial, TrialState
+
+SpecArgument = Annotated[
+    Path | None, typer.Argument(help="A study document (see `sparsesearch init`); flags override its keys.")
+]
+BackboneOption = Annotated[
+    str | None, typer.Option(help="deit_t, deit_s, deit_b, deit_pico (the demo's), or any timm VisionTransformer.")
+]
+GflopsOption = Annotated[
+    str | None,
+    typer.Option(metavar="X|LOW:HIGH", help="Budget in 10^9 multiply-adds (what papers call GFLOPs): 3.0 or 2.0:3.5."),
+]
+ShareOption = Annotated[
+    str | None, typer.Option("--budget", metavar="P%|LOW%:HIGH%", help="Budget as a share of dense: 65% or 20%:45%.")
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        help="folder:PATH (PATH/train, PATH/val[, PATH/test], a folder per class), hfds/..., torch/...; "
+        "[default: $SPARSESEARCH_DATA, else the bundled digits demo]"
+    ),
+]
+WeightsOption = Annotated[
+    str | None, typer.Option(help="Where dense training starts: pretrained, scratch, or the path of a checkpoint.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for best.yaml and front.png. [default: ./STUDY]")]
+
+
+def run(
+    document: SpecArgument = None,
+    backbone: BackboneOption = None,
+    budget_gflops: GflopsOption = None,
+    budget: ShareOption = None,
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study. [default: from backbone and budget]")] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Cut the study to this time: 90s, 10m, 1h30m.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="Search space: a bundled name or a .yaml file.")] = None,
+    sampler: Annotated[
+        Literal["tpe", "random", "nsga2"] | None, typer.Option(help="What proposes schedules. [default: tpe]")
+    ] = None,
+    evaluations: Annotated[int | None, typer.Option(min=1, help="Schedules to try. [default: 60]")] = None,
+    finalists: Annotated[int | None, typer.Option(min=1, help="Best schedules to fine-tune. [default: 5]")] = None,
+    elastic: Annotated[
+        Literal["on", "off"] | None,
+        typer.Option(help="One elastic training serves all schedules (on), or each is trained from dense (off)."),
+    ] = None,
+    baselines: Annotated[
+        bool | None, typer.Option("--baselines/--no-baselines", help="Also try the hand families rho, rho^2, rho^3.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The only source of randomness. [default: 0]")] = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"] | None, typer.Option(help="Arithmetic; auto measures. [default: auto]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N]. [default: auto]")] = None,
+    image_size: Annotated[int | None, typer.Option(min=8, help="Pixels, if not the backbone's own.")] = None,
+    dispatcher: Annotated[Literal["inline"] | None, typer.Option(help="What executes trials.")] = None,
+    out: OutOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the best sparsification schedule of a backbone under a budget.
+
+    Trains the dense model where needed, makes its weights elastic once, tries schedules that just fit the budget,
+    fine-tunes the best, and writes best.yaml and front.png. Killed or interrupted, `sparsesearch resume` goes on.
+
+    Examples:
+      sparsesearch run --backbone deit_pico --budget 20%:45%
+
+      sparsesearch run --backbone deit_s --budget-gflops 3.0 --data folder:/data/imagenet
+
+      sparsesearch run --backbone deit_s --budget-gflops 3.0 --time-budget 10m
+    """
+    from sparsesearch.cli import STARTED
+    from sparsesearch.draft import complete
+    from sparsesearch.study import prepare
+
+    settings, store = open_settings(database)
+    flags: dict[str, Any] = {
+        "backbone": backbone,
+        "weights": weights,
+        "name": study,
+        "space": space,
+        "sampler": sampler,
+        "seed": seed,
+        "baselines": baselines,
+        "precision": precision,
+        "device": device,
+        "dispatcher": dispatcher,
+        "budget": _budget(budget_gflops, budget),
+        "time_budget_s": None if time_budget is None else parse_duration(time_budget),
+        "data": {"source": data, "image_size": image_size},
+        "fidelity": {
+            "evaluations": evaluations,
+            "finalists": finalists,
+            "elastic": None if elastic is None else elastic == "on",
+        },
+    }
+    wished = _overlay(_read(document), flags)
+    if settings.data is not None:
+        wished.setdefault("data", {}).setdefault("source", settings.data)
+    taken = set(store.studies())
+    if wished.get("name") in taken:
+        raise StudyExistsError(
+            f"study {wished['name']!r} exists already; go on with `sparsesearch resume {wished['name']}`, "
+            f"delete it with `sparsesearch delete {wished['name']}`, or choose another --study name"
+        )
+    wished.setdefault("name", _free_name(wished, taken))
+    with ConsoleProgress() as progress:
+        spec = prepare(complete(wished, progress=progress), progress=progress)
+        ledger = store.create_study(spec)
+        _work(ledger, settings, progress, started=STARTED)
+    _report(spec, store, out, as_json=as_json)
+
+
+def resume(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    out: OutOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a study that was interrupted or killed; at most the epoch under way is repeated."""
+    settings, store = open_settings(database)
+    ledger = store.open_study(study)
+    with ConsoleProgress() as progress:
+        _work(ledger, settings, progress, started=time.monotonic())
+    _report(ledger.spec, store, out, as_json=as_json)
+
+
+def init(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Target file.")] = Path("study.yaml"),
+    backbone: Annotated[str, typer.Option(help="Backbone to write the document for.")] = "deit_pico",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a study document with every key explained, to edit and give to `sparsesearch run`."""
+    from sparsesearch.draft import commented_yaml, complete
+
+    if output.exists() and not force:
+        raise SpecError(f"{output} exists already; overwrite it with --force, or choose another name with -o")
+    with ConsoleProgress() as progress:
+        wishes = {"name": "my-study", "backbone": backbone, "budget": {"unit": "share", "high": 0.35}}
+        spec = complete(wishes, progress=progress).model_copy(update={"backbone": backbone})
+    header = f"# A study of sparsesearch. Start it with:  sparsesearch run {output.name}\n"
+    output.write_text(header + commented_yaml(spec, skip=frozenset({"resolved", "meaningful"})), encoding="utf-8")
+    err.print(f"wrote {output}; edit it, then: sparsesearch run {output}")
+
+
+def _budget(gflops: str | None, share: str | None) -> dict[str, Any] | None:
+    if gflops is not None and share is not None:
+        raise SpecError("give either --budget-gflops or --budget, not both")
+    if gflops is not None:
+        return Budget.parse(gflops, "gflops").model_dump()
+    return None if share is None else Budget.parse(share, "share").model_dump()
+
+
+def _read(document: Path | None) -> dict[str, Any]:
+    if document is None:
+        return {}
+    read = read_document(document)
+    if not isinstance(read, dict):
+        raise SpecError(f"{document} is not a study document; write one with: sparsesearch init")
+    return read
+
+
+def _overlay(document: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """The document with every flag that was given laid over it."""
+    merged = dict(document)
+    for key, value in flags.items():
+        if isinstance(value, dict) and key != "budget":
+            inner = merged.get(key)
+            given = {k: v for k, v in value.items() if v is not None}
+            if given:
+                merged[key] = {**(inner if isinstance(inner, dict) else {}), **given}
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def _free_name(wished: dict[str, Any], taken: set[str]) -> str:
+    budget = wished.get("budget")
+    text = ""
+    if isinstance(budget, dict) and isinstance(budget.get("high"), int | float):
+        share = budget.get("unit", "share") == "share"
+        ends = [end for end in (budget.get("low"), budget["high"]) if isinstance(end, int | float)]
+        text = "-".join(f"{end * 100:g}p" if share else f"{end:g}g" for end in ends)
+    base = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{wished.get('backbone', 'study')}-{text}").strip("-.")[:60] or "study"
+    number = 1
+    while (name := base if number == 1 else f"{base}-{number}") in taken:
+        number += 1
+    return name
+
+
+def _work(ledger: StudyLedger, settings: Settings, progress: ConsoleProgress, *, started: float) -> None:
+    from sparsesearch.study import run_study
+
+    spec = ledger.spec
+    fidelity = spec.fidelity
+    total = fidelity.evaluations + (fidelity.finalists if fidelity.elastic else 0)
+    done = sum(trial.state.is_final for trial in ledger.trials())
+    with progress.bar(f"study {spec.name}", max(total, done)) as bar:
+        bar.advance(done)
+
+        def on_trial(trial: Trial) -> None:
+            bar.advance(note=f"last {accuracy_text(trial, meaningful=spec.meaningful)}")
+            if trial.state is TrialState.FAILED:
+                progress.line(f"trial {trial.number} failed: {trial.reason}")
+            elif trial.fidelity is not Fidelity.SUPERNET:
+                what = trial.label
+                if trial.fidelity is Fidelity.FINETUNE:
+                    what = f"{schedule_text(spec, trial)} ({trial.label}) at {gmacs(trial.cost.macs)} GMACs fine-tuned"
+                progress.line(f"trial {trial.number}: {what}, {accuracy_text(trial, meaningful=spec.meaningful)}")
+
+        try:
+            run_study(ledger, settings, progress=progress, on_trial=on_trial, started=started)
+        except KeyboardInterrupt:
+            progress.line(f"interrupted; go on with: sparsesearch resume {spec.name}")
+            raise
+
+
+def _report(spec: StudySpec, store: StudyStore, out: Path | None, *, as_json: bool) -> None:
+    from sparsesearch.export.recipe import NOT_MEANINGFUL
+    from sparsesearch.study import write_results
+
+    result = write_results(spec, store, out or Path(spec.name))
+    err.print(front_table(spec, result.front, best=result.best))
+    if not spec.meaningful:
+        err.print(f"accuracy {NOT_MEANINGFUL}", style="yellow")
+    err.print(f"picture: {result.front_png}\nrecipe:  {result.recipe}")
+    err.print(f"Next, train the best schedule in full: sparsesearch retrain {result.recipe}")
+    if as_json:
+        best = result.best
+        document = {
+            "study": spec.name,
+            "best": {
+                "trial": best.number,
+                "macs": best.cost.macs,
+                "metrics": best.metrics,
+                "schedule": best.schedule.model_dump(mode="json"),
+                "label": best.label,
+                "accuracy": "ok" if spec.meaningful else "not meaningful",
+            },
+            "recipe": str(result.recipe),
+            "front_png": str(result.front_png),
+        }
+        typer.echo(json.dumps(document))

@@ -1,0 +1,139 @@
+"""`studies`, `show`, `trials`, `front`, `delete`: look at what is in the database."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.table import Table
+
+from sparsesearch.cli.console import out
+from sparsesearch.cli.options import DatabaseOption, JsonOption, open_settings
+from sparsesearch.cli.tables import front_table, trials_table
+from sparsesearch.errors import StudyFailedError
+from sparsesearch.search.results import study_front
+from sparsesearch.spec import StudySpec
+from sparsesearch.trial import TrialState
+
+StudyArgument = Annotated[str, typer.Argument(help="Name of the study; see: sparsesearch studies")]
+
+
+def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """List all studies, oldest first."""
+    _, store = open_settings(database)
+    rows = []
+    for name in store.studies():
+        spec, trials = store.spec(name), store.trials(name)
+        front = study_front(trials)
+        best = max((t.metrics["val_top1"] for t in front.points), default=None)
+        rows.append(
+            {
+                "study": name,
+                "backbone": spec.backbone,
+                "budget": str(spec.budget),
+                "data": spec.data.source,
+                "trials": len(trials),
+                "best_val_top1": best,
+                "meaningful": spec.meaningful,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    if not rows:
+        out.print("No studies yet. Start one with: sparsesearch run --backbone deit_pico --budget 35%")
+        return
+    table = Table()
+    for column in ("study", "backbone", "budget", "data", "trials", "best val accuracy"):
+        table.add_column(column)
+    for row in rows:
+        best_value = row["best_val_top1"]
+        best_text = f"{100 * best_value:.2f} %" if isinstance(best_value, float) else ""
+        if best_text and not row["meaningful"]:
+            best_text = "not meaningful"
+        cells = [str(row[key]) for key in ("study", "backbone", "budget", "data", "trials")]
+        table.add_row(*cells, best_text)
+    out.print(table)
+
+
+def show(study: StudyArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """Show a study: its document, and how far it is."""
+    _, store = open_settings(database)
+    spec = store.spec(study)
+    counts = Counter(trial.state.value for trial in store.trials(study))
+    if as_json:
+        typer.echo(json.dumps({"spec": spec.model_dump(mode="json"), "states": dict(counts)}))
+        return
+    out.print(yaml.safe_dump(spec.model_dump(mode="json", exclude={"resolved"}), sort_keys=False), markup=False)
+    out.print("trials: " + (", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none"))
+
+
+def trials(
+    study: StudyArgument,
+    state: Annotated[
+        list[TrialState] | None, typer.Option("--state", help="Only these states; may be given several times.")
+    ] = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the trials of a study."""
+    _, store = open_settings(database)
+    spec = store.spec(study)
+    chosen = [trial for trial in store.trials(study) if not state or trial.state in state]
+    if as_json:
+        typer.echo(json.dumps([{**trial.public(), **_warning(spec)} for trial in chosen]))
+        return
+    out.print(trials_table(spec, chosen))
+
+
+def front(
+    study: StudyArgument,
+    png: Annotated[Path | None, typer.Option(help="Also draw the front into this file.")] = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the Pareto front of a study: validation accuracy against multiply-adds."""
+    from sparsesearch.export.plot import save_front
+
+    _, store = open_settings(database)
+    spec = store.spec(study)
+    found = study_front(store.trials(study))
+    if png is not None:
+        if found.reference is None:
+            raise StudyFailedError(f"study {study!r} has nothing to draw yet")
+        save_front(found, png, title=study, budget_macs=spec.budget.macs(found.reference.cost.macs)[1])
+    if as_json:
+        document = {
+            "fidelity": found.fidelity.value if found.fidelity else None,
+            "reference": found.reference.public() if found.reference else None,
+            "points": [{**trial.public(), **_warning(spec)} for trial in found.points],
+            **_warning(spec),
+        }
+        typer.echo(json.dumps(document))
+        return
+    out.print(front_table(spec, found))
+
+
+def delete(
+    study: StudyArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    database: DatabaseOption = None,
+) -> None:
+    """Delete a study with its trials and checkpoints. Shared dense and elastic trainings stay in the cache."""
+    from sparsesearch.evaluate.checkpoints import CheckpointFolder
+
+    settings, store = open_settings(database)
+    count = len(store.trials(study))
+    if not yes:
+        typer.confirm(f"Delete study {study!r} with {count} trials?", abort=True)
+    store.delete_study(study)
+    CheckpointFolder(settings.storage, study).remove_all()
+    out.print(f"deleted {study} ({count} trials)")
+
+
+def _warning(spec: StudySpec) -> dict[str, str]:
+    return {} if spec.meaningful else {"accuracy": "not meaningful"}

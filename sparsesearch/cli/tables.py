@@ -1,0 +1,77 @@
+"""Tables of trials and studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from sparsesearch.search.results import StudyFront
+from sparsesearch.spec import StudySpec
+from sparsesearch.trial import Fidelity, Trial
+
+
+def accuracy_text(trial: Trial, *, meaningful: bool) -> str:
+    """`95.3 %`, or `not meaningful` in its place where the plan could not train the backbone."""
+    value = trial.metrics.get("val_top1")
+    if value is None:
+        return ""
+    return f"{100 * value:.2f} %" if meaningful else f"({100 * value:.1f} % not meaningful)"
+
+
+def schedule_text(spec: StudySpec, trial: Trial) -> str:
+    """The schedule in one short line: `3:137 6:96` means 137 tokens left before block 3, and so on."""
+    return trial.schedule.describe(spec.resolved.geometry) if spec.resolved else ""
+
+
+def front_table(spec: StudySpec, front: StudyFront, *, best: Trial | None = None) -> Table:
+    """The front, cheapest first, under the dense model."""
+    fidelity = front.fidelity.value if front.fidelity else "nothing finished yet"
+    table = Table(title=f"Pareto front of {spec.name} ({fidelity})", title_justify="left")
+    for column, justify in (("", "left"), ("trial", "right"), ("GMACs", "right"), ("of dense", "right")):
+        table.add_column(column, justify="right" if justify == "right" else "left")
+    table.add_column("val accuracy", justify="right")
+    table.add_column("found by")
+    table.add_column("tokens left before block")
+    dense = front.reference
+    if dense is not None:
+        accuracy = accuracy_text(dense, meaningful=spec.meaningful)
+        table.add_row("", str(dense.number), gmacs(dense.cost.macs), "100.0 %", accuracy, "dense", "")
+    for trial in front.points:
+        share = f"{100 * trial.cost.macs / dense.cost.macs:.1f} %" if dense is not None else ""
+        table.add_row(
+            "best" if best is not None and trial.number == best.number else "",
+            str(trial.number),
+            gmacs(trial.cost.macs),
+            share,
+            accuracy_text(trial, meaningful=spec.meaningful),
+            trial.label,
+            schedule_text(spec, trial),
+        )
+    return table
+
+
+def trials_table(spec: StudySpec, trials: Sequence[Trial]) -> Table:
+    """Every trial by number."""
+    table = Table(title=f"Trials of {spec.name}", title_justify="left")
+    for column in ("id", "state", "fidelity", "GMACs", "val accuracy", "from", "tokens left before block", "note"):
+        table.add_column(column, justify="right" if column in ("id", "GMACs", "val accuracy") else "left")
+    for trial in trials:
+        is_model = trial.fidelity not in (Fidelity.DENSE, Fidelity.ELASTIC)
+        table.add_row(
+            str(trial.number),
+            trial.state.value,
+            trial.fidelity.value,
+            gmacs(trial.cost.macs),
+            accuracy_text(trial, meaningful=spec.meaningful),
+            trial.label if is_model else "",
+            schedule_text(spec, trial) if is_model else "",
+            trial.reason or "",
+        )
+    return table
+
+
+def gmacs(macs: int) -> str:
+    """10^9 multiply-adds, with the digits that matter."""
+    value = macs / 1e9
+    return f"{value:.3f}" if value >= 0.1 else f"{value:.5f}"

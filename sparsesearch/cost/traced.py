@@ -1,0 +1,112 @@
+"""What a model really computes, counted operation by operation: the check on the closed form.
+
+One multiply-add counts as one. Counted are the matrix products, convolutions and attention; normalisation and
+elementwise work are not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from sparsesearch.errors import BackboneError
+
+_MATRIX_WORDS = ("mm", "matmul", "bmm", "conv", "attention", "linear", "einsum", "dot", "mv")
+_FVCORE_MATRIX_ROWS = {"conv", "linear", "matmul", "addmm", "bmm", "mm", "einsum"}
+
+
+class _UncountedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Remembers matrix-like operations for which the counter has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        packet = func.overloadpacket
+        words = str(packet).split(".")[-1].split("_")
+        if packet not in flop_registry and any(word in _MATRIX_WORDS for word in words):
+            self.names.add(str(packet))
+        return func(*args, **(kwargs or {}))
+
+
+def traced_macs(model: nn.Module, image_BCHW: Tensor) -> int:
+    """Multiply-adds of one forward pass at inference: half of what torch's `FlopCounterMode` counts.
+
+    The model runs in evaluation mode and is given back as it was. Works on the meta device.
+
+    Args:
+        model: Any model.
+        image_BCHW: What to run it on; give a batch of one for the cost of one image.
+
+    Raises:
+        BackboneError: The model is in masked training mode, where nothing is dropped, or runs a matrix product that
+            the counter does not know.
+    """
+    _refuse_masked(model)
+    uncounted = _UncountedProducts()
+    counter = FlopCounterMode(display=False)
+    with _evaluating(model), torch.no_grad(), counter, uncounted:
+        model(image_BCHW)
+    if uncounted.names:
+        raise BackboneError(
+            f"the counter has no rule for {', '.join(sorted(uncounted.names))}; the count would be too low"
+        )
+    flops = counter.get_total_flops()
+    assert flops % 2 == 0
+    return int(flops // 2)
+
+
+def fvcore_macs(model: nn.Module, image_BCHW: Tensor) -> int:
+    """The same count by fvcore, which many papers use: fused attention off, and without its normalisation rows.
+
+    Args:
+        model: Any model, not on the meta device.
+        image_BCHW: A batch of one.
+
+    Raises:
+        BackboneError: As `traced_macs`.
+    """
+    from fvcore.nn import FlopCountAnalysis
+
+    _refuse_masked(model)
+    unfused = copy.deepcopy(model).eval()
+    fused: list[Any] = [module for module in unfused.modules() if hasattr(module, "fused_attn")]
+    for module in fused:
+        module.fused_attn = False
+    analysis = FlopCountAnalysis(unfused, image_BCHW)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    rows = analysis.by_operator()
+    skipped = [
+        name for name in analysis.unsupported_ops() if any(w in _MATRIX_WORDS for w in name.split("::")[1].split("_"))
+    ]
+    if skipped:
+        raise BackboneError(f"fvcore has no rule for {', '.join(sorted(skipped))}; the count would be too low")
+    return int(sum(count for name, count in rows.items() if name in _FVCORE_MATRIX_ROWS))
+
+
+def _refuse_masked(model: nn.Module) -> None:
+    state = getattr(getattr(model, "sparsity", None), "state", None)
+    if model.training and getattr(state, "mode", None) == "masked":
+        raise BackboneError(
+            "masked training drops nothing, so its count is that of the dense model; call model.eval() first"
+        )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards each module is in the mode that it was in."""
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in was_training.items():
+            module.training = training

@@ -1,0 +1,73 @@
+"""Trials one after the other in this process: for small machines, debugging and tests."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from sparsesearch.dispatch.lease import LeaseKeeper
+from sparsesearch.errors import StaleAttemptError, UserInputError, one_line
+from sparsesearch.events import Ended
+from sparsesearch.protocols import Controller, Dispatcher, Evaluator, StudyLedger
+from sparsesearch.trial import Trial, TrialState
+
+logger = logging.getLogger(__name__)
+
+OnTrial = Callable[[Trial], None]
+
+
+def _ignore(trial: Trial) -> None:
+    return
+
+
+class InlineDispatcher:
+    """See `protocols.Dispatcher`.
+
+    A trial whose evaluation raises is FAILED with the reason, and the study goes on. Errors that every trial would
+    meet again (bad user input, a lost lease) end the run.
+
+    Args:
+        on_trial: Called with every trial after it was recorded in a final state.
+    """
+
+    def __init__(self, *, on_trial: OnTrial = _ignore) -> None:
+        self._on_trial = on_trial
+
+    def run(self, controller: Controller, ledger: StudyLedger, evaluator: Evaluator) -> None:
+        """Until the controller wants no more trials; unfinished trials of the store first."""
+        unfinished: list[Trial] = []
+        for trial in ledger.trials():
+            if trial.state.is_final:
+                controller.tell(trial)
+            else:
+                unfinished.append(trial)
+        with LeaseKeeper(ledger):
+            while True:
+                if unfinished:
+                    waiting = unfinished.pop(0)
+                else:
+                    asked = controller.ask()
+                    if asked is None:
+                        return
+                    waiting = ledger.add_trial(asked)
+                finished = self._run_trial(waiting, ledger, evaluator)
+                controller.tell(finished)
+                self._on_trial(finished)
+
+    def _run_trial(self, trial: Trial, ledger: StudyLedger, evaluator: Evaluator) -> Trial:
+        trial = ledger.claim(trial.number)
+        try:
+            for event in evaluator.evaluate(trial):
+                trial = ledger.record(event)
+        except (StaleAttemptError, UserInputError):
+            raise
+        except Exception as error:
+            logger.exception("trial %d failed", trial.number)
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            trial = ledger.record(
+                Ended(trial=trial.number, attempt=trial.attempt, state=TrialState.FAILED, reason=reason)
+            )
+        return trial
+
+
+_: Dispatcher = InlineDispatcher()

@@ -1,0 +1,126 @@
+"""Tensors on disk: safetensors only, written whole or not at all, checked by hash when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as dump_safetensors
+from torch import Tensor
+
+from sparsesearch.errors import CheckpointError, one_line
+from sparsesearch.trial import CheckpointRef
+
+_METADATA_KEY = "sparsesearch"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, object]) -> str:
+    """Write tensors and a JSON document atomically; returns the SHA-256 of the file.
+
+    Args:
+        path: Target file; its folder is made.
+        tensors: Name to tensor, on any device.
+        metadata: JSON-safe document stored in the file's header.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    blob = dump_safetensors(plain, metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with partial.open("wb") as file:
+        file.write(blob)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return hashlib.sha256(blob).hexdigest()
+
+
+def read_tensors(path: Path, *, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read what `write_tensors` wrote (or any safetensors file: then the document is empty).
+
+    Raises:
+        CheckpointError: The file is missing, cut short, not safetensors, or not the one that was recorded.
+    """
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    if sha256 is not None and hashlib.sha256(blob).hexdigest() != sha256:
+        raise CheckpointError(f"the checkpoint {path} is corrupt (its SHA-256 is not the recorded one); delete it")
+    try:
+        tensors = parse_safetensors(blob)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({one_line(error)}); delete it") from error
+    header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+    document = json.loads(header.get("__metadata__", {}).get(_METADATA_KEY, "{}"))
+    return tensors, document
+
+
+def read_foreign_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict from somebody else's file: safetensors, or a torch file read without unpickling code.
+
+    Training checkpoints are looked into: entries `model_ema`, `model`, `state_dict`, in this order.
+
+    Raises:
+        CheckpointError: Missing, unreadable, or no state dict.
+    """
+    if path.suffix == ".safetensors":
+        return read_tensors(path)[0]
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no such weights file: {path}") from error
+    except Exception as error:  # torch raises many kinds for broken files
+        raise CheckpointError(f"{path} is not a readable checkpoint ({one_line(error)[:120]})") from error
+    for entry in ("model_ema", "model", "state_dict"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(entry), dict):
+            loaded = loaded[entry]
+            break
+    if not isinstance(loaded, dict) or not any(isinstance(value, Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path} holds no state dict; expected tensors by name")
+    return {str(name).removeprefix("module."): v for name, v in loaded.items() if isinstance(v, Tensor)}
+
+
+class CheckpointFolder:
+    """Checkpoints of one study under a storage root. References are relative to the root, so it can be moved."""
+
+    def __init__(self, root: Path, study: str) -> None:
+        self._root = root
+        self._study = study
+
+    @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return self._root / self._study
+
+    def save(
+        self, name: str, tensors: Mapping[str, Tensor], *, step: int, metadata: Mapping[str, object]
+    ) -> CheckpointRef:
+        """Write `NAME.safetensors` into the study's folder."""
+        uri = f"{self._study}/{name}.safetensors"
+        return CheckpointRef(uri=uri, sha256=write_tensors(self._root / uri, tensors, metadata=metadata), step=step)
+
+    def load(self, ref: CheckpointRef) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Read a reference back, checked."""
+        return read_tensors(self._root / ref.uri, sha256=ref.sha256)
+
+    def read(self, name: str) -> dict[str, Tensor]:
+        """The tensors of `NAME.safetensors`."""
+        return read_tensors(self.folder / f"{name}.safetensors")[0]
+
+    def remove_others(self, *, prefix: str, keep: CheckpointRef) -> None:
+        """Delete the study's files whose names start with `prefix`, except one."""
+        for path in self.folder.glob(f"{prefix}*"):
+            if path != self._root / keep.uri:
+                path.unlink(missing_ok=True)
+
+    def remove_all(self) -> None:
+        """Delete the study's folder."""
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)

@@ -1,0 +1,113 @@
+"""The bundled task: find and read the one whole digit on a cluttered canvas.
+
+Real handwritten 8x8 digits (scikit-learn's `load_digits`, 1797 of them) are split once by source digit, so that no
+handwriting is shared between the splits. A canvas holds one whole digit and three quarters of other digits of the same
+split in four different cells of a 3x3 layout; the label is the whole digit. Few of the tokens matter, which is what a
+sparsification schedule can exploit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+Split = Literal["train", "val", "test"]
+
+CANVAS = 32
+DIGIT = 8
+CELL = 10
+NUM_CLASSES = 10
+_QUARTER = DIGIT // 2
+_NUM_QUARTERS = 3
+_MAX_JITTER = 3
+_NOISE_STD = 0.05
+_MEAN, _STD = 0.1, 0.3
+_SPLIT_SIZES = (1100, 300)
+_SPLITS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Canvases:
+    """A set of canvases.
+
+    Attributes:
+        images: float32 `B x 1 x 32 x 32`, normalised.
+        labels: int64 `B`, 0 to 9.
+        corners: int64 `B x 2`, row and column of the top left pixel of the whole digit.
+        sources: int64 `B`, index of the whole digit inside its split (canvases of one source are not independent).
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    corners: NDArray[np.int64]
+    sources: NDArray[np.int64]
+
+
+@cache
+def _source_digits(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Images `n x 8 x 8` in [0, 1] and labels `n` of a split; the permutation is fixed for ever."""
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    bounds = np.cumsum(_SPLIT_SIZES)
+    part = np.split(order, bounds)[_SPLITS[split]]
+    return (digits.images[part] / 16.0).astype(np.float32), digits.target[part].astype(np.int64)
+
+
+def num_sources(split: Split) -> int:
+    """Number of different whole digits of a split."""
+    return len(_source_digits(split)[1])
+
+
+def draw_canvases(split: Split, *, per_digit: int, seed: int) -> Canvases:
+    """Draw `per_digit` fresh canvases for every source digit of a split, in shuffled order.
+
+    Args:
+        split: Which source digits to use, also for the quarters.
+        per_digit: Canvases for each source digit.
+        seed: Seed of the layout, quarters, contrast and noise.
+    """
+    digits, labels = _source_digits(split)
+    rng = np.random.default_rng([seed, _SPLITS[split]])
+    sources = rng.permutation(np.repeat(np.arange(len(labels)), per_digit))
+    count = len(sources)
+    images = rng.normal(0.0, _NOISE_STD, (count, CANVAS, CANVAS)).astype(np.float32)
+
+    num_items = 1 + _NUM_QUARTERS
+    cells = np.argsort(rng.random((count, 9)), axis=1)[:, :num_items]
+    tops = CELL * (cells // 3) + rng.integers(0, _MAX_JITTER + 1, cells.shape)
+    lefts = CELL * (cells % 3) + rng.integers(0, _MAX_JITTER + 1, cells.shape)
+    contrasts = rng.uniform(0.7, 1.0, cells.shape).astype(np.float32)
+
+    _paste(images, digits[sources] * contrasts[:, 0, None, None], tops[:, 0], lefts[:, 0])
+    others = (sources[:, None] + rng.integers(1, len(labels), (count, _NUM_QUARTERS))) % len(labels)
+    rows = _QUARTER * rng.integers(0, 2, others.shape)
+    columns = _QUARTER * rng.integers(0, 2, others.shape)
+    span = np.arange(_QUARTER)
+    for i in range(_NUM_QUARTERS):
+        quarter = digits[
+            others[:, i, None, None],
+            (rows[:, i, None] + span)[:, :, None],
+            (columns[:, i, None] + span)[:, None, :],
+        ]
+        _paste(images, quarter * contrasts[:, i + 1, None, None], tops[:, i + 1], lefts[:, i + 1])
+
+    return Canvases(
+        images=((images - _MEAN) / _STD)[:, None].astype(np.float32),
+        labels=labels[sources],
+        corners=np.stack([tops[:, 0], lefts[:, 0]], axis=1).astype(np.int64),
+        sources=sources.astype(np.int64),
+    )
+
+
+def _paste(
+    images: NDArray[np.float32], patches: NDArray[np.float32], tops: NDArray[np.int64], lefts: NDArray[np.int64]
+) -> None:
+    """Add `B x s x s` patches to `B x H x W` images at the given corners, in place."""
+    span = np.arange(patches.shape[-1])
+    index = np.arange(len(images))[:, None, None]
+    images[index, (tops[:, None] + span)[:, :, None], (lefts[:, None] + span)[:, None, :]] += patches

@@ -1,0 +1,226 @@
+"""Turns trials into measurements: dense reference, elastic training, supernet evaluations, fine-tunings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+from time import perf_counter
+
+from torch import Tensor, nn
+
+from sparsesearch.backbones.registry import set_schedule_
+from sparsesearch.evaluate.checkpoints import CheckpointFolder
+from sparsesearch.evaluate.pace import Pace
+from sparsesearch.evaluate.phases import (
+    Setting,
+    Training,
+    dense_training,
+    elastic_training,
+    given_dense_model,
+    sparse_training,
+)
+from sparsesearch.evaluate.progress import Progress
+from sparsesearch.evaluate.scoring import EVAL_BATCH, PrefixCachedScorer, evaluate_model
+from sparsesearch.evaluate.teacher import Teacher
+from sparsesearch.evaluate.training import NonFiniteLossError, TrainingRun, model_tensors
+from sparsesearch.evaluate.warehouse import Warehouse, dense_key, elastic_key
+from sparsesearch.events import Checkpointed, Ended, Event, Measured
+from sparsesearch.protocols import Evaluator
+from sparsesearch.seeds import derive_seed
+from sparsesearch.spec import StudySpec
+from sparsesearch.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
+
+_NUM_INTERIM_BATCHES = 4
+
+
+class StudyEvaluator:
+    """Evaluates the trials of one study; see `protocols.Evaluator`.
+
+    Args:
+        spec: The study.
+        setting: Backbone, data, arithmetic.
+        folder: Where the study's checkpoints go.
+        warehouse: Finished trainings that studies share.
+        pace: Stops trainings that would overrun the time budget.
+        progress: Where long work shows itself.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        *,
+        setting: Setting,
+        folder: CheckpointFolder,
+        warehouse: Warehouse,
+        pace: Pace,
+        progress: Progress,
+    ) -> None:
+        self._spec = spec
+        self._setting = setting
+        self._folder = folder
+        self._warehouse = warehouse
+        self._pace = pace
+        self._progress = progress
+
+    def evaluate(self, trial: Trial) -> Iterator[Event]:
+        """Run a trial from where its record stands to its end."""
+        try:
+            match trial.fidelity:
+                case Fidelity.SUPERNET:
+                    started = perf_counter()
+                    metrics = self._supernet.score(trial.schedule)
+                    yield self._measured(trial, 0, metrics, seconds=perf_counter() - started)
+                case Fidelity.FINETUNE:
+                    yield from self._train(trial, self._finetune(trial))
+                case _:
+                    yield from self._reference(trial)
+        except NonFiniteLossError as error:
+            yield Ended(trial=trial.number, attempt=trial.attempt, state=TrialState.FAILED, reason=str(error))
+            return
+        done: FinalState = TrialState.REFERENCE if trial.origin is Origin.REFERENCE else TrialState.COMPLETE
+        yield Ended(trial=trial.number, attempt=trial.attempt, state=done)
+
+    def _reference(self, trial: Trial) -> Iterator[Event]:
+        """A training that every other trial builds on: taken from the warehouse where it has been done before."""
+        key = self._dense_key if trial.fidelity is Fidelity.DENSE else elastic_key(self._dense_key, spec=self._spec)
+        stored = self._warehouse.find(key)
+        if stored is not None:
+            for step, metrics in stored.history:
+                yield self._measured(trial, step, metrics, seconds=0.0)
+            last = stored.history[-1][0]
+            yield from self._replace_checkpoint(trial, stored.tensors, step=last, name=trial.fidelity.value)
+            return
+        training = self._elastic(trial) if trial.fidelity is Fidelity.ELASTIC else self._dense(trial)
+        if training is None:
+            started = perf_counter()
+            model, metrics = given_dense_model(self._setting, weights=self._spec.weights)
+            yield self._measured(trial, 0, metrics, seconds=perf_counter() - started)
+            yield from self._replace_checkpoint(trial, model.state_dict(), step=0, name=trial.fidelity.value)
+            return
+        history = {m.step: m.metrics for m in trial.measurements}
+        for event in self._train(trial, training):
+            if isinstance(event, Measured):
+                history.setdefault(event.measurement.step, event.measurement.metrics)
+            yield event
+        self._warehouse.keep(key, training.model.state_dict(), history=sorted(history.items()))
+
+    def _train(self, trial: Trial, training: Training) -> Iterator[Event]:
+        """Epoch after epoch: report, and checkpoint once the report is recorded."""
+        setting, spec = self._setting, training.spec
+        run = TrainingRun(training.model, spec, steps_per_epoch=training.steps_per_epoch, arithmetic=setting.arithmetic)
+        if trial.checkpoint is not None:
+            tensors = self._folder.load(trial.checkpoint)[0]
+            if trial.checkpoint.step == spec.epochs:
+                training.model.load_state_dict(tensors)
+                return
+            run.restore(tensors)
+        while run.epochs_done < spec.epochs:
+            epoch = run.epochs_done + 1
+            started = perf_counter()
+            seed = derive_seed(trial.seed, "epoch", epoch)
+            with self._progress.bar(f"{training.label} {epoch}/{spec.epochs}", training.steps_per_epoch) as bar:
+                batches = self._pace.limit(trial.fidelity, training.batches(epoch))
+                loss = run.epoch(batches, training.objective, seed=seed, bar=bar)
+            last = epoch == spec.epochs
+            metrics = {"train_loss": loss, **self._validate(training.model, trial, whole=last)}
+            yield self._measured(trial, epoch, metrics, seconds=perf_counter() - started)
+            final_name = trial.fidelity.value if trial.origin is Origin.REFERENCE else f"trial-{trial.number:05d}"
+            yield from self._replace_checkpoint(
+                trial,
+                model_tensors(run.state()) if last else run.state(),
+                step=epoch,
+                name=final_name if last else f"trial-{trial.number:05d}-epoch-{epoch:03d}",
+            )
+
+    def _replace_checkpoint(
+        self,
+        trial: Trial,
+        tensors: dict[str, Tensor],
+        *,
+        step: int,
+        name: str,
+    ) -> Iterator[Event]:
+        ref = self._folder.save(name, tensors, step=step, metadata={})
+        yield Checkpointed(trial=trial.number, attempt=trial.attempt, checkpoint=ref)
+        self._folder.remove_others(prefix=f"trial-{trial.number:05d}", keep=ref)
+
+    def _validate(self, model: nn.Module, trial: Trial, *, whole: bool) -> dict[str, float]:
+        """Validation metrics under the trial's schedule; part of the images is enough between epochs."""
+        if trial.fidelity is not Fidelity.DENSE:
+            set_schedule_(model, trial.schedule)
+        batches = self._setting.task.val("confirm", batch_size=EVAL_BATCH)
+        tally = evaluate_model(
+            model, batches if whole else islice(batches, _NUM_INTERIM_BATCHES), arithmetic=self._setting.arithmetic
+        )
+        return tally.metrics("val")
+
+    def _dense(self, trial: Trial) -> Training | None:
+        return dense_training(self._setting, self._spec.fidelity.dense, weights=self._spec.weights, seed=trial.seed)
+
+    def _elastic(self, trial: Trial) -> Training:
+        return elastic_training(
+            self._setting,
+            self._spec.fidelity.elastic_training,
+            space=self._spec.space,
+            dense=self._folder.read(Fidelity.DENSE.value),
+            teacher=self._teacher,
+            seed=trial.seed,
+        )
+
+    def _finetune(self, trial: Trial) -> Training:
+        source = Fidelity.ELASTIC if self._spec.fidelity.elastic else Fidelity.DENSE
+        return sparse_training(
+            self._setting,
+            self._spec.fidelity.finetune,
+            schedule=trial.schedule,
+            start=self._folder.read(source.value),
+            teacher=self._teacher,
+            seed=trial.seed,
+            label=f"fine-tuning {trial.schedule.describe(self._setting.geometry)}",
+        )
+
+    @cached_property
+    def _dense_key(self) -> str:
+        return dense_key(
+            backbone=self._spec.backbone,
+            weights=self._spec.weights,
+            data_fingerprint=self._setting.task.fingerprint,
+            training=self._spec.fidelity.dense,
+            seed=self._spec.seed,
+            dtype=self._setting.arithmetic.dtype,
+        )
+
+    @cached_property
+    def _teacher(self) -> Teacher:
+        model = self._setting.model_with(self._folder.read(Fidelity.DENSE.value))
+        fidelity = self._spec.fidelity
+        training = fidelity.elastic_training if fidelity.elastic else fidelity.finetune
+        uses = training.epochs * (training.images_per_epoch or self._setting.task.num_train)
+        return Teacher(
+            model,
+            self._setting.task,
+            arithmetic=self._setting.arithmetic,
+            use_pool=uses >= self._setting.task.num_train,
+        )
+
+    @cached_property
+    def _supernet(self) -> PrefixCachedScorer:
+        model = self._setting.elastic_model(self._spec.space)
+        model.load_state_dict(self._folder.read(Fidelity.ELASTIC.value))
+        return PrefixCachedScorer(
+            model,
+            self._setting.task.val("screen", batch_size=EVAL_BATCH),
+            geometry=self._setting.geometry,
+            blocks=self._spec.space.blocks,
+            arithmetic=self._setting.arithmetic,
+        )
+
+    def _measured(self, trial: Trial, step: int, metrics: dict[str, float], *, seconds: float) -> Measured:
+        measurement = Measurement(
+            step=step, attempt=trial.attempt, fidelity=trial.fidelity, metrics=metrics, seconds=seconds, seed=trial.seed
+        )
+        return Measured(trial=trial.number, attempt=trial.attempt, measurement=measurement)
+
+
+_: type[Evaluator] = StudyEvaluator

@@ -1,0 +1,57 @@
+"""Which images a backbone wants, and the task that gives them."""
+
+from __future__ import annotations
+
+import timm
+import torch
+
+from sparsesearch.backbones.pico import IMAGE_SIZE as PICO_IMAGE_SIZE
+from sparsesearch.backbones.registry import PICO, create_model, geometry
+from sparsesearch.evaluate.digits_task import DigitsTask
+from sparsesearch.evaluate.images_task import ImagesTask, Preprocessing, open_splits
+from sparsesearch.evaluate.task import Task
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.spec import DataSpec
+
+
+def has_pretrained(backbone: str) -> bool:
+    """Whether weights of this backbone (resolved name) are published."""
+    config = None if backbone == PICO else timm.get_pretrained_cfg(backbone)
+    return config is not None and config.has_weights
+
+
+def preprocessing_of(backbone: str, data: DataSpec) -> Preprocessing:
+    """Size and normalisation of a backbone's input (resolved name) on given data."""
+    if backbone == PICO:
+        channels = 1 if data.is_demo else 3
+        return Preprocessing(image_size=data.image_size or PICO_IMAGE_SIZE, in_chans=channels, crop_pct=1.0)
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None:
+        return Preprocessing(image_size=data.image_size or 224)
+    return Preprocessing(
+        image_size=data.image_size or config.input_size[-1],
+        in_chans=config.input_size[0],
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+        interpolation=config.interpolation or "bicubic",
+        crop_pct=config.crop_pct or 0.9,
+    )
+
+
+def open_task(data: DataSpec, *, backbone: str) -> Task:
+    """Training and validation data for a backbone (resolved name).
+
+    Raises:
+        DataError: The data is missing, empty or broken.
+    """
+    wanted = preprocessing_of(backbone, data)
+    if data.is_demo:
+        return DigitsTask(image_size=wanted.image_size, in_chans=wanted.in_chans, num_val_images=data.num_val_images)
+    return ImagesTask(open_splits(data, in_chans=wanted.in_chans), wanted, data)
+
+
+def task_geometry(backbone: str, task: Task) -> BackboneGeometry:
+    """The backbone (resolved name) with the head and input of a task; no weights are made."""
+    with torch.device("meta"):
+        model = create_model(backbone, num_classes=task.num_classes, in_chans=task.in_chans, image_size=task.image_size)
+    return geometry(model, backbone)

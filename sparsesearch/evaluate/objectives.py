@@ -1,0 +1,220 @@
+"""What is minimised: dense training, elastic training of all schedules at once, and training of one schedule.
+
+Shapes: `B` batch, `N` tokens, `K` kept tokens, `C` channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparsesearch.backbones.registry import set_schedule_, sparsity_of
+from sparsesearch.backbones.segments import embed, finish, run_blocks
+from sparsesearch.evaluate.task import Batch
+from sparsesearch.evaluate.teacher import Teacher, TeacherTargets
+from sparsesearch.evaluate.training import Arithmetic
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.schedule import Schedule, Scorer, Step
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.sparsify.losses import saliency_loss
+from sparsesearch.sparsify.tokens import gather_tokens
+
+CLASS_WEIGHT = 0.5
+LOGIT_WEIGHT = 0.5
+SALIENCY_WEIGHT = 0.3
+SCORE_NOISE = 0.3
+_LOWEST_RATIO = 0.04
+_MINIMAL_RATIOS = (20 / 64, 10 / 64, 5 / 64)
+
+
+class DenseObjective:
+    """Cross-entropy of the dense model, with a crop curriculum where the object's box is known.
+
+    In the curriculum only the tokens of a window of half the grid that holds the object go through the blocks: on a
+    cluttered canvas a ViT finds no gradient without it.
+
+    Args:
+        model: A dense ViT.
+        geometry: Its geometry.
+        curriculum_steps: Steps with the curriculum, from the start.
+        arithmetic: Precision.
+        label_smoothing: Of the cross-entropy.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        geometry: BackboneGeometry,
+        *,
+        curriculum_steps: int,
+        arithmetic: Arithmetic,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self._model = model
+        self._geometry = geometry
+        self._curriculum_steps = curriculum_steps
+        self._arithmetic = arithmetic
+        self._label_smoothing = label_smoothing
+
+    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+        """The loss of a batch."""
+        with self._arithmetic.autocast():
+            if batch.boxes is not None and step < self._curriculum_steps:
+                logits = self._windowed(batch.images, batch.boxes, generator)
+            else:
+                logits = self._model(batch.images)
+        return F.cross_entropy(logits.float(), batch.labels, label_smoothing=self._label_smoothing)
+
+    def _windowed(self, images: Tensor, boxes: Tensor, generator: torch.Generator) -> Tensor:
+        stage = self._geometry.stages[0]
+        x_BNC = embed(self._model, images)
+        index_BK = window_tokens(boxes, grid=stage.grid, generator=generator)
+        prefix = torch.arange(stage.num_prefix_tokens, device=x_BNC.device).expand(len(index_BK), -1)
+        index_BK = torch.cat([prefix, index_BK.to(x_BNC.device) + stage.num_prefix_tokens], dim=1)
+        x_BNC = run_blocks(self._model, gather_tokens(x_BNC, index_BK), start=0, stop=stage.depth)
+        return finish(self._model, x_BNC)
+
+
+def window_tokens(boxes: Tensor, *, grid: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Raster indices of a window of half the grid a side that holds each box, at a random place.
+
+    Args:
+        boxes: `B x 4` top, left, bottom, right as shares of the image; no larger than the window.
+        grid: Rows and columns of tokens.
+        generator: Draws the place.
+
+    Returns:
+        An int64 `B x K` tensor, K = a quarter of the grid (rounded up a side).
+    """
+    starts, sides = [], []
+    for axis, size in enumerate(grid):
+        side = math.ceil(size / 2)
+        first = (boxes[:, axis] * size).floor().long()
+        last = (boxes[:, axis + 2] * size).ceil().long() - 1
+        low = (last - side + 1).clamp(0, size - side)
+        high = torch.minimum(first, torch.full_like(first, size - side)).clamp(min=0)
+        share = torch.rand(len(boxes), generator=generator)
+        starts.append(
+            torch.maximum(low, low + (share * (high - low + 1)).floor().long().clamp(max=(high - low).clamp(min=0)))
+        )
+        sides.append(side)
+    rows = starts[0][:, None] + torch.arange(sides[0])
+    columns = starts[1][:, None] + torch.arange(sides[1])
+    return (rows[:, :, None] * grid[1] + columns[:, None, :]).flatten(1)
+
+
+class SparseObjective:
+    """Training of one schedule with tokens really gathered and the teacher's saliency as the predictors' target.
+
+    loss = 0.5 cross-entropy + 0.5 KL(teacher || student) + 0.3 KL(teacher's saliency || softmax of scores), the last
+    averaged over the predictors in use. Dropped tokens send no gradient to a predictor; the saliency target teaches it
+    instead.
+
+    Args:
+        model: A sparse ViT whose schedule is set.
+        teacher: Gives targets.
+        arithmetic: Precision.
+    """
+
+    def __init__(self, model: nn.Module, teacher: Teacher, *, arithmetic: Arithmetic) -> None:
+        self._model = model
+        self._teacher = teacher
+        self._arithmetic = arithmetic
+        sparsity_of(model).state.noise = SCORE_NOISE
+
+    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+        """The loss of a batch."""
+        return self.pass_loss(batch, self._teacher.targets(batch), generator)
+
+    def pass_loss(self, batch: Batch, targets: TeacherTargets, generator: torch.Generator) -> Tensor:
+        """The loss of one forward pass under the schedule in force."""
+        state = sparsity_of(self._model).state
+        state.generator = generator
+        with self._arithmetic.autocast():
+            logits = self._model(batch.images)
+        loss = CLASS_WEIGHT * F.cross_entropy(logits.float(), batch.labels)
+        loss = loss + LOGIT_WEIGHT * F.kl_div(
+            logits.float().log_softmax(-1), targets.log_probs_BK, log_target=True, reduction="batchmean"
+        )
+        learned = [step for step in state.trace.steps if step.learned]
+        if learned:
+            losses = [
+                saliency_loss(step.score_BN, targets.saliency_BN, positions_BM=step.positions_BN) for step in learned
+            ]
+            loss = loss + SALIENCY_WEIGHT * torch.stack(losses).mean()
+        return loss
+
+
+class ElasticObjective:
+    """One training that serves every schedule of a space.
+
+    Each step adds the losses of two passes: a random schedule, and alternately the dense model (with every predictor
+    scoring) and a minimal schedule, so that both ends of the budget range stay good (the sandwich rule of BigNAS,
+    arXiv:2003.11142, section 3).
+
+    Args:
+        model: A sparse ViT with predictors at every place of the space.
+        teacher: Gives targets.
+        space: Spelled-out space.
+        geometry: The backbone.
+        arithmetic: Precision.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: Teacher,
+        *,
+        space: SearchSpace,
+        geometry: BackboneGeometry,
+        arithmetic: Arithmetic,
+    ) -> None:
+        self._model = model
+        self._teacher = teacher
+        self._space = space
+        self._geometry = geometry
+        self._inner = SparseObjective(model, teacher, arithmetic=arithmetic)
+
+    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+        """The summed loss of both passes."""
+        targets = self._teacher.targets(batch)
+        state = sparsity_of(self._model).state
+        set_schedule_(self._model, self._random_schedule(generator))
+        loss = self._inner.pass_loss(batch, targets, generator)
+        if step % 2 == 0:
+            set_schedule_(self._model, Schedule())
+            state.probe = True
+        else:
+            set_schedule_(self._model, self._minimal_schedule(generator))
+        loss = loss + self._inner.pass_loss(batch, targets, generator)
+        state.probe = False
+        return loss
+
+    def _random_schedule(self, generator: torch.Generator) -> Schedule:
+        space = self._space
+        count = _draw(generator, max(space.min_predictors, min(2, space.max_predictors)), space.max_predictors)
+        lowest = max(_LOWEST_RATIO, space.min_keep_ratio)
+        exponents = torch.rand(count, generator=generator)
+        ratios = sorted((lowest ** float(e) for e in exponents), reverse=True)
+        return self._schedule(ratios, generator)
+
+    def _minimal_schedule(self, generator: torch.Generator) -> Schedule:
+        count = min(len(_MINIMAL_RATIOS), self._space.max_predictors)
+        ratios = [max(r, self._space.min_keep_ratio) for r in _MINIMAL_RATIOS[-count:]]
+        return self._schedule(ratios, generator)
+
+    def _schedule(self, ratios: list[float], generator: torch.Generator) -> Schedule:
+        order = torch.randperm(len(self._space.blocks), generator=generator)[: len(ratios)].sort().values
+        blocks = [self._space.blocks[int(i)] for i in order]
+        scorer: Scorer = self._space.scorers[_draw(generator, 0, len(self._space.scorers) - 1)]
+        return Schedule(
+            steps=tuple(Step(block=b, keep_ratio=r, scorer=scorer) for b, r in zip(blocks, ratios, strict=True))
+        )
+
+
+def _draw(generator: torch.Generator, low: int, high: int) -> int:
+    """A whole number from low to high, both included."""
+    return int(torch.randint(low, high + 1, (1,), generator=generator))

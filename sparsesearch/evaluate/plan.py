@@ -1,0 +1,181 @@
+"""How long a study will take, and how to cut it down to the time there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sparsesearch.evaluate.hardware import Speeds
+from sparsesearch.evaluate.task import Task
+from sparsesearch.spec import FidelitySpec, StudySpec, TrainSpec
+
+# Work of a phase in units of one dense pass over its images. The windowed part of dense training is cheap; an elastic
+# step runs two schedules, one of them sometimes dense; a screened schedule starts behind a cached prefix.
+_DENSE_WINDOWED, _ELASTIC, _SCREEN, _SPARSE = 0.55, 1.6, 0.6, 0.7
+_FIXED_S = 8.0
+_USABLE = 0.72
+_SHARES = {"dense": 0.40, "elastic": 0.25, "screen": 0.10, "finetune": 0.25}
+_LEAST_IMAGES, _LEAST_VAL, _LEAST_EVALUATIONS, _LEAST_FINALISTS = 64, 64, 6, 3
+_MEANINGFUL_SHARE = 0.3
+_MAX_BASELINES = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study cut to size.
+
+    Attributes:
+        spec: The study as it will run.
+        seconds: About how long it will take on this machine.
+        full_seconds: About how long the uncut study would take.
+        seconds_by_phase: The parts of `seconds`.
+    """
+
+    spec: StudySpec
+    seconds: float
+    full_seconds: float
+    seconds_by_phase: dict[str, float]
+
+    def describe(self, speeds: Speeds, *, device: str, precision: str) -> str:
+        """What will run and about how long, in one line."""
+        fidelity = self.spec.fidelity
+        parts = [f"dense {fidelity.dense.epochs} x {_images(fidelity.dense)} images"]
+        if fidelity.elastic:
+            parts.append(f"elastic {fidelity.elastic_training.epochs} x {_images(fidelity.elastic_training)}")
+            parts.append(f"{fidelity.evaluations} schedules evaluated")
+            parts.append(f"{fidelity.finalists} finalists fine-tuned")
+        else:
+            parts.append(f"{fidelity.evaluations} schedules fine-tuned")
+        return (
+            f"plan: {', '.join(parts)}; about {human_time(self.seconds)} on {device} in {precision} "
+            f"({1 / speeds.train_s:.0f} images/s training, {1 / speeds.infer_s:.0f} evaluating)"
+        )
+
+
+def human_time(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def estimate(fidelity: FidelitySpec, speeds: Speeds, *, task: Task, num_val: int, windowed: bool) -> dict[str, float]:
+    """Seconds of each phase."""
+    train, infer = speeds.train_s, speeds.infer_s
+
+    def used(spec: TrainSpec) -> int:
+        return spec.epochs * min(spec.images_per_epoch or task.num_train, task.num_train)
+
+    dense = used(fidelity.dense) * train * (_DENSE_WINDOWED if windowed else 1.0)
+    one_finetune = used(fidelity.finetune) * (train * _SPARSE + infer) + num_val * infer * _SPARSE
+    if not fidelity.elastic:
+        return {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + _MAX_BASELINES)}
+    return {
+        "dense": dense + fidelity.dense.epochs * min(num_val, 960) * infer,
+        "elastic": used(fidelity.elastic_training) * (train * _ELASTIC + infer),
+        "screen": (fidelity.evaluations + _MAX_BASELINES) * num_val * infer * _SCREEN,
+        "finetune": one_finetune * (fidelity.finalists + _MAX_BASELINES),
+    }
+
+
+def make_plan(
+    spec: StudySpec,
+    speeds: Speeds,
+    *,
+    task: Task,
+    num_val: int,
+    windowed: bool,
+) -> Plan:
+    """Cut a study to its time budget; without one, only say how long it will take.
+
+    Every phase that needs more than its share of the time is shortened to it; time that others leave goes to the
+    dense training first, since everything rests on it.
+
+    Args:
+        spec: The study as wished.
+        speeds: Measured speeds of the dense model.
+        task: Training data.
+        num_val: Validation images of one evaluation.
+        windowed: Whether dense training has the crop curriculum.
+    """
+    full = estimate(spec.fidelity, speeds, task=task, num_val=num_val, windowed=windowed)
+    full_s = sum(full.values()) + _FIXED_S
+    if spec.time_budget_s is None or full_s <= _USABLE * spec.time_budget_s:
+        return Plan(spec, full_s, full_s, full)
+    available = max(1.0, _USABLE * spec.time_budget_s - _FIXED_S)
+    fidelity = _cut(spec.fidelity, full, speeds, available=available, task=task, num_val=num_val, windowed=windowed)
+    cut_val = _fewer_val(spec.fidelity, speeds, available=available, num_val=num_val)
+    seconds = estimate(fidelity, speeds, task=task, num_val=cut_val, windowed=windowed)
+    trained = fidelity.dense.epochs * _count(fidelity.dense, task)
+    wanted = spec.fidelity.dense.epochs * _count(spec.fidelity.dense, task)
+    planned = spec.model_copy(
+        update={
+            "fidelity": fidelity,
+            "data": spec.data.model_copy(update={"num_val_images": cut_val}),
+            "meaningful": spec.meaningful and trained >= _MEANINGFUL_SHARE * wanted,
+        }
+    )
+    return Plan(planned, sum(seconds.values()) + _FIXED_S, full_s, seconds)
+
+
+def _cut(
+    fidelity: FidelitySpec,
+    full: dict[str, float],
+    speeds: Speeds,
+    *,
+    available: float,
+    task: Task,
+    num_val: int,
+    windowed: bool,
+) -> FidelitySpec:
+    shares = dict(_SHARES)
+    if not fidelity.elastic:
+        shares["finetune"] += shares.pop("elastic") + shares.pop("screen")
+    spare = sum(max(0.0, share * available - full[phase]) for phase, share in shares.items() if phase != "dense")
+    val = _fewer_val(fidelity, speeds, available=available, num_val=num_val)
+    trials = _LEAST_FINALISTS + _MAX_BASELINES // 2
+    dense_images = (shares["dense"] * available + spare) / (speeds.train_s * (_DENSE_WINDOWED if windowed else 1.0))
+    finetune_s = shares["finetune"] * available / trials - val * speeds.infer_s * _SPARSE
+    finetune_images = finetune_s / (speeds.train_s * _SPARSE + speeds.infer_s)
+    update: dict[str, object] = {
+        "dense": _shorter(fidelity.dense, dense_images, task=task),
+        "finetune": _shorter(fidelity.finetune, finetune_images, task=task),
+        "finalists": min(fidelity.finalists, _LEAST_FINALISTS),
+    }
+    if fidelity.elastic:
+        elastic_images = shares["elastic"] * available / (speeds.train_s * _ELASTIC + speeds.infer_s)
+        one_screen_s = val * speeds.infer_s * _SCREEN
+        affordable = int(shares["screen"] * available / max(one_screen_s, 1e-9)) - _MAX_BASELINES // 2
+        update["elastic_training"] = _shorter(fidelity.elastic_training, elastic_images, task=task)
+        update["evaluations"] = max(_LEAST_EVALUATIONS, min(fidelity.evaluations, affordable))
+    else:
+        update["evaluations"] = max(_LEAST_FINALISTS, min(fidelity.evaluations, trials))
+    return fidelity.model_copy(update=update)
+
+
+def _fewer_val(fidelity: FidelitySpec, speeds: Speeds, *, available: float, num_val: int) -> int:
+    """Validation images that let a fair number of schedules be screened in the time for it."""
+    passes = _LEAST_EVALUATIONS * 2 + _MAX_BASELINES // 2
+    affordable = int(_SHARES["screen"] * available / (passes * speeds.infer_s * _SCREEN))
+    return max(min(_LEAST_VAL, num_val), min(num_val, affordable))
+
+
+def _shorter(spec: TrainSpec, images: float, *, task: Task) -> TrainSpec:
+    """At most `images` in all: fewer epochs first, then smaller ones, then smaller batches."""
+    per_epoch = _count(spec, task)
+    total = max(_LEAST_IMAGES, int(images))
+    if total >= spec.epochs * per_epoch:
+        return spec
+    epochs = max(1, min(spec.epochs, total // per_epoch))
+    size = min(per_epoch, total // epochs)
+    batch = max(16, min(spec.batch_size, size // 16))
+    return spec.model_copy(update={"epochs": epochs, "images_per_epoch": max(batch, size), "batch_size": batch})
+
+
+def _count(spec: TrainSpec, task: Task) -> int:
+    return min(spec.images_per_epoch or task.num_train, task.num_train)
+
+
+def _images(spec: TrainSpec) -> str:
+    return "all" if spec.images_per_epoch is None else f"{spec.images_per_epoch:,}"

@@ -1,0 +1,74 @@
+"""The dense model as a teacher: its class probabilities, and which tokens it looks at.
+
+Shapes: `B` batch, `N` patch tokens, `K` classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sparsesearch.evaluate.task import Batch, Task
+from sparsesearch.evaluate.training import Arithmetic
+from sparsesearch.sparsify.saliency import class_saliency
+
+POOL_BATCH = 250
+
+
+@dataclass(frozen=True)
+class TeacherTargets:
+    """Targets of a batch.
+
+    Attributes:
+        log_probs_BK: Log-probabilities of the classes.
+        saliency_BN: Saliency of each patch token in raster order, summing to 1 over tokens.
+    """
+
+    log_probs_BK: Tensor
+    saliency_BN: Tensor
+
+
+class Teacher:
+    """Targets from a frozen dense model, computed once for a fixed pool and online for fresh images.
+
+    Args:
+        model: The dense model; put into eval mode and never changed.
+        task: Its fixed pool, where there is one, is run through the model at first use.
+        arithmetic: Device and precision.
+        use_pool: Whether to precompute the pool at all (not worth it when few of its images are used).
+    """
+
+    def __init__(self, model: nn.Module, task: Task, *, arithmetic: Arithmetic, use_pool: bool) -> None:
+        self._model = model.eval().requires_grad_(False)
+        self._task = task
+        self._arithmetic = arithmetic
+        self._use_pool = use_pool
+        self._pooled: TeacherTargets | None = None
+
+    def targets(self, batch: Batch) -> TeacherTargets:
+        """Targets of a batch, on the device."""
+        if batch.ids is None or not self._use_pool:
+            return self._compute(batch)
+        if self._pooled is None:
+            self._pooled = self._run_pool()
+        device = self._arithmetic.device
+        return TeacherTargets(
+            self._pooled.log_probs_BK[batch.ids].to(device), self._pooled.saliency_BN[batch.ids].to(device)
+        )
+
+    def _run_pool(self) -> TeacherTargets:
+        batches = self._task.pool(batch_size=POOL_BATCH)
+        assert batches is not None, "a batch has ids, so its task has a pool"
+        parts = [self._compute(self._arithmetic.place(batch)) for batch in batches]
+        return TeacherTargets(
+            torch.cat([part.log_probs_BK.cpu() for part in parts]),
+            torch.cat([part.saliency_BN.cpu() for part in parts]),
+        )
+
+    @torch.no_grad()
+    def _compute(self, batch: Batch) -> TeacherTargets:
+        with self._arithmetic.autocast():
+            logits_BK, saliency_BN = class_saliency(self._model, batch.images)
+        return TeacherTargets(logits_BK.float().log_softmax(-1), saliency_BN.float())

@@ -1,0 +1,130 @@
+"""The small file a search ends in: everything `retrain` needs, as YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sparsesearch.errors import SpecError, one_line
+from sparsesearch.schedule import Schedule
+from sparsesearch.spec import DataSpec, TrainSpec, read_document
+
+DEMO_NOTE = "found on the bundled digits demo; does not transfer to other data"
+NOT_MEANINGFUL = "not meaningful: the backbone could hardly be trained in the time given"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Provenance(_Value):
+    """Where a recipe comes from.
+
+    Attributes:
+        study: Name of the study.
+        trial: Number of the trial.
+        label: Who proposed it: `search`, or the name of a hand family.
+        schedule_key: Fingerprint of the sparse model.
+        cost_rule: Version of the counting rule of multiply-adds.
+        data_fingerprint: Hash of the data that was searched on.
+        sparsesearch: Version of the program.
+        torch: Version of torch.
+        timm: Version of timm.
+    """
+
+    study: str
+    trial: int
+    label: str
+    schedule_key: str
+    cost_rule: Literal[1] = 1
+    data_fingerprint: str
+    sparsesearch: str
+    torch: str
+    timm: str
+
+
+class Measured(_Value):
+    """What the search measured.
+
+    Attributes:
+        fidelity: How: `finetune` after a short training, `supernet` with shared weights.
+        macs: Multiply-adds of one image.
+        dense_macs: The same of the dense model.
+        params: Parameters, predictors included.
+        metrics: Validation metrics, accuracies as fractions.
+        dense_metrics: The same of the dense model.
+        accuracy: `ok`, or why the accuracy means nothing.
+    """
+
+    fidelity: str
+    macs: int
+    dense_macs: int
+    params: int
+    metrics: dict[str, float]
+    dense_metrics: dict[str, float]
+    accuracy: str = "ok"
+
+
+class Recipe(_Value):
+    """A schedule with all that is needed to train it in full.
+
+    Attributes:
+        note: A warning that travels with the schedule, or None.
+        backbone: Backbone name.
+        schedule: The sparsification schedule.
+        data: Data it was searched on; `retrain --data` replaces it.
+        num_classes: Classes of that data.
+        image_size: Pixels.
+        in_chans: Image channels.
+        weights: Where dense training starts.
+        dense: Training of the dense model and teacher where it has to be trained.
+        training: Full training of the sparse model.
+        precision: Arithmetic of the search.
+        seed: Seed.
+        measured: What the search measured.
+        provenance: Where this comes from.
+    """
+
+    schema_version: Literal[1] = 1
+    note: str | None = None
+    backbone: str
+    schedule: Schedule
+    data: DataSpec
+    num_classes: int
+    image_size: int
+    in_chans: int
+    weights: str
+    dense: TrainSpec
+    training: TrainSpec
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    seed: int
+    measured: Measured
+    provenance: Provenance
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as YAML with a header that says what to do with it."""
+    header = (
+        "# A sparsification schedule found by sparsesearch.\n"
+        f"# Train it in full:  sparsesearch retrain {path.name}\n"
+        "# macs are multiply-adds of one image (what this literature calls FLOPs); accuracies are fractions.\n"
+    )
+    body = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(header + body, encoding="utf-8")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        SpecError: Missing, not YAML, or not a recipe; names the offending key.
+    """
+    document = read_document(path)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(f"{path} is not a recipe of sparsesearch: {one_line(error)}") from error

@@ -1,0 +1,60 @@
+"""Fronts of accuracy (to be maximised) against multiply-adds (to be minimised), and how much they dominate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from optuna._hypervolume import compute_hypervolume
+
+Point = tuple[float, float]
+"""Accuracy as a fraction (larger is better) and multiply-adds (smaller is better)."""
+
+
+def pareto_front(points: Sequence[Point]) -> list[int]:
+    """Which points no other point dominates.
+
+    A point dominates another if it is at least as accurate and at most as dear, and better in one of the two. Of
+    equal points only the first is on the front. Points with a NaN are never on it.
+
+    Args:
+        points: Accuracy and multiply-adds of each.
+
+    Returns:
+        Indices into `points`, cheapest first (and hence least accurate first).
+    """
+    valid = [i for i, point in enumerate(points) if not any(math.isnan(value) for value in point)]
+    front: list[int] = []
+    best = -math.inf
+    for i in sorted(valid, key=lambda i: (points[i][1], -points[i][0], i)):
+        if points[i][0] > best or not front:
+            front.append(i)
+            best = points[i][0]
+    return front
+
+
+def hypervolume(points: Sequence[Point], *, reference: Point) -> float:
+    """Area between a reference point and the front: larger is better.
+
+    Adding a point never makes it smaller. Points that are not better than the reference in both objectives, and
+    points with a NaN, add nothing.
+
+    Args:
+        points: Accuracy and multiply-adds of each, in any order.
+        reference: The worst accuracy and the largest multiply-adds that count; values of different references must
+            not be compared.
+
+    Returns:
+        Accuracy times multiply-adds.
+
+    Raises:
+        ValueError: The reference point is not finite.
+    """
+    if not all(math.isfinite(value) for value in reference):
+        raise ValueError(f"the reference point {reference} must be finite; give an accuracy and multiply-adds")
+    inside = [(-accuracy, macs) for accuracy, macs in points if accuracy > reference[0] and macs < reference[1]]
+    if not inside:
+        return 0.0
+    losses = np.asarray(inside, dtype=np.float64)
+    return float(compute_hypervolume(losses, np.asarray([-reference[0], reference[1]], dtype=np.float64)))

@@ -1,0 +1,185 @@
+"""The order of a study: reference, elastic training, hand baselines, proposals, finalists.
+
+A pure controller: what it asks for next depends on the spec and on the trials it was told, on nothing else. So it can
+be rebuilt from the store at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.errors import StudyFailedError
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.schedule import Schedule
+from sparsesearch.search.baselines import Baseline, hand_baselines
+from sparsesearch.search.finalists import choose_finalists
+from sparsesearch.search.optuna_search import OptunaProposer
+from sparsesearch.search.proposals import check_budget
+from sparsesearch.seeds import derive_seed
+from sparsesearch.spec import StudySpec
+from sparsesearch.trial import Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
+
+MayStart = Callable[[Fidelity], bool]
+
+
+def _always(fidelity: Fidelity) -> bool:
+    return True
+
+
+class StagedController:
+    """Asks for the trials of a study in stages; see `protocols.Controller`.
+
+    A stage starts when every trial of the one before has been told.
+
+    Args:
+        spec: The study; its space must be spelled out for the geometry.
+        geometry: The backbone.
+        may_start: Asked before each proposal and finalist beyond the first ones: is there time for one more trial of
+            this fidelity? Never asked about what a study cannot do without.
+    """
+
+    def __init__(self, spec: StudySpec, geometry: BackboneGeometry, *, may_start: MayStart = _always) -> None:
+        self._spec = spec
+        self._geometry = geometry
+        self._may_start = may_start
+        self._cost = AnalyticCost()
+        self._low, self._high = check_budget(geometry, spec.space, budget=spec.budget)
+        self._proposer = OptunaProposer(
+            geometry, spec.space, low_macs=self._low, high_macs=self._high, sampler=spec.sampler, seed=spec.seed
+        )
+        self._told: dict[int, Trial] = {}
+        self._asked: dict[int, NewTrial] = {}
+        self._num_proposals = 0
+        self._exhausted = False
+        self.baselines: tuple[Baseline, ...] = (
+            tuple(hand_baselines(geometry, spec.space, low_macs=self._low, high_macs=self._high))
+            if spec.baselines
+            else ()
+        )
+
+    @property
+    def screen_fidelity(self) -> Fidelity:
+        """At what fidelity proposals are evaluated first."""
+        return Fidelity.SUPERNET if self._spec.fidelity.elastic else Fidelity.FINETUNE
+
+    def ask(self) -> NewTrial | None:
+        """The next trial, or None while results are outstanding and when the study is done.
+
+        Raises:
+            StudyFailedError: The dense or the elastic training failed, so nothing can follow.
+        """
+        trial = self._next()
+        if trial is not None:
+            self._asked[trial.number] = trial
+        return trial
+
+    def tell(self, trial: Trial) -> None:
+        """Take note of a trial in a final state."""
+        if trial.number in self._told or not trial.state.is_final:
+            return
+        self._told[trial.number] = trial
+        self._asked.setdefault(trial.number, trial)
+        if trial.fidelity is self.screen_fidelity and trial.origin is not Origin.REFERENCE:
+            self._proposer.tell(trial)
+        if trial.proposal is not None:
+            self._num_proposals = max(self._num_proposals, trial.proposal.index + 1)
+
+    def _next(self) -> NewTrial | None:
+        for fidelity in (Fidelity.DENSE, Fidelity.ELASTIC) if self._spec.fidelity.elastic else (Fidelity.DENSE,):
+            reference = self._find(fidelity, Schedule())
+            if reference is None:
+                return self._new(Schedule(), fidelity, origin=Origin.REFERENCE, label=fidelity.value)
+            told = self._told.get(reference.number)
+            if told is None:
+                return None
+            if told.state is TrialState.FAILED:
+                raise StudyFailedError(f"the {fidelity.value} training failed: {told.reason}")
+        for baseline in self.baselines:
+            if baseline.schedule is not None and self._find(self.screen_fidelity, baseline.schedule) is None:
+                return self._baseline(baseline, baseline.schedule)
+        proposal = self._propose()
+        if proposal is not None or len(self._told) < len(self._asked):
+            return proposal
+        return self._finalist() if self._spec.fidelity.elastic else None
+
+    def _baseline(self, baseline: Baseline, schedule: Schedule) -> NewTrial:
+        return self._new(
+            schedule,
+            self.screen_fidelity,
+            origin=Origin.BASELINE,
+            label=baseline.label,
+            budget_macs=baseline.budget_macs,
+        )
+
+    def _propose(self) -> NewTrial | None:
+        wanted = self._num_proposals < self._spec.fidelity.evaluations and not self._exhausted
+        if not wanted or (self._num_proposals >= _LEAST_PROPOSALS and not self._may_start(self.screen_fidelity)):
+            return None
+        proposed = self._proposer.propose(self._num_proposals)
+        if proposed is None:
+            self._exhausted = True
+            return None
+        schedule, proposal = proposed
+        self._num_proposals = proposal.index + 1
+        return self._new(schedule, self.screen_fidelity, origin=Origin.SEARCH, label="search", proposal=proposal)
+
+    def _finalist(self) -> NewTrial | None:
+        screened = self._at(Fidelity.SUPERNET, Origin.SEARCH)
+        chosen: Sequence[Trial] = choose_finalists(
+            screened, count=self._spec.fidelity.finalists, low_macs=self._low, high_macs=self._high
+        )
+        for trial in [*chosen, *self._at(Fidelity.SUPERNET, Origin.BASELINE)]:
+            if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
+                continue
+            if self._at(Fidelity.FINETUNE, Origin.SEARCH) and not self._may_start(Fidelity.FINETUNE):
+                return None
+            return self._new(
+                trial.schedule,
+                Fidelity.FINETUNE,
+                origin=trial.origin,
+                label=trial.label,
+                parent=trial.number,
+                budget_macs=trial.budget_macs,
+            )
+        return None
+
+    def _at(self, fidelity: Fidelity, origin: Origin) -> list[Trial]:
+        """Completed trials of a kind, by number."""
+        return [
+            trial
+            for _, trial in sorted(self._told.items())
+            if trial.fidelity is fidelity and trial.origin is origin and trial.state is TrialState.COMPLETE
+        ]
+
+    def _find(self, fidelity: Fidelity, schedule: Schedule) -> NewTrial | None:
+        key = schedule.key(self._geometry)
+        return next((t for t in self._asked.values() if t.fidelity is fidelity and t.key == key), None)
+
+    def _new(
+        self,
+        schedule: Schedule,
+        fidelity: Fidelity,
+        *,
+        origin: Origin,
+        label: str,
+        parent: int | None = None,
+        proposal: Proposal | None = None,
+        budget_macs: int | None = None,
+    ) -> NewTrial:
+        return NewTrial(
+            number=max(self._asked, default=-1) + 1,
+            fidelity=fidelity,
+            origin=origin,
+            label=label,
+            schedule=schedule.canonical(self._geometry),
+            key=schedule.key(self._geometry),
+            cost=self._cost.estimate(self._geometry, schedule),
+            seed=derive_seed(self._spec.seed, fidelity.value),
+            parent=parent,
+            proposal=proposal,
+            budget_macs=budget_macs,
+        )
+
+
+_LEAST_PROPOSALS = 3

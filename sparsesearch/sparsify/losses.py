@@ -1,0 +1,239 @@
+"""Training losses of sparse models. All are to be minimised; no gradient ever reaches the teacher.
+
+Shapes: `B` batch, `N` tokens without prefix tokens, `M` tokens still alive, `C` channels, `K` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sparsesearch.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How the terms of DynamicViT's loss are added up.
+
+    Attributes:
+        cls: Weight of the classification loss.
+        ratio: Weight of the keep-ratio term: 2 for ViTs (5 in the recipe of DeiT-B), 10 for ConvNeXt and Swin.
+        class_kl: Weight of the distillation of class logits.
+        token: Weight of the distillation of tokens.
+        ratio_divisor: What the sum over predictors is divided by; None for their number. The published code divides
+            by 3 whatever their number.
+        ratio_over_batch: Compare the mean over the whole batch with the target, not each image's.
+        token_loss: `mse` for features, `kl` for auxiliary logits (LV-ViT).
+    """
+
+    cls: float = 1.0
+    ratio: float = 2.0
+    class_kl: float = 0.5
+    token: float = 0.5
+    ratio_divisor: int | None = None
+    ratio_over_batch: bool = False
+    token_loss: Literal["mse", "kl"] = "mse"
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a student or a teacher gives to compare.
+
+    Attributes:
+        logits_BK: Class logits.
+        tokens_BNC: Final tokens, or auxiliary logits of each token.
+    """
+
+    logits_BK: Tensor
+    tokens_BNC: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LossTerms:
+    """The loss and its terms before weighting.
+
+    Attributes:
+        total: What to minimise.
+        cls: Classification loss.
+        ratio_sum: Keep-ratio term, summed over predictors and not yet divided.
+        class_kl: Distillation of class logits.
+        token: Distillation of tokens.
+    """
+
+    total: Tensor
+    cls: Tensor
+    ratio_sum: Tensor
+    class_kl: Tensor
+    token: Tensor
+
+
+def dynamicvit_loss(
+    student: Outputs,
+    teacher: Outputs,
+    *,
+    cls: Tensor,
+    decisions: Sequence[Tensor],
+    keep_ratios: Sequence[float],
+    keep_BN: Tensor | None,
+    weights: LossWeights | None = None,
+) -> LossTerms:
+    """The loss of masked training: classify, keep the wished share of tokens, and stay close to the teacher.
+
+    Args:
+        student: Of the sparse model.
+        teacher: Of the dense one; same shapes.
+        cls: Classification loss of the student, a scalar.
+        decisions: Cumulative keep decisions, one tensor a predictor, batch first.
+        keep_ratios: Wished share of the initial tokens, one a predictor.
+        keep_BN: Which tokens the token term compares (above 0.5); None for all.
+        weights: How terms are added up; None for DynamicViT's values for ViTs.
+
+    Source: DynamicViT (arXiv:2106.02034), section 3.4; Dynamic Spatial Sparsification (arXiv:2207.01580).
+    """
+    weights = weights or LossWeights()
+    ratio = ratio_loss(decisions, keep_ratios, over_batch=weights.ratio_over_batch)
+    class_term = class_kl(student.logits_BK, teacher.logits_BK)
+    compare = token_mse if weights.token_loss == "mse" else token_kl
+    token = compare(student.tokens_BNC, teacher.tokens_BNC, keep_BN=keep_BN)
+    divisor = len(decisions) if weights.ratio_divisor is None else weights.ratio_divisor
+    total = (
+        weights.cls * cls
+        + weights.ratio * ratio / max(divisor, 1)
+        + weights.class_kl * class_term
+        + weights.token * token
+    )
+    return LossTerms(total=total, cls=cls, ratio_sum=ratio, class_kl=class_term, token=token)
+
+
+def soft_target_cross_entropy(logits_BK: Tensor, target_BK: Tensor) -> Tensor:
+    """Cross-entropy against a distribution over classes, mean over the batch.
+
+    Args:
+        logits_BK: Class logits.
+        target_BK: Probabilities, as mixup and label smoothing make them.
+    """
+    return -(target_BK * logits_BK.log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+def ratio_loss(decisions: Sequence[Tensor], keep_ratios: Sequence[float], *, over_batch: bool = False) -> Tensor:
+    """Squared distance of the share of kept tokens from the wished share, summed over predictors.
+
+    Args:
+        decisions: Cumulative keep decisions, one tensor a predictor, batch first; the other axes are positions.
+        keep_ratios: Wished share of the initial tokens, one a predictor.
+        over_batch: Compare the mean over the batch instead of each image's.
+
+    Raises:
+        ShapeError: There are not as many ratios as decisions.
+
+    Source: DynamicViT (arXiv:2106.02034), section 3.4.
+    """
+    if len(decisions) != len(keep_ratios):
+        raise ShapeError(f"{len(decisions)} decisions but {len(keep_ratios)} keep ratios; give one ratio for each")
+    if not decisions:
+        return torch.zeros(())
+    terms = []
+    for decision, wished in zip(decisions, keep_ratios, strict=True):
+        kept_B = decision.flatten(1).mean(dim=1)
+        kept = kept_B.mean() if over_batch else kept_B
+        terms.append(((kept - wished) ** 2).mean())
+    return torch.stack(terms).sum()
+
+
+def class_kl(student_BK: Tensor, teacher_BK: Tensor) -> Tensor:
+    """KL(teacher || student) of class distributions, mean over the batch.
+
+    Args:
+        student_BK: Class logits.
+        teacher_BK: Class logits.
+
+    Source: DynamicViT (arXiv:2106.02034), section 3.4.
+    """
+    return functional.kl_div(
+        student_BK.log_softmax(dim=-1),
+        teacher_BK.detach().log_softmax(dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+def token_mse(student_BNC: Tensor, teacher_BNC: Tensor, *, keep_BN: Tensor | None = None) -> Tensor:
+    """Mean squared error over kept tokens and channels, all images pooled.
+
+    Args:
+        student_BNC: Tokens; any number of position axes, if all of them are compared.
+        teacher_BNC: Same shape.
+        keep_BN: Above 0.5 where a token is compared; None for all.
+
+    Returns:
+        A scalar; 0 if no token is kept in the whole batch.
+
+    Source: DynamicViT (arXiv:2106.02034), section 3.4.
+    """
+    chosen = _chosen(student_BNC, teacher_BNC, keep_BN)
+    if chosen is None:
+        return student_BNC.new_zeros(())
+    return functional.mse_loss(chosen[0], chosen[1])
+
+
+def token_kl(student_BNC: Tensor, teacher_BNC: Tensor, *, keep_BN: Tensor | None = None) -> Tensor:
+    """KL(teacher || student) of the auxiliary logits of kept tokens, mean over those tokens.
+
+    Args:
+        student_BNC: Logits of each token.
+        teacher_BNC: Same shape.
+        keep_BN: Above 0.5 where a token is compared; None for all.
+
+    Returns:
+        A scalar; 0 if no token is kept in the whole batch.
+
+    Source: DynamicViT (arXiv:2106.02034), section 3.4, for LV-ViT.
+    """
+    chosen = _chosen(student_BNC, teacher_BNC, keep_BN)
+    if chosen is None:
+        return student_BNC.new_zeros(())
+    return class_kl(*(tokens.flatten(0, -2) for tokens in chosen))
+
+
+def saliency_loss(score_BM: Tensor, saliency_BN: Tensor, *, positions_BM: Tensor | None = None) -> Tensor:
+    """KL(saliency || softmax of scores) over the tokens still alive, mean over the batch.
+
+    It teaches a predictor to rank tokens as the teacher's attention does, without any gradient through selection.
+
+    Args:
+        score_BM: What alive tokens are ranked by.
+        saliency_BN: The teacher's saliency of all initial tokens, non-negative.
+        positions_BM: Raster index of each alive token; None if all are alive in raster order.
+
+    Returns:
+        A scalar, not negative. An image without any saliency left on alive tokens is taught the uniform distribution.
+    """
+    alive_BM = saliency_BN if positions_BM is None else saliency_BN.gather(1, positions_BM)
+    if alive_BM.shape != score_BM.shape:
+        raise ShapeError(
+            f"saliency of shape {tuple(alive_BM.shape)} does not fit scores of shape {tuple(score_BM.shape)}"
+        )
+    target_BM = alive_BM.detach().float() + torch.finfo(torch.float32).tiny
+    target_BM = target_BM / target_BM.sum(dim=1, keepdim=True)
+    return functional.kl_div(score_BM.float().log_softmax(dim=1), target_BM, reduction="batchmean")
+
+
+def _chosen(student_BNC: Tensor, teacher_BNC: Tensor, keep_BN: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """The tokens to compare, or None if there are none."""
+    if student_BNC.shape != teacher_BNC.shape:
+        raise ShapeError(
+            f"student tokens of shape {tuple(student_BNC.shape)} do not compare with teacher tokens of shape "
+            f"{tuple(teacher_BNC.shape)}"
+        )
+    teacher_BNC = teacher_BNC.detach()
+    if keep_BN is None:
+        return student_BNC, teacher_BNC
+    kept_BN = keep_BN.reshape(student_BNC.shape[:2]) > 0.5
+    if not bool(kept_BN.any()):
+        return None
+    return student_BNC[kept_BN], teacher_BNC[kept_BN]

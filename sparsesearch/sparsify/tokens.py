@@ -1,0 +1,146 @@
+"""Token selection as plain tensor functions: gathering, the masked softmax, and the two ways of choosing tokens.
+
+Shapes: `B` batch, `H` heads, `N` tokens, `K` kept tokens, `C` channels; a trailing digit is a literal size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparsesearch.errors import ShapeError
+
+POLICY_SOFTMAX_EPS = 1e-6
+
+
+def gather_tokens(x_BNC: Tensor, keep_BK: Tensor) -> Tensor:
+    """Keep the indexed tokens of each sample, in the given order.
+
+    Args:
+        x_BNC: Tokens, prefix included if its indices are in `keep_BK`.
+        keep_BK: int64 indices into N.
+
+    Returns:
+        A `B x K x C` tensor, dtype and device of `x_BNC`.
+
+    Raises:
+        ShapeError: Batch sizes differ, or K > N.
+
+    Source: DynamicViT (arXiv:2106.02034), section 3.4, inference-time pruning.
+    """
+    batch, num_tokens, channels = x_BNC.shape
+    if keep_BK.ndim != 2 or keep_BK.shape[0] != batch or keep_BK.shape[1] > num_tokens:
+        raise ShapeError(
+            f"indices of shape {tuple(keep_BK.shape)} do not select from tokens of shape {tuple(x_BNC.shape)}; "
+            f"give {batch} rows of at most {num_tokens} indices"
+        )
+    # Whole rows of a flat table: about three times faster on a CPU than a gather with an expanded index.
+    first_B1 = torch.arange(batch, device=keep_BK.device).unsqueeze(1) * num_tokens
+    rows = x_BNC.reshape(batch * num_tokens, channels).index_select(0, (keep_BK + first_B1).reshape(-1))
+    return rows.reshape(batch, keep_BK.shape[1], channels)
+
+
+def masked_softmax(logits_BHNN: Tensor, policy_BN: Tensor, *, eps: float = POLICY_SOFTMAX_EPS) -> Tensor:
+    """Softmax over keys in which a dropped token is seen by nobody but itself.
+
+    Computed in float32. The maximum runs over all keys, dropped ones included. Each dropped key keeps a weight of
+    `eps / N` before normalisation, so that rows always sum to 1; with an all-ones policy the result is the ordinary
+    softmax to about 5e-7.
+
+    Args:
+        logits_BHNN: Attention scores, queries by keys, already scaled.
+        policy_BN: 1 for a kept token, 0 for a dropped one; differentiable.
+        eps: Weight spread over all keys.
+
+    Returns:
+        A `B x H x N x N` tensor in the dtype of `logits_BHNN`.
+
+    Raises:
+        ShapeError: The policy does not fit the keys.
+
+    Source: DynamicViT (arXiv:2106.02034), section 3.3.
+    """
+    batch, _, _, num_tokens = logits_BHNN.shape
+    if policy_BN.shape != (batch, num_tokens):
+        raise ShapeError(
+            f"a policy of shape {tuple(policy_BN.shape)} does not fit attention of shape {tuple(logits_BHNN.shape)}; "
+            f"give one of shape {(batch, num_tokens)}"
+        )
+    logits = logits_BHNN.float()
+    weight = (logits - logits.max(dim=-1, keepdim=True).values).exp()
+    kept_B11N = policy_BN.float().reshape(batch, 1, 1, num_tokens)
+    itself_NN = torch.eye(num_tokens, dtype=torch.float32, device=logits.device)
+    weight = weight * (kept_B11N + (1.0 - kept_B11N) * itself_NN)
+    return ((weight + eps / num_tokens) / (weight.sum(dim=-1, keepdim=True) + eps)).to(logits_BHNN.dtype)
+
+
+def logistic_noise(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Standard logistic noise, float32: the difference of two independent Gumbel draws.
+
+    It is drawn on the generator's device, so a CPU generator gives the same numbers for a model on any device.
+    """
+    uniform = torch.rand(shape, generator=generator, device=generator.device)
+    uniform = uniform.clamp(1e-7, 1.0 - 1e-7)
+    return (uniform.log() - torch.log1p(-uniform)).to(device)
+
+
+def gumbel_keep(
+    scores_BN2: Tensor, *, generator: torch.Generator | None = None, forced_BN: Tensor | None = None
+) -> Tensor:
+    """Draw a 0/1 keep decision for each token, with a straight-through gradient.
+
+    The decision is column 0 of a hard Gumbel-softmax at temperature 1. For two classes that is a logistic draw on
+    the difference of the two log-probabilities.
+
+    Args:
+        scores_BN2: Log-probabilities, keep in column 0.
+        generator: Source of the noise; needed unless `forced_BN` is given.
+        forced_BN: A 0/1 decision to use in place of the draw; the gradient is then that of the draw without noise.
+
+    Returns:
+        A `B x N` float32 tensor of exact zeros and ones.
+
+    Source: DynamicViT (arXiv:2106.02034), section 3.3; Gumbel-softmax (arXiv:1611.01144), section 2.2.
+    """
+    odds_BN = scores_BN2[..., 0].float() - scores_BN2[..., 1].float()
+    if forced_BN is not None:
+        if forced_BN.shape != odds_BN.shape:
+            raise ShapeError(
+                f"a forced decision of shape {tuple(forced_BN.shape)} does not fit scores of {tuple(odds_BN.shape)}"
+            )
+        soft_BN = odds_BN.sigmoid()
+        hard_BN = forced_BN.to(soft_BN)
+    else:
+        if generator is None:
+            raise ValueError("gumbel_keep needs a generator, or a forced decision")
+        noisy_BN = odds_BN + logistic_noise(tuple(odds_BN.shape), generator=generator, device=odds_BN.device)
+        soft_BN = noisy_BN.sigmoid()
+        hard_BN = (noisy_BN >= 0).to(soft_BN)
+    return hard_BN + (soft_BN - soft_BN.detach())
+
+
+def select_tokens(
+    scores_BN: Tensor, num_kept: int, *, noise: float = 0.0, generator: torch.Generator | None = None
+) -> Tensor:
+    """Indices of the best-scored tokens of each sample, best first.
+
+    Args:
+        scores_BN: Larger is kept.
+        num_kept: Tokens to keep of each sample, at most N.
+        noise: Scale of logistic noise added to the scores; at 1, on log-odds, the ranking is that of DynamicViT's
+            Gumbel draw.
+        generator: Source of the noise; needed when `noise` is not 0.
+
+    Returns:
+        int64 indices into N, `B x num_kept`.
+
+    Source: DynamicViT (arXiv:2106.02034), section 3.4.
+    """
+    if not 0 <= num_kept <= scores_BN.shape[1]:
+        raise ShapeError(f"cannot keep {num_kept} of {scores_BN.shape[1]} tokens")
+    scores = scores_BN.detach().float()
+    if noise != 0.0:
+        if generator is None:
+            raise ValueError("select_tokens needs a generator when it adds noise")
+        scores = scores + noise * logistic_noise(tuple(scores.shape), generator=generator, device=scores.device)
+    return scores.topk(num_kept, dim=1).indices

@@ -1,0 +1,223 @@
+"""Values to rows and back: the only place that knows both.
+
+Documents are JSON text with sorted keys and no spaces, so equal values give equal bytes. Floats are written in their
+shortest exact form; NaN and the infinities are written `NaN`, `Infinity` and `-Infinity`, as Python and JSON5 do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sparsesearch.errors import StoreVersionError, one_line
+from sparsesearch.schedule import Schedule
+from sparsesearch.spec import StudySpec
+from sparsesearch.trial import CheckpointRef, Cost, Measurement, NewTrial, Proposal, Trial, TrialState
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_LARGEST_INTEGER = 2**63 - 1
+
+
+class Row(Protocol):
+    """A row as any store has it: columns by their names."""
+
+    def __getitem__(self, column: str, /) -> Any:
+        """The value of a column."""
+
+
+def study_to_row(spec: StudySpec) -> dict[str, Any]:
+    """Columns of `studies`, without id and clocks."""
+    return {"name": spec.name, "spec": _document(spec.model_dump(), what=f"study {spec.name!r}")}
+
+
+def study_from_row(row: Row) -> StudySpec:
+    """The document of a study.
+
+    Raises:
+        StoreVersionError: This version of the program cannot read it.
+    """
+    return _read(StudySpec, row["spec"], what=f"study {row['name']!r}")
+
+
+def trial_to_row(trial: Trial) -> dict[str, Any]:
+    """Columns of `trials`, without study id and clocks.
+
+    Raises:
+        ValueError: The trial holds something that a database cannot keep.
+    """
+    what = f"trial {trial.number} of study {trial.study!r}"
+    proposal = None if trial.proposal is None else _document(trial.proposal.model_dump(), what=what)
+    return {
+        **progress_to_row(trial),
+        "number": trial.number,
+        "fidelity": trial.fidelity.value,
+        "origin": trial.origin.value,
+        "label": words(trial.label),
+        "key": _exact(trial.key, what=what),
+        "seed": _integer(trial.seed, what=what),
+        "parent": trial.parent,
+        "budget_macs": None if trial.budget_macs is None else _integer(trial.budget_macs, what=what),
+        "macs": _integer(trial.cost.macs, what=what),
+        "params": _integer(trial.cost.params, what=what),
+        "latency_ms": None if trial.cost.latency_ms is None else _finite(trial.cost.latency_ms, what=what),
+        "schedule": _document(trial.schedule.model_dump(), what=what),
+        "proposal": proposal,
+    }
+
+
+def progress_to_row(trial: Trial) -> dict[str, Any]:
+    """Those columns of `trials` that change during a trial's life, without clocks.
+
+    Raises:
+        ValueError: The trial holds something that a database cannot keep.
+    """
+    what = f"trial {trial.number} of study {trial.study!r}"
+    checkpoint = trial.checkpoint
+    return {
+        "state": trial.state.value,
+        "attempt": trial.attempt,
+        "reason": None if trial.reason is None else words(trial.reason),
+        "checkpoint_uri": None if checkpoint is None else _exact(checkpoint.uri, what=what),
+        "checkpoint_sha256": None if checkpoint is None else _exact(checkpoint.sha256, what=what),
+        "checkpoint_step": None if checkpoint is None else checkpoint.step,
+    }
+
+
+def trial_from_row(row: Row, measurements: Iterable[Row], *, study: str) -> Trial:
+    """A trial with its measurements, which are given in order of their steps.
+
+    Raises:
+        StoreVersionError: This version of the program cannot read it.
+    """
+    what = f"trial {row['number']} of study {study!r}"
+    proposal = None if row["proposal"] is None else _read(Proposal, row["proposal"], what=what)
+    checkpoint = None
+    if row["checkpoint_uri"] is not None:
+        checkpoint = CheckpointRef(
+            uri=row["checkpoint_uri"], sha256=row["checkpoint_sha256"], step=row["checkpoint_step"]
+        )
+    fields = {
+        "study": study,
+        "number": row["number"],
+        "state": row["state"],
+        "attempt": row["attempt"],
+        "fidelity": row["fidelity"],
+        "origin": row["origin"],
+        "label": row["label"],
+        "key": row["key"],
+        "seed": row["seed"],
+        "parent": row["parent"],
+        "budget_macs": row["budget_macs"],
+        "cost": Cost(macs=row["macs"], params=row["params"], latency_ms=row["latency_ms"]),
+        "schedule": _read(Schedule, row["schedule"], what=what),
+        "proposal": proposal,
+        "reason": row["reason"],
+        "checkpoint": checkpoint,
+        "measurements": tuple(measurement_from_row(item, what=what) for item in measurements),
+    }
+    return _parse(Trial, fields, what=what)
+
+
+def measurement_to_row(measurement: Measurement, *, number: int) -> dict[str, Any]:
+    """Columns of `measurements`, without study id and clocks other than `seconds`.
+
+    Raises:
+        ValueError: The measurement holds something that a database cannot keep.
+    """
+    what = f"step {measurement.step} of trial {number}"
+    return {
+        "number": number,
+        "step": measurement.step,
+        "attempt": measurement.attempt,
+        "fidelity": measurement.fidelity.value,
+        "metrics": _document(measurement.metrics, what=what),
+        "seconds": _finite(measurement.seconds, what=what),
+        "seed": _integer(measurement.seed, what=what),
+    }
+
+
+def measurement_from_row(row: Row, *, what: str) -> Measurement:
+    """A measurement; `what` names its trial in complaints.
+
+    Raises:
+        StoreVersionError: This version of the program cannot read it.
+    """
+    fields = {name: row[name] for name in ("step", "attempt", "fidelity", "seconds", "seed")}
+    return _parse(Measurement, {**fields, "metrics": _values(row["metrics"], what=what)}, what=what)
+
+
+def stored(trial: Trial) -> Trial:
+    """The trial as it reads after being written: what differs is tuples in sampler attributes, now lists.
+
+    Raises:
+        ValueError: The trial holds something that a database cannot keep.
+    """
+    rows = [measurement_to_row(item, number=trial.number) for item in trial.measurements]
+    return trial_from_row(trial_to_row(trial), rows, study=trial.study)
+
+
+def new_trial(trial: NewTrial, *, study: str) -> Trial:
+    """The trial that adding `trial` to a study makes."""
+    fields = {name: getattr(trial, name) for name in NewTrial.model_fields}
+    return stored(Trial(**fields, study=study, state=TrialState.WAITING))
+
+
+def words(text: str) -> str:
+    """Text for people, with the characters replaced that databases refuse (NUL, halves of surrogate pairs)."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _document(value: object, *, what: str) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{what} is not plain data ({one_line(error)}); give numbers, strings, lists, dicts"
+        ) from error
+
+
+def _values(text: str, *, what: str) -> object:
+    try:
+        values: object = json.loads(text)
+    except ValueError as error:
+        raise _unreadable(what, error) from error
+    return values
+
+
+def _read(model: type[_Model], text: str, *, what: str) -> _Model:
+    return _parse(model, _values(text, what=what), what=what)
+
+
+def _parse(model: type[_Model], fields: object, *, what: str) -> _Model:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _unreadable(what, error) from error
+
+
+def _unreadable(what: str, error: ValueError) -> StoreVersionError:
+    return StoreVersionError(
+        f"{what} was not stored by this version of sparsesearch ({one_line(error)}); use the version that wrote it"
+    )
+
+
+def _exact(text: str, *, what: str) -> str:
+    if words(text) != text:
+        raise ValueError(f"{what} holds {text!r}, which no database can keep; use text without NUL and surrogates")
+    return text
+
+
+def _integer(value: int, *, what: str) -> int:
+    if not -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER:
+        raise ValueError(f"{what} holds the integer {value}, which does not fit 63 bits; use a smaller one")
+    return value
+
+
+def _finite(value: float, *, what: str) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"{what} holds a time of {value}; times must be finite numbers")
+    return value

@@ -1,0 +1,124 @@
+"""The lease of a study: who may write to it, and when a holder counts as lost."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from sparsesearch.errors import StudyBusyError
+
+LEASE_SECONDS = 60.0
+"""How long a lease lives without being renewed."""
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A process that can hold a lease.
+
+    Attributes:
+        host: Name of its computer, for people.
+        machine: Identity of the space its process id belongs to: computer, boot and, in containers, process namespace.
+        pid: Process id.
+        process_start: When the process began, in clock ticks since boot; None where the system does not tell. A
+            process id that is used again has another one.
+    """
+
+    host: str
+    machine: str
+    pid: int
+    process_start: int | None
+
+    @classmethod
+    def current(cls) -> Holder:
+        """This process."""
+        host = platform.node() or "localhost"
+        parts = [host, _boot_id(), _pid_namespace()]
+        return cls(host=host, machine="/".join(parts), pid=os.getpid(), process_start=_process_start(os.getpid()))
+
+    def is_gone(self) -> bool:
+        """Whether it is certain that the process has ended: it was on this machine and is no longer."""
+        if os.name != "posix" or self.machine != Holder.current().machine:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False  # it lives, under another user
+        if _is_zombie(self.pid):
+            return True
+        now = _process_start(self.pid)
+        return now is not None and self.process_start is not None and now != self.process_start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The right to write to one study.
+
+    Attributes:
+        owner: Token of the ledger that has it, None when nobody has.
+        generation: How many times the study was opened.
+        expires_at: When it is lost unless it is renewed, in seconds of the store's clock.
+        holder: The process of the last owner.
+    """
+
+    owner: str | None
+    generation: int
+    expires_at: float
+    holder: Holder
+
+    @classmethod
+    def new(cls, *, generation: int, expires_at: float) -> Lease:
+        """A lease of this process, under a token that nobody else has."""
+        return cls(owner=uuid4().hex, generation=generation, expires_at=expires_at, holder=Holder.current())
+
+    def check_free(self, *, study: str, now: float) -> None:
+        """See that the lease can be taken.
+
+        Raises:
+            StudyBusyError: Its owner is alive.
+        """
+        if self.owner is None or self.expires_at <= now or self.holder.is_gone():
+            return
+        raise StudyBusyError(
+            f"study {study!r} is being run by process {self.holder.pid} on {self.holder.host}; wait for it to end or "
+            f"stop it (without a sign of life its hold ends in {max(1, round(self.expires_at - now))} s)"
+        )
+
+
+def _boot_id() -> str:
+    try:
+        return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "-"
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink(_PROC / "self/ns/pid")
+    except OSError:
+        return "-"
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of `/proc/PID/stat` behind the command name, or nothing."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def _is_zombie(pid: int) -> bool:
+    fields = _stat(pid)
+    return bool(fields) and fields[0] in ("Z", "X")
+
+
+def _process_start(pid: int) -> int | None:
+    fields = _stat(pid)
+    return int(fields[19]) if len(fields) > 19 else None

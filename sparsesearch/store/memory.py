@@ -1,0 +1,169 @@
+"""Studies in the memory of this process: for tests, and for searches that nobody needs afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+from sparsesearch.events import Event
+from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.spec import StudySpec
+from sparsesearch.store import codec, complaints, transitions
+from sparsesearch.store.lease import LEASE_SECONDS, Lease
+from sparsesearch.trial import Fidelity, NewTrial, Trial, TrialState
+
+_WHERE = "this process's memory"
+
+
+@dataclass
+class _Study:
+    spec: StudySpec
+    lease: Lease
+    trials: dict[int, Trial] = field(default_factory=dict)
+    numbers: dict[tuple[str, Fidelity, int], int] = field(default_factory=dict)
+
+
+class MemoryStore(StudyStore):
+    """All studies of this object. Safe to use from several threads; gone with the object."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> None:
+        """An empty store.
+
+        Args:
+            clock: Seconds.
+            lease_s: Seconds after which a study that nobody writes to may be taken over.
+        """
+        self._clock = clock
+        self._lease_s = lease_s
+        self._lock = threading.RLock()
+        self._studies: dict[str, _Study] = {}
+
+    def create_study(self, spec: StudySpec) -> StudyLedger:
+        """Add a study and open it. Raises `StudyExistsError` if the name is taken."""
+        with self._lock:
+            if spec.name in self._studies:
+                raise complaints.exists(spec.name, where=_WHERE)
+            lease = Lease.new(generation=1, expires_at=self._clock() + self._lease_s)
+            self._studies[spec.name] = _Study(spec=codec.study_from_row(codec.study_to_row(spec)), lease=lease)
+            return MemoryLedger(self, spec=spec, lease=lease)
+
+    def open_study(self, name: str) -> StudyLedger:
+        """Take the lease of a study. Raises `StudyNotFoundError`, or `StudyBusyError` while another's is alive."""
+        with self._lock:
+            study = self._find(name)
+            now = self._clock()
+            study.lease.check_free(study=name, now=now)
+            study.lease = Lease.new(generation=study.lease.generation + 1, expires_at=now + self._lease_s)
+            return MemoryLedger(self, spec=study.spec, lease=study.lease)
+
+    def spec(self, name: str) -> StudySpec:
+        """The study's document, without opening it. Raises `StudyNotFoundError`."""
+        with self._lock:
+            return self._find(name).spec
+
+    def trials(self, name: str) -> Sequence[Trial]:
+        """The trials of a study, without opening it. Raises `StudyNotFoundError`."""
+        with self._lock:
+            return [trial for _, trial in sorted(self._find(name).trials.items())]
+
+    def studies(self) -> Sequence[str]:
+        """Names of all studies, oldest first."""
+        with self._lock:
+            return list(self._studies)
+
+    def delete_study(self, name: str) -> None:
+        """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
+        with self._lock:
+            self._find(name).lease.check_free(study=name, now=self._clock())
+            del self._studies[name]
+
+    def _find(self, name: str) -> _Study:
+        if name not in self._studies:
+            raise complaints.not_found(name, where=_WHERE, names=list(reversed(self._studies)))
+        return self._studies[name]
+
+    def _held(self, name: str, owner: str | None) -> _Study:
+        """The study, with its lease extended; only for the owner of the lease."""
+        study = self._studies.get(name)
+        if study is None or owner is None or study.lease.owner != owner:
+            raise complaints.lease_lost(name)
+        study.lease = replace(study.lease, expires_at=self._clock() + self._lease_s)
+        return study
+
+
+class MemoryLedger(StudyLedger):
+    """One open study of a `MemoryStore`. Safe to use from several threads."""
+
+    def __init__(self, store: MemoryStore, *, spec: StudySpec, lease: Lease) -> None:
+        """Made by the store, with a lease that it has taken."""
+        self.spec = spec
+        self._store = store
+        self._owner = lease.owner
+
+    def add_trial(self, trial: NewTrial) -> Trial:
+        """Store a new trial as WAITING; if its number is already stored, return that trial unchanged.
+
+        Raises:
+            DuplicateTrialError: Another number has the same schedule, fidelity and seed.
+            StaleAttemptError: The lease is lost.
+        """
+        new = codec.new_trial(trial, study=self.spec.name)
+        with self._store._lock:
+            study = self._store._held(self.spec.name, self._owner)
+            if trial.number in study.trials:
+                return study.trials[trial.number]
+            twin = study.numbers.setdefault((new.key, new.fidelity, new.seed), new.number)
+            if twin != new.number:
+                raise complaints.duplicate(new, twin=twin)
+            study.trials[new.number] = new
+            return new
+
+    def claim(self, number: int, *, retry: bool = False) -> Trial:
+        """Mark a trial that is not in a final state as RUNNING; see `StudyLedger.claim`.
+
+        Raises:
+            StaleAttemptError: The lease is lost, or the trial is in a final state.
+            LookupError: There is no such trial.
+        """
+        return self._change(number, lambda trial: transitions.claimed(trial, retry=retry))
+
+    def record(self, event: Event) -> Trial:
+        """Write what happened and return the trial as it is afterwards; see `StudyLedger.record`.
+
+        Raises:
+            StaleAttemptError: The lease is lost, the attempt is not the current one, or the trial is in a final state.
+            LookupError: There is no such trial.
+        """
+        return self._change(event.trial, lambda trial: transitions.recorded(trial, event))
+
+    def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
+        """The trials in order of their numbers, all or those in one of the states."""
+        with self._store._lock:
+            study = self._store._studies.get(self.spec.name)
+            trials = [] if study is None else [trial for _, trial in sorted(study.trials.items())]
+            return [trial for trial in trials if states is None or trial.state in states]
+
+    def renew(self) -> None:
+        """Extend the lease; raises `StaleAttemptError` if somebody else has taken it over."""
+        with self._store._lock:
+            self._store._held(self.spec.name, self._owner)
+
+    def close(self) -> None:
+        """Give the lease back, if it is still ours. Closing again changes nothing."""
+        with self._store._lock:
+            study = self._store._studies.get(self.spec.name)
+            if study is not None and study.lease.owner == self._owner:
+                study.lease = replace(study.lease, owner=None)
+
+    def _change(self, number: int, change: Callable[[Trial], Trial]) -> Trial:
+        with self._store._lock:
+            study = self._store._held(self.spec.name, self._owner)
+            if number not in study.trials:
+                raise complaints.no_trial(number, study=self.spec.name)
+            before = study.trials[number]
+            after = change(before)
+            if after is not before:
+                after = study.trials[number] = codec.stored(after)
+            return after

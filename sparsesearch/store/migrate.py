@@ -1,0 +1,129 @@
+"""The schema of a database: which revision it is at, and bringing it to the newest (Alembic, from `db/`).
+
+Alembic itself is loaded only when a migration is run: most openings need to know no more than the revision.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect, select, table
+from sqlalchemy.sql import column
+
+from sparsesearch.errors import StoreError, StoreVersionError
+from sparsesearch.resources import bundled
+from sparsesearch.store.database import Database
+from sparsesearch.store.tables import REVISION, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_ALEMBIC = threading.Lock()  # its environment is one per process
+
+
+def prepare(database: Database) -> None:
+    """Make the tables of a new database; see that those of an old one are the ones this program reads.
+
+    Raises:
+        StoreVersionError: The database is at another revision.
+        StoreError: It cannot be opened, or is another program's.
+    """
+    with database.reading() as connection:
+        found = _revision(connection, where=database.where)
+    if found is None:
+        _upgrade(database)
+    elif found != REVISION:
+        _refuse_newer(found, where=database.where)
+        raise StoreVersionError(
+            f"{database.where} is at revision {found}, this program needs {REVISION}; run: sparsesearch db upgrade"
+        )
+
+
+def upgrade(url: str) -> str:
+    """Bring a database to the newest revision, which is returned. Nothing happens if it is there already.
+
+    Args:
+        url: As for `open_store`.
+
+    Raises:
+        StoreVersionError: The database was written by a newer version of the program.
+        StoreError: It cannot be opened, or is another program's.
+    """
+    database = Database(url)
+    try:
+        _upgrade(database)
+    finally:
+        database.close()
+    return REVISION
+
+
+def current_revision(url: str) -> str | None:
+    """The revision of a database, None for an empty one.
+
+    Args:
+        url: As for `open_store`.
+
+    Raises:
+        StoreError: It cannot be opened, or is another program's.
+    """
+    database = Database(url)
+    try:
+        with database.reading() as connection:
+            return _revision(connection, where=database.where)
+    finally:
+        database.close()
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration, with the migrations that ship with this program."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(bundled("db")).replace("%", "%%"))
+    return config
+
+
+def _upgrade(database: Database) -> None:
+    with database.migrating() as connection:
+        found = _revision(connection, where=database.where)
+        if found == REVISION:
+            return
+        if found is not None:
+            _refuse_newer(found, where=database.where)
+        _run_alembic(connection)
+
+
+def _revision(connection: Connection, *, where: str) -> str | None:
+    names = set(inspect(connection).get_table_names())
+    if VERSION_TABLE in names:
+        found = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
+        if found is not None:
+            return str(found)
+        names.remove(VERSION_TABLE)
+    if names:
+        raise StoreError(
+            f"{where} holds tables of another program ({', '.join(sorted(names)[:3])}); give sparsesearch a database "
+            "of its own"
+        )
+    return None
+
+
+def _refuse_newer(found: str, *, where: str) -> None:
+    from alembic.script import ScriptDirectory
+
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    if found not in known:
+        raise StoreVersionError(
+            f"{where} was written by a newer version of sparsesearch (revision {found}, this one knows up to "
+            f"{REVISION}); run: pip install --upgrade sparsesearch"
+        )
+
+
+def _run_alembic(connection: Connection) -> None:
+    from alembic import command
+
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    with _ALEMBIC:
+        command.upgrade(config, "head")

@@ -1,0 +1,145 @@
+"""Studies in a SQL database: SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+
+from sparsesearch.errors import StudyNotFoundError
+from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.spec import StudySpec
+from sparsesearch.store import codec, complaints, migrate, tables
+from sparsesearch.store.database import Database
+from sparsesearch.store.lease import LEASE_SECONDS, Holder, Lease
+from sparsesearch.store.sql_ledger import SqlLedger, load_trials
+from sparsesearch.trial import Trial
+
+
+def open_store(url: str, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> SqlStore:
+    """The study store at a database url. A new database gets its tables.
+
+    Args:
+        url: `sqlite:///PATH` or `postgresql://USER@HOST/NAME`.
+        clock: Seconds, the same for all processes that share the database.
+        lease_s: Seconds after which a study that nobody writes to may be taken over.
+
+    Raises:
+        StoreError: The database cannot be opened, or is another program's.
+        StoreVersionError: It is at another revision than this program.
+        MissingExtraError: The PostgreSQL driver is not installed.
+    """
+    database = Database(url)
+    try:
+        migrate.prepare(database)
+    except BaseException:
+        database.close()
+        raise
+    return SqlStore(database, clock=clock, lease_s=lease_s)
+
+
+class SqlStore(StudyStore):
+    """All studies of a database whose tables are there. Safe to use from several threads and processes."""
+
+    def __init__(
+        self, database: Database, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS
+    ) -> None:
+        """Use a database; see `open_store` for the arguments."""
+        self._database = database
+        self._clock = clock
+        self._lease_s = lease_s
+
+    def create_study(self, spec: StudySpec) -> StudyLedger:
+        """Add a study and open it. Raises `StudyExistsError` if the name is taken."""
+        with self._database.writing() as connection:
+            if not self._database.is_sqlite:  # there, the transaction itself is exclusive
+                connection.execute(text("LOCK TABLE studies IN SHARE ROW EXCLUSIVE MODE"))
+            row = codec.study_to_row(spec)
+            if connection.scalar(select(tables.studies.c.id).where(tables.studies.c.name == spec.name)) is not None:
+                raise complaints.exists(spec.name, where=self._database.where)
+            study_id = (connection.scalar(select(func.max(tables.studies.c.id))) or 0) + 1
+            now = self._clock()
+            connection.execute(insert(tables.studies).values(**row, id=study_id, created_at=now))
+            lease = Lease.new(generation=1, expires_at=now + self._lease_s)
+            connection.execute(insert(tables.leases).values(**_lease_to_row(lease), study_id=study_id))
+        return self._ledger(spec, study_id=study_id, lease=lease)
+
+    def open_study(self, name: str) -> StudyLedger:
+        """Take the lease of a study. Raises `StudyNotFoundError`, or `StudyBusyError` while another's is alive."""
+        with self._database.writing() as connection:
+            row = self._find(connection, name)
+            spec = codec.study_from_row(row)
+            old = self._free_lease(connection, name, study_id=row["id"])
+            lease = Lease.new(generation=old.generation + 1, expires_at=self._clock() + self._lease_s)
+            connection.execute(
+                update(tables.leases).where(tables.leases.c.study_id == row["id"]).values(**_lease_to_row(lease))
+            )
+        return self._ledger(spec, study_id=row["id"], lease=lease)
+
+    def spec(self, name: str) -> StudySpec:
+        """The study's document, without opening it. Raises `StudyNotFoundError`."""
+        with self._database.reading() as connection:
+            return codec.study_from_row(self._find(connection, name))
+
+    def trials(self, name: str) -> Sequence[Trial]:
+        """The trials of a study, without opening it. Raises `StudyNotFoundError`."""
+        with self._database.reading() as connection:
+            return load_trials(connection, self._find(connection, name)["id"], study=name)
+
+    def studies(self) -> Sequence[str]:
+        """Names of all studies, oldest first."""
+        with self._database.reading() as connection:
+            return list(connection.scalars(select(tables.studies.c.name).order_by(tables.studies.c.id)))
+
+    def delete_study(self, name: str) -> None:
+        """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
+        with self._database.writing() as connection:
+            study_id = self._find(connection, name)["id"]
+            self._free_lease(connection, name, study_id=study_id)
+            connection.execute(delete(tables.studies).where(tables.studies.c.id == study_id))
+
+    def close(self) -> None:
+        """Close the connections that are not in use; the store opens new ones when it needs them."""
+        self._database.close()
+
+    def _ledger(self, spec: StudySpec, *, study_id: int, lease: Lease) -> SqlLedger:
+        return SqlLedger(
+            self._database, spec=spec, study_id=study_id, lease=lease, clock=self._clock, lease_s=self._lease_s
+        )
+
+    def _find(self, connection: Connection, name: str) -> codec.Row:
+        row = connection.execute(select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
+        if row is None:
+            raise self._missing(connection, name)
+        return row
+
+    def _free_lease(self, connection: Connection, name: str, *, study_id: int) -> Lease:
+        """The lease of a study, which nobody holds and nobody else can take until the transaction ends."""
+        row = connection.execute(
+            select(tables.leases).where(tables.leases.c.study_id == study_id).with_for_update()
+        ).first()
+        if row is None:  # deleted by another process since it was looked up
+            raise self._missing(connection, name)
+        holder = Holder(host=row.host, machine=row.machine, pid=row.pid, process_start=row.process_start)
+        lease = Lease(owner=row.owner, generation=row.generation, expires_at=row.expires_at, holder=holder)
+        lease.check_free(study=name, now=self._clock())
+        return lease
+
+    def _missing(self, connection: Connection, name: str) -> StudyNotFoundError:
+        names = list(connection.scalars(select(tables.studies.c.name).order_by(tables.studies.c.id.desc())))
+        return complaints.not_found(name, where=self._database.where, names=names)
+
+
+def _lease_to_row(lease: Lease) -> dict[str, Any]:
+    holder = lease.holder
+    return {
+        "owner": lease.owner,
+        "generation": lease.generation,
+        "expires_at": lease.expires_at,
+        "host": holder.host,
+        "machine": holder.machine,
+        "pid": holder.pid,
+        "process_start": holder.process_start,
+    }

@@ -1,0 +1,128 @@
+"""The tables, one definition for SQLite and PostgreSQL. The diagram is in `db/README.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+REVISION = "0001"
+"""The migration that these tables are at; a test holds it equal to the newest file in `db/versions`."""
+
+VERSION_TABLE = "sparsesearch_version"
+"""Where a database notes its revision: a name of our own, so that no other program's database is taken for ours."""
+
+metadata = MetaData()
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("id", Integer, nullable=False, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_studies"),
+    UniqueConstraint("name", name="uq_studies_name"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column(
+        "study_id",
+        Integer,
+        ForeignKey("studies.id", name="fk_leases_study_id_studies", ondelete="CASCADE"),
+        nullable=False,
+        autoincrement=False,
+    ),
+    Column("owner", Text),
+    Column("generation", Integer, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("process_start", BigInteger),
+    PrimaryKeyConstraint("study_id", name="pk_leases"),
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    Column(
+        "study_id",
+        Integer,
+        ForeignKey("studies.id", name="fk_trials_study_id_studies", ondelete="CASCADE"),
+        nullable=False,
+        autoincrement=False,
+    ),
+    Column("number", Integer, nullable=False, autoincrement=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("fidelity", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("parent", Integer),
+    Column("budget_macs", BigInteger),
+    Column("macs", BigInteger, nullable=False),
+    Column("params", BigInteger, nullable=False),
+    Column("latency_ms", Double),
+    Column("schedule", Text, nullable=False),
+    Column("proposal", Text),
+    Column("reason", Text),
+    Column("checkpoint_uri", Text),
+    Column("checkpoint_sha256", Text),
+    Column("checkpoint_step", Integer),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    PrimaryKeyConstraint("study_id", "number", name="pk_trials"),
+    UniqueConstraint("study_id", "key", "fidelity", "seed", name="uq_trials_study_id_key_fidelity_seed"),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("study_id", Integer, nullable=False, autoincrement=False),
+    Column("number", Integer, nullable=False, autoincrement=False),
+    Column("step", Integer, nullable=False, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("fidelity", Text, nullable=False),
+    Column("metrics", Text, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    PrimaryKeyConstraint("study_id", "number", "step", name="pk_measurements"),
+    ForeignKeyConstraint(
+        ["study_id", "number"],
+        ["trials.study_id", "trials.number"],
+        name="fk_measurements_study_id_number_trials",
+        ondelete="CASCADE",
+    ),
+)
+
+CLOCK_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "studies": frozenset({"created_at"}),
+        "leases": frozenset(column.name for column in leases.columns),
+        "trials": frozenset({"created_at", "updated_at", "started_at", "ended_at"}),
+        "measurements": frozenset({"seconds", "created_at"}),
+    }
+)
+"""Columns that say when and by whom, not what. All others are equal, byte for byte, in a study that was killed and
+resumed and in one that was left alone."""

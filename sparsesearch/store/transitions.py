@@ -1,0 +1,71 @@
+"""What may happen to a trial: pure functions from a trial to the trial afterwards, shared by every store."""
+
+from __future__ import annotations
+
+from sparsesearch.errors import StaleAttemptError
+from sparsesearch.events import Checkpointed, Event, Measured
+from sparsesearch.store.codec import words
+from sparsesearch.trial import Trial, TrialState
+
+
+def claimed(trial: Trial, *, retry: bool) -> Trial:
+    """The trial as RUNNING; the same object if nothing changes.
+
+    Args:
+        trial: The trial as stored.
+        retry: Whether an execution of it failed, so that a new attempt begins.
+
+    Raises:
+        StaleAttemptError: The trial is in a final state.
+    """
+    if trial.state.is_final:
+        raise StaleAttemptError(f"{_name(trial)} is already {trial.state}; it cannot be claimed")
+    attempt = trial.attempt + 1 if retry or trial.attempt == 0 else trial.attempt
+    if trial.state is TrialState.RUNNING and attempt == trial.attempt:
+        return trial
+    return trial.model_copy(update={"state": TrialState.RUNNING, "attempt": attempt})
+
+
+def recorded(trial: Trial, event: Event) -> Trial:
+    """The trial after an event; the same object if the event tells nothing new.
+
+    Args:
+        trial: The trial as stored.
+        event: What happened to it.
+
+    Raises:
+        StaleAttemptError: The event is of another attempt, or would change a trial in a final state.
+    """
+    if event.attempt != trial.attempt:
+        raise StaleAttemptError(
+            f"{_name(trial)} is at attempt {trial.attempt}; a report of attempt {event.attempt} is refused"
+        )
+    if isinstance(event, Measured):
+        after = _measured(trial, event)
+    elif isinstance(event, Checkpointed):
+        same = event.checkpoint == trial.checkpoint
+        after = trial if same else trial.model_copy(update={"checkpoint": event.checkpoint})
+    else:
+        reason = None if event.reason is None else words(event.reason)
+        same = event.state is trial.state
+        after = trial if same else trial.model_copy(update={"state": event.state, "reason": reason})
+    if after is not trial and trial.state.is_final:
+        raise StaleAttemptError(f"{_name(trial)} is already {trial.state}; a report that changes it is refused")
+    return after
+
+
+def _measured(trial: Trial, event: Measured) -> Trial:
+    measurement = event.measurement
+    if measurement.attempt != event.attempt:
+        raise StaleAttemptError(
+            f"{_name(trial)}: a measurement of attempt {measurement.attempt} came with a report of attempt "
+            f"{event.attempt} and is refused"
+        )
+    if any(earlier.step == measurement.step for earlier in trial.measurements):
+        return trial
+    measurements = sorted((*trial.measurements, measurement), key=lambda item: item.step)
+    return trial.model_copy(update={"measurements": tuple(measurements)})
+
+
+def _name(trial: Trial) -> str:
+    return f"trial {trial.number} of study {trial.study!r}"

@@ -1,0 +1,190 @@
+"""Run a study: prepare it, build the parts, let the dispatcher work, write what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.dispatch.inline import InlineDispatcher
+from sparsesearch.errors import DataError
+from sparsesearch.evaluate.checkpoints import CheckpointFolder
+from sparsesearch.evaluate.evaluator import StudyEvaluator
+from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
+from sparsesearch.evaluate.inputs import open_task, task_geometry
+from sparsesearch.evaluate.pace import Pace
+from sparsesearch.evaluate.phases import Setting
+from sparsesearch.evaluate.plan import human_time, make_plan
+from sparsesearch.evaluate.progress import Progress, Silent
+from sparsesearch.evaluate.training import Arithmetic
+from sparsesearch.evaluate.warehouse import Warehouse
+from sparsesearch.export.from_study import best_trial, make_recipe
+from sparsesearch.export.plot import save_front
+from sparsesearch.export.recipe import DEMO_NOTE, NOT_MEANINGFUL, write_recipe
+from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.search.proposals import check_budget
+from sparsesearch.search.results import StudyFront, study_front
+from sparsesearch.search.stages import StagedController
+from sparsesearch.settings import Settings
+from sparsesearch.spec import Resolved, StudySpec
+from sparsesearch.trial import Trial
+
+OnTrial = Callable[[Trial], None]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a finished study leaves.
+
+    Attributes:
+        spec: The study as it ran.
+        front: Its front.
+        best: The most accurate trial within the budget.
+        recipe: Path of `best.yaml`.
+        front_png: Path of the picture of the front.
+    """
+
+    spec: StudySpec
+    front: StudyFront
+    best: Trial
+    recipe: Path
+    front_png: Path
+
+
+def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
+    """Look everything up and make the plan; refuses what cannot work before anything is trained.
+
+    Args:
+        spec: The study as wished.
+        progress: Gets the plan and warnings as lines.
+
+    Returns:
+        The study as it will run, with names resolved, space spelled out, precision chosen and phases cut to the time.
+
+    Raises:
+        UserInputError: Anything of the document that cannot be met.
+    """
+    backbone = resolve_name(spec.backbone)
+    device = open_device(spec.device)
+    if spec.data.is_demo:
+        progress.line("No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas.")
+        progress.line("Its accuracies and its schedule do not transfer to other data.")
+    task = open_task(spec.data, backbone=backbone)
+    geometry = task_geometry(backbone, task)
+    space = spec.space.for_geometry(geometry)
+    check_budget(geometry, space, budget=spec.budget)
+    resolved = spec.model_copy(
+        update={
+            "backbone": backbone,
+            "space": space,
+            "resolved": Resolved(
+                geometry=geometry,
+                num_classes=task.num_classes,
+                in_chans=task.in_chans,
+                data_fingerprint=task.fingerprint,
+            ),
+        }
+    )
+    arithmetic, speeds = choose_arithmetic(
+        spec.precision, device=device, backbone=backbone, geometry=geometry, task=task
+    )
+    plan = make_plan(resolved, speeds, task=task, num_val=task.num_val, windowed=spec.data.is_demo)
+    precision = "bfloat16" if arithmetic.is_bfloat16 else "float32"
+    progress.line(plan.describe(speeds, device=device.type, precision=precision))
+    if not plan.spec.meaningful:
+        progress.line(
+            f"{backbone} can hardly be trained in this time: training it fully would take about "
+            f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use --weights PATH, more time, "
+            "or --backbone deit_pico. Accuracies of this study are marked 'not meaningful'."
+        )
+    return plan.spec.model_copy(update={"precision": precision})
+
+
+def run_study(
+    ledger: StudyLedger,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    on_trial: OnTrial | None = None,
+    started: float | None = None,
+) -> None:
+    """Run an open study to its end, or go on with it where it was left.
+
+    Args:
+        ledger: The open study; closed on return.
+        settings: Where checkpoints and shared trainings lie.
+        progress: Where long work shows itself.
+        on_trial: Called with every trial that ended.
+        started: When the time budget began to run, by `time.monotonic`; now if not given.
+
+    Raises:
+        DataError: The data is not what the study began with.
+        StudyFailedError: The dense or elastic training failed.
+    """
+    with closing(ledger):
+        spec = ledger.spec
+        pace = Pace(
+            started=time.monotonic() if started is None else started,
+            time_budget_s=spec.time_budget_s,
+            clock=time.monotonic,
+        )
+        setting = open_setting(spec)
+        evaluator = StudyEvaluator(
+            spec,
+            setting=setting,
+            folder=CheckpointFolder(settings.storage, spec.name),
+            warehouse=Warehouse(settings.cache),
+            pace=pace,
+            progress=progress or Silent(),
+        )
+        controller = StagedController(spec, setting.geometry, may_start=pace.may_start)
+
+        def finished(trial: Trial) -> None:
+            pace.note(trial)
+            if on_trial is not None:
+                on_trial(trial)
+
+        InlineDispatcher(on_trial=finished).run(controller, ledger, evaluator)
+
+
+def open_setting(spec: StudySpec) -> Setting:
+    """Backbone, data and arithmetic of a prepared study.
+
+    Raises:
+        DataError: The data has changed since the study was prepared.
+    """
+    resolved = spec.resolved
+    assert resolved is not None, "only prepared studies are stored"
+    task = open_task(spec.data, backbone=spec.backbone)
+    if task.fingerprint != resolved.data_fingerprint:
+        raise DataError(
+            f"the data {spec.data.source!r} is not what study {spec.name!r} began with; "
+            "put it back, or start a new study"
+        )
+    arithmetic = Arithmetic.of(spec.precision, device=open_device(spec.device))
+    return Setting(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
+
+
+def write_results(spec: StudySpec, store: StudyStore, folder: Path) -> StudyResult:
+    """Write `front.png` and `best.yaml` of a study into a folder.
+
+    Raises:
+        StudyFailedError: The study has no finished candidate.
+    """
+    front = study_front(store.trials(spec.name))
+    best = best_trial(spec, front)
+    assert front.reference is not None, "a study with candidates has its dense reference"
+    recipe, png = folder / "best.yaml", folder / "front.png"
+    write_recipe(make_recipe(spec, front, best), recipe)
+    notes = [*([DEMO_NOTE] if spec.data.is_demo else []), *([] if spec.meaningful else [NOT_MEANINGFUL])]
+    save_front(
+        front,
+        png,
+        title=f"{spec.name}: {spec.backbone}",
+        budget_macs=spec.budget.macs(front.reference.cost.macs)[1],
+        note="; ".join(notes) or None,
+    )
+    return StudyResult(spec, front, best, recipe, png)

@@ -1,0 +1,517 @@
+"""What every study store does, in memory, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sparsesearch.errors import (
+    DuplicateTrialError,
+    StaleAttemptError,
+    StudyBusyError,
+    StudyExistsError,
+    StudyNotFoundError,
+)
+from sparsesearch.events import Checkpointed, Ended, Event, Measured
+from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.schedule import Schedule
+from sparsesearch.spec import Budget, StudySpec
+from sparsesearch.store.memory import MemoryStore
+from sparsesearch.store.sql import SqlStore, open_store
+from sparsesearch.trial import (
+    CheckpointRef,
+    Cost,
+    Fidelity,
+    FinalState,
+    Measurement,
+    NewTrial,
+    Origin,
+    Proposal,
+    Trial,
+    TrialState,
+)
+
+LEASE_S = 60.0
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Backing:
+    """Where studies are kept, and how to reach them once more."""
+
+    clock: Clock
+    open: Callable[[], StudyStore]
+    is_durable: bool
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def backing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backing]:
+    clock = Clock()
+    if request.param == "memory":
+        memory = MemoryStore(clock=clock, lease_s=LEASE_S)
+        yield Backing(clock=clock, open=lambda: memory, is_durable=False)
+        return
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/deep/er/studies.db"
+    else:
+        url = request.getfixturevalue("postgres_url")
+    opened: list[SqlStore] = []
+
+    def open_again() -> StudyStore:
+        opened.append(open_store(url, clock=clock, lease_s=LEASE_S))
+        return opened[-1]
+
+    yield Backing(clock=clock, open=open_again, is_durable=True)
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(backing: Backing) -> StudyStore:
+    return backing.open()
+
+
+@pytest.fixture
+def ledger(store: StudyStore) -> StudyLedger:
+    return store.create_study(spec())
+
+
+def spec(name: str = "digits") -> StudySpec:
+    return StudySpec(name=name, backbone="deit_pico", budget=Budget(low=0.1 + 0.2, high=0.65), seed=3)
+
+
+def new(number: int, **changes: object) -> NewTrial:
+    fields: dict[str, object] = {
+        "number": number,
+        "fidelity": Fidelity.SUPERNET,
+        "origin": Origin.SEARCH,
+        "label": "search",
+        "schedule": Schedule.at([3, 6, 9], [0.7, 0.5, 1 / 3]),
+        "key": f"{number:032x}",
+        "cost": Cost(macs=3_000_000_001, params=22_000_000, latency_ms=0.1 + 0.2),
+        "seed": 2**40 + number,
+    }
+    return NewTrial.model_validate({**fields, **changes})
+
+
+def measured(trial: int, step: int = 1, *, attempt: int = 1, top1: float = 0.1 + 0.2) -> Measured:
+    measurement = Measurement(
+        step=step,
+        attempt=attempt,
+        fidelity=Fidelity.FINETUNE,
+        metrics={"val_top1": top1, "val_loss": 1 / 3},
+        seconds=1e-9 / 3,
+        seed=7,
+    )
+    return Measured(trial=trial, attempt=attempt, measurement=measurement)
+
+
+def ended(trial: int, state: FinalState = TrialState.COMPLETE, *, attempt: int = 1, reason: str | None = None) -> Ended:
+    return Ended(trial=trial, attempt=attempt, state=state, reason=reason)
+
+
+def checkpointed(trial: int, step: int, *, attempt: int = 1) -> Checkpointed:
+    reference = CheckpointRef(uri=f"file:///ckpt/{trial}-{step}.safetensors", sha256="0" * 64, step=step)
+    return Checkpointed(trial=trial, attempt=attempt, checkpoint=reference)
+
+
+def refused(ledger: StudyLedger, write: Callable[[], object]) -> None:
+    """The write is refused and leaves no trace."""
+    before = ledger.trials()
+    with pytest.raises(StaleAttemptError) as caught:
+        write()
+    assert "\n" not in str(caught.value)
+    assert ledger.trials() == before
+
+
+class TestStudies:
+    def test_documents_come_back_equal(self, backing: Backing) -> None:
+        backing.open().create_study(spec())
+        assert backing.open().spec("digits") == spec()
+
+    def test_the_ledger_knows_its_document(self, backing: Backing) -> None:
+        created = backing.open().create_study(spec())
+        assert created.spec == spec()
+        created.close()
+        assert backing.open().open_study("digits").spec == spec()
+
+    def test_names_are_listed_oldest_first(self, store: StudyStore) -> None:
+        for name in ("b", "a", "c"):
+            store.create_study(spec(name)).close()
+        assert list(store.studies()) == ["b", "a", "c"]
+        store.delete_study("a")
+        store.create_study(spec("a")).close()
+        assert list(store.studies()) == ["b", "c", "a"]
+
+    def test_a_name_is_taken_once(self, backing: Backing, ledger: StudyLedger) -> None:
+        ledger.add_trial(new(0))
+        with pytest.raises(StudyExistsError, match=r"'digits'.*another name"):
+            backing.open().create_study(spec())
+        assert len(ledger.trials()) == 1
+
+    @pytest.mark.parametrize("verb", ["open_study", "spec", "trials", "delete_study"])
+    def test_an_unknown_name_is_refused(self, store: StudyStore, verb: str) -> None:
+        with pytest.raises(StudyNotFoundError, match="no study was started there yet"):
+            getattr(store, verb)("digit")
+        for name in "abcdefg":
+            store.create_study(spec(name)).close()
+        with pytest.raises(StudyNotFoundError, match=r"no study 'digit' in .*; there are: g, f, e, d, c, \.\.\."):
+            getattr(store, verb)("digit")
+
+    def test_deleting_removes_the_trials_too(self, store: StudyStore, ledger: StudyLedger) -> None:
+        other = store.create_study(spec("other"))
+        for each in (ledger, other):
+            each.add_trial(new(0))
+            each.claim(0)
+            each.record(measured(0))
+        ledger.close()
+        store.delete_study("digits")
+        assert list(store.studies()) == ["other"]
+        again = store.create_study(spec())
+        assert list(again.trials()) == []
+        assert other.trials()[0].measurements
+
+    def test_a_study_that_is_run_cannot_be_deleted(self, backing: Backing, ledger: StudyLedger) -> None:
+        with pytest.raises(StudyBusyError):
+            backing.open().delete_study("digits")
+        assert list(backing.open().studies()) == ["digits"]
+
+
+class TestAdding:
+    def test_a_trial_comes_back_equal(self, backing: Backing, ledger: StudyLedger) -> None:
+        proposal = Proposal(
+            index=4,
+            seed=2**63 + 5,
+            seen=(0, 2),
+            params={"count": 3, "ratio": 1.0, "third": 1 / 3, "kind": "prune", "wide": float("inf")},
+            system_attrs={"constraints": [0.1, -1e300], "nested": {"b": 1, "a": [None, True, "é\x00"]}},
+        )
+        trial = new(0, proposal=proposal, parent=0, budget_macs=2**40)
+        stored = ledger.add_trial(trial)
+        assert stored == Trial(**dict(trial), study="digits", state=TrialState.WAITING)
+        assert list(ledger.trials()) == [stored]
+        assert list(backing.open().trials("digits")) == [stored]
+        kept = stored.proposal
+        assert kept is not None
+        assert type(kept.params["count"]) is int
+        assert type(kept.params["ratio"]) is float
+
+    def test_what_is_returned_is_what_is_stored(self, ledger: StudyLedger) -> None:
+        proposal = Proposal(index=0, seed=0, seen=(), params={}, system_attrs={"pair": (1, 2)})
+        stored = ledger.add_trial(new(0, proposal=proposal))
+        assert stored.proposal is not None
+        assert stored.proposal.system_attrs == {"pair": [1, 2]}
+        assert list(ledger.trials()) == [stored]
+
+    def test_a_number_is_added_once(self, ledger: StudyLedger) -> None:
+        ledger.add_trial(new(0))
+        running = ledger.claim(0)
+        assert ledger.add_trial(new(0, label="other", key="f" * 32)) == running
+        assert list(ledger.trials()) == [running]
+
+    def test_the_same_work_is_not_added_twice(self, ledger: StudyLedger) -> None:
+        first = ledger.add_trial(new(0))
+        with pytest.raises(DuplicateTrialError, match=r"trial 1 .* is trial 0 again"):
+            ledger.add_trial(new(1, key=first.key, seed=first.seed))
+        assert list(ledger.trials()) == [first]
+        ledger.add_trial(new(1, key=first.key, seed=first.seed + 1))
+        ledger.add_trial(new(2, key=first.key, seed=first.seed, fidelity=Fidelity.FINETUNE))
+        assert [trial.number for trial in ledger.trials()] == [0, 1, 2]
+
+    def test_studies_do_not_see_each_other(self, store: StudyStore, ledger: StudyLedger) -> None:
+        other = store.create_study(spec("other"))
+        ledger.add_trial(new(0))
+        other.add_trial(new(0, label="mine"))
+        ledger.claim(0)
+        assert [(trial.label, trial.state) for trial in other.trials()] == [("mine", TrialState.WAITING)]
+
+    def test_trials_are_in_order_of_their_numbers(self, store: StudyStore, ledger: StudyLedger) -> None:
+        for number in (11, 2, 1, 10):
+            ledger.add_trial(new(number))
+        assert [trial.number for trial in ledger.trials()] == [1, 2, 10, 11]
+        assert [trial.number for trial in store.trials("digits")] == [1, 2, 10, 11]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"seed": 2**63},
+            {"key": "a\x00b"},
+            {"cost": Cost(macs=1, params=1, latency_ms=float("nan"))},
+            {"proposal": Proposal(index=0, seed=0, seen=(), params={}, system_attrs={"x": object()})},
+        ],
+        ids=["seed", "key", "latency", "proposal"],
+    )
+    def test_what_cannot_be_kept_is_refused_everywhere(self, ledger: StudyLedger, changes: dict[str, object]) -> None:
+        with pytest.raises(ValueError, match="trial 0 of study 'digits'"):
+            ledger.add_trial(new(0, **changes))
+        assert list(ledger.trials()) == []
+
+
+class TestClaiming:
+    def test_the_first_claim_is_attempt_one(self, ledger: StudyLedger) -> None:
+        ledger.add_trial(new(0))
+        claimed = ledger.claim(0)
+        assert (claimed.state, claimed.attempt) == (TrialState.RUNNING, 1)
+        assert list(ledger.trials()) == [claimed]
+
+    def test_claiming_again_keeps_the_attempt(self, ledger: StudyLedger) -> None:
+        ledger.add_trial(new(0))
+        first = ledger.claim(0)
+        assert ledger.claim(0) == first
+
+    def test_a_retry_raises_the_attempt_and_fences_the_old_one(self, ledger: StudyLedger) -> None:
+        ledger.add_trial(new(0))
+        assert ledger.claim(0, retry=True).attempt == 1
+        ledger.record(measured(0, 1))
+        ledger.record(checkpointed(0, 1))
+        second = ledger.claim(0, retry=True)
+        assert (second.attempt, second.epochs_done, second.state) == (2, 1, TrialState.RUNNING)
+        assert second.checkpoint is not None
+        for event in (measured(0, 1), measured(0, 2), checkpointed(0, 2), ended(0)):
+            refused(ledger, lambda event=event: ledger.record(event))  # type: ignore[misc]
+        assert ledger.record(measured(0, 2, attempt=2)).epochs_done == 2
+
+    def test_a_final_trial_cannot_be_claimed(self, ledger: StudyLedger) -> None:
+        ledger.add_trial(new(0))
+        ledger.claim(0)
+        ledger.record(ended(0))
+        refused(ledger, lambda: ledger.claim(0))
+        refused(ledger, lambda: ledger.claim(0, retry=True))
+
+    def test_a_trial_that_was_never_added(self, ledger: StudyLedger) -> None:
+        with pytest.raises(LookupError, match="no trial 5"):
+            ledger.claim(5)
+        with pytest.raises(LookupError, match="no trial 5"):
+            ledger.record(ended(5))
+
+
+class TestRecording:
+    @pytest.fixture
+    def running(self, ledger: StudyLedger) -> StudyLedger:
+        ledger.add_trial(new(0))
+        ledger.claim(0)
+        return ledger
+
+    def test_measurements_come_back_exactly(self, backing: Backing, running: StudyLedger) -> None:
+        event = measured(0, top1=0.1 + 0.2)
+        after = running.record(event)
+        assert after.measurements == (event.measurement,)
+        assert list(backing.open().trials("digits")) == [after]
+        assert after.metrics["val_top1"].hex() == (0.1 + 0.2).hex()
+
+    def test_numbers_that_are_not_finite_are_kept(self, backing: Backing, running: StudyLedger) -> None:
+        base = measured(0)
+        metrics = {"nan": float("nan"), "inf": float("inf"), "minus": float("-inf"), "tiny": 5e-324, "zero": -0.0}
+        measurement = base.measurement.model_copy(update={"metrics": metrics})
+        running.record(base.model_copy(update={"measurement": measurement}))
+        kept = backing.open().trials("digits")[0].metrics
+        assert {name: str(value) for name, value in kept.items()} == {n: str(v) for n, v in metrics.items()}
+
+    def test_the_first_report_of_a_step_is_kept(self, running: StudyLedger) -> None:
+        first = running.record(measured(0, 1, top1=0.5))
+        assert running.record(measured(0, 1, top1=0.9)) == first
+        assert running.trials()[0].metrics["val_top1"] == 0.5
+
+    def test_measurements_are_in_order_of_steps(self, running: StudyLedger) -> None:
+        for step in (2, 0, 10, 1):
+            running.record(measured(0, step))
+        assert [item.step for item in running.trials()[0].measurements] == [0, 1, 2, 10]
+
+    def test_the_newest_checkpoint_replaces_the_older(self, backing: Backing, running: StudyLedger) -> None:
+        running.record(checkpointed(0, 1))
+        after = running.record(checkpointed(0, 2))
+        assert after.checkpoint == checkpointed(0, 2).checkpoint
+        assert list(backing.open().trials("digits")) == [after]
+
+    @pytest.mark.parametrize(
+        "state",
+        [
+            TrialState.COMPLETE,
+            TrialState.STOPPED,
+            TrialState.REJECTED,
+            TrialState.FAILED,
+            TrialState.REFERENCE,
+        ],
+    )
+    def test_a_trial_ends_once(self, backing: Backing, running: StudyLedger, state: FinalState) -> None:
+        running.record(measured(0, 1))
+        running.record(checkpointed(0, 1))
+        after = running.record(ended(0, state, reason="why: é\n\x00"))
+        assert (after.state, after.reason) == (state, "why: é\n\N{REPLACEMENT CHARACTER}")
+        assert list(backing.open().trials("digits")) == [after]
+        assert running.record(ended(0, state, reason="again")) == after
+        assert running.record(measured(0, 1, top1=0.9)) == after
+        assert running.record(checkpointed(0, 1)) == after
+        other = TrialState.FAILED if state is TrialState.COMPLETE else TrialState.COMPLETE
+        changes: list[Event] = [ended(0, other), measured(0, 2), checkpointed(0, 2)]
+        for event in changes:
+            refused(running, lambda event=event: running.record(event))  # type: ignore[misc]
+
+    def test_an_unclaimed_trial_takes_no_report(self, ledger: StudyLedger) -> None:
+        ledger.add_trial(new(0))
+        for event in (measured(0), checkpointed(0, 1), ended(0)):
+            refused(ledger, lambda event=event: ledger.record(event))  # type: ignore[misc]
+
+    def test_a_report_from_the_future_is_refused(self, running: StudyLedger) -> None:
+        refused(running, lambda: running.record(measured(0, attempt=2)))
+
+    def test_a_measurement_must_be_of_the_reporting_attempt(self, running: StudyLedger) -> None:
+        running.claim(0, retry=True)
+        event = measured(0, attempt=1)
+        refused(running, lambda: running.record(event.model_copy(update={"attempt": 2})))
+
+    def test_trials_can_be_chosen_by_state(self, ledger: StudyLedger) -> None:
+        for number in range(4):
+            ledger.add_trial(new(number))
+        for number in (1, 2, 3):
+            ledger.claim(number)
+            ledger.record(measured(number))
+        ledger.record(ended(3))
+        chosen = ledger.trials({TrialState.RUNNING, TrialState.COMPLETE})
+        assert [(trial.number, len(trial.measurements)) for trial in chosen] == [(1, 1), (2, 1), (3, 1)]
+        assert [trial.number for trial in ledger.trials([TrialState.WAITING])] == [0]
+        assert list(ledger.trials([])) == []
+        assert len(ledger.trials()) == 4
+
+
+class TestLeases:
+    def writes(self, ledger: StudyLedger) -> list[Callable[[], object]]:
+        return [
+            lambda: ledger.add_trial(new(9)),
+            lambda: ledger.add_trial(new(0)),
+            lambda: ledger.claim(0),
+            lambda: ledger.record(measured(0, 5)),
+            lambda: ledger.record(ended(0)),
+            ledger.renew,
+        ]
+
+    @pytest.fixture
+    def held(self, ledger: StudyLedger) -> StudyLedger:
+        ledger.add_trial(new(0))
+        ledger.claim(0)
+        return ledger
+
+    def test_a_study_has_one_holder(self, backing: Backing, held: StudyLedger) -> None:
+        with pytest.raises(StudyBusyError, match=r"'digits' is being run by process \d+ on .* 60 s"):
+            backing.open().open_study("digits")
+        held.record(measured(0))
+
+    def test_closing_gives_it_back(self, backing: Backing, held: StudyLedger) -> None:
+        held.close()
+        held.close()
+        for write in self.writes(held):
+            refused(held, write)
+        backing.open().open_study("digits").record(measured(0))
+
+    def test_closing_late_takes_nothing_from_the_next_holder(self, backing: Backing, held: StudyLedger) -> None:
+        backing.clock.now += LEASE_S
+        successor = backing.open().open_study("digits")
+        held.close()
+        successor.record(measured(0))
+        with pytest.raises(StudyBusyError):
+            backing.open().open_study("digits")
+
+    def test_a_lease_is_lost_when_its_time_is_over(self, backing: Backing, held: StudyLedger) -> None:
+        backing.clock.now += LEASE_S - 0.1
+        with pytest.raises(StudyBusyError):
+            backing.open().open_study("digits")
+        backing.clock.now += 0.1
+        successor = backing.open().open_study("digits")
+        for write in self.writes(held):
+            refused(successor, write)
+        assert successor.claim(0).attempt == 1
+        successor.record(measured(0))
+
+    def test_an_expired_lease_that_nobody_took_still_holds(self, backing: Backing, held: StudyLedger) -> None:
+        backing.clock.now += 10 * LEASE_S
+        held.record(measured(0))
+        with pytest.raises(StudyBusyError):
+            backing.open().open_study("digits")
+
+    @pytest.mark.parametrize("which", range(6))
+    def test_every_write_extends_it(self, backing: Backing, held: StudyLedger, which: int) -> None:
+        backing.clock.now += LEASE_S - 1
+        self.writes(held)[which]()
+        backing.clock.now += LEASE_S - 1
+        with pytest.raises(StudyBusyError):
+            backing.open().open_study("digits")
+
+    def test_a_holder_of_a_deleted_study_is_refused(self, backing: Backing, held: StudyLedger) -> None:
+        backing.clock.now += LEASE_S
+        store = backing.open()
+        store.delete_study("digits")
+        for write in self.writes(held):
+            with pytest.raises(StaleAttemptError):
+                write()
+        successor = store.create_study(spec())
+        successor.add_trial(new(0))
+        successor.claim(0)
+        for write in self.writes(held):
+            refused(successor, write)
+        held.close()
+        successor.renew()
+
+
+class TestThreads:
+    def test_one_of_many_creates(self, store: StudyStore) -> None:
+        outcomes = _together(8, lambda index: store.create_study(spec()))
+        assert sum(isinstance(outcome, StudyExistsError) for outcome in outcomes) == 7
+        assert list(store.studies()) == ["digits"]
+
+    def test_different_studies_can_be_created_at_once(self, store: StudyStore) -> None:
+        outcomes = _together(6, lambda index: store.create_study(spec(f"s{index}")).spec.name)
+        assert sorted(map(str, outcomes)) == [f"s{index}" for index in range(6)]
+        assert sorted(store.studies()) == [f"s{index}" for index in range(6)]
+
+    def test_one_of_many_opens(self, store: StudyStore, ledger: StudyLedger) -> None:
+        ledger.close()
+        outcomes = _together(8, lambda index: store.open_study("digits"))
+        assert sum(isinstance(outcome, StudyBusyError) for outcome in outcomes) == 7
+
+    def test_one_ledger_serves_several_threads(self, ledger: StudyLedger) -> None:
+        for number in range(4):
+            ledger.add_trial(new(number))
+            ledger.claim(number)
+
+        def work(index: int) -> None:
+            for step in range(1, 9):
+                ledger.record(measured(index % 4, step, top1=step / 10))
+                ledger.renew()
+            ledger.trials()
+
+        assert _together(8, work) == [None] * 8
+        assert [trial.epochs_done for trial in ledger.trials()] == [8] * 4
+        assert all(len(trial.measurements) == 8 for trial in ledger.trials())
+
+
+def _together(num: int, work: Callable[[int], object]) -> list[object]:
+    """Results, or the exceptions, of calls made at the same time."""
+    start = threading.Barrier(num)
+    outcomes: list[object] = [None] * num
+
+    def run(index: int) -> None:
+        start.wait()
+        try:
+            outcomes[index] = work(index)
+        except Exception as error:
+            outcomes[index] = error
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(num)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes

@@ -1,0 +1,99 @@
+"""Make the database that `test_snapshots.py` keeps of a revision: `python tests/migrations/make_snapshot.py`.
+
+Run it once, before a release, at the revision that is released. A snapshot is never made again: it stands for the
+databases that users have.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+from pathlib import Path
+
+from sparsesearch.events import Checkpointed, Ended, Measured
+from sparsesearch.protocols import StudyStore
+from sparsesearch.schedule import Schedule
+from sparsesearch.spec import Budget, StudySpec
+from sparsesearch.store.sql import open_store
+from sparsesearch.store.tables import REVISION
+from sparsesearch.trial import (
+    CheckpointRef,
+    Cost,
+    Fidelity,
+    FinalState,
+    Measurement,
+    NewTrial,
+    Origin,
+    Proposal,
+    TrialState,
+)
+
+STATES: tuple[FinalState | None, ...] = (
+    TrialState.REFERENCE,
+    TrialState.COMPLETE,
+    TrialState.STOPPED,
+    TrialState.FAILED,
+    TrialState.REJECTED,
+    None,
+)
+
+
+def fill(store: StudyStore) -> None:
+    """One study with a trial of every kind."""
+    spec = StudySpec(name="snapshot", backbone="deit_pico", budget=Budget(low=0.2, high=0.65), seed=3)
+    ledger = store.create_study(spec)
+    for number, state in enumerate(STATES):
+        proposal = Proposal(
+            index=number, seed=2**63 + number, seen=tuple(range(number)), params={"ratio": 0.1 * number, "count": 2}
+        )
+        ledger.add_trial(
+            NewTrial(
+                number=number,
+                fidelity=Fidelity.DENSE if number == 0 else Fidelity.FINETUNE,
+                origin=Origin.REFERENCE if number == 0 else Origin.SEARCH,
+                label="dense" if number == 0 else "search",
+                schedule=Schedule() if number == 0 else Schedule.at([1, 2], [0.7, 0.7**number]),
+                key=f"{number:032x}",
+                cost=Cost(macs=10**9 + number, params=10**6, latency_ms=0.1 * number or None),
+                seed=number,
+                parent=None if number < 2 else 1,
+                proposal=None if number == 0 else proposal,
+                budget_macs=None if number == 0 else 2 * 10**9,
+            )
+        )
+        if state is None:
+            continue
+        ledger.claim(number)
+        attempt = ledger.claim(number, retry=number == 2).attempt
+        for step in (1, 2):
+            metrics = {"val_top1": 0.1 * number + step / 7, "val_loss": float("nan") if number == 3 else 1 / 3}
+            measurement = Measurement(
+                step=step, attempt=attempt, fidelity=Fidelity.FINETUNE, metrics=metrics, seconds=0.5, seed=number
+            )
+            ledger.record(Measured(trial=number, attempt=attempt, measurement=measurement))
+            checkpoint = CheckpointRef(uri=f"file:///ckpt/{number}.safetensors", sha256=f"{step:064x}", step=step)
+            ledger.record(Checkpointed(trial=number, attempt=attempt, checkpoint=checkpoint))
+        reason = None if state is TrialState.COMPLETE else f"because of {state.lower()}"
+        ledger.record(Ended(trial=number, attempt=attempt, state=state, reason=reason))
+    ledger.close()
+
+
+def main() -> None:
+    """Write the file of the current revision, unless it is there."""
+    target = Path(__file__).parent / f"{REVISION}.db"
+    if target.exists():
+        sys.exit(f"{target} is there already; a snapshot is made once")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "studies.db"
+        store = open_store(f"sqlite:///{source}", clock=lambda: 1_700_000_000.0)
+        fill(store)
+        store.close()
+        with sqlite3.connect(source) as connection:
+            connection.execute("UPDATE leases SET host = 'host', machine = 'machine', pid = 1, process_start = NULL")
+        connection.execute("VACUUM INTO ?", (str(target),))
+        connection.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""A sparse model is one graph: it compiles without breaks and exports with any batch size."""
+
+import pytest
+import torch
+
+from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.registry import sparsify_
+from sparsesearch.schedule import RandomScorer, Schedule, Step
+
+IMAGES = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+CUTS = Schedule(
+    steps=(
+        Step(block=2, keep_ratio=0.5),
+        Step(block=4, phase="before_ffn", keep_ratio=0.2),
+        Step(block=6, keep_ratio=0.1, scorer=RandomScorer()),
+    )
+)
+
+
+@pytest.fixture
+def model():
+    model = create_pico().eval()
+    sparsify_(model, CUTS)
+    model.sparsity.state.record = False
+    return model
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@torch.no_grad()
+def test_compiles_as_one_graph(model):
+    expected = model(IMAGES)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(IMAGES), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@torch.no_grad()
+def test_exports_with_a_free_batch_size(model):
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(model, (IMAGES,), dynamic_shapes=({0: batch},))
+    torch.testing.assert_close(program.module()(IMAGES[:3]), model(IMAGES[:3]), rtol=0, atol=1e-6)

@@ -1,0 +1,78 @@
+import math
+
+import pytest
+
+from sparsesearch.schedule import Schedule
+from sparsesearch.search.finalists import choose_finalists
+from sparsesearch.trial import Fidelity, TrialState
+
+
+@pytest.fixture
+def candidates(deit_small, make_trial):
+    def make(points):
+        return [
+            make_trial(
+                deit_small, number=i, schedule=Schedule.at([1 + i % 11], [(100 + i) / 196]), top1=top1, macs=macs
+            )
+            for i, (top1, macs) in enumerate(points)
+        ]
+
+    return make
+
+
+def numbers(trials):
+    return [trial.number for trial in trials]
+
+
+def test_single_budget_takes_the_most_accurate_and_then_the_cheaper(candidates):
+    trials = candidates([(0.7, 90), (0.9, 95), (0.9, 80), (0.8, 50), (0.95, 101)])
+    assert numbers(choose_finalists(trials, count=3, low_macs=None, high_macs=100)) == [2, 1, 3]
+    assert numbers(choose_finalists(trials[::-1], count=3, low_macs=None, high_macs=100)) == [2, 1, 3]
+
+
+def test_only_complete_trials_with_a_number_take_part(candidates, deit_small, make_trial):
+    trials = candidates([(0.7, 90), (math.nan, 90)])
+    schedule = Schedule.at([3], [0.5])
+    trials.append(make_trial(deit_small, number=8, schedule=schedule, top1=0.9, state=TrialState.FAILED, macs=90))
+    trials.append(make_trial(deit_small, number=9, schedule=schedule, top1=None, macs=90))
+    for low in (None, 50):
+        assert numbers(choose_finalists(trials, count=3, low_macs=low, high_macs=100)) == [0]
+
+
+def test_one_model_is_one_finalist(deit_small, make_trial):
+    schedule = Schedule.at([3], [0.5])
+    trials = [make_trial(deit_small, number=i, schedule=schedule, top1=0.5 + 0.1 * i, macs=90) for i in range(3)]
+    assert numbers(choose_finalists(trials, count=3, low_macs=None, high_macs=100)) == [2]
+
+
+def test_a_range_spreads_over_the_front(candidates):
+    """Ten members crowd at the dear end; three finalists must not all come from there."""
+    crowd = [(0.90 + 0.001 * i, 90 + i) for i in range(10)]
+    trials = candidates([(0.60, 10), (0.80, 50), *crowd])
+    chosen = choose_finalists(trials, count=3, low_macs=10, high_macs=100)
+    costs = sorted(trial.cost.macs for trial in chosen)
+    assert costs[:2] == [10, 50]
+    assert costs[2] >= 90
+
+
+def test_a_range_goes_on_with_the_next_front(candidates):
+    trials = candidates([(0.9, 50), (0.8, 60), (0.7, 55), (0.5, 99)])
+    chosen = numbers(choose_finalists(trials, count=4, low_macs=10, high_macs=100))
+    assert chosen[0] == 0
+    assert set(chosen[1:3]) == {1, 2}
+    assert chosen[3] == 3
+
+
+def test_nobody_to_choose_from():
+    assert choose_finalists([], count=3, low_macs=None, high_macs=100) == []
+    assert choose_finalists([], count=3, low_macs=10, high_macs=100) == []
+
+
+def test_fidelities_are_never_mixed(deit_small, make_trial):
+    schedule = Schedule.at([3], [0.5])
+    trials = [
+        make_trial(deit_small, number=i, schedule=schedule, top1=0.5, fidelity=fidelity)
+        for i, fidelity in enumerate([Fidelity.SUPERNET, Fidelity.FINETUNE])
+    ]
+    with pytest.raises(ValueError, match="fidelities"):
+        choose_finalists(trials, count=1, low_macs=None, high_macs=10**10)

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparsesearch.errors import MissingExtraError, StoreError
+from sparsesearch.spec import Budget, StudySpec
+from sparsesearch.store import filesystem
+from sparsesearch.store.database import Database
+from sparsesearch.store.sql import open_store
+
+SPEC = StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65))
+
+
+def one_line(caught: pytest.ExceptionInfo[Exception]) -> str:
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+class TestSqlite:
+    def test_every_connection_is_durable_and_checks_references(self, tmp_path: Path) -> None:
+        database = Database(f"sqlite:///{tmp_path}/a.db")
+        for transaction in (database.reading, database.writing):
+            with transaction() as connection:
+                values = {
+                    name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                    for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+                }
+            assert values == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+        database.close()
+
+    def test_writers_lock_from_the_start_and_readers_never(self, tmp_path: Path) -> None:
+        database = Database(f"sqlite:///{tmp_path}/a.db")
+        with database.writing(), database.reading():
+            rival = sqlite3.connect(tmp_path / "a.db", timeout=0, isolation_level=None)
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                rival.execute("BEGIN IMMEDIATE")
+            rival.close()
+        with database.reading():
+            rival = sqlite3.connect(tmp_path / "a.db", timeout=0, isolation_level=None)
+            rival.execute("BEGIN IMMEDIATE")
+            rival.close()
+        database.close()
+
+    def test_a_failed_write_leaves_nothing_not_even_tables(self, tmp_path: Path) -> None:
+        database = Database(f"sqlite:///{tmp_path}/a.db")
+
+        def fail() -> None:
+            with database.writing() as connection:
+                connection.exec_driver_sql("CREATE TABLE t (a INTEGER)")
+                connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        with database.reading() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0
+        database.close()
+
+    def test_references_are_off_only_while_migrating(self, tmp_path: Path) -> None:
+        database = Database(f"sqlite:///{tmp_path}/a.db")
+        with database.migrating() as connection:
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 0
+        with database.writing() as connection:
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        database.close()
+
+    def test_a_migration_that_breaks_references_is_undone(self, tmp_path: Path) -> None:
+        database = Database(f"sqlite:///{tmp_path}/a.db")
+
+        def orphan() -> None:
+            with database.migrating() as connection:
+                connection.exec_driver_sql("CREATE TABLE a (id INTEGER PRIMARY KEY)")
+                connection.exec_driver_sql("CREATE TABLE b (a INTEGER REFERENCES a (id))")
+                connection.exec_driver_sql("INSERT INTO b VALUES (7)")
+
+        with pytest.raises(StoreError, match="would break references"):
+            orphan()
+        with database.reading() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0
+        database.close()
+
+    def test_a_relative_path_stays_where_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path)
+        store = open_store("sqlite:///new/folder/studies.db")
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        store.create_study(SPEC)
+        store.close()
+        assert list(open_store(f"sqlite:///{tmp_path}/new/folder/studies.db").studies()) == ["digits"]
+
+    def test_the_home_folder_may_be_written_short(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        open_store("sqlite:///~/studies.db").close()
+        assert (tmp_path / "studies.db").is_file()
+
+    def test_a_folder_is_not_a_database(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError) as caught:
+            open_store(f"sqlite:///{tmp_path}")
+        assert one_line(caught) == f"{tmp_path} is a folder; name a file in it, such as {tmp_path}/studies.db"
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(StoreError) as caught:
+            open_store(f"sqlite:///{tmp_path}/file/studies.db")
+        assert one_line(caught) == f"cannot make the folder {tmp_path}/file (File exists); name another one"
+
+    def test_garbage_is_not_a_database(self, tmp_path: Path) -> None:
+        path = tmp_path / "notes.txt"
+        path.write_text("These are my notes. " * 100)
+        with pytest.raises(StoreError) as caught:
+            open_store(f"sqlite:///{path}")
+        assert one_line(caught).startswith(f"{path} is not a readable SQLite database (file is not a database); name")
+        assert path.read_text() == "These are my notes. " * 100
+
+    def test_an_empty_file_is_a_new_database(self, tmp_path: Path) -> None:
+        (tmp_path / "a.db").touch()
+        assert list(open_store(f"sqlite:///{tmp_path}/a.db").studies()) == []
+
+    def test_a_damaged_database_is_one_line(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.db"
+        store = open_store(f"sqlite:///{path}")
+        store.create_study(SPEC)
+        store.close()
+        path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (path.stat().st_size - 4096))
+        with pytest.raises(StoreError) as caught:
+            open_store(f"sqlite:///{path}").trials("digits")
+        assert one_line(caught).startswith(str(path))
+
+    def test_a_locked_database_is_one_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sparsesearch.store.database.BUSY_SECONDS", 0.1)
+        store = open_store(f"sqlite:///{tmp_path}/a.db")
+        rival = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+        rival.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError) as caught:
+            store.create_study(SPEC)
+        assert one_line(caught).startswith(f"{tmp_path}/a.db was locked by another process for 0.1 s; try again")
+        rival.close()
+        store.create_study(SPEC)
+
+    def test_a_database_that_cannot_be_written_is_one_line(self, tmp_path: Path) -> None:
+        open_store(f"sqlite:///{tmp_path}/a.db").close()
+        database = Database(f"sqlite:///{tmp_path}/a.db")
+
+        def write() -> None:
+            with database.writing() as connection:
+                connection.exec_driver_sql("PRAGMA query_only=ON")
+                connection.exec_driver_sql("DELETE FROM studies")
+
+        with pytest.raises(StoreError) as caught:
+            write()
+        assert "readonly database; check that the file and its folder can be written" in one_line(caught)
+
+
+class TestUrls:
+    @pytest.mark.parametrize(
+        ("url", "complaint"),
+        [
+            ("studies.db", "cannot read the database url 'studies.db'"),
+            ("mysql://me:secret@host/db", "no support for the database url 'mysql://me:***@host/db'"),
+            ("postgres://me:secret@host/db", "no support for the database url 'postgres://me:***@host/db'"),
+            ("sqlite+aiosqlite:///a.db", "no support for the database url 'sqlite+aiosqlite:///a.db'"),
+        ],
+    )
+    def test_other_urls_are_refused(self, url: str, complaint: str) -> None:
+        with pytest.raises(StoreError) as caught:
+            open_store(url)
+        assert one_line(caught) == f"{complaint}; write sqlite:///PATH or postgresql://USER@HOST/NAME"
+
+    @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+    def test_a_database_in_memory_is_refused(self, url: str) -> None:
+        with pytest.raises(StoreError, match="would be lost at the end; write sqlite:///PATH"):
+            open_store(url)
+
+    @pytest.mark.parametrize("url", ["sqlite:///a.db?mode=ro", "sqlite://a.db", "sqlite://host/a.db"])
+    def test_options_are_not_ignored(self, url: str) -> None:
+        with pytest.raises(StoreError, match="sqlite:///PATH"):
+            open_store(url)
+
+    def test_a_server_that_does_not_answer_is_one_line_without_password(self) -> None:
+        with pytest.raises(StoreError) as caught:
+            open_store("postgresql://me:secret@127.0.0.1:1/db?connect_timeout=2")
+        text = one_line(caught)
+        assert text.startswith("postgresql://me:***@127.0.0.1:1/db")
+        assert text.endswith("check that the server runs and that the url is right")
+        assert "secret" not in text
+
+    def test_a_missing_driver_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "psycopg"]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "psycopg", None)
+        with pytest.raises(MissingExtraError, match=r"pip install 'sparsesearch\[postgres\]'"):
+            open_store("postgresql://me@localhost/db")
+
+
+class TestFilesystems:
+    MOUNTS = (
+        "/dev/sda1 / ext4 rw 0 0\n"
+        "server:/home /home nfs4 rw 0 0\n"
+        "tmpfs /home/me/local tmpfs rw 0 0\n"
+        "//server/share /mnt/my\\040share cifs rw 0 0\n"
+        "me@host: /mnt/ssh fuse.sshfs rw 0 0\n"
+        "overlay /over overlay rw 0 0\n"
+        "first /twice nfs rw 0 0\n"
+        "second /twice xfs rw 0 0\n"
+        "broken\n"
+    )
+
+    @pytest.fixture(autouse=True)
+    def mounts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        path = tmp_path / "mounts"
+        path.write_text(self.MOUNTS)
+        monkeypatch.setattr(filesystem, "_MOUNTS", path)
+        return path
+
+    @pytest.mark.parametrize(
+        ("path", "kind"),
+        [
+            ("/data/studies.db", None),
+            ("/home/me/studies.db", "nfs4"),
+            ("/homework/studies.db", None),
+            ("/home/me/local/deep/studies.db", None),
+            ("/mnt/my share/studies.db", "cifs"),
+            ("/mnt/ssh/studies.db", "fuse.sshfs"),
+            ("/over/studies.db", None),
+            ("/twice/studies.db", None),
+        ],
+    )
+    def test_the_nearest_mount_decides(self, path: str, kind: str | None) -> None:
+        assert filesystem.network_filesystem(Path(path)) == kind
+
+    def test_a_database_on_a_network_is_refused_before_anything_is_made(self, tmp_path: Path, mounts: Path) -> None:
+        remote = tmp_path / "remote"
+        remote.mkdir()
+        mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/x {remote} nfs rw 0 0\n")
+        with pytest.raises(StoreError) as caught:
+            open_store(f"sqlite:///{remote}/new/studies.db")
+        text = one_line(caught)
+        assert text.startswith(f"{remote}/new/studies.db lies on a network filesystem (nfs), where SQLite loses data;")
+        assert "SPARSESEARCH_DATABASE_URL" in text
+        assert list(remote.iterdir()) == []
+
+    def test_links_are_followed(self, tmp_path: Path, mounts: Path) -> None:
+        (tmp_path / "remote").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "remote")
+        mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/x {tmp_path}/remote nfs rw 0 0\n")
+        assert filesystem.network_filesystem(tmp_path / "link" / "studies.db") == "nfs"
+
+    def test_systems_without_the_list_are_not_judged(self, mounts: Path) -> None:
+        mounts.unlink()
+        assert filesystem.network_filesystem(Path("/home/me/studies.db")) is None

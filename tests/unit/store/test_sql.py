@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, event
+
+from sparsesearch.errors import StoreVersionError
+from sparsesearch.events import Ended, Measured
+from sparsesearch.schedule import Schedule
+from sparsesearch.spec import Budget, StudySpec
+from sparsesearch.store.sql import SqlStore, open_store
+from sparsesearch.trial import Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
+
+SPEC = StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65))
+
+
+@pytest.fixture
+def statements() -> list[str]:
+    """Every statement that is sent to a database while a test runs."""
+    sent: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(Engine, "before_cursor_execute", note)
+
+
+def filled(path: Path, *, num_trials: int) -> SqlStore:
+    store = open_store(f"sqlite:///{path}")
+    ledger = store.create_study(SPEC)
+    for number in range(num_trials):
+        ledger.add_trial(
+            NewTrial(
+                number=number,
+                fidelity=Fidelity.SUPERNET,
+                origin=Origin.SEARCH,
+                label="search",
+                schedule=Schedule.at([1], [0.5]),
+                key=f"{number:032x}",
+                cost=Cost(macs=10, params=5),
+                seed=0,
+            )
+        )
+        ledger.claim(number)
+        for step in (1, 2):
+            measurement = Measurement(
+                step=step, attempt=1, fidelity=Fidelity.SUPERNET, metrics={"val_top1": 0.5}, seconds=0.1, seed=0
+            )
+            ledger.record(Measured(trial=number, attempt=1, measurement=measurement))
+        ledger.record(Ended(trial=number, attempt=1, state=TrialState.COMPLETE))
+    ledger.close()
+    return store
+
+
+@pytest.mark.parametrize("num_trials", [1, 20])
+def test_reading_trials_takes_as_many_queries_for_many_as_for_one(
+    tmp_path: Path, statements: list[str], num_trials: int
+) -> None:
+    store = filled(tmp_path / "a.db", num_trials=num_trials)
+    ledger = store.open_study("digits")
+    statements.clear()
+    assert len(ledger.trials()) == num_trials
+    assert len(ledger.trials([TrialState.COMPLETE])) == num_trials
+    assert [statement.split()[0] for statement in statements] == ["BEGIN", "SELECT", "SELECT"] * 2
+
+
+def test_a_write_is_one_transaction_of_few_statements(tmp_path: Path, statements: list[str]) -> None:
+    store = filled(tmp_path / "a.db", num_trials=1)
+    ledger = store.open_study("digits")
+    statements.clear()
+    ledger.record(Ended(trial=0, attempt=1, state=TrialState.COMPLETE))
+    assert [statement.split()[0] for statement in statements] == ["BEGIN", "UPDATE", "SELECT", "SELECT"]
+    assert statements[0] == "BEGIN IMMEDIATE"
+
+
+def test_a_study_that_cannot_be_read_can_be_listed_and_deleted(tmp_path: Path) -> None:
+    store = filled(tmp_path / "a.db", num_trials=1)
+    with store._database.writing() as connection:
+        connection.exec_driver_sql("UPDATE studies SET spec = '{}'")
+    with pytest.raises(StoreVersionError, match="'digits' was not stored by this version"):
+        store.open_study("digits")
+    assert list(store.studies()) == ["digits"]
+    assert len(store.trials("digits")) == 1
+    store.delete_study("digits")
+    assert list(store.studies()) == []
+
+
+def test_a_store_can_be_used_after_it_was_closed(tmp_path: Path) -> None:
+    store = filled(tmp_path / "a.db", num_trials=1)
+    store.close()
+    assert list(store.studies()) == ["digits"]
+    store.close()
