@@ -57,7 +57,7 @@ class ConvStem(nn.Module):
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         if height % _STRIDE or width % _STRIDE or not height or not width:
             raise BackboneError(
-                f"deit_pico cannot take {height}x{width} pixels; give a height and width that are multiples of {_STRIDE}"
+                f"deit_pico cannot take {height}x{width} pixels; give height and width as multiples of {_STRIDE}"
             )
         self.img_size = (height, width)
         self.patch_size = (_STRIDE, _STRIDE)

@@ -15,13 +15,16 @@ app = typer.Typer(help="The schema of the study database.", no_args_is_help=True
 @app.command()
 def upgrade(database: DatabaseOption = None) -> None:
     """Bring an older database to this version's schema."""
-    url = Settings.from_environment(database_url=database).database_url
-    migrate.upgrade(url)
-    out.print(f"{url} is at revision {migrate.current_revision(url)}")
+    revision = migrate.upgrade(_url(database))
+    out.print(f"the database is at revision {revision}")
 
 
 @app.command()
 def current(database: DatabaseOption = None) -> None:
     """Show the schema revision of a database."""
-    url = Settings.from_environment(database_url=database).database_url
-    out.print(f"{url} is at revision {migrate.current_revision(url)}")
+    revision = migrate.current_revision(_url(database))
+    out.print(f"the database is at revision {revision}" if revision else "the database is empty")
+
+
+def _url(database: str | None) -> str:
+    return Settings.from_environment(database_url=database).database_url

@@ -52,7 +52,7 @@ def fit_to_budget(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shap
             counts, low = tried, middle
         else:
             high = middle
-    return ladder.schedule(counts)
+    return ladder.schedule(ladder.fill(counts, budget_macs=budget_macs))
 
 
 def minimal_macs(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape) -> int:
@@ -136,7 +136,7 @@ def check_reachable(geometry: BackboneGeometry, space: SearchSpace, *, budget_ma
     dense = dense_macs(geometry)
     most = min(most, dense - 1)
     raise BudgetError(
-        f"no schedule of this space meets {_gflops(budget_macs)}, {_digits(100 * budget_macs / dense)}% of dense; "
+        f"no schedule of this space meets {_gflops(budget_macs)}, {100 * budget_macs / dense:.4g}% of dense; "
         f"{geometry.name} can do {_digits(least / 1e9, up=True)} to {_digits(most / 1e9)} GFLOPs (multiply-adds), that "
         f"is {_digits(100 * least / dense, up=True)}% to {_digits(100 * most / dense)}% of dense; "
         f"give a budget in that interval"

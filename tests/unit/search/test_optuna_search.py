@@ -67,15 +67,26 @@ def test_a_rebuilt_proposer_goes_on_exactly_alike(deit_small, make_trial, sample
         assert replayed == trials[cut : cut + 15]
 
 
-def test_results_depend_on_the_set_of_trials_not_on_their_order(deit_small, make_trial):
-    trials = run(proposer(deit_small), deit_small, make_trial, stop=25)
-    again = proposer(deit_small)
-    for trial in reversed(trials):
-        again.tell(trial)
-    ahead = proposer(deit_small)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_results_depend_on_the_set_of_trials_not_on_their_order(deit_small, make_trial, sampler):
+    trials = run(proposer(deit_small, sampler=sampler), deit_small, make_trial, stop=60)
+    ahead, back = proposer(deit_small, sampler=sampler), proposer(deit_small, sampler=sampler)
+    for there, here in zip(trials, reversed(trials), strict=True):
+        ahead.tell(there)
+        back.tell(here)
+    for index in range(60, 70):
+        assert ahead.propose(index) == back.propose(index)
+
+
+def test_proposals_under_way_push_the_next_away(deit_small, make_trial):
+    trials = run(proposer(deit_small), deit_small, make_trial, stop=30)
+    alone, busy = proposer(deit_small), proposer(deit_small)
     for trial in trials:
-        ahead.tell(trial)
-    assert again.propose(25) == ahead.propose(25)
+        alone.tell(trial)
+        busy.tell(trial)
+    for index in range(30, 40):
+        busy.propose(index)
+    assert alone.propose(40) != busy.propose(40)
 
 
 SCRIPT = """

@@ -1,0 +1,54 @@
+# Needs Python >= 3.11, make and a network. `make demo` and `make test` set up everything else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+
+.PHONY: setup demo test check format bench lock clean
+
+setup: $(STAMP)
+
+# uv if it is there or can be had, else pip.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; say: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@command -v uv >/dev/null 2>&1 || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv || \
+	  echo "uv cannot be had; installing with pip, which takes longer"
+	@UV=$$(command -v uv || echo $(BIN)/uv); \
+	if "$$UV" --version >/dev/null 2>&1; then \
+	  "$$UV" pip install --quiet --python $(BIN)/python -r requirements.lock && \
+	  "$$UV" pip install --quiet --python $(BIN)/python --no-deps --editable .; \
+	else \
+	  $(BIN)/python -m pip install --quiet -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --no-deps --editable .; \
+	fi
+	touch $@
+
+# The whole product on the bundled task: search 20 to 45 % of dense, about four minutes on two cores.
+demo: $(STAMP)
+	SPARSESEARCH_HOME=$(CURDIR)/demo/home $(BIN)/sparsesearch run --backbone deit_pico --budget 20%:45% --study demo --out demo
+
+test: $(STAMP)
+	sh tests/run.sh $(BIN)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/cost_and_proposals.py
+
+# Exact versions of everything, without addresses.
+lock:
+	uv pip compile --quiet --python-version 3.11 --universal --group dev --extra all --no-emit-index-url --no-header \
+	  --no-annotate pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

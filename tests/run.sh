@@ -1,0 +1,20 @@
+#!/bin/sh
+# Run all tests, quick ones first. Usage: tests/run.sh VENV_BIN
+# The store is tested on a real PostgreSQL server that the tests start and stop themselves.
+set -eu
+bin=$1
+if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null 2>&1; then
+  if command -v apt-get >/dev/null 2>&1; then
+    echo "installing Debian's postgresql for the tests"
+    as_root=""
+    [ "$(id -u)" = 0 ] || as_root=sudo
+    $as_root apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+  else
+    echo "the store tests need PostgreSQL's initdb and pg_ctl: install them with your package manager" >&2
+  fi
+fi
+# One thread: tests run beside other work, and a busy second core ruins a two-thread run.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+"$bin/pytest" -m "not slow"
+"$bin/pytest" -m slow
