@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sparsesearch.search.pareto import Point, hypervolume, pareto_front
+from sparsesearch.search.pareto import Point
 from sparsesearch.trial import Trial, TrialState
 
 
@@ -15,9 +15,8 @@ def choose_finalists(candidates: Sequence[Trial], *, count: int, low_macs: int |
     Trials that are not complete, have no finite `val_top1`, or cost more than `high_macs` are no candidates, and of
     trials of one model (equal keys) only the best is one.
 
-    For a single budget the finalists are the best by `val_top1`. For a range they are the members of the front, one
-    after the other the one that adds most hypervolume to those chosen; when the front is used up, the front of what
-    is left follows, and so on.
+    For a single budget the finalists are the best by `val_top1`. For a range they are the best within each of `count`
+    budgets evenly spaced over it, no trial twice, the dearest first; if that leaves places, the best of the rest.
 
     Args:
         candidates: Evaluated trials, all of one fidelity.
@@ -42,34 +41,16 @@ def choose_finalists(candidates: Sequence[Trial], *, count: int, low_macs: int |
         ranked.setdefault(trial.key, trial)
     if low_macs is None:
         return list(ranked.values())[:count]
+    spacing = (high_macs - low_macs) / max(1, count - 1)
+    left = list(ranked.values())
     chosen: list[Trial] = []
-    left = sorted(ranked.values(), key=lambda trial: trial.number)
-    while left and len(chosen) < count:
-        front = [left[i] for i in pareto_front([_point(trial) for trial in left])]
-        chosen += _most_hypervolume(front, count=count - len(chosen))
-        names = {trial.number for trial in front}
-        left = [trial for trial in left if trial.number not in names]
-    return chosen
+    for i in range(count):
+        within = next((trial for trial in left if trial.cost.macs <= low_macs + i * spacing), None)
+        if within is not None:
+            chosen.insert(0, within)
+            left.remove(within)
+    return chosen + left[: count - len(chosen)]
 
 
 def _point(trial: Trial) -> Point:
     return trial.metrics["val_top1"], float(trial.cost.macs)
-
-
-def _most_hypervolume(front: Sequence[Trial], *, count: int) -> list[Trial]:
-    """Greedy choice of members of a front by the hypervolume they add; all of them in that order if `count` allows.
-
-    The reference point lies a tenth of the front's extent outside, so that both ends count.
-    """
-    points = {trial.number: _point(trial) for trial in front}
-    accuracies, macs = zip(*points.values(), strict=True)
-    margin = 0.1 * (max(accuracies) - min(accuracies)), 0.1 * (max(macs) - min(macs))
-    reference = (min(accuracies) - (margin[0] or 1.0), max(macs) + (margin[1] or 1.0))
-    chosen: list[Trial] = []
-    left = list(front)
-    while left and len(chosen) < count:
-        taken = [points[trial.number] for trial in chosen]
-        gains = [hypervolume([*taken, points[trial.number]], reference=reference) for trial in left]
-        best = max(range(len(left)), key=lambda i: (gains[i], -left[i].cost.macs, -left[i].number))
-        chosen.append(left.pop(best))
-    return chosen

@@ -1,0 +1,167 @@
+"""Searched schedules against hand-set ones on the bundled task, test split, several seeds, paired intervals.
+
+python benchmarks/embedded_task.py --home /tmp/embedded --out docs/results/embedded_task.json
+
+For each seed: one dense and one elastic training, shared by a search at each budget; the finalists and both hand
+families are fine-tuned alike. The searched schedule is the one with the best validation accuracy; the test split is
+opened at the end, once. Intervals: paired bootstrap over the 397 test digits (canvases of one digit are not
+independent), seeds pooled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sparsesearch.backbones.registry import sparsify_
+from sparsesearch.draft import complete
+from sparsesearch.evaluate.checkpoints import CheckpointFolder
+from sparsesearch.evaluate.digits_task import DigitsTest
+from sparsesearch.evaluate.phases import Setting
+from sparsesearch.evaluate.progress import Silent
+from sparsesearch.evaluate.scoring import EVAL_BATCH, evaluate_model
+from sparsesearch.evaluate.test_split import open_test
+from sparsesearch.search.results import study_front
+from sparsesearch.settings import Settings
+from sparsesearch.spec import StudySpec
+from sparsesearch.store.sql import open_store
+from sparsesearch.study import open_setting, prepare, run_study
+from sparsesearch.trial import Fidelity, Origin, Trial
+
+BUDGETS = (0.25, 0.35, 0.45)
+_RESAMPLES = 10_000
+
+
+def search(settings: Settings, *, seed: int, share: float, evaluations: int) -> tuple[StudySpec, list[Trial]]:
+    """Run (or take up) one study; returns its trials."""
+    store = open_store(settings.database_url)
+    name = f"seed{seed}-{share:.0%}".replace("%", "p")
+    if name in store.studies():
+        ledger = store.open_study(name)
+    else:
+        wishes = {
+            "name": name,
+            "backbone": "deit_pico",
+            "budget": {"unit": "share", "high": share},
+            "seed": seed,
+            "precision": "float32",
+            "fidelity": {"evaluations": evaluations},
+        }
+        ledger = store.create_study(prepare(complete(wishes, progress=Silent()), progress=Silent()))
+    spec = ledger.spec
+    run_study(ledger, settings)
+    return spec, list(store.trials(name))
+
+
+def test_correct(setting: Setting, folder: CheckpointFolder, task: DigitsTest, trial: Trial) -> NDArray[np.bool_]:
+    """Which test canvases a trial's checkpoint reads right."""
+    assert trial.checkpoint is not None
+    model = setting.fresh_model()
+    if trial.fidelity is Fidelity.FINETUNE:
+        sparsify_(model, trial.schedule)
+    model.load_state_dict(folder.load(trial.checkpoint)[0])
+    tally = evaluate_model(model, task.test(batch_size=EVAL_BATCH), arithmetic=setting.arithmetic)
+    correct: NDArray[np.bool_] = tally.correct.numpy()
+    return correct
+
+
+def one_cell(settings: Settings, *, seed: int, share: float, evaluations: int) -> dict[str, object]:
+    """All rivals of one seed and budget, with their per-canvas results on the test split."""
+    spec, trials = search(settings, seed=seed, share=share, evaluations=evaluations)
+    setting = open_setting(spec)
+    task = open_test(spec.data, backbone=spec.backbone)
+    assert isinstance(task, DigitsTest)
+    folder = CheckpointFolder(settings.storage, spec.name)
+    front = study_front(trials)
+    assert front.reference is not None
+    tuned = [trial for trial in front.candidates if trial.fidelity is Fidelity.FINETUNE]
+    rivals = {"dense": front.reference, **{t.label: t for t in tuned if t.origin is Origin.BASELINE}}
+    found = [trial for trial in tuned if trial.origin is Origin.SEARCH]
+    rivals["searched"] = max(found, key=lambda t: (t.metrics["val_top1"], -t.cost.macs))
+    rows = {}
+    for label, trial in rivals.items():
+        correct = test_correct(setting, folder, task, trial)
+        rows[label] = {
+            "macs": trial.cost.macs,
+            "share": trial.cost.macs / front.reference.cost.macs,
+            "schedule": trial.schedule.describe(setting.geometry),
+            "val_top1": trial.metrics["val_top1"],
+            "test_top1": float(correct.mean()),
+            "correct": correct,
+        }
+        print(
+            f"seed {seed} {share:.0%} {label:<14} {rows[label]['schedule']:<18} test {correct.mean():.4f}", flush=True
+        )
+    return {"rows": rows, "sources": task.test_sources()}
+
+
+def interval(differences: NDArray[np.float64], sources: NDArray[np.int64]) -> tuple[float, float, float]:
+    """Mean and 95 % interval of paired differences, resampling source digits.
+
+    Args:
+        differences: `S x M`, seeds by canvases, in [-1, 1].
+        sources: Source digit of each canvas.
+    """
+    rng = np.random.default_rng(0)
+    num = int(sources.max()) + 1
+    by_source = np.zeros(num)
+    np.add.at(by_source, sources, differences.mean(axis=0))
+    by_source /= np.bincount(sources, minlength=num)
+    means = by_source[rng.integers(0, num, (_RESAMPLES, num))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(by_source.mean()), float(low), float(high)
+
+
+def main() -> None:
+    """Run everything and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, required=True, help="folder for studies and trainings (resumable)")
+    parser.add_argument("--out", type=Path, required=True, help="JSON with every number")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--evaluations", type=int, default=60)
+    arguments = parser.parse_args()
+    settings = Settings(home=arguments.home, database_url=f"sqlite:///{arguments.home / 'studies.db'}")
+    results: dict[str, object] = {"evaluations": arguments.evaluations, "seeds": arguments.seeds, "cells": []}
+    lines = [
+        "| budget | rival | MACs, share of dense | test accuracy, % (mean of seeds) | searched minus rival [95 %] |"
+    ]
+    lines.append("|---|---|---|---|---|")
+    for share in BUDGETS:
+        cells = [
+            one_cell(settings, seed=seed, share=share, evaluations=arguments.evaluations)
+            for seed in range(arguments.seeds)
+        ]
+        labels = list(dict.fromkeys(label for cell in cells for label in cell["rows"]))  # type: ignore[attr-defined]
+        for label in labels:
+            rows = [cell["rows"][label] for cell in cells]  # type: ignore[index]
+            searched = [cell["rows"]["searched"] for cell in cells]  # type: ignore[index]
+            differences = np.stack(
+                [s["correct"].astype(float) - r["correct"] for s, r in zip(searched, rows, strict=True)]
+            )
+            mean, low, high = interval(differences, cells[0]["sources"])  # type: ignore[arg-type]
+            gain = "" if label == "searched" else f"{100 * mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+            accuracy = 100 * np.mean([row["test_top1"] for row in rows])
+            lines.append(
+                f"| {share:.0%} | {label} | {np.mean([r['share'] for r in rows]):.3f} | {accuracy:.2f} | {gain} |"
+            )
+            results["cells"].append(  # type: ignore[attr-defined]
+                {
+                    "budget": share,
+                    "rival": label,
+                    "seeds": [{k: v for k, v in row.items() if k != "correct"} for row in rows],
+                    "searched_minus_rival": {"mean": mean, "low": low, "high": high},
+                }
+            )
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()
