@@ -46,9 +46,15 @@ class Plan:
         else:
             parts.append(f"{fidelity.evaluations} schedules fine-tuned")
         return (
-            f"plan: {', '.join(parts)}; about {human_time(self.seconds)} on {device} in {precision} "
+            f"plan: {', '.join(parts)}; {self._duration()} on {device} in {precision} "
             f"({1 / speeds.train_s:.0f} images/s training, {1 / speeds.infer_s:.0f} evaluating)"
         )
+
+    def _duration(self) -> str:
+        limit = self.spec.time_budget_s
+        if limit is not None and self.seconds > limit:
+            return f"at most {human_time(limit)}, cut short where needed,"
+        return f"about {human_time(self.seconds)}"
 
 
 def human_time(seconds: float) -> str:
