@@ -70,8 +70,10 @@ class TestBackboneAndBudget:
 
     @pytest.mark.parametrize(
         ("flag", "text"),
-        [("--budget", "35"), ("--budget", "lots"), ("--budget", "45%:20%"), ("--budget", "0%"), ("--budget", "-3%")]
-        + [("--budget-gflops", "35%"), ("--budget-gflops", "3,0"), ("--budget-gflops", "3:2"), ("--budget", "")],
+        [
+            *(("--budget", text) for text in ("35", "lots", "45%:20%", "0%", "-3%", "")),
+            *(("--budget-gflops", text) for text in ("35%", "3,0", "3:2")),
+        ],
     )
     def test_a_malformed_budget(self, command: Command, flag: str, text: str) -> None:
         assert repr(text) in command("run", "--backbone", PICO, f"{flag}={text}").complaint
@@ -545,9 +547,9 @@ class TestExitCodes:
         assert "in broken" in log.read_text(encoding="utf-8")
         log.unlink()
         monkeypatch.setenv("SPARSESEARCH_DEBUG", "1")
-        with pytest.raises(RuntimeError, match="jammed"):
-            from sparsesearch.cli import main
+        from sparsesearch.cli import main
 
+        with pytest.raises(RuntimeError, match="jammed"):
             main()
 
     def test_a_study_that_could_not_start_does_not_keep_its_name(
