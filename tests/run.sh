@@ -14,7 +14,8 @@ if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb 
     echo "the store tests need PostgreSQL's initdb and pg_ctl: install them with your package manager" >&2
   fi
 fi
-# One thread: tests run beside other work, and a busy second core ruins a two-thread run.
+# One thread in each of several processes: a busy second core ruins a two-thread run.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-"$bin/pytest" -m "not slow"
-"$bin/pytest" -m slow
+workers="${TEST_WORKERS:-$(nproc 2>/dev/null || echo 2)}"
+"$bin/pytest" -n "$workers" --dist loadfile --durations 10 -m "not slow"
+"$bin/pytest" -n "$workers" --dist loadfile --durations 10 -m slow

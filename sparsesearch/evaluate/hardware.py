@@ -21,7 +21,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 _CLEARLY_FASTER = 1.3
 _LARGE_MACS = 500_000_000
-_REPEATS = 3
+_LEAST_ROUNDS, _MOST_ROUNDS, _LONG_ENOUGH_S = 3, 12, 3.0
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,16 @@ def measure_speeds(setting: Setting) -> Speeds:
 
 
 def _alternate(probes: list[_Probe]) -> None:
-    """Time the probes in turn, so that a machine whose speed drifts treats them alike; the first round is warm-up."""
-    for i in range(_REPEATS + 1):
+    """Time the probes in turn, so that a machine whose speed drifts treats them alike; the first round is warm-up.
+
+    Small models get more rounds: on a shared machine a few tenths of a second say little about the next minutes.
+    """
+    started = perf_counter()
+    for i in range(_MOST_ROUNDS + 1):
         for probe in probes:
             probe.measure(keep=i > 0)
+        if i >= _LEAST_ROUNDS and perf_counter() - started > _LONG_ENOUGH_S:
+            return
 
 
 class _Probe:
