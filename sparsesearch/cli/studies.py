@@ -125,13 +125,15 @@ def delete(
 ) -> None:
     """Delete a study with its trials and checkpoints. Shared dense and elastic trainings stay in the cache."""
     from sparsesearch.evaluate.checkpoints import CheckpointFolder
+    from sparsesearch.study import storage_of
 
     settings, store = open_settings(database)
     count = len(store.trials(study))
     if not yes:
         typer.confirm(f"Delete study {study!r} with {count} trials?", abort=True)
+    storage = storage_of(store.spec(study), settings)
     store.delete_study(study)
-    CheckpointFolder(settings.storage, study).remove_all()
+    CheckpointFolder(storage, study).remove_all()
     out.print(f"deleted {study} ({count} trials)")
 
 
