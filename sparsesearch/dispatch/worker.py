@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
-
-import torch
 
 from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused
 from sparsesearch.errors import UserInputError, one_line
@@ -26,7 +25,6 @@ class Worker:
 
     def begin(self, job: Job) -> None:
         """Take up a job; the one before is dropped."""
-        torch.set_num_threads(job.threads)
         recipe = job.evaluator.model_dump_json()
         if recipe != self._recipe:
             self._recipe, self._evaluator = recipe, job.evaluator
@@ -38,6 +36,8 @@ class Worker:
         assert self._job is not None
         try:
             if self._events is None:
+                self._evaluator.open()
+                _limit_threads(self._job.threads)
                 self._events = iter(self._evaluator.evaluate(self._job.trial))
             event = next(self._events, None)
         except UserInputError as error:
@@ -48,3 +48,10 @@ class Worker:
         if event is None:
             return Failed(reason="the evaluator stopped without ending the trial")
         return Happened(event=event)
+
+
+def _limit_threads(threads: int) -> None:
+    """For torch, if the evaluator computes with it; a worker whose evaluator does not is spared its import."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)

@@ -29,11 +29,15 @@ class PortableEvaluator(BaseModel):
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
         """Run the trial from where its record stands to its end."""
+        yield from self.open().evaluate(trial)
+
+    def open(self) -> Evaluator:
+        """The evaluator itself, opened once."""
         if self._opened is None:
             module, _, function = self.factory.partition(":")
             self._opened = getattr(import_module(module), function)(self.document)
         assert self._opened is not None
-        yield from self._opened.evaluate(trial)
+        return self._opened
 
 
 _: type[Evaluator] = PortableEvaluator
