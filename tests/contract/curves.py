@@ -27,6 +27,7 @@ class Note:
 
     what: str
     trial: int
+    fidelity: str
     attempt: int
     epoch: int
     pid: int
@@ -46,13 +47,18 @@ class CurveEvaluator:
         folder: For notes and checkpoints.
         epochs: Of every training.
         seconds: Of every epoch.
+        meet_s: How long a fine-tuning waits for one in another process before it begins; a trial that waits for its
+            process to start goes to the first one that comes free, so that short ones all end up in one.
         mishaps: Trial number to what happens, in which attempts (all if left out), in which epoch.
     """
 
-    def __init__(self, folder: Path, *, epochs: int, seconds: float, mishaps: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, *, epochs: int, seconds: float, meet_s: float, mishaps: dict[str, dict[str, Any]]
+    ) -> None:
         self._folder = folder
         self._epochs = epochs
         self._seconds = seconds
+        self._meet_s = meet_s
         self._mishaps = mishaps
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
@@ -63,6 +69,7 @@ class CurveEvaluator:
             first = int((self._folder / trial.checkpoint.uri).read_text()) + 1
         for epoch in range(first, last + 1):
             self._note("BEGUN", trial, epoch)
+            self._meet(trial)
             time.sleep(self._seconds)
             if self._mishap(trial, epoch) == "nan":
                 yield Ended(trial=trial.number, attempt=trial.attempt, state=TrialState.FAILED, reason="loss is NaN")
@@ -73,6 +80,13 @@ class CurveEvaluator:
                 yield self._checkpoint(trial, epoch)
         done: FinalState = TrialState.REFERENCE if trial.origin is Origin.REFERENCE else TrialState.COMPLETE
         yield Ended(trial=trial.number, attempt=trial.attempt, state=done)
+
+    def _meet(self, trial: Trial) -> None:
+        deadline = time.time() + self._meet_s
+        while trial.fidelity is Fidelity.FINETUNE and time.time() < deadline:
+            if len({note.pid for note in read_notes(self._folder) if note.fidelity == Fidelity.FINETUNE}) > 1:
+                return
+            time.sleep(0.1)
 
     def _mishap(self, trial: Trial, epoch: int) -> str | None:
         mishap = self._mishaps.get(str(trial.number))
@@ -106,7 +120,7 @@ class CurveEvaluator:
         return Checkpointed(trial=trial.number, attempt=trial.attempt, checkpoint=ref)
 
     def _note(self, what: str, trial: Trial, epoch: int) -> None:
-        note = Note(what, trial.number, trial.attempt, epoch, os.getpid(), time.time())
+        note = Note(what, trial.number, trial.fidelity.value, trial.attempt, epoch, os.getpid(), time.time())
         with (self._folder / f"notes-{os.getpid()}.txt").open("a") as file:
             file.write(json.dumps(vars(note)) + "\n")
 
@@ -117,5 +131,6 @@ def open_curves(document: dict[str, Any]) -> CurveEvaluator:
         Path(document["folder"]),
         epochs=document["epochs"],
         seconds=document["seconds"],
+        meet_s=document["meet_s"],
         mishaps=document["mishaps"],
     )

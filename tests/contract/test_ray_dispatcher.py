@@ -92,9 +92,21 @@ class Run:
         self._ledger: StudyLedger = self.store.create_study(study)
 
     def go(
-        self, *, inline: bool = False, seconds: float = 0.0, mishaps: dict[str, Any] | None = None, **resources: Any
+        self,
+        *,
+        inline: bool = False,
+        seconds: float = 0.0,
+        meet_s: float = 0.0,
+        mishaps: dict[str, Any] | None = None,
+        **resources: Any,
     ) -> list[Trial]:
-        document = {"folder": str(self.folder), "epochs": EPOCHS, "seconds": seconds, "mishaps": mishaps or {}}
+        document = {
+            "folder": str(self.folder),
+            "epochs": EPOCHS,
+            "seconds": seconds,
+            "meet_s": meet_s,
+            "mishaps": mishaps or {},
+        }
         evaluator = PortableEvaluator(factory="curves:open_curves", document=document)
         dispatcher: InlineDispatcher | RayDispatcher = (
             InlineDispatcher(on_trial=self._on_trial)
@@ -219,7 +231,7 @@ def test_agrees_with_inline_one_at_a_time(make_run: MakeRun, tmp_path: Path, ela
 
 def test_trainings_overlap_in_processes_of_their_own(make_run: MakeRun) -> None:
     run = make_run(spec(elastic=False, fidelity={"evaluations": 2}))
-    run.go(seconds=4.0)  # longer than a process takes to start, else the first one does it all
+    run.go(meet_s=120.0)
     spans: dict[int, list[float]] = {}
     for note in run.notes:
         spans.setdefault(note.trial, []).append(note.at)

@@ -17,7 +17,7 @@ from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.events import Event
 from sparsesearch.protocols import Evaluator
 from sparsesearch.spec import StudySpec
-from sparsesearch.trial import Trial
+from sparsesearch.trial import Fidelity, Trial
 
 STARTED = "started"
 
@@ -37,20 +37,31 @@ class Note:
 
 
 class NotingEvaluator:
-    """Passes the events of another evaluator on."""
+    """Passes the events of another evaluator on; fine-tunings begin once two processes have one.
 
-    def __init__(self, evaluator: Evaluator, folder: Path) -> None:
+    Tune gives a trial that waits for its process to the first process that comes free, and does without the new one.
+    So trials that are much shorter than a process takes to start, as those of a test, all end up in one.
+    """
+
+    def __init__(self, evaluator: Evaluator, folder: Path, *, meet_s: float) -> None:
         self._evaluator = evaluator
+        self._meet_s = meet_s
         self._folder = folder
         self._node = ray.get_runtime_context().get_node_id()
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
         """Run the trial from where its record stands to its end."""
         self._note(STARTED, trial, trial.epochs_done)
+        deadline = time.time() + self._meet_s
+        while trial.fidelity is Fidelity.FINETUNE and time.time() < deadline and self._num_finetuning() < 2:
+            time.sleep(0.1)
         for event in self._evaluator.evaluate(trial):
             step = event.measurement.step if event.kind == "measured" else -1
             self._note(event.kind, trial, step)
             yield event
+
+    def _num_finetuning(self) -> int:
+        return len({note.pid for note in read_notes(self._folder) if note.fidelity == Fidelity.FINETUNE.value})
 
     def _note(self, what: str, trial: Trial, step: int) -> None:
         fidelity = trial.fidelity.value
@@ -59,15 +70,16 @@ class NotingEvaluator:
             file.write(json.dumps(vars(note)) + "\n")
 
 
-def noting(spec: StudySpec, *, storage: Path, cache: Path, notes: Path) -> PortableEvaluator:
+def noting(spec: StudySpec, *, storage: Path, cache: Path, notes: Path, meet_s: float) -> PortableEvaluator:
     """The evaluator of a prepared study, noting into a folder."""
     inner = portable_evaluator(spec, storage=storage, cache=cache, elapsed_s=0.0)
-    return PortableEvaluator(factory="noting:open_noting", document={"inner": inner.document, "notes": str(notes)})
+    document = {"inner": inner.document, "notes": str(notes), "meet_s": meet_s}
+    return PortableEvaluator(factory="noting:open_noting", document=document)
 
 
 def open_noting(document: dict[str, Any]) -> NotingEvaluator:
     """The factory."""
-    return NotingEvaluator(open_evaluator(document["inner"]), Path(document["notes"]))
+    return NotingEvaluator(open_evaluator(document["inner"]), Path(document["notes"]), meet_s=document["meet_s"])
 
 
 def read_notes(folder: Path) -> list[Note]:

@@ -1,5 +1,6 @@
 """Runs (or goes on with) one tiny real study on Ray in this process. Usage: ray_driver.py HOME [ADDRESS [STORAGE]].
 
+`MEET_S` in the environment is how long a fine-tuning waits for one in another process.
 Exit code 130 after Ctrl-C, as that of the command line.
 """
 
@@ -58,7 +59,8 @@ def main(home: Path, address: str | None, storage: Path) -> int:
     (home / "notes").mkdir(exist_ok=True)
     with closing(open_store(f"sqlite:///{home}/studies.db").open_study(NAME)) as ledger:
         dispatcher = RayDispatcher(resources, storage=storage)
-        evaluator = noting(spec, storage=storage, cache=home / "cache", notes=home / "notes")
+        meet_s = float(os.environ.get("MEET_S", "0"))
+        evaluator = noting(spec, storage=storage, cache=home / "cache", notes=home / "notes", meet_s=meet_s)
         try:
             dispatcher.run(StagedController(spec, spec.resolved.geometry), ledger, evaluator)
         except KeyboardInterrupt:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -34,7 +36,7 @@ ENVIRONMENT = {
 }
 MARK = f"SPARSESEARCH_TEST={os.getpid()}"
 FINAL = {TrialState.COMPLETE, TrialState.REFERENCE}
-EPOCHS = 2
+_MEET_S = 120.0
 
 
 def processes() -> dict[int, str]:
@@ -53,7 +55,7 @@ def processes() -> dict[int, str]:
 def nothing_outlives() -> Iterator[None]:
     """No process of a test is there when it has ended, whatever was killed."""
     yield
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while processes() and time.monotonic() < deadline:
         time.sleep(0.2)
     left = processes()
@@ -62,8 +64,8 @@ def nothing_outlives() -> Iterator[None]:
     assert not left
 
 
-def start(home: Path, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[bytes]:
-    environment = {**ENVIRONMENT, "SPARSESEARCH_TEST": MARK.partition("=")[2]}
+def start(home: Path, *arguments: str, cwd: Path | None = None, meet_s: float = 0.0) -> subprocess.Popen[bytes]:
+    environment = {**ENVIRONMENT, "SPARSESEARCH_TEST": MARK.partition("=")[2], "MEET_S": str(meet_s)}
     command = [sys.executable, str(HERE / "ray_driver.py"), str(home), *arguments]
     return subprocess.Popen(command, env=environment, cwd=cwd, stderr=subprocess.PIPE)
 
@@ -92,7 +94,7 @@ def wait_for(home: Path, wanted: Callable[[list[Note]], bool], driver: subproces
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Home of a study on Ray that was left alone."""
     home = tmp_path_factory.mktemp("calm")
-    finish(start(home))
+    finish(start(home, meet_s=_MEET_S))
     return home
 
 
@@ -216,11 +218,14 @@ def two_nodes(folder: Path, cwds: tuple[Path, Path]) -> Iterator[str]:
     }
     port = random.Random(os.getpid()).randint(20000, 30000)
     shared = ["--num-cpus", "1", "--object-store-memory", "100000000", "--block", "--disable-usage-stats"]
-    head = ["start", "--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", f"{folder}/a"]
-    nodes = []
+    head = ["start", "--head", "--port", str(port), "--include-dashboard", "false"]
+    nodes: list[subprocess.Popen[bytes]] = []
+    temporaries: list[str] = []
     try:
         for number, options in enumerate([head, ["start", "--address", f"127.0.0.1:{port}"]]):
-            command = [*ray_program, *options, *shared]
+            temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
+            temporaries.append(temporary)
+            command = [*ray_program, *options, *shared, "--temp-dir", temporary]
             with (folder / f"node-{number}.log").open("wb") as log:
                 nodes.append(subprocess.Popen(command, env=environment, cwd=cwds[number], stdout=log, stderr=log))
             time.sleep(8)
@@ -230,6 +235,8 @@ def two_nodes(folder: Path, cwds: tuple[Path, Path]) -> Iterator[str]:
             node.terminate()
         for node in nodes:
             node.wait(timeout=60)
+        for temporary in temporaries:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def test_study_over_two_nodes(tmp_path: Path) -> None:
@@ -245,7 +252,7 @@ def test_study_over_two_nodes(tmp_path: Path) -> None:
         assert {trial.state for trial in trials_of(tmp_path / "home")} <= {TrialState.WAITING}
         assert list((tmp_path / "a/storage").iterdir()) == [], "the probe is taken away"
 
-        finish(start(tmp_path / "home", address))
+        finish(start(tmp_path / "home", address, meet_s=_MEET_S))
         trials = check_complete(tmp_path / "home")
         assert {trial.attempt for trial in trials} == {1}
     nodes = {note.node for note in notes_of(tmp_path / "home") if note.fidelity == "finetune"}
