@@ -27,10 +27,16 @@ class Controller(Protocol):
     """
 
     def ask(self) -> NewTrial | None:
-        """The next trial, or None when the controller wants no more. Never a schedule it was already told."""
+        """The next trial; None while results are outstanding, and when the controller wants no more.
+
+        Trials may be asked for while others run. Never a schedule that was asked for or told before.
+        """
 
     def tell(self, trial: Trial) -> None:
-        """Take note of a trial in a final state. Telling the same trial twice changes nothing."""
+        """Take note of a stored trial: a result if it is in a final state, else one that was asked for.
+
+        Telling the same trial twice changes nothing.
+        """
 
 
 class StudyLedger(Protocol):
@@ -45,11 +51,12 @@ class StudyLedger(Protocol):
     def add_trial(self, trial: NewTrial) -> Trial:
         """Store a new trial as WAITING; if its number is already stored, return that trial unchanged."""
 
-    def claim(self, number: int, *, retry: bool = False) -> Trial:
+    def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
         """Mark a WAITING or RUNNING trial as RUNNING.
 
         The first claim sets attempt 1. Claiming a RUNNING trial again (after a lost controller) keeps the attempt;
-        with `retry` (after a failed execution) the attempt rises by one and older writers are refused.
+        with `retry` (after a failed execution, for `reason`) the attempt rises by one and older writers are refused.
+        The reason stays with the trial unless its end brings another.
         """
 
     def record(self, event: Event) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -10,22 +11,21 @@ from pathlib import Path
 
 from sparsesearch.backbones.registry import resolve_name
 from sparsesearch.dispatch.inline import InlineDispatcher
-from sparsesearch.errors import DataError
 from sparsesearch.evaluate.checkpoints import CheckpointFolder
 from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
 from sparsesearch.evaluate.inputs import open_task, task_geometry
+from sparsesearch.evaluate.opening import open_setting, portable_evaluator
 from sparsesearch.evaluate.pace import Pace
 from sparsesearch.evaluate.phases import Setting
 from sparsesearch.evaluate.plan import human_time, make_plan
 from sparsesearch.evaluate.progress import Progress, Silent
-from sparsesearch.evaluate.training import Arithmetic
 from sparsesearch.evaluate.warehouse import Warehouse
 from sparsesearch.evaluate.weights import check_weights
 from sparsesearch.export.from_study import best_trial, make_recipe
 from sparsesearch.export.plot import save_front
 from sparsesearch.export.recipe import DEMO_NOTE, NOT_MEANINGFUL, write_recipe
-from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.protocols import Dispatcher, Evaluator, StudyLedger, StudyStore
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.results import StudyFront, study_front
 from sparsesearch.search.stages import StagedController
@@ -102,7 +102,8 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
             f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use --weights PATH, more time, "
             "or --backbone deit_pico. Accuracies of this study are marked 'not meaningful'."
         )
-    return plan.spec.model_copy(update={"precision": precision})
+    storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
+    return plan.spec.model_copy(update={"precision": precision, "storage": storage})
 
 
 def run_study(
@@ -112,6 +113,7 @@ def run_study(
     progress: Progress | None = None,
     on_trial: OnTrial | None = None,
     started: float | None = None,
+    spec: StudySpec | None = None,
 ) -> None:
     """Run an open study to its end, or go on with it where it was left.
 
@@ -121,27 +123,22 @@ def run_study(
         progress: Where long work shows itself.
         on_trial: Called with every trial that ended.
         started: When the time budget began to run, by `time.monotonic`; now if not given.
+        spec: The study with another dispatcher or other resources, which change nothing of its results; as stored if
+            not given.
 
     Raises:
+        ClusterError: Ray cannot be had, or has no room for the trials.
         DataError: The data is not what the study began with.
         StudyFailedError: The dense or elastic training failed.
     """
     with closing(ledger):
-        spec = ledger.spec
+        spec = spec or ledger.spec
         pace = Pace(
             started=time.monotonic() if started is None else started,
             time_budget_s=spec.time_budget_s,
             clock=time.monotonic,
         )
         setting = open_setting(spec)
-        evaluator = StudyEvaluator(
-            spec,
-            setting=setting,
-            folder=CheckpointFolder(settings.storage, spec.name),
-            warehouse=Warehouse(settings.cache),
-            pace=pace,
-            progress=progress or Silent(),
-        )
         controller = StagedController(spec, setting.geometry, may_start=pace.may_start)
 
         def finished(trial: Trial) -> None:
@@ -149,25 +146,64 @@ def run_study(
             if on_trial is not None:
                 on_trial(trial)
 
-        InlineDispatcher(on_trial=finished).run(controller, ledger, evaluator)
+        parts = _Parts(spec, settings, setting, pace, progress or Silent(), finished)
+        dispatcher, evaluator = _open_ray(parts) if spec.dispatcher == "ray" else _open_inline(parts)
+        dispatcher.run(controller, ledger, evaluator)
 
 
-def open_setting(spec: StudySpec) -> Setting:
-    """Backbone, data and arithmetic of a prepared study.
+@dataclass(frozen=True)
+class _Parts:
+    spec: StudySpec
+    settings: Settings
+    setting: Setting
+    pace: Pace
+    progress: Progress
+    on_trial: OnTrial
 
-    Raises:
-        DataError: The data has changed since the study was prepared.
-    """
-    resolved = spec.resolved
-    assert resolved is not None, "only prepared studies are stored"
-    task = open_task(spec.data, backbone=spec.backbone)
-    if task.fingerprint != resolved.data_fingerprint:
-        raise DataError(
-            f"the data {spec.data.source!r} is not what study {spec.name!r} began with; "
-            "put it back, or start a new study"
-        )
-    arithmetic = Arithmetic.of(spec.precision, device=open_device(spec.device))
-    return Setting(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
+
+def _open_inline(parts: _Parts) -> tuple[Dispatcher, Evaluator]:
+    evaluator = StudyEvaluator(
+        parts.spec,
+        setting=parts.setting,
+        folder=CheckpointFolder(storage_of(parts.spec, parts.settings), parts.spec.name),
+        warehouse=Warehouse(cache_of(parts.spec, parts.settings)),
+        pace=parts.pace,
+        progress=parts.progress,
+    )
+    return InlineDispatcher(on_trial=parts.on_trial), evaluator
+
+
+def _open_ray(parts: _Parts) -> tuple[Dispatcher, Evaluator]:
+    from sparsesearch.dispatch.tune import RayDispatcher
+
+    device = parts.setting.arithmetic.device.type
+    storage = storage_of(parts.spec, parts.settings)
+    evaluator = portable_evaluator(
+        parts.spec.model_copy(update={"device": device}),
+        storage=storage,
+        cache=cache_of(parts.spec, parts.settings),
+        elapsed_s=parts.pace.elapsed_s,
+    )
+    dispatcher = RayDispatcher(
+        parts.spec.resources,
+        storage=storage,
+        uses_gpu=device == "cuda",
+        on_trial=parts.on_trial,
+        on_stopping=lambda: parts.progress.line(
+            "stopping: epochs under way are brought to their end and kept; Ctrl-C once more stops at once"
+        ),
+    )
+    return dispatcher, evaluator
+
+
+def storage_of(spec: StudySpec, settings: Settings) -> Path:
+    """Root of the checkpoints of a study."""
+    return settings.storage if spec.storage is None else Path(spec.storage)
+
+
+def cache_of(spec: StudySpec, settings: Settings) -> Path:
+    """Folder of trainings that studies share: beside the checkpoints where these have a place of their own."""
+    return settings.cache if spec.storage is None else Path(spec.storage) / ".cache"
 
 
 def write_results(spec: StudySpec, store: StudyStore, folder: Path) -> StudyResult:

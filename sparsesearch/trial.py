@@ -158,7 +158,7 @@ class Trial(NewTrial):
         study: Name of its study.
         state: Where it is in its life.
         attempt: Current attempt, 0 before the first claim; the fencing token of every write.
-        reason: Why it was rejected, stopped or failed, or None.
+        reason: Why it was rejected, stopped or failed, or why its last attempt had to be repeated; or None.
         measurements: What was measured, by step.
         checkpoint: Its newest checkpoint, or None.
     """

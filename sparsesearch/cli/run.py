@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +26,7 @@ from sparsesearch.cli.tables import accuracy_text, front_table, gmacs, schedule_
 from sparsesearch.errors import CheckpointError, DataError, SpecError, StudyExistsError
 from sparsesearch.protocols import StudyLedger, StudyStore
 from sparsesearch.settings import Settings
-from sparsesearch.spec import StudySpec, read_document
+from sparsesearch.spec import DEFAULT_DISPATCHER, StudySpec, executed_by, read_document
 from sparsesearch.trial import Fidelity, Trial, TrialState
 
 SpecArgument = Annotated[
@@ -52,6 +53,23 @@ DataOption = Annotated[
 ]
 WeightsOption = Annotated[
     str | None, typer.Option(help="Where dense training starts: pretrained, scratch, or the path of a checkpoint.")
+]
+DispatcherOption = Annotated[
+    Literal["inline", "ray"] | None,
+    typer.Option(help=f"Trials one by one in this process, or in parallel on Ray. [default: {DEFAULT_DISPATCHER}]"),
+]
+MaxConcurrentOption = Annotated[
+    int | None, typer.Option(min=1, help="Most trials at a time, on Ray. [default: as many as fit]")
+]
+CpusOption = Annotated[float | None, typer.Option(help="CPU cores of one trial, on Ray. [default: 1]")]
+GpusOption = Annotated[
+    float | None, typer.Option(help="GPUs of one trial, on Ray, also 0.25. [default: 1 on a GPU device, else 0]")
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|HOST:PORT", help="Ray cluster to join, from one of its machines. [default: start Ray here]"
+    ),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for best.yaml and front.png. [default: ./STUDY]")]
 
@@ -86,7 +104,18 @@ def run(
     ] = None,
     device: DeviceOption = None,
     image_size: Annotated[int | None, typer.Option(min=8, help="Pixels, if not the backbone's own.")] = None,
-    dispatcher: Annotated[Literal["inline"] | None, typer.Option(help="What executes trials.")] = None,
+    dispatcher: DispatcherOption = None,
+    cpus_per_trial: CpusOption = None,
+    gpus_per_trial: GpusOption = None,
+    max_concurrent: MaxConcurrentOption = None,
+    ray_address: RayAddressOption = None,
+    max_retries: Annotated[
+        int | None, typer.Option(min=0, help="Retries of a trial that failed or was lost, on Ray. [default: 2]")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Folder for checkpoints, the same on all machines. [default: in the home]"),
+    ] = None,
     out: OutOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
@@ -118,6 +147,14 @@ def run(
         "precision": precision,
         "device": device,
         "dispatcher": dispatcher,
+        "resources": {
+            "cpus_per_trial": cpus_per_trial,
+            "gpus_per_trial": gpus_per_trial,
+            "max_concurrent": max_concurrent,
+            "ray_address": ray_address,
+            "max_retries": max_retries,
+        },
+        "storage": storage,
         "budget": None if limit is None else limit.model_dump(),
         "time_budget_s": None if time_budget is None else parse_duration(time_budget),
         "data": {"source": data, "image_size": image_size},
@@ -159,19 +196,33 @@ def run(
 
 def resume(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
+    dispatcher: DispatcherOption = None,
+    cpus_per_trial: CpusOption = None,
+    gpus_per_trial: GpusOption = None,
+    max_concurrent: MaxConcurrentOption = None,
+    ray_address: RayAddressOption = None,
     out: OutOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a study that was interrupted or killed; at most the epoch under way is repeated.
+    """Go on with a study that was interrupted or killed; at most the epochs under way are repeated.
+
+    What executes it may be another than before; that is not stored.
 
     Example: sparsesearch resume deit_pico-35p
     """
     folder = check_folder(out or Path(study))
     settings, store = open_settings(database)
-    ledger = store.open_study(study)
-    with ConsoleProgress() as progress:
-        _work(ledger, settings, progress, started=time.monotonic(), database=database)
+    resources = {
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "max_concurrent": max_concurrent,
+        "ray_address": ray_address,
+    }
+    with closing(store.open_study(study)) as ledger:
+        spec = executed_by(ledger.spec, dispatcher=dispatcher, resources=resources)
+        with ConsoleProgress() as progress:
+            _work(ledger, settings, progress, started=time.monotonic(), database=database, spec=spec)
     _report(ledger.spec, store, folder, as_json=as_json)
 
 
@@ -239,11 +290,17 @@ def _as_name(text: str) -> str:
 
 
 def _work(
-    ledger: StudyLedger, settings: Settings, progress: ConsoleProgress, *, started: float, database: str | None
+    ledger: StudyLedger,
+    settings: Settings,
+    progress: ConsoleProgress,
+    *,
+    started: float,
+    database: str | None,
+    spec: StudySpec | None = None,
 ) -> None:
     from sparsesearch.study import run_study
 
-    spec = ledger.spec
+    spec = spec or ledger.spec
     fidelity = spec.fidelity
     total = fidelity.evaluations + (fidelity.finalists if fidelity.elastic else 0)
     done = sum(trial.state.is_final for trial in ledger.trials())
@@ -261,7 +318,7 @@ def _work(
                 progress.line(f"trial {trial.number}: {what}, {accuracy_text(trial, meaningful=spec.meaningful)}")
 
         try:
-            run_study(ledger, settings, progress=progress, on_trial=on_trial, started=started)
+            run_study(ledger, settings, progress=progress, on_trial=on_trial, started=started, spec=spec)
         except KeyboardInterrupt:
             where = "" if database is None else f" --database {database}"
             progress.line(f"go on with: {program()} resume {spec.name}{where}")

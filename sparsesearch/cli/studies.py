@@ -138,6 +138,7 @@ def delete(
     Example: sparsesearch delete deit_pico-35p --yes
     """
     from sparsesearch.evaluate.checkpoints import CheckpointFolder
+    from sparsesearch.study import storage_of
 
     settings, store = open_settings(database)
     count = len(store.trials(study))
@@ -147,8 +148,9 @@ def delete(
         if not typer.confirm(f"Delete study {study!r} with {count} trials?"):
             typer.echo("nothing was deleted")
             return
+    storage = storage_of(store.spec(study), settings)
     store.delete_study(study)
-    CheckpointFolder(settings.storage, study).remove_all()
+    CheckpointFolder(storage, study).remove_all()
     typer.echo(f"deleted {study} ({count} trials)")
 
 

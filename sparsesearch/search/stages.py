@@ -49,7 +49,9 @@ class StagedController:
             geometry, spec.space, low_macs=self._low, high_macs=self._high, sampler=spec.sampler, seed=spec.seed
         )
         self._told: dict[int, Trial] = {}
-        self._asked: dict[int, NewTrial] = {}
+        self._asked: dict[int, Trial] = {}
+        self._numbers: dict[tuple[Fidelity, str], int] = {}
+        self._next_number = 0
         self._num_proposals = 0
         self._exhausted = False
         self.baselines: tuple[Baseline, ...] = (
@@ -71,15 +73,22 @@ class StagedController:
         """
         trial = self._next()
         if trial is not None:
-            self._asked[trial.number] = trial
+            self._note(Trial(**{name: getattr(trial, name) for name in NewTrial.model_fields}, study=self._spec.name))
         return trial
 
     def tell(self, trial: Trial) -> None:
-        """Take note of a trial in a final state."""
-        if trial.number in self._told or not trial.state.is_final:
+        """Take note of a stored trial: a result if it is in a final state, else one that was asked for."""
+        if trial.number in self._told:
             return
-        self._told[trial.number] = trial
+        if trial.state.is_final:
+            self._told[trial.number] = trial
+        self._note(trial)
+
+    def _note(self, trial: Trial) -> None:
+        """A trial exists: it is not asked for again, and the proposer keeps away from it."""
         self._asked.setdefault(trial.number, trial)
+        self._numbers.setdefault((trial.fidelity, trial.key), trial.number)
+        self._next_number = max(self._next_number, trial.number + 1)
         if trial.fidelity is self.screen_fidelity and trial.origin is not Origin.REFERENCE:
             self._proposer.tell(trial)
         if trial.proposal is not None:
@@ -152,9 +161,9 @@ class StagedController:
             if trial.fidelity is fidelity and trial.origin is origin and trial.state is TrialState.COMPLETE
         ]
 
-    def _find(self, fidelity: Fidelity, schedule: Schedule) -> NewTrial | None:
-        key = schedule.key(self._geometry)
-        return next((t for t in self._asked.values() if t.fidelity is fidelity and t.key == key), None)
+    def _find(self, fidelity: Fidelity, schedule: Schedule) -> Trial | None:
+        number = self._numbers.get((fidelity, schedule.key(self._geometry)))
+        return None if number is None else self._asked[number]
 
     def _new(
         self,
@@ -168,7 +177,7 @@ class StagedController:
         budget_macs: int | None = None,
     ) -> NewTrial:
         return NewTrial(
-            number=max(self._asked, default=-1) + 1,
+            number=self._next_number,
             fidelity=fidelity,
             origin=origin,
             label=label,
