@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +21,15 @@ from sparsesearch.evaluate.plan import human_time, make_plan
 from sparsesearch.evaluate.progress import Progress, Silent
 from sparsesearch.evaluate.training import Arithmetic
 from sparsesearch.evaluate.warehouse import Warehouse
-from sparsesearch.export.from_study import best_trial, make_recipe
-from sparsesearch.export.plot import save_front
-from sparsesearch.export.recipe import DEMO_NOTE, NOT_MEANINGFUL, write_recipe
-from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
+from sparsesearch.export.from_study import best_trial
+from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.results import StudyFront, study_front
 from sparsesearch.search.stages import StagedController
 from sparsesearch.settings import Settings
 from sparsesearch.spec import Resolved, StudySpec
+from sparsesearch.tracking.null import NullTracker
 from sparsesearch.trial import Trial
 
 OnTrial = Callable[[Trial], None]
@@ -109,6 +109,7 @@ def run_study(
     *,
     progress: Progress | None = None,
     on_trial: OnTrial | None = None,
+    tracker: Tracker | None = None,
     started: float | None = None,
 ) -> None:
     """Run an open study to its end, or go on with it where it was left.
@@ -118,12 +119,14 @@ def run_study(
         settings: Where checkpoints and shared trainings lie.
         progress: Where long work shows itself.
         on_trial: Called with every trial that ended.
+        tracker: Shows the study while it runs.
         started: When the time budget began to run, by `time.monotonic`; now if not given.
 
     Raises:
         DataError: The data is not what the study began with.
         StudyFailedError: The dense or elastic training failed.
     """
+    tracker = tracker or NullTracker()
     with closing(ledger):
         spec = ledger.spec
         pace = Pace(
@@ -144,10 +147,24 @@ def run_study(
 
         def finished(trial: Trial) -> None:
             pace.note(trial)
+            tracker.log(trial)
             if on_trial is not None:
                 on_trial(trial)
 
-        InlineDispatcher(on_trial=finished).run(controller, ledger, evaluator)
+        with shown(tracker, spec.name):
+            InlineDispatcher(on_trial=finished).run(controller, ledger, evaluator)
+
+
+@contextmanager
+def shown(tracker: Tracker, study: str) -> Iterator[None]:
+    """Has a study shown while it is worked on, and as it then stands, however that ends."""
+    tracker.start(study)
+    try:
+        yield
+    except BaseException:
+        tracker.finish(interrupted=True)
+        raise
+    tracker.finish()
 
 
 def open_setting(spec: StudySpec) -> Setting:
@@ -176,15 +193,5 @@ def write_results(spec: StudySpec, store: StudyStore, folder: Path) -> StudyResu
     """
     front = study_front(store.trials(spec.name))
     best = best_trial(spec, front)
-    assert front.reference is not None, "a study with candidates has its dense reference"
-    recipe, png = folder / "best.yaml", folder / "front.png"
-    write_recipe(make_recipe(spec, front, best), recipe)
-    notes = [*([DEMO_NOTE] if spec.data.is_demo else []), *([] if spec.meaningful else [NOT_MEANINGFUL])]
-    save_front(
-        front,
-        png,
-        title=f"{spec.name}: {spec.backbone}",
-        budget_macs=spec.budget.macs(front.reference.cost.macs)[1],
-        note="; ".join(notes) or None,
-    )
-    return StudyResult(spec, front, best, recipe, png)
+    write_front_files(spec, front, folder)
+    return StudyResult(spec, front, best, folder / RECIPE, folder / PICTURE)

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from sparsesearch.errors import SpecError
-from sparsesearch.protocols import StudyStore
 from sparsesearch.settings import Settings
-from sparsesearch.store.sql import open_store
+from sparsesearch.store.sql import SqlStore, open_store
 
 DatabaseOption = Annotated[
     str | None,
@@ -24,7 +23,7 @@ DatabaseOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
 
 
-def open_settings(database: str | None) -> tuple[Settings, StudyStore]:
+def open_settings(database: str | None) -> tuple[Settings, SqlStore]:
     """Settings and the opened store."""
     settings = Settings.from_environment(database_url=database)
     return settings, open_store(settings.database_url)

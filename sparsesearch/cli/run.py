@@ -14,7 +14,7 @@ from sparsesearch.cli.console import ConsoleProgress, err
 from sparsesearch.cli.options import DatabaseOption, JsonOption, open_settings, parse_duration
 from sparsesearch.cli.tables import accuracy_text, front_table, gmacs, schedule_text
 from sparsesearch.errors import SpecError, StudyExistsError
-from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore, Tracker
 from sparsesearch.settings import Settings
 from sparsesearch.spec import Budget, StudySpec, read_document
 from sparsesearch.trial import Fidelity, Trial, TrialState
@@ -41,6 +41,10 @@ DataOption = Annotated[
 ]
 WeightsOption = Annotated[
     str | None, typer.Option(help="Where dense training starts: pretrained, scratch, or the path of a checkpoint.")
+]
+MlflowOption = Annotated[
+    bool,
+    typer.Option("--mlflow/--no-mlflow", help="Show the study in MLflow while it runs; look with: sparsesearch ui"),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for best.yaml and front.png. [default: ./STUDY]")]
 
@@ -76,6 +80,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N]. [default: auto]")] = None,
     image_size: Annotated[int | None, typer.Option(min=8, help="Pixels, if not the backbone's own.")] = None,
     dispatcher: Annotated[Literal["inline"] | None, typer.Option(help="What executes trials.")] = None,
+    mlflow: MlflowOption = True,
     out: OutOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
@@ -130,12 +135,13 @@ def run(
     with ConsoleProgress() as progress:
         spec = prepare(complete(wished, progress=progress), progress=progress)
         ledger = store.create_study(spec)
-        _work(ledger, settings, progress, started=STARTED)
-    _report(spec, store, out, as_json=as_json)
+        _work(ledger, settings, progress, tracker=_tracker(store, settings, progress, wanted=mlflow), started=STARTED)
+    _report(spec, store, out, mlflow=mlflow, as_json=as_json)
 
 
 def resume(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
+    mlflow: MlflowOption = True,
     out: OutOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
@@ -144,8 +150,9 @@ def resume(
     settings, store = open_settings(database)
     ledger = store.open_study(study)
     with ConsoleProgress() as progress:
-        _work(ledger, settings, progress, started=time.monotonic())
-    _report(ledger.spec, store, out, as_json=as_json)
+        tracker = _tracker(store, settings, progress, wanted=mlflow)
+        _work(ledger, settings, progress, tracker=tracker, started=time.monotonic())
+    _report(ledger.spec, store, out, mlflow=mlflow, as_json=as_json)
 
 
 def init(
@@ -211,7 +218,16 @@ def _free_name(wished: dict[str, Any], taken: set[str]) -> str:
     return name
 
 
-def _work(ledger: StudyLedger, settings: Settings, progress: ConsoleProgress, *, started: float) -> None:
+def _tracker(records: StudyRecords, settings: Settings, progress: ConsoleProgress, *, wanted: bool) -> Tracker:
+    from sparsesearch.tracker import mlflow_tracker
+    from sparsesearch.tracking.null import NullTracker
+
+    return mlflow_tracker(records, settings, report=progress.line) if wanted else NullTracker()
+
+
+def _work(
+    ledger: StudyLedger, settings: Settings, progress: ConsoleProgress, *, tracker: Tracker, started: float
+) -> None:
     from sparsesearch.study import run_study
 
     spec = ledger.spec
@@ -232,13 +248,13 @@ def _work(ledger: StudyLedger, settings: Settings, progress: ConsoleProgress, *,
                 progress.line(f"trial {trial.number}: {what}, {accuracy_text(trial, meaningful=spec.meaningful)}")
 
         try:
-            run_study(ledger, settings, progress=progress, on_trial=on_trial, started=started)
+            run_study(ledger, settings, progress=progress, on_trial=on_trial, tracker=tracker, started=started)
         except KeyboardInterrupt:
             progress.line(f"interrupted; go on with: sparsesearch resume {spec.name}")
             raise
 
 
-def _report(spec: StudySpec, store: StudyStore, out: Path | None, *, as_json: bool) -> None:
+def _report(spec: StudySpec, store: StudyStore, out: Path | None, *, mlflow: bool, as_json: bool) -> None:
     from sparsesearch.export.recipe import NOT_MEANINGFUL
     from sparsesearch.study import write_results
 
@@ -247,6 +263,8 @@ def _report(spec: StudySpec, store: StudyStore, out: Path | None, *, as_json: bo
     if not spec.meaningful:
         err.print(f"accuracy {NOT_MEANINGFUL}", style="yellow")
     err.print(f"picture: {result.front_png}\nrecipe:  {result.recipe}")
+    if mlflow:
+        err.print("explore: sparsesearch ui")
     err.print(f"Next, train the best schedule in full: sparsesearch retrain {result.recipe}")
     if as_json:
         best = result.best

@@ -1,0 +1,128 @@
+"""MLflow's own pages, served to this machine only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from types import FrameType, TracebackType
+
+from sparsesearch.errors import TrackingError
+from sparsesearch.tracking.connection import Address, apply_environment, connect
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 5000
+START_SECONDS = 120.0
+_STOP_SECONDS = 10.0
+
+
+class UiServer:
+    """`mlflow server` as a child process, as a context manager; it and all that it started end with the context.
+
+    Args:
+        address: The database to show.
+        port: Where to listen, None for 5000 or, if that is taken, a free one.
+
+    Raises:
+        TrackingError: The port is taken, or the server does not start.
+    """
+
+    def __init__(self, address: Address, *, port: int | None = None) -> None:
+        self._address = address
+        self._port = _free_port(port)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
+        self._process: subprocess.Popen[bytes] | None = None
+        self._experiment = ""
+
+    @property
+    def url(self) -> str:
+        """The page that lists all studies."""
+        return f"http://{HOST}:{self._port}/#/experiments/{self._experiment}"
+
+    def wait(self) -> int:
+        """Until the server stops by itself; its exit code."""
+        assert self._process is not None, "used as a context manager"
+        return self._process.wait()
+
+    def __enter__(self) -> UiServer:
+        self._experiment = connect(self._address).experiment_id
+        apply_environment()
+        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(self._port)]
+        command += ["--workers", "1", "--backend-store-uri", self._address.uri]
+        command += ["--artifacts-destination", self._address.artifacts.resolve().as_uri()]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            start_new_session=True,  # its workers are ended with it, and Ctrl-C is ours to pass on
+        )
+        try:
+            signal.signal(signal.SIGTERM, _as_interrupt)
+            self._wait_for_answer(self._process)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _wait_for_answer(self, process: subprocess.Popen[bytes]) -> None:
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            if process.poll() is not None:
+                raise TrackingError(f"MLflow's server does not start: {self._last_words()}")
+            try:
+                with urllib.request.urlopen(f"http://{HOST}:{self._port}/health", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        raise TrackingError(f"MLflow's server does not answer after {START_SECONDS:g} s: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else "it says nothing"
+
+    def _stop(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                break
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+        self._log.close()
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _free_port(wished: int | None) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wished or DEFAULT_PORT))
+            return wished or DEFAULT_PORT
+        except OSError as error:
+            if wished is not None:
+                raise TrackingError(f"port {wished} is taken; choose another with --port, or leave it out") from error
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""Makes `sample_study` importable from every folder of tests."""
