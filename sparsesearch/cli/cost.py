@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sparsesearch.backbones.registry import backbone_geometry
 from sparsesearch.cli.console import out
 from sparsesearch.cli.options import JsonOption, parse_numbers
 from sparsesearch.cost.analytic import AnalyticCost, block_table
@@ -36,6 +35,8 @@ def cost(
 
     Example: sparsesearch cost --backbone deit_s --at 3,6,9 --keep 0.7,0.49,0.343
     """
+    from sparsesearch.backbones.registry import backbone_geometry
+
     geometry = backbone_geometry(backbone, image_size=image_size)
     if recipe is not None:
         schedule = read_recipe(recipe).schedule
@@ -83,6 +84,8 @@ def spaces(
 
     Example: sparsesearch spaces deit_small --backbone deit_s
     """
+    from sparsesearch.backbones.registry import backbone_geometry
+
     if name is None and backbone is None:
         for path in sorted(bundled("spaces").glob("*.yaml")):
             out.print(f"{path.stem:<16}{path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "sparsesearch"
+_EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # the pages for trainings, not those for chat applications
+    "mlflow.note.content": (
+        "Searches for where a vision transformer can drop tokens under a budget. One run is one study; the runs below "
+        "it are its trainings. Open a study, then **Artifacts / front.html**."
+    ),
+}
 _KNOCK_SECONDS = 3.0
 
 # What MLflow takes from the environment only; what the user has set stays. It shall not retry by itself, since the
@@ -94,7 +101,7 @@ def connect(address: Address) -> Connection:
             "or set it to sqlite:///PATH or to the http:// address of a server"
         )
     if address.is_ours:
-        _prepare_database(address)
+        prepare_database(address)
     apply_environment()
     from mlflow import MlflowClient
 
@@ -143,8 +150,8 @@ def _knock(address: Address) -> None:
         raise TrackingError(f"MLflow at {address.shown} does not answer ({reason.lower()})") from error
 
 
-def _prepare_database(address: Address) -> None:
-    """A write-ahead log, which the file keeps: commits cost a third, and people may look while a study writes."""
+def prepare_database(address: Address) -> None:
+    """Give our own database a write-ahead log, for good: commits cost a third, and people may look while it grows."""
     path = make_url(address.uri).database
     assert path, "our own database is a file"
     try:
@@ -160,7 +167,7 @@ def _experiment(client: MlflowClient, address: Address) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         location = None if address.is_server else address.artifacts.resolve().as_uri()
-        return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+        return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=_EXPERIMENT_TAGS))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)

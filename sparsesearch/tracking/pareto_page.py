@@ -29,7 +29,7 @@ h1 {{ font-size: 20px; margin: 0 0 2px; }}
 h2 {{ font-size: 16px; margin: 18px 0 6px; }}
 p {{ margin: 2px 0; }}
 .warning {{ color: #7a1a1a; background: #fdecea; border-left: 4px solid #c62828; padding: 4px 10px; margin: 6px 0; }}
-#front {{ height: 540px; }}
+#front {{ height: 560px; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: 3px 12px 3px 0; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
@@ -174,12 +174,12 @@ def _layout(view: StudyView) -> dict[str, Any]:
         )
     views = [("candidates", _range(costs)), ("up to the dense model", _range(wide))]
     return {
-        "margin": {"l": 70, "r": 20, "t": 40, "b": 90},
+        "margin": {"l": 70, "r": 20, "t": 40, "b": 110},
         "hovermode": "closest",
         "hoverlabel": {"align": "left", "bgcolor": "white"},
         "xaxis": {"title": {"text": X_TITLE}, "range": views[0][1], "gridcolor": "#e6e6e6", "zeroline": False},
         "yaxis": {"title": {"text": Y_TITLE}, "gridcolor": "#e6e6e6", "zeroline": False},
-        "legend": {"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.16, "yanchor": "top"},
+        "legend": {"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2, "yanchor": "top"},
         "plot_bgcolor": "white",
         "shapes": shapes,
         "annotations": notes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,10 +12,11 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from types import FrameType, TracebackType
 
 from sparsesearch.errors import TrackingError
-from sparsesearch.tracking.connection import Address, apply_environment, connect
+from sparsesearch.tracking.connection import EXPERIMENT, Address, apply_environment, prepare_database
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -38,12 +40,13 @@ class UiServer:
         self._port = _free_port(port)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         self._process: subprocess.Popen[bytes] | None = None
-        self._experiment = ""
+        self._root = f"http://{HOST}:{self._port}"
+        self._experiment: str | None = None
 
     @property
     def url(self) -> str:
         """The page that lists all studies."""
-        return f"http://{HOST}:{self._port}/#/experiments/{self._experiment}"
+        return f"{self._root}/#/experiments/{self._experiment}/runs" if self._experiment else self._root
 
     def wait(self) -> int:
         """Until the server stops by itself; its exit code."""
@@ -51,22 +54,29 @@ class UiServer:
         return self._process.wait()
 
     def __enter__(self) -> UiServer:
-        self._experiment = connect(self._address).experiment_id
+        if self._address.is_ours:
+            prepare_database(self._address)
         apply_environment()
+        # The address by the environment: it may hold a password, and everybody can read command lines.
+        settings = {
+            "MLFLOW_BACKEND_STORE_URI": self._address.uri,
+            "MLFLOW_ARTIFACTS_DESTINATION": self._address.artifacts.resolve().as_uri(),
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
         command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(self._port)]
-        command += ["--workers", "1", "--backend-store-uri", self._address.uri]
-        command += ["--artifacts-destination", self._address.artifacts.resolve().as_uri()]
+        command += ["--workers", "1"]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={**os.environ, **settings},
             start_new_session=True,  # its workers are ended with it, and Ctrl-C is ours to pass on
         )
         try:
             signal.signal(signal.SIGTERM, _as_interrupt)
             self._wait_for_answer(self._process)
+            self._experiment = self._find_experiment()
         except BaseException:
             self._stop()
             raise
@@ -83,11 +93,22 @@ class UiServer:
             if process.poll() is not None:
                 raise TrackingError(f"MLflow's server does not start: {self._last_words()}")
             try:
-                with urllib.request.urlopen(f"http://{HOST}:{self._port}/health", timeout=2):
+                with urllib.request.urlopen(f"{self._root}/health", timeout=2):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
         raise TrackingError(f"MLflow's server does not answer after {START_SECONDS:g} s: {self._last_words()}")
+
+    def _find_experiment(self) -> str | None:
+        """The experiment that studies are in, None before the first study was shown."""
+        query = f"{self._root}/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
+        try:
+            with urllib.request.urlopen(query, timeout=_STOP_SECONDS) as answer:
+                return str(json.load(answer)["experiment"]["experiment_id"])
+        except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.NOT_FOUND:
+                return None
+            raise TrackingError(f"MLflow's server answers with an error: {error}") from error
 
     def _last_words(self) -> str:
         self._log.seek(0)
