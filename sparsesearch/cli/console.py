@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -18,6 +22,18 @@ from rich.progress import (
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
+
+
+def program() -> str:
+    """How to call this program from here, for commands that people are to type next.
+
+    `sparsesearch` where the shell finds this very program by that name, else its path.
+    """
+    called = Path(sys.argv[0])
+    found = shutil.which("sparsesearch")
+    if not called.is_file() or (found is not None and called.samefile(found)):
+        return "sparsesearch"
+    return os.path.relpath(called)
 
 
 class _RichBar:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.console import ConsoleProgress, err, out
+from sparsesearch.cli.console import ConsoleProgress, err, out, program
 from sparsesearch.cli.options import DatabaseOption, JsonOption, open_settings
 from sparsesearch.export.from_study import best_trial, make_recipe
 from sparsesearch.export.recipe import DEMO_NOTE, read_recipe, write_recipe
@@ -33,7 +33,7 @@ def export(
     front = study_front(store.trials(study))
     trial = best_trial(spec, front, budget_macs=None if budget_gflops is None else round(budget_gflops * 1e9))
     write_recipe(make_recipe(spec, front, trial), output)
-    err.print(f"{output}: trial {trial.number}, {trial.cost.macs / 1e9:.5g} GMACs. Next: sparsesearch retrain {output}")
+    err.print(f"{output}: trial {trial.number}, {trial.cost.macs / 1e9:.5g} GMACs. Next: {program()} retrain {output}")
 
 
 def retrain(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from sparsesearch.cli.console import ConsoleProgress, err
+from sparsesearch.cli.console import ConsoleProgress, err, program
 from sparsesearch.cli.options import DatabaseOption, JsonOption, open_settings, parse_duration
 from sparsesearch.cli.tables import accuracy_text, front_table, gmacs, schedule_text
 from sparsesearch.errors import SpecError, StudyExistsError
@@ -170,7 +170,7 @@ def init(
         spec = complete(wishes, progress=progress).model_copy(update={"backbone": backbone})
     header = f"# A study of sparsesearch. Start it with:  sparsesearch run {output.name}\n"
     output.write_text(header + commented_yaml(spec, skip=frozenset({"resolved", "meaningful"})), encoding="utf-8")
-    err.print(f"wrote {output}; edit it, then: sparsesearch run {output}")
+    err.print(f"wrote {output}; edit it, then: {program()} run {output}")
 
 
 def _budget(gflops: str | None, share: str | None) -> dict[str, Any] | None:
@@ -250,7 +250,7 @@ def _work(
         try:
             run_study(ledger, settings, progress=progress, on_trial=on_trial, tracker=tracker, started=started)
         except KeyboardInterrupt:
-            progress.line(f"interrupted; go on with: sparsesearch resume {spec.name}")
+            progress.line(f"interrupted; go on with: {program()} resume {spec.name}")
             raise
 
 
@@ -264,8 +264,8 @@ def _report(spec: StudySpec, store: StudyStore, out: Path | None, *, mlflow: boo
         err.print(f"accuracy {NOT_MEANINGFUL}", style="yellow")
     err.print(f"picture: {result.front_png}\nrecipe:  {result.recipe}")
     if mlflow:
-        err.print("explore: sparsesearch ui")
-    err.print(f"Next, train the best schedule in full: sparsesearch retrain {result.recipe}")
+        err.print(f"explore: {program()} ui")
+    err.print(f"Next, train the best schedule in full: {program()} retrain {result.recipe}")
     if as_json:
         best = result.best
         document = {

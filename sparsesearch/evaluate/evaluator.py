@@ -24,7 +24,7 @@ from sparsesearch.evaluate.progress import Progress
 from sparsesearch.evaluate.scoring import EVAL_BATCH, PrefixCachedScorer, evaluate_model
 from sparsesearch.evaluate.teacher import Teacher
 from sparsesearch.evaluate.training import NonFiniteLossError, TrainingRun, model_tensors
-from sparsesearch.evaluate.warehouse import Warehouse, dense_key, elastic_key
+from sparsesearch.evaluate.warehouse import StoredTraining, Warehouse, dense_key, elastic_key
 from sparsesearch.events import Checkpointed, Ended, Event, Measured
 from sparsesearch.protocols import Evaluator
 from sparsesearch.seeds import derive_seed
@@ -32,6 +32,7 @@ from sparsesearch.spec import StudySpec
 from sparsesearch.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
 
 _NUM_INTERIM_BATCHES = 4
+_WHOLE = "whole"
 
 
 class StudyEvaluator:
@@ -86,35 +87,58 @@ class StudyEvaluator:
         key = self._dense_key if trial.fidelity is Fidelity.DENSE else elastic_key(self._dense_key, spec=self._spec)
         stored = self._warehouse.find(key)
         if stored is not None:
-            for step, metrics in stored.history:
+            for step, metrics in self._history(trial, stored):
                 yield self._measured(trial, step, metrics, seconds=0.0)
             last = stored.history[-1][0]
-            yield from self._replace_checkpoint(trial, stored.tensors, step=last, name=trial.fidelity.value)
+            yield from self._replace_checkpoint(trial, stored.tensors, step=last, name=trial.fidelity.value, whole=True)
             return
         training = self._elastic(trial) if trial.fidelity is Fidelity.ELASTIC else self._dense(trial)
         if training is None:
             started = perf_counter()
             model, metrics = given_dense_model(self._setting, weights=self._spec.weights)
             yield self._measured(trial, 0, metrics, seconds=perf_counter() - started)
-            yield from self._replace_checkpoint(trial, model.state_dict(), step=0, name=trial.fidelity.value)
+            yield from self._replace_checkpoint(
+                trial, model.state_dict(), step=0, name=trial.fidelity.value, whole=True
+            )
             return
         history = {m.step: m.metrics for m in trial.measurements}
         for event in self._train(trial, training):
             if isinstance(event, Measured):
                 history.setdefault(event.measurement.step, event.measurement.metrics)
             yield event
-        self._warehouse.keep(key, training.model.state_dict(), history=sorted(history.items()))
+        if self._folder.document(trial.fidelity.value)[_WHOLE]:
+            self._warehouse.keep(key, training.model.state_dict(), history=sorted(history.items()))
+
+    def _history(self, trial: Trial, stored: StoredTraining) -> list[tuple[int, dict[str, float]]]:
+        """The numbers of a training that was taken over, the last ones on as many images as this study's others."""
+        *earlier, (last, metrics) = stored.history
+        if metrics["val_images"] == self._setting.task.num_val:
+            return stored.history
+        if trial.fidelity is Fidelity.DENSE:
+            model = self._setting.model_with(stored.tensors)
+        else:
+            model = self._elastic_model(stored.tensors)
+        return [*earlier, (last, {**metrics, **self._validate(model, trial, whole=True)})]
 
     def _train(self, trial: Trial, training: Training) -> Iterator[Event]:
-        """Epoch after epoch: report, and checkpoint once the report is recorded."""
+        """Epoch after epoch: report, and checkpoint once the report is recorded.
+
+        Each checkpoint says whether it is whole: neither this training nor the dense one before it was cut for time.
+        """
         setting, spec = self._setting, training.spec
         run = TrainingRun(training.model, spec, steps_per_epoch=training.steps_per_epoch, arithmetic=setting.arithmetic)
-        if trial.checkpoint is not None:
-            tensors = self._folder.load(trial.checkpoint)[0]
+        if trial.checkpoint is not None and self._folder.holds(trial.checkpoint):
+            tensors, document = self._folder.load(trial.checkpoint)
+            self._folder.remove_others(prefix=_prefix(trial), keep=trial.checkpoint)
             if trial.checkpoint.step == spec.epochs:
                 training.model.load_state_dict(tensors)
                 return
             run.restore(tensors)
+        else:
+            if trial.checkpoint is not None:
+                self._progress.line(f"the checkpoint {trial.checkpoint.uri} is gone; {training.label} begins again")
+            is_elastic = trial.fidelity is Fidelity.ELASTIC
+            document = self._folder.document(Fidelity.DENSE.value) if is_elastic else {_WHOLE: True}
         while run.epochs_done < spec.epochs:
             epoch = run.epochs_done + 1
             started = perf_counter()
@@ -125,12 +149,13 @@ class StudyEvaluator:
             last = epoch == spec.epochs
             metrics = {"train_loss": loss, **self._validate(training.model, trial, whole=last)}
             yield self._measured(trial, epoch, metrics, seconds=perf_counter() - started)
-            final_name = trial.fidelity.value if trial.origin is Origin.REFERENCE else f"trial-{trial.number:05d}"
+            final_name = trial.fidelity.value if trial.origin is Origin.REFERENCE else _prefix(trial)
             yield from self._replace_checkpoint(
                 trial,
                 model_tensors(run.state()) if last else run.state(),
                 step=epoch,
-                name=final_name if last else f"trial-{trial.number:05d}-epoch-{epoch:03d}",
+                name=final_name if last else f"{_prefix(trial)}-epoch-{epoch:03d}",
+                whole=bool(document[_WHOLE]) and not self._pace.has_cut,
             )
 
     def _replace_checkpoint(
@@ -140,10 +165,11 @@ class StudyEvaluator:
         *,
         step: int,
         name: str,
+        whole: bool,
     ) -> Iterator[Event]:
-        ref = self._folder.save(name, tensors, step=step, metadata={})
+        ref = self._folder.save(name, tensors, step=step, metadata={_WHOLE: whole})
         yield Checkpointed(trial=trial.number, attempt=trial.attempt, checkpoint=ref)
-        self._folder.remove_others(prefix=f"trial-{trial.number:05d}", keep=ref)
+        self._folder.remove_others(prefix=_prefix(trial), keep=ref)
 
     def _validate(self, model: nn.Module, trial: Trial, *, whole: bool) -> dict[str, float]:
         """Validation metrics under the trial's schedule; part of the images is enough between epochs."""
@@ -206,21 +232,28 @@ class StudyEvaluator:
 
     @cached_property
     def _supernet(self) -> PrefixCachedScorer:
-        model = self._setting.elastic_model(self._spec.space)
-        model.load_state_dict(self._folder.read(Fidelity.ELASTIC.value))
         return PrefixCachedScorer(
-            model,
+            self._elastic_model(self._folder.read(Fidelity.ELASTIC.value)),
             self._setting.task.val("screen", batch_size=EVAL_BATCH),
             geometry=self._setting.geometry,
             blocks=self._spec.space.blocks,
             arithmetic=self._setting.arithmetic,
         )
 
+    def _elastic_model(self, tensors: dict[str, Tensor]) -> nn.Module:
+        model = self._setting.elastic_model(self._spec.space)
+        model.load_state_dict(tensors)
+        return model
+
     def _measured(self, trial: Trial, step: int, metrics: dict[str, float], *, seconds: float) -> Measured:
         measurement = Measurement(
             step=step, attempt=trial.attempt, fidelity=trial.fidelity, metrics=metrics, seconds=seconds, seed=trial.seed
         )
         return Measured(trial=trial.number, attempt=trial.attempt, measurement=measurement)
+
+
+def _prefix(trial: Trial) -> str:
+    return f"trial-{trial.number:05d}"
 
 
 _: type[Evaluator] = StudyEvaluator

@@ -15,6 +15,9 @@ _CLOSING_S = 6.0
 class Pace:
     """A study's clock. Without a deadline everything may start and nothing stops.
 
+    Attributes:
+        has_cut: Whether some training was stopped early, so that its result is not what its recipe says.
+
     Args:
         started: When the run began, by `clock`.
         time_budget_s: Seconds the run may take, None for no limit.
@@ -26,6 +29,7 @@ class Pace:
         self._budget = time_budget_s
         self._clock = clock
         self._longest: dict[Fidelity, float] = {}
+        self.has_cut = False
 
     def note(self, trial: Trial) -> None:
         """Learn how long a trial of this fidelity takes."""
@@ -44,6 +48,7 @@ class Pace:
         for i, batch in enumerate(batches):
             over = self._budget is not None and self._elapsed() > self._budget * _TRAINING_END[fidelity]
             if over and i > 0:
+                self.has_cut = True
                 return
             yield batch
 
