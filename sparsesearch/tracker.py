@@ -30,12 +30,15 @@ def study_mirror(records: StudyRecords, settings: Settings, study: str) -> Study
     )
 
 
-def mlflow_tracker(records: StudyRecords, settings: Settings, *, report: Callable[[str], None]) -> MlflowTracker:
+def mlflow_tracker(
+    records: StudyRecords, settings: Settings, *, report: Callable[[str], None], program: str = "sparsesearch"
+) -> MlflowTracker:
     """A tracker that shows running studies in MLflow.
 
     Args:
         records: The store.
         settings: Where MLflow is.
         report: Gets the lines that people should see.
+        program: How people call this program.
     """
-    return MlflowTracker(lambda study: study_mirror(records, settings, study), report=report)
+    return MlflowTracker(lambda study: study_mirror(records, settings, study), report=report, program=program)

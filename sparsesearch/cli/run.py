@@ -222,7 +222,7 @@ def _tracker(records: StudyRecords, settings: Settings, progress: ConsoleProgres
     from sparsesearch.tracker import mlflow_tracker
     from sparsesearch.tracking.null import NullTracker
 
-    return mlflow_tracker(records, settings, report=progress.line) if wanted else NullTracker()
+    return mlflow_tracker(records, settings, report=progress.line, program=program()) if wanted else NullTracker()
 
 
 def _work(

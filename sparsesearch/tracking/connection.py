@@ -23,8 +23,7 @@ EXPERIMENT = "sparsesearch"
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # the pages for trainings, not those for chat applications
     "mlflow.note.content": (
-        "Searches for where a vision transformer can drop tokens under a budget. One run is one study; the runs below "
-        "it are its trainings. Open a study, then **Artifacts / front.html**."
+        "A run is a study, the runs below it are its trainings. Open a study, then **Artifacts / front.html**."
     ),
 }
 _KNOCK_SECONDS = 3.0

@@ -16,6 +16,7 @@ from sparsesearch.search.results import StudyFront
 from sparsesearch.spec import StudySpec
 from sparsesearch.tracking.connection import Address, Connection, connect, mlflow_errors, refusal
 from sparsesearch.tracking.files import TABLES, files_digest, write_all
+from sparsesearch.tracking.note import RUN_PAGE
 from sparsesearch.tracking.progress import Point
 from sparsesearch.tracking.records import (
     CREATED_TAG,
@@ -266,7 +267,9 @@ def _update(connection: Connection, shown: _Shown, record: RunRecord, *, parent:
         shown.parent = parent
     if shown.digest != record.digest:
         params = [Param(key, value) for key, value in record.params.items() if key not in shown.params]
-        tags = [RunTag(key, value) for key, value in {**record.tags, MIRRORED_TAG: record.digest}.items()]
+        page = f"#/experiments/{connection.experiment_id}/runs/{shown.run_id}"
+        texts = {key: value.replace(RUN_PAGE, page) for key, value in record.tags.items()}
+        tags = [RunTag(key, value) for key, value in {**texts, MIRRORED_TAG: record.digest}.items()]
         points = [point for point in record.metrics if point not in shown.points]
         batches = [points[start : start + _BATCH] for start in range(0, len(points), _BATCH)] or [[]]
         for number, batch in enumerate(batches, start=1):

@@ -32,6 +32,7 @@ class MlflowTracker(Tracker):
     Args:
         mirror_of: The mirror of a study, by name.
         report: Gets the lines that people should see.
+        program: How people call this program, for the command that catches up.
         pause_s: Shortest time between two looks at the store.
         look_s: Without news the store is looked at so often, for the epochs of long trainings.
         retry_s: Time to the next attempt when MLflow failed.
@@ -43,6 +44,7 @@ class MlflowTracker(Tracker):
         mirror_of: Callable[[str], StudyMirror],
         *,
         report: Callable[[str], None],
+        program: str = "sparsesearch",
         pause_s: float = PAUSE_SECONDS,
         look_s: float = LOOK_SECONDS,
         retry_s: float = RETRY_SECONDS,
@@ -50,6 +52,7 @@ class MlflowTracker(Tracker):
     ) -> None:
         self._mirror_of = mirror_of
         self._report = report
+        self._program = program
         self._pause_s = pause_s
         self._look_s = look_s
         self._retry_s = retry_s
@@ -83,7 +86,7 @@ class MlflowTracker(Tracker):
         is_late = self._thread.is_alive()
         if is_late or self._complaint is not None:
             why = self._complaint if self._complaint is not None else f"not done after {patience:g} s"
-            self._report(_what_is_left(self._mirror, why))
+            self._report(self._what_is_left(self._mirror, why))
         self._thread = None
 
     def _work(self, mirror: StudyMirror) -> None:
@@ -113,12 +116,11 @@ class MlflowTracker(Tracker):
             pause = min(_LONGEST_PAUSE, max(self._pause_s, _SHARE * took))
             news.wait(self._look_s)
 
-
-def _what_is_left(mirror: StudyMirror, why: str) -> str:
-    command = f"sparsesearch mlflow sync {mirror.study}"
-    try:
-        num = mirror.pending()
-    except SparseSearchError as error:
-        return f"study {mirror.study} is not wholly in MLflow ({why}; {one_line(error)}); catch up with: {command}"
-    runs = "1 run" if num == 1 else f"{num} runs"
-    return f"{runs} of study {mirror.study} still to be shown in MLflow ({why}); catch up with: {command}"
+    def _what_is_left(self, mirror: StudyMirror, why: str) -> str:
+        command = f"{self._program} mlflow sync {mirror.study}"
+        try:
+            num = mirror.pending()
+        except SparseSearchError as error:
+            return f"study {mirror.study} is not wholly in MLflow ({why}; {one_line(error)}); catch up with: {command}"
+        runs = "1 run" if num == 1 else f"{num} runs"
+        return f"{runs} of study {mirror.study} still to be shown in MLflow ({why}); catch up with: {command}"

@@ -8,50 +8,60 @@ from sparsesearch.tracking.view import StudyView
 from sparsesearch.tracking.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
 from sparsesearch.trial import Fidelity, Trial
 
+RUN_PAGE = "RUN_PAGE"
+"""Stands for the address of the run's own page, which is known only when MLflow has the run."""
+
+_MODE = "workflowType=machine_learning"
 MAX_ROWS = 12
 """Rows of the front in the note; the whole front is in the files."""
 
 
 def study_note(view: StudyView) -> str:
-    """What a study is, what it has found, and where to look further."""
+    """What a study has found, what it is, and where to look further. MLflow folds it after some lines."""
     spec = view.spec
+    best, dense = view.best, view.front.reference
+    warnings = "".join(f" **Note: {warning}.**" for warning in view.warnings)
     lines = [
-        f"A search for where `{spec.backbone}` can drop tokens, and how many, within **{_budget(view)}**. "
-        f"Data: `{spec.data.source}`.",
+        f"{_result(view, best, dense)} [Explore the front]({RUN_PAGE}/artifacts/front.html?{_MODE}).{warnings}",
+        "",
+        f"A search for where `{spec.backbone}` can drop tokens, and how many, within {_budget(view)}; data: "
+        f"`{spec.data.source}`.",
         "",
     ]
-    for warning in view.warnings:
-        lines += [f"> **Note: {warning}.**", ""]
-    best, dense = view.best, view.front.reference
-    if best is None or dense is None:
-        lines += ["No schedule has been evaluated yet.", ""]
-    else:
-        assert view.front.fidelity is not None, "a best trial has a fidelity"
+    if best is not None and dense is not None and view.front.fidelity is not None:
         lines += [
-            f"**Best within the budget: {accuracy_text(best)} validation accuracy at {gmacs_text(best.cost.macs)} "
-            f"GMACs**, {percent(best.cost.macs / dense.cost.macs)} of the dense model, which has "
-            f"{accuracy_text(dense)} at {gmacs_text(dense.cost.macs)} GMACs. "
-            f"Trial {best.number}, {found_by(best)}; {tokens_text(view, best)}.",
-            "",
-            f"### Pareto front ({FIDELITY_WORDS[view.front.fidelity]})",
+            f"### Pareto front: schedules {FIDELITY_WORDS[view.front.fidelity]}",
             "",
             *_front_table(view, dense),
+            "",
+            "A schedule reads `3:137 6:96`: 137 tokens are left before block 3, 96 before block 6.",
             "",
         ]
     lines += [
         "### Where to look",
         "",
-        "- **Artifacts / front.html**: the front to explore, with every schedule; it needs no network. "
-        "`front.png` is the same as a picture, `front.json` as a table.",
-        "- **Artifacts / supernet.json**: every schedule that was evaluated without training it.",
-        f"- **Artifacts / best.yaml**: the best schedule; `sparsesearch retrain best.yaml` trains it in full. "
-        f"Any other: `sparsesearch export {spec.name} --budget-gflops X`.",
-        "- **Child runs**: the trainings, with their metrics by epoch.",
+        f"- [Artifacts / front.html]({RUN_PAGE}/artifacts/front.html?{_MODE}): the front to explore, with every schedule; it "
+        "needs no network. `front.png` is the same as a picture, `front.json` as a table.",
+        f"- [Artifacts / supernet.json]({RUN_PAGE}/artifacts/supernet.json?{_MODE}): every schedule that was evaluated "
+        "without training it.",
+        f"- Artifacts / best.yaml: the best schedule; `sparsesearch retrain best.yaml` trains it in full. "
+        f"Another one: `sparsesearch export {spec.name} --budget-gflops X`.",
+        "- Child runs: the trainings, with their metrics by epoch.",
         "",
         f"Trials: {_counts(view)}. GMACs are 10^9 multiply-adds of one image, what papers call GFLOPs. "
         "This is a copy; the study itself lies in the database of sparsesearch.",
     ]
     return "\n".join(lines)
+
+
+def _result(view: StudyView, best: Trial | None, dense: Trial | None) -> str:
+    if best is None or dense is None:
+        return "No schedule has been evaluated yet."
+    return (
+        f"**Best within the budget: {accuracy_text(best)} validation accuracy at {gmacs_text(best.cost.macs)} GMACs, "
+        f"{percent(best.cost.macs / dense.cost.macs)} of the dense model** (it has {accuracy_text(dense)} at "
+        f"{gmacs_text(dense.cost.macs)} GMACs). Trial {best.number}, {found_by(best)}: {tokens_text(view, best)}."
+    )
 
 
 def trial_note(view: StudyView, trial: Trial) -> str:

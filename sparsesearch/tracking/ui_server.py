@@ -46,7 +46,9 @@ class UiServer:
     @property
     def url(self) -> str:
         """The page that lists all studies."""
-        return f"{self._root}/#/experiments/{self._experiment}/runs" if self._experiment else self._root
+        if self._experiment is None:
+            return self._root
+        return f"{self._root}/#/experiments/{self._experiment}/runs?workflowType=machine_learning"
 
     def wait(self) -> int:
         """Until the server stops by itself; its exit code."""
