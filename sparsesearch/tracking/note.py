@@ -40,8 +40,8 @@ def study_note(view: StudyView) -> str:
     lines += [
         "### Where to look",
         "",
-        f"- [Artifacts / front.html]({RUN_PAGE}/artifacts/front.html?{_MODE}): the front to explore, with every schedule; it "
-        "needs no network. `front.png` is the same as a picture, `front.json` as a table.",
+        f"- [Artifacts / front.html]({RUN_PAGE}/artifacts/front.html?{_MODE}): the front to explore, with every "
+        "schedule; it needs no network. `front.png` is the same as a picture, `front.json` as a table.",
         f"- [Artifacts / supernet.json]({RUN_PAGE}/artifacts/supernet.json?{_MODE}): every schedule that was evaluated "
         "without training it.",
         f"- Artifacts / best.yaml: the best schedule; `sparsesearch retrain best.yaml` trains it in full. "
