@@ -76,10 +76,12 @@ class DataSpec(_Value):
     """What to train and evaluate on.
 
     Attributes:
-        source: `digits` (bundled demo task), `folder:PATH` (PATH/train and PATH/val, one subfolder per class), or a
-            timm dataset name such as `hfds/...`, `wds/...`, `torch/...`.
+        source: `digits` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there, PATH/test, each with a
+            folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision, such as
+            `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH` (WebDataset
+            shards). See docs/data.md.
         image_size: Pixels, or None for the backbone's own.
-        val_share: Share of the training images held out for validation when searching on external data.
+        val_share: Share of the training images held out for validation where the data has no test split besides.
         num_val_images: At most so many validation images are used per evaluation, None for all.
         workers: Loader processes for external data.
     """
@@ -166,7 +168,7 @@ class StudySpec(_Value):
         backbone: Backbone name as typed: `deit_s`, `deit_pico`, or any timm VisionTransformer.
         budget: The limit, or the range a front is wanted for.
         data: Data source.
-        weights: `pretrained` (timm's, where they can be had), `scratch`, or a path of a checkpoint.
+        weights: `pretrained` (timm's, where they can be had), `scratch`, or the path of a checkpoint.
         space: The search space, spelled out.
         sampler: Optuna sampler that proposes shapes.
         seed: The only source of randomness.

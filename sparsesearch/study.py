@@ -21,6 +21,7 @@ from sparsesearch.evaluate.plan import human_time, make_plan
 from sparsesearch.evaluate.progress import Progress, Silent
 from sparsesearch.evaluate.training import Arithmetic
 from sparsesearch.evaluate.warehouse import Warehouse
+from sparsesearch.evaluate.weights import check_weights
 from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
 from sparsesearch.export.from_study import best_trial
 from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
@@ -69,13 +70,14 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
     """
     backbone = resolve_name(spec.backbone)
     device = open_device(spec.device)
-    if spec.data.is_demo:
-        progress.line("No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas.")
-        progress.line("Its accuracies and its schedule do not transfer to other data.")
     task = open_task(spec.data, backbone=backbone)
     geometry = task_geometry(backbone, task)
     space = spec.space.for_geometry(geometry)
     check_budget(geometry, space, budget=spec.budget)
+    check_weights(spec.weights, backbone=backbone, task=task)
+    if spec.data.is_demo:
+        progress.line("No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas.")
+        progress.line("Its accuracies and its schedule do not transfer to other data.")
     resolved = spec.model_copy(
         update={
             "backbone": backbone,

@@ -9,7 +9,7 @@ from sparsesearch.protocols import StudyRecords
 from sparsesearch.settings import Settings
 from sparsesearch.tracking.connection import Address
 from sparsesearch.tracking.mirror import StudyMirror
-from sparsesearch.tracking.mlflow_tracker import MlflowTracker
+from sparsesearch.tracking.mlflow_tracker import SYNC_COMMAND, MlflowTracker
 from sparsesearch.tracking.turns import Turns
 
 
@@ -31,7 +31,7 @@ def study_mirror(records: StudyRecords, settings: Settings, study: str) -> Study
 
 
 def mlflow_tracker(
-    records: StudyRecords, settings: Settings, *, report: Callable[[str], None], program: str = "sparsesearch"
+    records: StudyRecords, settings: Settings, *, report: Callable[[str], None], sync_command: str = SYNC_COMMAND
 ) -> MlflowTracker:
     """A tracker that shows running studies in MLflow.
 
@@ -39,6 +39,6 @@ def mlflow_tracker(
         records: The store.
         settings: Where MLflow is.
         report: Gets the lines that people should see.
-        program: How people call this program.
+        sync_command: How people catch up; the study's name follows.
     """
-    return MlflowTracker(lambda study: study_mirror(records, settings, study), report=report, program=program)
+    return MlflowTracker(lambda study: study_mirror(records, settings, study), report=report, sync_command=sync_command)

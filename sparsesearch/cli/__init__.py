@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 import time
+import traceback
+from pathlib import Path
 
-import click
+from typer.exceptions import Abort, TyperException
 
 from sparsesearch.errors import SparseSearchError, one_line
 
@@ -16,6 +19,8 @@ logger = logging.getLogger(__name__)
 STARTED = time.monotonic()
 """When the program began: a time budget includes the seconds that imports take."""
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line: exit code 0, 1 (failure), 2 (bad input) or 130 (interrupted, resumable).
@@ -23,41 +28,65 @@ def main() -> None:
     A known error is one line. Anything else is a fault of this program: its traceback goes into a log file, or to
     the terminal with `SPARSESEARCH_DEBUG=1`.
     """
-    from sparsesearch.cli.app import app
+    sys.exit(_run())
 
+
+def _run() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        code = app(standalone_mode=False)
+        from sparsesearch.cli.app import app
+
+        code = app(prog_name="sparsesearch", standalone_mode=False)
     except SparseSearchError as error:
-        _complain(str(error))
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted; nothing recorded is lost")
-        sys.exit(130)
+        return _complain(str(error), code=error.exit_code)
+    except TyperException as error:
+        return _complain_of_usage(error)
+    except (KeyboardInterrupt, Abort):
+        return _complain("interrupted; nothing recorded is lost", code=INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        # Whoever read our output has left; the interpreter must not fail at flushing it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        return _complain(f"cannot use {error.filename}: {error.strerror}; name another place", code=2)
     except Exception as error:
         if os.environ.get("SPARSESEARCH_DEBUG"):
             raise
-        _complain(f"internal error: {type(error).__name__}: {one_line(error)} (see {_write_crash_log()})")
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _complain(
+            f"internal error: {type(error).__name__}: {one_line(error)} (see {_write_crash_log()})", code=1
+        )
+    if code == INTERRUPTED:  # what typer makes of Ctrl-C
+        return _complain("interrupted; nothing recorded is lost", code=INTERRUPTED)
+    return code if isinstance(code, int) else 0
 
 
-def _complain(text: str) -> None:
+def _complain(text: str, *, code: int) -> int:
     sys.stderr.write(f"sparsesearch: {text}\n")
+    return code
 
 
-def _write_crash_log() -> str:
-    import traceback
+def _complain_of_usage(error: TyperException) -> int:
+    """One line for a command line that cannot be parsed; a command without arguments has printed its help already."""
+    code = int(error.exit_code)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return code
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "sparsesearch"
+    text = " ".join(error.format_message().split()).replace("Value error, ", "").removesuffix(".")
+    return _complain(f"{text[:1].lower()}{text[1:]}; see: {command} --help", code=code)
 
+
+def _write_crash_log() -> Path:
     from sparsesearch.settings import Settings
 
+    text = traceback.format_exc()
     path = Settings.from_environment().home / "crash.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(traceback.format_exc(), encoding="utf-8")
-    return str(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        handle, name = tempfile.mkstemp(prefix="sparsesearch-crash-", suffix=".log", text=True)
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        return Path(name)
+    return path

@@ -12,7 +12,7 @@ app = typer.Typer(
     help="Find the best token-sparsification schedule of a vision backbone under a budget.\n\n"
     "Start with:  sparsesearch run --backbone deit_pico --budget 35%",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

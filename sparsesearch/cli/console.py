@@ -20,8 +20,24 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+_PIPE_WIDTH = 160
+"""Columns of a table that goes into a file or a pipe, which has no width of its own."""
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, markup=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+err = _console(stderr=True)
+out = _console(stderr=False)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """Lines for people, never broken, so that paths and commands in them can be copied."""
+    err.print(text, style=style, soft_wrap=True)
 
 
 def program() -> str:

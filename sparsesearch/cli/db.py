@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from sparsesearch.cli.console import out
 from sparsesearch.cli.options import DatabaseOption
 from sparsesearch.settings import Settings
 from sparsesearch.store import migrate
@@ -16,14 +15,14 @@ app = typer.Typer(help="The schema of the study database.", no_args_is_help=True
 def upgrade(database: DatabaseOption = None) -> None:
     """Bring an older database to this version's schema."""
     revision = migrate.upgrade(_url(database))
-    out.print(f"the database is at revision {revision}")
+    typer.echo(f"the database is at revision {revision}")
 
 
 @app.command()
 def current(database: DatabaseOption = None) -> None:
     """Show the schema revision of a database."""
     revision = migrate.current_revision(_url(database))
-    out.print(f"the database is at revision {revision}" if revision else "the database is empty")
+    typer.echo(f"the database is at revision {revision}" if revision else "the database is empty")
 
 
 def _url(database: str | None) -> str:

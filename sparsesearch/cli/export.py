@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.console import ConsoleProgress, err, out, program
-from sparsesearch.cli.options import DatabaseOption, JsonOption, open_settings
+from sparsesearch.cli.console import ConsoleProgress, program, say
+from sparsesearch.cli.options import DatabaseOption, DeviceOption, JsonOption, check_target, open_settings, parse_budget
+from sparsesearch.errors import SpecError
 from sparsesearch.export.from_study import best_trial, make_recipe
 from sparsesearch.export.recipe import DEMO_NOTE, read_recipe, write_recipe
 from sparsesearch.search.results import study_front
@@ -19,8 +20,10 @@ from sparsesearch.settings import Settings
 def export(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
     budget_gflops: Annotated[
-        float | None, typer.Option(help="Best schedule within this budget, 10^9 multiply-adds. [default: the study's]")
+        str | None,
+        typer.Option(metavar="X", help="Best schedule within this budget, 10^9 multiply-adds. [default: the study's]"),
     ] = None,
+    budget: Annotated[str | None, typer.Option(metavar="P%", help="The same as a share of dense: 30%.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Target file.")] = Path("best.yaml"),
     database: DatabaseOption = None,
 ) -> None:
@@ -28,12 +31,19 @@ def export(
 
     Example: sparsesearch export my-study --budget-gflops 2.5 -o best.yaml
     """
+    wished = parse_budget(budget_gflops, budget)
+    if wished is not None and wished.low is not None:
+        raise SpecError(f"export takes one budget, not the range {wished}; give its upper end")
+    check_target(output)
     _, store = open_settings(database)
     spec = store.spec(study)
     front = study_front(store.trials(study))
-    trial = best_trial(spec, front, budget_macs=None if budget_gflops is None else round(budget_gflops * 1e9))
+    limit = None
+    if wished is not None and front.reference is not None:
+        limit = wished.macs(front.reference.cost.macs)[1]
+    trial = best_trial(spec, front, budget_macs=limit)
     write_recipe(make_recipe(spec, front, trial), output)
-    err.print(f"{output}: trial {trial.number}, {trial.cost.macs / 1e9:.5g} GMACs. Next: {program()} retrain {output}")
+    say(f"{output}: trial {trial.number}, {trial.cost.macs / 1e9:.5g} GMACs. Next: {program()} retrain {output}")
 
 
 def retrain(
@@ -42,26 +52,31 @@ def retrain(
     data: Annotated[str | None, typer.Option(help="Train on other data than the search did; as in `run`.")] = None,
     weights: Annotated[str | None, typer.Option(help="Start from these weights; as in `run`.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the sparse training.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a recipe in full, score it on the test split, and save one safetensors file.
 
+    Example: sparsesearch retrain best.yaml -o model.safetensors
+
     Load it with:  model = sparsesearch.load("model.safetensors")
     """
+    wanted = read_recipe(recipe)
+    check_target(output)
     from sparsesearch.retrain import retrain as train_recipe
 
-    wanted = read_recipe(recipe)
     if data is not None and data != wanted.data.source:
         if wanted.note == DEMO_NOTE:
-            err.print(f"warning: this schedule was {DEMO_NOTE}; search on {data} instead", style="yellow")
+            say(f"warning: this schedule was {DEMO_NOTE}; search on {data} instead", style="yellow")
         wanted = wanted.model_copy(update={"data": wanted.data.model_copy(update={"source": data})})
     if weights is not None:
         wanted = wanted.model_copy(update={"weights": weights})
     if epochs is not None:
         wanted = wanted.model_copy(update={"training": wanted.training.model_copy(update={"epochs": epochs})})
     with ConsoleProgress() as progress:
-        trained = train_recipe(wanted, output, settings=Settings.from_environment(), progress=progress, device=device)
+        trained = train_recipe(
+            wanted, output, settings=Settings.from_environment(), progress=progress, device=device or "auto"
+        )
     card = trained.card
     if as_json:
         document = {
@@ -75,10 +90,10 @@ def retrain(
         }
         typer.echo(json.dumps(document))
         return
-    out.print(
+    typer.echo(
         f"{trained.path}: test accuracy {card.metrics['test_top1']:.2%} at {card.macs / 1e9:.5g} GMACs "
         f"({card.macs / trained.dense_macs:.1%} of dense); dense {trained.dense_metrics['test_top1']:.2%}"
     )
     if wanted.measured.accuracy != "ok":
-        out.print(f"accuracy: {wanted.measured.accuracy}")
-    out.print(f'Next, in Python: import sparsesearch; model = sparsesearch.load("{trained.path}")')
+        typer.echo(f"accuracy: {wanted.measured.accuracy}")
+    typer.echo(f'Next, in Python: import sparsesearch; model = sparsesearch.load("{trained.path}")')

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sparsesearch.errors import SpecError
 from sparsesearch.settings import Settings
+from sparsesearch.spec import Budget
 from sparsesearch.store.sql import SqlStore, open_store
 
 DatabaseOption = Annotated[
@@ -20,13 +23,39 @@ DatabaseOption = Annotated[
         "[default: $SPARSESEARCH_DATABASE_URL, else studies.db in $SPARSESEARCH_HOME]",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON for scripts: the last line of standard output is the document.")
+]
+
+
+def _known_device(device: str | None) -> str | None:
+    if device is not None and re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
+        raise SpecError(f"no device is called {device!r}; say auto, cpu, cuda or cuda:0")
+    return device
+
+
+DeviceOption = Annotated[
+    str | None, typer.Option(callback=_known_device, help="auto, cpu or cuda[:N]. [default: auto]")
+]
 
 
 def open_settings(database: str | None) -> tuple[Settings, SqlStore]:
     """Settings and the opened store."""
     settings = Settings.from_environment(database_url=database)
     return settings, open_store(settings.database_url)
+
+
+def parse_budget(gflops: str | None, share: str | None) -> Budget | None:
+    """The budget of `--budget-gflops` or `--budget`, None if neither is given.
+
+    Raises:
+        SpecError: Both are given, or one cannot be read.
+    """
+    if gflops is not None and share is not None:
+        raise SpecError("give either --budget-gflops or --budget, not both")
+    if gflops is not None:
+        return Budget.parse(gflops, "gflops")
+    return None if share is None else Budget.parse(share, "share")
 
 
 def parse_duration(text: str) -> float:
@@ -55,3 +84,29 @@ def parse_numbers(text: str, *, what: str) -> list[float]:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
         raise SpecError(f"cannot read {what} {text!r}; write numbers with commas between") from error
+
+
+def check_target(path: Path) -> Path:
+    """The path of a file that is to be written, once it is sure that it can be: before the work, not after it.
+
+    Raises:
+        SpecError: It is a folder, or nothing can be written there.
+    """
+    if path.is_dir():
+        raise SpecError(f"{path} is a folder; name a file in it, such as {path / 'best.yaml'}")
+    check_folder(path.parent)
+    return path
+
+
+def check_folder(path: Path) -> Path:
+    """A folder that exists or can be made, to write files into.
+
+    Raises:
+        SpecError: Part of it is a file, or it cannot be written.
+    """
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise SpecError(f"{nearest} is a file, so nothing can be written below it; name another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise SpecError(f"the folder {nearest} cannot be written; name another place")
+    return path

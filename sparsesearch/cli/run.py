@@ -10,13 +10,23 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from sparsesearch.cli.console import ConsoleProgress, err, program
-from sparsesearch.cli.options import DatabaseOption, JsonOption, open_settings, parse_duration
+from sparsesearch.cli.console import ConsoleProgress, err, program, say
+from sparsesearch.cli.options import (
+    DatabaseOption,
+    DeviceOption,
+    JsonOption,
+    check_folder,
+    check_target,
+    open_settings,
+    parse_budget,
+    parse_duration,
+)
 from sparsesearch.cli.tables import accuracy_text, front_table, gmacs, schedule_text
-from sparsesearch.errors import SpecError, StudyExistsError
-from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore, Tracker
+from sparsesearch.cli.tracking import named, open_tracker
+from sparsesearch.errors import CheckpointError, DataError, SpecError, StudyExistsError
+from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
 from sparsesearch.settings import Settings
-from sparsesearch.spec import Budget, StudySpec, read_document
+from sparsesearch.spec import StudySpec, read_document
 from sparsesearch.trial import Fidelity, Trial, TrialState
 
 SpecArgument = Annotated[
@@ -35,8 +45,10 @@ ShareOption = Annotated[
 DataOption = Annotated[
     str | None,
     typer.Option(
-        help="folder:PATH (PATH/train, PATH/val[, PATH/test], a folder per class), hfds/..., torch/...; "
-        "[default: $SPARSESEARCH_DATA, else the bundled digits demo]"
+        metavar="SOURCE",
+        help="folder:PATH (PATH/train, PATH/val[, PATH/test], or plain class folders), hfds/OWNER/NAME, hfds:PATH, "
+        "torch/NAME:PATH, wds:PATH (tar shards); see docs/data.md. "
+        "[default: $SPARSESEARCH_DATA, else the bundled digits demo]",
     ),
 ]
 WeightsOption = Annotated[
@@ -77,7 +89,7 @@ def run(
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"] | None, typer.Option(help="Arithmetic; auto measures. [default: auto]")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N]. [default: auto]")] = None,
+    device: DeviceOption = None,
     image_size: Annotated[int | None, typer.Option(min=8, help="Pixels, if not the backbone's own.")] = None,
     dispatcher: Annotated[Literal["inline"] | None, typer.Option(help="What executes trials.")] = None,
     mlflow: MlflowOption = True,
@@ -90,18 +102,17 @@ def run(
     Trains the dense model where needed, makes its weights elastic once, tries schedules that just fit the budget,
     fine-tunes the best, and writes best.yaml and front.png. Killed or interrupted, `sparsesearch resume` goes on.
 
-    Examples:
-      sparsesearch run --backbone deit_pico --budget 20%:45%
+    For example:
 
-      sparsesearch run --backbone deit_s --budget-gflops 3.0 --data folder:/data/imagenet
+    sparsesearch run --backbone deit_pico --budget 20%:45%
 
-      sparsesearch run --backbone deit_s --budget-gflops 3.0 --time-budget 10m
+    sparsesearch run --backbone deit_s --budget-gflops 3.0 --data folder:/data/imagenet
+
+    sparsesearch run --backbone deit_s --budget-gflops 3.0 --time-budget 10m
     """
     from sparsesearch.cli import STARTED
-    from sparsesearch.draft import complete
-    from sparsesearch.study import prepare
 
-    settings, store = open_settings(database)
+    limit = parse_budget(budget_gflops, budget)
     flags: dict[str, Any] = {
         "backbone": backbone,
         "weights": weights,
@@ -113,7 +124,7 @@ def run(
         "precision": precision,
         "device": device,
         "dispatcher": dispatcher,
-        "budget": _budget(budget_gflops, budget),
+        "budget": None if limit is None else limit.model_dump(),
         "time_budget_s": None if time_budget is None else parse_duration(time_budget),
         "data": {"source": data, "image_size": image_size},
         "fidelity": {
@@ -123,20 +134,34 @@ def run(
         },
     }
     wished = _overlay(_read(document), flags)
+    settings, store = open_settings(database)
     if settings.data is not None:
-        wished.setdefault("data", {}).setdefault("source", settings.data)
-    taken = set(store.studies())
-    if wished.get("name") in taken:
+        wished = _overlay({"data": {"source": settings.data}}, wished)
+    taken = store.studies()
+    if wished.get("name") is None:
+        wished["name"] = _free_name(wished, set(taken))
+    elif wished["name"] in taken:
         raise StudyExistsError(
             f"study {wished['name']!r} exists already; go on with `sparsesearch resume {wished['name']}`, "
             f"delete it with `sparsesearch delete {wished['name']}`, or choose another --study name"
         )
-    wished.setdefault("name", _free_name(wished, taken))
+    folder = check_folder(out or Path(str(wished["name"])))
+    # Only now what takes seconds to load.
+    from sparsesearch.draft import complete
+    from sparsesearch.study import prepare
+
     with ConsoleProgress() as progress:
         spec = prepare(complete(wished, progress=progress), progress=progress)
         ledger = store.create_study(spec)
-        _work(ledger, settings, progress, tracker=_tracker(store, settings, progress, wanted=mlflow), started=STARTED)
-    _report(spec, store, out, mlflow=mlflow, as_json=as_json)
+        try:
+            tracker = open_tracker(store, settings, progress, wanted=mlflow, database=database)
+            _work(ledger, settings, progress, tracker=tracker, started=STARTED, database=database)
+        except (CheckpointError, DataError):
+            # Bad input that showed only at the first trial: nothing is measured, so the name is given back.
+            if not any(trial.measurements for trial in store.trials(spec.name)):
+                store.delete_study(spec.name)
+            raise
+    _report(spec, store, folder, mlflow=mlflow, as_json=as_json)
 
 
 def resume(
@@ -146,13 +171,17 @@ def resume(
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a study that was interrupted or killed; at most the epoch under way is repeated."""
+    """Go on with a study that was interrupted or killed; at most the epoch under way is repeated.
+
+    Example: sparsesearch resume deit_pico-35p
+    """
+    folder = check_folder(out or Path(study))
     settings, store = open_settings(database)
     ledger = store.open_study(study)
     with ConsoleProgress() as progress:
-        tracker = _tracker(store, settings, progress, wanted=mlflow)
-        _work(ledger, settings, progress, tracker=tracker, started=time.monotonic())
-    _report(ledger.spec, store, out, mlflow=mlflow, as_json=as_json)
+        tracker = open_tracker(store, settings, progress, wanted=mlflow, database=database)
+        _work(ledger, settings, progress, tracker=tracker, started=time.monotonic(), database=database)
+    _report(ledger.spec, store, folder, mlflow=mlflow, as_json=as_json)
 
 
 def init(
@@ -160,25 +189,21 @@ def init(
     backbone: Annotated[str, typer.Option(help="Backbone to write the document for.")] = "deit_pico",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a study document with every key explained, to edit and give to `sparsesearch run`."""
+    """Write a study document with every key explained, to edit and give to `sparsesearch run`.
+
+    Example: sparsesearch init --backbone deit_s -o study.yaml
+    """
+    if check_target(output).exists() and not force:
+        raise SpecError(f"{output} exists already; overwrite it with --force, or choose another name with -o")
     from sparsesearch.draft import commented_yaml, complete
 
-    if output.exists() and not force:
-        raise SpecError(f"{output} exists already; overwrite it with --force, or choose another name with -o")
     with ConsoleProgress() as progress:
-        wishes = {"name": "my-study", "backbone": backbone, "budget": {"unit": "share", "high": 0.35}}
-        spec = complete(wishes, progress=progress).model_copy(update={"backbone": backbone})
+        wishes = {"name": _as_name(output.stem), "backbone": backbone, "budget": {"unit": "share", "high": 0.35}}
+        spec = complete(wishes, progress=progress, ask_hub=False).model_copy(update={"backbone": backbone})
     header = f"# A study of sparsesearch. Start it with:  sparsesearch run {output.name}\n"
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(header + commented_yaml(spec, skip=frozenset({"resolved", "meaningful"})), encoding="utf-8")
-    err.print(f"wrote {output}; edit it, then: {program()} run {output}")
-
-
-def _budget(gflops: str | None, share: str | None) -> dict[str, Any] | None:
-    if gflops is not None and share is not None:
-        raise SpecError("give either --budget-gflops or --budget, not both")
-    if gflops is not None:
-        return Budget.parse(gflops, "gflops").model_dump()
-    return None if share is None else Budget.parse(share, "share").model_dump()
+    say(f"wrote {output}; edit it, then: {program()} run {output}")
 
 
 def _read(document: Path | None) -> dict[str, Any]:
@@ -211,22 +236,25 @@ def _free_name(wished: dict[str, Any], taken: set[str]) -> str:
         share = budget.get("unit", "share") == "share"
         ends = [end for end in (budget.get("low"), budget["high"]) if isinstance(end, int | float)]
         text = "-".join(f"{end * 100:g}p" if share else f"{end:g}g" for end in ends)
-    base = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{wished.get('backbone', 'study')}-{text}").strip("-.")[:60] or "study"
+    base = _as_name(f"{wished.get('backbone', 'study')}-{text}")
     number = 1
     while (name := base if number == 1 else f"{base}-{number}") in taken:
         number += 1
     return name
 
 
-def _tracker(records: StudyRecords, settings: Settings, progress: ConsoleProgress, *, wanted: bool) -> Tracker:
-    from sparsesearch.tracker import mlflow_tracker
-    from sparsesearch.tracking.null import NullTracker
-
-    return mlflow_tracker(records, settings, report=progress.line, program=program()) if wanted else NullTracker()
+def _as_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:60] or "study"
 
 
 def _work(
-    ledger: StudyLedger, settings: Settings, progress: ConsoleProgress, *, tracker: Tracker, started: float
+    ledger: StudyLedger,
+    settings: Settings,
+    progress: ConsoleProgress,
+    *,
+    tracker: Tracker,
+    started: float,
+    database: str | None,
 ) -> None:
     from sparsesearch.study import run_study
 
@@ -250,22 +278,22 @@ def _work(
         try:
             run_study(ledger, settings, progress=progress, on_trial=on_trial, tracker=tracker, started=started)
         except KeyboardInterrupt:
-            progress.line(f"interrupted; go on with: {program()} resume {spec.name}")
+            progress.line(f"go on with: {program()} resume {spec.name}{named(database)}")
             raise
 
 
-def _report(spec: StudySpec, store: StudyStore, out: Path | None, *, mlflow: bool, as_json: bool) -> None:
+def _report(spec: StudySpec, store: StudyStore, folder: Path, *, mlflow: bool, as_json: bool) -> None:
     from sparsesearch.export.recipe import NOT_MEANINGFUL
     from sparsesearch.study import write_results
 
-    result = write_results(spec, store, out or Path(spec.name))
+    result = write_results(spec, store, folder)
     err.print(front_table(spec, result.front, best=result.best))
     if not spec.meaningful:
-        err.print(f"accuracy {NOT_MEANINGFUL}", style="yellow")
-    err.print(f"picture: {result.front_png}\nrecipe:  {result.recipe}")
+        say(f"accuracy {NOT_MEANINGFUL}", style="yellow")
+    say(f"picture: {result.front_png}\nrecipe:  {result.recipe}")
     if mlflow:
-        err.print(f"explore: {program()} ui")
-    err.print(f"Next, train the best schedule in full: {program()} retrain {result.recipe}")
+        say(f"explore: {program()} ui")
+    say(f"Next, train the best schedule in full: {program()} retrain {result.recipe}")
     if as_json:
         best = result.best
         document = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +13,9 @@ import yaml
 from rich.table import Table
 
 from sparsesearch.cli.console import out
-from sparsesearch.cli.options import DatabaseOption, JsonOption, open_settings
+from sparsesearch.cli.options import DatabaseOption, JsonOption, check_target, open_settings
 from sparsesearch.cli.tables import front_table, trials_table
-from sparsesearch.errors import StudyFailedError
+from sparsesearch.errors import SpecError, StudyFailedError
 from sparsesearch.search.results import study_front
 from sparsesearch.spec import StudySpec
 from sparsesearch.trial import TrialState
@@ -45,7 +46,7 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
         typer.echo(json.dumps(rows))
         return
     if not rows:
-        out.print("No studies yet. Start one with: sparsesearch run --backbone deit_pico --budget 35%")
+        typer.echo("No studies yet. Start one with: sparsesearch run --backbone deit_pico --budget 35%")
         return
     table = Table()
     for column in ("study", "backbone", "budget", "data", "trials", "best val accuracy"):
@@ -68,19 +69,23 @@ def show(study: StudyArgument, database: DatabaseOption = None, as_json: JsonOpt
     if as_json:
         typer.echo(json.dumps({"spec": spec.model_dump(mode="json"), "states": dict(counts)}))
         return
-    out.print(yaml.safe_dump(spec.model_dump(mode="json", exclude={"resolved"}), sort_keys=False), markup=False)
-    out.print("trials: " + (", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none"))
+    typer.echo(yaml.safe_dump(spec.model_dump(mode="json", exclude={"resolved"}), sort_keys=False))
+    typer.echo("trials: " + (", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none"))
 
 
 def trials(
     study: StudyArgument,
     state: Annotated[
-        list[TrialState] | None, typer.Option("--state", help="Only these states; may be given several times.")
+        list[TrialState] | None,
+        typer.Option("--state", case_sensitive=False, help="Only these states; may be given several times."),
     ] = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the trials of a study."""
+    """List the trials of a study.
+
+    Example: sparsesearch trials deit_pico-35p --state COMPLETE --json
+    """
     _, store = open_settings(database)
     spec = store.spec(study)
     chosen = [trial for trial in store.trials(study) if not state or trial.state in state]
@@ -96,9 +101,14 @@ def front(
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the Pareto front of a study: validation accuracy against multiply-adds."""
+    """Show the Pareto front of a study: validation accuracy against multiply-adds.
+
+    Example: sparsesearch front deit_pico-35p --png front.png
+    """
     from sparsesearch.export.plot import save_front
 
+    if png is not None:
+        check_target(png)
     _, store = open_settings(database)
     spec = store.spec(study)
     found = study_front(store.trials(study))
@@ -123,16 +133,23 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Delete a study with its trials and checkpoints. Shared dense and elastic trainings stay in the cache."""
+    """Delete a study with its trials and checkpoints. Shared dense and elastic trainings stay in the cache.
+
+    Example: sparsesearch delete deit_pico-35p --yes
+    """
     from sparsesearch.evaluate.checkpoints import CheckpointFolder
 
     settings, store = open_settings(database)
     count = len(store.trials(study))
     if not yes:
-        typer.confirm(f"Delete study {study!r} with {count} trials?", abort=True)
+        if not sys.stdin.isatty():
+            raise SpecError(f"study {study!r} has {count} trials; say --yes to delete them without being asked")
+        if not typer.confirm(f"Delete study {study!r} with {count} trials?"):
+            typer.echo("nothing was deleted")
+            return
     store.delete_study(study)
     CheckpointFolder(settings.storage, study).remove_all()
-    out.print(f"deleted {study} ({count} trials)")
+    typer.echo(f"deleted {study} ({count} trials)")
 
 
 def _warning(spec: StudySpec) -> dict[str, str]:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.console import err, out
+from sparsesearch.cli.console import ConsoleProgress, err, out, program
 from sparsesearch.cli.options import DatabaseOption, open_settings
 from sparsesearch.errors import TrackingError
+from sparsesearch.protocols import StudyRecords, Tracker
 from sparsesearch.settings import Settings
 
 app = typer.Typer(help="Show studies in MLflow.", no_args_is_help=True)
@@ -80,3 +81,29 @@ def ui(
         except KeyboardInterrupt:
             return
     raise TrackingError(f"MLflow's server stopped by itself with exit code {code}")
+
+
+def open_tracker(
+    records: StudyRecords, settings: Settings, progress: ConsoleProgress, *, wanted: bool, database: str | None
+) -> Tracker:
+    """What shows a run while it works.
+
+    Args:
+        records: The store.
+        settings: Where MLflow is.
+        progress: Gets the lines that people should see.
+        wanted: Whether the study is to be shown at all.
+        database: The `--database` flag.
+    """
+    from sparsesearch.tracker import mlflow_tracker
+    from sparsesearch.tracking.null import NullTracker
+
+    if not wanted:
+        return NullTracker()
+    command = f"{program()} mlflow sync{named(database)}"
+    return mlflow_tracker(records, settings, report=progress.line, sync_command=command)
+
+
+def named(database: str | None) -> str:
+    """The database as part of a command that people type next."""
+    return "" if database is None else f" --database {database}"

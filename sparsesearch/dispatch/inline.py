@@ -59,10 +59,11 @@ class InlineDispatcher:
         try:
             for event in evaluator.evaluate(trial):
                 trial = ledger.record(event)
+            assert trial.state.is_final, "the evaluator stopped without ending the trial"
         except (StaleAttemptError, UserInputError):
             raise
         except Exception as error:
-            logger.exception("trial %d failed", trial.number)
+            logger.info("trial %d failed", trial.number, exc_info=True)
             reason = f"{type(error).__name__}: {one_line(error)}"
             trial = ledger.record(
                 Ended(trial=trial.number, attempt=trial.attempt, state=TrialState.FAILED, reason=reason)

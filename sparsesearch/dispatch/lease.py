@@ -6,7 +6,7 @@ import logging
 import threading
 from types import TracebackType
 
-from sparsesearch.errors import StaleAttemptError
+from sparsesearch.errors import StaleAttemptError, StoreError
 from sparsesearch.protocols import StudyLedger
 
 logger = logging.getLogger(__name__)
@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 class LeaseKeeper:
     """Renews a ledger's lease from a background thread, as a context manager.
 
-    When somebody else has taken the study over, renewing stops; the next write of the ledger then says so.
+    When somebody else has taken the study over, renewing stops; the next write of the ledger then says so. While the
+    database cannot be reached it is tried again each time.
     """
 
     def __init__(self, ledger: StudyLedger, *, every_seconds: float = 15.0) -> None:
@@ -31,6 +32,8 @@ class LeaseKeeper:
             except StaleAttemptError as error:
                 logger.warning("%s", error)
                 return
+            except StoreError as error:
+                logger.warning("the lease of the study could not be renewed: %s", error)
 
     def __enter__(self) -> LeaseKeeper:
         self._thread.start()

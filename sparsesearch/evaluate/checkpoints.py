@@ -58,7 +58,10 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> tuple[dict[str, Te
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a readable safetensors file ({one_line(error)}); delete it") from error
     header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
-    document = json.loads(header.get("__metadata__", {}).get(_METADATA_KEY, "{}"))
+    try:
+        document = json.loads(header.get("__metadata__", {}).get(_METADATA_KEY, "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"the document in {path} is not readable JSON ({one_line(error)}); delete it") from error
     return tensors, document
 
 
@@ -106,6 +109,10 @@ class CheckpointFolder:
         uri = f"{self._study}/{name}.safetensors"
         return CheckpointRef(uri=uri, sha256=write_tensors(self._root / uri, tensors, metadata=metadata), step=step)
 
+    def holds(self, ref: CheckpointRef) -> bool:
+        """Whether the file of a reference is there."""
+        return (self._root / ref.uri).is_file()
+
     def load(self, ref: CheckpointRef) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Read a reference back, checked."""
         return read_tensors(self._root / ref.uri, sha256=ref.sha256)
@@ -113,6 +120,10 @@ class CheckpointFolder:
     def read(self, name: str) -> dict[str, Tensor]:
         """The tensors of `NAME.safetensors`."""
         return read_tensors(self.folder / f"{name}.safetensors")[0]
+
+    def document(self, name: str) -> dict[str, object]:
+        """The JSON document of `NAME.safetensors`."""
+        return read_tensors(self.folder / f"{name}.safetensors")[1]
 
     def remove_others(self, *, prefix: str, keep: CheckpointRef) -> None:
         """Delete the study's files whose names start with `prefix`, except one."""

@@ -55,7 +55,7 @@ class DigitsTask:
     def pool_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
         """Batches of the fixed pool in an order of their own for each epoch; see `Task.pool_epoch`."""
         rng = np.random.default_rng(derive_seed(seed, "pool", epoch))
-        order = rng.permutation(len(self._pool.labels))[: num_images or None]
+        order = rng.permutation(len(self._pool.labels))[: min(num_images or self.num_train, self.num_train)]
         yield from self._batches(self._pool, order, batch_size=batch_size, drop_last=True, with_ids=True)
 
     def pool(self, *, batch_size: int) -> Iterator[Batch]:

@@ -81,7 +81,8 @@ def measure_speeds(setting: Setting) -> Speeds:
     batch = 8 if setting.geometry.image_size[0] > 64 and setting.arithmetic.device.type == "cpu" else 64
     model = setting.fresh_model()
     device = setting.arithmetic.device
-    images = torch.randn(batch, setting.task.in_chans, *setting.geometry.image_size, device=device)
+    shape = (batch, setting.task.in_chans, *setting.geometry.image_size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     labels = torch.zeros(batch, dtype=torch.long, device=device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
 

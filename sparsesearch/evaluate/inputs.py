@@ -8,7 +8,11 @@ import torch
 from sparsesearch.backbones.pico import IMAGE_SIZE as PICO_IMAGE_SIZE
 from sparsesearch.backbones.registry import PICO, create_model, geometry
 from sparsesearch.evaluate.digits_task import DigitsTask
-from sparsesearch.evaluate.images_task import ImagesTask, Preprocessing, open_splits
+from sparsesearch.evaluate.images_task import ImagesTask
+from sparsesearch.evaluate.loading import Preprocessing
+from sparsesearch.evaluate.source import parse_source
+from sparsesearch.evaluate.splits import open_splits
+from sparsesearch.evaluate.stream_task import StreamTask, open_stream
 from sparsesearch.evaluate.task import Task
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.spec import DataSpec
@@ -43,11 +47,14 @@ def open_task(data: DataSpec, *, backbone: str) -> Task:
 
     Raises:
         DataError: The data is missing, empty or broken.
+        MissingExtraError: What reads it is not installed.
     """
-    wanted = preprocessing_of(backbone, data)
-    if data.is_demo:
+    source, wanted = parse_source(data.source), preprocessing_of(backbone, data)
+    if source.kind == "digits":
         return DigitsTask(image_size=wanted.image_size, in_chans=wanted.in_chans, num_val_images=data.num_val_images)
-    return ImagesTask(open_splits(data, in_chans=wanted.in_chans), wanted, data)
+    if source.kind == "wds" and source.path is not None:
+        return StreamTask(open_stream(source.path), wanted, data)
+    return ImagesTask(open_splits(source, data, mode=wanted.mode), wanted, data)
 
 
 def task_geometry(backbone: str, task: Task) -> BackboneGeometry:

@@ -14,9 +14,9 @@ _DENSE_WINDOWED, _ELASTIC, _SCREEN, _SPARSE = 0.55, 1.6, 0.6, 0.7
 _FIXED_S = 8.0
 _USABLE = 0.72
 _SHARES = {"dense": 0.40, "elastic": 0.25, "screen": 0.10, "finetune": 0.25}
-_LEAST_IMAGES, _LEAST_VAL, _LEAST_EVALUATIONS, _LEAST_FINALISTS = 64, 64, 6, 3
+_LEAST_IMAGES, _LEAST_VAL, _LEAST_EVALUATIONS, _LEAST_FINALISTS, _LEAST_BATCH = 64, 64, 6, 3, 16
 _MEANINGFUL_SHARE = 0.3
-_MAX_BASELINES = 10
+_BASELINES, _BASELINES_OF_RANGE = 2, 10  # hand families for one budget, and for the budgets of a range
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def human_time(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def estimate(fidelity: FidelitySpec, speeds: Speeds, *, task: Task, num_val: int, windowed: bool) -> dict[str, float]:
+def estimate(
+    fidelity: FidelitySpec, speeds: Speeds, *, task: Task, num_val: int, num_baselines: int, windowed: bool
+) -> dict[str, float]:
     """Seconds of each phase."""
     train, infer = speeds.train_s, speeds.infer_s
 
@@ -76,12 +78,12 @@ def estimate(fidelity: FidelitySpec, speeds: Speeds, *, task: Task, num_val: int
     dense = used(fidelity.dense) * train * (_DENSE_WINDOWED if windowed else 1.0)
     one_finetune = used(fidelity.finetune) * (train * _SPARSE + infer) + num_val * infer * _SPARSE
     if not fidelity.elastic:
-        return {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + _MAX_BASELINES)}
+        return {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + num_baselines)}
     return {
         "dense": dense + fidelity.dense.epochs * min(num_val, 960) * infer,
         "elastic": used(fidelity.elastic_training) * (train * _ELASTIC + infer),
-        "screen": (fidelity.evaluations + _MAX_BASELINES) * num_val * infer * _SCREEN,
-        "finetune": one_finetune * (fidelity.finalists + _MAX_BASELINES),
+        "screen": (fidelity.evaluations + num_baselines) * num_val * infer * _SCREEN,
+        "finetune": one_finetune * (fidelity.finalists + num_baselines),
     }
 
 
@@ -105,14 +107,24 @@ def make_plan(
         num_val: Validation images of one evaluation.
         windowed: Whether dense training has the crop curriculum.
     """
-    full = estimate(spec.fidelity, speeds, task=task, num_val=num_val, windowed=windowed)
+    num_baselines = _num_baselines(spec)
+    full = estimate(spec.fidelity, speeds, task=task, num_val=num_val, num_baselines=num_baselines, windowed=windowed)
     full_s = sum(full.values()) + _FIXED_S
     if spec.time_budget_s is None or full_s <= _USABLE * spec.time_budget_s:
         return Plan(spec, full_s, full_s, full)
     available = max(1.0, _USABLE * spec.time_budget_s - _FIXED_S)
-    fidelity = _cut(spec.fidelity, full, speeds, available=available, task=task, num_val=num_val, windowed=windowed)
-    cut_val = _fewer_val(spec.fidelity, speeds, available=available, num_val=num_val)
-    seconds = estimate(fidelity, speeds, task=task, num_val=cut_val, windowed=windowed)
+    cut_val = _fewer_val(speeds, available=available, num_val=num_val)
+    fidelity = _cut(
+        spec.fidelity,
+        full,
+        speeds,
+        available=available,
+        task=task,
+        num_val=cut_val,
+        num_baselines=num_baselines,
+        windowed=windowed,
+    )
+    seconds = estimate(fidelity, speeds, task=task, num_val=cut_val, num_baselines=num_baselines, windowed=windowed)
     trained = fidelity.dense.epochs * _count(fidelity.dense, task)
     wanted = spec.fidelity.dense.epochs * _count(spec.fidelity.dense, task)
     planned = spec.model_copy(
@@ -125,6 +137,12 @@ def make_plan(
     return Plan(planned, sum(seconds.values()) + _FIXED_S, full_s, seconds)
 
 
+def _num_baselines(spec: StudySpec) -> int:
+    if not spec.baselines:
+        return 0
+    return _BASELINES if spec.budget.low is None else _BASELINES_OF_RANGE
+
+
 def _cut(
     fidelity: FidelitySpec,
     full: dict[str, float],
@@ -133,16 +151,19 @@ def _cut(
     available: float,
     task: Task,
     num_val: int,
+    num_baselines: int,
     windowed: bool,
 ) -> FidelitySpec:
     shares = dict(_SHARES)
     if not fidelity.elastic:
         shares["finetune"] += shares.pop("elastic") + shares.pop("screen")
     spare = sum(max(0.0, share * available - full[phase]) for phase, share in shares.items() if phase != "dense")
-    val = _fewer_val(fidelity, speeds, available=available, num_val=num_val)
-    trials = _LEAST_FINALISTS + _MAX_BASELINES // 2
+    if fidelity.elastic:
+        trials = _LEAST_FINALISTS + _BASELINES_OF_RANGE // 2  # baselines are fine-tuned last, while there is time
+    else:
+        trials = min(fidelity.evaluations, _LEAST_EVALUATIONS) + num_baselines
     dense_images = (shares["dense"] * available + spare) / (speeds.train_s * (_DENSE_WINDOWED if windowed else 1.0))
-    finetune_s = shares["finetune"] * available / trials - val * speeds.infer_s * _SPARSE
+    finetune_s = shares["finetune"] * available / trials - num_val * speeds.infer_s * _SPARSE
     finetune_images = finetune_s / (speeds.train_s * _SPARSE + speeds.infer_s)
     update: dict[str, object] = {
         "dense": _shorter(fidelity.dense, dense_images, task=task),
@@ -151,18 +172,18 @@ def _cut(
     }
     if fidelity.elastic:
         elastic_images = shares["elastic"] * available / (speeds.train_s * _ELASTIC + speeds.infer_s)
-        one_screen_s = val * speeds.infer_s * _SCREEN
-        affordable = int(shares["screen"] * available / max(one_screen_s, 1e-9)) - _MAX_BASELINES // 2
+        one_screen_s = num_val * speeds.infer_s * _SCREEN
+        affordable = int(shares["screen"] * available / max(one_screen_s, 1e-9)) - num_baselines
         update["elastic_training"] = _shorter(fidelity.elastic_training, elastic_images, task=task)
-        update["evaluations"] = max(_LEAST_EVALUATIONS, min(fidelity.evaluations, affordable))
+        update["evaluations"] = min(fidelity.evaluations, max(_LEAST_EVALUATIONS, affordable))
     else:
-        update["evaluations"] = max(_LEAST_FINALISTS, min(fidelity.evaluations, trials))
+        update["evaluations"] = min(fidelity.evaluations, _LEAST_EVALUATIONS)
     return fidelity.model_copy(update=update)
 
 
-def _fewer_val(fidelity: FidelitySpec, speeds: Speeds, *, available: float, num_val: int) -> int:
+def _fewer_val(speeds: Speeds, *, available: float, num_val: int) -> int:
     """Validation images that let a fair number of schedules be screened in the time for it."""
-    passes = _LEAST_EVALUATIONS * 2 + _MAX_BASELINES // 2
+    passes = _LEAST_EVALUATIONS * 2 + _BASELINES_OF_RANGE // 2
     affordable = int(_SHARES["screen"] * available / (passes * speeds.infer_s * _SCREEN))
     return max(min(_LEAST_VAL, num_val), min(num_val, affordable))
 
@@ -175,7 +196,7 @@ def _shorter(spec: TrainSpec, images: float, *, task: Task) -> TrainSpec:
         return spec
     epochs = max(1, min(spec.epochs, total // per_epoch))
     size = min(per_epoch, total // epochs)
-    batch = max(16, min(spec.batch_size, size // 16))
+    batch = min(spec.batch_size, max(_LEAST_BATCH, size // _LEAST_BATCH))
     return spec.model_copy(update={"epochs": epochs, "images_per_epoch": max(batch, size), "batch_size": batch})
 
 

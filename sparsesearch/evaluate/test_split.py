@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from sparsesearch.evaluate.digits_task import DigitsTest
-from sparsesearch.evaluate.images_task import ImagesTest, open_splits
+from sparsesearch.evaluate.images_task import ImagesTest
 from sparsesearch.evaluate.inputs import preprocessing_of
+from sparsesearch.evaluate.source import parse_source
+from sparsesearch.evaluate.splits import open_splits
+from sparsesearch.evaluate.stream_task import StreamTest, open_stream
 from sparsesearch.spec import DataSpec
 
 
-def open_test(data: DataSpec, *, backbone: str) -> DigitsTest | ImagesTest:
+def open_test(data: DataSpec, *, backbone: str) -> DigitsTest | ImagesTest | StreamTest:
     """The task with its test split opened.
 
     Raises:
         DataError: The data is missing, empty or broken.
+        MissingExtraError: What reads it is not installed.
     """
-    wanted = preprocessing_of(backbone, data)
-    if data.is_demo:
+    source, wanted = parse_source(data.source), preprocessing_of(backbone, data)
+    if source.kind == "digits":
         return DigitsTest(image_size=wanted.image_size, in_chans=wanted.in_chans)
-    return ImagesTest(open_splits(data, in_chans=wanted.in_chans), wanted, data)
+    if source.kind == "wds" and source.path is not None:
+        return StreamTest(open_stream(source.path), wanted, data)
+    return ImagesTest(open_splits(source, data, mode=wanted.mode), wanted, data)

@@ -34,10 +34,14 @@ class StoredTraining:
 def dense_key(
     *, backbone: str, weights: str, data_fingerprint: str, training: TrainSpec, seed: int, dtype: torch.dtype
 ) -> str:
-    """Key of a dense training: equal inputs give equal weights."""
+    """Key of a dense training: equal inputs give equal weights.
+
+    Raises:
+        CheckpointError: The weights are a file that cannot be read.
+    """
     source = weights
     if weights not in ("pretrained", "scratch"):
-        source = hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()
+        source = _hash_of(Path(weights).expanduser())
     return _key(
         "dense",
         {
@@ -62,6 +66,13 @@ def elastic_key(dense: str, *, spec: StudySpec) -> str:
             "seed": spec.seed,
         },
     )
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read the weights file {path}: {error.strerror}") from error
 
 
 def _key(kind: str, document: Mapping[str, object]) -> str:
@@ -89,8 +100,10 @@ class Warehouse:
         except CheckpointError:
             path.unlink(missing_ok=True)
             return None
-        history = document["history"]
-        assert isinstance(history, list)
+        history = document.get("history")
+        if not isinstance(history, list) or not history:
+            path.unlink()
+            return None
         return StoredTraining(tensors, [(int(step), dict(metrics)) for step, metrics in history])
 
     def keep(self, key: str, tensors: Mapping[str, Tensor], *, history: Sequence[tuple[int, dict[str, float]]]) -> None:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import timm
 from torch import Tensor, nn
 
 from sparsesearch.backbones.registry import create_model
@@ -30,19 +31,28 @@ class DenseStart:
     has_head: bool
 
 
-def resolve_weights(weights: str, *, backbone: str) -> tuple[str, str | None]:
+def resolve_weights(weights: str, *, backbone: str, ask_hub: bool = True) -> tuple[str, str | None]:
     """What `--weights` really means now, and a line to show if that is not what was asked for.
 
-    `pretrained` becomes `scratch` for a backbone without published weights, and when the hub does not answer within
-    seconds.
+    `pretrained` becomes `scratch` for a backbone without published weights, and when they are not in the local cache
+    and the hub does not answer within seconds. A path becomes absolute.
+
+    Args:
+        weights: `pretrained`, `scratch` or a path.
+        backbone: Resolved name.
+        ask_hub: Whether to see if the hub answers; if not, it is taken to.
 
     Returns:
         (`pretrained`, `scratch` or a path; a line for people or None)
     """
-    if weights != "pretrained":
+    if weights == "scratch":
         return weights, None
+    if weights != "pretrained":
+        return str(Path(weights).expanduser().absolute()), None
     if not has_pretrained(backbone):
         return "scratch", None
+    if not ask_hub or _is_cached(backbone):
+        return "pretrained", None
     reason = _hub_unreachable()
     if reason is None:
         return "pretrained", None
@@ -50,6 +60,16 @@ def resolve_weights(weights: str, *, backbone: str) -> tuple[str, str | None]:
         f"pretrained weights of {backbone} cannot be had ({reason}); training from scratch. "
         "Give a file with --weights PATH, or say --weights scratch to silence this."
     )
+
+
+def _is_cached(backbone: str) -> bool:
+    """Whether the published weights lie on this machine already."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = getattr(timm.get_pretrained_cfg(backbone), "hf_hub_id", None)
+    if not isinstance(repository, str):
+        return False
+    return isinstance(try_to_load_from_cache(repository, "model.safetensors"), str)
 
 
 def _hub_unreachable() -> str | None:
@@ -63,6 +83,21 @@ def _hub_unreachable() -> str | None:
     except Exception as error:  # whatever the HTTP library raises, the hub is not to be had
         return f"the weights hub does not answer: {type(error).__name__}"
     return None
+
+
+def check_weights(weights: str, *, backbone: str, task: Task) -> None:
+    """See that a weights file can be read and fits, before anything is trained.
+
+    Args:
+        weights: As resolved.
+        backbone: Resolved name.
+        task: Sizes of input and head.
+
+    Raises:
+        CheckpointError: It cannot be read, or is of another model.
+    """
+    if weights not in ("pretrained", "scratch"):
+        dense_start(weights, backbone=backbone, task=task, seed=0)
 
 
 def dense_start(weights: str, *, backbone: str, task: Task, seed: int) -> DenseStart:

@@ -131,6 +131,8 @@ class StudyMirror:
             StudyNotFoundError: The store has no such study.
         """
         view = StudyView.of(self._records, self.study)
+        if not view.has_results:
+            return Changes()
         try:
             if self._connection is None:
                 self._connection = connect(self._address)
@@ -146,6 +148,8 @@ class StudyMirror:
     def pending(self) -> int:
         """How many runs are not shown as the store holds them, as far as is known here. Does not ask MLflow."""
         view = StudyView.of(self._records, self.study)
+        if not view.has_results:
+            return 0
         count = 0
         for key, record in _wanted(view, is_live=False):
             shown = self._shown.get(key)

@@ -14,6 +14,7 @@ from sparsesearch.trial import Trial
 
 logger = logging.getLogger(__name__)
 
+SYNC_COMMAND = "sparsesearch mlflow sync"
 PAUSE_SECONDS = 5.0
 LOOK_SECONDS = 30.0
 RETRY_SECONDS = 30.0
@@ -32,7 +33,7 @@ class MlflowTracker(Tracker):
     Args:
         mirror_of: The mirror of a study, by name.
         report: Gets the lines that people should see.
-        program: How people call this program, for the command that catches up.
+        sync_command: How people catch up; the study's name follows.
         pause_s: Shortest time between two looks at the store.
         look_s: Without news the store is looked at so often, for the epochs of long trainings.
         retry_s: Time to the next attempt when MLflow failed.
@@ -44,7 +45,7 @@ class MlflowTracker(Tracker):
         mirror_of: Callable[[str], StudyMirror],
         *,
         report: Callable[[str], None],
-        program: str = "sparsesearch",
+        sync_command: str = SYNC_COMMAND,
         pause_s: float = PAUSE_SECONDS,
         look_s: float = LOOK_SECONDS,
         retry_s: float = RETRY_SECONDS,
@@ -52,7 +53,7 @@ class MlflowTracker(Tracker):
     ) -> None:
         self._mirror_of = mirror_of
         self._report = report
-        self._program = program
+        self._sync_command = sync_command
         self._pause_s = pause_s
         self._look_s = look_s
         self._retry_s = retry_s
@@ -117,7 +118,7 @@ class MlflowTracker(Tracker):
             news.wait(self._look_s)
 
     def _what_is_left(self, mirror: StudyMirror, why: str) -> str:
-        command = f"{self._program} mlflow sync {mirror.study}"
+        command = f"{self._sync_command} {mirror.study}"
         try:
             num = mirror.pending()
         except SparseSearchError as error:

@@ -73,6 +73,11 @@ class StudyView:
         return tuple(trial for trial in self.trials if trial.fidelity not in TRAINED)
 
     @property
+    def has_results(self) -> bool:
+        """Whether there is anything to show. A study whose data turns out to be bad never has."""
+        return any(trial.measurements or trial.state.is_final for trial in self.trials)
+
+    @property
     def is_under_way(self) -> bool:
         """Whether a trial has begun, or waits, and has not ended."""
         return any(not trial.state.is_final for trial in self.trials)

@@ -1,0 +1,94 @@
+"""The command line as a person uses it: in a folder of their own, without a hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsesearch.cli import main
+
+PROGRAM = Path(sys.executable).with_name("sparsesearch")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The JSON in the last line of standard output."""
+        return json.loads(self.out.splitlines()[-1])
+
+    @property
+    def complaint(self) -> str:
+        """The one line that bad input gets."""
+        assert self.code == 2, self
+        assert self.out == "", self.out
+        assert "Traceback" not in self.err, self.err
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("sparsesearch: "), lines[0]
+        return lines[0].removeprefix("sparsesearch: ")
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with the program's own data below it."""
+    for name in ("SPARSESEARCH_DATABASE_URL", "SPARSESEARCH_DATA", "SPARSESEARCH_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SPARSESEARCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def command(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the program inside this process."""
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["sparsesearch", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Answer(ended.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def program(home: Path) -> Command:
+    """Run the installed program as a process of its own."""
+
+    def run(*arguments: object, timeout: float = 300, **environment: str) -> Answer:
+        done = subprocess.run(
+            [str(PROGRAM), *map(str, arguments)],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return run

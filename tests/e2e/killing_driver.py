@@ -1,0 +1,183 @@
+"""Runs one tiny study again and again, each time in a process of its own that may be killed at a given point.
+
+Reads one job a line on standard input, as JSON: `home`, `verb` (`run` or `resume`) and `kill`, the point or None. Each
+job is a fork of this process, which has imported everything and computed nothing. Answers with the exit code of the
+fork; -9 is the kill.
+
+A point is `KIND:N`; the kill comes at the Nth time of
+
+    step                  an optimizer step has been taken
+    before-KIND           an event (or `added`, `claimed`) is about to be recorded; of a checkpoint, its file is written
+    after-KIND            it has been recorded
+    KIND and a fidelity   `after-claimed-supernet` counts the trials of one fidelity only
+
+Begun and finished epochs are noted in `HOME/epochs.txt`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import sklearn.datasets
+
+from sparsesearch.draft import complete
+from sparsesearch.evaluate.progress import Bar, Silent
+from sparsesearch.events import Event
+from sparsesearch.protocols import StudyLedger
+from sparsesearch.settings import Settings
+from sparsesearch.spec import StudySpec
+from sparsesearch.store.sql import open_store
+from sparsesearch.study import prepare, run_study
+from sparsesearch.trial import NewTrial, Trial, TrialState
+
+DOCUMENT = {
+    "name": "tiny",
+    "backbone": "deit_pico",
+    "budget": {"unit": "share", "low": 0.25, "high": 0.45},
+    "data": {"num_val_images": 120},
+    "precision": "float32",
+    "device": "cpu",
+    "fidelity": {
+        "evaluations": 4,
+        "finalists": 2,
+        "dense": {"epochs": 2, "images_per_epoch": 72, "batch_size": 24},
+        "elastic_training": {"epochs": 2, "images_per_epoch": 72, "batch_size": 24},
+        "finetune": {"epochs": 2, "images_per_epoch": 48, "batch_size": 24},
+    },
+}
+
+
+class Fate:
+    """Counts what happens, and kills this process when the count of its point is reached."""
+
+    def __init__(self, point: str | None) -> None:
+        self._kind, _, count = (point or ":0").partition(":")
+        self._left = int(count)
+
+    def meet(self, *kinds: str) -> None:
+        """One of these has happened."""
+        if self._kind in kinds:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FatalLedger(StudyLedger):
+    """A ledger that lets its fate meet everything just before and just after it is written."""
+
+    def __init__(self, ledger: StudyLedger, fate: Fate) -> None:
+        self.spec: StudySpec = ledger.spec
+        self._ledger = ledger
+        self._fate = fate
+        self._fidelity = {trial.number: trial.fidelity.value for trial in ledger.trials()}
+
+    def add_trial(self, trial: NewTrial) -> Trial:
+        self._fidelity[trial.number] = trial.fidelity.value
+        self._meet("before-added", trial.number)
+        added = self._ledger.add_trial(trial)
+        self._meet("after-added", trial.number)
+        return added
+
+    def claim(self, number: int, *, retry: bool = False) -> Trial:
+        self._meet("before-claimed", number)
+        claimed = self._ledger.claim(number, retry=retry)
+        self._meet("after-claimed", number)
+        return claimed
+
+    def record(self, event: Event) -> Trial:
+        self._meet(f"before-{event.kind}", event.trial)
+        recorded = self._ledger.record(event)
+        self._meet(f"after-{event.kind}", event.trial)
+        return recorded
+
+    def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
+        return self._ledger.trials(states)
+
+    def renew(self) -> None:
+        self._ledger.renew()
+
+    def close(self) -> None:
+        self._ledger.close()
+
+    def _meet(self, kind: str, number: int) -> None:
+        self._fate.meet(kind, f"{kind}-{self._fidelity[number]}")
+
+
+class FatalBar:
+    """Notes epochs, and lets the fate meet every optimizer step."""
+
+    def __init__(self, label: str, notes: Path, fate: Fate) -> None:
+        self._label = label
+        self._notes = notes
+        self._fate = fate
+
+    def advance(self, amount: int = 1, *, note: str | None = None) -> None:
+        self._fate.meet("step")
+
+    def __enter__(self) -> FatalBar:
+        self._note("begun")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._note("finished")
+
+    def _note(self, what: str) -> None:
+        with self._notes.open("a", encoding="utf-8") as file:
+            file.write(f"{what} {self._label}\n")
+
+
+class FatalProgress:
+    """Gives such bars."""
+
+    def __init__(self, notes: Path, fate: Fate) -> None:
+        self._notes = notes
+        self._fate = fate
+
+    def bar(self, label: str, total: int) -> Bar:
+        return FatalBar(label, self._notes, self._fate)
+
+    def line(self, text: str) -> None:
+        """Drop the line."""
+
+
+def work(job: dict[str, str | None]) -> None:
+    """Run the study of a job from its start, or go on with it, as `sparsesearch run` and `resume` do."""
+    home = Path(str(job["home"]))
+    os.environ["SPARSESEARCH_HOME"] = str(home)
+    settings = Settings.from_environment()
+    store = open_store(settings.database_url)
+    if job["verb"] == "run":
+        ledger = store.create_study(prepare(complete(DOCUMENT, progress=Silent()), progress=Silent()))
+    else:
+        ledger = store.open_study(str(DOCUMENT["name"]))
+    fate = Fate(job["kill"])
+    run_study(FatalLedger(ledger, fate), settings, progress=FatalProgress(home / "epochs.txt", fate))
+
+
+def in_a_fork(job: dict[str, str | None]) -> int:
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        work(job)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sklearn.datasets.load_digits()
+    for line in sys.stdin:
+        sys.stdout.write(f"{in_a_fork(json.loads(line))}\n")
+        sys.stdout.flush()

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sparsesearch.evaluate import digits
+from sparsesearch.evaluate.digits import CANVAS, DIGIT, draw_canvases, num_sources
+from sparsesearch.evaluate.digits_task import DigitsTask
+
+SPLITS = ("train", "val", "test")
+
+
+def rows(images):
+    return sorted(map(bytes, np.ascontiguousarray(images, dtype=np.uint8).reshape(len(images), -1)))
+
+
+def test_no_source_digit_is_shared_between_the_splits():
+    whole = load_digits()
+    all_rows = rows(whole.images)
+    assert len(set(all_rows)) == len(all_rows), "all source digits are different"
+    parts = [digits._source_digits(split) for split in SPLITS]
+    assert [len(labels) for _, labels in parts] == [num_sources(split) for split in SPLITS] == [1100, 300, 397]
+    assert sorted(row for images, _ in parts for row in rows(images * 16)) == all_rows
+    label_of = dict(zip(map(bytes, whole.images.astype(np.uint8).reshape(-1, 64)), whole.target, strict=True))
+    for images, labels in parts:
+        found = [label_of[bytes(row)] for row in np.rint(images * 16).astype(np.uint8).reshape(-1, 64)]
+        assert found == labels.tolist()
+        assert set(found) == set(range(10))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_canvases_use_the_digits_of_their_split_only(monkeypatch, split):
+    asked = []
+    whole = digits._source_digits
+
+    def source_digits(wanted):
+        asked.append(wanted)
+        return whole(wanted)
+
+    monkeypatch.setattr(digits, "_source_digits", source_digits)
+    draw_canvases(split, per_digit=1, seed=0)
+    assert set(asked) == {split}
+
+
+def test_the_label_is_that_of_the_whole_digit_at_the_corner():
+    canvases = draw_canvases("val", per_digit=2, seed=4)
+    images, labels = digits._source_digits("val")
+    known = images.reshape(len(images), -1)
+    known = known / np.linalg.norm(known, axis=1, keepdims=True)
+    pixels = canvases.images[:, 0] * digits._STD + digits._MEAN
+    nearest = []
+    for pixel, (top, left) in zip(pixels, canvases.corners, strict=True):
+        patch = pixel[top : top + DIGIT, left : left + DIGIT].reshape(-1)
+        nearest.append(int(np.argmax(known @ patch)))
+    assert np.mean(np.asarray(nearest) == canvases.sources) > 0.99  # a quarter may touch a digit's edge
+    assert canvases.labels.tolist() == labels[canvases.sources].tolist()
+    assert sorted(canvases.sources.tolist()) == sorted([*range(300), *range(300)])
+    assert canvases.corners.min() >= 0
+    assert canvases.corners.max() + DIGIT <= CANVAS
+
+
+def test_canvases_depend_on_split_and_seed_alone():
+    first, again, other = (draw_canvases("val", per_digit=1, seed=seed) for seed in (1, 1, 2))
+    for name in ("images", "labels", "corners", "sources"):
+        assert np.array_equal(getattr(first, name), getattr(again, name))
+    assert not np.array_equal(first.images, other.images)
+    assert first.images.dtype == np.float32
+    assert first.images.shape == (300, 1, CANVAS, CANVAS)
+
+
+def collected(batches):
+    batches = list(batches)
+    return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
+
+
+def canvases_of(images):
+    return {image.numpy().tobytes() for image in images}
+
+
+def test_the_validation_parts_share_no_canvas_and_never_change(task):
+    screen, confirm = (collected(task.val(part, batch_size=40))[0] for part in ("screen", "confirm"))
+    assert len(screen) == len(confirm) == task.num_val == 96
+    assert not canvases_of(screen) & canvases_of(confirm)
+    other = DigitsTask(image_size=32, in_chans=1, num_val_images=96)
+    assert torch.equal(collected(other.val("screen", batch_size=7))[0], screen)
+    assert torch.equal(collected(task.val("screen", batch_size=96))[0], screen)
+
+
+def test_training_canvases_are_none_of_the_validation_ones(task):
+    train = collected(task.fresh_epoch(epoch=1, seed=0, batch_size=64, num_images=640))[0]
+    pool = collected(task.pool_epoch(epoch=1, seed=0, batch_size=64, num_images=640))[0]
+    val = collected(task.val("screen", batch_size=64))[0]
+    assert not (canvases_of(train) | canvases_of(pool)) & canvases_of(val)
+
+
+@pytest.mark.parametrize("kind", ["fresh_epoch", "pool_epoch"])
+def test_epochs_differ_and_repeat_exactly(task, kind):
+    def epoch(number, seed):
+        return collected(getattr(task, kind)(epoch=number, seed=seed, batch_size=32, num_images=64))[0]
+
+    assert torch.equal(epoch(1, 0), epoch(1, 0))
+    assert not torch.equal(epoch(1, 0), epoch(2, 0))
+    assert not torch.equal(epoch(1, 0), epoch(1, 1))
+
+
+def test_ids_are_positions_in_the_pool(task):
+    whole, labels = collected(task.pool(batch_size=512))
+    assert len(whole) == 11_000
+    seen = []
+    for batch in task.pool_epoch(epoch=3, seed=1, batch_size=100, num_images=300):
+        assert torch.equal(whole[batch.ids], batch.images)
+        assert torch.equal(labels[batch.ids], batch.labels)
+        seen += batch.ids.tolist()
+    assert len(set(seen)) == 300
+    assert next(task.val("screen", batch_size=8)).ids is None
+
+
+def test_images_are_enlarged_and_repeated_over_channels(task):
+    large = next(DigitsTask(image_size=224, in_chans=3, num_val_images=4).val("screen", batch_size=4))
+    small = next(task.val("screen", batch_size=4))
+    assert large.images.shape == (4, 3, 224, 224)
+    assert torch.equal(large.images[:, 0], large.images[:, 2])
+    assert torch.equal(large.labels, small.labels)
+    shrunk = torch.nn.functional.avg_pool2d(large.images[:, :1], 7)
+    assert float((shrunk - small.images).abs().mean()) < 0.25
+    assert torch.equal(large.boxes, small.boxes)
+
+
+def test_boxes_hold_the_whole_digit(task):
+    batch = next(task.fresh_epoch(epoch=1, seed=0, batch_size=256, num_images=256))
+    assert torch.equal((batch.boxes[:, 2:] - batch.boxes[:, :2]) * CANVAS, torch.full((256, 2), float(DIGIT)))
+    assert float(batch.boxes.min()) >= 0.0
+    assert float(batch.boxes.max()) <= 1.0

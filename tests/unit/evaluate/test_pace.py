@@ -1,0 +1,89 @@
+import pytest
+
+from sparsesearch.evaluate.pace import Pace
+from sparsesearch.schedule import Schedule
+from sparsesearch.trial import Cost, Fidelity, Measurement, Origin, Trial
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def pace(clock, budget):
+    return Pace(started=1000.0, time_budget_s=budget, clock=clock)
+
+
+def trial(fidelity, *seconds):
+    return Trial(
+        number=0,
+        fidelity=fidelity,
+        origin=Origin.SEARCH,
+        label="search",
+        schedule=Schedule(),
+        key="0",
+        cost=Cost(macs=1, params=1),
+        seed=0,
+        study="s",
+        measurements=tuple(
+            Measurement(step=i + 1, attempt=1, fidelity=fidelity, metrics={}, seconds=s, seed=0)
+            for i, s in enumerate(seconds)
+        ),
+    )
+
+
+def test_without_a_deadline_everything_may_start_and_nothing_stops(clock):
+    free = pace(clock, None)
+    free.note(trial(Fidelity.FINETUNE, 1e6))
+    clock.now += 1e9
+    assert all(free.may_start(fidelity) for fidelity in Fidelity)
+    assert list(free.limit(Fidelity.DENSE, iter(range(5)))) == [0, 1, 2, 3, 4]
+    assert not free.has_cut
+
+
+def test_the_longest_trial_of_a_fidelity_tells_whether_another_ends_in_time(clock):
+    kept = pace(clock, 100.0)
+    kept.note(trial(Fidelity.FINETUNE, 10.0, 15.0))
+    kept.note(trial(Fidelity.FINETUNE, 1.0))
+    clock.now = 1063.9  # 100 - 6 for closing - 1.2 * 25
+    assert kept.may_start(Fidelity.FINETUNE)
+    clock.now = 1064.1
+    assert not kept.may_start(Fidelity.FINETUNE)
+    assert kept.may_start(Fidelity.SUPERNET)
+    clock.now = 1079.1  # screening leaves time for finalists
+    assert not kept.may_start(Fidelity.SUPERNET)
+
+
+def batches_every(clock, seconds, count):
+    for i in range(count):
+        clock.now += seconds
+        yield i
+
+
+@pytest.mark.parametrize(("fidelity", "expected"), [(Fidelity.DENSE, 5), (Fidelity.ELASTIC, 7), (Fidelity.FINETUNE, 9)])
+def test_each_training_has_an_end(clock, fidelity, expected):
+    kept = pace(clock, 100.0)
+    assert list(kept.limit(fidelity, batches_every(clock, 10.0, 50))) == list(range(expected))
+    assert kept.has_cut
+    assert clock.now == 1000.0 + 10.0 * (expected + 1), "no batch beyond is used"
+
+
+def test_a_training_that_is_late_has_one_batch(clock):
+    kept = pace(clock, 100.0)
+    clock.now += 1000.0
+    assert list(kept.limit(Fidelity.DENSE, iter(range(5)))) == [0]
+    assert list(kept.limit(Fidelity.DENSE, iter(()))) == []
+
+
+def test_a_training_in_time_is_not_cut(clock):
+    kept = pace(clock, 100.0)
+    assert list(kept.limit(Fidelity.DENSE, batches_every(clock, 1.0, 20))) == list(range(20))
+    assert not kept.has_cut

@@ -1,0 +1,159 @@
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sparsesearch.evaluate.hardware import Speeds
+from sparsesearch.evaluate.plan import estimate, human_time, make_plan
+from sparsesearch.evaluate.recipes import default_fidelity
+from sparsesearch.spec import Budget, FidelitySpec, StudySpec, TrainSpec
+
+
+@dataclass
+class SizedTask:
+    """All that a plan asks of a task."""
+
+    num_train: int
+
+
+PHASES = ("dense", "elastic_training", "finetune")
+
+
+def study(**changes):
+    fields = {"name": "plan", "backbone": "deit_pico", "budget": Budget(high=0.4), **changes}
+    return StudySpec.model_validate(fields)
+
+
+def plan(spec, *, train_s=1e-3, infer_s=3e-4, num_train=5500, num_val=3600, windowed=True):
+    return make_plan(spec, Speeds(train_s, infer_s), task=SizedTask(num_train), num_val=num_val, windowed=windowed)
+
+
+def least(spec, speeds, *, task, num_val, num_baselines, windowed):
+    """Seconds of a study cut to the bone."""
+    bare = TrainSpec(epochs=1, images_per_epoch=64)
+    fidelity = FidelitySpec(
+        elastic=spec.fidelity.elastic,
+        evaluations=min(6, spec.fidelity.evaluations),
+        finalists=min(3, spec.fidelity.finalists),
+        dense=bare,
+        elastic_training=bare,
+        finetune=bare,
+    )
+    phases = estimate(
+        fidelity, speeds, task=task, num_val=min(64, num_val), num_baselines=num_baselines, windowed=windowed
+    )
+    return sum(phases.values()) + 8.0
+
+
+@st.composite
+def machines(draw):
+    train_s = 10 ** draw(st.floats(-5.0, -0.3))
+    return Speeds(train_s, train_s * draw(st.floats(0.15, 0.6)))
+
+
+@st.composite
+def wishes(draw):
+    backbone = draw(st.sampled_from(["deit_pico", "deit_small_patch16_224"]))
+    fidelity = default_fidelity(backbone, weights=draw(st.sampled_from(["pretrained", "scratch"])))
+    batch = {"batch_size": draw(st.sampled_from([4, 24, 64, 256]))}
+    changes = {
+        **{phase: getattr(fidelity, phase).model_copy(update=batch) for phase in PHASES},
+        "elastic": draw(st.booleans()),
+        "evaluations": draw(st.integers(1, 300)),
+        "finalists": draw(st.integers(1, 20)),
+    }
+    return study(
+        backbone=backbone,
+        fidelity=fidelity.model_copy(update=changes),
+        baselines=draw(st.booleans()),
+        budget=Budget(low=draw(st.sampled_from([None, 0.2])), high=0.4),
+        time_budget_s=draw(st.floats(15.0, 20_000.0)),
+    )
+
+
+@settings(deadline=None, derandomize=True, database=None, max_examples=400)
+@given(wishes(), machines(), st.sampled_from([200, 5500, 1_280_000]), st.integers(20, 50_000), st.booleans())
+def test_a_cut_study_fits_its_time_and_asks_for_no_more_than_was_wished(spec, speeds, num_train, num_val, windowed):
+    task = SizedTask(num_train)
+    made = make_plan(spec, speeds, task=task, num_val=num_val, windowed=windowed)
+    if made.spec != spec:
+        before, after = spec.fidelity, made.spec.fidelity
+        assert 1 <= after.evaluations <= before.evaluations
+        assert 1 <= after.finalists <= before.finalists
+        for phase in PHASES:
+            old, new = getattr(before, phase), getattr(after, phase)
+            assert new.epochs <= old.epochs
+            assert new.batch_size <= old.batch_size
+            assert min(new.images_per_epoch or num_train, num_train) <= min(
+                old.images_per_epoch or num_train, num_train
+            )
+            assert (
+                new.model_copy(
+                    update={
+                        "epochs": old.epochs,
+                        "images_per_epoch": old.images_per_epoch,
+                        "batch_size": old.batch_size,
+                    }
+                )
+                == old
+            )
+        assert min(64, num_val) <= made.spec.data.num_val_images <= num_val
+        assert after.retrain == before.retrain
+        assert made.seconds <= made.full_seconds
+        untouched = {"fidelity": before, "data": spec.data, "meaningful": spec.meaningful}
+        assert made.spec.model_copy(update=untouched) == spec
+    num_baselines = (10 if spec.budget.low else 2) if spec.baselines else 0
+    bone = least(spec, speeds, task=task, num_val=num_val, num_baselines=num_baselines, windowed=windowed)
+    assume(bone <= 0.6 * spec.time_budget_s)
+    assert made.seconds <= spec.time_budget_s
+
+
+def test_without_a_time_budget_nothing_is_cut():
+    for train_s in (1e-5, 1e-2, 10.0):
+        made = plan(study(), train_s=train_s)
+        assert made.spec == study()
+        assert made.seconds == made.full_seconds
+
+
+def test_a_time_budget_that_is_long_enough_cuts_nothing():
+    whole = plan(study()).full_seconds
+    assert plan(study(time_budget_s=1.5 * whole)).spec == study(time_budget_s=1.5 * whole)
+    assert plan(study(time_budget_s=0.9 * whole)).spec.fidelity != study().fidelity
+
+
+def test_the_estimate_is_what_the_phases_add_up_to():
+    made = plan(study(), train_s=0.01, infer_s=0.002)
+    assert made.seconds == pytest.approx(sum(made.seconds_by_phase.values()) + 8.0)
+    assert made.seconds_by_phase["dense"] == pytest.approx(12 * 5500 * 0.01 * 0.55 + 12 * 960 * 0.002)
+    assert made.seconds_by_phase["elastic"] == pytest.approx(4 * 5376 * (0.01 * 1.6 + 0.002))
+    assert made.seconds_by_phase["screen"] == pytest.approx(62 * 3600 * 0.002 * 0.6)
+
+
+@pytest.mark.parametrize(
+    ("budget", "baselines", "num"),
+    [(Budget(high=0.4), True, 2), (Budget(low=0.2, high=0.4), True, 10), (Budget(low=0.2, high=0.4), False, 0)],
+)
+def test_baselines_are_counted(budget, baselines, num):
+    fidelity = FidelitySpec(elastic=False, evaluations=20, finetune=TrainSpec(epochs=1, images_per_epoch=100))
+    made = plan(study(budget=budget, baselines=baselines, fidelity=fidelity), num_val=100)
+    one = 100 * (1e-3 * 0.7 + 3e-4) + 100 * 3e-4 * 0.7
+    assert made.seconds_by_phase["finetune"] == pytest.approx((20 + num) * one)
+
+
+def test_hardly_trained_is_not_meaningful():
+    short = plan(study(time_budget_s=60.0), train_s=0.3, infer_s=0.1)
+    assert not short.spec.meaningful
+    assert short.spec.fidelity.dense.epochs == 1
+    assert plan(study(time_budget_s=100.0), train_s=1e-3).spec.meaningful
+
+
+def test_a_plan_reads_well():
+    made = plan(study(time_budget_s=60.0), train_s=1e-2, infer_s=2e-3)
+    line = made.describe(Speeds(1e-2, 2e-3), device="cpu", precision="float32")
+    assert line.startswith("plan: dense 1 x ")
+    assert "100 images/s training, 500 evaluating" in line
+    assert "\n" not in line
+    dense_only = plan(study(fidelity=FidelitySpec(elastic=False, evaluations=7)))
+    assert "7 schedules fine-tuned" in dense_only.describe(Speeds(1, 1), device="cpu", precision="float32")
+    assert [human_time(s) for s in (42.4, 600.0, 7200.0)] == ["42 s", "10 min", "2.0 h"]

@@ -1,0 +1,97 @@
+import pytest
+import torch
+
+from sparsesearch.errors import BudgetError, DataError, SpecError
+from sparsesearch.evaluate.hardware import measure_speeds, open_device
+from sparsesearch.evaluate.progress import Silent
+from sparsesearch.settings import Settings
+from sparsesearch.spec import Budget, StudySpec
+from sparsesearch.store.memory import MemoryStore
+from sparsesearch.study import prepare, run_study
+from sparsesearch.trial import TrialState
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(home=tmp_path, database_url="sqlite:///unused.db")
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+def unprepared(spec, **changes):
+    return spec.model_copy(update={"resolved": None, **changes})
+
+
+class Lines(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+def test_a_prepared_study_is_spelled_out_and_the_same_each_time(spec):
+    progress = Lines()
+    wished = unprepared(spec, space=spec.space.model_copy(update={"blocks": ()}))
+    prepared = prepare(wished, progress=progress)
+    assert prepared == prepare(wished, progress=Silent())
+    assert prepared.resolved == spec.resolved
+    assert prepared.space.blocks == tuple(range(1, 8))
+    assert prepared.precision == "float32"
+    assert prepared.fidelity == spec.fidelity
+    assert any("bundled demo" in line for line in progress.lines)
+    assert StudySpec.model_validate_json(prepared.model_dump_json()) == prepared
+
+
+def test_what_cannot_work_is_refused_before_anything_is_trained(spec):
+    with pytest.raises(BudgetError):
+        prepare(unprepared(spec, budget=Budget(high=0.001)), progress=Silent())
+    with pytest.raises(SpecError, match=r"no device cuda:99"):
+        prepare(unprepared(spec, device="cuda:99"), progress=Silent())
+
+
+def test_a_study_runs_to_its_end_and_gives_the_lease_back(spec, store, settings):
+    told = []
+    run_study(store.create_study(spec), settings, on_trial=told.append)
+    assert told == list(store.trials(spec.name))
+    assert all(trial.state.is_final for trial in told)
+    store.open_study(spec.name).close()
+
+
+def test_other_data_than_at_the_start_is_refused_and_the_lease_given_back(spec, store, settings):
+    resolved = spec.resolved.model_copy(update={"data_fingerprint": "of yesterday"})
+    with pytest.raises(DataError, match="is not what study 'tiny' began with"):
+        run_study(store.create_study(spec.model_copy(update={"resolved": resolved})), settings)
+    store.open_study(spec.name).close()
+    assert store.trials(spec.name) == []
+
+
+def test_time_that_is_over_leaves_a_small_study(spec, store, settings):
+    """A time budget that is spent already: every training has one step, and only what is needed runs."""
+    hurried = spec.model_copy(update={"time_budget_s": 0.001})
+    run_study(store.create_study(hurried), settings, started=0.0)
+    trials = store.trials(spec.name)
+    assert [trial.fidelity.value for trial in trials] == ["dense", "elastic", *["supernet"] * 3, "finetune"]
+    assert {trial.state for trial in trials} == {TrialState.REFERENCE, TrialState.COMPLETE}
+    assert not (settings.cache).exists()
+
+
+def test_devices(monkeypatch):
+    assert open_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert open_device("auto") == torch.device("cpu")
+    with pytest.raises(SpecError, match="0 CUDA devices found; use --device cpu"):
+        open_device("cuda")
+
+
+def test_measuring_leaves_the_global_generator_alone(setting):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    speeds = measure_speeds(setting)
+    assert torch.equal(torch.rand(3), expected)
+    assert 0.0 < speeds.infer_s < speeds.train_s

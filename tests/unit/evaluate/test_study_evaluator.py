@@ -1,0 +1,305 @@
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparsesearch.dispatch.inline import InlineDispatcher
+from sparsesearch.errors import CheckpointError, StudyFailedError
+from sparsesearch.evaluate.checkpoints import CheckpointFolder, read_tensors
+from sparsesearch.evaluate.digits_task import DigitsTask
+from sparsesearch.evaluate.evaluator import StudyEvaluator
+from sparsesearch.evaluate.pace import Pace
+from sparsesearch.evaluate.phases import Setting
+from sparsesearch.evaluate.progress import Silent
+from sparsesearch.evaluate.warehouse import Warehouse
+from sparsesearch.events import Checkpointed
+from sparsesearch.search.results import study_front
+from sparsesearch.search.stages import StagedController
+from sparsesearch.store.memory import MemoryStore
+from sparsesearch.trial import Fidelity, TrialState
+
+
+class Epochs(Silent):
+    """Counts the epochs that are begun, and keeps the lines."""
+
+    def __init__(self):
+        self.labels = []
+        self.lines = []
+
+    def bar(self, label, total):
+        self.labels.append(label)
+        return super().bar(label, total)
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+class FirstFew:
+    """A controller that wants no more than so many trials."""
+
+    def __init__(self, controller, count):
+        self._controller = controller
+        self._count = count
+
+    def ask(self):
+        self._count -= 1
+        return self._controller.ask() if self._count >= 0 else None
+
+    def tell(self, trial):
+        self._controller.tell(trial)
+
+
+class LateClock:
+    """Seconds that fly."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 100.0
+        return self.now
+
+
+@dataclass
+class Home:
+    """A store and folders; every run is a new process in all but name."""
+
+    path: Path
+    store: MemoryStore
+    setting: Setting
+
+    def run(self, spec, *, trials=1000, late=False):
+        """Go on with a study for so many trials; returns what was shown."""
+        progress = Epochs()
+        known = spec.name in self.store.studies()
+        ledger = self.store.open_study(spec.name) if known else self.store.create_study(spec)
+        pace = Pace(started=0.0, time_budget_s=1.0 if late else None, clock=LateClock())
+        try:
+            InlineDispatcher().run(
+                FirstFew(StagedController(spec, self.setting.geometry), trials),
+                ledger,
+                self.evaluator(spec, progress, pace),
+            )
+        finally:
+            ledger.close()
+        return progress
+
+    def evaluator(self, spec, progress=None, pace=None):
+        return StudyEvaluator(
+            spec,
+            setting=self.setting,
+            folder=self.folder(spec),
+            warehouse=Warehouse(self.path / "cache"),
+            pace=pace or Pace(started=0.0, time_budget_s=None, clock=LateClock()),
+            progress=progress or Silent(),
+        )
+
+    def folder(self, spec):
+        return CheckpointFolder(self.path / "storage", spec.name)
+
+    def kept(self):
+        return sorted(path.name.partition("-")[0] for path in (self.path / "cache").glob("*"))
+
+
+@pytest.fixture
+def home(tmp_path, setting):
+    return Home(tmp_path, MemoryStore(), setting)
+
+
+def without_clocks(trials):
+    return [
+        trial.model_copy(
+            update={
+                "study": "",
+                "measurements": tuple(m.model_copy(update={"seconds": 0.0}) for m in trial.measurements),
+            }
+        )
+        for trial in trials
+    ]
+
+
+def renamed(spec, name, **changes):
+    return spec.model_copy(update={"name": name, **changes})
+
+
+def test_a_study_from_dense_model_to_front(home, spec):
+    shown = home.run(spec)
+    trials = home.store.trials(spec.name)
+    assert [t.fidelity.value for t in trials] == ["dense", "elastic", "supernet", "supernet", "supernet", "finetune"]
+    assert [t.state for t in trials] == [TrialState.REFERENCE] * 2 + [TrialState.COMPLETE] * 4
+    assert [[m.step for m in t.measurements] for t in trials] == [[1, 2], [1], [0], [0], [0], [1]]
+    assert [t.checkpoint is not None for t in trials] == [True, True, False, False, False, True]
+    assert len(shown.labels) == 4
+    assert trials[5].parent in (2, 3, 4)
+    for trial in trials:
+        assert trial.metrics["val_images"] == 96.0
+        assert 0.0 <= trial.metrics["val_top1"] <= 1.0
+        assert all(m.seed == trial.seed for m in trial.measurements)
+    assert sorted(p.name for p in home.folder(spec).folder.iterdir()) == [
+        "dense.safetensors",
+        "elastic.safetensors",
+        "trial-00005.safetensors",
+    ]
+    assert home.kept() == ["dense", "elastic"]
+
+
+def test_dense_and_elastic_weights_serve_the_next_study(home, spec):
+    home.run(spec)
+    other = renamed(spec, "other", sampler="random", fidelity=spec.fidelity.model_copy(update={"evaluations": 2}))
+    shown = home.run(other)
+    assert [label.partition(" ")[0] for label in shown.labels] == ["fine-tuning"]
+    first, second = home.store.trials(spec.name), home.store.trials("other")
+    for a, b in zip(without_clocks(first[:2]), without_clocks(second[:2]), strict=True):
+        assert b.measurements == a.measurements
+        assert b.checkpoint.sha256 == a.checkpoint.sha256
+
+
+def test_numbers_taken_over_are_of_as_many_images_as_the_others(home, spec, tmp_path):
+    home.run(spec, trials=2)
+    task = DigitsTask(image_size=32, in_chans=1, num_val_images=160)
+    wide = Home(
+        tmp_path, home.store, Setting("deit_pico", home.setting.geometry, task, home.setting.arithmetic, seed=0)
+    )
+    more = spec.data.model_copy(update={"num_val_images": 160})
+    shown = wide.run(renamed(spec, "wide", data=more), trials=2)
+    assert shown.labels == []
+    (tmp_path / "elsewhere").mkdir()
+    alone = Home(tmp_path / "elsewhere", MemoryStore(), wide.setting)
+    alone.run(renamed(spec, "wide", data=more), trials=2)
+    for found, expected in zip(home.store.trials("wide"), alone.store.trials("wide"), strict=True):
+        assert found.metrics == expected.metrics
+        assert found.metrics["val_images"] == 160.0
+
+
+def test_a_training_cut_for_time_is_not_given_to_other_studies(home, spec):
+    home.run(spec, late=True)
+    assert all(trial.state.is_final for trial in home.store.trials(spec.name))
+    assert home.kept() == []
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_a_cut_is_remembered_when_a_study_is_resumed(home, spec, done):
+    """The dense training is cut; whoever goes on has all the time in the world."""
+    if done < 2:
+        ledger = home.store.create_study(spec)
+        pace = Pace(started=0.0, time_budget_s=1.0, clock=LateClock())
+        dense = ledger.claim(ledger.add_trial(StagedController(spec, home.setting.geometry).ask()).number)
+        left = 1 + done
+        for event in home.evaluator(spec, pace=pace).evaluate(dense):
+            ledger.record(event)
+            left -= isinstance(event, Checkpointed)
+            if not left:
+                break
+        ledger.close()
+    else:
+        home.run(spec, trials=1, late=True)
+    home.run(spec)
+    assert home.kept() == []
+
+
+def test_a_resumed_study_in_time_shares_its_trainings(home, spec):
+    home.run(spec, trials=1)
+    home.run(spec)
+    assert home.kept() == ["dense", "elastic"]
+
+
+class TestFailures:
+    def test_a_fine_tuning_that_explodes_fails_and_the_study_goes_on(self, home, spec):
+        wild = spec.fidelity.finetune.model_copy(update={"lr": 1e30})
+        spec = renamed(spec, "wild", fidelity=spec.fidelity.model_copy(update={"finetune": wild, "finalists": 2}))
+        home.run(spec)
+        trials = home.store.trials(spec.name)
+        finetuned = [trial for trial in trials if trial.fidelity is Fidelity.FINETUNE]
+        assert [trial.state for trial in finetuned] == [TrialState.FAILED] * 2
+        assert all(trial.reason.startswith("the loss became ") for trial in finetuned)
+        assert all(trial.measurements == () for trial in finetuned)
+        front = study_front(trials)
+        assert front.fidelity is Fidelity.SUPERNET
+        assert all(math.isfinite(trial.metrics["val_loss"]) for trial in front.candidates)
+
+    @pytest.mark.parametrize("phase", ["dense", "elastic_training"])
+    def test_a_reference_that_explodes_ends_the_study(self, home, spec, phase):
+        wild = getattr(spec.fidelity, phase).model_copy(update={"lr": 1e30})
+        spec = renamed(spec, "wild", fidelity=spec.fidelity.model_copy(update={phase: wild}))
+        with pytest.raises(StudyFailedError, match=r"the (dense|elastic) training failed: the loss became"):
+            home.run(spec)
+        with pytest.raises(StudyFailedError, match="training failed"):
+            home.run(spec)
+        assert home.store.trials(spec.name)[-1].state is TrialState.FAILED
+
+    def test_a_missing_weights_file_is_the_users_error(self, home, spec):
+        with pytest.raises(CheckpointError, match=r"cannot read the weights file .*gone\.pth"):
+            home.run(renamed(spec, "gone", weights="gone.pth"))
+        assert home.store.trials("gone")[0].state is TrialState.RUNNING, "to be resumed when the file is back"
+
+
+def interrupted(home, spec):
+    """A study whose dense training was left after its first of two epochs; returns the checkpoint's path."""
+    ledger = home.store.create_study(spec)
+    dense = ledger.claim(ledger.add_trial(StagedController(spec, home.setting.geometry).ask()).number)
+    for event in home.evaluator(spec).evaluate(dense):
+        dense = ledger.record(event)
+        if dense.checkpoint is not None:
+            break
+    ledger.close()
+    return home.path / "storage" / dense.checkpoint.uri
+
+
+class TestCheckpoints:
+    def test_a_training_goes_on_behind_its_checkpoint(self, home, spec):
+        path = interrupted(home, spec)
+        tensors, document = read_tensors(path)
+        assert document == {"whole": True}
+        assert int(tensors["epochs_done"]) == 1
+        assert home.run(spec, trials=0).labels == ["dense model 2/2"]
+        assert not path.exists()
+
+    def test_a_training_whose_checkpoint_is_gone_begins_again_and_ends_the_same(self, home, spec):
+        interrupted(home, spec).unlink()
+        shown = home.run(spec)
+        assert shown.labels[:2] == ["dense model 1/2", "dense model 2/2"]
+        assert "is gone; dense model begins again" in shown.lines[0]
+        home.run(renamed(spec, "calm"))
+        assert_same_but_uri(home, spec.name, "calm")
+
+    def test_a_corrupt_checkpoint_ends_the_run_and_can_be_deleted(self, home, spec):
+        path = interrupted(home, spec)
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(CheckpointError, match=r"corrupt.*delete it"):
+            home.run(spec)
+        assert home.store.trials(spec.name)[0].state is TrialState.RUNNING
+        path.unlink()
+        home.run(spec)
+        assert all(trial.state.is_final for trial in home.store.trials(spec.name))
+
+
+def assert_same_but_uri(home, one, other):
+    pairs = zip(without_clocks(home.store.trials(one)), without_clocks(home.store.trials(other)), strict=True)
+    for a, b in pairs:
+        assert (a.checkpoint is None) == (b.checkpoint is None)
+        assert a.checkpoint is None or a.checkpoint.sha256 == b.checkpoint.sha256
+        assert a.model_copy(update={"checkpoint": None}) == b.model_copy(update={"checkpoint": None})
+
+
+def test_without_elastic_weights_every_schedule_is_trained(home, spec):
+    spec = renamed(spec, "plain", fidelity=spec.fidelity.model_copy(update={"elastic": False, "evaluations": 2}))
+    home.run(spec)
+    trials = home.store.trials(spec.name)
+    assert [t.fidelity.value for t in trials] == ["dense", "finetune", "finetune"]
+    assert [t.state for t in trials] == [TrialState.REFERENCE, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert home.kept() == ["dense"]
+
+
+def test_what_is_evaluated_does_not_depend_on_what_was_before(home, spec):
+    """A schedule's number is its own, whoever is evaluated first."""
+    home.run(spec)
+    trials = [trial for trial in home.store.trials(spec.name) if trial.fidelity is Fidelity.SUPERNET]
+    evaluator = home.evaluator(spec)
+    for trial in reversed(trials):
+        fresh = trial.model_copy(update={"state": TrialState.RUNNING, "measurements": ()})
+        torch.manual_seed(trial.number)
+        measured, ended = evaluator.evaluate(fresh)
+        assert measured.measurement.metrics == trial.metrics
+        assert ended.state is TrialState.COMPLETE

@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from sparsesearch.evaluate.task import Batch
+from sparsesearch.evaluate.teacher import Teacher
+
+
+class ShortPool:
+    """A task whose fixed pool is its first images."""
+
+    def __init__(self, task, count):
+        self._task = task
+        self._count = count
+        self.num_pools = 0
+
+    def pool(self, *, batch_size):
+        self.num_pools += 1
+        for batch in self._task.pool(batch_size=batch_size):
+            if int(batch.ids[0]) >= self._count:
+                return
+            yield batch
+
+
+@pytest.fixture
+def short(task):
+    return ShortPool(task, 500)
+
+
+def test_targets_from_the_pool_are_those_computed_online(setting, short):
+    pooled = Teacher(setting.fresh_model(), short, arithmetic=setting.arithmetic, use_pool=True)
+    online = Teacher(setting.fresh_model(), short, arithmetic=setting.arithmetic, use_pool=False)
+    batch = next(setting.task.pool(batch_size=480))
+    order = torch.randperm(480, generator=torch.Generator().manual_seed(0))[:33]
+    chosen = Batch(images=batch.images[order], labels=batch.labels[order], ids=batch.ids[order])
+    for _ in range(2):
+        a, b = pooled.targets(chosen), online.targets(chosen)
+        torch.testing.assert_close(a.log_probs_BK, b.log_probs_BK, rtol=0.0, atol=1e-5)
+        torch.testing.assert_close(a.saliency_BN, b.saliency_BN, rtol=0.0, atol=1e-5)
+    assert short.num_pools == 1
+
+
+def test_targets_are_distributions_without_a_gradient(setting, short):
+    model = setting.fresh_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    teacher = Teacher(model, short, arithmetic=setting.arithmetic, use_pool=True)
+    targets = teacher.targets(next(setting.task.val("screen", batch_size=16)))
+    assert short.num_pools == 0, "images outside the pool need no pool"
+    assert targets.log_probs_BK.shape == (16, 10)
+    assert targets.saliency_BN.shape == (16, 64)
+    for shares in (targets.log_probs_BK.exp(), targets.saliency_BN):
+        torch.testing.assert_close(shares.sum(-1), torch.ones(16))
+        assert not shares.requires_grad
+        assert bool((shares >= 0.0).all())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -1,0 +1,235 @@
+import hashlib
+import json
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sparsesearch.errors import CheckpointError
+from sparsesearch.evaluate.checkpoints import CheckpointFolder, read_foreign_weights, read_tensors, write_tensors
+from sparsesearch.evaluate.warehouse import Warehouse, dense_key, elastic_key
+from sparsesearch.spec import Budget, StudySpec, TrainSpec
+from sparsesearch.trial import CheckpointRef
+
+TENSORS = {
+    "weight": torch.linspace(-1, 1, 12).reshape(3, 4),
+    "count": torch.tensor(7),
+    "half": torch.tensor([0.1], dtype=torch.bfloat16),
+}
+
+
+def equal(found, expected):
+    return set(found) == set(expected) and all(
+        torch.equal(found[name], expected[name]) and found[name].dtype == expected[name].dtype for name in expected
+    )
+
+
+class TestFiles:
+    def test_tensors_and_document_come_back(self, tmp_path):
+        path = tmp_path / "deep" / "er" / "a.safetensors"
+        sha256 = write_tensors(path, TENSORS, metadata={"b": [1, None], "a": 0.1})
+        assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        tensors, document = read_tensors(path, sha256=sha256)
+        assert equal(tensors, TENSORS)
+        assert document == {"a": 0.1, "b": [1, None]}
+        assert [p.name for p in path.parent.iterdir()] == ["a.safetensors"], "nothing half written is left"
+
+    def test_equal_tensors_are_equal_bytes(self, tmp_path):
+        views = {name: TENSORS[name] for name in reversed(TENSORS)}
+        views["weight"] = TENSORS["weight"].t().contiguous().t()  # equal, but laid out otherwise
+        first = write_tensors(tmp_path / "a", TENSORS, metadata={"x": 1, "y": 2})
+        assert write_tensors(tmp_path / "b", views, metadata={"y": 2, "x": 1}) == first
+
+    @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text"])
+    def test_a_damaged_file_is_refused_in_one_line(self, tmp_path, damage):
+        path = tmp_path / "a.safetensors"
+        sha256 = write_tensors(path, TENSORS, metadata={})
+        blob = path.read_bytes()
+        path.write_bytes(
+            {"cut": blob[:-3], "flip": blob[:-1] + bytes([blob[-1] ^ 1]), "empty": b"", "text": b"hello" * 9}[damage]
+        )
+        with pytest.raises(CheckpointError, match="SHA-256") as caught:
+            read_tensors(path, sha256=sha256)
+        assert "\n" not in str(caught.value)
+        if damage == "flip":
+            assert not equal(read_tensors(path)[0], TENSORS)
+        else:
+            with pytest.raises(CheckpointError, match="not a readable safetensors file") as caught:
+                read_tensors(path)
+            assert "\n" not in str(caught.value)
+
+    def test_a_document_that_is_no_json_is_refused(self, tmp_path):
+        save_file(TENSORS, tmp_path / "a.safetensors", metadata={"sparsesearch": "{"})
+        with pytest.raises(CheckpointError, match="not readable JSON"):
+            read_tensors(tmp_path / "a.safetensors")
+
+    def test_a_foreign_safetensors_file_has_an_empty_document(self, tmp_path):
+        save_file(TENSORS, tmp_path / "a.safetensors")
+        tensors, document = read_tensors(tmp_path / "a.safetensors")
+        assert equal(tensors, TENSORS)
+        assert document == {}
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(CheckpointError, match=r"cannot read the checkpoint .*gone\.safetensors"):
+            read_tensors(tmp_path / "gone.safetensors")
+
+
+class TestForeignWeights:
+    @pytest.mark.parametrize("entry", [None, "model", "state_dict", "model_ema"])
+    def test_training_checkpoints_are_looked_into(self, tmp_path, entry):
+        weights = {"module.head.weight": torch.ones(2), "epoch": 3}
+        document = weights if entry is None else {entry: weights, "optimizer": {}}
+        torch.save(document, tmp_path / "a.pth")
+        assert equal(read_foreign_weights(tmp_path / "a.pth"), {"head.weight": torch.ones(2)})
+
+    def test_code_in_a_pickle_is_never_run(self, tmp_path):
+        marker = tmp_path / "ran"
+
+        class Bomb:
+            def __reduce__(self):
+                return (open, (str(marker), "w"))
+
+        torch.save({"weight": Bomb()}, tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+            read_foreign_weights(tmp_path / "a.pth")
+        assert not marker.exists()
+
+    @pytest.mark.parametrize("document", [{"epoch": 3}, [1, 2]])
+    def test_a_file_without_weights_is_refused(self, tmp_path, document):
+        torch.save(document, tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match="no state dict"):
+            read_foreign_weights(tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match="no such weights file"):
+            read_foreign_weights(tmp_path / "b.pth")
+
+
+class TestCheckpointFolder:
+    def test_a_reference_is_relative_and_checked(self, tmp_path):
+        folder = CheckpointFolder(tmp_path / "old", "study")
+        ref = folder.save("trial-00003", TENSORS, step=2, metadata={"whole": True})
+        assert ref.uri == "study/trial-00003.safetensors"
+        assert ref.step == 2
+        (tmp_path / "old").rename(tmp_path / "new")
+        moved = CheckpointFolder(tmp_path / "new", "study")
+        assert moved.holds(ref)
+        assert equal(moved.load(ref)[0], TENSORS)
+        assert equal(moved.read("trial-00003"), TENSORS)
+        assert moved.document("trial-00003") == {"whole": True}
+
+    def test_another_file_than_the_recorded_one_is_refused(self, tmp_path):
+        folder = CheckpointFolder(tmp_path, "study")
+        ref = folder.save("a", TENSORS, step=1, metadata={})
+        folder.save("a", {"weight": torch.zeros(1)}, step=1, metadata={})
+        with pytest.raises(CheckpointError, match="SHA-256 is not the recorded one"):
+            folder.load(ref)
+        (folder.folder / "a.safetensors").unlink()
+        assert not folder.holds(ref)
+        with pytest.raises(CheckpointError, match="cannot read"):
+            folder.load(ref)
+
+    def test_older_checkpoints_of_one_trial_are_removed(self, tmp_path):
+        folder = CheckpointFolder(tmp_path, "study")
+        refs = [folder.save(f"trial-00001-epoch-00{i}", TENSORS, step=i, metadata={}) for i in (1, 2)]
+        folder.save("trial-00002-epoch-001", TENSORS, step=1, metadata={})
+        (folder.folder / "trial-00001-epoch-003.safetensors.77.part").write_bytes(b"killed while writing")
+        folder.remove_others(prefix="trial-00001", keep=refs[1])
+        names = sorted(path.name for path in folder.folder.iterdir())
+        assert names == ["trial-00001-epoch-002.safetensors", "trial-00002-epoch-001.safetensors"]
+
+    def test_a_study_is_removed_whole(self, tmp_path):
+        kept = CheckpointFolder(tmp_path, "kept").save("a", TENSORS, step=0, metadata={})
+        folder = CheckpointFolder(tmp_path, "study")
+        folder.save("a", TENSORS, step=0, metadata={})
+        folder.remove_all()
+        folder.remove_all()
+        assert not folder.folder.exists()
+        assert CheckpointFolder(tmp_path, "kept").holds(kept)
+
+
+class TestWarehouse:
+    def test_what_was_kept_is_found(self, tmp_path):
+        history = [(1, {"val_top1": 0.1 + 0.2, "val_images": 96.0}), (2, {"val_top1": 1 / 3, "val_images": 96.0})]
+        Warehouse(tmp_path / "cache").keep("dense-1", TENSORS, history=history)
+        warehouse = Warehouse(tmp_path / "cache")
+        found = warehouse.find("dense-1")
+        assert found is not None
+        assert equal(found.tensors, TENSORS)
+        assert found.history == history
+        assert warehouse.find("dense-2") is None
+
+    def test_nothing_is_made_before_it_is_needed(self, tmp_path):
+        assert Warehouse(tmp_path / "cache").find("dense-1") is None
+        assert not (tmp_path / "cache").exists()
+
+    def broken(self, path):
+        length = struct.pack("<Q", 2)
+        yield b""
+        yield b"hello"
+        yield length + b"{}"  # readable, but holds nothing
+        write_tensors(path, TENSORS, metadata={"history": []})
+        yield path.read_bytes()
+        write_tensors(path, TENSORS, metadata={"history": [[1, {"val_top1": 0.5}]]})
+        yield path.read_bytes()[:-1]
+        save_file(TENSORS, path, metadata={"sparsesearch": json.dumps({"history": "long"})})
+        yield path.read_bytes()
+
+    def test_a_broken_file_is_removed_and_counts_as_none(self, tmp_path):
+        warehouse, path = Warehouse(tmp_path), tmp_path / "dense-1.safetensors"
+        blobs = list(self.broken(path))
+        assert len(blobs) == 6
+        for blob in blobs:
+            path.write_bytes(blob)
+            assert warehouse.find("dense-1") is None
+            assert not path.exists()
+
+
+class TestKeys:
+    def key(self, **changes):
+        fields = {
+            "backbone": "deit_pico",
+            "weights": "scratch",
+            "data_fingerprint": "abc",
+            "training": TrainSpec(epochs=2),
+            "seed": 0,
+            "dtype": torch.float32,
+        }
+        return dense_key(**{**fields, **changes})
+
+    def test_equal_inputs_have_one_key_and_others_another(self, tmp_path):
+        changes = [
+            {"backbone": "deit_small_patch16_224"},
+            {"weights": "pretrained"},
+            {"data_fingerprint": "abd"},
+            {"training": TrainSpec(epochs=3)},
+            {"seed": 1},
+            {"dtype": torch.bfloat16},
+        ]
+        assert self.key() == self.key()
+        assert len({self.key(), *(self.key(**change) for change in changes)}) == 7
+
+    def test_a_weights_file_counts_by_its_content(self, tmp_path):
+        for name, blob in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+            (tmp_path / name).write_bytes(blob)
+        a, b, c = (self.key(weights=str(tmp_path / name)) for name in "abc")
+        assert a == b
+        assert a != c
+        with pytest.raises(CheckpointError, match="cannot read the weights file"):
+            self.key(weights=str(tmp_path / "d"))
+
+    def test_elastic_weights_belong_to_dense_weights_space_recipe_and_seed(self):
+        spec = StudySpec(name="a", backbone="deit_pico", budget=Budget(high=0.4))
+        space = spec.space.model_copy(update={"max_predictors": 2})
+        recipe = spec.fidelity.model_copy(update={"elastic_training": TrainSpec(epochs=9)})
+        others = [{"space": space}, {"fidelity": recipe}, {"seed": 5}]
+        keys = {elastic_key("dense-1", spec=spec.model_copy(update=change)) for change in others}
+        assert len(keys | {elastic_key("dense-1", spec=spec), elastic_key("dense-2", spec=spec)}) == 5
+        same = [{"name": "b"}, {"budget": Budget(high=0.3)}, {"sampler": "random"}]
+        assert {elastic_key("dense-1", spec=spec.model_copy(update=change)) for change in same} == {
+            elastic_key("dense-1", spec=spec)
+        }
+
+
+def test_checkpoint_references_are_plain_values():
+    ref = CheckpointRef(uri="study/a.safetensors", sha256="0" * 64, step=1)
+    assert CheckpointRef.model_validate_json(ref.model_dump_json()) == ref
