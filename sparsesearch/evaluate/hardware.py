@@ -56,7 +56,7 @@ def choose_arithmetic(
 ) -> tuple[Arithmetic, Speeds]:
     """Device and precision, with the speed that was measured for them.
 
-    `auto` is bfloat16 on a GPU; on a CPU it is whichever was measured clearly faster (float32 below 1.3x).
+    `auto` is bfloat16 on a GPU; on a CPU it is bfloat16 where its fastest batch beats float32's by 1.3x.
     """
     candidates: list[torch.dtype]
     if precision != "auto":
@@ -67,48 +67,69 @@ def choose_arithmetic(
         candidates = [torch.float32]
     else:
         candidates = [torch.float32, torch.bfloat16]
-    measured: list[tuple[Arithmetic, Speeds]] = []
-    for dtype in candidates:
-        arithmetic = Arithmetic(device, dtype)
-        measured.append((arithmetic, measure_speeds(Setting(backbone, geometry, task, arithmetic, seed=0))))
-    plain = measured[0]
-    best = min(measured, key=lambda pair: pair[1].train_s)
-    return best if best[1].train_s * _CLEARLY_FASTER < plain[1].train_s else plain
+    probes = [_Probe(Setting(backbone, geometry, task, Arithmetic(device, dtype), seed=0)) for dtype in candidates]
+    _alternate(probes)
+    plain, best = probes[0], min(probes, key=lambda probe: min(probe.train_s))
+    chosen = best if min(best.train_s) * _CLEARLY_FASTER < min(plain.train_s) else plain
+    return chosen.setting.arithmetic, chosen.speeds
 
 
 def measure_speeds(setting: Setting) -> Speeds:
     """Time a few batches of random images through a fresh dense model."""
-    batch = 8 if setting.geometry.image_size[0] > 64 and setting.arithmetic.device.type == "cpu" else 64
-    model = setting.fresh_model()
-    device = setting.arithmetic.device
-    shape = (batch, setting.task.in_chans, *setting.geometry.image_size)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
-    labels = torch.zeros(batch, dtype=torch.long, device=device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-
-    def train() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with setting.arithmetic.autocast():
-            logits = model(images)
-        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    def infer() -> None:
-        with torch.no_grad(), setting.arithmetic.autocast():
-            model(images)
-
-    train_s = _time(train, device) / batch
-    model.eval()
-    return Speeds(train_s=train_s, infer_s=_time(infer, device) / batch)
+    probe = _Probe(setting)
+    _alternate([probe])
+    return probe.speeds
 
 
-def _time(work: Callable[[], None], device: torch.device) -> float:
-    seconds = []
+def _alternate(probes: list[_Probe]) -> None:
+    """Time the probes in turn, so that a machine whose speed drifts treats them alike; the first round is warm-up."""
     for i in range(_REPEATS + 1):
+        for probe in probes:
+            probe.measure(keep=i > 0)
+
+
+class _Probe:
+    """A fresh dense model under a stopwatch; seconds an image, one entry for each batch."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.train_s: list[float] = []
+        self.infer_s: list[float] = []
+        device = setting.arithmetic.device
+        self._batch = 8 if setting.geometry.image_size[0] > 64 and device.type == "cpu" else 64
+        self._model = setting.fresh_model()
+        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-6)
+        shape = (self._batch, setting.task.in_chans, *setting.geometry.image_size)
+        self._images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+        self._labels = torch.zeros(self._batch, dtype=torch.long, device=device)
+
+    @property
+    def speeds(self) -> Speeds:
+        return Speeds(train_s=median(self.train_s), infer_s=median(self.infer_s))
+
+    def measure(self, *, keep: bool) -> None:
+        train_s, infer_s = self._time(self._train), self._time(self._infer)
+        if keep:
+            self.train_s.append(train_s)
+            self.infer_s.append(infer_s)
+
+    def _train(self) -> None:
+        self._model.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        with self.setting.arithmetic.autocast():
+            logits = self._model(self._images)
+        F.cross_entropy(logits.float(), self._labels).backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def _infer(self) -> None:
+        self._model.eval()
+        with torch.no_grad(), self.setting.arithmetic.autocast():
+            self._model(self._images)
+
+    def _time(self, work: Callable[[], None]) -> float:
+        device = self.setting.arithmetic.device
         started = perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if i > 0:
-            seconds.append(perf_counter() - started)
-    return median(seconds)
+        return (perf_counter() - started) / self._batch

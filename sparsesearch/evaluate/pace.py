@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from sparsesearch.evaluate.task import Batch
 from sparsesearch.trial import Fidelity, Trial
 
-_TRAINING_END = {Fidelity.DENSE: 0.55, Fidelity.ELASTIC: 0.78, Fidelity.FINETUNE: 0.96}
-_SCREEN_END = 0.85
+_TRAINING_END = {Fidelity.DENSE: 0.50, Fidelity.ELASTIC: 0.72, Fidelity.FINETUNE: 0.90}
+_SCREEN_END = 0.80
 _CLOSING_S = 6.0
 
 

@@ -58,7 +58,9 @@ def job() -> Iterator[Job]:
         def run(home: Path, verb: str, *, kill: str | None = None) -> int:
             driver.stdin.write(json.dumps({"home": str(home), "verb": verb, "kill": kill}) + "\n")
             driver.stdin.flush()
-            return int(driver.stdout.readline())
+            answer = driver.stdout.readline()
+            assert answer, "the driver has died; its standard error says why"
+            return int(answer)
 
         yield run
 
