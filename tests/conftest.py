@@ -51,6 +51,19 @@ def mlflow_server(tmp_path: Path, mlflow_tables: Path) -> Iterator[MlflowServer]
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def running_mlflow_server(tmp_path_factory: pytest.TempPathFactory, mlflow_tables: Path) -> Iterator[MlflowServer]:
+    """An MLflow server that many tests share."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(mlflow_tables, folder / "mlflow.db")
+    server = MlflowServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
 Browse = Callable[[Path], str]
 
 

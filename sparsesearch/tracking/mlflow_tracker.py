@@ -103,7 +103,7 @@ class MlflowTracker(Tracker):
                 self._complaint = None
             except Exception as error:  # whatever it is: the study goes on
                 if self._complaint is None and not is_last:
-                    self._report(f"{one_line(error)}; the study goes on, and is shown there once it answers")
+                    self._report(f"{one_line(error)}; the study goes on, and is shown there as soon as that is mended")
                 if not isinstance(error, SparseSearchError):
                     logger.warning("mirroring into MLflow failed", exc_info=True)
                 self._complaint = one_line(error)

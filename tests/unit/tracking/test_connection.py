@@ -76,7 +76,7 @@ def test_what_mlflow_refuses_is_one_line(tmp_path: Path, uri: str) -> None:
 
 def test_a_file_that_is_no_database(settings: Settings) -> None:
     (settings.home / "mlflow.db").write_text("no database at all, but long enough to be looked at " * 20)
-    with pytest.raises(TrackingError, match="MLflow at sqlite:.* fails: file is not a database"):
+    with pytest.raises(TrackingError, match=r"MLflow at sqlite:.* fails: file is not a database"):
         connect(mlflow_address(settings))
 
 
