@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.console import ConsoleProgress, err, out, program
+from sparsesearch.cli.console import ConsoleProgress, out, program, say
 from sparsesearch.cli.options import DatabaseOption, open_settings
 from sparsesearch.errors import TrackingError
 from sparsesearch.protocols import StudyRecords, Tracker
@@ -36,6 +36,8 @@ def sync(
 
     settings, store = open_settings(database)
     names = studies or list(store.studies())
+    if not names:
+        out.print("No studies yet.")
     for name in names:
         store.spec(name)  # a wrong name is refused before anything is done
     for name in names:
@@ -73,7 +75,7 @@ def ui(
     if address.is_server:
         out.print(f"MLflow is a server of its own; open {address.shown}", markup=False, soft_wrap=True)
         return
-    err.print("starting MLflow, some seconds ...")
+    say("starting MLflow, some seconds ...")
     with UiServer(address, port=port) as server:
         out.print(f"MLflow: {server.url} (Ctrl-C ends it)", markup=False, soft_wrap=True)
         try:

@@ -75,8 +75,8 @@ class UiServer:
             env={**os.environ, **settings},
             start_new_session=True,  # its workers are ended with it, and Ctrl-C is ours to pass on
         )
+        self._on_sigterm = signal.signal(signal.SIGTERM, _as_interrupt)
         try:
-            signal.signal(signal.SIGTERM, _as_interrupt)
             self._wait_for_answer(self._process)
             self._experiment = self._find_experiment()
         except BaseException:
@@ -119,8 +119,7 @@ class UiServer:
 
     def _stop(self) -> None:
         process = self._process
-        if process is None:
-            return
+        assert process is not None, "used as a context manager"
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(process.pid, number)
@@ -131,6 +130,7 @@ class UiServer:
             except subprocess.TimeoutExpired:
                 continue
         self._log.close()
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
