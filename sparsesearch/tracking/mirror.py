@@ -179,14 +179,14 @@ class StudyMirror:
         return Changes(created=created, changed=changed, removed=removed, files=files)
 
     def _renew_files(self, view: StudyView, connection: Connection, study: _Shown, *, is_live: bool) -> bool:
-        digest = files_digest(view)
-        if study.files == digest:
-            return False
         front = tuple(trial.number for trial in view.front.points)
         if is_live and self._front is not None:
             patience = FRONT_SECONDS if front != self._front else TABLE_SECONDS
             if self._clock() - self._files_at < patience:
                 return False
+        digest = files_digest(view)
+        if study.files == digest:
+            return False
         from mlflow.entities import RunTag
 
         with tempfile.TemporaryDirectory(prefix="sparsesearch-") as name:
