@@ -82,7 +82,7 @@ def _complaints(error: ValidationError) -> str:
         match item["type"]:
             case "extra_forbidden":
                 text = f"there is no such key{_nearest(item['loc'])}"
-            case _ if where in _HINTS:
+            case kind if where in _HINTS and kind != "value_error":
                 text = f"{_short(item['input'])} will not do; {_HINTS[where]}"
             case _:
                 text = str(item["msg"]).removeprefix("Value error, ") + f", got {_short(item['input'])}"

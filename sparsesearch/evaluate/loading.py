@@ -17,6 +17,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from sparsesearch.errors import DataError
 from sparsesearch.evaluate.task import Batch
 
+# At a magnitude of 10, which noise around 9 reaches, timm posterizes to 0 bits, and newer Pillows refuse that.
+_RAND_AUGMENT = "rand-m9-mmax9-mstd0.5-inc1"
+
 Transform = Callable[[Image.Image], Tensor]
 
 
@@ -51,7 +54,7 @@ class Preprocessing:
         made: Transform = create_transform(
             size,
             is_training=is_training,
-            auto_augment="rand-m9-mstd0.5-inc1" if is_training and self.in_chans == 3 else None,
+            auto_augment=_RAND_AUGMENT if is_training and self.in_chans == 3 else None,
             interpolation=self.interpolation,
             mean=self.mean[: self.in_chans],
             std=self.std[: self.in_chans],

@@ -61,7 +61,7 @@ def parse_source(text: str) -> Source:
             return Source("wds", path=path)
         case "wds" if name and not colon:
             return Source("wds", path=Path(name).expanduser().absolute())
-    if Path(text).expanduser().is_dir():
+    if text.strip() and Path(text).expanduser().is_dir():
         raise DataError(f"cannot read the data source {text!r}; did you mean folder:{text}?")
     raise DataError(f"cannot read the data source {text!r}; {_FORMS}")
 

@@ -115,13 +115,14 @@ class NamedImages:
         what = f"sample {index} of {self._what}"
         if self._reader is None:
             image, label = self._dataset[index]
-        else:  # timm itself would put another image in the place of one that cannot be read
-            file, label = self._reader[index]
+            return _decoded(image, mode=self._mode, what=what), int(label)
+        file, label = self._reader[index]  # timm itself would put another image in the place of a broken one
+        with file:
             try:
                 image = Image.open(file)
             except OSError as error:
                 raise DataError(f"{what} is not a readable image ({one_line(error)})") from error
-        return _decoded(image, mode=self._mode, what=what), int(label)
+            return _decoded(image, mode=self._mode, what=what), int(label)
 
     def labels(self) -> list[int]:
         """The classes of all samples; no image is read.

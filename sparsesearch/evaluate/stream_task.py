@@ -152,10 +152,19 @@ def _read(shards: Sequence[Path], *, everything: bool = True) -> Iterator[_Entry
                             yield _entry(tar, members, where=f"{key} in {shard}", everything=everything)
                         key, members = found, {}
                     members[extension.lower()] = member
+                _check_end(tar)
                 if members:
                     yield _entry(tar, members, where=f"{key} in {shard}", everything=everything)
         except (OSError, tarfile.TarError) as error:
             raise DataError(f"{shard} is not a readable tar file ({one_line(error)})") from error
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """A whole archive ends in blocks of zeros; without them tarfile takes a broken one for a shorter one."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("its end is missing: it was cut short or overwritten")
 
 
 def _entry(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], *, where: str, everything: bool) -> _Entry:
@@ -261,10 +270,10 @@ class StreamTask:
     def fresh_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
         """Augmented training images from shuffled shards; see `Task.fresh_epoch`."""
         images = min(num_images or self.num_train, self.num_train)
+        batch_size = min(batch_size, images)
         part = _Shuffled(self._stream, self._preprocessing, seed=derive_seed(seed, "stream", epoch))
-        drop_last = images >= batch_size
-        batches = batches_of(part, batch_size=batch_size, drop_last=drop_last, workers=self._workers)
-        yield from islice(batches, max(1, images // batch_size))
+        batches = batches_of(part, batch_size=batch_size, drop_last=True, workers=self._workers)
+        yield from islice(batches, images // batch_size)
 
     def pool_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
         """The same as `fresh_epoch`: augmented images are no fixed pool, so teacher targets are computed online."""

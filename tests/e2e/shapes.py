@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import webdataset
 from PIL import Image, ImageDraw
 
 CLASSES = ("circle", "square", "triangle")
@@ -51,3 +53,31 @@ def png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, format="PNG")
     return file.getvalue()
+
+
+def write_mnist(folder: Path, *, train: int, test: int, seed: int) -> Path:
+    """The files of torchvision's MNIST: grey images of three digits, which are our shapes."""
+    rng = np.random.default_rng(seed)
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, count in (("train", train), ("t10k", test)):
+        labels = np.arange(count, dtype=np.uint8) % len(CLASSES)
+        pixels = np.stack([np.asarray(draw(int(label), rng).convert("L").resize((28, 28))) for label in labels])
+        header = struct.pack(">IIII", 2051, count, 28, 28)
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.astype(np.uint8).tobytes())
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels.tobytes())
+    return folder
+
+
+def write_shards(folder: Path, split: str, *, per_class: int, num_shards: int, seed: int) -> list[Path]:
+    """WebDataset shards, by WebDataset's own writer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = list(images(per_class, seed=seed))
+    paths = []
+    for shard in range(num_shards):
+        paths.append(folder / f"{split}-{shard:06d}.tar")
+        with webdataset.TarWriter(str(paths[-1])) as writer:
+            for number in range(shard, len(samples), num_shards):
+                image, label = samples[number]
+                writer.write({"__key__": f"{split}/{number:05d}", "png": png(image), "cls": str(label)})
+    return paths
