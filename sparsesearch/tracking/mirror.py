@@ -77,11 +77,6 @@ class Changes:
     removed: int = 0
     files: bool = False
 
-    @property
-    def any(self) -> bool:
-        """Whether anything was done."""
-        return self != Changes()
-
 
 class StudyMirror:
     """Shows one study in MLflow. Not thread-safe, but several processes may mirror the same study.
@@ -130,13 +125,13 @@ class StudyMirror:
             TrackingError: MLflow does not answer, or refuses.
             StudyNotFoundError: The store has no such study.
         """
-        view = StudyView.of(self._records, self.study)
-        if not view.has_results:
+        if self._connection is None and not StudyView.of(self._records, self.study).has_results:
             return Changes()
         try:
             if self._connection is None:
                 self._connection = connect(self._address)
             with self._turns.take() as nobody_else:
+                view = StudyView.of(self._records, self.study)  # in our turn, so that no older view comes after it
                 return self._bring_up_to_date(view, self._connection, is_live=is_live, trust=nobody_else)
         except Exception as error:
             self._connection, self._is_known = None, False

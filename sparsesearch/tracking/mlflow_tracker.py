@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from sparsesearch.errors import SparseSearchError, one_line
 from sparsesearch.protocols import Tracker
@@ -25,6 +26,16 @@ _SHARE = 20
 """The mirror rests so many times as long as it works: it takes at most a twentieth of one core from the training."""
 
 _LONGEST_PAUSE = 60.0
+
+
+@dataclass
+class _Session:
+    """One study that is being shown."""
+
+    mirror: StudyMirror
+    news: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
+    complaint: str | None = None
 
 
 class MlflowTracker(Tracker):
@@ -58,64 +69,64 @@ class MlflowTracker(Tracker):
         self._look_s = look_s
         self._retry_s = retry_s
         self._flush_s = flush_s
-        self._news = threading.Event()
-        self._closing = threading.Event()
-        self._mirror: StudyMirror | None = None
-        self._thread: threading.Thread | None = None
-        self._complaint: str | None = None
+        self._running: tuple[_Session, threading.Thread] | None = None
 
     def start(self, study: str) -> None:
         """A controller begins to work on a stored study, or goes on with it."""
-        self._news, self._closing = threading.Event(), threading.Event()
-        self._complaint = None
-        self._mirror = self._mirror_of(study)
-        self._thread = threading.Thread(target=self._work, args=(self._mirror,), name="mlflow-mirror", daemon=True)
-        self._thread.start()
+        session = _Session(self._mirror_of(study))
+        thread = threading.Thread(target=self._work, args=(session,), name="mlflow-mirror", daemon=True)
+        self._running = (session, thread)
+        thread.start()
 
     def log(self, trial: Trial) -> None:
         """A trial was recorded in the store."""
-        self._news.set()
+        if self._running is not None:
+            self._running[0].news.set()
 
     def finish(self, *, interrupted: bool = False) -> None:
         """The controller stops. Waits a bounded time; then one line says what is still to be shown, if anything."""
-        if self._thread is None or self._mirror is None:
+        if self._running is None:
             return
-        self._closing.set()
-        self._news.set()
-        patience = INTERRUPTED_SECONDS if interrupted else self._flush_s
-        self._thread.join(min(patience, self._flush_s))
-        is_late = self._thread.is_alive()
-        if is_late or self._complaint is not None:
-            why = self._complaint if self._complaint is not None else f"not done after {patience:g} s"
-            self._report(self._what_is_left(self._mirror, why))
-        self._thread = None
+        (session, thread), self._running = self._running, None
+        session.closing.set()
+        session.news.set()
+        patience = min(INTERRUPTED_SECONDS, self._flush_s) if interrupted else self._flush_s
+        thread.join(patience)
+        why = session.complaint
+        if why is None and thread.is_alive():
+            why = f"not done after {patience:g} s"
+        if why is not None:
+            self._report(self._what_is_left(session.mirror, why))
 
-    def _work(self, mirror: StudyMirror) -> None:
+    def _work(self, session: _Session) -> None:
         """Looks at the store whenever there is news, until the study is over; a failure is tried again later."""
-        news, closing = self._news, self._closing
         pause = self._pause_s  # also after the first look, which loads MLflow's program
         while True:
-            is_last = closing.is_set()
-            news.clear()
+            is_last = session.closing.is_set()
+            session.news.clear()
             started = time.monotonic()
-            try:
-                mirror.run(is_live=not is_last)
-                self._complaint = None
-            except Exception as error:  # whatever it is: the study goes on
-                if self._complaint is None and not is_last:
-                    self._report(f"{one_line(error)}; the study goes on, and is shown there as soon as that is mended")
-                if not isinstance(error, SparseSearchError):
-                    logger.warning("mirroring into MLflow failed", exc_info=True)
-                self._complaint = one_line(error)
+            self._look(session, is_last=is_last)
+            took = time.monotonic() - started
             if is_last:
                 return
-            took = time.monotonic() - started
-            if self._complaint is not None:
-                closing.wait(self._retry_s)
+            if session.complaint is not None:
+                session.closing.wait(self._retry_s)
                 continue
-            closing.wait(pause)
+            session.closing.wait(pause)
             pause = min(_LONGEST_PAUSE, max(self._pause_s, _SHARE * took))
-            news.wait(self._look_s)
+            session.news.wait(self._look_s)
+
+    def _look(self, session: _Session, *, is_last: bool) -> None:
+        try:
+            session.mirror.run(is_live=not is_last)
+            session.complaint = None
+        except Exception as error:  # whatever it is: the study goes on
+            text = one_line(error)
+            if not isinstance(error, SparseSearchError):
+                logger.warning("mirroring into MLflow failed", exc_info=True)
+            if session.complaint is None and not session.closing.is_set():
+                self._report(f"{text}; the study goes on, and is shown there as soon as that is mended")
+            session.complaint = text
 
     def _what_is_left(self, mirror: StudyMirror, why: str) -> str:
         command = f"{self._sync_command} {mirror.study}"
