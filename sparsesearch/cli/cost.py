@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sparsesearch.cli.console import out
 from sparsesearch.cli.options import JsonOption, parse_numbers
+from sparsesearch.cli.tables import gmacs
 from sparsesearch.cost.analytic import AnalyticCost, block_table
 from sparsesearch.errors import ScheduleError, SpecError
 from sparsesearch.export.recipe import read_recipe
@@ -65,8 +66,8 @@ def cost(
         )
     out.print(table)
     typer.echo(
-        f"{sparse.macs / 1e9:.4f} GMACs ({sparse.macs:,} multiply-adds), {sparse.macs / dense.macs:.1%} of dense "
-        f"{dense.macs / 1e9:.4f}; {sparse.params / 1e6:.2f} M parameters"
+        f"{gmacs(sparse.macs)} GMACs ({sparse.macs:,} multiply-adds), {sparse.macs / dense.macs:.1%} of dense "
+        f"{gmacs(dense.macs)}; {sparse.params / 1e6:.2f} M parameters"
     )
 
 
@@ -111,12 +112,14 @@ def spaces(
     if backbone is None:
         space = load_space(name or "isotropic")
     else:
-        from sparsesearch.backbones.registry import backbone_geometry
+        from sparsesearch.backbones.registry import backbone_geometry, resolve_name
 
         geometry = backbone_geometry(backbone)
-        space = (load_space(name) if name else space_for_backbone(backbone)).for_geometry(geometry)
+        space = load_space(name) if name else space_for_backbone(resolve_name(backbone))
+        space = space.for_geometry(geometry)
         low, high = attainable(geometry, space)
         dense = AnalyticCost().estimate(geometry, Schedule()).macs
+        high = min(high, dense)  # predictors that drop nothing only add to it
         typer.echo(
             f"{geometry.name}: budgets from {low / 1e9:.4f} to {high / 1e9:.4f} GFLOPs (multiply-adds), "
             f"{low / dense:.1%} to {high / dense:.1%} of dense"

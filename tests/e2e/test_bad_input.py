@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import PROGRAM, Command
+from answers import PROGRAM, Command
 from shapes import write_classes
 
 import sparsesearch
@@ -453,6 +453,17 @@ class TestSchedulesOnTheCommandLine:
         assert said in command("cost", "--backbone", PICO, f"--at={at}", f"--keep={keep}").complaint
 
 
+class TestSpaces:
+    def test_an_alias_has_the_space_of_its_backbone(self, command: Command) -> None:
+        by_alias, by_name = (command("spaces", "--backbone", name) for name in ("deit_s", "deit_small_patch16_224"))
+        assert by_alias.out == by_name.out
+        assert command("spaces", "deit_small", "--backbone", "deit_s").out == by_alias.out
+        assert "to 100.0% of dense" in by_alias.out, "what is above dense is no budget"
+
+    def test_one_that_is_not_there(self, command: Command) -> None:
+        assert "bundled ones: deit_base" in command("spaces", "huge").complaint
+
+
 class TestUsage:
     @pytest.mark.parametrize(
         ("arguments", "said"),
@@ -580,7 +591,13 @@ class TestRealProcess:
 
     def test_ctrl_c_and_resume(self, program: Command, home: Path) -> None:
         flags = ["--evaluations", "2", "--finalists", "1", "--study", "stopped", "--no-baselines"]
-        running = subprocess.Popen([str(PROGRAM), *RUN, *flags], stderr=subprocess.PIPE, text=True)
+        # A job that a script puts into the background ignores Ctrl-C, and its children inherit that.
+        running = subprocess.Popen(
+            [str(PROGRAM), *RUN, *flags],
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
         assert running.stderr is not None
         for line in running.stderr:
             if line.startswith("plan:"):

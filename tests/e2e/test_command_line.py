@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import Answer, Command
+from answers import Answer, Command
 from safetensors.torch import load_file, save_file
 
 import sparsesearch
 from sparsesearch.backbones.registry import PICO, backbone_geometry
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.cost.traced import traced_macs
-from sparsesearch.export.recipe import read_recipe
+from sparsesearch.export.checkpoint import read_card
+from sparsesearch.export.recipe import DEMO_NOTE, read_recipe
 from sparsesearch.schedule import Schedule
 
 pytestmark = pytest.mark.slow
@@ -95,6 +96,8 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
     assert "bundled demo" in finished.answer.err
     assert "retrain tiny/best.yaml" in finished.answer.err
 
+    assert read_recipe(Path(found["recipe"])).note == DEMO_NOTE
+
     limit = round(0.35 * DENSE_MACS)
     trials = finished.json("trials", "tiny")
     assert [trial["id"] for trial in trials] == list(range(len(trials)))
@@ -103,7 +106,8 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
     sparse = [trial for trial in trials if trial["fidelity"] in ("supernet", "finetune")]
     assert all(trial["macs"] <= limit for trial in sparse), "nothing is trained above the budget"
     assert all(trial["attempt"] == 1 for trial in trials)
-    assert {trial["state"] for trial in trials} <= {"COMPLETE", "REFERENCE"}
+    assert {trial["state"] for trial in trials} == {"COMPLETE", "REFERENCE"}
+    assert {trial["origin"] for trial in sparse} == {"search", "baseline"}
     for trial in sparse:
         schedule = Schedule.model_validate(trial["schedule"])
         assert AnalyticCost().estimate(backbone_geometry(PICO), schedule).macs == trial["macs"]
@@ -135,6 +139,7 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
     again = finished.command("resume", "tiny", "--json")
     assert again.code == 0
     assert again.document == found, "a finished study says the same again"
+    assert finished.json("trials", "tiny") == trials
 
     assert finished.command("export", "tiny", "-o", "out/best.yaml").code == 0
     assert Path("out/best.yaml").read_text() == Path(found["recipe"]).read_text().replace("tiny/", "out/")
@@ -150,6 +155,7 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
     assert trained["macs"] == found["best"]["macs"]
     assert trained["metrics"]["test_images"] == 4764
     model = sparsesearch.load("out/model.safetensors")
+    assert read_card("out/model.safetensors").macs == trained["macs"]
     assert traced_macs(model, torch.zeros(1, 1, 32, 32)) == trained["macs"], "FlopCounterMode counts the same"
     images = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(7))
     torch.set_num_threads(1)

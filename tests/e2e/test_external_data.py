@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import webdataset
-from conftest import Answer, Command
+from answers import Answer, Command
 from PIL import Image
 from shapes import CLASSES, draw, images, png, write_classes, write_mnist, write_shards
 from torch import Tensor

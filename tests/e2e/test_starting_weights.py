@@ -10,7 +10,7 @@ import huggingface_hub.constants
 import pytest
 import timm
 import torch
-from conftest import Command
+from answers import Command
 from safetensors.torch import load_file, save_file
 from shapes import write_classes
 from torch import Tensor

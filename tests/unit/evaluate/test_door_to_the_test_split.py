@@ -12,7 +12,7 @@ from sparsesearch.spec import DataSpec
 
 ROOT = Path(__file__).parents[3]
 DOOR = "sparsesearch.evaluate.test_split"
-BEHIND = {"DigitsTest", "ImagesTest"}
+BEHIND = {"DigitsTest", "ImagesTest", "StreamTest"}
 
 
 def sources():
