@@ -64,11 +64,8 @@ def running_mlflow_server(tmp_path_factory: pytest.TempPathFactory, mlflow_table
         server.stop()
 
 
-Browse = Callable[[Path], str]
-
-
 @pytest.fixture(scope="session")
-def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
     """The document that a headless browser without a network makes of a file."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from answers import Command
 from shown import ShownRun, shown_runs
 
 if TYPE_CHECKING:
-    from conftest import Command
     from mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.slow

@@ -9,17 +9,13 @@ import socket
 import subprocess
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from conftest import PROGRAM
+from answers import PROGRAM, Command
 from sample_study import run_sample, sample_spec
 
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import open_store
-
-if TYPE_CHECKING:
-    from conftest import Command
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from sample_study import run_sample, sample_spec, ticking
@@ -14,9 +14,6 @@ from sparsesearch.spec import StudySpec
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.tracking.pareto_page import pareto_page
 from sparsesearch.tracking.view import StudyView
-
-if TYPE_CHECKING:
-    from conftest import Browse
 
 _HOVER = """<script>
 addEventListener("load", () => setTimeout(() => {
@@ -85,7 +82,7 @@ def test_what_is_typed_cannot_become_a_script() -> None:
     assert "<script>alert" not in page
 
 
-def test_a_browser_without_a_network_draws_it(view: StudyView, browse: Browse, tmp_path: Path) -> None:
+def test_a_browser_without_a_network_draws_it(view: StudyView, browse: Callable[[Path], str], tmp_path: Path) -> None:
     file = tmp_path / "front.html"
     file.write_text(pareto_page(view).replace("</body>", _HOVER), encoding="utf-8")
     document = browse(file)
