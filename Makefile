@@ -46,6 +46,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/cost_and_proposals.py
+	$(BIN)/python benchmarks/mlflow_mirror.py
 
 # Exact versions of everything, without addresses.
 lock:

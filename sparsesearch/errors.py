@@ -15,6 +15,7 @@ SparseSearchError
 │   ├── StoreError            the database cannot be reached, read or written
 │   ├── StoreVersionError     the database schema is older or newer than this program
 │   ├── ClusterError          Ray cannot be started or joined, or lacks what trials need
+│   ├── TrackingError         MLflow cannot be reached, or refuses what it is told
 │   └── MissingExtraError     an optional dependency is not installed
 ├── ShapeError                a tensor of the wrong shape (programming error of a caller)
 ├── StaleAttemptError         a write by somebody who no longer owns the trial or study
@@ -87,6 +88,10 @@ class StoreVersionError(UserInputError):
 
 class ClusterError(UserInputError):
     """Ray cannot be started or joined, or its machines lack what trials need."""
+
+
+class TrackingError(UserInputError):
+    """MLflow cannot be reached, or refuses what it is told."""
 
 
 class MissingExtraError(UserInputError):

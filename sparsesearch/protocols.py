@@ -9,7 +9,7 @@ from sparsesearch.events import Event
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
 from sparsesearch.spec import StudySpec
-from sparsesearch.trial import Cost, NewTrial, Trial, TrialState
+from sparsesearch.trial import Cost, NewTrial, StudyTimes, Trial, TrialState
 
 
 class CostModel(Protocol):
@@ -98,6 +98,39 @@ class StudyStore(Protocol):
 
     def delete_study(self, name: str) -> None:
         """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
+
+
+class StudyRecords(Protocol):
+    """What a mirror of studies is made from. Reads only; safe from any thread, whether the study is open or not."""
+
+    def spec(self, name: str) -> StudySpec:
+        """The study's document. Raises `StudyNotFoundError`."""
+
+    def trials(self, name: str) -> Sequence[Trial]:
+        """The trials in order of their numbers. Raises `StudyNotFoundError`."""
+
+    def times(self, name: str) -> StudyTimes:
+        """When the study and its trials happened. Raises `StudyNotFoundError`."""
+
+
+class Tracker(Protocol):
+    """Shows a running study somewhere else, for people. One study at a time.
+
+    - It mirrors only what the store holds, and reads it there itself: a call only says that there may be news.
+    - It never raises and, `finish` apart, never waits: a tracker that fails says so in one line and tries again
+      later; no study is stopped or held up by it.
+    - Repeating anything changes nothing: a study that was resumed, or mirrored again, is shown once.
+    - Nothing is ever read back from it into a study.
+    """
+
+    def start(self, study: str) -> None:
+        """A controller begins to work on a stored study, or goes on with it."""
+
+    def log(self, trial: Trial) -> None:
+        """A trial was recorded in the store."""
+
+    def finish(self, *, interrupted: bool = False) -> None:
+        """The controller stops. Waits a bounded time, a short one if interrupted; says what is still to be shown."""
 
 
 class Evaluator(Protocol):

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparsesearch.backbones.registry import resolve_name
-from sparsesearch.dispatch.inline import InlineDispatcher
-from sparsesearch.evaluate.checkpoints import CheckpointFolder
-from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
 from sparsesearch.evaluate.inputs import open_task, task_geometry
-from sparsesearch.evaluate.opening import open_setting, portable_evaluator
+from sparsesearch.evaluate.opening import open_setting
 from sparsesearch.evaluate.pace import Pace
-from sparsesearch.evaluate.phases import Setting
 from sparsesearch.evaluate.plan import human_time, make_plan
 from sparsesearch.evaluate.progress import Progress, Silent
-from sparsesearch.evaluate.warehouse import Warehouse
 from sparsesearch.evaluate.weights import check_weights
-from sparsesearch.export.from_study import best_trial, make_recipe
-from sparsesearch.export.plot import save_front
-from sparsesearch.export.recipe import DEMO_NOTE, NOT_MEANINGFUL, write_recipe
-from sparsesearch.protocols import Dispatcher, Evaluator, StudyLedger, StudyStore
+from sparsesearch.execution import open_execution
+from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
+from sparsesearch.export.from_study import best_trial
+from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.results import StudyFront, study_front
 from sparsesearch.search.stages import StagedController
 from sparsesearch.settings import Settings
 from sparsesearch.spec import Resolved, StudySpec
+from sparsesearch.tracking.null import NullTracker
 from sparsesearch.trial import Trial
 
 OnTrial = Callable[[Trial], None]
@@ -112,6 +108,7 @@ def run_study(
     *,
     progress: Progress | None = None,
     on_trial: OnTrial | None = None,
+    tracker: Tracker | None = None,
     started: float | None = None,
     spec: StudySpec | None = None,
 ) -> None:
@@ -122,6 +119,7 @@ def run_study(
         settings: Where checkpoints and shared trainings lie.
         progress: Where long work shows itself.
         on_trial: Called with every trial that ended.
+        tracker: Shows the study while it runs.
         started: When the time budget began to run, by `time.monotonic`; now if not given.
         spec: The study with another dispatcher or other resources, which change nothing of its results; as stored if
             not given.
@@ -131,6 +129,7 @@ def run_study(
         DataError: The data is not what the study began with.
         StudyFailedError: The dense or elastic training failed.
     """
+    tracker = tracker or NullTracker()
     with closing(ledger):
         spec = spec or ledger.spec
         pace = Pace(
@@ -143,67 +142,27 @@ def run_study(
 
         def finished(trial: Trial) -> None:
             pace.note(trial)
+            tracker.log(trial)
             if on_trial is not None:
                 on_trial(trial)
 
-        parts = _Parts(spec, settings, setting, pace, progress or Silent(), finished)
-        dispatcher, evaluator = _open_ray(parts) if spec.dispatcher == "ray" else _open_inline(parts)
-        dispatcher.run(controller, ledger, evaluator)
+        dispatcher, evaluator = open_execution(
+            spec, settings, setting=setting, pace=pace, progress=progress or Silent(), on_trial=finished
+        )
+        with shown(tracker, spec.name):
+            dispatcher.run(controller, ledger, evaluator)
 
 
-@dataclass(frozen=True)
-class _Parts:
-    spec: StudySpec
-    settings: Settings
-    setting: Setting
-    pace: Pace
-    progress: Progress
-    on_trial: OnTrial
-
-
-def _open_inline(parts: _Parts) -> tuple[Dispatcher, Evaluator]:
-    evaluator = StudyEvaluator(
-        parts.spec,
-        setting=parts.setting,
-        folder=CheckpointFolder(storage_of(parts.spec, parts.settings), parts.spec.name),
-        warehouse=Warehouse(cache_of(parts.spec, parts.settings)),
-        pace=parts.pace,
-        progress=parts.progress,
-    )
-    return InlineDispatcher(on_trial=parts.on_trial), evaluator
-
-
-def _open_ray(parts: _Parts) -> tuple[Dispatcher, Evaluator]:
-    from sparsesearch.dispatch.tune import RayDispatcher
-
-    device = parts.setting.arithmetic.device.type
-    storage = storage_of(parts.spec, parts.settings)
-    evaluator = portable_evaluator(
-        parts.spec.model_copy(update={"device": device}),
-        storage=storage,
-        cache=cache_of(parts.spec, parts.settings),
-        elapsed_s=parts.pace.elapsed_s,
-    )
-    dispatcher = RayDispatcher(
-        parts.spec.resources,
-        storage=storage,
-        uses_gpu=device == "cuda",
-        on_trial=parts.on_trial,
-        on_stopping=lambda: parts.progress.line(
-            "stopping: epochs under way are brought to their end and kept; Ctrl-C once more stops at once"
-        ),
-    )
-    return dispatcher, evaluator
-
-
-def storage_of(spec: StudySpec, settings: Settings) -> Path:
-    """Root of the checkpoints of a study."""
-    return settings.storage if spec.storage is None else Path(spec.storage)
-
-
-def cache_of(spec: StudySpec, settings: Settings) -> Path:
-    """Folder of trainings that studies share: beside the checkpoints where these have a place of their own."""
-    return settings.cache if spec.storage is None else Path(spec.storage) / ".cache"
+@contextmanager
+def shown(tracker: Tracker, study: str) -> Iterator[None]:
+    """Has a study shown while it is worked on, and as it then stands, however that ends."""
+    tracker.start(study)
+    try:
+        yield
+    except BaseException:
+        tracker.finish(interrupted=True)
+        raise
+    tracker.finish()
 
 
 def write_results(spec: StudySpec, store: StudyStore, folder: Path) -> StudyResult:
@@ -214,15 +173,5 @@ def write_results(spec: StudySpec, store: StudyStore, folder: Path) -> StudyResu
     """
     front = study_front(store.trials(spec.name))
     best = best_trial(spec, front)
-    assert front.reference is not None, "a study with candidates has its dense reference"
-    recipe, png = folder / "best.yaml", folder / "front.png"
-    write_recipe(make_recipe(spec, front, best), recipe)
-    notes = [*([DEMO_NOTE] if spec.data.is_demo else []), *([] if spec.meaningful else [NOT_MEANINGFUL])]
-    save_front(
-        front,
-        png,
-        title=f"{spec.name}: {spec.backbone}",
-        budget_macs=spec.budget.macs(front.reference.cost.macs)[1],
-        note="; ".join(notes) or None,
-    )
-    return StudyResult(spec, front, best, recipe, png)
+    write_front_files(spec, front, folder)
+    return StudyResult(spec, front, best, folder / RECIPE, folder / PICTURE)

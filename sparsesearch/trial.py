@@ -198,6 +198,32 @@ class Trial(NewTrial):
         }
 
 
+class TrialTimes(_Value):
+    """When a trial happened, in seconds since 1970. Clocks are no part of a result.
+
+    Attributes:
+        started_at: When it was first claimed, or None.
+        ended_at: When it reached a final state, or None.
+        measured_at: Step to when its measurement was recorded.
+    """
+
+    started_at: float | None = None
+    ended_at: float | None = None
+    measured_at: dict[int, float] = {}
+
+
+class StudyTimes(_Value):
+    """When a study happened. Its name and `created_at` tell it from an older study of the same name.
+
+    Attributes:
+        created_at: When it was created, in seconds since 1970.
+        trials: Number to the times of a trial.
+    """
+
+    created_at: float
+    trials: dict[int, TrialTimes] = {}
+
+
 FinalState = Literal[
     TrialState.COMPLETE, TrialState.STOPPED, TrialState.REJECTED, TrialState.FAILED, TrialState.REFERENCE
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from sparsesearch import __version__
-from sparsesearch.cli import cost, db, export, run, studies
+from sparsesearch.cli import cost, db, export, run, studies, tracking
 
 app = typer.Typer(
     name="sparsesearch",
@@ -27,6 +27,8 @@ app.command(rich_help_panel=_LOOK)(studies.show)
 app.command(rich_help_panel=_LOOK)(studies.trials)
 app.command(rich_help_panel=_LOOK)(studies.front)
 app.command(rich_help_panel=_LOOK)(studies.delete)
+app.command(rich_help_panel=_LOOK)(tracking.ui)
+app.add_typer(tracking.app, name="mlflow", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_USE)(export.export)
 app.command(rich_help_panel=_USE)(export.retrain)
 app.command(rich_help_panel=_MORE)(cost.cost)

@@ -10,10 +10,9 @@ from typing import Annotated
 import typer
 
 from sparsesearch.errors import SpecError
-from sparsesearch.protocols import StudyStore
 from sparsesearch.settings import Settings
 from sparsesearch.spec import Budget
-from sparsesearch.store.sql import open_store
+from sparsesearch.store.sql import SqlStore, open_store
 
 DatabaseOption = Annotated[
     str | None,
@@ -40,7 +39,7 @@ DeviceOption = Annotated[
 ]
 
 
-def open_settings(database: str | None) -> tuple[Settings, StudyStore]:
+def open_settings(database: str | None) -> tuple[Settings, SqlStore]:
     """Settings and the opened store."""
     settings = Settings.from_environment(database_url=database)
     return settings, open_store(settings.database_url)

@@ -23,8 +23,9 @@ from sparsesearch.cli.options import (
     parse_duration,
 )
 from sparsesearch.cli.tables import accuracy_text, front_table, gmacs, schedule_text
+from sparsesearch.cli.tracking import named, open_tracker
 from sparsesearch.errors import CheckpointError, DataError, SpecError, StudyExistsError
-from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
 from sparsesearch.settings import Settings
 from sparsesearch.spec import DEFAULT_DISPATCHER, StudySpec, executed_by, read_document
 from sparsesearch.trial import Fidelity, Trial, TrialState
@@ -71,6 +72,10 @@ RayAddressOption = Annotated[
         metavar="auto|HOST:PORT", help="Ray cluster to join, from one of its machines. [default: start Ray here]"
     ),
 ]
+MlflowOption = Annotated[
+    bool,
+    typer.Option("--mlflow/--no-mlflow", help="Show the study in MLflow while it runs; look with: sparsesearch ui"),
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for best.yaml and front.png. [default: ./STUDY]")]
 
 
@@ -116,6 +121,7 @@ def run(
         str | None,
         typer.Option(metavar="PATH", help="Folder for checkpoints, the same on all machines. [default: in the home]"),
     ] = None,
+    mlflow: MlflowOption = True,
     out: OutOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
@@ -185,13 +191,14 @@ def run(
         spec = prepare(complete(wished, progress=progress), progress=progress)
         ledger = store.create_study(spec)
         try:
-            _work(ledger, settings, progress, started=STARTED, database=database)
+            tracker = open_tracker(store, settings, progress, wanted=mlflow, database=database)
+            _work(ledger, settings, progress, tracker=tracker, started=STARTED, database=database)
         except (CheckpointError, DataError):
             # Bad input that showed only at the first trial: nothing is measured, so the name is given back.
             if not any(trial.measurements for trial in store.trials(spec.name)):
                 store.delete_study(spec.name)
             raise
-    _report(spec, store, folder, as_json=as_json)
+    _report(spec, store, folder, mlflow=mlflow, as_json=as_json)
 
 
 def resume(
@@ -201,6 +208,7 @@ def resume(
     gpus_per_trial: GpusOption = None,
     max_concurrent: MaxConcurrentOption = None,
     ray_address: RayAddressOption = None,
+    mlflow: MlflowOption = True,
     out: OutOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
@@ -222,8 +230,9 @@ def resume(
     with closing(store.open_study(study)) as ledger:
         spec = executed_by(ledger.spec, dispatcher=dispatcher, resources=resources)
         with ConsoleProgress() as progress:
-            _work(ledger, settings, progress, started=time.monotonic(), database=database, spec=spec)
-    _report(ledger.spec, store, folder, as_json=as_json)
+            tracker = open_tracker(store, settings, progress, wanted=mlflow, database=database)
+            _work(ledger, settings, progress, tracker=tracker, started=time.monotonic(), database=database, spec=spec)
+    _report(ledger.spec, store, folder, mlflow=mlflow, as_json=as_json)
 
 
 def init(
@@ -294,6 +303,7 @@ def _work(
     settings: Settings,
     progress: ConsoleProgress,
     *,
+    tracker: Tracker,
     started: float,
     database: str | None,
     spec: StudySpec | None = None,
@@ -318,14 +328,15 @@ def _work(
                 progress.line(f"trial {trial.number}: {what}, {accuracy_text(trial, meaningful=spec.meaningful)}")
 
         try:
-            run_study(ledger, settings, progress=progress, on_trial=on_trial, started=started, spec=spec)
+            run_study(
+                ledger, settings, progress=progress, on_trial=on_trial, tracker=tracker, started=started, spec=spec
+            )
         except KeyboardInterrupt:
-            where = "" if database is None else f" --database {database}"
-            progress.line(f"go on with: {program()} resume {spec.name}{where}")
+            progress.line(f"go on with: {program()} resume {spec.name}{named(database)}")
             raise
 
 
-def _report(spec: StudySpec, store: StudyStore, folder: Path, *, as_json: bool) -> None:
+def _report(spec: StudySpec, store: StudyStore, folder: Path, *, mlflow: bool, as_json: bool) -> None:
     from sparsesearch.export.recipe import NOT_MEANINGFUL
     from sparsesearch.study import write_results
 
@@ -334,6 +345,8 @@ def _report(spec: StudySpec, store: StudyStore, folder: Path, *, as_json: bool) 
     if not spec.meaningful:
         say(f"accuracy {NOT_MEANINGFUL}", style="yellow")
     say(f"picture: {result.front_png}\nrecipe:  {result.recipe}")
+    if mlflow:
+        say(f"explore: {program()} ui")
     say(f"Next, train the best schedule in full: {program()} retrain {result.recipe}")
     if as_json:
         best = result.best

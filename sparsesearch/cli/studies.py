@@ -138,7 +138,7 @@ def delete(
     Example: sparsesearch delete deit_pico-35p --yes
     """
     from sparsesearch.evaluate.checkpoints import CheckpointFolder
-    from sparsesearch.study import storage_of
+    from sparsesearch.execution import storage_of
 
     settings, store = open_settings(database)
     count = len(store.trials(study))
