@@ -25,6 +25,6 @@ if [ -n "$missing" ]; then
 fi
 # One thread in each of several processes: a busy second core ruins a two-thread run.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-workers="${TEST_WORKERS:-$(nproc 2>/dev/null || echo 2)}"
+workers="${TEST_WORKERS:-$(nproc --all 2>/dev/null || echo 2)}"
 "$bin/pytest" -n "$workers" --dist loadfile --durations 10 -m "not slow"
 "$bin/pytest" -n "$workers" --dist loadfile --durations 10 -m slow
