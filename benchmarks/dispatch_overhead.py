@@ -1,200 +1,190 @@
-"""What it costs to have Ray and the store around a trial, with trials that take no time themselves.
+"""What the machinery around a trial costs, beside the stock way of doing the same; run it on a quiet machine.
 
-python benchmarks/dispatch_overhead.py [--trials 40] [--evaluations 300]
-
-Printed beside what the stock tools take for the same (plain Ray Tune, Optuna on its SQL storage), measured once on a
-machine of two cores. A SQLite store on disk; the first trial of a phase, which waits for processes to start, is a line
-of its own.
+OMP_NUM_THREADS=1 python benchmarks/dispatch_overhead.py
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
+import os
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from statistics import median
-from typing import Any
 
+import instant
+import optuna
 import ray
-from rich.console import Console
-from rich.table import Table
+from ray import tune
 
-from sparsesearch.dispatch.actors import EvaluationActor
 from sparsesearch.dispatch.cluster import joined
-from sparsesearch.dispatch.messages import Job
+from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.dispatch.tune import RayDispatcher
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.events import Ended, Event, Measured
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.events import Ended, Measured
+from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.protocols import StudyLedger
 from sparsesearch.search.stages import StagedController
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
-from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
-from sparsesearch.trial import Fidelity, FinalState, Measurement, NewTrial, Origin, Trial, TrialState
+from sparsesearch.trial import Fidelity, Measurement, TrialState
 
-GEOMETRY = BackboneGeometry(
-    name="deit_s",
-    image_size=(224, 224),
-    stages=(StageGeometry(depth=12, dim=384, attn_dim=384, num_heads=6, mlp_dim=1536, grid=(14, 14)),),
-    stem_macs=57_802_752,
-    head_macs=384_000,
-    params=22_050_664,
-)
+EVALUATOR = PortableEvaluator(factory="instant:open_instant")
+RESOURCES = ResourceSpec(max_concurrent=2)
+GEOMETRY: BackboneGeometry = instant.DEIT_SMALL
 
 
-class InstantEvaluator:
-    """One report, at once."""
-
-    def evaluate(self, trial: Trial) -> Iterator[Event]:
-        """The report and the end."""
-        done: FinalState = TrialState.REFERENCE if trial.origin is Origin.REFERENCE else TrialState.COMPLETE
-        step = 0 if trial.fidelity is Fidelity.SUPERNET else 1
-        measurement = Measurement(
-            step=step, attempt=trial.attempt, fidelity=trial.fidelity, metrics=value(trial), seconds=0.0, seed=0
-        )
-        yield Measured(trial=trial.number, attempt=trial.attempt, measurement=measurement)
-        yield Ended(trial=trial.number, attempt=trial.attempt, state=done)
+def show(what: str, samples: list[float], *, unit: str = "ms") -> None:
+    """One row: median and least of samples in seconds."""
+    scale = {"ms": 1e3, "s": 1.0}[unit]
+    print(f"{what:66s} median {scale * statistics.median(samples):9.2f} {unit}, least {scale * min(samples):9.2f}")
 
 
-def value(trial: NewTrial) -> dict[str, float]:
-    """An accuracy out of the air."""
-    return {"val_top1": int(trial.key[:6], 16) / 0xFFFFFF if trial.key[:6].isalnum() else 0.5}
+def timed(call: Callable[[], object]) -> float:
+    """Seconds of a call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
-def open_instant(document: dict[str, Any]) -> InstantEvaluator:
-    """The factory."""
-    return InstantEvaluator()
-
-
-EVALUATOR = PortableEvaluator(factory="dispatch_overhead:open_instant")
-
-
-def study(name: str, *, elastic: bool, evaluations: int, sampler: str = "random") -> StudySpec:
-    """A study of DeiT-S's size."""
-    return StudySpec(
+def new_ledger(folder: Path, name: str, *, evaluations: int = 60) -> StudyLedger:
+    """An empty study in a SQLite file on disk."""
+    study = StudySpec(
         name=name,
         backbone="deit_s",
-        budget=Budget(unit="gflops", low=2.0, high=3.5),
-        space=SearchSpace().for_geometry(GEOMETRY),
-        fidelity=FidelitySpec(elastic=elastic, evaluations=evaluations, finalists=1),
+        budget=Budget(unit="gflops", high=3.0),
+        space=SearchSpace(max_predictors=4).for_geometry(GEOMETRY),
+        fidelity=FidelitySpec(evaluations=evaluations),
         baselines=False,
-        sampler=sampler,
     )
+    return open_store(f"sqlite:///{folder}/{name}.db").create_study(study)
 
 
-class Timed:
-    """A run of the dispatcher with the moments at which trials ended."""
+def report_start() -> None:
+    """Ray and Tune, from nothing."""
+    code = "import time; t = time.perf_counter(); import ray.tune; print(time.perf_counter() - t)"
+    imports = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
+    show("import ray.tune", imports, unit="s")
 
-    def __init__(self, spec: StudySpec, ledger: StudyLedger, folder: Path) -> None:
-        self.ends: dict[Fidelity, list[float]] = {}
-        self.started = time.perf_counter()
-        with closing(ledger):
-            dispatcher = RayDispatcher(ResourceSpec(), storage=folder, on_trial=self._note)
-            dispatcher.run(StagedController(spec, GEOMETRY), ledger, EVALUATOR)
+    def start_and_stop() -> None:
+        with joined(None):
+            started.append(time.perf_counter() - begun)
 
-    def _note(self, trial: Trial) -> None:
-        self.ends.setdefault(trial.fidelity, []).append(time.perf_counter())
-
-    def each(self, fidelity: Fidelity) -> float:
-        """Seconds a trial, from the first end to the last."""
-        ends = self.ends[fidelity]
-        return (ends[-1] - ends[0]) / (len(ends) - 1)
+    started: list[float] = []
+    whole: list[float] = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        whole.append(timed(start_and_stop))
+    show("Ray started on this machine (2 CPUs, no dashboard)", started, unit="s")
+    show("  and ended", [a - b for a, b in zip(whole, started, strict=True)], unit="s")
 
 
-def actor_call() -> float:
-    """Seconds of one call of a warm actor with a job, median."""
-    new = StagedController(study("call", elastic=True, evaluations=1), GEOMETRY).ask()
-    assert new is not None
-    trial = Trial(**new.model_dump(), study="call", attempt=1)
-    job = Job(trial=trial, evaluator=EVALUATOR, threads=1).to_json()
-    actor: Any = ray.remote(EvaluationActor).options(num_cpus=1).remote()
-    ray.get(actor.work.remote(job))
-    seconds = []
-    for _ in range(500):
-        started = time.perf_counter()
-        ray.get(actor.work.remote(job))
-        seconds.append(time.perf_counter() - started)
+def report_trials(folder: Path) -> None:
+    """Trainings and evaluations that do nothing, dispatched; each figure is the difference of two counts a trial."""
+
+    def run(fidelity: Fidelity, count: int, *, inline: bool = False) -> float:
+        ledger = new_ledger(folder, f"{fidelity.value}-{count}-{time.perf_counter_ns()}")
+        controller = instant.ManyTrials(count, fidelity)
+        dispatcher = InlineDispatcher() if inline else RayDispatcher(RESOURCES, storage=folder)
+        seconds = timed(lambda: dispatcher.run(controller, ledger, EVALUATOR))
+        ledger.close()
+        return seconds
+
+    def slope(measure: Callable[[int], float], few: int, many: int) -> list[float]:
+        return [(measure(many) - measure(few)) / (many - few) for _ in range(3)]
+
+    def stock(count: int, *, reuse: bool) -> float:
+        with tempfile.TemporaryDirectory() as scratch:
+            tuner = tune.Tuner(
+                _Stock,
+                param_space={"x": tune.uniform(0, 1)},
+                tune_config=tune.TuneConfig(num_samples=count, max_concurrent_trials=2, reuse_actors=reuse),
+                run_config=tune.RunConfig(storage_path=scratch, verbose=0),
+            )
+            return timed(tuner.fit)
+
+    @ray.remote(num_cpus=1)
+    class Bare:
+        def work(self, text: str) -> str:
+            return text
+
+    show("a trial, inline", slope(lambda n: run(Fidelity.FINETUNE, n, inline=True), 10, 210))
+    show("a training as a Tune trial, ours", slope(lambda n: run(Fidelity.FINETUNE, n), 4, 64))
+    show("  stock Tune, reuse_actors=True", slope(lambda n: stock(n, reuse=True), 4, 44))
+    show("  stock Tune, as it comes", slope(lambda n: stock(n, reuse=False), 2, 10))
+    show("an evaluation on a warm actor, ours", slope(lambda n: run(Fidelity.SUPERNET, n), 20, 620))
+    actor = Bare.remote()
+    ray.get(actor.work.remote("x"))
+    show("  bare actor call", [timed(lambda: ray.get(actor.work.remote("x"))) for _ in range(500)])
     ray.kill(actor)
-    return median(seconds)
 
 
-def told_trials(count: int) -> list[Trial]:
-    """Finished trials of a random search."""
-    spec = study("told", elastic=True, evaluations=count)
-    controller = StagedController(spec, GEOMETRY)
-    trials: list[Trial] = []
-    while (new := controller.ask()) is not None and new.fidelity is not Fidelity.FINETUNE:
-        trials.append(finished(new))
-        controller.tell(trials[-1])
-    return trials
+class _Stock(tune.Trainable):
+    def step(self) -> dict[str, object]:
+        """One result, and done."""
+        return {"score": 0.5, "done": True}
+
+    def reset_config(self, new_config: dict[str, object]) -> bool:
+        """Nothing to set."""
+        return True
 
 
-def finished(new: NewTrial) -> Trial:
-    """The trial as it ends."""
-    state = TrialState.REFERENCE if new.origin is Origin.REFERENCE else TrialState.COMPLETE
-    measurement = Measurement(step=0, attempt=1, fidelity=new.fidelity, metrics=value(new), seconds=0.0, seed=0)
-    return Trial(**new.model_dump(), study="told", state=state, attempt=1, measurements=(measurement,))
+def report_asks(folder: Path) -> None:
+    """What the controller and the store need for one evaluated schedule: ask, add, claim, measure, end, tell."""
+    counts = (100, 5000)
+    ledger = new_ledger(folder, "asks", evaluations=max(counts) + 100)
+    controller = StagedController(ledger.spec, GEOMETRY)
+
+    def one() -> None:
+        asked = controller.ask()
+        assert asked is not None
+        trial = ledger.claim(ledger.add_trial(asked).number)
+        measurement = Measurement(
+            step=0,
+            attempt=1,
+            fidelity=trial.fidelity,
+            metrics={"val_top1": 0.6 + 0.1 * (hash(trial.key) % 1000) / 1000},
+            seconds=0.0,
+            seed=0,
+        )
+        ledger.record(Measured(trial=trial.number, attempt=1, measurement=measurement))
+        is_reference = trial.fidelity in (Fidelity.DENSE, Fidelity.ELASTIC)
+        state = TrialState.REFERENCE if is_reference else TrialState.COMPLETE
+        controller.tell(ledger.record(Ended(trial=trial.number, attempt=1, state=state)))
+
+    times: list[float] = []
+    while len(times) < max(counts) + 50:
+        times.append(timed(one))
+        if len(times) - 50 in counts:
+            show(f"ask + store + tell at {len(times) - 50} trials, TPE, SQLite", times[-50:])
+    ledger.close()
 
 
-def ask_and_tell(trials: list[Trial], *, sampler: str, asks: int) -> float:
-    """Seconds of one ask with its tell behind so many trials, median."""
-    spec = study("asked", elastic=True, evaluations=len(trials) + asks + 1, sampler=sampler)
-    controller = StagedController(spec, GEOMETRY)
-    for trial in trials:
-        controller.tell(trial)
-    seconds = []
-    for _ in range(asks):
-        started = time.perf_counter()
-        new = controller.ask()
-        assert new is not None
-        controller.tell(finished(new))
-        seconds.append(time.perf_counter() - started)
-    return median(seconds)
+def report_stock_asks(folder: Path) -> None:
+    """Optuna's own store on SQLite, with as many parameters as our space has."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(storage=f"sqlite:///{folder}/optuna.db", sampler=optuna.samplers.TPESampler(seed=0))
+    distributions = {f"x{i}": optuna.distributions.FloatDistribution(0, 1) for i in range(12)}
 
+    def one() -> None:
+        trial = study.ask(distributions)  # type: ignore[arg-type]
+        study.tell(trial, trial.params["x0"])
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=40, help="trainings through Tune")
-    parser.add_argument("--evaluations", type=int, default=300, help="evaluations through actors")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.ERROR)
-    table = Table("what", "seconds", "stock tools")
-
-    def row(what: str, seconds: float, stock: str) -> None:
-        table.add_row(what, f"{seconds * 1000:.2f} ms" if seconds < 1 else f"{seconds:.1f} s", stock)
-
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as name, joined(None):
-        row("Ray start", time.perf_counter() - started, "4.1-7.9 s (ray.init, no dashboard)")
-        folder = Path(name)
-        store = open_store(f"sqlite:///{folder}/studies.db")
-
-        spec = study("trainings", elastic=False, evaluations=arguments.trials)
-        run = Timed(spec, store.create_study(spec), folder)
-        row("first training, its process starting", run.ends[Fidelity.DENSE][0] - run.started, "3.9 s")
-        row("each training after it, through Tune", run.each(Fidelity.FINETUNE), "1.1-2.1 s; 70 ms with reuse_actors")
-
-        spec = study("evaluations", elastic=True, evaluations=arguments.evaluations)
-        run = Timed(spec, store.create_study(spec), folder)
-        row("each evaluation: ask, store, actor, tell", run.each(Fidelity.SUPERNET), "1.1-2.1 s as a Tune trial")
-
-        spec = study("in-memory", elastic=True, evaluations=arguments.evaluations)
-        run = Timed(spec, MemoryStore().create_study(spec), folder)
-        row("the same with a store in memory", run.each(Fidelity.SUPERNET), "")
-        row("of which the call of a warm actor", actor_call(), "0.56 ms (empty call)")
-    for count in (100, 5000):
-        trials = told_trials(count)
-        for sampler, stock in (("random", ""), ("tpe", {100: "19-190 ms (Optuna, SQL)", 5000: "600 ms"}[count])):
-            row(f"ask + tell, {sampler}, {count:,} trials", ask_and_tell(trials, sampler=sampler, asks=15), stock)
-    Console().print(table)
+    times = [timed(one) for _ in range(120)]
+    show("  stock Optuna (TPE, RDB, SQLite, 12 parameters) at 100 trials", times[-20:])
 
 
 if __name__ == "__main__":
-    main()
+    warnings.simplefilter("ignore")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch_folder:
+        root = Path(scratch_folder)
+        report_asks(root)
+        report_stock_asks(root)
+        report_start()
+        with joined(None):
+            report_trials(root)

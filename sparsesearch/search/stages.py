@@ -50,6 +50,7 @@ class StagedController:
         )
         self._told: dict[int, Trial] = {}
         self._asked: dict[int, Trial] = {}
+        self._under_way: dict[int, Trial] = {}
         self._numbers: dict[tuple[Fidelity, str], int] = {}
         self._next_number = 0
         self._num_proposals = 0
@@ -80,13 +81,15 @@ class StagedController:
         """Take note of a stored trial: a result if it is in a final state, else one that was asked for."""
         if trial.number in self._told:
             return
+        self._note(trial)
         if trial.state.is_final:
             self._told[trial.number] = trial
-        self._note(trial)
+            self._under_way.pop(trial.number, None)
 
     def _note(self, trial: Trial) -> None:
         """A trial exists: it is not asked for again, and the proposer keeps away from it."""
-        self._asked.setdefault(trial.number, trial)
+        if trial.number not in self._asked:
+            self._asked[trial.number] = self._under_way[trial.number] = trial
         self._numbers.setdefault((trial.fidelity, trial.key), trial.number)
         self._next_number = max(self._next_number, trial.number + 1)
         if trial.fidelity is self.screen_fidelity and trial.origin is not Origin.REFERENCE:
@@ -108,9 +111,10 @@ class StagedController:
             if baseline.schedule is not None and self._find(self.screen_fidelity, baseline.schedule) is None:
                 return self._baseline(baseline, baseline.schedule)
         proposal = self._propose()
-        if proposal is not None or len(self._told) < len(self._asked):
+        if proposal is not None or not self._spec.fidelity.elastic:
             return proposal
-        return self._finalist() if self._spec.fidelity.elastic else None
+        is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
+        return None if is_screening else self._finalist()
 
     def _baseline(self, baseline: Baseline, schedule: Schedule) -> NewTrial:
         return self._new(
@@ -141,7 +145,7 @@ class StagedController:
         for trial in [*chosen, *self._at(Fidelity.SUPERNET, Origin.BASELINE)]:
             if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
                 continue
-            if self._at(Fidelity.FINETUNE, Origin.SEARCH) and not self._may_start(Fidelity.FINETUNE):
+            if self._has_finalist() and not self._may_start(Fidelity.FINETUNE):
                 return None
             return self._new(
                 trial.schedule,
@@ -152,6 +156,11 @@ class StagedController:
                 budget_macs=trial.budget_macs,
             )
         return None
+
+    def _has_finalist(self) -> bool:
+        """Whether a proposal is fine-tuned, or is being."""
+        trials = (*self._at(Fidelity.FINETUNE, Origin.SEARCH), *self._under_way.values())
+        return any(trial.fidelity is Fidelity.FINETUNE and trial.origin is Origin.SEARCH for trial in trials)
 
     def _at(self, fidelity: Fidelity, origin: Origin) -> list[Trial]:
         """Completed trials of a kind, by number."""
