@@ -17,7 +17,7 @@ from sparsesearch.space.definition import SearchSpace
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
 DispatcherName = Literal["inline", "ray"]
-DEFAULT_DISPATCHER: DispatcherName = "inline"
+DEFAULT_DISPATCHER: DispatcherName = "ray"
 
 
 class _Value(BaseModel):

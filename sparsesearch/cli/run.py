@@ -24,7 +24,7 @@ from sparsesearch.cli.options import (
 )
 from sparsesearch.cli.tables import accuracy_text, front_table, gmacs, schedule_text
 from sparsesearch.cli.tracking import named, open_tracker
-from sparsesearch.errors import CheckpointError, DataError, SpecError, StudyExistsError
+from sparsesearch.errors import SpecError, StudyExistsError, UserInputError
 from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
 from sparsesearch.settings import Settings
 from sparsesearch.spec import DEFAULT_DISPATCHER, StudySpec, executed_by, read_document
@@ -193,7 +193,7 @@ def run(
         try:
             tracker = open_tracker(store, settings, progress, wanted=mlflow, database=database)
             _work(ledger, settings, progress, tracker=tracker, started=STARTED, database=database)
-        except (CheckpointError, DataError):
+        except UserInputError:
             # Bad input that showed only at the first trial: nothing is measured, so the name is given back.
             if not any(trial.measurements for trial in store.trials(spec.name)):
                 store.delete_study(spec.name)

@@ -24,7 +24,7 @@ STARTED = "started"
 
 @dataclass(frozen=True)
 class Note:
-    """`what` is `started`, or the kind of an event about to be reported."""
+    """`what` is `started`, or the kind of an event about to be reported; `replayed` if it was measured before."""
 
     what: str
     trial: int
@@ -56,8 +56,11 @@ class NotingEvaluator:
         while trial.fidelity is Fidelity.FINETUNE and time.time() < deadline and self._num_finetuning() < 2:
             time.sleep(0.1)
         for event in self._evaluator.evaluate(trial):
-            step = event.measurement.step if event.kind == "measured" else -1
-            self._note(event.kind, trial, step)
+            if event.kind == "measured":
+                is_new = event.measurement.seconds > 0.0  # else read from the history of a training that is done
+                self._note("measured" if is_new else "replayed", trial, event.measurement.step)
+            else:
+                self._note(event.kind, trial, -1)
             yield event
 
     def _num_finetuning(self) -> int:

@@ -20,6 +20,7 @@ name: tiny
 backbone: deit_pico
 budget: {unit: share, high: 0.35}
 precision: float32
+dispatcher: inline
 sampler: random
 fidelity:
   evaluations: 3
