@@ -99,7 +99,10 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
             "or --backbone deit_pico. Accuracies of this study are marked 'not meaningful'."
         )
     storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
-    return plan.spec.model_copy(update={"precision": precision, "storage": storage})
+    found = plan.spec.resolved
+    assert found is not None, "it was filled in above"
+    found = found.model_copy(update={"planned_work": plan.work_by_phase})
+    return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
 
 
 def run_study(

@@ -38,7 +38,9 @@ def test_a_prepared_study_is_spelled_out_and_the_same_each_time(spec):
     wished = unprepared(spec, space=spec.space.model_copy(update={"blocks": ()}))
     prepared = prepare(wished, progress=progress)
     assert prepared == prepare(wished, progress=Silent())
-    assert prepared.resolved == spec.resolved
+    assert prepared.resolved.model_copy(update={"planned_work": {}}) == spec.resolved
+    assert list(prepared.resolved.planned_work) == ["dense", "elastic", "screen", "finetune"]
+    assert sum(prepared.resolved.planned_work.values()) == pytest.approx(1.0, abs=1e-5)
     assert prepared.space.blocks == tuple(range(1, 8))
     assert prepared.precision == "float32"
     assert prepared.fidelity == spec.fidelity
