@@ -32,6 +32,10 @@ from sparsesearch.trial import Trial
 OnTrial = Callable[[Trial], None]
 
 
+def _ignore(trial: Trial) -> None:
+    return
+
+
 @dataclass(frozen=True)
 class StudyResult:
     """What a finished study leaves.
@@ -111,6 +115,7 @@ def run_study(
     *,
     progress: Progress | None = None,
     on_trial: OnTrial | None = None,
+    on_progress: OnTrial | None = None,
     tracker: Tracker | None = None,
     started: float | None = None,
     spec: StudySpec | None = None,
@@ -122,6 +127,7 @@ def run_study(
         settings: Where checkpoints and shared trainings lie.
         progress: Where long work shows itself.
         on_trial: Called with every trial that ended.
+        on_progress: Called with every trial that began, that was measured, and that is tried again.
         tracker: Shows the study while it runs.
         started: When the time budget began to run, by `time.monotonic`; now if not given.
         spec: The study with another dispatcher or other resources, which change nothing of its results; as stored if
@@ -150,7 +156,13 @@ def run_study(
                 on_trial(trial)
 
         dispatcher, evaluator = open_execution(
-            spec, settings, setting=setting, pace=pace, progress=progress or Silent(), on_trial=finished
+            spec,
+            settings,
+            setting=setting,
+            pace=pace,
+            progress=progress or Silent(),
+            on_trial=finished,
+            on_progress=on_progress or _ignore,
         )
         with shown(tracker, spec.name):
             dispatcher.run(controller, ledger, evaluator)

@@ -63,6 +63,13 @@ def test_a_study_runs_to_its_end_and_gives_the_lease_back(spec, store, settings)
     store.open_study(spec.name).close()
 
 
+def test_people_can_follow_a_study(spec, store, settings):
+    seen, ended = [], []
+    run_study(store.create_study(spec), settings, on_trial=ended.append, on_progress=seen.append)
+    assert {trial.number for trial in seen} == {trial.number for trial in ended}
+    assert sum(bool(trial.measurements) for trial in seen) == sum(len(trial.measurements) for trial in ended)
+
+
 def test_other_data_than_at_the_start_is_refused_and_the_lease_given_back(spec, store, settings):
     resolved = spec.resolved.model_copy(update={"data_fingerprint": "of yesterday"})
     with pytest.raises(DataError, match="is not what study 'tiny' began with"):
