@@ -14,7 +14,7 @@ from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
 from sparsesearch.evaluate.inputs import open_task, task_geometry
 from sparsesearch.evaluate.opening import open_setting
 from sparsesearch.evaluate.pace import Pace
-from sparsesearch.evaluate.plan import human_time, make_plan
+from sparsesearch.evaluate.plan import make_plan
 from sparsesearch.evaluate.progress import Progress, Silent
 from sparsesearch.evaluate.weights import check_weights
 from sparsesearch.execution import open_execution
@@ -28,6 +28,7 @@ from sparsesearch.settings import Settings
 from sparsesearch.spec import Resolved, StudySpec
 from sparsesearch.tracking.null import NullTracker
 from sparsesearch.trial import Trial
+from sparsesearch.wording import human_time
 
 OnTrial = Callable[[Trial], None]
 

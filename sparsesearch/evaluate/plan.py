@@ -8,6 +8,7 @@ from functools import partial
 from sparsesearch.evaluate.hardware import Speeds
 from sparsesearch.evaluate.task import Task
 from sparsesearch.spec import FidelitySpec, StudySpec, TrainSpec
+from sparsesearch.wording import human_time
 
 # Work of a phase in units of one dense pass over its images. The windowed part of dense training is cheap; an elastic
 # step runs two schedules, one of them sometimes dense; a screened schedule starts behind a cached prefix.
@@ -60,15 +61,6 @@ class Plan:
         if limit is not None and self.seconds > limit:
             return f"at most {human_time(limit)}, cut short where needed,"
         return f"about {human_time(self.seconds)}"
-
-
-def human_time(seconds: float) -> str:
-    """A duration as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def estimate(
