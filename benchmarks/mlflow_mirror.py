@@ -27,13 +27,13 @@ from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.events import Ended, Measured
 from sparsesearch.protocols import StudyLedger
 from sparsesearch.schedule import Schedule
+from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.tracker import mlflow_address, study_mirror
 from sparsesearch.tracking.connection import apply_environment, connect
 from sparsesearch.tracking.pareto_page import pareto_page
 from sparsesearch.tracking.records import RunRecord, trial_record
-from sparsesearch.tracking.view import StudyView
 from sparsesearch.trial import Fidelity, Measurement, NewTrial, Origin, TrialState
 
 EPOCHS = 10

@@ -27,6 +27,7 @@ def open_execution(
     pace: Pace,
     progress: Progress,
     on_trial: Callable[[Trial], None],
+    on_progress: Callable[[Trial], None],
 ) -> tuple[Dispatcher, Evaluator]:
     """The dispatcher that a study names, and the evaluator to run with it.
 
@@ -37,6 +38,7 @@ def open_execution(
         pace: Its clock.
         progress: Where long work shows itself.
         on_trial: Called with every trial that ended.
+        on_progress: Called with every trial that began or was measured.
     """
     storage, cache = storage_of(spec, settings), cache_of(spec, settings)
     if spec.dispatcher == "inline":
@@ -48,7 +50,7 @@ def open_execution(
             pace=pace,
             progress=progress,
         )
-        return InlineDispatcher(on_trial=on_trial), evaluator
+        return InlineDispatcher(on_trial=on_trial, on_progress=on_progress), evaluator
     from sparsesearch.dispatch.tune import RayDispatcher  # Ray takes seconds to load
 
     device = setting.arithmetic.device.type
@@ -57,6 +59,7 @@ def open_execution(
         storage=storage,
         uses_gpu=device == "cuda",
         on_trial=on_trial,
+        on_progress=on_progress,
         on_stopping=lambda: progress.line(
             "stopping: epochs under way are brought to their end and kept; Ctrl-C once more stops at once"
         ),

@@ -101,7 +101,7 @@ class StudyStore(Protocol):
 
 
 class StudyRecords(Protocol):
-    """What a mirror of studies is made from. Reads only; safe from any thread, whether the study is open or not."""
+    """What a study is shown from. Reads only; safe from any thread, whether the study is open or not."""
 
     def spec(self, name: str) -> StudySpec:
         """The study's document. Raises `StudyNotFoundError`."""
@@ -111,6 +111,9 @@ class StudyRecords(Protocol):
 
     def times(self, name: str) -> StudyTimes:
         """When the study and its trials happened. Raises `StudyNotFoundError`."""
+
+    def is_held(self, name: str) -> bool:
+        """Whether a living process has the study open, so that it is being run. Raises `StudyNotFoundError`."""
 
 
 class Tracker(Protocol):

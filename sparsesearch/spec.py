@@ -197,12 +197,15 @@ class Resolved(_Value):
         num_classes: Classes of the data.
         in_chans: Image channels.
         data_fingerprint: Hash of the data and how it is prepared.
+        planned_work: Share of the whole work that each phase of the plan is, for estimates of what is left. It follows
+            from the document and the data alone; empty in studies of older versions.
     """
 
     geometry: BackboneGeometry
     num_classes: int
     in_chans: int
     data_fingerprint: str
+    planned_work: dict[str, float] = {}
 
 
 class StudySpec(_Value):

@@ -14,7 +14,7 @@ from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
 from sparsesearch.evaluate.inputs import open_task, task_geometry
 from sparsesearch.evaluate.opening import open_setting
 from sparsesearch.evaluate.pace import Pace
-from sparsesearch.evaluate.plan import human_time, make_plan
+from sparsesearch.evaluate.plan import make_plan
 from sparsesearch.evaluate.progress import Progress, Silent
 from sparsesearch.evaluate.weights import check_weights
 from sparsesearch.execution import open_execution
@@ -28,8 +28,13 @@ from sparsesearch.settings import Settings
 from sparsesearch.spec import Resolved, StudySpec
 from sparsesearch.tracking.null import NullTracker
 from sparsesearch.trial import Trial
+from sparsesearch.wording import human_time
 
 OnTrial = Callable[[Trial], None]
+
+
+def _ignore(trial: Trial) -> None:
+    return
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,10 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
             "or --backbone deit_pico. Accuracies of this study are marked 'not meaningful'."
         )
     storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
-    return plan.spec.model_copy(update={"precision": precision, "storage": storage})
+    found = plan.spec.resolved
+    assert found is not None, "it was filled in above"
+    found = found.model_copy(update={"planned_work": plan.work_by_phase})
+    return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
 
 
 def run_study(
@@ -108,6 +116,7 @@ def run_study(
     *,
     progress: Progress | None = None,
     on_trial: OnTrial | None = None,
+    on_progress: OnTrial | None = None,
     tracker: Tracker | None = None,
     started: float | None = None,
     spec: StudySpec | None = None,
@@ -119,6 +128,7 @@ def run_study(
         settings: Where checkpoints and shared trainings lie.
         progress: Where long work shows itself.
         on_trial: Called with every trial that ended.
+        on_progress: Called with every trial that began, that was measured, and that is tried again.
         tracker: Shows the study while it runs.
         started: When the time budget began to run, by `time.monotonic`; now if not given.
         spec: The study with another dispatcher or other resources, which change nothing of its results; as stored if
@@ -147,7 +157,13 @@ def run_study(
                 on_trial(trial)
 
         dispatcher, evaluator = open_execution(
-            spec, settings, setting=setting, pace=pace, progress=progress or Silent(), on_trial=finished
+            spec,
+            settings,
+            setting=setting,
+            pace=pace,
+            progress=progress or Silent(),
+            on_trial=finished,
+            on_progress=on_progress or _ignore,
         )
         with shown(tracker, spec.name):
             dispatcher.run(controller, ledger, evaluator)

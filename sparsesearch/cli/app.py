@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from sparsesearch import __version__
-from sparsesearch.cli import cost, db, export, run, studies, tracking
+from sparsesearch.cli import cost, db, export, init, run, status, studies, tracking
 
 app = typer.Typer(
     name="sparsesearch",
@@ -21,7 +21,8 @@ _SEARCH, _LOOK, _USE, _MORE = "Search", "Look at studies", "Use what was found",
 
 app.command(rich_help_panel=_SEARCH)(run.run)
 app.command(rich_help_panel=_SEARCH)(run.resume)
-app.command(rich_help_panel=_SEARCH)(run.init)
+app.command(rich_help_panel=_SEARCH)(init.init)
+app.command(rich_help_panel=_LOOK)(status.status)
 app.command(rich_help_panel=_LOOK)(studies.studies)
 app.command(rich_help_panel=_LOOK)(studies.show)
 app.command(rich_help_panel=_LOOK)(studies.trials)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.console import ConsoleProgress, out, program, say
+from sparsesearch.cli.console import out, program, say
 from sparsesearch.cli.options import DatabaseOption, open_settings
 from sparsesearch.errors import TrackingError
+from sparsesearch.evaluate.progress import Progress
 from sparsesearch.protocols import StudyRecords, Tracker
 from sparsesearch.settings import Settings
 
@@ -86,7 +87,7 @@ def ui(
 
 
 def open_tracker(
-    records: StudyRecords, settings: Settings, progress: ConsoleProgress, *, wanted: bool, database: str | None
+    records: StudyRecords, settings: Settings, progress: Progress, *, wanted: bool, database: str | None
 ) -> Tracker:
     """What shows a run while it works.
 

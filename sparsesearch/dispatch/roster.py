@@ -16,6 +16,10 @@ logger = logging.getLogger(__name__)
 OnTrial = Callable[[Trial], None]
 
 
+def _ignore(trial: Trial) -> None:
+    return
+
+
 def is_training(trial: Trial) -> bool:
     """Whether a trial trains for a while; if not, it is one quick evaluation."""
     return trial.fidelity is not Fidelity.SUPERNET
@@ -32,7 +36,15 @@ class Roster:
         fatal: The first error that ends the run.
     """
 
-    def __init__(self, controller: Controller, ledger: StudyLedger, *, max_retries: int, on_trial: OnTrial) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        ledger: StudyLedger,
+        *,
+        max_retries: int,
+        on_trial: OnTrial,
+        on_progress: OnTrial = _ignore,
+    ) -> None:
         """Tell the controller all stored trials; unfinished ones are the first to be taken.
 
         Args:
@@ -40,11 +52,14 @@ class Roster:
             ledger: The open study.
             max_retries: How many more attempts a trial gets after its first.
             on_trial: Called with every trial that reached a final state.
+            on_progress: Called with every trial that was claimed, measured, or claimed for another attempt, once that
+                is recorded.
         """
         self._controller = controller
         self._ledger = ledger
         self._max_retries = max_retries
         self._on_trial = on_trial
+        self._on_progress = on_progress
         self._waiting: deque[Trial] = deque()
         self._running: dict[int, Trial] = {}
         self._ended: dict[int, Trial] = {}
@@ -79,13 +94,17 @@ class Roster:
         self._waiting.popleft()
         claimed = self._ledger.claim(trial.number)
         self._running[claimed.number] = claimed
+        self._on_progress(claimed)
         return claimed
 
     def record(self, event: Event) -> Trial:
         """Write an event to the store; the trial as it is stored then."""
         trial = self._ledger.record(event)
-        if trial.number in self._running:
+        before = self._running.get(trial.number)
+        if before is not None:
             self._running[trial.number] = trial
+            if len(trial.measurements) > len(before.measurements):
+                self._on_progress(trial)
         return trial
 
     def note_failure(self, number: int, *, attempt: int, reason: str) -> None:
@@ -100,6 +119,7 @@ class Roster:
             logger.warning("trial %d, attempt %d: %s; trying again", number, attempt, reason)
             again = self._ledger.claim(number, retry=True, reason=f"attempt {attempt} failed: {reason}")
             self._running[number] = again
+            self._on_progress(again)
             return
         reason = reason if attempt == 1 else f"{reason} (attempt {attempt}, the last)"
         self.record(Ended(trial=number, attempt=attempt, state=TrialState.FAILED, reason=reason))

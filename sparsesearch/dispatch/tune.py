@@ -52,6 +52,7 @@ class RayDispatcher:
         storage: Where checkpoints go; all machines must see it.
         uses_gpu: Whether the evaluator computes on a GPU.
         on_trial: Called with every trial after it was recorded in a final state.
+        on_progress: Called with every trial after it was claimed, measured, or claimed for another attempt.
         on_stopping: Called after the first Ctrl-C.
     """
 
@@ -62,12 +63,14 @@ class RayDispatcher:
         storage: Path,
         uses_gpu: bool = False,
         on_trial: OnTrial = _ignore,
+        on_progress: OnTrial = _ignore,
         on_stopping: Callable[[], None] = _say_nothing,
     ) -> None:
         self._resources = resources
         self._storage = storage
         self._uses_gpu = uses_gpu
         self._on_trial = on_trial
+        self._on_progress = on_progress
         self._on_stopping = on_stopping
 
     def run(self, controller: Controller, ledger: StudyLedger, evaluator: Evaluator) -> None:
@@ -82,7 +85,13 @@ class RayDispatcher:
         with LeaseKeeper(ledger), joined(self._resources.ray_address) as nodes:
             room = Room.of(nodes, self._resources, uses_gpu=self._uses_gpu)
             check_shared(self._storage, nodes)
-            roster = Roster(controller, ledger, max_retries=self._resources.max_retries, on_trial=self._on_trial)
+            roster = Roster(
+                controller,
+                ledger,
+                max_retries=self._resources.max_retries,
+                on_trial=self._on_trial,
+                on_progress=self._on_progress,
+            )
             with Interrupt() as interrupt:
                 callback = RunCallback(roster, interrupt, self._on_stopping)
                 while (upcoming := roster.upcoming()) is not None:

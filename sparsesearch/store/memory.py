@@ -78,6 +78,11 @@ class MemoryStore(StudyStore, StudyRecords):
             study = self._find(name)
             return StudyTimes(created_at=study.created_at, trials=dict(study.times))
 
+    def is_held(self, name: str) -> bool:
+        """Whether a living process has the study open. Raises `StudyNotFoundError`."""
+        with self._lock:
+            return self._find(name).lease.is_held(now=self._clock())
+
     def studies(self) -> Sequence[str]:
         """Names of all studies, oldest first."""
         with self._lock:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from sparsesearch.errors import StudyNotFoundError
 from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore
@@ -110,6 +110,13 @@ class SqlStore(StudyStore, StudyRecords):
             }
         return StudyTimes(created_at=study["created_at"], trials=times)
 
+    def is_held(self, name: str) -> bool:
+        """Whether a living process has the study open. Raises `StudyNotFoundError`."""
+        with self._database.reading() as connection:
+            study_id = self._find(connection, name)["id"]
+            row = connection.execute(select(tables.leases).where(tables.leases.c.study_id == study_id)).first()
+        return row is not None and _lease_from_row(row).is_held(now=self._clock())
+
     def studies(self) -> Sequence[str]:
         """Names of all studies, oldest first."""
         with self._database.reading() as connection:
@@ -144,14 +151,18 @@ class SqlStore(StudyStore, StudyRecords):
         ).first()
         if row is None:  # deleted by another process since it was looked up
             raise self._missing(connection, name)
-        holder = Holder(host=row.host, machine=row.machine, pid=row.pid, process_start=row.process_start)
-        lease = Lease(owner=row.owner, generation=row.generation, expires_at=row.expires_at, holder=holder)
+        lease = _lease_from_row(row)
         lease.check_free(study=name, now=self._clock())
         return lease
 
     def _missing(self, connection: Connection, name: str) -> StudyNotFoundError:
         names = list(connection.scalars(select(tables.studies.c.name).order_by(tables.studies.c.id.desc())))
         return complaints.not_found(name, where=self._database.where, names=names)
+
+
+def _lease_from_row(row: Row[Any]) -> Lease:
+    holder = Holder(host=row.host, machine=row.machine, pid=row.pid, process_start=row.process_start)
+    return Lease(owner=row.owner, generation=row.generation, expires_at=row.expires_at, holder=holder)
 
 
 def _lease_to_row(lease: Lease) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import yaml
 
+from sparsesearch.search.view import StudyView
 from sparsesearch.tracking.note import study_note
 from sparsesearch.tracking.pareto_page import pareto_page
 from sparsesearch.tracking.records import FORMAT
 from sparsesearch.tracking.tables import evaluations_table, front_table
-from sparsesearch.tracking.view import StudyView
 
 FRONT_TABLE, EVALUATIONS_TABLE = "front.json", "supernet.json"
 TABLES = json.dumps([{"path": name, "type": "table"} for name in (FRONT_TABLE, EVALUATIONS_TABLE)])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sparsesearch.errors import TrackingError
 from sparsesearch.protocols import StudyRecords
 from sparsesearch.search.results import StudyFront
+from sparsesearch.search.view import StudyView
 from sparsesearch.spec import StudySpec
 from sparsesearch.tracking.connection import Address, Connection, connect, mlflow_errors, refusal
 from sparsesearch.tracking.files import TABLES, files_digest, write_all
@@ -30,7 +31,6 @@ from sparsesearch.tracking.records import (
     trial_record,
 )
 from sparsesearch.tracking.turns import Turns
-from sparsesearch.tracking.view import StudyView
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

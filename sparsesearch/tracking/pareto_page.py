@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from sparsesearch.tracking.view import StudyView
+from sparsesearch.search.view import StudyView
 from sparsesearch.tracking.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
 from sparsesearch.trial import Origin, Trial
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sparsesearch.search.results import BEST_FIRST, has_score
-from sparsesearch.tracking.view import StudyView
+from sparsesearch.search.view import StudyView
 from sparsesearch.trial import Fidelity, Origin, Trial
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Literal
 
+from sparsesearch.search.view import StudyView
 from sparsesearch.spec import StudySpec, TrainSpec
 from sparsesearch.tracking.note import study_note, trial_note
 from sparsesearch.tracking.progress import Point, milliseconds, progress_points
-from sparsesearch.tracking.view import StudyView
 from sparsesearch.tracking.words import found_by
 from sparsesearch.trial import Fidelity, Origin, Trial, TrialState
 

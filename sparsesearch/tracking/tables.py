@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from sparsesearch.tracking.view import StudyView
+from sparsesearch.search.view import StudyView
 from sparsesearch.tracking.words import found_by
 from sparsesearch.trial import Trial
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsesearch.tracking.view import StudyView
+from sparsesearch.search.view import StudyView
 from sparsesearch.trial import Fidelity, Origin, Trial
 
 FIDELITY_WORDS = {

@@ -175,6 +175,21 @@ class TestRunning:
         make_dispatcher(on_trial=on_trial).run(new_controller(), ledger, TabulatedEvaluator(table))
         assert announced == list(ledger.trials())
 
+    def test_progress_is_announced_once_it_is_recorded(
+        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger
+    ) -> None:
+        announced: list[Trial] = []
+
+        def on_progress(trial: Trial) -> None:
+            assert trial in ledger.trials()
+            announced.append(trial)
+
+        make_dispatcher(on_progress=on_progress).run(new_controller(), ledger, TabulatedEvaluator(table))
+        assert {trial.state for trial in announced} == {TrialState.RUNNING}
+        for trial in ledger.trials():
+            steps = [len(seen.measurements) for seen in announced if seen.number == trial.number]
+            assert steps == list(range(len(trial.measurements) + 1)), "claimed, and then measurement by measurement"
+
     def test_rows_are_written_before_anything_reacts(
         self, make_dispatcher: MakeDispatcher, ledger: StudyLedger
     ) -> None:

@@ -177,6 +177,37 @@ class TestTimes:
             backing.open().times("digits")
 
 
+class TestWhoHoldsIt:
+    def test_whoever_opened_it_until_it_is_closed(self, backing: Backing) -> None:
+        ledger = backing.open().create_study(spec())
+        assert backing.open().is_held("digits")
+        ledger.close()
+        assert not backing.open().is_held("digits")
+        backing.open().open_study("digits")
+        assert backing.open().is_held("digits")
+
+    def test_a_holder_without_a_sign_of_life_counts_as_lost(self, backing: Backing) -> None:
+        store = backing.open()
+        ledger = store.create_study(spec())
+        backing.clock.now += LEASE_S - 1
+        assert store.is_held("digits")
+        ledger.renew()
+        backing.clock.now += LEASE_S - 1
+        assert store.is_held("digits")
+        backing.clock.now += 1
+        assert not store.is_held("digits")
+
+    def test_looking_changes_nothing(self, backing: Backing) -> None:
+        store = backing.open()
+        store.create_study(spec()).close()
+        assert not store.is_held("digits")
+        store.open_study("digits")
+
+    def test_of_no_study(self, backing: Backing) -> None:
+        with pytest.raises(StudyNotFoundError):
+            backing.open().is_held("digits")
+
+
 def refused(ledger: StudyLedger, write: Callable[[], object]) -> None:
     """The write is refused and leaves no trace."""
     before = ledger.trials()

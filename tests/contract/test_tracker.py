@@ -12,13 +12,13 @@ import pytest
 from sample_study import run_sample, sample_spec
 
 from sparsesearch.protocols import Tracker
+from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study import shown
 from sparsesearch.tracker import study_mirror
 from sparsesearch.tracking.mlflow_tracker import MlflowTracker
 from sparsesearch.tracking.null import NullTracker
-from sparsesearch.tracking.view import StudyView
 
 if TYPE_CHECKING:
     from mlflow_server import MlflowServer

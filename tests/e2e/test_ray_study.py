@@ -210,7 +210,16 @@ def two_nodes(folder: Path, cwds: tuple[Path, Path]) -> Iterator[str]:
         "RAY_worker_niceness": "0",
     }
     port = random.Random(os.getpid()).randint(20000, 30000)
-    shared = ["--num-cpus", "1", "--object-store-memory", "100000000", "--block", "--disable-usage-stats"]
+    shared = [
+        "--node-ip-address",
+        "127.0.0.1",
+        "--num-cpus",
+        "1",
+        "--object-store-memory",
+        "100000000",
+        "--block",
+        "--disable-usage-stats",
+    ]
     head = ["start", "--head", "--port", str(port), "--include-dashboard", "false"]
     nodes: list[subprocess.Popen[bytes]] = []
     temporaries: list[str] = []
@@ -219,9 +228,12 @@ def two_nodes(folder: Path, cwds: tuple[Path, Path]) -> Iterator[str]:
             temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
             temporaries.append(temporary)
             command = [*ray_program, *options, *shared, "--temp-dir", temporary]
-            with (folder / f"node-{number}.log").open("wb") as log:
-                nodes.append(subprocess.Popen(command, env=environment, cwd=cwds[number], stdout=log, stderr=log))
-            time.sleep(8)
+            log = folder / f"node-{number}.log"
+            with log.open("wb") as file:
+                nodes.append(subprocess.Popen(command, env=environment, cwd=cwds[number], stdout=file, stderr=file))
+            while "Ray runtime started" not in log.read_text(encoding="utf-8"):
+                assert nodes[-1].poll() is None, log.read_text(encoding="utf-8")
+                time.sleep(0.1)
         yield f"127.0.0.1:{port}"
     finally:
         for node in reversed(nodes):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from sample_study import run_sample, sample_spec, ticking
 
+from sparsesearch.search.view import StudyView
 from sparsesearch.spec import StudySpec
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.tracking.pareto_page import pareto_page
-from sparsesearch.tracking.view import StudyView
 
 _HOVER = """<script>
 addEventListener("load", () => setTimeout(() => {

@@ -11,11 +11,11 @@ from sample_study import run_sample, sample_spec, ticking
 
 from sparsesearch.events import Ended, Measured
 from sparsesearch.schedule import Schedule
+from sparsesearch.search.view import StudyView
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.tracking.progress import progress_points
 from sparsesearch.tracking.records import CREATED_TAG, STUDY_TAG, TRIAL_TAG, study_record, trial_record
 from sparsesearch.tracking.tables import COLUMNS, evaluations_table, front_table
-from sparsesearch.tracking.view import StudyView
 from sparsesearch.trial import Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sparsesearch.protocols import StudyRecords
+from sparsesearch.search.pareto import hypervolume
 from sparsesearch.search.results import StudyFront, study_front
 from sparsesearch.spec import StudySpec
 from sparsesearch.trial import Fidelity, StudyTimes, Trial, TrialState, TrialTimes
@@ -52,6 +53,22 @@ class StudyView:
         """The most accurate trial within the study's budget, None while there is none."""
         limit = self.budget_macs
         return None if limit is None else self.front.best(budget_macs=limit)
+
+    @cached_property
+    def hypervolume(self) -> float | None:
+        """Share of the area under the dense model that the front dominates, in [0, 1]; larger is better.
+
+        The area between the front and the fixed reference point (accuracy 0, the dense model's multiply-adds), divided
+        by the dense model's accuracy times its multiply-adds. So it can be compared within a study and a fidelity, and
+        across studies of one backbone and budget; at the change from evaluated to fine-tuned schedules it may drop.
+        None until the dense model is measured, and if it has no accuracy at all.
+        """
+        dense = self.front.reference
+        if dense is None or not dense.metrics["val_top1"] > 0.0:
+            return None
+        points = [(trial.metrics["val_top1"], float(trial.cost.macs)) for trial in self.front.points]
+        area = hypervolume(points, reference=(0.0, float(dense.cost.macs)))
+        return area / (dense.metrics["val_top1"] * dense.cost.macs)
 
     @property
     def budget_macs(self) -> int | None:
