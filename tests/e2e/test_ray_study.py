@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,8 @@ HERE = Path(__file__).parent
 ENVIRONMENT = {
     **os.environ,
     "OMP_NUM_THREADS": "1",
+    "RAY_AUTH_MODE": "token",  # as docs/ray.md has it for several machines
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "PYTHONPATH": os.pathsep.join([str(HERE), str(Path(sparsesearch.__file__).parents[1])]),
 }
 MARK = f"SPARSESEARCH_TEST={os.getpid()}"
