@@ -11,7 +11,7 @@ from sparsesearch.dispatch.cluster import Share
 from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, read_report
 from sparsesearch.dispatch.roster import Roster
 from sparsesearch.dispatch.worker import Worker
-from sparsesearch.errors import UserInputError, one_line
+from sparsesearch.errors import one_line
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.trial import Trial
 
@@ -90,7 +90,7 @@ class ActorPool:
             reports = [Failed(reason=f"the worker process died: {one_line(error)}")]
         for report in reports:
             if isinstance(report, Refused):
-                raise UserInputError(report.message)
+                raise report.to_error()
             if isinstance(report, Failed):
                 roster.note_failure(trial.number, attempt=trial.attempt, reason=report.reason)
                 ray.kill(actor)

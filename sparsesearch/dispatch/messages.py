@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from sparsesearch import errors
+from sparsesearch.errors import UserInputError
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.events import Event
 from sparsesearch.trial import Trial
@@ -60,7 +62,18 @@ class Refused(_Message):
     """The trial met an error that every trial would meet: bad input, missing data. The message says how to mend it."""
 
     kind: Literal["refused"] = "refused"
+    error: str
     message: str
+
+    @classmethod
+    def of(cls, error: UserInputError) -> Refused:
+        """An error as a message."""
+        return cls(error=type(error).__name__, message=str(error))
+
+    def to_error(self) -> UserInputError:
+        """The error itself, of the class it was raised as."""
+        kind: type[UserInputError] = getattr(errors, self.error, UserInputError)
+        return kind(self.message)
 
 
 Report = Annotated[Happened | Failed | Refused, Field(discriminator="kind")]

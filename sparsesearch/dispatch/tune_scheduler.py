@@ -12,7 +12,6 @@ from sparsesearch.dispatch.messages import Failed, Refused, read_report
 from sparsesearch.dispatch.roster import Roster
 from sparsesearch.dispatch.rungs import Rungs
 from sparsesearch.dispatch.tune_trainable import ATTEMPT, NUMBER, REPORT
-from sparsesearch.errors import UserInputError
 from sparsesearch.events import Checkpointed, Ended, Measured
 from sparsesearch.trial import TrialState
 
@@ -61,7 +60,7 @@ class RecordingScheduler(FIFOScheduler):
     def _react(self, trial: TuneTrial, text: str) -> str:
         report = read_report(text)
         if isinstance(report, Refused):
-            raise UserInputError(report.message)
+            raise report.to_error()
         if isinstance(report, Failed):
             self._roster.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=report.reason)
             return str(TrialScheduler.CONTINUE)  # the worker ends itself

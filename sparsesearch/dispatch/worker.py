@@ -41,7 +41,7 @@ class Worker:
                 self._events = iter(self._evaluator.evaluate(self._job.trial))
             event = next(self._events, None)
         except UserInputError as error:
-            return Refused(message=str(error))
+            return Refused.of(error)
         except Exception as error:
             logger.info("trial %d failed", self._job.trial.number, exc_info=True)
             return Failed(reason=f"{type(error).__name__}: {one_line(error)}")

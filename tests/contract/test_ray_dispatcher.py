@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
+from cluster import local_cluster
 from curves import Note, read_notes
 
-import sparsesearch
 from sparsesearch.dispatch import tune as tune_module
 from sparsesearch.dispatch.cluster import Node, Room
 from sparsesearch.dispatch.inline import InlineDispatcher
@@ -49,22 +47,9 @@ GEOMETRY = BackboneGeometry(
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """Ray on this machine for all tests of the module; its workers find `curves` and this checkout's package."""
-    path = os.pathsep.join([str(HERE), str(Path(sparsesearch.__file__).parents[1])])
-    environment = pytest.MonkeyPatch()
-    environment.setenv("RAY_worker_niceness", "0")
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=128 * 2**20,
-        runtime_env={"env_vars": {"PYTHONPATH": path}},
-    )
-    yield
-    ray.shutdown()
-    environment.undo()
+    """For all tests of the module."""
+    with local_cluster():
+        yield
 
 
 def spec(*, elastic: bool = True, **changes: Any) -> StudySpec:

@@ -34,7 +34,7 @@ def test_it_says_what_is_known(make_view):
     assert lines[0].startswith("sample")
     assert "2:00, about" in lines[0]
     assert lines[0].rstrip().endswith("left")
-    assert "deit_small_patch16_224, budget 45%:80% of dense, dispatcher inline" in lines[1]
+    assert "deit_small_patch16_224, budget 45%:80% of dense, dispatcher ray" in lines[1]
     assert [line.split()[0] for line in lines[2:6]] == ["dense", "elastic", "search", "fine-tuning"]
     assert "18 of 22  schedules" in lines[4]
     assert "12 of 12 epochs" in lines[2]
