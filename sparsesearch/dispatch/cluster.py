@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _ENVIRONMENT = {
 }
 _OBJECT_STORE_BYTES = 128 * 2**20  # only short texts cross processes
 _EPSILON = 1e-6
+_KNOCK_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ def joined(address: str | None) -> Iterator[list[Node]]:
 
 
 def _start(address: str | None) -> None:
+    if address not in (None, "auto"):
+        _knock(address)
     local = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES} if address is None else {}
     try:
         ray.init(
@@ -153,6 +157,17 @@ def _start(address: str | None) -> None:
     except Exception as error:  # Ray raises many kinds
         where = "started on this machine" if address is None else f"joined at {address}"
         raise ClusterError(f"Ray cannot be {where} ({one_line(error)}); see docs/ray.md") from error
+
+
+def _knock(address: str) -> None:
+    """See that somebody listens there; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no Ray cluster at {address} ({one_line(error)}); start one with: ray start --head, see docs/ray.md"
+        ) from error
 
 
 def _nodes() -> list[Node]:
