@@ -199,6 +199,8 @@ def _free_name(wished: dict[str, Any], taken: set[str]) -> str:
         share = budget.get("unit", "share") == "share"
         ends = [end for end in (budget.get("low"), budget["high"]) if isinstance(end, int | float)]
         text = "-".join(f"{end * 100:g}p" if share else f"{end:g}g" for end in ends)
+    elif isinstance(budget, str):
+        text = budget.replace("%", "p").replace(":", "-")
     base = as_name(f"{wished.get('backbone', 'study')}-{text}")
     number = 1
     while (name := base if number == 1 else f"{base}-{number}") in taken:

@@ -25,6 +25,10 @@ def is_training(trial: Trial) -> bool:
     return trial.fidelity is not Fidelity.SUPERNET
 
 
+class Interrupted(Exception):
+    """The run is to end at once; `Roster.fatal` says why."""
+
+
 class Roster:
     """The trials of one run. Not thread-safe; used by the driver's thread alone.
 
@@ -141,9 +145,16 @@ class Roster:
 
     @contextmanager
     def guarding(self) -> Iterator[None]:
-        """Remembers an error as the one that ends the run, for code whose caller wraps errors."""
+        """Remembers an error as the one that ends the run, for code whose caller wraps errors.
+
+        Raises:
+            Interrupted: In place of KeyboardInterrupt, after which Ray Tune would leave its actors where they are.
+        """
         try:
             yield
-        except (Exception, KeyboardInterrupt) as error:
+        except KeyboardInterrupt as error:
+            self.fatal = self.fatal or error
+            raise Interrupted from error
+        except Exception as error:
             self.fatal = self.fatal or error
             raise

@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 
 from ray import tune
-from ray.tune.error import TuneError
 
 from sparsesearch.dispatch.actors import ActorPool
 from sparsesearch.dispatch.cluster import Room, joined
@@ -140,7 +139,7 @@ class RayDispatcher:
             )
             try:
                 tuner.fit()
-            except TuneError as error:
+            except Exception as error:
                 raise (roster.fatal or error) from error
             if roster.fatal is not None:  # Tune swallows some errors
                 raise roster.fatal

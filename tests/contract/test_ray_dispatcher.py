@@ -341,6 +341,15 @@ def test_run_that_cannot_record_ends_and_goes_on_later(make_run: MakeRun, kind: 
     assert 0 <= repeated <= 2, "at most the epoch under way of each running trial"
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heard, also where the tests run in a job that ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_keeps_the_epochs_under_way(make_run: MakeRun) -> None:
     run = make_run(spec(elastic=False))
 

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 DOCUMENT = {
     "name": "tiny",
+    "dispatcher": "inline",
     "backbone": "deit_pico",
     "budget": {"unit": "share", "high": 0.35},
     "precision": "float32",
@@ -133,7 +134,7 @@ def state_of(command: Command) -> dict[str, Any]:
 
 def test_a_study_is_watched_interrupted_and_resumed(command: Command) -> None:
     assert command("studies").code == 0  # everything is loaded here now, so that looking is quick
-    with terminal("run", "tiny.yaml", "--dispatcher", "inline", "--no-mlflow") as screen:
+    with terminal("run", "tiny.yaml", "--no-mlflow") as screen:
         text = screen.wait_for("dense training")
         assert "plan: dense 8 x 512 images" in text
         for phase in ("dense", "elastic", "search", "fine-tuning"):

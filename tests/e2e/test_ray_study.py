@@ -70,7 +70,13 @@ def nothing_outlives() -> Iterator[None]:
 def start(home: Path, *arguments: str, cwd: Path | None = None, meet_s: float = 0.0) -> subprocess.Popen[bytes]:
     environment = {**ENVIRONMENT, "SPARSESEARCH_TEST": MARK.partition("=")[2], "MEET_S": str(meet_s)}
     command = [sys.executable, str(HERE / "ray_driver.py"), str(home), *arguments]
-    return subprocess.Popen(command, env=environment, cwd=cwd, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        cwd=cwd,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job may ignore it
+    )
 
 
 def finish(driver: subprocess.Popen[bytes]) -> None:
