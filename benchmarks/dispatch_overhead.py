@@ -31,7 +31,7 @@ from sparsesearch.search.stages import StagedController
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
 from sparsesearch.store.sql import open_store
-from sparsesearch.trial import Fidelity, Measurement, TrialState
+from sparsesearch.trial import Fidelity, Measurement, NewTrial, TrialState
 
 EVALUATOR = PortableEvaluator(factory="instant:open_instant")
 RESOURCES = ResourceSpec(max_concurrent=2)
@@ -67,7 +67,7 @@ def new_ledger(folder: Path, name: str, *, evaluations: int = 60) -> StudyLedger
 def report_start() -> None:
     """Ray and Tune, from nothing."""
     code = "import time; t = time.perf_counter(); import ray.tune; print(time.perf_counter() - t)"
-    imports = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
+    imports = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(2)]
     show("import ray.tune", imports, unit="s")
 
     def start_and_stop() -> None:
@@ -76,7 +76,7 @@ def report_start() -> None:
 
     started: list[float] = []
     whole: list[float] = []
-    for _ in range(3):
+    for _ in range(2):
         begun = time.perf_counter()
         whole.append(timed(start_and_stop))
     show("Ray started on this machine (2 CPUs, no dashboard)", started, unit="s")
@@ -95,7 +95,7 @@ def report_trials(folder: Path) -> None:
         return seconds
 
     def slope(measure: Callable[[int], float], few: int, many: int) -> list[float]:
-        return [(measure(many) - measure(few)) / (many - few) for _ in range(3)]
+        return [(measure(many) - measure(few)) / (many - few) for _ in range(2)]
 
     def stock(count: int, *, reuse: bool) -> float:
         with tempfile.TemporaryDirectory() as scratch:
@@ -114,8 +114,8 @@ def report_trials(folder: Path) -> None:
 
     show("a trial, inline", slope(lambda n: run(Fidelity.FINETUNE, n, inline=True), 10, 210))
     show("a training as a Tune trial, ours", slope(lambda n: run(Fidelity.FINETUNE, n), 4, 64))
-    show("  stock Tune, reuse_actors=True", slope(lambda n: stock(n, reuse=True), 4, 44))
-    show("  stock Tune, as it comes", slope(lambda n: stock(n, reuse=False), 2, 10))
+    show("  stock Tune, reuse_actors=True", slope(lambda n: stock(n, reuse=True), 4, 14))
+    show("  stock Tune, as it comes", slope(lambda n: stock(n, reuse=False), 2, 8))
     show("an evaluation on a warm actor, ours", slope(lambda n: run(Fidelity.SUPERNET, n), 20, 620))
     actor = Bare.remote()
     ray.get(actor.work.remote("x"))
@@ -133,21 +133,24 @@ class _Stock(tune.Trainable):
         return True
 
 
-def report_asks(folder: Path) -> None:
-    """What the controller and the store need for one evaluated schedule: ask, add, claim, measure, end, tell."""
-    counts = (100, 5000)
-    ledger = new_ledger(folder, "asks", evaluations=max(counts) + 100)
+def report_asks(folder: Path, count: int) -> None:
+    """What the controller and the store need for one evaluated schedule: ask, add, claim, measure, end, tell.
+
+    Args:
+        folder: For the database.
+        count: Trials that were evaluated before; these are not proposals of the sampler's own.
+    """
+    ledger = new_ledger(folder, f"asks-{count}", evaluations=1000)
     controller = StagedController(ledger.spec, GEOMETRY)
 
-    def one() -> None:
-        asked = controller.ask()
+    def run(asked: NewTrial | None) -> None:
         assert asked is not None
         trial = ledger.claim(ledger.add_trial(asked).number)
         measurement = Measurement(
             step=0,
             attempt=1,
             fidelity=trial.fidelity,
-            metrics={"val_top1": 0.6 + 0.1 * (hash(trial.key) % 1000) / 1000},
+            metrics={"val_top1": 0.6 + 0.1 * (int(trial.key[:8], 16) % 1000) / 1000},
             seconds=0.0,
             seed=0,
         )
@@ -156,11 +159,13 @@ def report_asks(folder: Path) -> None:
         state = TrialState.REFERENCE if is_reference else TrialState.COMPLETE
         controller.tell(ledger.record(Ended(trial=trial.number, attempt=1, state=state)))
 
-    times: list[float] = []
-    while len(times) < max(counts) + 50:
-        times.append(timed(one))
-        if len(times) - 50 in counts:
-            show(f"ask + store + tell at {len(times) - 50} trials, TPE, SQLite", times[-50:])
+    for _ in range(2):
+        run(controller.ask())
+    given = instant.ManyTrials(count, Fidelity.SUPERNET)
+    while (trial := given.ask()) is not None:
+        run(trial.model_copy(update={"number": trial.number + 2}))
+    times = [timed(lambda: run(controller.ask())) for _ in range(20)]
+    show(f"ask + store + tell at {count} trials, TPE, SQLite", times)
     ledger.close()
 
 
@@ -183,7 +188,8 @@ if __name__ == "__main__":
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch_folder:
         root = Path(scratch_folder)
-        report_asks(root)
+        for told in (100, 5000):
+            report_asks(root, told)
         report_stock_asks(root)
         report_start()
         with joined(None):
