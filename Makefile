@@ -8,7 +8,8 @@ STAMP := $(VENV)/.set-up
 
 setup: $(STAMP)
 
-# uv if it is there or can be had, else pip.
+# uv if it is there or can be had, else pip. Bytecode once for all: Ray's workers are many processes that each load torch,
+# which takes several times as long where Python may not keep bytecode.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; say: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -17,7 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "uv cannot be had; installing with pip, which takes longer"
 	@UV=$$(command -v uv || echo $(BIN)/uv); \
 	if "$$UV" --version >/dev/null 2>&1; then \
-	  "$$UV" pip install --quiet --python $(BIN)/python -r requirements.lock && \
+	  "$$UV" pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock && \
 	  "$$UV" pip install --quiet --python $(BIN)/python --no-deps --editable .; \
 	else \
 	  $(BIN)/python -m pip install --quiet -r requirements.lock && \
@@ -46,6 +47,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/cost_and_proposals.py
+	$(BIN)/python benchmarks/mlflow_mirror.py
 
 # Exact versions of everything, without addresses.
 lock:

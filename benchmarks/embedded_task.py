@@ -22,6 +22,7 @@ from sparsesearch.backbones.registry import sparsify_
 from sparsesearch.draft import complete
 from sparsesearch.evaluate.checkpoints import CheckpointFolder
 from sparsesearch.evaluate.digits_task import DigitsTest
+from sparsesearch.evaluate.opening import open_setting
 from sparsesearch.evaluate.phases import Setting
 from sparsesearch.evaluate.progress import Silent
 from sparsesearch.evaluate.scoring import EVAL_BATCH, evaluate_model
@@ -30,7 +31,7 @@ from sparsesearch.search.results import study_front
 from sparsesearch.settings import Settings
 from sparsesearch.spec import StudySpec
 from sparsesearch.store.sql import open_store
-from sparsesearch.study import open_setting, prepare, run_study
+from sparsesearch.study import prepare, run_study
 from sparsesearch.trial import Fidelity, Origin, Trial
 
 BUDGETS = (0.25, 0.35, 0.45)

@@ -14,6 +14,8 @@ SparseSearchError
 │   ├── StudyBusyError        another controller is running the study
 │   ├── StoreError            the database cannot be reached, read or written
 │   ├── StoreVersionError     the database schema is older or newer than this program
+│   ├── ClusterError          Ray cannot be started or joined, or lacks what trials need
+│   ├── TrackingError         MLflow cannot be reached, or refuses what it is told
 │   └── MissingExtraError     an optional dependency is not installed
 ├── ShapeError                a tensor of the wrong shape (programming error of a caller)
 ├── StaleAttemptError         a write by somebody who no longer owns the trial or study
@@ -82,6 +84,14 @@ class StoreError(UserInputError):
 
 class StoreVersionError(UserInputError):
     """The database schema is not the one this program reads."""
+
+
+class ClusterError(UserInputError):
+    """Ray cannot be started or joined, or its machines lack what trials need."""
+
+
+class TrackingError(UserInputError):
+    """MLflow cannot be reached, or refuses what it is told."""
 
 
 class MissingExtraError(UserInputError):

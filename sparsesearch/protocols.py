@@ -9,7 +9,7 @@ from sparsesearch.events import Event
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
 from sparsesearch.spec import StudySpec
-from sparsesearch.trial import Cost, NewTrial, Trial, TrialState
+from sparsesearch.trial import Cost, NewTrial, StudyTimes, Trial, TrialState
 
 
 class CostModel(Protocol):
@@ -27,10 +27,16 @@ class Controller(Protocol):
     """
 
     def ask(self) -> NewTrial | None:
-        """The next trial, or None when the controller wants no more. Never a schedule it was already told."""
+        """The next trial; None while results are outstanding, and when the controller wants no more.
+
+        Trials may be asked for while others run. Never a schedule that was asked for or told before.
+        """
 
     def tell(self, trial: Trial) -> None:
-        """Take note of a trial in a final state. Telling the same trial twice changes nothing."""
+        """Take note of a stored trial: a result if it is in a final state, else one that was asked for.
+
+        Telling the same trial twice changes nothing.
+        """
 
 
 class StudyLedger(Protocol):
@@ -45,11 +51,12 @@ class StudyLedger(Protocol):
     def add_trial(self, trial: NewTrial) -> Trial:
         """Store a new trial as WAITING; if its number is already stored, return that trial unchanged."""
 
-    def claim(self, number: int, *, retry: bool = False) -> Trial:
+    def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
         """Mark a WAITING or RUNNING trial as RUNNING.
 
         The first claim sets attempt 1. Claiming a RUNNING trial again (after a lost controller) keeps the attempt;
-        with `retry` (after a failed execution) the attempt rises by one and older writers are refused.
+        with `retry` (after a failed execution, for `reason`) the attempt rises by one and older writers are refused.
+        The reason stays with the trial unless its end brings another.
         """
 
     def record(self, event: Event) -> Trial:
@@ -91,6 +98,42 @@ class StudyStore(Protocol):
 
     def delete_study(self, name: str) -> None:
         """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
+
+
+class StudyRecords(Protocol):
+    """What a study is shown from. Reads only; safe from any thread, whether the study is open or not."""
+
+    def spec(self, name: str) -> StudySpec:
+        """The study's document. Raises `StudyNotFoundError`."""
+
+    def trials(self, name: str) -> Sequence[Trial]:
+        """The trials in order of their numbers. Raises `StudyNotFoundError`."""
+
+    def times(self, name: str) -> StudyTimes:
+        """When the study and its trials happened. Raises `StudyNotFoundError`."""
+
+    def is_held(self, name: str) -> bool:
+        """Whether a living process has the study open, so that it is being run. Raises `StudyNotFoundError`."""
+
+
+class Tracker(Protocol):
+    """Shows a running study somewhere else, for people. One study at a time.
+
+    - It mirrors only what the store holds, and reads it there itself: a call only says that there may be news.
+    - It never raises and, `finish` apart, never waits: a tracker that fails says so in one line and tries again
+      later; no study is stopped or held up by it.
+    - Repeating anything changes nothing: a study that was resumed, or mirrored again, is shown once.
+    - Nothing is ever read back from it into a study.
+    """
+
+    def start(self, study: str) -> None:
+        """A controller begins to work on a stored study, or goes on with it."""
+
+    def log(self, trial: Trial) -> None:
+        """A trial was recorded in the store."""
+
+    def finish(self, *, interrupted: bool = False) -> None:
+        """The controller stops. Waits a bounded time, a short one if interrupted; says what is still to be shown."""
 
 
 class Evaluator(Protocol):

@@ -16,6 +16,7 @@ class Settings(BaseModel):
         home: Folder for the default database, caches and checkpoints.
         database_url: SQLAlchemy URL of the study store.
         data: Default data source, or None for the bundled task.
+        mlflow_tracking_uri: Where studies are shown with MLflow, None for a database in `home`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,6 +24,7 @@ class Settings(BaseModel):
     home: Path
     database_url: str
     data: str | None = None
+    mlflow_tracking_uri: str | None = None
 
     @property
     def cache(self) -> Path:
@@ -34,9 +36,19 @@ class Settings(BaseModel):
         """Folder for the checkpoints and artifacts of studies."""
         return self.home / "storage"
 
+    @property
+    def mlflow_uri(self) -> str:
+        """The MLflow that studies are shown with; never something in the working directory."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Folder for MLflow's artifacts, where no MLflow server keeps them."""
+        return self.home / "mlflow-artifacts"
+
     @classmethod
     def from_environment(cls, *, database_url: str | None = None) -> Settings:
-        """Read `SPARSESEARCH_HOME`, `SPARSESEARCH_DATABASE_URL` and `SPARSESEARCH_DATA`.
+        """Read `SPARSESEARCH_HOME`, `SPARSESEARCH_DATABASE_URL`, `SPARSESEARCH_DATA` and `MLFLOW_TRACKING_URI`.
 
         Without `SPARSESEARCH_HOME` a `./.sparsesearch` folder is used if it exists, else the user's data
         folder, so that another working directory does not lose studies.
@@ -53,4 +65,9 @@ class Settings(BaseModel):
         else:
             home = Path(platformdirs.user_data_dir("sparsesearch", appauthor=False))
         url = database_url or os.environ.get("SPARSESEARCH_DATABASE_URL") or f"sqlite:///{home / 'studies.db'}"
-        return cls(home=home, database_url=url, data=os.environ.get("SPARSESEARCH_DATA") or None)
+        return cls(
+            home=home,
+            database_url=url,
+            data=os.environ.get("SPARSESEARCH_DATA") or None,
+            mlflow_tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or None,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,9 @@ from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+
+DispatcherName = Literal["inline", "ray"]
+DEFAULT_DISPATCHER: DispatcherName = "ray"
 
 
 class _Value(BaseModel):
@@ -122,6 +126,18 @@ class TrainSpec(_Value):
     clip_grad: float = Field(default=1.0, gt=0.0)
 
 
+class RungSpec(_Value):
+    """Successive halving while candidates are fine-tuned (ASHA): the worse ones are stopped early.
+
+    Attributes:
+        first_epoch: Epochs before a candidate may be stopped.
+        factor: At the first rung and at each later one (`factor` times as many epochs), 1 of `factor` goes on.
+    """
+
+    first_epoch: int = Field(default=1, ge=1)
+    factor: int = Field(default=3, ge=2)
+
+
 class FidelitySpec(_Value):
     """How candidates are evaluated, cheap before dear.
 
@@ -133,6 +149,7 @@ class FidelitySpec(_Value):
         elastic_training: The elastic training.
         finetune: Fine-tuning of one candidate.
         retrain: Full training of an exported schedule.
+        rungs: When fine-tunings of searched candidates are stopped early, None for never.
     """
 
     elastic: bool = True
@@ -142,6 +159,34 @@ class FidelitySpec(_Value):
     elastic_training: TrainSpec = TrainSpec(epochs=4, images_per_epoch=5376, lr=5e-4)
     finetune: TrainSpec = TrainSpec(epochs=2, images_per_epoch=2560, lr=3e-4, predictor_lr=1e-3)
     retrain: TrainSpec = TrainSpec(epochs=8, images_per_epoch=5376, lr=5e-4, predictor_lr=2e-3)
+    rungs: RungSpec | None = None
+
+
+class ResourceSpec(_Value):
+    """What trials may use under `dispatcher: ray`.
+
+    Attributes:
+        cpus_per_trial: CPU cores of one trial; the dense and the elastic training, which nothing runs beside, get
+            `max_concurrent` times as many.
+        gpus_per_trial: GPUs of one trial, also fractions such as 0.25; null for 1 on a GPU device and 0 on the CPU.
+        max_concurrent: Most trials at a time, null for as many as the cluster has room for.
+        ray_address: `auto` or HOST:PORT of a Ray cluster to join, null to start Ray on this machine.
+        max_retries: How many times a trial is tried again from its last checkpoint after an error or a lost process.
+    """
+
+    cpus_per_trial: float = Field(default=1.0, gt=0.0)
+    gpus_per_trial: float | None = Field(default=None, ge=0.0)
+    max_concurrent: int | None = Field(default=None, ge=1)
+    ray_address: str | None = None
+    max_retries: int = Field(default=2, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> ResourceSpec:
+        if self.gpus_per_trial is not None and self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+            raise ValueError(f"gpus_per_trial must be a whole number or a share of one GPU, got {self.gpus_per_trial}")
+        if self.ray_address is not None and self.ray_address.startswith("ray://"):
+            raise ValueError("ray:// (Ray client) is not supported; run on a machine of the cluster with 'auto'")
+        return self
 
 
 class Resolved(_Value):
@@ -152,12 +197,15 @@ class Resolved(_Value):
         num_classes: Classes of the data.
         in_chans: Image channels.
         data_fingerprint: Hash of the data and how it is prepared.
+        planned_work: Share of the whole work that each phase of the plan is, for estimates of what is left. It follows
+            from the document and the data alone; empty in studies of older versions.
     """
 
     geometry: BackboneGeometry
     num_classes: int
     in_chans: int
     data_fingerprint: str
+    planned_work: dict[str, float] = {}
 
 
 class StudySpec(_Value):
@@ -177,7 +225,9 @@ class StudySpec(_Value):
         time_budget_s: Seconds the whole run may take, None for no limit.
         precision: Arithmetic of training and evaluation; `auto` measures which is faster.
         device: `auto`, `cpu` or `cuda[:N]`.
-        dispatcher: What executes trials.
+        dispatcher: What executes trials: `inline` one after the other in this process, `ray` in parallel.
+        resources: What trials may use under `dispatcher: ray`.
+        storage: Folder for checkpoints, seen by every machine that takes part; null for a folder beside the database.
         cost_rule: Version of the counting rule of multiply-adds.
         meaningful: False where the plan cannot train the backbone enough for its accuracy to mean anything.
         resolved: Filled in when the study is prepared, None in a document for people.
@@ -197,10 +247,43 @@ class StudySpec(_Value):
     time_budget_s: float | None = Field(default=None, gt=0.0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    dispatcher: Literal["inline"] = "inline"
+    dispatcher: DispatcherName = DEFAULT_DISPATCHER
+    resources: ResourceSpec = ResourceSpec()
+    storage: str | None = None
     cost_rule: Literal[1] = 1
     meaningful: bool = True
     resolved: Resolved | None = None
+
+    @model_validator(mode="after")
+    def _executable(self) -> StudySpec:
+        if self.storage is not None and "://" in self.storage:
+            raise ValueError(f"storage must be a path, got {self.storage!r}; mount it, e.g. with a network filesystem")
+        if self.fidelity.rungs is not None:
+            if self.dispatcher != "ray":
+                raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
+            if self.budget.low is not None:
+                raise ValueError("fidelity.rungs ranks by accuracy alone; it needs one budget, not a range")
+        return self
+
+
+def executed_by(spec: StudySpec, *, dispatcher: str | None, resources: Mapping[str, object]) -> StudySpec:
+    """The study with another executor, which changes nothing of its results.
+
+    Args:
+        spec: The study as stored.
+        dispatcher: Another dispatcher, or None.
+        resources: Fields of `ResourceSpec`; those that are None stay.
+
+    Raises:
+        SpecError: A value is out of range, or the study needs its dispatcher.
+    """
+    document = spec.model_dump()
+    document["dispatcher"] = dispatcher or spec.dispatcher
+    document["resources"].update({key: value for key, value in resources.items() if value is not None})
+    try:
+        return StudySpec.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(f"study {spec.name!r} cannot be executed so: {one_line(error)}") from error
 
 
 def read_document(path: Path) -> object:

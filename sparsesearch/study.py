@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparsesearch.backbones.registry import resolve_name
-from sparsesearch.dispatch.inline import InlineDispatcher
-from sparsesearch.errors import DataError
-from sparsesearch.evaluate.checkpoints import CheckpointFolder
-from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
 from sparsesearch.evaluate.inputs import open_task, task_geometry
+from sparsesearch.evaluate.opening import open_setting
 from sparsesearch.evaluate.pace import Pace
-from sparsesearch.evaluate.phases import Setting
-from sparsesearch.evaluate.plan import human_time, make_plan
+from sparsesearch.evaluate.plan import make_plan
 from sparsesearch.evaluate.progress import Progress, Silent
-from sparsesearch.evaluate.training import Arithmetic
-from sparsesearch.evaluate.warehouse import Warehouse
 from sparsesearch.evaluate.weights import check_weights
-from sparsesearch.export.from_study import best_trial, make_recipe
-from sparsesearch.export.plot import save_front
-from sparsesearch.export.recipe import DEMO_NOTE, NOT_MEANINGFUL, write_recipe
-from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.execution import open_execution
+from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
+from sparsesearch.export.from_study import best_trial
+from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.results import StudyFront, study_front
 from sparsesearch.search.stages import StagedController
 from sparsesearch.settings import Settings
 from sparsesearch.spec import Resolved, StudySpec
+from sparsesearch.tracking.null import NullTracker
 from sparsesearch.trial import Trial
+from sparsesearch.wording import human_time
 
 OnTrial = Callable[[Trial], None]
+
+
+def _ignore(trial: Trial) -> None:
+    return
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,11 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
             f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use --weights PATH, more time, "
             "or --backbone deit_pico. Accuracies of this study are marked 'not meaningful'."
         )
-    return plan.spec.model_copy(update={"precision": precision})
+    storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
+    found = plan.spec.resolved
+    assert found is not None, "it was filled in above"
+    found = found.model_copy(update={"planned_work": plan.work_by_phase})
+    return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
 
 
 def run_study(
@@ -111,7 +116,10 @@ def run_study(
     *,
     progress: Progress | None = None,
     on_trial: OnTrial | None = None,
+    on_progress: OnTrial | None = None,
+    tracker: Tracker | None = None,
     started: float | None = None,
+    spec: StudySpec | None = None,
 ) -> None:
     """Run an open study to its end, or go on with it where it was left.
 
@@ -120,54 +128,57 @@ def run_study(
         settings: Where checkpoints and shared trainings lie.
         progress: Where long work shows itself.
         on_trial: Called with every trial that ended.
+        on_progress: Called with every trial that began, that was measured, and that is tried again.
+        tracker: Shows the study while it runs.
         started: When the time budget began to run, by `time.monotonic`; now if not given.
+        spec: The study with another dispatcher or other resources, which change nothing of its results; as stored if
+            not given.
 
     Raises:
+        ClusterError: Ray cannot be had, or has no room for the trials.
         DataError: The data is not what the study began with.
         StudyFailedError: The dense or elastic training failed.
     """
+    tracker = tracker or NullTracker()
     with closing(ledger):
-        spec = ledger.spec
+        spec = spec or ledger.spec
         pace = Pace(
             started=time.monotonic() if started is None else started,
             time_budget_s=spec.time_budget_s,
             clock=time.monotonic,
         )
         setting = open_setting(spec)
-        evaluator = StudyEvaluator(
-            spec,
-            setting=setting,
-            folder=CheckpointFolder(settings.storage, spec.name),
-            warehouse=Warehouse(settings.cache),
-            pace=pace,
-            progress=progress or Silent(),
-        )
         controller = StagedController(spec, setting.geometry, may_start=pace.may_start)
 
         def finished(trial: Trial) -> None:
             pace.note(trial)
+            tracker.log(trial)
             if on_trial is not None:
                 on_trial(trial)
 
-        InlineDispatcher(on_trial=finished).run(controller, ledger, evaluator)
-
-
-def open_setting(spec: StudySpec) -> Setting:
-    """Backbone, data and arithmetic of a prepared study.
-
-    Raises:
-        DataError: The data has changed since the study was prepared.
-    """
-    resolved = spec.resolved
-    assert resolved is not None, "only prepared studies are stored"
-    task = open_task(spec.data, backbone=spec.backbone)
-    if task.fingerprint != resolved.data_fingerprint:
-        raise DataError(
-            f"the data {spec.data.source!r} is not what study {spec.name!r} began with; "
-            "put it back, or start a new study"
+        dispatcher, evaluator = open_execution(
+            spec,
+            settings,
+            setting=setting,
+            pace=pace,
+            progress=progress or Silent(),
+            on_trial=finished,
+            on_progress=on_progress or _ignore,
         )
-    arithmetic = Arithmetic.of(spec.precision, device=open_device(spec.device))
-    return Setting(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
+        with shown(tracker, spec.name):
+            dispatcher.run(controller, ledger, evaluator)
+
+
+@contextmanager
+def shown(tracker: Tracker, study: str) -> Iterator[None]:
+    """Has a study shown while it is worked on, and as it then stands, however that ends."""
+    tracker.start(study)
+    try:
+        yield
+    except BaseException:
+        tracker.finish(interrupted=True)
+        raise
+    tracker.finish()
 
 
 def write_results(spec: StudySpec, store: StudyStore, folder: Path) -> StudyResult:
@@ -178,15 +189,5 @@ def write_results(spec: StudySpec, store: StudyStore, folder: Path) -> StudyResu
     """
     front = study_front(store.trials(spec.name))
     best = best_trial(spec, front)
-    assert front.reference is not None, "a study with candidates has its dense reference"
-    recipe, png = folder / "best.yaml", folder / "front.png"
-    write_recipe(make_recipe(spec, front, best), recipe)
-    notes = [*([DEMO_NOTE] if spec.data.is_demo else []), *([] if spec.meaningful else [NOT_MEANINGFUL])]
-    save_front(
-        front,
-        png,
-        title=f"{spec.name}: {spec.backbone}",
-        budget_macs=spec.budget.macs(front.reference.cost.macs)[1],
-        note="; ".join(notes) or None,
-    )
-    return StudyResult(spec, front, best, recipe, png)
+    write_front_files(spec, front, folder)
+    return StudyResult(spec, front, best, folder / RECIPE, folder / PICTURE)

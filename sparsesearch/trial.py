@@ -158,7 +158,7 @@ class Trial(NewTrial):
         study: Name of its study.
         state: Where it is in its life.
         attempt: Current attempt, 0 before the first claim; the fencing token of every write.
-        reason: Why it was rejected, stopped or failed, or None.
+        reason: Why it was rejected, stopped or failed, or why its last attempt had to be repeated; or None.
         measurements: What was measured, by step.
         checkpoint: Its newest checkpoint, or None.
     """
@@ -196,6 +196,32 @@ class Trial(NewTrial):
             "parent": self.parent,
             "reason": self.reason,
         }
+
+
+class TrialTimes(_Value):
+    """When a trial happened, in seconds since 1970. Clocks are no part of a result.
+
+    Attributes:
+        started_at: When it was first claimed, or None.
+        ended_at: When it reached a final state, or None.
+        measured_at: Step to when its measurement was recorded.
+    """
+
+    started_at: float | None = None
+    ended_at: float | None = None
+    measured_at: dict[int, float] = {}
+
+
+class StudyTimes(_Value):
+    """When a study happened. Its name and `created_at` tell it from an older study of the same name.
+
+    Attributes:
+        created_at: When it was created, in seconds since 1970.
+        trials: Number to the times of a trial.
+    """
+
+    created_at: float
+    trials: dict[int, TrialTimes] = {}
 
 
 FinalState = Literal[

@@ -1,17 +1,26 @@
 #!/bin/sh
 # Run all tests, quick ones first. Usage: tests/run.sh VENV_BIN
-# The store is tested on a real PostgreSQL server that the tests start and stop themselves.
+# The store is tested on a real PostgreSQL server that the tests start and stop themselves, pages in a real browser.
 set -eu
 bin=$1
+missing=""
 if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null 2>&1; then
+  missing="postgresql"
+fi
+if ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/null 2>&1 &&
+  ! command -v google-chrome >/dev/null 2>&1; then
+  missing="$missing chromium"
+fi
+if [ -n "$missing" ]; then
   if command -v apt-get >/dev/null 2>&1; then
-    echo "installing Debian's postgresql for the tests"
+    echo "installing Debian's packages for the tests: $missing"
     as_root=""
     [ "$(id -u)" = 0 ] || as_root=sudo
     $as_root apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+    # shellcheck disable=SC2086 -- several packages
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
   else
-    echo "the store tests need PostgreSQL's initdb and pg_ctl: install them with your package manager" >&2
+    echo "the tests need PostgreSQL's initdb and pg_ctl, and chromium: install them with your package manager" >&2
   fi
 fi
 # One thread in each of several processes: a busy second core ruins a two-thread run.

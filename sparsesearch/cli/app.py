@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from sparsesearch import __version__
-from sparsesearch.cli import cost, db, export, run, studies
+from sparsesearch.cli import cost, db, export, init, run, status, studies, tracking
 
 app = typer.Typer(
     name="sparsesearch",
@@ -21,12 +21,15 @@ _SEARCH, _LOOK, _USE, _MORE = "Search", "Look at studies", "Use what was found",
 
 app.command(rich_help_panel=_SEARCH)(run.run)
 app.command(rich_help_panel=_SEARCH)(run.resume)
-app.command(rich_help_panel=_SEARCH)(run.init)
+app.command(rich_help_panel=_SEARCH)(init.init)
+app.command(rich_help_panel=_LOOK)(status.status)
 app.command(rich_help_panel=_LOOK)(studies.studies)
 app.command(rich_help_panel=_LOOK)(studies.show)
 app.command(rich_help_panel=_LOOK)(studies.trials)
 app.command(rich_help_panel=_LOOK)(studies.front)
 app.command(rich_help_panel=_LOOK)(studies.delete)
+app.command(rich_help_panel=_LOOK)(tracking.ui)
+app.add_typer(tracking.app, name="mlflow", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_USE)(export.export)
 app.command(rich_help_panel=_USE)(export.retrain)
 app.command(rich_help_panel=_MORE)(cost.cost)

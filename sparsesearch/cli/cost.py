@@ -35,9 +35,13 @@ def cost(
     """Price a schedule in multiply-adds (what this literature calls FLOPs), block by block.
 
     Linear layers, convolutions and matrix products count, attention and predictors included; normalisation and
-    element-wise work do not.
+    element-wise work do not. Trains nothing and writes nothing.
 
-    Example: sparsesearch cost --backbone deit_s --at 3,6,9 --keep 0.7,0.49,0.343
+    For example:
+
+    sparsesearch cost --backbone deit_s --at 3,6,9 --keep 0.7,0.49,0.343
+
+    sparsesearch cost --recipe best.yaml
     """
     geometry, schedule = _recipe(recipe) if recipe is not None else _typed(backbone, at, keep, image_size=image_size)
     model = AnalyticCost()
@@ -101,9 +105,13 @@ def spaces(
     name: Annotated[str | None, typer.Argument(help="A bundled space or a .yaml file; without it: list.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Show what budgets the space reaches on this backbone.")] = None,
 ) -> None:
-    """List the bundled search spaces, or show one.
+    """List the bundled search spaces, or show one and the budgets that it reaches.
 
-    Example: sparsesearch spaces deit_small --backbone deit_s
+    For example:
+
+    sparsesearch spaces
+
+    sparsesearch spaces deit_small --backbone deit_s
     """
     if name is None and backbone is None:
         for path in sorted(bundled("spaces").glob("*.yaml")):

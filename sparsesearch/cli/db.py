@@ -13,14 +13,20 @@ app = typer.Typer(help="The schema of the study database.", no_args_is_help=True
 
 @app.command()
 def upgrade(database: DatabaseOption = None) -> None:
-    """Bring an older database to this version's schema."""
+    """Bring an older database to this version's schema. Changes the database; back it up first.
+
+    Example: sparsesearch db upgrade --database sqlite:///studies.db
+    """
     revision = migrate.upgrade(_url(database))
     typer.echo(f"the database is at revision {revision}")
 
 
 @app.command()
 def current(database: DatabaseOption = None) -> None:
-    """Show the schema revision of a database."""
+    """Show the schema revision of a database. Changes nothing.
+
+    Example: sparsesearch db current
+    """
     revision = migrate.current_revision(_url(database))
     typer.echo(f"the database is at revision {revision}" if revision else "the database is empty")
 

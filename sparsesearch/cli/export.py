@@ -8,8 +8,17 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.console import ConsoleProgress, program, say
-from sparsesearch.cli.options import DatabaseOption, DeviceOption, JsonOption, check_target, open_settings, parse_budget
+from sparsesearch.cli.console import program, say
+from sparsesearch.cli.options import (
+    DatabaseOption,
+    DeviceOption,
+    StudyArgument,
+    check_target,
+    json_option,
+    open_settings,
+    parse_budget,
+)
+from sparsesearch.cli.progress import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.errors import SpecError
 from sparsesearch.export.from_study import best_trial, make_recipe
 from sparsesearch.export.recipe import DEMO_NOTE, read_recipe, write_recipe
@@ -18,7 +27,7 @@ from sparsesearch.settings import Settings
 
 
 def export(
-    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    study: StudyArgument,
     budget_gflops: Annotated[
         str | None,
         typer.Option(metavar="X", help="Best schedule within this budget, 10^9 multiply-adds. [default: the study's]"),
@@ -27,9 +36,13 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Target file.")] = Path("best.yaml"),
     database: DatabaseOption = None,
 ) -> None:
-    """Write the best schedule of a study as a recipe for `retrain`.
+    """Write the best schedule of a study as a recipe for `retrain`: one small YAML file.
 
-    Example: sparsesearch export my-study --budget-gflops 2.5 -o best.yaml
+    For example:
+
+    sparsesearch export my-study -o best.yaml
+
+    sparsesearch export my-study --budget-gflops 2.5 -o cheap.yaml
     """
     wished = parse_budget(budget_gflops, budget)
     if wished is not None and wished.low is not None:
@@ -53,33 +66,42 @@ def retrain(
     weights: Annotated[str | None, typer.Option(help="Start from these weights; as in `run`.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the sparse training.")] = None,
     device: DeviceOption = None,
-    as_json: JsonOption = False,
+    progress: ProgressOption = ProgressMode.AUTO,
+    quiet: QuietOption = False,
+    as_json: Annotated[bool, json_option(OUTPUT_PANEL)] = False,
 ) -> None:
     """Train a recipe in full, score it on the test split, and save one safetensors file.
 
-    Example: sparsesearch retrain best.yaml -o model.safetensors
+    Writes the trained sparse model, schedule included, and prints its accuracy beside the dense model's.
+
+    For example:
+
+    sparsesearch retrain best.yaml -o model.safetensors
+
+    sparsesearch retrain best.yaml --data folder:/data/imagenet --epochs 30
 
     Load it with:  model = sparsesearch.load("model.safetensors")
     """
     wanted = read_recipe(recipe)
     check_target(output)
-    from sparsesearch.retrain import retrain as train_recipe
-
+    reporter = open_reporter(progress, quiet=quiet)
     if data is not None and data != wanted.data.source:
         if wanted.note == DEMO_NOTE:
-            say(f"warning: this schedule was {DEMO_NOTE}; search on {data} instead", style="yellow")
+            reporter.line(f"warning: this schedule was {DEMO_NOTE}; search on {data} instead")
         wanted = wanted.model_copy(update={"data": wanted.data.model_copy(update={"source": data})})
     if weights is not None:
         wanted = wanted.model_copy(update={"weights": weights})
     if epochs is not None:
         wanted = wanted.model_copy(update={"training": wanted.training.model_copy(update={"epochs": epochs})})
-    with ConsoleProgress() as progress:
+    with reporter:
+        from sparsesearch.retrain import retrain as train_recipe  # takes seconds to load
+
         trained = train_recipe(
-            wanted, output, settings=Settings.from_environment(), progress=progress, device=device or "auto"
+            wanted, output, settings=Settings.from_environment(), progress=reporter, device=device or "auto"
         )
     card = trained.card
-    if as_json:
-        document = {
+    if as_json or not reporter.tells_people:
+        document: dict[str, object] = {
             "model": str(trained.path),
             "macs": card.macs,
             "dense_macs": trained.dense_macs,
@@ -88,7 +110,9 @@ def retrain(
             "accuracy": wanted.measured.accuracy,
             "schedule": card.schedule.model_dump(mode="json"),
         }
-        typer.echo(json.dumps(document))
+        reporter.result(document)
+        if as_json and not reporter.tells_result:
+            typer.echo(json.dumps(document))
         return
     typer.echo(
         f"{trained.path}: test accuracy {card.metrics['test_top1']:.2%} at {card.macs / 1e9:.5g} GMACs "

@@ -5,28 +5,34 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sparsesearch.errors import SpecError
-from sparsesearch.protocols import StudyStore
 from sparsesearch.settings import Settings
 from sparsesearch.spec import Budget
-from sparsesearch.store.sql import open_store
+from sparsesearch.store.sql import SqlStore, open_store
 
-DatabaseOption = Annotated[
-    str | None,
-    typer.Option(
+
+def database_option(panel: str | None = None) -> Any:
+    """`--database`, in a panel of the help."""
+    return typer.Option(
         "--database",
         metavar="URL",
         help="Study database, e.g. sqlite:///studies.db or postgresql://... "
         "[default: $SPARSESEARCH_DATABASE_URL, else studies.db in $SPARSESEARCH_HOME]",
-    ),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON for scripts: the last line of standard output is the document.")
-]
+        rich_help_panel=panel,
+    )
+
+
+def json_option(panel: str | None = None) -> Any:
+    """`--json`, in a panel of the help."""
+    return typer.Option(
+        "--json",
+        help="Print JSON for scripts: the last line of standard output is the document.",
+        rich_help_panel=panel,
+    )
 
 
 def _known_device(device: str | None) -> str | None:
@@ -35,12 +41,24 @@ def _known_device(device: str | None) -> str | None:
     return device
 
 
-DeviceOption = Annotated[
-    str | None, typer.Option(callback=_known_device, help="auto, cpu or cuda[:N]. [default: auto]")
-]
+def device_option(panel: str | None = None) -> Any:
+    """`--device`, in a panel of the help."""
+    return typer.Option(
+        "--device",
+        callback=_known_device,
+        metavar="NAME",
+        help="auto, cpu or cuda[:N]. [default: auto]",
+        rich_help_panel=panel,
+    )
 
 
-def open_settings(database: str | None) -> tuple[Settings, StudyStore]:
+DatabaseOption = Annotated[str | None, database_option()]
+JsonOption = Annotated[bool, json_option()]
+StudyArgument = Annotated[str, typer.Argument(help="Name of the study; see: sparsesearch studies")]
+DeviceOption = Annotated[str | None, device_option()]
+
+
+def open_settings(database: str | None) -> tuple[Settings, SqlStore]:
     """Settings and the opened store."""
     settings = Settings.from_environment(database_url=database)
     return settings, open_store(settings.database_url)

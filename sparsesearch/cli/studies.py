@@ -13,18 +13,22 @@ import yaml
 from rich.table import Table
 
 from sparsesearch.cli.console import out
-from sparsesearch.cli.options import DatabaseOption, JsonOption, check_target, open_settings
-from sparsesearch.cli.tables import front_table, trials_table
+from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_target, open_settings
+from sparsesearch.cli.tables import accuracy_warning, front_table, trials_table
 from sparsesearch.errors import SpecError, StudyFailedError
 from sparsesearch.search.results import study_front
-from sparsesearch.spec import StudySpec
 from sparsesearch.trial import TrialState
-
-StudyArgument = Annotated[str, typer.Argument(help="Name of the study; see: sparsesearch studies")]
 
 
 def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
-    """List all studies, oldest first."""
+    """List all studies, oldest first. Reads the study database and changes nothing.
+
+    For example:
+
+    sparsesearch studies
+
+    sparsesearch studies --database postgresql://me@host/studies --json
+    """
     _, store = open_settings(database)
     rows = []
     for name in store.studies():
@@ -62,7 +66,12 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
 
 
 def show(study: StudyArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
-    """Show a study: its document, and how far it is."""
+    """Show the document of a study, and how many of its trials are in which state.
+
+    Saved to a file, the document without its last line runs the same study again.
+
+    Example: sparsesearch show deit_pico-35p
+    """
     _, store = open_settings(database)
     spec = store.spec(study)
     counts = Counter(trial.state.value for trial in store.trials(study))
@@ -82,15 +91,19 @@ def trials(
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the trials of a study.
+    """List the trials of a study: schedule, cost, accuracy, and why one failed.
 
-    Example: sparsesearch trials deit_pico-35p --state COMPLETE --json
+    For example:
+
+    sparsesearch trials deit_pico-35p --state FAILED
+
+    sparsesearch trials deit_pico-35p --json
     """
     _, store = open_settings(database)
     spec = store.spec(study)
     chosen = [trial for trial in store.trials(study) if not state or trial.state in state]
     if as_json:
-        typer.echo(json.dumps([{**trial.public(), **_warning(spec)} for trial in chosen]))
+        typer.echo(json.dumps([{**trial.public(), **accuracy_warning(spec)} for trial in chosen]))
         return
     out.print(trials_table(spec, chosen))
 
@@ -103,7 +116,13 @@ def front(
 ) -> None:
     """Show the Pareto front of a study: validation accuracy against multiply-adds.
 
-    Example: sparsesearch front deit_pico-35p --png front.png
+    Writes nothing, unless --png names a file for a picture.
+
+    For example:
+
+    sparsesearch front deit_pico-35p
+
+    sparsesearch front deit_pico-35p --png front.png
     """
     from sparsesearch.export.plot import save_front
 
@@ -120,8 +139,8 @@ def front(
         document = {
             "fidelity": found.fidelity.value if found.fidelity else None,
             "reference": found.reference.public() if found.reference else None,
-            "points": [{**trial.public(), **_warning(spec)} for trial in found.points],
-            **_warning(spec),
+            "points": [{**trial.public(), **accuracy_warning(spec)} for trial in found.points],
+            **accuracy_warning(spec),
         }
         typer.echo(json.dumps(document))
         return
@@ -138,6 +157,7 @@ def delete(
     Example: sparsesearch delete deit_pico-35p --yes
     """
     from sparsesearch.evaluate.checkpoints import CheckpointFolder
+    from sparsesearch.execution import storage_of
 
     settings, store = open_settings(database)
     count = len(store.trials(study))
@@ -147,10 +167,7 @@ def delete(
         if not typer.confirm(f"Delete study {study!r} with {count} trials?"):
             typer.echo("nothing was deleted")
             return
+    storage = storage_of(store.spec(study), settings)
     store.delete_study(study)
-    CheckpointFolder(settings.storage, study).remove_all()
+    CheckpointFolder(storage, study).remove_all()
     typer.echo(f"deleted {study} ({count} trials)")
-
-
-def _warning(spec: StudySpec) -> dict[str, str]:
-    return {} if spec.meaningful else {"accuracy": "not meaningful"}

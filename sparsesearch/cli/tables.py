@@ -12,11 +12,25 @@ from sparsesearch.trial import Fidelity, Trial
 
 
 def accuracy_text(trial: Trial, *, meaningful: bool) -> str:
-    """`95.3 %`, or `not meaningful` in its place where the plan could not train the backbone."""
-    value = trial.metrics.get("val_top1")
-    if value is None:
+    """Validation accuracy of a trial; see `percent_text`."""
+    return percent_text(trial.metrics.get("val_top1"), meaningful=meaningful)
+
+
+def percent_text(accuracy: float | None, *, meaningful: bool) -> str:
+    """`95.30 %`, or `(95.3 % not meaningful)` where the plan could not train the backbone."""
+    if accuracy is None:
         return ""
-    return f"{100 * value:.2f} %" if meaningful else f"({100 * value:.1f} % not meaningful)"
+    return f"{100 * accuracy:.2f} %" if meaningful else f"({100 * accuracy:.1f} % not meaningful)"
+
+
+def share_text(share: float) -> str:
+    """`34.8 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def accuracy_warning(spec: StudySpec) -> dict[str, str]:
+    """What documents hold besides, where accuracies say nothing."""
+    return {} if spec.meaningful else {"accuracy": "not meaningful"}
 
 
 def schedule_text(spec: StudySpec, trial: Trial) -> str:
@@ -38,7 +52,7 @@ def front_table(spec: StudySpec, front: StudyFront, *, best: Trial | None = None
         accuracy = accuracy_text(dense, meaningful=spec.meaningful)
         table.add_row("", str(dense.number), gmacs(dense.cost.macs), "100.0 %", accuracy, "dense", "")
     for trial in front.points:
-        share = f"{100 * trial.cost.macs / dense.cost.macs:.1f} %" if dense is not None else ""
+        share = share_text(trial.cost.macs / dense.cost.macs) if dense is not None else ""
         table.add_row(
             "best" if best is not None and trial.number == best.number else "",
             str(trial.number),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sparsesearch.dispatch.lease import LeaseKeeper
 from sparsesearch.errors import StaleAttemptError, UserInputError, one_line
-from sparsesearch.events import Ended
+from sparsesearch.events import Ended, Measured
 from sparsesearch.protocols import Controller, Dispatcher, Evaluator, StudyLedger
 from sparsesearch.trial import Trial, TrialState
 
@@ -28,10 +28,12 @@ class InlineDispatcher:
 
     Args:
         on_trial: Called with every trial after it was recorded in a final state.
+        on_progress: Called with every trial after it was claimed, and after each of its measurements.
     """
 
-    def __init__(self, *, on_trial: OnTrial = _ignore) -> None:
+    def __init__(self, *, on_trial: OnTrial = _ignore, on_progress: OnTrial = _ignore) -> None:
         self._on_trial = on_trial
+        self._on_progress = on_progress
 
     def run(self, controller: Controller, ledger: StudyLedger, evaluator: Evaluator) -> None:
         """Until the controller wants no more trials; unfinished trials of the store first."""
@@ -56,9 +58,12 @@ class InlineDispatcher:
 
     def _run_trial(self, trial: Trial, ledger: StudyLedger, evaluator: Evaluator) -> Trial:
         trial = ledger.claim(trial.number)
+        self._on_progress(trial)
         try:
             for event in evaluator.evaluate(trial):
                 trial = ledger.record(event)
+                if isinstance(event, Measured):
+                    self._on_progress(trial)
             assert trial.state.is_final, "the evaluator stopped without ending the trial"
         except (StaleAttemptError, UserInputError):
             raise

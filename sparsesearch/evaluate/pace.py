@@ -31,6 +31,11 @@ class Pace:
         self._longest: dict[Fidelity, float] = {}
         self.has_cut = False
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return self._clock() - self._started
+
     def note(self, trial: Trial) -> None:
         """Learn how long a trial of this fidelity takes."""
         seconds = sum(measurement.seconds for measurement in trial.measurements)
@@ -41,16 +46,13 @@ class Pace:
         if self._budget is None:
             return True
         end = self._budget * (_SCREEN_END if fidelity is Fidelity.SUPERNET else 1.0) - _CLOSING_S
-        return self._elapsed() + 1.2 * self._longest.get(fidelity, 0.0) < end
+        return self.elapsed_s + 1.2 * self._longest.get(fidelity, 0.0) < end
 
     def limit(self, fidelity: Fidelity, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches until the time for this kind of training is over, at least one."""
         for i, batch in enumerate(batches):
-            over = self._budget is not None and self._elapsed() > self._budget * _TRAINING_END[fidelity]
+            over = self._budget is not None and self.elapsed_s > self._budget * _TRAINING_END[fidelity]
             if over and i > 0:
                 self.has_cut = True
                 return
             yield batch
-
-    def _elapsed(self) -> float:
-        return self._clock() - self._started

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from sparsesearch.evaluate.hardware import Speeds
 from sparsesearch.evaluate.task import Task
 from sparsesearch.spec import FidelitySpec, StudySpec, TrainSpec
+from sparsesearch.wording import human_time
 
 # Work of a phase in units of one dense pass over its images. The windowed part of dense training is cheap; an elastic
 # step runs two schedules, one of them sometimes dense; a screened schedule starts behind a cached prefix.
@@ -16,6 +18,7 @@ _USABLE = 0.72
 _SHARES = {"dense": 0.40, "elastic": 0.25, "screen": 0.10, "finetune": 0.25}
 _LEAST_IMAGES, _LEAST_VAL, _LEAST_EVALUATIONS, _LEAST_FINALISTS, _LEAST_BATCH = 64, 64, 6, 3, 16
 _MEANINGFUL_SHARE = 0.3
+_TYPICAL = Speeds(train_s=1.0, infer_s=0.3)
 _BASELINES, _BASELINES_OF_RANGE = 2, 10  # hand families for one budget, and for the budgets of a range
 
 
@@ -28,12 +31,15 @@ class Plan:
         seconds: About how long it will take on this machine.
         full_seconds: About how long the uncut study would take.
         seconds_by_phase: The parts of `seconds`.
+        work_by_phase: Share of each phase in the work, the same on every machine: it is stored with the study, which
+            must not depend on how fast the machine was just then.
     """
 
     spec: StudySpec
     seconds: float
     full_seconds: float
     seconds_by_phase: dict[str, float]
+    work_by_phase: dict[str, float]
 
     def describe(self, speeds: Speeds, *, device: str, precision: str) -> str:
         """What will run and about how long, in one line."""
@@ -55,15 +61,6 @@ class Plan:
         if limit is not None and self.seconds > limit:
             return f"at most {human_time(limit)}, cut short where needed,"
         return f"about {human_time(self.seconds)}"
-
-
-def human_time(seconds: float) -> str:
-    """A duration as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def estimate(
@@ -108,10 +105,11 @@ def make_plan(
         windowed: Whether dense training has the crop curriculum.
     """
     num_baselines = _num_baselines(spec)
+    work = partial(_work, task=task, num_baselines=num_baselines, windowed=windowed)
     full = estimate(spec.fidelity, speeds, task=task, num_val=num_val, num_baselines=num_baselines, windowed=windowed)
     full_s = sum(full.values()) + _FIXED_S
     if spec.time_budget_s is None or full_s <= _USABLE * spec.time_budget_s:
-        return Plan(spec, full_s, full_s, full)
+        return Plan(spec, full_s, full_s, full, work(spec.fidelity, num_val=num_val))
     available = max(1.0, _USABLE * spec.time_budget_s - _FIXED_S)
     cut_val = _fewer_val(speeds, available=available, num_val=num_val)
     fidelity = _cut(
@@ -134,7 +132,13 @@ def make_plan(
             "meaningful": spec.meaningful and trained >= _MEANINGFUL_SHARE * wanted,
         }
     )
-    return Plan(planned, sum(seconds.values()) + _FIXED_S, full_s, seconds)
+    return Plan(planned, sum(seconds.values()) + _FIXED_S, full_s, seconds, work(fidelity, num_val=cut_val))
+
+
+def _work(fidelity: FidelitySpec, *, task: Task, num_val: int, num_baselines: int, windowed: bool) -> dict[str, float]:
+    """Share of each phase in the work of a study."""
+    work = estimate(fidelity, _TYPICAL, task=task, num_val=num_val, num_baselines=num_baselines, windowed=windowed)
+    return {phase: round(units / sum(work.values()), 6) for phase, units in work.items()}
 
 
 def _num_baselines(spec: StudySpec) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from sparsesearch.search.pareto import pareto_front
 from sparsesearch.trial import Fidelity, Origin, Trial, TrialState
 
-_BEST_FIRST = (Fidelity.FINETUNE, Fidelity.SUPERNET)
+BEST_FIRST = (Fidelity.FINETUNE, Fidelity.SUPERNET)
+"""Fidelities of candidates, the one that counts most first."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ class StudyFront:
 def study_front(trials: Sequence[Trial]) -> StudyFront:
     """The front of the highest fidelity that has complete trials; fidelities are never mixed."""
     reference = next((t for t in trials if t.fidelity is Fidelity.DENSE and t.state is TrialState.REFERENCE), None)
-    for fidelity in _BEST_FIRST:
-        candidates = tuple(trial for trial in trials if trial.fidelity is fidelity and _has_score(trial))
+    for fidelity in BEST_FIRST:
+        candidates = tuple(trial for trial in trials if trial.fidelity is fidelity and has_score(trial))
         if any(trial.origin is Origin.SEARCH for trial in candidates):
             on_front = pareto_front([(t.metrics["val_top1"], float(t.cost.macs)) for t in candidates])
             return StudyFront(fidelity, reference, tuple(candidates[i] for i in on_front), candidates)
     return StudyFront(None, reference, (), ())
 
 
-def _has_score(trial: Trial) -> bool:
+def has_score(trial: Trial) -> bool:
+    """Whether a trial can be compared with others."""
     return trial.state is TrialState.COMPLETE and math.isfinite(trial.metrics.get("val_top1", math.nan))

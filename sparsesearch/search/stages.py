@@ -49,7 +49,10 @@ class StagedController:
             geometry, spec.space, low_macs=self._low, high_macs=self._high, sampler=spec.sampler, seed=spec.seed
         )
         self._told: dict[int, Trial] = {}
-        self._asked: dict[int, NewTrial] = {}
+        self._asked: dict[int, Trial] = {}
+        self._under_way: dict[int, Trial] = {}
+        self._numbers: dict[tuple[Fidelity, str], int] = {}
+        self._next_number = 0
         self._num_proposals = 0
         self._exhausted = False
         self.baselines: tuple[Baseline, ...] = (
@@ -71,15 +74,24 @@ class StagedController:
         """
         trial = self._next()
         if trial is not None:
-            self._asked[trial.number] = trial
+            self._note(Trial(**{name: getattr(trial, name) for name in NewTrial.model_fields}, study=self._spec.name))
         return trial
 
     def tell(self, trial: Trial) -> None:
-        """Take note of a trial in a final state."""
-        if trial.number in self._told or not trial.state.is_final:
+        """Take note of a stored trial: a result if it is in a final state, else one that was asked for."""
+        if trial.number in self._told:
             return
-        self._told[trial.number] = trial
-        self._asked.setdefault(trial.number, trial)
+        self._note(trial)
+        if trial.state.is_final:
+            self._told[trial.number] = trial
+            self._under_way.pop(trial.number, None)
+
+    def _note(self, trial: Trial) -> None:
+        """A trial exists: it is not asked for again, and the proposer keeps away from it."""
+        if trial.number not in self._asked:
+            self._asked[trial.number] = self._under_way[trial.number] = trial
+        self._numbers.setdefault((trial.fidelity, trial.key), trial.number)
+        self._next_number = max(self._next_number, trial.number + 1)
         if trial.fidelity is self.screen_fidelity and trial.origin is not Origin.REFERENCE:
             self._proposer.tell(trial)
         if trial.proposal is not None:
@@ -99,9 +111,10 @@ class StagedController:
             if baseline.schedule is not None and self._find(self.screen_fidelity, baseline.schedule) is None:
                 return self._baseline(baseline, baseline.schedule)
         proposal = self._propose()
-        if proposal is not None or len(self._told) < len(self._asked):
+        if proposal is not None or not self._spec.fidelity.elastic:
             return proposal
-        return self._finalist() if self._spec.fidelity.elastic else None
+        is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
+        return None if is_screening else self._finalist()
 
     def _baseline(self, baseline: Baseline, schedule: Schedule) -> NewTrial:
         return self._new(
@@ -132,7 +145,7 @@ class StagedController:
         for trial in [*chosen, *self._at(Fidelity.SUPERNET, Origin.BASELINE)]:
             if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
                 continue
-            if self._at(Fidelity.FINETUNE, Origin.SEARCH) and not self._may_start(Fidelity.FINETUNE):
+            if self._has_finalist() and not self._may_start(Fidelity.FINETUNE):
                 return None
             return self._new(
                 trial.schedule,
@@ -144,6 +157,11 @@ class StagedController:
             )
         return None
 
+    def _has_finalist(self) -> bool:
+        """Whether a proposal is fine-tuned, or is being."""
+        trials = (*self._at(Fidelity.FINETUNE, Origin.SEARCH), *self._under_way.values())
+        return any(trial.fidelity is Fidelity.FINETUNE and trial.origin is Origin.SEARCH for trial in trials)
+
     def _at(self, fidelity: Fidelity, origin: Origin) -> list[Trial]:
         """Completed trials of a kind, by number."""
         return [
@@ -152,9 +170,9 @@ class StagedController:
             if trial.fidelity is fidelity and trial.origin is origin and trial.state is TrialState.COMPLETE
         ]
 
-    def _find(self, fidelity: Fidelity, schedule: Schedule) -> NewTrial | None:
-        key = schedule.key(self._geometry)
-        return next((t for t in self._asked.values() if t.fidelity is fidelity and t.key == key), None)
+    def _find(self, fidelity: Fidelity, schedule: Schedule) -> Trial | None:
+        number = self._numbers.get((fidelity, schedule.key(self._geometry)))
+        return None if number is None else self._asked[number]
 
     def _new(
         self,
@@ -168,7 +186,7 @@ class StagedController:
         budget_macs: int | None = None,
     ) -> NewTrial:
         return NewTrial(
-            number=max(self._asked, default=-1) + 1,
+            number=self._next_number,
             fidelity=fidelity,
             origin=origin,
             label=label,

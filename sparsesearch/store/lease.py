@@ -77,13 +77,17 @@ class Lease:
         """A lease of this process, under a token that nobody else has."""
         return cls(owner=uuid4().hex, generation=generation, expires_at=expires_at, holder=Holder.current())
 
+    def is_held(self, *, now: float) -> bool:
+        """Whether its owner is alive, as far as can be told."""
+        return self.owner is not None and self.expires_at > now and not self.holder.is_gone()
+
     def check_free(self, *, study: str, now: float) -> None:
         """See that the lease can be taken.
 
         Raises:
             StudyBusyError: Its owner is alive.
         """
-        if self.owner is None or self.expires_at <= now or self.holder.is_gone():
+        if not self.is_held(now=now):
             return
         raise StudyBusyError(
             f"study {study!r} is being run by process {self.holder.pid} on {self.holder.host}; wait for it to end or "

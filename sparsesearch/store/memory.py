@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from sparsesearch.events import Event
-from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore
 from sparsesearch.spec import StudySpec
 from sparsesearch.store import codec, complaints, transitions
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
-from sparsesearch.trial import Fidelity, NewTrial, Trial, TrialState
+from sparsesearch.trial import Fidelity, NewTrial, StudyTimes, Trial, TrialState, TrialTimes
 
 _WHERE = "this process's memory"
 
@@ -21,11 +21,13 @@ _WHERE = "this process's memory"
 class _Study:
     spec: StudySpec
     lease: Lease
+    created_at: float
     trials: dict[int, Trial] = field(default_factory=dict)
     numbers: dict[tuple[str, Fidelity, int], int] = field(default_factory=dict)
+    times: dict[int, TrialTimes] = field(default_factory=dict)
 
 
-class MemoryStore(StudyStore):
+class MemoryStore(StudyStore, StudyRecords):
     """All studies of this object. Safe to use from several threads; gone with the object."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> None:
@@ -45,8 +47,10 @@ class MemoryStore(StudyStore):
         with self._lock:
             if spec.name in self._studies:
                 raise complaints.exists(spec.name, where=_WHERE)
-            lease = Lease.new(generation=1, expires_at=self._clock() + self._lease_s)
-            self._studies[spec.name] = _Study(spec=codec.study_from_row(codec.study_to_row(spec)), lease=lease)
+            now = self._clock()
+            lease = Lease.new(generation=1, expires_at=now + self._lease_s)
+            stored = codec.study_from_row(codec.study_to_row(spec))
+            self._studies[spec.name] = _Study(spec=stored, lease=lease, created_at=now)
             return MemoryLedger(self, spec=spec, lease=lease)
 
     def open_study(self, name: str) -> StudyLedger:
@@ -67,6 +71,17 @@ class MemoryStore(StudyStore):
         """The trials of a study, without opening it. Raises `StudyNotFoundError`."""
         with self._lock:
             return [trial for _, trial in sorted(self._find(name).trials.items())]
+
+    def times(self, name: str) -> StudyTimes:
+        """When the study and its trials happened. Raises `StudyNotFoundError`."""
+        with self._lock:
+            study = self._find(name)
+            return StudyTimes(created_at=study.created_at, trials=dict(study.times))
+
+    def is_held(self, name: str) -> bool:
+        """Whether a living process has the study open. Raises `StudyNotFoundError`."""
+        with self._lock:
+            return self._find(name).lease.is_held(now=self._clock())
 
     def studies(self) -> Sequence[str]:
         """Names of all studies, oldest first."""
@@ -118,16 +133,17 @@ class MemoryLedger(StudyLedger):
             if twin != new.number:
                 raise complaints.duplicate(new, twin=twin)
             study.trials[new.number] = new
+            study.times[new.number] = TrialTimes()
             return new
 
-    def claim(self, number: int, *, retry: bool = False) -> Trial:
+    def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
         """Mark a trial that is not in a final state as RUNNING; see `StudyLedger.claim`.
 
         Raises:
             StaleAttemptError: The lease is lost, or the trial is in a final state.
             LookupError: There is no such trial.
         """
-        return self._change(number, lambda trial: transitions.claimed(trial, retry=retry))
+        return self._change(number, lambda trial: transitions.claimed(trial, retry=retry, reason=reason))
 
     def record(self, event: Event) -> Trial:
         """Write what happened and return the trial as it is afterwards; see `StudyLedger.record`.
@@ -166,4 +182,14 @@ class MemoryLedger(StudyLedger):
             after = change(before)
             if after is not before:
                 after = study.trials[number] = codec.stored(after)
+                study.times[number] = _times(study.times[number], before, after, now=self._store._clock())
             return after
+
+
+def _times(times: TrialTimes, before: Trial, after: Trial, *, now: float) -> TrialTimes:
+    measured = {m.step: times.measured_at.get(m.step, now) for m in after.measurements}
+    return TrialTimes(
+        started_at=now if before.state is TrialState.WAITING else times.started_at,
+        ended_at=now if after.state.is_final and not before.state.is_final else times.ended_at,
+        measured_at=measured,
+    )

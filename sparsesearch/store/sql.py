@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from sparsesearch.errors import StudyNotFoundError
-from sparsesearch.protocols import StudyLedger, StudyStore
+from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore
 from sparsesearch.spec import StudySpec
 from sparsesearch.store import codec, complaints, migrate, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import LEASE_SECONDS, Holder, Lease
 from sparsesearch.store.sql_ledger import SqlLedger, load_trials
-from sparsesearch.trial import Trial
+from sparsesearch.trial import StudyTimes, Trial, TrialTimes
 
 
 def open_store(url: str, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> SqlStore:
@@ -40,7 +41,7 @@ def open_store(url: str, *, clock: Callable[[], float] = time.time, lease_s: flo
     return SqlStore(database, clock=clock, lease_s=lease_s)
 
 
-class SqlStore(StudyStore):
+class SqlStore(StudyStore, StudyRecords):
     """All studies of a database whose tables are there. Safe to use from several threads and processes."""
 
     def __init__(
@@ -88,6 +89,34 @@ class SqlStore(StudyStore):
         with self._database.reading() as connection:
             return load_trials(connection, self._find(connection, name)["id"], study=name)
 
+    def times(self, name: str) -> StudyTimes:
+        """When the study and its trials happened. Raises `StudyNotFoundError`."""
+        trials, measurements = tables.trials.c, tables.measurements.c
+        with self._database.reading() as connection:
+            study = self._find(connection, name)
+            measured: dict[int, dict[int, float]] = defaultdict(dict)
+            for number, step, at in connection.execute(
+                select(measurements.number, measurements.step, measurements.created_at).where(
+                    measurements.study_id == study["id"]
+                )
+            ):
+                measured[number][step] = at
+            rows = connection.execute(
+                select(trials.number, trials.started_at, trials.ended_at).where(trials.study_id == study["id"])
+            )
+            times = {
+                number: TrialTimes(started_at=started, ended_at=ended, measured_at=measured[number])
+                for number, started, ended in rows
+            }
+        return StudyTimes(created_at=study["created_at"], trials=times)
+
+    def is_held(self, name: str) -> bool:
+        """Whether a living process has the study open. Raises `StudyNotFoundError`."""
+        with self._database.reading() as connection:
+            study_id = self._find(connection, name)["id"]
+            row = connection.execute(select(tables.leases).where(tables.leases.c.study_id == study_id)).first()
+        return row is not None and _lease_from_row(row).is_held(now=self._clock())
+
     def studies(self) -> Sequence[str]:
         """Names of all studies, oldest first."""
         with self._database.reading() as connection:
@@ -122,14 +151,18 @@ class SqlStore(StudyStore):
         ).first()
         if row is None:  # deleted by another process since it was looked up
             raise self._missing(connection, name)
-        holder = Holder(host=row.host, machine=row.machine, pid=row.pid, process_start=row.process_start)
-        lease = Lease(owner=row.owner, generation=row.generation, expires_at=row.expires_at, holder=holder)
+        lease = _lease_from_row(row)
         lease.check_free(study=name, now=self._clock())
         return lease
 
     def _missing(self, connection: Connection, name: str) -> StudyNotFoundError:
         names = list(connection.scalars(select(tables.studies.c.name).order_by(tables.studies.c.id.desc())))
         return complaints.not_found(name, where=self._database.where, names=names)
+
+
+def _lease_from_row(row: Row[Any]) -> Lease:
+    holder = Holder(host=row.host, machine=row.machine, pid=row.pid, process_start=row.process_start)
+    return Lease(owner=row.owner, generation=row.generation, expires_at=row.expires_at, holder=holder)
 
 
 def _lease_to_row(lease: Lease) -> dict[str, Any]:

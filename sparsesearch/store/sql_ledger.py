@@ -86,14 +86,14 @@ class SqlLedger(StudyLedger):
             connection.execute(_ADD_TRIAL, {**row, "study_id": self._study_id, "created_at": now, "updated_at": now})
         return new
 
-    def claim(self, number: int, *, retry: bool = False) -> Trial:
+    def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
         """Mark a trial that is not in a final state as RUNNING; see `StudyLedger.claim`.
 
         Raises:
             StaleAttemptError: The lease is lost, or the trial is in a final state.
             LookupError: There is no such trial.
         """
-        return self._change(number, lambda trial: transitions.claimed(trial, retry=retry))
+        return self._change(number, lambda trial: transitions.claimed(trial, retry=retry, reason=reason))
 
     def record(self, event: Event) -> Trial:
         """Write what happened and return the trial as it is afterwards; see `StudyLedger.record`.

@@ -8,12 +8,13 @@ from sparsesearch.store.codec import words
 from sparsesearch.trial import Trial, TrialState
 
 
-def claimed(trial: Trial, *, retry: bool) -> Trial:
+def claimed(trial: Trial, *, retry: bool, reason: str | None = None) -> Trial:
     """The trial as RUNNING; the same object if nothing changes.
 
     Args:
         trial: The trial as stored.
         retry: Whether an execution of it failed, so that a new attempt begins.
+        reason: Why it failed, or None.
 
     Raises:
         StaleAttemptError: The trial is in a final state.
@@ -23,7 +24,8 @@ def claimed(trial: Trial, *, retry: bool) -> Trial:
     attempt = trial.attempt + 1 if retry or trial.attempt == 0 else trial.attempt
     if trial.state is TrialState.RUNNING and attempt == trial.attempt:
         return trial
-    return trial.model_copy(update={"state": TrialState.RUNNING, "attempt": attempt})
+    why = trial.reason if reason is None else words(reason)
+    return trial.model_copy(update={"state": TrialState.RUNNING, "attempt": attempt, "reason": why})
 
 
 def recorded(trial: Trial, event: Event) -> Trial:
@@ -46,7 +48,7 @@ def recorded(trial: Trial, event: Event) -> Trial:
         same = event.checkpoint == trial.checkpoint
         after = trial if same else trial.model_copy(update={"checkpoint": event.checkpoint})
     else:
-        reason = None if event.reason is None else words(event.reason)
+        reason = trial.reason if event.reason is None else words(event.reason)
         same = event.state is trial.state
         after = trial if same else trial.model_copy(update={"state": event.state, "reason": reason})
     if after is not trial and trial.state.is_final:

@@ -6,8 +6,11 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cluster import local_cluster
+from tabled import endless, failing, never, table, tabled
 
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.dispatch.lease import LeaseKeeper
@@ -22,15 +25,16 @@ from sparsesearch.errors import (
 from sparsesearch.evaluate.tabulated import TabulatedEvaluator
 from sparsesearch.events import Ended, Event, Measured
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.protocols import Controller, Dispatcher, Evaluator, StudyLedger, StudyStore
+from sparsesearch.protocols import Controller, Dispatcher, StudyLedger, StudyStore
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.stages import StagedController
-from sparsesearch.spec import Budget, FidelitySpec, StudySpec
+from sparsesearch.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
 from sparsesearch.trial import Fidelity, Measurement, NewTrial, Trial, TrialState
 
 MakeDispatcher = Callable[..., Dispatcher]
+Before = Callable[[str, int], None]
 
 GEOMETRY = BackboneGeometry(
     name="deit_small_patch16_224",
@@ -50,32 +54,21 @@ SPEC = StudySpec(
 FIRST_SCREENED, FIRST_PROPOSED, FIRST_FINETUNED, NUM_TRIALS = 2, 4, 8, 12
 
 
-def table(schedule: Schedule, fidelity: Fidelity) -> list[dict[str, float]]:
-    """A made-up accuracy that rises over three epochs."""
-    top1 = 0.8 - sum(0.01 * (1 - step.keep_ratio) * (12 - step.block) for step in schedule.steps)
-    epochs = 1 if fidelity is Fidelity.SUPERNET else 3
-    return [{"val_top1": top1 - 0.1 * (epochs - epoch)} for epoch in range(1, epochs + 1)]
-
-
-def failing(error: Exception, *, at: int) -> Evaluator:
-    """Raises in the middle of trial `at`, and reports all others."""
-
-    class Failing(TabulatedEvaluator):
-        def evaluate(self, trial: Trial) -> Iterator[Event]:
-            for event in super().evaluate(trial):
-                if trial.number == at and isinstance(event, Ended):
-                    raise error
-                yield event
-
-    return Failing(table)
-
-
 class Diary:
-    """A controller and a ledger in one that notes the order of what happens to them."""
+    """A controller and a ledger in one that notes the order of what happens to them.
 
-    def __init__(self, controller: Controller, ledger: StudyLedger) -> None:
+    Args:
+        controller: Decides.
+        ledger: Keeps.
+        before: Called before each claim and each event is written.
+    """
+
+    def __init__(
+        self, controller: Controller, ledger: StudyLedger, *, before: Before = lambda what, number: None
+    ) -> None:
         self.spec = ledger.spec
         self.entries: list[tuple[str, int | None]] = []
+        self._before = before
         self._controller = controller
         self._ledger = ledger
 
@@ -87,20 +80,26 @@ class Diary:
     def tell(self, trial: Trial) -> None:
         stored = {stored.number: stored for stored in self._ledger.trials()}
         assert trial == stored[trial.number], "told what is not written"
-        self.entries.append(("tell", trial.number))
+        if trial.state.is_final:
+            self.entries.append(("tell", trial.number))
         self._controller.tell(trial)
 
     def add_trial(self, trial: NewTrial) -> Trial:
         self.entries.append(("add", trial.number))
         return self._ledger.add_trial(trial)
 
-    def claim(self, number: int, *, retry: bool = False) -> Trial:
+    def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
+        self._before("claim", number)
         self.entries.append(("claim", number))
-        return self._ledger.claim(number, retry=retry)
+        return self._ledger.claim(number, retry=retry, reason=reason)
 
     def record(self, event: Event) -> Trial:
-        self.entries.append((event.kind, event.trial))
-        return self._ledger.record(event)
+        self._before(event.kind, event.trial)
+        before = self._ledger.trials()[event.trial]
+        recorded = self._ledger.record(event)
+        if recorded != before:  # recording again changes nothing
+            self.entries.append((event.kind, event.trial))
+        return recorded
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
         return self._ledger.trials(states)
@@ -112,20 +111,41 @@ class Diary:
         self._ledger.close()
 
 
-@pytest.fixture(params=[InlineDispatcher])
-def make_dispatcher(request: pytest.FixtureRequest) -> MakeDispatcher:
-    made: MakeDispatcher = request.param
-    return made
+def inline(**callbacks: Any) -> Dispatcher:
+    return InlineDispatcher(**callbacks)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StudyStore]:
-    if request.param == "memory":
+@pytest.fixture(scope="module")
+def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeDispatcher]:
+    """One trial at a time and no second attempt, so that everything happens as it does inline."""
+    from sparsesearch.dispatch.tune import RayDispatcher
+
+    storage = tmp_path_factory.mktemp("storage")
+    resources = ResourceSpec(max_concurrent=1, max_retries=0)
+    with local_cluster():
+        yield lambda **callbacks: RayDispatcher(resources, storage=storage, **callbacks)
+
+
+@pytest.fixture(params=["inline-memory", "inline-sqlite", pytest.param("ray-sqlite", marks=pytest.mark.slow)])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which dispatcher and store."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store(kind: str, tmp_path: Path) -> Iterator[StudyStore]:
+    if kind.endswith("memory"):
         yield MemoryStore()
         return
     sql = open_store(f"sqlite:///{tmp_path}/studies.db")
     yield sql
     sql.close()
+
+
+@pytest.fixture
+def make_dispatcher(kind: str, request: pytest.FixtureRequest) -> MakeDispatcher:
+    made: MakeDispatcher = inline if kind.startswith("inline") else request.getfixturevalue("on_ray")
+    return made
 
 
 @pytest.fixture
@@ -139,14 +159,32 @@ def new_controller() -> StagedController:
 
 def finish(make_dispatcher: MakeDispatcher, ledger: StudyLedger) -> list[Trial]:
     """Run to the end; what the trials are then."""
-    make_dispatcher().run(new_controller(), ledger, TabulatedEvaluator(table))
+    make_dispatcher().run(new_controller(), ledger, tabled())
     return list(ledger.trials())
+
+
+def left_and_resumed(make_dispatcher: MakeDispatcher, store: StudyStore, *, num_events: int) -> list[Trial]:
+    """Interrupt a study when so many events and one more are written, and finish it; what the trials are then."""
+
+    class Dying(Diary):
+        def record(self, event: Event) -> Trial:
+            recorded = super().record(event)
+            if sum(what in ("measured", "ended") for what, _ in self.entries) > num_events:
+                raise KeyboardInterrupt
+            return recorded
+
+    ledger = store.create_study(SPEC)
+    dying = Dying(new_controller(), ledger)
+    with pytest.raises(KeyboardInterrupt):
+        make_dispatcher().run(dying, dying, tabled())
+    ledger.close()
+    return finish(make_dispatcher, store.open_study(SPEC.name))
 
 
 @pytest.fixture(scope="module")
 def calm() -> list[Trial]:
     """The trials of a study that was left alone."""
-    return finish(InlineDispatcher, MemoryStore().create_study(SPEC))
+    return finish(inline, MemoryStore().create_study(SPEC))
 
 
 class TestRunning:
@@ -172,14 +210,29 @@ class TestRunning:
             assert trial in ledger.trials()
             announced.append(trial)
 
-        make_dispatcher(on_trial=on_trial).run(new_controller(), ledger, TabulatedEvaluator(table))
+        make_dispatcher(on_trial=on_trial).run(new_controller(), ledger, tabled())
         assert announced == list(ledger.trials())
+
+    def test_progress_is_announced_once_it_is_recorded(
+        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger
+    ) -> None:
+        announced: list[Trial] = []
+
+        def on_progress(trial: Trial) -> None:
+            assert trial in ledger.trials()
+            announced.append(trial)
+
+        make_dispatcher(on_progress=on_progress).run(new_controller(), ledger, tabled())
+        assert {trial.state for trial in announced} == {TrialState.RUNNING}
+        for trial in ledger.trials():
+            steps = [len(seen.measurements) for seen in announced if seen.number == trial.number]
+            assert steps == list(range(len(trial.measurements) + 1)), "claimed, and then measurement by measurement"
 
     def test_rows_are_written_before_anything_reacts(
         self, make_dispatcher: MakeDispatcher, ledger: StudyLedger
     ) -> None:
         diary = Diary(new_controller(), ledger)
-        make_dispatcher().run(diary, diary, TabulatedEvaluator(table))
+        make_dispatcher().run(diary, diary, tabled())
         of_dense = [what for what, number in diary.entries if number == 0]
         assert of_dense == ["ask", "add", "claim", "measured", "measured", "measured", "ended", "tell"]
         told = {number: i for i, (what, number) in enumerate(diary.entries) if what == "tell"}
@@ -187,9 +240,9 @@ class TestRunning:
             assert what == "ask" or (what == "tell") == (told[number] == i)
             assert what in ("ask", "tell") or i < told[number]
 
-    def test_an_event_is_written_before_the_next_is_asked_for(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger
-    ) -> None:
+    def test_an_event_is_written_before_the_next_is_asked_for(self, ledger: StudyLedger) -> None:
+        """Seen from inside the evaluator, so for one in this process; `test_ray_dispatcher` has the other."""
+
         class Watching(TabulatedEvaluator):
             def evaluate(self, trial: Trial) -> Iterator[Event]:
                 for event in super().evaluate(trial):
@@ -200,7 +253,7 @@ class TestRunning:
                     else:
                         assert stored.state.is_final
 
-        make_dispatcher().run(new_controller(), ledger, Watching(table))
+        inline().run(new_controller(), ledger, Watching(table))
         assert {trial.state for trial in ledger.trials()} == {TrialState.REFERENCE, TrialState.COMPLETE}
 
     def test_a_finished_study_is_left_as_it_is(
@@ -209,11 +262,8 @@ class TestRunning:
         before = finish(make_dispatcher, ledger)
         ledger.close()
 
-        def never(schedule: Schedule, fidelity: Fidelity) -> list[dict[str, float]]:
-            raise AssertionError("nothing is left to evaluate")
-
         again = store.open_study(SPEC.name)
-        make_dispatcher().run(new_controller(), again, TabulatedEvaluator(never))
+        make_dispatcher().run(new_controller(), again, never())
         assert list(again.trials()) == before
 
 
@@ -241,24 +291,18 @@ class TestFailures:
     def test_an_evaluator_that_stops_without_an_end_fails_its_trial(
         self, make_dispatcher: MakeDispatcher, ledger: StudyLedger
     ) -> None:
-        class Endless(TabulatedEvaluator):
-            def evaluate(self, trial: Trial) -> Iterator[Event]:
-                events = list(super().evaluate(trial))
-                yield from events[: -1 if trial.number == FIRST_SCREENED else None]
-
-        make_dispatcher().run(new_controller(), ledger, Endless(table))
+        make_dispatcher().run(new_controller(), ledger, endless(at=FIRST_SCREENED))
         stopped = ledger.trials()[FIRST_SCREENED]
         assert stopped.state is TrialState.FAILED
-        assert stopped.reason == "AssertionError: the evaluator stopped without ending the trial"
+        assert stopped.reason is not None
+        assert stopped.reason.endswith("the evaluator stopped without ending the trial")
 
     def test_a_failed_reference_ends_the_study(self, make_dispatcher: MakeDispatcher, ledger: StudyLedger) -> None:
         with pytest.raises(StudyFailedError, match="the dense training failed: ValueError: no"):
             make_dispatcher().run(new_controller(), ledger, failing(ValueError("no"), at=0))
         assert [trial.state for trial in ledger.trials()] == [TrialState.FAILED]
 
-    @pytest.mark.parametrize(
-        "error", [CheckpointError("corrupt; delete it"), UserInputError("mend this"), StaleAttemptError("taken over")]
-    )
+    @pytest.mark.parametrize("error", [CheckpointError("corrupt; delete it"), UserInputError("mend this")])
     def test_what_every_trial_would_meet_ends_the_run_and_can_be_mended(
         self, make_dispatcher: MakeDispatcher, ledger: StudyLedger, calm: list[Trial], error: SparseSearchError
     ) -> None:
@@ -272,15 +316,13 @@ class TestFailures:
     def test_an_interruption_passes_through(
         self, make_dispatcher: MakeDispatcher, ledger: StudyLedger, calm: list[Trial]
     ) -> None:
-        class Interrupted(TabulatedEvaluator):
-            def evaluate(self, trial: Trial) -> Iterator[Event]:
-                for event in super().evaluate(trial):
-                    if trial.number == 1 and isinstance(event, Ended):
-                        raise KeyboardInterrupt
-                    yield event
+        def interrupt(what: str, number: int) -> None:
+            if (what, number) == ("ended", 1):
+                raise KeyboardInterrupt
 
+        diary = Diary(new_controller(), ledger, before=interrupt)
         with pytest.raises(KeyboardInterrupt):
-            make_dispatcher().run(new_controller(), ledger, Interrupted(table))
+            make_dispatcher().run(diary, diary, tabled())
         assert [trial.state for trial in ledger.trials()] == [TrialState.REFERENCE, TrialState.RUNNING]
         assert finish(make_dispatcher, ledger) == calm
 
@@ -291,29 +333,26 @@ class TestFailures:
         taken: list[StudyLedger] = []
         before: list[Trial] = []
 
-        class Robbed(TabulatedEvaluator):
-            def evaluate(self, trial: Trial) -> Iterator[Event]:
-                for event in super().evaluate(trial):
-                    if trial.number == 5 and not taken:
-                        ledger.close()
-                        taken.append(store.open_study(SPEC.name))
-                        before.extend(taken[0].trials())
-                    yield event
+        def rob(what: str, number: int) -> None:
+            if (what, number) == ("measured", 5) and not taken:
+                ledger.close()
+                taken.append(store.open_study(SPEC.name))
+                before.extend(taken[0].trials())
 
+        diary = Diary(new_controller(), ledger, before=rob)
         with pytest.raises(StaleAttemptError):
-            make_dispatcher().run(new_controller(), ledger, Robbed(table))
+            make_dispatcher().run(diary, diary, tabled())
         assert list(taken[0].trials()) == before
         assert finish(make_dispatcher, taken[0]) == calm
 
     def test_a_stale_attempt_ends_the_run(self, make_dispatcher: MakeDispatcher, ledger: StudyLedger) -> None:
-        class Overtaken(TabulatedEvaluator):
-            def evaluate(self, trial: Trial) -> Iterator[Event]:
-                if trial.number == FIRST_SCREENED:
-                    ledger.claim(trial.number, retry=True)
-                yield from super().evaluate(trial)
+        def overtake(what: str, number: int) -> None:
+            if (what, number) == ("measured", FIRST_SCREENED):
+                ledger.claim(number, retry=True)
 
+        diary = Diary(new_controller(), ledger, before=overtake)
         with pytest.raises(StaleAttemptError, match="attempt 1 is refused"):
-            make_dispatcher().run(new_controller(), ledger, Overtaken(table))
+            make_dispatcher().run(diary, diary, tabled())
         overtaken = ledger.trials()[-1]
         assert (overtaken.state, overtaken.attempt, overtaken.measurements) == (TrialState.RUNNING, 2, ())
 
@@ -338,7 +377,7 @@ class TestResuming:
         ledger.claim(FIRST_SCREENED)
 
         diary = Diary(new_controller(), ledger)
-        make_dispatcher().run(diary, diary, TabulatedEvaluator(table))
+        make_dispatcher().run(diary, diary, tabled())
         begun = [entry for entry in diary.entries if entry[0] in ("tell", "claim", "ask")]
         assert begun[:8] == [
             ("tell", 0),
@@ -352,27 +391,15 @@ class TestResuming:
         ]
         assert list(ledger.trials()) == calm
 
-    @pytest.mark.parametrize("num_events", range(0, 34, 3))
-    def test_left_after_any_event_the_study_ends_the_same(
-        self,
-        make_dispatcher: MakeDispatcher,
-        store: StudyStore,
-        ledger: StudyLedger,
-        calm: list[Trial],
-        num_events: int,
+    @pytest.mark.parametrize("num_events", [2, 12, 30])
+    def test_left_after_some_event_the_study_ends_the_same(
+        self, make_dispatcher: MakeDispatcher, store: StudyStore, calm: list[Trial], num_events: int
     ) -> None:
-        class Dying(Diary):
-            def record(self, event: Event) -> Trial:
-                recorded = super().record(event)
-                if sum(what in ("measured", "ended") for what, _ in self.entries) > num_events:
-                    raise KeyboardInterrupt
-                return recorded
+        assert left_and_resumed(make_dispatcher, store, num_events=num_events) == calm
 
-        dying = Dying(new_controller(), ledger)
-        with pytest.raises(KeyboardInterrupt):
-            make_dispatcher().run(dying, dying, TabulatedEvaluator(table))
-        ledger.close()
-        assert finish(make_dispatcher, store.open_study(SPEC.name)) == calm
+    @pytest.mark.parametrize("num_events", range(34))
+    def test_left_after_any_event_inline_the_study_ends_the_same(self, calm: list[Trial], num_events: int) -> None:
+        assert left_and_resumed(inline, MemoryStore(), num_events=num_events) == calm
 
 
 class TestLease:
@@ -393,12 +420,11 @@ class TestLease:
         monkeypatch.setattr(LeaseKeeper, "__enter__", entered)
         monkeypatch.setattr(LeaseKeeper, "__exit__", left)
 
-        class Watching(TabulatedEvaluator):
-            def evaluate(self, trial: Trial) -> Iterator[Event]:
-                assert kept == [ledger]
-                yield from super().evaluate(trial)
+        def watch(what: str, number: int) -> None:
+            assert kept == [diary]
 
-        make_dispatcher().run(new_controller(), ledger, Watching(table))
+        diary = Diary(new_controller(), ledger, before=watch)
+        make_dispatcher().run(diary, diary, tabled())
         assert {trial.state for trial in ledger.trials()} == {TrialState.REFERENCE, TrialState.COMPLETE}
         assert kept == []
 
@@ -407,14 +433,14 @@ class TestLease:
     ) -> None:
         refusals: list[StudyBusyError] = []
 
-        class Rivalled(TabulatedEvaluator):
-            def evaluate(self, trial: Trial) -> Iterator[Event]:
+        def rival(what: str, number: int) -> None:
+            if what == "claim":
                 with pytest.raises(StudyBusyError, match=str(os.getpid())) as caught:
                     store.open_study(SPEC.name)
                 refusals.append(caught.value)
-                yield from super().evaluate(trial)
 
-        make_dispatcher().run(new_controller(), ledger, Rivalled(table))
+        diary = Diary(new_controller(), ledger, before=rival)
+        make_dispatcher().run(diary, diary, tabled())
         assert len(refusals) == NUM_TRIALS
         ledger.close()
         store.open_study(SPEC.name).close()

@@ -31,8 +31,10 @@ from sparsesearch.trial import (
     NewTrial,
     Origin,
     Proposal,
+    StudyTimes,
     Trial,
     TrialState,
+    TrialTimes,
 )
 
 LEASE_S = 60.0
@@ -53,7 +55,7 @@ class Backing:
     """Where studies are kept, and how to reach them once more."""
 
     clock: Clock
-    open: Callable[[], StudyStore]
+    open: Callable[[], MemoryStore | SqlStore]
     is_durable: bool
 
 
@@ -70,7 +72,7 @@ def backing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backing]
         url = request.getfixturevalue("postgres_url")
     opened: list[SqlStore] = []
 
-    def open_again() -> StudyStore:
+    def open_again() -> SqlStore:
         opened.append(open_store(url, clock=clock, lease_s=LEASE_S))
         return opened[-1]
 
@@ -126,6 +128,84 @@ def ended(trial: int, state: FinalState = TrialState.COMPLETE, *, attempt: int =
 def checkpointed(trial: int, step: int, *, attempt: int = 1) -> Checkpointed:
     reference = CheckpointRef(uri=f"file:///ckpt/{trial}-{step}.safetensors", sha256="0" * 64, step=step)
     return Checkpointed(trial=trial, attempt=attempt, checkpoint=reference)
+
+
+class TestTimes:
+    def test_they_are_the_clock_at_each_write(self, backing: Backing) -> None:
+        store, clock = backing.open(), backing.clock
+        ledger = store.create_study(spec())
+        created = clock.now
+        ledger.add_trial(new(0))
+        ledger.add_trial(new(1))
+        assert store.times("digits") == StudyTimes(created_at=created, trials={0: TrialTimes(), 1: TrialTimes()})
+        clock.now += 1
+        ledger.claim(0)
+        clock.now += 1
+        ledger.record(measured(0, 1))
+        clock.now += 1
+        ledger.record(measured(0, 1))  # a repeated report
+        ledger.record(measured(0, 2))
+        clock.now += 1
+        ledger.record(ended(0))
+        expected = TrialTimes(
+            started_at=created + 1, ended_at=created + 4, measured_at={1: created + 2, 2: created + 3}
+        )
+        assert backing.open().times("digits").trials[0] == expected
+
+    def test_claiming_again_keeps_the_start(self, backing: Backing) -> None:
+        store, clock = backing.open(), backing.clock
+        ledger = store.create_study(spec())
+        ledger.add_trial(new(0))
+        ledger.claim(0)
+        started = clock.now
+        clock.now += 5
+        ledger.claim(0)
+        ledger.claim(0, retry=True)
+        assert store.times("digits").trials[0].started_at == started
+
+    def test_a_study_that_is_used_again_is_another_one(self, backing: Backing) -> None:
+        store, clock = backing.open(), backing.clock
+        store.create_study(spec()).close()
+        first = store.times("digits").created_at
+        store.delete_study("digits")
+        clock.now += 7
+        store.create_study(spec())
+        assert store.times("digits").created_at == first + 7
+
+    def test_of_no_study(self, backing: Backing) -> None:
+        with pytest.raises(StudyNotFoundError):
+            backing.open().times("digits")
+
+
+class TestWhoHoldsIt:
+    def test_whoever_opened_it_until_it_is_closed(self, backing: Backing) -> None:
+        ledger = backing.open().create_study(spec())
+        assert backing.open().is_held("digits")
+        ledger.close()
+        assert not backing.open().is_held("digits")
+        backing.open().open_study("digits")
+        assert backing.open().is_held("digits")
+
+    def test_a_holder_without_a_sign_of_life_counts_as_lost(self, backing: Backing) -> None:
+        store = backing.open()
+        ledger = store.create_study(spec())
+        backing.clock.now += LEASE_S - 1
+        assert store.is_held("digits")
+        ledger.renew()
+        backing.clock.now += LEASE_S - 1
+        assert store.is_held("digits")
+        backing.clock.now += 1
+        assert not store.is_held("digits")
+
+    def test_looking_changes_nothing(self, backing: Backing) -> None:
+        store = backing.open()
+        store.create_study(spec()).close()
+        assert not store.is_held("digits")
+        store.open_study("digits")
+
+    def test_of_no_study(self, backing: Backing) -> None:
+        with pytest.raises(StudyNotFoundError):
+            backing.open().is_held("digits")
 
 
 def refused(ledger: StudyLedger, write: Callable[[], object]) -> None:

@@ -18,7 +18,7 @@ from sparsesearch.cli import main
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, with the program's own data below it."""
-    for name in ("SPARSESEARCH_DATABASE_URL", "SPARSESEARCH_DATA", "SPARSESEARCH_DEBUG"):
+    for name in ("SPARSESEARCH_DATABASE_URL", "SPARSESEARCH_DATA", "SPARSESEARCH_DEBUG", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SPARSESEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # for programs of their own; this process has read it already

@@ -44,6 +44,7 @@ DOCUMENT = {
     "data": {"num_val_images": 120},
     "precision": "float32",
     "device": "cpu",
+    "dispatcher": "inline",
     "fidelity": {
         "evaluations": 4,
         "finalists": 2,

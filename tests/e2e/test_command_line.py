@@ -26,6 +26,7 @@ from sparsesearch.schedule import Schedule
 pytestmark = pytest.mark.slow
 
 WISHES = {
+    "dispatcher": "inline",
     "precision": "float32",
     "device": "cpu",
     "data": {"num_val_images": 240},
@@ -80,7 +81,7 @@ def edit(path: Path, wishes: dict[str, Any]) -> None:
 def finished(command: Command) -> Finished:
     assert command("init", "-o", "tiny.yaml").code == 0
     edit(Path("tiny.yaml"), WISHES)
-    answer = command("run", "tiny.yaml", "--json")
+    answer = command("run", "tiny.yaml", "--no-mlflow", "--json")
     assert answer.code == 0, answer.err
     return Finished(command, answer)
 
@@ -195,7 +196,9 @@ def test_without_elastic_training(command: Command) -> None:
     Path("study.yaml").write_text(
         yaml.safe_dump({**WISHES, "name": "plain", "backbone": PICO, "budget": "30%:45%", "baselines": False})
     )
-    answer = command("run", "study.yaml", "--elastic", "off", "--evaluations", "3", "--sampler", "random", "--json")
+    answer = command(
+        "run", "study.yaml", "--elastic", "off", "--evaluations", "3", "--sampler", "random", "--no-mlflow", "--json"
+    )
     assert answer.code == 0, answer.err
     assert answer.document["study"] == "plain"
     trials = command("trials", "plain", "--json").document
@@ -206,8 +209,20 @@ def test_without_elastic_training(command: Command) -> None:
 
 def test_flags_override_the_document_and_names_are_made_up(command: Command) -> None:
     Path("study.yaml").write_text(yaml.safe_dump({**WISHES, "backbone": PICO, "budget": "30%", "baselines": False}))
-    flags = ("--budget", "40%", "--evaluations", "1", "--finalists", "1", "--seed", "5", "--out", "results", "--json")
-    first, second = command("run", "study.yaml", *flags), command("run", "study.yaml", *flags)
+    flags = (
+        "--budget",
+        "40%",
+        "--evaluations",
+        "1",
+        "--finalists",
+        "1",
+        "--seed",
+        "5",
+        "--out",
+        "results",
+        "--no-mlflow",
+    )
+    first, second = command("run", "study.yaml", *flags, "--json"), command("run", "study.yaml", *flags, "--json")
     assert first.code == second.code == 0, first.err + second.err
     assert [first.document["study"], second.document["study"]] == ["deit_pico-40p", "deit_pico-40p-2"]
     assert first.document["recipe"] == "results/best.yaml"
@@ -234,10 +249,28 @@ def test_a_study_can_be_resumed_from_another_folder(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study, "run_study", interrupted)
-    assert command("run", "study.yaml").code == 130
+    assert command("run", "study.yaml", "--no-mlflow").code == 130
     monkeypatch.setattr(study, "run_study", real)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    answer = command("resume", "moved", "--json")
+    answer = command("resume", "moved", "--no-mlflow", "--json")
     assert answer.code == 0, answer.err
     assert Path(answer.document["recipe"]).is_file()
+
+
+def test_as_typed_on_ray_with_mlflow(program: Command, home: Path) -> None:
+    """Nothing switched off: two workers, the study in MLflow, and nothing on standard output but the result."""
+    Path("study.yaml").write_text(
+        yaml.safe_dump({**WISHES, "backbone": PICO, "budget": "25%:45%", "dispatcher": "ray"})
+    )
+    answer = program("run", "study.yaml", "--max-concurrent", "2", "--json", timeout=600)
+    assert answer.code == 0, answer.err
+    assert answer.out.count("\n") == 1
+    assert "sparsesearch ui" in answer.err
+    assert "Traceback" not in answer.err
+    trials = program("trials", "deit_pico-25p-45p", "--json").document
+    assert {trial["state"] for trial in trials} == {"REFERENCE", "COMPLETE"}
+    assert {trial["attempt"] for trial in trials} == {1}
+    assert (home / "mlflow.db").is_file()
+    synced = program("mlflow", "sync")
+    assert "deit_pico-25p-45p: nothing to do" in synced.out

@@ -385,6 +385,7 @@ class TestStreams:
 
 TINY = """
 backbone: deit_pico
+dispatcher: inline
 budget: 40%
 precision: float32
 device: cpu
@@ -407,7 +408,7 @@ class TestWhole:
     def test_from_images_to_a_trained_model(self, command: Command, tmp_path: Path, kind: str) -> None:
         source = WRITERS[kind](tmp_path / "data")
         Path("study.yaml").write_text(TINY.replace("SOURCE", source), encoding="utf-8")
-        found = command("run", "study.yaml", "--json")
+        found = command("run", "study.yaml", "--no-mlflow", "--json")
         assert found.code == 0, found.err
         assert "bundled demo" not in found.err
         assert "does not transfer" not in Path(found.document["recipe"]).read_text(encoding="utf-8")

@@ -155,6 +155,7 @@ SHAPES = """
 name: NAME
 backbone: deit_pico
 budget: 40%
+dispatcher: inline
 precision: float32
 device: cpu
 baselines: false
@@ -178,7 +179,7 @@ def test_a_teacher_is_checked(command: Command, home: Path, tmp_path: Path) -> N
     def run(name: str, weights: str, *, epochs: int = 1) -> list[str]:
         text = SHAPES.replace("NAME", name).replace("DATA", str(tmp_path / "data")).replace("WEIGHTS", weights)
         Path("study.yaml").write_text(text.replace("EPOCHS", str(epochs)), encoding="utf-8")
-        answer = command("run", "study.yaml", "--json")
+        answer = command("run", "study.yaml", "--no-mlflow", "--json")
         return [str(answer.code), *answer.err.splitlines()]
 
     assert run("first", "scratch", epochs=15)[0] == "0"

@@ -41,7 +41,9 @@ STATES: tuple[FinalState | None, ...] = (
 
 def fill(store: StudyStore) -> None:
     """One study with a trial of every kind."""
-    spec = StudySpec(name="snapshot", backbone="deit_pico", budget=Budget(low=0.2, high=0.65), seed=3)
+    spec = StudySpec(
+        name="snapshot", backbone="deit_pico", budget=Budget(low=0.2, high=0.65), dispatcher="inline", seed=3
+    )
     ledger = store.create_study(spec)
     for number, state in enumerate(STATES):
         proposal = Proposal(

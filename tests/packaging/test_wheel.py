@@ -124,7 +124,7 @@ def test_the_service_of_the_compose_file_runs_by_hand(installed: Path, tmp_path:
     dockerfile = (ROOT / service["build"]["dockerfile"]).read_text(encoding="utf-8")
     entrypoint = next(line for line in dockerfile.splitlines() if line.startswith("ENTRYPOINT"))
     assert service["entrypoint"] == json.loads(entrypoint.removeprefix("ENTRYPOINT ")) == [installed.name]
-    assert set(service["environment"]) <= {"SPARSESEARCH_HOME", "SPARSESEARCH_DATABASE_URL", "SPARSESEARCH_DATA"}
+    assert set(service["environment"]) == {"SPARSESEARCH_HOME", "SPARSESEARCH_DATABASE_URL", "MLFLOW_TRACKING_URI"}
     places = {"home": tmp_path / "home", "here": tmp_path / "here"}
     database = f"sqlite:///{tmp_path / 'shared.db'}"
     default = json.loads(next(line for line in dockerfile.splitlines() if line.startswith("CMD")).removeprefix("CMD "))

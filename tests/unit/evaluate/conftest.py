@@ -53,6 +53,7 @@ def spec(task: DigitsTask, setting: Setting) -> StudySpec:
         baselines=False,
         precision="float32",
         device="cpu",
+        dispatcher="inline",
         resolved=Resolved(
             geometry=setting.geometry,
             num_classes=task.num_classes,

@@ -5,9 +5,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sparsesearch.evaluate.hardware import Speeds
-from sparsesearch.evaluate.plan import estimate, human_time, make_plan
+from sparsesearch.evaluate.plan import estimate, make_plan
 from sparsesearch.evaluate.recipes import default_fidelity
 from sparsesearch.spec import Budget, FidelitySpec, StudySpec, TrainSpec
+from sparsesearch.wording import human_time
 
 
 @dataclass

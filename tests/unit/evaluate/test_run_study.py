@@ -38,7 +38,9 @@ def test_a_prepared_study_is_spelled_out_and_the_same_each_time(spec):
     wished = unprepared(spec, space=spec.space.model_copy(update={"blocks": ()}))
     prepared = prepare(wished, progress=progress)
     assert prepared == prepare(wished, progress=Silent())
-    assert prepared.resolved == spec.resolved
+    assert prepared.resolved.model_copy(update={"planned_work": {}}) == spec.resolved
+    assert list(prepared.resolved.planned_work) == ["dense", "elastic", "screen", "finetune"]
+    assert sum(prepared.resolved.planned_work.values()) == pytest.approx(1.0, abs=1e-5)
     assert prepared.space.blocks == tuple(range(1, 8))
     assert prepared.precision == "float32"
     assert prepared.fidelity == spec.fidelity
@@ -59,6 +61,13 @@ def test_a_study_runs_to_its_end_and_gives_the_lease_back(spec, store, settings)
     assert told == list(store.trials(spec.name))
     assert all(trial.state.is_final for trial in told)
     store.open_study(spec.name).close()
+
+
+def test_people_can_follow_a_study(spec, store, settings):
+    seen, ended = [], []
+    run_study(store.create_study(spec), settings, on_trial=ended.append, on_progress=seen.append)
+    assert {trial.number for trial in seen} == {trial.number for trial in ended}
+    assert sum(bool(trial.measurements) for trial in seen) == sum(len(trial.measurements) for trial in ended)
 
 
 def test_other_data_than_at_the_start_is_refused_and_the_lease_given_back(spec, store, settings):

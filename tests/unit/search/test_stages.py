@@ -110,7 +110,10 @@ class TestOrder:
             controller.tell(finish(new))
         assert controller.ask() is None, "finalists are chosen when all are screened"
         controller.tell(finish(screened[-1]))
-        assert controller.ask().fidelity is FINETUNE
+        tuned = []
+        while (new := controller.ask()) is not None:
+            tuned.append(new)
+        assert kinds(tuned) == [((FINETUNE, SEARCH), 2), ((FINETUNE, BASELINE), 2)], "all at once"
 
     def test_finalists_are_the_chosen_ones_with_their_parents(self, deit_small):
         controller = StagedController(study(evaluations=8, finalists=3), deit_small)
@@ -251,6 +254,18 @@ class TestTime:
             ((FINETUNE, SEARCH), 1),
         ]
         assert set(asked) == {SUPERNET, FINETUNE}
+
+    def test_when_time_is_up_one_finalist_at_a_time_is_needed(self, deit_small):
+        """The next one only if that one fails."""
+        controller = StagedController(study(evaluations=6), deit_small, may_start=lambda fidelity: False)
+        while (new := controller.ask()).fidelity is not FINETUNE:
+            controller.tell(finish(new))
+        assert controller.ask() is None
+        controller.tell(finish(new, state=TrialState.FAILED))
+        second = controller.ask()
+        assert (second.fidelity, second.origin) == (FINETUNE, SEARCH)
+        controller.tell(finish(second))
+        assert controller.ask() is None
 
     def test_no_more_is_proposed_than_there_is_time_for(self, deit_small):
         times = itertools.chain([True, True], itertools.repeat(False))

@@ -1,0 +1,183 @@
+"""What the mirror into MLflow costs: per trial, per look, per page.
+
+    python benchmarks/mlflow_mirror.py [--trials 40] [--evaluations 1000]
+
+A made-up study with 10 epochs a trial is shown in a real MLflow: in our own database, and on a server on this machine.
+Beside it, the same values are logged in the way of MLflow's tutorials, one call for each value, into a database as
+MLflow makes it. Times are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from mlflow_server import MlflowServer
+from sample_study import DEIT_SMALL, sample_spec
+
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.events import Ended, Measured
+from sparsesearch.protocols import StudyLedger
+from sparsesearch.schedule import Schedule
+from sparsesearch.search.view import StudyView
+from sparsesearch.settings import Settings
+from sparsesearch.store.sql import SqlStore, open_store
+from sparsesearch.tracker import mlflow_address, study_mirror
+from sparsesearch.tracking.connection import apply_environment, connect
+from sparsesearch.tracking.pareto_page import pareto_page
+from sparsesearch.tracking.records import RunRecord, trial_record
+from sparsesearch.trial import Fidelity, Measurement, NewTrial, Origin, TrialState
+
+EPOCHS = 10
+
+
+def add(ledger: StudyLedger, number: int, fidelity: Fidelity) -> None:
+    """One trial that ended, with made-up numbers."""
+    is_dense = fidelity is Fidelity.DENSE
+    count = 60 + number % 130
+    schedule = Schedule() if is_dense else Schedule.at([3, 6], [count / 196, max(1, count - 40) / 196])
+    ledger.add_trial(
+        NewTrial(
+            number=number,
+            fidelity=fidelity,
+            origin=Origin.REFERENCE if is_dense else Origin.SEARCH,
+            label="dense" if is_dense else "search",
+            schedule=schedule.canonical(DEIT_SMALL),
+            key=f"{number:032x}",
+            cost=AnalyticCost().estimate(DEIT_SMALL, schedule),
+            seed=number,
+        )
+    )
+    ledger.claim(number)
+    for step in [0] if fidelity is Fidelity.SUPERNET else range(1, EPOCHS + 1):
+        top1 = 0.7 + 0.0005 * count + 0.001 * step
+        metrics = {"val_top1": top1, "val_loss": 2 - top1, "train_loss": 2.1 - top1}
+        measurement = Measurement(step=step, attempt=1, fidelity=fidelity, metrics=metrics, seconds=1.0, seed=number)
+        ledger.record(Measured(trial=number, attempt=1, measurement=measurement))
+    state = TrialState.REFERENCE if is_dense else TrialState.COMPLETE
+    ledger.record(Ended(trial=number, attempt=1, state=state))
+
+
+def mirror_times(store: SqlStore, settings: Settings, *, trials: int, evaluations: int) -> dict[str, float]:
+    """Seconds of the parts, with the study growing by one training at a look."""
+    ledger = store.create_study(sample_spec())
+    add(ledger, 0, Fidelity.DENSE)
+    for number in range(1, 1 + evaluations):
+        add(ledger, number, Fidelity.SUPERNET)
+    live = study_mirror(store, settings, "sample")
+    times = {"first look": timed(lambda: live.run(is_live=True))}
+    grown: list[float] = []
+    for number in range(1 + evaluations, 1 + evaluations + trials):
+        add(ledger, number, Fidelity.FINETUNE)
+        grown.append(timed(lambda: live.run(is_live=True)))
+    ledger.close()
+    times["look with one new training"] = median(grown)
+    times["look without news"] = median(timed(lambda: live.run(is_live=True)) for _ in range(10))
+    times["end of the study, files included"] = timed(lambda: live.run(is_live=False))
+    fresh = study_mirror(store, settings, "sample")
+    times["sync with nothing to do"] = timed(lambda: fresh.run(is_live=False))
+    return times
+
+
+def runs_alone(records: list[RunRecord], settings: Settings) -> float:
+    """Seconds of a run, without reading the store: what MLflow itself takes."""
+    from sparsesearch.tracking.mirror import _create, _update
+
+    connection = connect(mlflow_address(settings))
+
+    def one(record: RunRecord) -> None:
+        _update(connection, _create(connection, record, parent="0" * 32), record, parent="0" * 32)
+
+    return median(timed(lambda record=record: one(record)) for record in records)
+
+
+def single_calls(records: list[RunRecord], folder: Path) -> float:
+    """Seconds of a run with one call for each value."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'plain.db'}")
+    experiment = client.create_experiment("plain", artifact_location=(folder / "plain").as_uri())
+
+    def one(record: RunRecord) -> None:
+        run = client.create_run(experiment, run_name=record.name).info.run_id
+        for key, value in record.params.items():
+            client.log_param(run, key, value)
+        for key, value in {**record.identity, **record.tags}.items():
+            client.set_tag(run, key, value)
+        for point in record.metrics:
+            client.log_metric(run, point.key, point.value, timestamp=point.time_ms, step=point.step)
+        client.set_terminated(run)
+
+    return median(timed(lambda record=record: one(record)) for record in records)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of a call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def worked(work: Callable[[], object]) -> float:
+    """Seconds of processor time of a call."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def load() -> None:
+    """Import what the mirror needs."""
+    apply_environment()
+    importlib.import_module("mlflow").MlflowClient  # noqa: B018 - it is loaded at its first use
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--evaluations", type=int, default=1000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = Settings(home=folder, database_url=f"sqlite:///{folder / 'studies.db'}")
+        store = open_store(settings.database_url)
+        print("processor time, milliseconds")
+        print(f"  {'loading MLflow, once a process':<40}{1000 * worked(load):9.1f}")
+        print(
+            f"  {'making its tables, once a home':<40}{1000 * worked(lambda: connect(mlflow_address(settings))):9.1f}"
+        )
+        print(f"{arguments.trials} trainings of {EPOCHS} epochs, {arguments.evaluations} evaluations; milliseconds")
+        for what, seconds in mirror_times(
+            store, settings, trials=arguments.trials, evaluations=arguments.evaluations
+        ).items():
+            print(f"  {what:<40}{1000 * seconds:9.1f}")
+        view = StudyView.of(store, "sample")
+        print(f"  {'the page':<40}{1000 * median(timed(lambda: pareto_page(view)) for _ in range(5)):9.1f}")
+        print(f"  {'the page, MB':<40}{len(pareto_page(view).encode()) / 1e6:9.2f}")
+        records = [trial_record(view, trial) for trial in view.trained[1:]]
+        sizes = f"{len(records[0].params)} parameters, {len(records[0].metrics)} metric values a run"
+        plain, ours = single_calls(records[:5], folder), runs_alone(records, settings)
+        print(f"one run ({sizes}); milliseconds")
+        print(f"  {'one call for each value':<40}{1000 * plain:9.1f}")
+        print(f"  {'batched, our own database':<40}{1000 * ours:9.1f}   {plain / ours:.0f} times faster")
+        server_folder = folder / "server"
+        server_folder.mkdir()
+        server = MlflowServer(server_folder)
+        server.start()
+        try:
+            remote = settings.model_copy(update={"mlflow_tracking_uri": server.uri})
+            print(f"  {'batched, server on this machine':<40}{1000 * runs_alone(records, remote):9.1f}")
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""A view of the running study that is redrawn in place, for people at a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.spinner import Spinner
+from rich.table import Column
+from rich.text import Text
+
+from sparsesearch.cli.console import err
+from sparsesearch.cli.reporter import Reporter
+from sparsesearch.cli.sentences import ended_line
+from sparsesearch.cli.status_view import MAX_RUNNING, status_view
+from sparsesearch.cli.watch import StudyWatch
+from sparsesearch.trial import Trial
+
+_REFRESHES_A_SECOND = 4
+_LINES_BESIDE_RUNNING = 18
+_SHARE_OF_TIME = 0.02
+
+
+class _LiveBar:
+    def __init__(self, progress: Progress, label: str, total: int) -> None:
+        self._progress = progress
+        self._label = label
+        self._total = total
+        self._task: TaskID | None = None
+
+    def advance(self, amount: int = 1, *, note: str | None = None) -> None:
+        """Move on."""
+        if self._task is not None:
+            self._progress.update(self._task, advance=amount, note=note or "")
+
+    def __enter__(self) -> _LiveBar:
+        self._task = self._progress.add_task(self._label, total=self._total, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+
+
+class LiveReporter(Reporter):
+    """The study, what runs, the best so far and the steps of this process's own work; lines that stay go above.
+
+    Everything is drawn from what the run has told; the database is not asked. Afterwards only the lines are left.
+    """
+
+    tells_people = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
+            console=err,
+            expand=True,
+        )
+        self._view: RenderableType | None = None
+        self._due = 0.0
+        self._idle = Spinner("dots", Text("one moment", style="dim"))
+        self._live = Live(
+            console=err,
+            get_renderable=self._draw,
+            refresh_per_second=_REFRESHES_A_SECOND,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # into a file, results must get there
+        )
+
+    def bar(self, label: str, total: int) -> _LiveBar:
+        """A bar for one piece of work."""
+        return _LiveBar(self._bars, label, total)
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the view."""
+        err.print(text, soft_wrap=True)
+
+    def ended(self, watch: StudyWatch, trial: Trial) -> None:
+        """A trial reached a final state."""
+        text = ended_line(watch.spec, trial)
+        if text is not None:
+            self.line(text)
+
+    def _draw(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if self._watch is not None:
+            parts += [Text(), self._study(self._watch)]
+        if self._bars.tasks:
+            parts += [Text(), self._bars]
+        return Group(*parts or [self._idle])
+
+    def _study(self, watch: StudyWatch) -> RenderableType:
+        """The view of the study; of one with very many trials not anew each time, so that the run is not held up."""
+        began = time.thread_time()
+        if self._view is None or time.monotonic() >= self._due:
+            room = err.height - _LINES_BESIDE_RUNNING
+            self._view = status_view(watch.status(), max_running=max(1, min(MAX_RUNNING, room)))
+            self._due = time.monotonic() + (time.thread_time() - began) / _SHARE_OF_TIME
+        return self._view
+
+    def __enter__(self) -> LiveReporter:
+        super().__enter__()
+        self._live.start(refresh=True)
+        _log_to_standard_error()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+        _log_to_standard_error()
+        super().__exit__(kind, error, trace)
+
+
+def _log_to_standard_error() -> None:
+    """Have warnings go where standard error goes just now: above the view while there is one."""
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setStream(sys.stderr)

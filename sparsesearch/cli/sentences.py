@@ -1,0 +1,60 @@
+"""What happened to a trial, and how far a study is, in one line each."""
+
+from __future__ import annotations
+
+from sparsesearch.cli.tables import accuracy_text, gmacs, schedule_text, share_text
+from sparsesearch.search.phases import Phase
+from sparsesearch.search.status import StudyStatus
+from sparsesearch.spec import StudySpec
+from sparsesearch.trial import Fidelity, Trial, TrialState
+from sparsesearch.wording import human_time
+
+
+def started_line(spec: StudySpec, trial: Trial) -> str | None:
+    """A training that began; None for an evaluation, of which there are many."""
+    if trial.fidelity is Fidelity.SUPERNET:
+        return None
+    what = f"{trial.fidelity.value} training begins"
+    if trial.fidelity is Fidelity.FINETUNE:
+        what = f"fine-tuning of {schedule_text(spec, trial)} ({trial.label}) begins"
+    if trial.attempt > 1:
+        what += f" again, attempt {trial.attempt}"
+    if trial.epochs_done:
+        what += f", after epoch {trial.epochs_done}"
+    return f"trial {trial.number}: {what}" + (f" ({trial.reason})" if trial.attempt > 1 and trial.reason else "")
+
+
+def ended_line(spec: StudySpec, trial: Trial) -> str | None:
+    """A training that ended, or any trial that failed; None for an evaluation."""
+    if trial.state is TrialState.FAILED:
+        return f"trial {trial.number} failed: {trial.reason}"
+    if trial.fidelity is Fidelity.SUPERNET:
+        return None
+    what = trial.label
+    if trial.fidelity is Fidelity.FINETUNE:
+        what = f"{schedule_text(spec, trial)} ({trial.label}) at {gmacs(trial.cost.macs)} GMACs fine-tuned"
+    return f"trial {trial.number}: {what}, {accuracy_text(trial, meaningful=spec.meaningful)}"
+
+
+def search_line(status: StudyStatus, phase: Phase) -> str:
+    """`31 of 60 schedules, best 94.90 % at 0.00742 GMACs, about 2 min left`."""
+    words = [f"{phase.done} of {phase.total} schedules"]
+    if status.best is not None:
+        accuracy = accuracy_text(status.best, meaningful=status.spec.meaningful)
+        words.append(f"best {accuracy} at {gmacs(status.best.cost.macs)} GMACs")
+    if status.left_s is not None:
+        words.append(f"about {human_time(status.left_s)} left")
+    return ", ".join(words)
+
+
+def price_text(trial: Trial, *, dense: Trial | None) -> str:
+    """`0.00742 GMACs (34.8 % of dense)`."""
+    share = "" if dense is None else f" ({share_text(trial.cost.macs / dense.cost.macs)} of dense)"
+    return f"{gmacs(trial.cost.macs)} GMACs{share}"
+
+
+def clock_text(seconds: float) -> str:
+    """`3:05` or `1:03:05`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

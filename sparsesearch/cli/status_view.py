@@ -1,0 +1,127 @@
+"""Where a study stands, drawn for a terminal of 80 columns or more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.constrain import Constrain
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sparsesearch.cli.sentences import clock_text, price_text
+from sparsesearch.cli.tables import accuracy_text, percent_text
+from sparsesearch.search.phases import Phase
+from sparsesearch.search.status import RunningTrial, StudyState, StudyStatus
+from sparsesearch.trial import Fidelity
+from sparsesearch.wording import human_time
+
+MAX_RUNNING = 8
+"""Running trials that are shown one by one."""
+
+_WIDTH = 100
+_HOW = {Fidelity.FINETUNE: "fine-tuned", Fidelity.SUPERNET: "on the shared elastic weights"}
+_STATE_STYLES = {
+    StudyState.RUNNING: "",
+    StudyState.FINISHED: "green",
+    StudyState.INTERRUPTED: "yellow",
+    StudyState.FAILED: "red",
+}
+
+
+def status_view(status: StudyStatus, *, max_running: int = MAX_RUNNING) -> RenderableType:
+    """The whole view.
+
+    Args:
+        status: Where the study stands.
+        max_running: How many running trials are shown one by one.
+    """
+    parts: list[RenderableType] = [_header(status), _phases(status)]
+    if status.running and max_running > 0:
+        parts += [Text(), _running(status, max_running=max_running)]
+    facts = list(_facts(status))
+    if facts:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, text in facts:
+            grid.add_row(Text(name), Text(text))
+        parts += [Text(), grid]
+    return Constrain(Group(*parts), _WIDTH)
+
+
+def _header(status: StudyStatus) -> RenderableType:
+    spec = status.spec
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_row(Text(spec.name, style="bold"), Text(_time(status), style=_STATE_STYLES[status.state]))
+    about = Text(f"{spec.backbone}, budget {spec.budget}, dispatcher {spec.dispatcher}", style="dim")
+    about.no_wrap, about.overflow = True, "ellipsis"
+    return Group(grid, about)
+
+
+def _time(status: StudyStatus) -> str:
+    elapsed = clock_text(status.elapsed_s)
+    if status.state is StudyState.RUNNING:
+        return elapsed if status.left_s is None else f"{elapsed}, about {human_time(status.left_s)} left"
+    return f"{status.state.value} after {elapsed}"
+
+
+def _phases(status: StudyStatus) -> Table:
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_column(no_wrap=True)
+    for phase in status.phases:
+        bar = ProgressBar(total=1.0, completed=phase.share)
+        grid.add_row(Text(phase.name), bar, Text(f"{phase.done} of {phase.total}"), Text(_epochs(phase), style="dim"))
+    return grid
+
+
+def _epochs(phase: Phase) -> str:
+    if phase.epochs_total is None:
+        return "schedules"
+    word = "epoch" if phase.epochs_total == 1 else "epochs"
+    return f"{phase.epochs_done} of {phase.epochs_total} {word}"
+
+
+def _running(status: StudyStatus, *, max_running: int) -> RenderableType:
+    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("running", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("epochs", no_wrap=True)
+    table.add_column("val accuracy", justify="right", no_wrap=True)
+    table.add_column("for", justify="right", no_wrap=True)
+    for trial in status.running[:max_running]:
+        accuracy = percent_text(trial.val_top1, meaningful=status.spec.meaningful)
+        epochs = "" if trial.epochs is None else f"{trial.epochs_done} of {trial.epochs}"
+        row = (str(trial.number), _what(trial), epochs, accuracy, clock_text(trial.seconds))
+        table.add_row(*(Text(cell) for cell in row))
+    hidden = len(status.running) - max_running
+    return Group(table, Text(f"and {hidden} more", style="dim")) if hidden > 0 else table
+
+
+def _what(trial: RunningTrial) -> str:
+    what = f"{trial.schedule} ({trial.label})" if trial.schedule else f"{trial.label} training"
+    return what if trial.attempt == 1 else f"attempt {trial.attempt}: {what}"
+
+
+def _facts(status: StudyStatus) -> Iterator[tuple[str, str]]:
+    meaningful = status.spec.meaningful
+    if status.dense is not None:
+        accuracy = accuracy_text(status.dense, meaningful=meaningful)
+        yield "dense", f"{accuracy} at {price_text(status.dense, dense=None)}"
+    if status.best is not None and status.fidelity is not None:
+        accuracy = accuracy_text(status.best, meaningful=meaningful)
+        yield "best", f"{accuracy} at {price_text(status.best, dense=status.dense)}, {_HOW[status.fidelity]}"
+        yield "", f"{status.best_schedule} ({status.best.label})"
+    if status.front_size and status.hypervolume is not None:
+        schedules = "schedule" if status.front_size == 1 else "schedules"
+        yield "front", f"{status.front_size} {schedules}, hypervolume {status.hypervolume:.3f}"
+    if status.failed.count:
+        yield "failed", f"{status.failed.count}, last {status.failed.last}"
+    if status.retried.count:
+        yield "retried", f"{status.retried.count}, last {status.retried.last}"

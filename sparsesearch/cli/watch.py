@@ -1,0 +1,77 @@
+"""A study as the process that runs it sees it, without asking the database again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+
+from sparsesearch.search.status import StudyStatus
+from sparsesearch.search.view import StudyView
+from sparsesearch.spec import StudySpec
+from sparsesearch.trial import StudyTimes, Trial, TrialState, TrialTimes
+
+
+class Change(Enum):
+    """What happened to a trial."""
+
+    STARTED = auto()
+    MEASURED = auto()
+    ENDED = auto()
+
+
+class StudyWatch:
+    """Keeps the trials of a study that is being run. Safe to use from several threads.
+
+    Args:
+        view: The study before anything of this run happened to it.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(self, view: StudyView, *, clock: Callable[[], float] = time.time) -> None:
+        self._view = view
+        self._is_current = True
+        self._trials = {trial.number: trial for trial in view.trials}
+        self._times = dict(view.times.trials)
+        self._begun: set[tuple[int, int]] = set()
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    @property
+    def spec(self) -> StudySpec:
+        """The study's document."""
+        return self._view.spec
+
+    def take(self, trial: Trial) -> Change | None:
+        """Take note of a trial as it was just recorded; None if it tells nothing new."""
+        now = self._clock()
+        with self._lock:
+            before = self._trials.get(trial.number)
+            times = self._times.get(trial.number, TrialTimes())
+            self._trials[trial.number] = trial
+            self._times[trial.number] = TrialTimes(
+                started_at=now if times.started_at is None else times.started_at,
+                ended_at=now if trial.state.is_final and times.ended_at is None else times.ended_at,
+                measured_at={m.step: times.measured_at.get(m.step, now) for m in trial.measurements},
+            )
+            self._is_current = False
+            if trial.state.is_final:
+                return Change.ENDED
+            if len(trial.measurements) > (0 if before is None else len(before.measurements)):
+                return Change.MEASURED
+            if trial.state is not TrialState.RUNNING or (trial.number, trial.attempt) in self._begun:
+                return None
+            self._begun.add((trial.number, trial.attempt))
+            return Change.STARTED
+
+    def status(self) -> StudyStatus:
+        """Where the study stands now."""
+        with self._lock:
+            if not self._is_current:
+                trials = tuple(trial for _, trial in sorted(self._trials.items()))
+                times = StudyTimes(created_at=self._view.times.created_at, trials=dict(self._times))
+                self._view = StudyView(spec=self._view.spec, trials=trials, times=times)
+                self._is_current = True
+            view = self._view
+        return StudyStatus.of(view, is_held=True, now=self._clock())

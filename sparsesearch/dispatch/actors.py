@@ -1,0 +1,102 @@
+"""Warm actors for quick evaluations: each loads the shared weights once and then takes a schedule a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from sparsesearch.dispatch.cluster import Share
+from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, read_report
+from sparsesearch.dispatch.roster import Roster
+from sparsesearch.dispatch.worker import Worker
+from sparsesearch.errors import one_line
+from sparsesearch.evaluate.portable import PortableEvaluator
+from sparsesearch.trial import Trial
+
+_LOOK_S = 0.5
+
+
+class EvaluationActor:
+    """A worker in a process of its own."""
+
+    def __init__(self) -> None:
+        self._worker = Worker()
+
+    def work(self, job: str) -> list[str]:
+        """All reports of a job. They may come together, since an evaluation writes no checkpoint between them."""
+        self._worker.begin(Job.from_json(job))
+        reports: list[str] = []
+        while True:
+            report = self._worker.report()
+            reports.append(report.to_json())
+            if not isinstance(report, Happened) or report.event.kind == "ended":
+                return reports
+
+
+class ActorPool:
+    """Evaluates trials on warm actors. Not thread-safe; used by the driver's thread alone.
+
+    Args:
+        evaluator: What the actors evaluate with.
+        size: How many there are.
+        share: What each may use.
+    """
+
+    def __init__(self, evaluator: PortableEvaluator, *, size: int, share: Share) -> None:
+        self._evaluator = evaluator
+        self._share = share
+        self._make = ray.remote(EvaluationActor).options(num_cpus=share.cpus, num_gpus=share.gpus)
+        self._free: list[Any] = [self._make.remote() for _ in range(size)]
+        self._busy: dict[Any, tuple[Any, Trial]] = {}
+
+    def work(self, roster: Roster, *, look: Callable[[], None]) -> None:
+        """Evaluate until the roster has no evaluation to take and none is under way.
+
+        Args:
+            roster: The trials of the run.
+            look: Called at least twice a second; may set `roster.stopping`.
+
+        Raises:
+            UserInputError: A worker refused a trial, and would refuse all.
+        """
+        while True:
+            look()
+            while self._free and (trial := roster.take(training=False)) is not None:
+                self._submit(trial)
+            if not self._busy:
+                return
+            done, _ = ray.wait(list(self._busy), num_returns=1, timeout=_LOOK_S)
+            for reference in done:
+                self._finish(roster, reference)
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in [*self._free, *(actor for actor, _ in self._busy.values())]:
+            ray.kill(actor)
+        self._free, self._busy = [], {}
+
+    def _submit(self, trial: Trial) -> None:
+        actor = self._free.pop()
+        job = Job(trial=trial, evaluator=self._evaluator, threads=self._share.threads)
+        self._busy[actor.work.remote(job.to_json())] = (actor, trial)
+
+    def _finish(self, roster: Roster, reference: Any) -> None:
+        actor, trial = self._busy.pop(reference)
+        try:
+            reports = [read_report(text) for text in ray.get(reference)]
+        except ray.exceptions.RayError as error:
+            reports = [Failed(reason=f"the worker process died: {one_line(error)}")]
+        for report in reports:
+            if isinstance(report, Refused):
+                raise report.to_error()
+            if isinstance(report, Failed):
+                roster.note_failure(trial.number, attempt=trial.attempt, reason=report.reason)
+                ray.kill(actor)
+                actor = self._make.remote()
+            else:
+                roster.record(report.event)
+        self._free.append(actor)
+        roster.release(trial.number)
+        roster.announce(trial.number)

@@ -1,0 +1,83 @@
+"""The recording seam: the first thing that Ray Tune calls with a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from sparsesearch.dispatch.messages import Failed, Refused, read_report
+from sparsesearch.dispatch.roster import Roster
+from sparsesearch.dispatch.rungs import Rungs
+from sparsesearch.dispatch.tune_trainable import ATTEMPT, NUMBER, REPORT
+from sparsesearch.events import Checkpointed, Ended, Measured
+from sparsesearch.trial import TrialState
+
+_DIED = "the worker process died (killed, out of memory, or its machine was lost)"
+_OUT_OF_MEMORY = "the worker process was killed because its machine ran out of memory"
+
+
+class RecordingScheduler(FIFOScheduler):
+    """Writes each report to the store and then decides from the stored row.
+
+    Tune calls a scheduler before the searcher and the callbacks (a contract test pins this), so that nothing reacts to
+    what is not recorded. Trials run in the order they were asked for.
+
+    Args:
+        roster: The trials of the run.
+        rungs: Stops worse candidates early, or None.
+    """
+
+    def __init__(self, roster: Roster, rungs: Rungs | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._roster = roster
+        self._rungs = rungs
+
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        """Record a report; whether the trial goes on."""
+        with self._roster.guarding():
+            return self._react(trial, result[REPORT])
+
+    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
+        """The last report once more; recording it again changes nothing."""
+        with self._roster.guarding():
+            report = read_report(result[REPORT])
+            if not isinstance(report, Failed | Refused):
+                self._roster.record(report.event)
+
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """The worker's process is gone; if it could still say why, that is noted already."""
+        with self._roster.guarding():
+            reason = _reason(trial)
+            self._roster.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=reason)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """None: Tune saves what it was given, and there is nothing to save."""
+        return type(None), ()
+
+    def _react(self, trial: TuneTrial, text: str) -> str:
+        report = read_report(text)
+        if isinstance(report, Refused):
+            raise report.to_error()
+        if isinstance(report, Failed):
+            self._roster.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=report.reason)
+            return str(TrialScheduler.CONTINUE)  # the worker ends itself
+        stored = self._roster.record(report.event)
+        if isinstance(report.event, Measured) and self._rungs is not None:
+            step = report.event.measurement.step
+            measurement = next(item for item in stored.measurements if item.step == step)
+            reason = self._rungs.decide(stored, measurement)
+            if reason is not None:
+                end = Ended(trial=stored.number, attempt=stored.attempt, state=TrialState.STOPPED, reason=reason)
+                stored = self._roster.record(end)
+        stop_here = self._roster.stopping and isinstance(report.event, Checkpointed)
+        return str(TrialScheduler.STOP if stored.state.is_final or stop_here else TrialScheduler.CONTINUE)
+
+
+def _reason(trial: TuneTrial) -> str:
+    """Why a worker is gone, from what Tune wrote down about it."""
+    path = trial.error_file
+    text = Path(path).read_text(encoding="utf-8", errors="replace") if path and Path(path).is_file() else ""
+    return _OUT_OF_MEMORY if "running low on memory" in text else _DIED

@@ -1,0 +1,57 @@
+"""The work itself, in the process of a worker. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+
+from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused
+from sparsesearch.errors import UserInputError, one_line
+from sparsesearch.evaluate.portable import PortableEvaluator
+from sparsesearch.events import Event
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Works on one job at a time. What an evaluator has loaded is kept for the next job of the same study."""
+
+    def __init__(self) -> None:
+        self._recipe: str | None = None
+        self._evaluator: PortableEvaluator | None = None
+        self._job: Job | None = None
+        self._events: Iterator[Event] | None = None
+
+    def begin(self, job: Job) -> None:
+        """Take up a job; the one before is dropped."""
+        recipe = job.evaluator.model_dump_json()
+        if recipe != self._recipe:
+            self._recipe, self._evaluator = recipe, job.evaluator
+        self._job, self._events = job, None
+
+    def report(self) -> Happened | Failed | Refused:
+        """Work until the next event. Only call it when the one before is recorded; it may write the checkpoint."""
+        assert self._evaluator is not None, "begin comes first"
+        assert self._job is not None
+        try:
+            if self._events is None:
+                self._evaluator.open()
+                _limit_threads(self._job.threads)
+                self._events = iter(self._evaluator.evaluate(self._job.trial))
+            event = next(self._events, None)
+        except UserInputError as error:
+            return Refused.of(error)
+        except Exception as error:
+            logger.info("trial %d failed", self._job.trial.number, exc_info=True)
+            return Failed(reason=f"{type(error).__name__}: {one_line(error)}")
+        if event is None:
+            return Failed(reason="the evaluator stopped without ending the trial")
+        return Happened(event=event)
+
+
+def _limit_threads(threads: int) -> None:
+    """For torch, if the evaluator computes with it; a worker whose evaluator does not is spared its import."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)

@@ -1,0 +1,31 @@
+"""The files a study ends in, written from what it has found so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sparsesearch.export.from_study import make_recipe
+from sparsesearch.export.plot import save_front
+from sparsesearch.export.recipe import DEMO_NOTE, NOT_MEANINGFUL, write_recipe
+from sparsesearch.search.results import StudyFront
+from sparsesearch.spec import StudySpec
+
+RECIPE, PICTURE = "best.yaml", "front.png"
+
+
+def write_front_files(spec: StudySpec, front: StudyFront, folder: Path) -> None:
+    """Write `front.png`, and `best.yaml` where a schedule is within the budget; nothing before there is a front."""
+    if front.reference is None or not front.points:
+        return
+    budget_macs = spec.budget.macs(front.reference.cost.macs)[1]
+    best = front.best(budget_macs=budget_macs)
+    if best is not None:
+        write_recipe(make_recipe(spec, front, best), folder / RECIPE)
+    notes = [*([DEMO_NOTE] if spec.data.is_demo else []), *([] if spec.meaningful else [NOT_MEANINGFUL])]
+    save_front(
+        front,
+        folder / PICTURE,
+        title=f"{spec.name}: {spec.backbone}",
+        budget_macs=budget_macs,
+        note="; ".join(notes) or None,
+    )

@@ -1,0 +1,44 @@
+"""Builds the mirror of studies from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sparsesearch.export.files import write_front_files
+from sparsesearch.protocols import StudyRecords
+from sparsesearch.settings import Settings
+from sparsesearch.tracking.connection import Address
+from sparsesearch.tracking.mirror import StudyMirror
+from sparsesearch.tracking.mlflow_tracker import SYNC_COMMAND, MlflowTracker
+from sparsesearch.tracking.turns import Turns
+
+
+def mlflow_address(settings: Settings) -> Address:
+    """The MLflow that the settings name."""
+    is_ours = settings.mlflow_tracking_uri is None
+    return Address(uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts, is_ours=is_ours)
+
+
+def study_mirror(records: StudyRecords, settings: Settings, study: str) -> StudyMirror:
+    """The mirror of one study in MLflow."""
+    return StudyMirror(
+        records,
+        study,
+        address=mlflow_address(settings),
+        turns=Turns(settings.home / "mlflow-turns" / f"{study}.lock"),
+        write_files=write_front_files,
+    )
+
+
+def mlflow_tracker(
+    records: StudyRecords, settings: Settings, *, report: Callable[[str], None], sync_command: str = SYNC_COMMAND
+) -> MlflowTracker:
+    """A tracker that shows running studies in MLflow.
+
+    Args:
+        records: The store.
+        settings: Where MLflow is.
+        report: Gets the lines that people should see.
+        sync_command: How people catch up; the study's name follows.
+    """
+    return MlflowTracker(lambda study: study_mirror(records, settings, study), report=report, sync_command=sync_command)

@@ -1,0 +1,39 @@
+"""The files on a study's run: the front as a page and as tables, and the study's document."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+
+from sparsesearch.search.view import StudyView
+from sparsesearch.tracking.note import study_note
+from sparsesearch.tracking.pareto_page import pareto_page
+from sparsesearch.tracking.records import FORMAT
+from sparsesearch.tracking.tables import evaluations_table, front_table
+
+FRONT_TABLE, EVALUATIONS_TABLE = "front.json", "supernet.json"
+TABLES = json.dumps([{"path": name, "type": "table"} for name in (FRONT_TABLE, EVALUATIONS_TABLE)])
+"""The tag that has MLflow show these files as tables."""
+
+
+def files_digest(view: StudyView) -> str:
+    """Equal for studies whose files are equal."""
+    parts = [FORMAT, version("sparsesearch"), study_note(view), front_table(view), evaluations_table(view)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def write_all(view: StudyView, folder: Path) -> None:
+    """Write the files into a folder."""
+    document = view.spec.model_dump(mode="json", exclude={"resolved"})
+    contents = {
+        "front.html": pareto_page(view),
+        FRONT_TABLE: front_table(view),
+        EVALUATIONS_TABLE: evaluations_table(view),
+        "study.yaml": yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120),
+    }
+    for name, text in contents.items():
+        (folder / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,119 @@
+"""The text that MLflow shows on top of a run, as Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sparsesearch.search.view import StudyView
+from sparsesearch.tracking.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
+from sparsesearch.trial import Fidelity, Trial
+
+RUN_PAGE = "RUN_PAGE"
+"""Stands for the address of the run's own page, which is known only when MLflow has the run."""
+
+_MODE = "workflowType=machine_learning"
+MAX_ROWS = 12
+"""Rows of the front in the note; the whole front is in the files."""
+
+
+def study_note(view: StudyView) -> str:
+    """What a study has found, what it is, and where to look further. MLflow folds it after some lines."""
+    spec = view.spec
+    best, dense = view.best, view.front.reference
+    warnings = "".join(f" **Note: {warning}.**" for warning in view.warnings)
+    lines = [
+        f"{_result(view, best, dense)} [Explore the front]({RUN_PAGE}/artifacts/front.html?{_MODE}).{warnings}",
+        "",
+        f"A search for where `{spec.backbone}` can drop tokens, and how many, within {_budget(view)}; data: "
+        f"`{spec.data.source}`.",
+        "",
+    ]
+    if best is not None and dense is not None and view.front.fidelity is not None:
+        lines += [
+            f"### Pareto front: schedules {FIDELITY_WORDS[view.front.fidelity]}",
+            "",
+            *_front_table(view, dense),
+            "",
+            "A schedule reads `3:137 6:96`: 137 tokens are left before block 3, 96 before block 6.",
+            "",
+        ]
+    lines += [
+        "### Where to look",
+        "",
+        f"- [Artifacts / front.html]({RUN_PAGE}/artifacts/front.html?{_MODE}): the front to explore, with every "
+        "schedule; it needs no network. `front.png` is the same as a picture, `front.json` as a table.",
+        f"- [Artifacts / supernet.json]({RUN_PAGE}/artifacts/supernet.json?{_MODE}): every schedule that was evaluated "
+        "without training it.",
+        f"- Artifacts / best.yaml: the best schedule; `sparsesearch retrain best.yaml` trains it in full. "
+        f"Another one: `sparsesearch export {spec.name} --budget-gflops X`.",
+        "- Child runs: the trainings, with their metrics by epoch.",
+        "",
+        f"Trials: {_counts(view)}. GMACs are 10^9 multiply-adds of one image, what papers call GFLOPs. "
+        "This is a copy; the study itself lies in the database of sparsesearch.",
+    ]
+    return "\n".join(lines)
+
+
+def _result(view: StudyView, best: Trial | None, dense: Trial | None) -> str:
+    if best is None or dense is None:
+        return "No schedule has been evaluated yet."
+    return (
+        f"**Best within the budget: {accuracy_text(best)} validation accuracy at {gmacs_text(best.cost.macs)} GMACs, "
+        f"{percent(best.cost.macs / dense.cost.macs)} of the dense model** (it has {accuracy_text(dense)} at "
+        f"{gmacs_text(dense.cost.macs)} GMACs). Trial {best.number}, {found_by(best)}: {tokens_text(view, best)}."
+    )
+
+
+def trial_note(view: StudyView, trial: Trial) -> str:
+    """What a training is."""
+    match trial.fidelity:
+        case Fidelity.DENSE:
+            text = "The model without any sparsification: the reference, and the teacher of all others."
+        case Fidelity.ELASTIC:
+            text = (
+                "One training in which random schedules take turns. Its weights serve every schedule: "
+                "`supernet.json` of the study's run lists the schedules that were evaluated on them."
+            )
+        case _:
+            parent = "" if trial.parent is None else f" It goes on from trial {trial.parent}."
+            text = (
+                f"One schedule, {FIDELITY_WORDS[trial.fidelity]} ({found_by(trial)}): {tokens_text(view, trial)}."
+                f"{parent}"
+            )
+    reason = f"\n\n**{trial.state.value}**: {trial.reason}" if trial.reason else ""
+    warnings = "".join(f"\n\n> **Note: {warning}.**" for warning in view.warnings)
+    return text + reason + warnings
+
+
+def _budget(view: StudyView) -> str:
+    text = str(view.spec.budget)
+    if view.budget_macs is None or view.spec.budget.unit == "gflops":
+        return text
+    return f"{text} (at most {gmacs_text(view.budget_macs)} GMACs)"
+
+
+def _front_table(view: StudyView, dense: Trial) -> list[str]:
+    points = view.front.points
+    lines = [
+        "| trial | GMACs | of dense | accuracy | found by | tokens left before block |",
+        "|--:|--:|--:|--:|---|---|",
+    ]
+    for trial in points[-MAX_ROWS:]:
+        mark = " **best**" if view.best is not None and trial.number == view.best.number else ""
+        cells = (
+            f"{trial.number}{mark}",
+            gmacs_text(trial.cost.macs),
+            percent(trial.cost.macs / dense.cost.macs),
+            accuracy_text(trial),
+            found_by(trial),
+            f"`{view.schedule_text(trial)}`",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(points) > MAX_ROWS:
+        lines.append(f"\n{len(points) - MAX_ROWS} cheaper ones are in `front.json`.")
+    return lines
+
+
+def _counts(view: StudyView) -> str:
+    counts = Counter((trial.fidelity.value, trial.state.value) for trial in view.trials)
+    return ", ".join(f"{number} {fidelity} {state}" for (fidelity, state), number in counts.items()) or "none"

@@ -1,0 +1,63 @@
+"""How the best schedule of a study got better: metrics of the study's run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sparsesearch.search.results import BEST_FIRST, has_score
+from sparsesearch.search.view import StudyView
+from sparsesearch.trial import Fidelity, Origin, Trial
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a metric. MLflow keeps one of several points that are equal in everything."""
+
+    key: str
+    value: float
+    step: int
+    time_ms: int
+
+
+def milliseconds(seconds: float) -> int:
+    """MLflow's times, from seconds since 1970."""
+    return round(seconds * 1000)
+
+
+def progress_points(view: StudyView) -> Iterator[Point]:
+    """The dense model, and the best schedule within the budget each time that it changed.
+
+    A step is one evaluated schedule. As in `StudyFront.best`, only the highest fidelity counts that has a searched
+    schedule, so the curve may drop once, where fine-tuned schedules take over from evaluated ones.
+
+    Args:
+        view: A study; one with more trials gives the same points and more.
+    """
+    dense, limit = view.front.reference, view.budget_macs
+    if dense is None or limit is None:
+        return
+    at = milliseconds(view.times_of(dense).ended_at or view.times.created_at)
+    yield Point("dense_val_top1", dense.metrics["val_top1"], 0, at)
+    yield Point("dense_gmacs", dense.cost.macs / 1e9, 0, at)
+    scored = [trial for trial in view.trials if trial.fidelity in BEST_FIRST and has_score(trial)]
+    best: dict[Fidelity, Trial] = {}
+    searched: set[Fidelity] = set()
+    shown: int | None = None
+    for step, trial in enumerate(sorted(scored, key=lambda t: (view.times_of(t).ended_at or 0.0, t.number)), start=1):
+        if trial.origin is Origin.SEARCH:
+            searched.add(trial.fidelity)
+        if trial.cost.macs <= limit and (trial.fidelity not in best or _rank(trial) > _rank(best[trial.fidelity])):
+            best[trial.fidelity] = trial
+        counts = next((fidelity for fidelity in BEST_FIRST if fidelity in searched), None)
+        now = best.get(counts) if counts is not None else None
+        if now is not None and now.number != shown:
+            shown = now.number
+            at = milliseconds(view.times_of(trial).ended_at or view.times.created_at)
+            yield Point("best_val_top1", now.metrics["val_top1"], step, at)
+            yield Point("best_gmacs", now.cost.macs / 1e9, step, at)
+            yield Point("best_share_of_dense", now.cost.macs / dense.cost.macs, step, at)
+
+
+def _rank(trial: Trial) -> tuple[float, int]:
+    return trial.metrics["val_top1"], -trial.cost.macs

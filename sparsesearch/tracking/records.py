@@ -1,0 +1,212 @@
+"""What MLflow is told of a study, as plain values: one run for the study, one for each training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Literal
+
+from sparsesearch.search.view import StudyView
+from sparsesearch.spec import StudySpec, TrainSpec
+from sparsesearch.tracking.note import study_note, trial_note
+from sparsesearch.tracking.progress import Point, milliseconds, progress_points
+from sparsesearch.tracking.words import found_by
+from sparsesearch.trial import Fidelity, Origin, Trial, TrialState
+
+FORMAT = "1"
+"""Raise it when the way things are shown changes: everything is then shown anew."""
+
+STUDY_TAG = "sparsesearch.study"
+CREATED_TAG = "sparsesearch.created"
+TRIAL_TAG = "sparsesearch.trial"
+MIRRORED_TAG = "sparsesearch.mirrored"
+FILES_TAG = "sparsesearch.files"
+
+Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+
+_STATUS: Mapping[TrialState, Status] = {
+    TrialState.RUNNING: "RUNNING",
+    TrialState.PAUSED: "SCHEDULED",
+    TrialState.FAILED: "FAILED",
+    TrialState.STOPPED: "FINISHED",
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.REFERENCE: "FINISHED",
+}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as MLflow should hold it.
+
+    Attributes:
+        name: Shown in lists.
+        identity: Tags that tell this run from all others, set when it is created.
+        tags: Other tags.
+        params: Parameters; never change.
+        metrics: Metrics; points are only ever added.
+        status: MLflow's status of the run.
+        start_ms: When it began, in milliseconds since 1970.
+        end_ms: When it ended, None while it has not.
+    """
+
+    name: str
+    identity: Mapping[str, str]
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: tuple[Point, ...]
+    status: Status
+    start_ms: int
+    end_ms: int | None
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for equal records."""
+        content = [str(getattr(self, field.name)) for field in fields(self)]
+        return hashlib.sha256(json.dumps([FORMAT, *content]).encode()).hexdigest()[:16]
+
+
+def identity(view: StudyView) -> dict[str, str]:
+    """Tags that all runs of a study have: its name, and when it was created, since names can be used again."""
+    return {STUDY_TAG: view.spec.name, CREATED_TAG: repr(view.times.created_at)}
+
+
+def study_record(view: StudyView, *, is_live: bool) -> RunRecord:
+    """The run of the study itself.
+
+    Args:
+        view: The study.
+        is_live: Whether a controller works on it just now.
+    """
+    spec = view.spec
+    ends = [times.ended_at for times in view.times.trials.values() if times.ended_at is not None]
+    status: Status = "FINISHED"
+    if is_live or view.is_under_way or view.best is None:
+        failed = any(trial.state is TrialState.FAILED and trial.origin is Origin.REFERENCE for trial in view.trials)
+        status = "FAILED" if failed and not is_live else "RUNNING"
+    return RunRecord(
+        name=spec.name,
+        identity=identity(view),
+        tags={"mlflow.note.content": study_note(view), **_warning_tags(view)},
+        params=_study_params(spec),
+        metrics=tuple(progress_points(view)),
+        status=status,
+        start_ms=milliseconds(view.times.created_at),
+        end_ms=None if status == "RUNNING" else milliseconds(max(ends, default=view.times.created_at)),
+    )
+
+
+def trial_record(view: StudyView, trial: Trial) -> RunRecord:
+    """The run of a training."""
+    times = view.times_of(trial)
+    start_ms = milliseconds(times.started_at if times.started_at is not None else view.times.created_at)
+    metrics = [Point(key, value, 0, start_ms) for key, value in _cost_metrics(view, trial).items()]
+    for measurement in trial.measurements:
+        at = milliseconds(times.measured_at[measurement.step])
+        values = {**measurement.metrics, "epoch_seconds": measurement.seconds}
+        metrics += [Point(key, value, measurement.step, at) for key, value in values.items()]
+    end = times.ended_at if trial.state.is_final else None
+    return RunRecord(
+        name=_trial_name(view, trial),
+        identity={**identity(view), TRIAL_TAG: str(trial.number)},
+        tags={
+            "mlflow.note.content": trial_note(view, trial),
+            "sparsesearch.state": trial.state.value,
+            "sparsesearch.fidelity": trial.fidelity.value,
+            "sparsesearch.found_by": found_by(trial),
+            **_warning_tags(view),
+        },
+        params=_trial_params(view, trial),
+        metrics=tuple(metrics),
+        status=_STATUS[trial.state],
+        start_ms=start_ms,
+        end_ms=None if end is None else milliseconds(end),
+    )
+
+
+def _trial_name(view: StudyView, trial: Trial) -> str:
+    match trial.fidelity:
+        case Fidelity.DENSE:
+            return "dense model"
+        case Fidelity.ELASTIC:
+            return "elastic training"
+        case _:
+            hand = f" ({found_by(trial)})" if trial.origin is Origin.BASELINE else ""
+            return f"{trial.fidelity.value} {view.schedule_text(trial)}{hand}"
+
+
+def _study_params(spec: StudySpec) -> dict[str, str]:
+    fidelity, space = spec.fidelity, spec.space
+    predictors = f"{space.min_predictors} to {space.max_predictors}"
+    return {
+        "backbone": spec.backbone,
+        "budget": str(spec.budget),
+        "data": spec.data.source,
+        "weights": spec.weights,
+        "sampler": spec.sampler,
+        "seed": str(spec.seed),
+        "evaluations": str(fidelity.evaluations),
+        "finalists": str(fidelity.finalists),
+        "elastic": str(fidelity.elastic),
+        "baselines": str(spec.baselines),
+        "space_blocks": ",".join(str(block) for block in space.blocks),
+        "space_predictors": predictors,
+        "space_min_keep_ratio": str(space.min_keep_ratio),
+        "space_scorers": ",".join(scorer.kind for scorer in space.scorers),
+        "precision": spec.precision,
+        "device": spec.device,
+        "dispatcher": spec.dispatcher,
+        "time_budget_s": str(spec.time_budget_s),
+        "cost_rule": str(spec.cost_rule),
+    }
+
+
+def _trial_params(view: StudyView, trial: Trial) -> dict[str, str]:
+    spec, resolved = view.spec, view.spec.resolved
+    steps = trial.schedule.resolve(resolved.geometry) if resolved is not None else ()
+    params = {
+        "trial": str(trial.number),
+        "fidelity": trial.fidelity.value,
+        "found_by": found_by(trial),
+        "backbone": spec.backbone,
+        "seed": str(trial.seed),
+        "schedule": view.schedule_text(trial),
+        "num_predictors": str(len(steps)),
+        "macs": str(trial.cost.macs),
+        "params": str(trial.cost.params),
+    }
+    if steps:
+        params["blocks"] = ",".join(str(step.block) for step in steps)
+        params["tokens"] = ",".join(str(step.num_tokens) for step in steps)
+        params["keep_ratios"] = ",".join(f"{step.keep_ratio:.4g}" for step in trial.schedule.steps)
+    if trial.parent is not None:
+        params["continues_trial"] = str(trial.parent)
+    training = _training(spec, trial.fidelity)
+    params.update({f"train_{name}": str(value) for name, value in training.model_dump().items()})
+    return params
+
+
+def _training(spec: StudySpec, fidelity: Fidelity) -> TrainSpec:
+    phases = {
+        Fidelity.DENSE: spec.fidelity.dense,
+        Fidelity.ELASTIC: spec.fidelity.elastic_training,
+        Fidelity.FINETUNE: spec.fidelity.finetune,
+        Fidelity.RETRAIN: spec.fidelity.retrain,
+    }
+    return phases[fidelity]
+
+
+def _cost_metrics(view: StudyView, trial: Trial) -> dict[str, float]:
+    dense = next((other for other in view.trials if other.fidelity is Fidelity.DENSE), None)
+    metrics = {"gmacs": trial.cost.macs / 1e9, "mparams": trial.cost.params / 1e6}
+    if dense is not None:
+        metrics["share_of_dense"] = trial.cost.macs / dense.cost.macs
+    if trial.cost.latency_ms is not None:
+        metrics["latency_ms"] = trial.cost.latency_ms
+    return metrics
+
+
+def _warning_tags(view: StudyView) -> dict[str, str]:
+    return {"sparsesearch.warning": "; ".join(view.warnings)} if view.warnings else {}

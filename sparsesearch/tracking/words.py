@@ -1,0 +1,54 @@
+"""How numbers and schedules are worded for people."""
+
+from __future__ import annotations
+
+from sparsesearch.search.view import StudyView
+from sparsesearch.trial import Fidelity, Origin, Trial
+
+FIDELITY_WORDS = {
+    Fidelity.DENSE: "the dense model",
+    Fidelity.ELASTIC: "the elastic training",
+    Fidelity.SUPERNET: "evaluated on shared elastic weights, not trained themselves",
+    Fidelity.FINETUNE: "fine-tuned for a short while",
+    Fidelity.RETRAIN: "trained in full",
+}
+
+
+def gmacs_text(macs: int) -> str:
+    """10^9 multiply-adds with the digits that matter."""
+    value = macs / 1e9
+    return f"{value:.3f}" if value >= 0.1 else f"{value:.5f}"
+
+
+def percent(share: float) -> str:
+    """A fraction as percent."""
+    return f"{100 * share:.2f} %"
+
+
+def accuracy_text(trial: Trial) -> str:
+    """Validation accuracy in percent, empty where it was not measured."""
+    value = trial.metrics.get("val_top1")
+    return "" if value is None else percent(value)
+
+
+def found_by(trial: Trial) -> str:
+    """Who thought of the schedule."""
+    if trial.origin is Origin.REFERENCE:
+        return "reference"
+    return f"by hand: {trial.label}" if trial.origin is Origin.BASELINE else "search"
+
+
+def tokens_text(view: StudyView, trial: Trial) -> str:
+    """`block 3: 137 of 196 tokens left, block 6: 96, block 9: 67`; the first names all there are."""
+    resolved = view.spec.resolved
+    if resolved is None:
+        return ""
+    geometry = resolved.geometry
+    parts: list[str] = []
+    for step in trial.schedule.resolve(geometry):
+        place = f"block {step.block}" if len(geometry.stages) == 1 else f"stage {step.stage} block {step.block}"
+        place += "" if step.phase == "before_block" else " (before its feed-forward part)"
+        whole = f" of {geometry.stages[step.stage].num_tokens} tokens left" if not parts else ""
+        scorer = "" if step.scorer.kind == "dynamicvit" else f" ({step.scorer.kind})"
+        parts.append(f"{place}: {step.num_tokens}{whole}{scorer}")
+    return ", ".join(parts) or "all tokens kept"

@@ -1,0 +1,135 @@
+"""What every tracker keeps to: it shows studies, and never gets in their way."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from sample_study import run_sample, sample_spec
+
+from sparsesearch.protocols import Tracker
+from sparsesearch.search.view import StudyView
+from sparsesearch.settings import Settings
+from sparsesearch.store.sql import SqlStore, open_store
+from sparsesearch.study import shown
+from sparsesearch.tracker import study_mirror
+from sparsesearch.tracking.mlflow_tracker import MlflowTracker
+from sparsesearch.tracking.null import NullTracker
+
+if TYPE_CHECKING:
+    from mlflow_server import MlflowServer
+
+
+@dataclass
+class Made:
+    """A tracker, and what it said to people."""
+
+    tracker: Tracker
+    store: SqlStore
+    works: bool
+    said: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+KINDS = ["null", "database", pytest.param("server", marks=pytest.mark.slow), "closed port", "silent port", "broken"]
+
+
+@pytest.fixture(params=KINDS)
+def made(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Made:
+    store = open_store(settings.database_url)
+    if request.param == "null":
+        return Made(NullTracker(), store, works=True)
+    uri: str | None = None
+    if request.param == "server":
+        server: MlflowServer = request.getfixturevalue("running_mlflow_server")
+        uri = server.uri
+    elif request.param == "closed port":
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            uri = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    elif request.param == "silent port":
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+        uri = request.getfixturevalue("silent_port")
+    elif request.param == "broken":
+        (settings.home / "mlflow.db").write_text("this is no database " * 100)
+    settings = settings.model_copy(update={"mlflow_tracking_uri": uri})
+    works = request.param in ("database", "server")
+    said: list[str] = []
+    tracker = MlflowTracker(
+        lambda study: study_mirror(store, settings, study),
+        report=said.append,
+        pause_s=0.05,
+        look_s=0.2,
+        retry_s=0.1,
+        flush_s=60.0 if works else 1.0,
+    )
+    return Made(tracker, store, works=works, said=said)
+
+
+def test_the_study_is_the_same_as_without_it(
+    made: Made, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = open_store(f"sqlite:///{settings.home}/alone.db")
+    run_sample(alone, sample_spec())
+    made.store.create_study(sample_spec()).close()
+    with shown(made.tracker, "sample"):
+        run_sample(made.store, sample_spec(), on_trial=made.tracker.log)
+    assert made.store.trials("sample") == alone.trials("sample")
+    assert capsys.readouterr().out == ""
+    if made.works:
+        assert made.said == []
+        return
+    num = 1 + len(StudyView.of(made.store, "sample").trained)
+    assert made.said[-1].startswith(f"{num} runs of study sample still to be shown in MLflow (")
+    assert made.said[-1].endswith("; catch up with: sparsesearch mlflow sync sample")
+    assert all("\n" not in line for line in made.said)
+    assert len(made.said) <= 2  # one when it fails, one at the end
+
+
+def test_it_never_raises(made: Made) -> None:
+    made.tracker.finish()
+    made.tracker.start("a study that is not there")
+    made.tracker.finish()
+    made.tracker.finish(interrupted=True)
+    assert all("\n" not in line for line in made.said)
+
+
+def test_the_end_of_a_study_waits_only_so_long(made: Made) -> None:
+    run_sample(made.store, sample_spec())
+    made.tracker.start("sample")
+    time.sleep(0.3)
+    started = time.monotonic()
+    made.tracker.finish()
+    assert made.works or time.monotonic() - started < 3.0
+
+
+def test_an_interruption_goes_through(made: Made) -> None:
+    run_sample(made.store, sample_spec(), stop_after=3)
+    interruption = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt) as caught, shown(made.tracker, "sample"):
+        raise interruption
+    assert caught.value is interruption
+
+
+def test_it_serves_one_study_after_the_other(made: Made) -> None:
+    for name in ("one", "two"):
+        spec = sample_spec(name, evaluations=3, finalists=1)
+        made.store.create_study(spec).close()
+        with shown(made.tracker, name):
+            run_sample(made.store, spec, on_trial=made.tracker.log)
+    if made.works:
+        assert made.said == []
+    else:
+        assert made.said[-1].endswith("sparsesearch mlflow sync two")

@@ -1,0 +1,75 @@
+"""Runs (or goes on with) one tiny real study on Ray in this process. Usage: ray_driver.py HOME [ADDRESS [STORAGE]].
+
+`MEET_S` in the environment is how long a fine-tuning waits for one in another process.
+Exit code 130 after Ctrl-C, as that of the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from noting import noting
+
+from sparsesearch.dispatch.tune import RayDispatcher
+from sparsesearch.draft import complete
+from sparsesearch.evaluate.progress import Silent
+from sparsesearch.search.stages import StagedController
+from sparsesearch.spec import StudySpec
+from sparsesearch.store.sql import open_store
+from sparsesearch.study import prepare
+
+NAME = "tiny"
+DOCUMENT = {
+    "name": NAME,
+    "backbone": "deit_pico",
+    "budget": {"unit": "share", "high": 0.35},
+    "data": {"num_val_images": 240},
+    "precision": "float32",
+    "device": "cpu",
+    "fidelity": {
+        "evaluations": 4,
+        "finalists": 2,
+        "dense": {"epochs": 2, "images_per_epoch": 192},
+        "elastic_training": {"epochs": 2, "images_per_epoch": 192},
+        "finetune": {"epochs": 2, "images_per_epoch": 192},
+    },
+    # Two trials at a time; the trainings before them get one core, so that all compute with one thread.
+    "resources": {"cpus_per_trial": 0.5, "max_concurrent": 2},
+}
+
+
+def open_or_create(home: Path) -> StudySpec:
+    """The prepared study; stored if it is not yet."""
+    store = open_store(f"sqlite:///{home}/studies.db")
+    if NAME not in store.studies():
+        store.create_study(prepare(complete(DOCUMENT, progress=Silent()), progress=Silent())).close()
+    return store.spec(NAME)
+
+
+def main(home: Path, address: str | None, storage: Path) -> int:
+    """Run it."""
+    spec = open_or_create(home)
+    resources = spec.resources
+    if address is not None:  # one trial a node
+        resources = resources.model_copy(update={"ray_address": address, "cpus_per_trial": 1.0})
+    assert spec.resolved is not None
+    (home / "notes").mkdir(exist_ok=True)
+    with closing(open_store(f"sqlite:///{home}/studies.db").open_study(NAME)) as ledger:
+        dispatcher = RayDispatcher(resources, storage=storage)
+        meet_s = float(os.environ.get("MEET_S", "0"))
+        evaluator = noting(spec, storage=storage, cache=home / "cache", notes=home / "notes", meet_s=meet_s)
+        try:
+            dispatcher.run(StagedController(spec, spec.resolved.geometry), ledger, evaluator)
+        except KeyboardInterrupt:
+            return 130
+    return 0
+
+
+if __name__ == "__main__":
+    given = [*sys.argv[1:], *[""] * 3]
+    where = Path(given[0])
+    code = main(where, given[1] or None, Path(os.path.abspath(given[2])) if given[2] else where / "storage")
+    sys.exit(code)

@@ -1,0 +1,49 @@
+from sparsesearch.cli.watch import Change, StudyWatch
+from sparsesearch.search.status import StudyStatus
+from sparsesearch.search.view import StudyView
+from sparsesearch.trial import StudyTimes, TrialState
+
+NOW = 1_780_000_900.0
+
+
+def empty(view):
+    return StudyView(spec=view.spec, trials=(), times=StudyTimes(created_at=view.times.created_at))
+
+
+def steps_of(trial):
+    """The trial as it was recorded, time after time."""
+    running = trial.model_copy(update={"state": TrialState.RUNNING, "measurements": ()})
+    yield running, Change.STARTED
+    for count in range(1, len(trial.measurements) + 1):
+        yield running.model_copy(update={"measurements": trial.measurements[:count]}), Change.MEASURED
+    yield trial, Change.ENDED
+
+
+def test_it_sees_what_the_store_holds(make_view):
+    view = make_view()
+    watch = StudyWatch(empty(view), clock=lambda: NOW)
+    for trial in view.trials:
+        assert [watch.take(recorded) for recorded, _ in steps_of(trial)] == [what for _, what in steps_of(trial)]
+    seen, stored = watch.status(), StudyStatus.of(view, is_held=True, now=NOW)
+    assert seen.best == stored.best
+    assert seen.phases == stored.phases
+    assert (seen.front_size, seen.hypervolume) == (stored.front_size, stored.hypervolume)
+
+
+def test_an_attempt_begins_once_and_the_next_one_again(make_view):
+    view = make_view(0)
+    (running,) = view.trials
+    watch = StudyWatch(view, clock=lambda: NOW)
+    assert watch.take(running) is Change.STARTED, "it goes on where an earlier run left it"
+    assert watch.take(running) is None
+    again = running.model_copy(update={"attempt": 2, "reason": "attempt 1 failed: lost"})
+    assert watch.take(again) is Change.STARTED
+    assert watch.take(again) is None
+    assert watch.status().retried.last == "trial 0: attempt 1 failed: lost"
+
+
+def test_looking_again_costs_little(make_view):
+    view = make_view()
+    watch = StudyWatch(view, clock=lambda: NOW)
+    assert watch.status().best is watch.status().best
+    assert watch._view is view, "nothing happened, so nothing is put together anew"

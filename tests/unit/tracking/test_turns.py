@@ -1,0 +1,41 @@
+"""Processes that mirror one study take turns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from sparsesearch.tracking.turns import Turns
+
+
+def test_what_is_known_holds_until_somebody_else_had_a_turn(tmp_path: Path) -> None:
+    one, other = Turns(tmp_path / "deep" / "a.lock"), Turns(tmp_path / "deep" / "a.lock")
+
+    def turn(turns: Turns) -> bool:
+        with turns.take() as nobody_else:
+            return nobody_else
+
+    assert [turn(one), turn(one), turn(other), turn(one), turn(one)] == [False, True, False, False, True]
+
+
+def test_nobody_is_disturbed(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    inside: list[int] = []
+    worst: list[int] = []
+
+    def work() -> None:
+        turns = Turns(path)
+        for _ in range(20):
+            with turns.take():
+                inside.append(1)
+                worst.append(len(inside))
+                time.sleep(0.001)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(worst) == 1
