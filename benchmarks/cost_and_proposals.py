@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import get_args
 
 import numpy as np
+from instant import DEIT_SMALL
 
 from sparsesearch.cost.analytic import AnalyticCost, price_many
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule import DynamicVitScorer, Schedule
 from sparsesearch.search.optuna_search import OptunaProposer, SamplerName
 from sparsesearch.search.proposals import fit_to_budget
@@ -23,14 +23,6 @@ from sparsesearch.trial import Fidelity, Measurement, Origin, Proposal, Trial, T
 
 BUDGET = 3_000_000_000
 SPACE = SearchSpace(max_predictors=4)
-DEIT_SMALL = BackboneGeometry(
-    name="deit_small_patch16_224",
-    image_size=(224, 224),
-    stages=(StageGeometry(depth=12, dim=384, attn_dim=384, num_heads=6, mlp_dim=1536, grid=(14, 14)),),
-    stem_macs=196 * 768 * 384,
-    head_macs=384 * 1000,
-    params=22_050_664,
-)
 
 
 def seconds(call: Callable[[], object], *, repeats: int) -> tuple[float, float]:

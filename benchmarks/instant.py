@@ -44,7 +44,6 @@ class ManyTrials:
     def __init__(self, count: int, fidelity: Fidelity) -> None:
         self._fidelity = fidelity
         self._left = count
-        self._told: set[int] = set()
         self._asked = 0
         self._cost = AnalyticCost()
 
@@ -67,5 +66,4 @@ class ManyTrials:
         )
 
     def tell(self, trial: Trial) -> None:
-        """Note it."""
-        self._told.add(trial.number)
+        """Nothing to learn."""

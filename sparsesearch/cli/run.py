@@ -14,7 +14,7 @@ from sparsesearch.cli.progress import ProgressMode, ProgressOption, QuietOption,
 from sparsesearch.cli.tracking import open_tracker
 from sparsesearch.cli.work import report, work
 from sparsesearch.errors import SpecError, StudyExistsError, UserInputError
-from sparsesearch.spec import executed_by, read_document
+from sparsesearch.spec import Budget, executed_by, read_document
 
 
 def run(
@@ -194,13 +194,13 @@ def _overlay(document: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
 
 def _free_name(wished: dict[str, Any], taken: set[str]) -> str:
     budget = wished.get("budget")
+    if isinstance(budget, str):
+        budget = Budget.parse(budget, "share").model_dump()
     text = ""
     if isinstance(budget, dict) and isinstance(budget.get("high"), int | float):
         share = budget.get("unit", "share") == "share"
         ends = [end for end in (budget.get("low"), budget["high"]) if isinstance(end, int | float)]
         text = "-".join(f"{end * 100:g}p" if share else f"{end:g}g" for end in ends)
-    elif isinstance(budget, str):
-        text = budget.replace("%", "p").replace(":", "-")
     base = as_name(f"{wished.get('backbone', 'study')}-{text}")
     number = 1
     while (name := base if number == 1 else f"{base}-{number}") in taken:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from cluster import local_cluster
+from sample_study import DEIT_SMALL as GEOMETRY
 from tabled import endless, failing, never, table, tabled
 
 from sparsesearch.dispatch.inline import InlineDispatcher
@@ -24,7 +25,6 @@ from sparsesearch.errors import (
 )
 from sparsesearch.evaluate.tabulated import TabulatedEvaluator
 from sparsesearch.events import Ended, Event, Measured
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.protocols import Controller, Dispatcher, StudyLedger, StudyStore
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.stages import StagedController
@@ -36,14 +36,6 @@ from sparsesearch.trial import Fidelity, Measurement, NewTrial, Trial, TrialStat
 MakeDispatcher = Callable[..., Dispatcher]
 Before = Callable[[str, int], None]
 
-GEOMETRY = BackboneGeometry(
-    name="deit_small_patch16_224",
-    image_size=(224, 224),
-    stages=(StageGeometry(depth=12, dim=384, attn_dim=384, num_heads=6, mlp_dim=1536, grid=(14, 14)),),
-    stem_macs=196 * 768 * 384,
-    head_macs=384 * 1000,
-    params=22_050_664,
-)
 SPEC = StudySpec(
     name="study",
     backbone=GEOMETRY.name,
