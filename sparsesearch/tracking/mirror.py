@@ -15,7 +15,7 @@ from sparsesearch.protocols import StudyRecords
 from sparsesearch.search.results import StudyFront
 from sparsesearch.search.view import StudyView
 from sparsesearch.spec import StudySpec
-from sparsesearch.tracking.connection import Address, Connection, connect, mlflow_errors, refusal
+from sparsesearch.tracking.connection import Address, Connection, apply_environment, connect, mlflow_errors, refusal
 from sparsesearch.tracking.files import TABLES, files_digest, write_all
 from sparsesearch.tracking.note import RUN_PAGE
 from sparsesearch.tracking.progress import Point
@@ -105,6 +105,7 @@ class StudyMirror:
     ) -> None:
         self.study = study
         self._records = records
+        apply_environment()  # not only on connecting: meanwhile Ray Tune may import MLflow, which reads it then
         self._address = address
         self._turns = turns
         self._write_files = write_files

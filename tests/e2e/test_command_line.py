@@ -258,8 +258,9 @@ def test_a_study_can_be_resumed_from_another_folder(
     assert Path(answer.document["recipe"]).is_file()
 
 
-def test_as_typed_on_ray_with_mlflow(program: Command, home: Path) -> None:
+def test_as_typed_on_ray_with_mlflow(program: Command, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing switched off: two workers, the study in MLflow, and nothing on standard output but the result."""
+    monkeypatch.delenv("MLFLOW_LOGGING_LEVEL", raising=False)  # a test before this one may have set it
     Path("study.yaml").write_text(
         yaml.safe_dump({**WISHES, "backbone": PICO, "budget": "25%:45%", "dispatcher": "ray"})
     )
@@ -268,6 +269,7 @@ def test_as_typed_on_ray_with_mlflow(program: Command, home: Path) -> None:
     assert answer.out.count("\n") == 1
     assert "sparsesearch ui" in answer.err
     assert "Traceback" not in answer.err
+    assert "INFO" not in answer.err
     trials = program("trials", "deit_pico-25p-45p", "--json").document
     assert {trial["state"] for trial in trials} == {"REFERENCE", "COMPLETE"}
     assert {trial["attempt"] for trial in trials} == {1}
