@@ -17,7 +17,8 @@ from sparsesearch.backbones.vit_blocks import is_plain_block, patch_, unpatch_
 from sparsesearch.backbones.vit_geometry import as_vit, describe_class, token_geometry
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.schedule import DynamicVitScorer, Phase, ResolvedStep, Schedule, Scorer
+from sparsesearch.methods import DynamicVitScorer, Scorer
+from sparsesearch.schedule import Phase, ResolvedStep, Schedule
 from sparsesearch.sparsify.scorers import TokenScorer, build_control, build_predictor, is_learned
 from sparsesearch.sparsify.state import Place, PlannedStep, SparsityState
 

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.schedule import Phase, ResolvedStep, Schedule, Scorer
+from sparsesearch.methods import Scorer
+from sparsesearch.schedule import Phase, ResolvedStep, Schedule
 from sparsesearch.trial import Cost
 
 if TYPE_CHECKING:

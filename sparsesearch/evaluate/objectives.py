@@ -17,7 +17,8 @@ from sparsesearch.evaluate.task import Batch
 from sparsesearch.evaluate.teacher import Teacher, TeacherTargets
 from sparsesearch.evaluate.training import Arithmetic
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.schedule import Schedule, Scorer, Step
+from sparsesearch.methods import Scorer
+from sparsesearch.schedule import Schedule, Step
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.sparsify.losses import saliency_loss
 from sparsesearch.sparsify.tokens import gather_tokens

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from sparsesearch.cost.analytic import attention_macs, dense_macs, isotropic_stage, mlp_macs, scorer_macs
 from sparsesearch.errors import BudgetError
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.schedule import Schedule, Scorer, Step, num_kept
+from sparsesearch.methods import Scorer
+from sparsesearch.schedule import Schedule, Step, num_kept
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import Shape
 from sparsesearch.spec import Budget

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sparsesearch.errors import SpaceError, one_line
 from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.methods import DynamicVitScorer, Scorer
 from sparsesearch.resources import bundled
-from sparsesearch.schedule import DynamicVitScorer, Scorer
 
 
 class SearchSpace(BaseModel):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsesearch.errors import ShapeError
-from sparsesearch.schedule import DynamicVitScorer, NormScorer, RandomScorer, Scorer
+from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer, Scorer
 
 
 class TokenScorer(Protocol):

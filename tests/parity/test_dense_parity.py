@@ -11,7 +11,8 @@ import torch
 
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.registry import attach_, set_schedule_, sparsify_
-from sparsesearch.schedule import NormScorer, RandomScorer, Schedule, Step
+from sparsesearch.methods import NormScorer, RandomScorer
+from sparsesearch.schedule import Schedule, Step
 
 # One small configuration of each kind.
 MODELS = {

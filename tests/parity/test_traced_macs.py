@@ -12,7 +12,8 @@ from timm.models.vision_transformer import VisionTransformer
 from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry, sparsify_
 from sparsesearch.cost.analytic import AnalyticCost, scorer_macs
 from sparsesearch.cost.traced import fvcore_macs, traced_macs
-from sparsesearch.schedule import DynamicVitScorer, NormScorer, RandomScorer, Schedule, Step
+from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
+from sparsesearch.schedule import Schedule, Step
 
 REFERENCE = json.loads((Path(__file__).parent / "gflops.json").read_text(encoding="utf-8"))["models"]
 BACKBONES = ("deit_pico", "deit_t", "deit_s", "deit_b")

@@ -9,7 +9,8 @@ import torch
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.registry import attach_, restore_, set_schedule_, sparsify_, sparsity_of
 from sparsesearch.errors import BackboneError, ScheduleError
-from sparsesearch.schedule import DynamicVitScorer, NormScorer, RandomScorer, Schedule, Step
+from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
+from sparsesearch.schedule import Schedule, Step
 
 IMAGES = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 HAND = Schedule.at([2, 4, 6], [0.5, 0.25, 0.1])

@@ -5,7 +5,8 @@ import torch
 
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.registry import sparsify_
-from sparsesearch.schedule import RandomScorer, Schedule, Step
+from sparsesearch.methods import RandomScorer
+from sparsesearch.schedule import Schedule, Step
 
 IMAGES = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 CUTS = Schedule(

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sparsesearch.errors import ShapeError
-from sparsesearch.schedule import DynamicVitScorer, NormScorer, RandomScorer
+from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
 from sparsesearch.sparsify.scorers import build_control, build_predictor
 
 
