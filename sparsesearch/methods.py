@@ -101,6 +101,10 @@ class SpotScorer(Value):
         """One model is written in one way: each statistic once, in the order of the paper."""
         return tuple(name for name in ATTENTION_STATISTICS if name in names)
 
+    def available(self, *, has_class_token: bool) -> tuple[AttentionStatistic, ...]:
+        """Those of the wanted statistics that a backbone can give."""
+        return tuple(name for name in self.statistics if has_class_token or name not in CLASS_STATISTICS)
+
 
 class ClassAttentionScorer(Value):
     """How much the class token attends to each token, mean over heads (EViT, arXiv:2202.07800, section 3.2).

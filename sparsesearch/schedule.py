@@ -113,6 +113,13 @@ class ResolvedStep(Value):
         """The block whose attention is the last one before this step; -1 if there is none."""
         return self.block if self.phase == "before_ffn" else self.block - 1
 
+    def num_statistics(self, stage: StageGeometry) -> int:
+        """Numbers that SPOT reads beside each token, over its layers and heads; 0 for other scorers."""
+        if not isinstance(self.scorer, SpotScorer):
+            return 0
+        heads = stage.num_heads if self.scorer.heads == "concat" else 1
+        return self.num_layers * heads * len(self.scorer.available(has_class_token=stage.has_class_token))
+
 
 class Schedule(Value):
     """A whole sparsification: the steps in order of execution.
@@ -185,11 +192,11 @@ class Schedule(Value):
         resolved: list[ResolvedStep] = []
         previous: dict[int, ResolvedStep] = {}
         for step in self.steps:
-            stage = _stage(geometry, step)
+            stage = stage_of(geometry, step.stage, step.block)
             before = previous.get(step.stage)
             made = _resolve(step, stage, before)
             if made is not None:
-                _check(made, stage, before, geometry.name)
+                check_step(made, stage, geometry.name)
                 previous[step.stage] = made
                 resolved.append(made)
         return tuple(resolved)
@@ -243,18 +250,19 @@ _DERIVED = {"num_before", "num_layers"}
 _REDUCER_WORDS = {"prune": "", "fuse": "fuse", "merge": "merge", "fast_slow": "slow"}
 
 
-def _stage(geometry: BackboneGeometry, step: Step) -> StageGeometry:
-    if step.stage >= len(geometry.stages):
-        raise ScheduleError(
-            f"stage {step.stage} does not exist: {geometry.name} has stages 0 to {len(geometry.stages) - 1}"
-        )
-    stage = geometry.stages[step.stage]
-    if step.block >= stage.depth:
-        where = f" in stage {step.stage}" if len(geometry.stages) > 1 else ""
-        raise ScheduleError(
-            f"block {step.block} does not exist: {geometry.name} has blocks 0 to {stage.depth - 1}{where}"
-        )
-    return stage
+def stage_of(geometry: BackboneGeometry, stage: int, block: int) -> StageGeometry:
+    """The stage that has a block.
+
+    Raises:
+        ScheduleError: There is no such stage or block.
+    """
+    if not 0 <= stage < len(geometry.stages):
+        raise ScheduleError(f"stage {stage} does not exist: {geometry.name} has stages 0 to {len(geometry.stages) - 1}")
+    found = geometry.stages[stage]
+    if not 0 <= block < found.depth:
+        where = f" in stage {stage}" if len(geometry.stages) > 1 else ""
+        raise ScheduleError(f"block {block} does not exist: {geometry.name} has blocks 0 to {found.depth - 1}{where}")
+    return found
 
 
 def _resolve(step: Step, stage: StageGeometry, before: ResolvedStep | None) -> ResolvedStep | None:
@@ -294,8 +302,17 @@ def _num_layers(step: ResolvedStep, scorer: SpotScorer, before: ResolvedStep | N
     return min(scorer.layers, so_far)
 
 
-def _check(step: ResolvedStep, stage: StageGeometry, before: ResolvedStep | None, name: str) -> None:
-    """Refuse what cannot be done at this place."""
+def check_step(step: ResolvedStep, stage: StageGeometry, name: str) -> None:
+    """Refuse what cannot be done at a place.
+
+    Args:
+        step: What shall be done where.
+        stage: Its stage.
+        name: Of the backbone, for the message.
+
+    Raises:
+        ScheduleError: It cannot.
+    """
     where = f"block {step.block}"
     is_fast_slow = isinstance(step.reducer, FastSlow)
     if not is_fast_slow and stage.mixer != "attention":
@@ -317,6 +334,11 @@ def _check(step: ResolvedStep, stage: StageGeometry, before: ResolvedStep | None
             )
     if isinstance(step.scorer, ClassAttentionScorer) and not stage.has_class_token:
         raise ScheduleError(f"class_attention needs a class token, which {name} does not have; use another scorer")
+    if isinstance(step.scorer, SpotScorer) and not step.num_statistics(stage):
+        raise ScheduleError(
+            f"spot at {where} asks for the class token's attention only, and {name} has no class token; "
+            "name other statistics"
+        )
     if isinstance(step.reducer, Merge) and step.num_tokens < (step.num_before + 1) // 2:
         raise ScheduleError(
             f"merge at {where} cannot go from {step.num_before} to {step.num_tokens} tokens: at most half of them have "

@@ -1,37 +1,20 @@
-"""Backbones by name, and the verbs that work on any of them."""
+"""Backbones by name."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import timm
 import torch
 from timm.models import is_model, model_entrypoint, split_model_name_tag
 from torch import nn
 
-from sparsesearch.backbones import pico, vit, vit_geometry
-from sparsesearch.backbones.vit import Location, Sparsity, sparsity_of
+from sparsesearch.backbones import pico
+from sparsesearch.backbones.verbs import SUPPORTED, family_of
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.schedule import Schedule
-
-__all__ = [
-    "ALIASES",
-    "Location",
-    "Sparsity",
-    "attach_",
-    "backbone_geometry",
-    "create_model",
-    "geometry",
-    "resolve_name",
-    "restore_",
-    "set_schedule_",
-    "sparsify_",
-    "sparsity_of",
-]
 
 PICO = "deit_pico"
 ALIASES = {
@@ -43,36 +26,12 @@ ALIASES = {
     "deit_base": "deit_base_patch16_224",
     PICO: PICO,
 }
-_FAMILIES = ("timm.models.vision_transformer", "timm.models.deit", "timm.models.vision_transformer_hybrid")
-
-
-class BackboneAdapter(Protocol):
-    """Makes one family of models sparse, in place. `restore_` after any of the verbs gives the model back unchanged."""
-
-    def matches(self, model: nn.Module) -> bool:
-        """Whether the adapter is for this model."""
-
-    def attach_(self, model: nn.Module, locations: Iterable[Location | tuple[Any, ...]], *, seed: int = 0) -> None:
-        """Build scorers at candidate places; outputs do not change."""
-
-    def set_schedule_(self, model: nn.Module, schedule: Schedule) -> None:
-        """Switch to a schedule whose scorers are attached."""
-
-    def sparsify_(self, model: nn.Module, schedule: Schedule, *, seed: int = 0) -> None:
-        """Attach what a schedule needs and switch to it."""
-
-    def restore_(self, model: nn.Module) -> None:
-        """Undo everything."""
-
-
-_ADAPTERS: tuple[BackboneAdapter, ...] = (vit,)
-
-
-def _adapter(model: nn.Module) -> BackboneAdapter:
-    for adapter in _ADAPTERS:
-        if adapter.matches(model):
-            return adapter
-    raise BackboneError(f"{type(model).__name__} cannot be sparsified; {vit_geometry.SUPPORTED}")
+_FAMILIES = (
+    "timm.models.vision_transformer",
+    "timm.models.deit",
+    "timm.models.vision_transformer_hybrid",
+    "timm.models.eva",
+)
 
 
 def resolve_name(name: str) -> str:
@@ -93,7 +52,7 @@ def resolve_name(name: str) -> str:
         hint = f"did you mean {', '.join(near)}?" if near else f"try one of {', '.join(ALIASES)}"
         raise BackboneError(f"no backbone is called {name!r}; {hint}")
     if model_entrypoint(architecture).__module__ not in _FAMILIES:
-        raise BackboneError(f"{name} is of a family that cannot be sparsified; {vit_geometry.SUPPORTED}")
+        raise BackboneError(f"{name} is of a family that cannot be sparsified; {SUPPORTED}")
     return name
 
 
@@ -141,7 +100,7 @@ def create_model(
                 f"published weights of {resolved} cannot be had ({one_line(error)}); "
                 "go online, or load your own into a model built with pretrained=False"
             ) from error
-    vit_geometry.as_vit(model)
+    family_of(model).token_geometry(model)
     return model
 
 
@@ -155,7 +114,7 @@ def geometry(model: nn.Module, name: str) -> BackboneGeometry:
     Raises:
         BackboneError: The model is unsupported or cannot be priced.
     """
-    return vit_geometry.geometry(model, ALIASES.get(name, name))
+    return family_of(model).geometry(model, ALIASES.get(name, name))
 
 
 @lru_cache(maxsize=64)
@@ -175,35 +134,3 @@ def backbone_geometry(
     with torch.device("meta"):
         model = create_model(name, num_classes=num_classes, image_size=image_size)
     return geometry(model, name)
-
-
-def attach_(model: nn.Module, locations: Iterable[Location | tuple[Any, ...]], *, seed: int = 0) -> None:
-    """Make a model ready for schedules at candidate places, in place; its outputs do not change.
-
-    Args:
-        model: Any supported model.
-        locations: `(stage, block, phase, scorer)` each; phase and scorer may be left out.
-        seed: Seed of new predictors' weights and, the first time, of the model's noise.
-    """
-    _adapter(model).attach_(model, locations, seed=seed)
-
-
-def set_schedule_(model: nn.Module, schedule: Schedule) -> None:
-    """Switch a sparse model to another schedule whose predictors are attached; nothing is patched or built."""
-    _adapter(model).set_schedule_(model, schedule)
-
-
-def sparsify_(model: nn.Module, schedule: Schedule, *, seed: int = 0) -> None:
-    """Make a model run a schedule, in place; on a sparse model, switch to it and add the predictors it lacks.
-
-    Args:
-        model: Any supported model.
-        schedule: What to run.
-        seed: As in `attach_`.
-    """
-    _adapter(model).sparsify_(model, schedule, seed=seed)
-
-
-def restore_(model: nn.Module) -> None:
-    """Give a sparse model back exactly as it was before; a dense model is left alone."""
-    _adapter(model).restore_(model)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsesearch.backbones.registry import set_schedule_, sparsity_of
 from sparsesearch.backbones.segments import embed, finish, run_blocks
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.backbones.verbs import set_schedule_
 from sparsesearch.evaluate.task import Batch
 from sparsesearch.evaluate.teacher import Teacher, TeacherTargets
 from sparsesearch.evaluate.training import Arithmetic

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from sparsesearch.backbones.registry import attach_, create_model, sparsify_
+from sparsesearch.backbones.registry import create_model
+from sparsesearch.backbones.verbs import attach_, sparsify_
 from sparsesearch.errors import CheckpointError
 from sparsesearch.evaluate.objectives import DenseObjective, ElasticObjective, SparseObjective
 from sparsesearch.evaluate.scoring import EVAL_BATCH, evaluate_model

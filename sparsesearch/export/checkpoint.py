@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from sparsesearch.backbones.registry import create_model, sparsify_
+from sparsesearch.backbones.registry import create_model
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.errors import CheckpointError, one_line
 from sparsesearch.evaluate.checkpoints import read_tensors, write_tensors
 from sparsesearch.schedule import Schedule

@@ -10,7 +10,7 @@ import timm
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import attach_, set_schedule_, sparsify_
+from sparsesearch.backbones.verbs import attach_, set_schedule_, sparsify_
 from sparsesearch.methods import NormScorer, RandomScorer
 from sparsesearch.schedule import Schedule, Step
 

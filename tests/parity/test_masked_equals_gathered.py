@@ -6,7 +6,7 @@ import torch
 from timm.layers.attention import Attention
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import sparsify_
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.methods import NormScorer
 from sparsesearch.schedule import Schedule, Step
 

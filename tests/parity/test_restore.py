@@ -7,7 +7,7 @@ import timm
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import attach_, restore_, sparsify_
+from sparsesearch.backbones.verbs import attach_, restore_, sparsify_
 from sparsesearch.schedule import Schedule, Step
 
 SMALL = {"img_size": 64, "depth": 3, "num_classes": 7}
@@ -71,7 +71,7 @@ def test_a_copy_is_independent():
     copied = copy.deepcopy(model)
     assert copied.sparsity.state is copied.blocks[0].sparsity_state
     assert copied.sparsity.state is not model.sparsity.state
-    assert copied.sparsity.state.plan[1, "before_block"][0].scorer is copied.sparsity.predictors["0_1"]
+    assert copied.sparsity.state.plan[0, 1, "before_block"][0].scorer is copied.sparsity.predictors["0_1"]
     restore_(copied)
     model.eval()(images)
     assert len(model.sparsity.state.trace.steps) == 1

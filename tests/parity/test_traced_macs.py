@@ -9,7 +9,8 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry, sparsify_
+from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.cost.analytic import AnalyticCost, scorer_macs
 from sparsesearch.cost.traced import fvcore_macs, traced_macs
 from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer

@@ -5,7 +5,8 @@ import timm
 import torch
 
 from sparsesearch.backbones import registry
-from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry, resolve_name, sparsify_
+from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry, resolve_name
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.errors import BackboneError, CheckpointError
 from sparsesearch.schedule import Schedule
 

@@ -3,8 +3,8 @@ import timm
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import attach_, set_schedule_, sparsify_
 from sparsesearch.backbones.segments import embed, finish, run_blocks
+from sparsesearch.backbones.verbs import attach_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError
 from sparsesearch.methods import RandomScorer
 from sparsesearch.schedule import Schedule, Step

@@ -7,7 +7,8 @@ import timm
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import attach_, restore_, set_schedule_, sparsify_, sparsity_of
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.backbones.verbs import attach_, restore_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
 from sparsesearch.schedule import Schedule, Step

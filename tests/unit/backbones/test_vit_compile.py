@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import sparsify_
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.methods import RandomScorer
 from sparsesearch.schedule import Schedule, Step
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sparsesearch.backbones.registry import set_schedule_
+from sparsesearch.backbones.verbs import set_schedule_
 from sparsesearch.evaluate.scoring import PrefixCachedScorer, Tally, evaluate_model
 from sparsesearch.methods import NormScorer, RandomScorer
 from sparsesearch.schedule import Schedule, Step

@@ -3,7 +3,7 @@ import timm
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import sparsify_
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule import Schedule
 from sparsesearch.sparsify.saliency import class_saliency, saliency_blocks
