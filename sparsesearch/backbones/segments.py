@@ -55,7 +55,7 @@ def run_blocks(model: nn.Module, x_BNC: Tensor, start: int = 0, stop: int | None
     sparsity = getattr(vit, "sparsity", None)
     if isinstance(sparsity, Sparsity) and all(block >= start for _, block, _ in sparsity.state.plan):
         sparsity.state.begin()
-    ropes = _ropes(vit)
+    ropes = ropes_of(vit)
     for index, block in list(enumerate(vit.blocks))[start:stop]:
         x_BNC = block(x_BNC) if ropes is None else block(x_BNC, rope=ropes[index])
     return x_BNC
@@ -80,10 +80,11 @@ def finish(model: nn.Module, x_BNC: Tensor) -> Tensor:
     return logits
 
 
-def _ropes(vit: Any) -> list[Tensor] | None:
+def ropes_of(vit: Any) -> list[Tensor] | None:
     """The rotary embeddings of each block, None for models without."""
     rope = getattr(vit, "rope", None)
     if rope is None:
         return None
-    embedding = rope.get_embed() if hasattr(rope, "feat_shape") else rope.get_embed(shape=vit.patch_embed.grid_size)
+    has_shape = getattr(rope, "feat_shape", None) is not None
+    embedding = rope.get_embed() if has_shape else rope.get_embed(shape=vit.patch_embed.grid_size)
     return list(embedding) if getattr(vit, "rope_mixed", False) else [embedding] * len(vit.blocks)

@@ -7,6 +7,7 @@ statistics, or four without a class token.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +16,8 @@ from torch.nn import functional
 from sparsesearch.sparsify.reductions import Reduction
 from sparsesearch.sparsify.tokens import masked_softmax
 
-_WHOLE_MAP_ENTRIES = 1 << 22
-"""Attention maps up to this many entries are made at once; larger ones head by head, in a fraction of the memory."""
+_MANY_TOKENS = 128
+"""With so many tokens attention maps are made head by head, in a fraction of the memory; with fewer all at once."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,7 @@ class Wishes:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class LayerStatistics:
+class LayerStatistics(NamedTuple):
     """SPOT's statistics of one attention layer, scaled so that they do not depend on the number of tokens.
 
     Attributes:
@@ -59,8 +59,7 @@ class LayerStatistics:
     bessel_B: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Notes:
+class Notes(NamedTuple):
     """What one attention layer told; None where it was not asked for.
 
     Attributes:
@@ -84,8 +83,10 @@ class Notes:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Attended:
+NOTHING_NOTED = Notes()
+
+
+class Attended(NamedTuple):
     """What comes out of `attend`.
 
     Attributes:
@@ -229,9 +230,9 @@ def _attend_with_statistics(
     has_class: bool,
     dropout: float,
 ) -> tuple[Tensor, LayerStatistics, Tensor]:
-    """Attention with its statistics and class row, over as many heads at a time as fit."""
+    """Attention with its statistics and class row, a few heads at a time."""
     batch, heads, tokens, _ = q_BHTD.shape
-    together = max(1, min(heads, _WHOLE_MAP_ENTRIES // (batch * tokens * tokens)))
+    together = 1 if tokens >= _MANY_TOKENS else heads
     parts: list[tuple[Tensor, LayerStatistics]] = []
     row_BT = q_BHTD.new_zeros((batch, tokens), dtype=torch.float32)
     for first in range(0, heads, together):

@@ -8,8 +8,7 @@ Shapes: `B` batch, `N` tokens that arrive, `K` tokens that go on, `M` of N, `C` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -33,8 +32,7 @@ class Reduction(Protocol):
         """Raster indices, `B x K`; -1 for a fused token, which has no place."""
 
 
-@dataclass(frozen=True, eq=False)
-class Pruned:
+class Pruned(NamedTuple):
     """Only some tokens go on.
 
     Attributes:
@@ -56,8 +54,7 @@ class Pruned:
         return positions_BN.gather(1, self.index_BK)
 
 
-@dataclass(frozen=True, eq=False)
-class Fused:
+class Fused(NamedTuple):
     """The best tokens go on, and one more that is made of all others.
 
     Attributes:
@@ -89,8 +86,7 @@ class Fused:
         return torch.cat((positions_BN.gather(1, self.index_BK), nowhere_B1), dim=1)
 
 
-@dataclass(frozen=True, eq=False)
-class Merged:
+class Merged(NamedTuple):
     """Every second token may be merged into a similar one of the others; those that are least similar stay apart.
 
     Attributes:

@@ -9,8 +9,7 @@ Shapes: `B` batch, `N` tokens without prefix tokens, `C` channels.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +24,11 @@ from sparsesearch.methods import (
     Scorer,
     SpotScorer,
 )
-from sparsesearch.sparsify.attention import LayerStatistics, Notes
+from sparsesearch.sparsify.attention import NOTHING_NOTED, LayerStatistics, Notes
 from sparsesearch.sparsify.predictors import DynamicVitPredictor, SpotPredictor
 
 
-@dataclass(frozen=True, eq=False)
-class Seen:
+class Seen(NamedTuple):
     """What a scorer may look at besides the tokens.
 
     Attributes:
@@ -43,7 +41,7 @@ class Seen:
 
     policy_BN: Tensor | None = None
     positions_BN: Tensor | None = None
-    notes: Notes = field(default_factory=Notes)
+    notes: Notes = NOTHING_NOTED
     statistics: tuple[LayerStatistics, ...] = ()
 
 

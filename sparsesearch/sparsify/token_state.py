@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.methods import Fuse, Merge, Prune
-from sparsesearch.sparsify.attention import Attended, LayerStatistics, Notes, Wishes
+from sparsesearch.sparsify.attention import NOTHING_NOTED, Attended, LayerStatistics, Notes, Wishes
 from sparsesearch.sparsify.reductions import Pruned, Reduction, fuse, merge, prune
 from sparsesearch.sparsify.scorers import Seen
 from sparsesearch.sparsify.state import Place, PlannedStep, SparsityState, Trace
@@ -38,7 +38,7 @@ class TokenTrace(Trace):
     positions_BN: Tensor | None = None
     size_BN: Tensor | None = None
     decision_BN: Tensor | None = None
-    notes: Notes = field(default_factory=Notes)
+    notes: Notes = NOTHING_NOTED
     statistics: tuple[LayerStatistics, ...] = ()
     rope_BHND: Tensor | None = None
 

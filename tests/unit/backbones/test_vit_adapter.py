@@ -235,7 +235,7 @@ def test_a_schedule_that_does_not_fit_changes_nothing(model, schedule, words):
 
 def test_a_predictor_that_is_not_attached(model):
     attach_(model, [(0, 2)])
-    with pytest.raises(ScheduleError, match=r"no predictor at block 3.*attach_"):
+    with pytest.raises(ScheduleError, match=r"no dynamicvit predictor at block 3.*attach_"):
         set_schedule_(model, Schedule.at([3], [0.5]))
 
 
@@ -247,7 +247,7 @@ def test_attaching_at_a_place_that_does_not_exist(model):
 
 def test_before_ffn_needs_a_plain_block():
     model = timm.create_model("vit_pwee_patch16_reg1_gap_256", img_size=64, depth=2)
-    with pytest.raises(ScheduleError, match="plain Block, but block 1 is a ParallelScalingBlock"):
+    with pytest.raises(ScheduleError, match="plain Block or EvaBlock, but block 1 is a ParallelScalingBlock"):
         sparsify_(model, Schedule(steps=(at(1, 0.5, phase="before_ffn"),)))
 
 
