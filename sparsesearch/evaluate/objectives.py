@@ -144,7 +144,8 @@ class SparseObjective:
         learned = [step for step in state.trace.steps if step.learned]
         if learned:
             losses = [
-                saliency_loss(step.score_BN, targets.saliency_BN, positions_BM=step.positions_BN) for step in learned
+                saliency_loss(step.score_BN, targets.saliency[step.stage], positions_BM=step.positions_BN)
+                for step in learned
             ]
             loss = loss + SALIENCY_WEIGHT * torch.stack(losses).mean()
         return loss

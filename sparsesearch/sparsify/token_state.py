@@ -5,7 +5,7 @@ Shapes: `B` batch, `P` prefix tokens, `N` patch tokens, `K` kept tokens, `T` tok
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -57,6 +57,7 @@ class TokenState(SparsityState):
         forgets_statistics: Whether no step reads statistics older than the step before it.
         counts_size: Whether account is kept of the patches that each token stands for.
         weighs_attention: Whether attention weighs tokens by that number.
+        listener: Is told what each attention layer notes.
         trace: The last forward pass.
     """
 
@@ -69,6 +70,7 @@ class TokenState(SparsityState):
     forgets_statistics: bool = True
     counts_size: bool = False
     weighs_attention: bool = False
+    listener: Callable[[Notes], None] | None = None
     trace: TokenTrace = field(default_factory=TokenTrace)
 
     def wishes_of(self, block: int) -> Wishes | None:
@@ -78,6 +80,8 @@ class TokenState(SparsityState):
     def note(self, attended: Attended) -> None:
         """Take note of what an attention layer told."""
         self.trace.notes = attended.notes
+        if self.listener is not None:
+            self.listener(attended.notes)
         if attended.statistics is not None:
             self.trace.statistics = (*self.trace.statistics, attended.statistics)
 
