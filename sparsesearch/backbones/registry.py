@@ -11,12 +11,12 @@ import torch
 from timm.models import is_model, model_entrypoint, split_model_name_tag
 from torch import nn
 
-from sparsesearch.backbones import pico
+from sparsesearch.backbones.own import OWN
+from sparsesearch.backbones.own import PICO as PICO
 from sparsesearch.backbones.verbs import SUPPORTED, family_of
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.geometry import BackboneGeometry
 
-PICO = "deit_pico"
 ALIASES = {
     "deit_t": "deit_tiny_patch16_224",
     "deit_tiny": "deit_tiny_patch16_224",
@@ -24,7 +24,10 @@ ALIASES = {
     "deit_small": "deit_small_patch16_224",
     "deit_b": "deit_base_patch16_224",
     "deit_base": "deit_base_patch16_224",
-    PICO: PICO,
+    "lvvit_tiny": "lvvit_t",
+    "lvvit_small": "lvvit_s",
+    "lvvit_medium": "lvvit_m",
+    **{name: name for name in OWN},
 }
 _FAMILIES = (
     "timm.models.vision_transformer",
@@ -56,6 +59,12 @@ def resolve_name(name: str) -> str:
     return name
 
 
+def supported_models() -> list[str]:
+    """The names of all backbones that can be sparsified, without aliases and pretrained tags."""
+    from_timm = [name for name in timm.list_models() if model_entrypoint(name).__module__ in _FAMILIES]
+    return [*OWN, *from_timm]
+
+
 def create_model(
     name: str,
     *,
@@ -81,13 +90,13 @@ def create_model(
     """
     resolved = resolve_name(name)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if resolved in OWN:
+        if pretrained:
+            raise CheckpointError(f"{resolved} has no published weights here; load your own, or train it from scratch")
+        return OWN[resolved].build(num_classes=num_classes, in_chans=in_chans, image_size=size, seed=seed)
     wishes = {"num_classes": num_classes, "in_chans": in_chans}
     options: dict[str, Any] = {key: value for key, value in wishes.items() if value is not None}
     with torch.random.fork_rng(devices=[]):
-        if resolved == PICO:
-            if pretrained:
-                raise CheckpointError(f"{PICO} has no published weights; train it (pretrained=False)")
-            return pico.create_pico(image_size=size or (pico.IMAGE_SIZE, pico.IMAGE_SIZE), seed=seed, **options)
         torch.manual_seed(seed)
         if size is not None:
             options["img_size"] = size

@@ -33,7 +33,7 @@ HEAVY = (
     "sqlalchemy",
     "typer",
 )
-LIGHT = ("schedule", "geometry", "sparsify", "backbones", "cost")
+LIGHT = ("schedule", "geometry", "sparsify", "backbones", "cost", "timm")
 
 
 def light_modules() -> list[str]:
