@@ -30,7 +30,7 @@ class Reading:
         logits_BK: Class logits.
         saliency: How much it looks at each patch token in raster order, by stage: `B x N` float32, not negative,
             summing to 1 over the tokens of each image.
-        tokens_BNC: Its final patch tokens, if asked for.
+        tokens_BNC: Its final patch tokens, if asked for; of a model with a head for tokens (LV-ViT) their logits.
     """
 
     logits_BK: Tensor
@@ -67,6 +67,24 @@ def read_teacher(model: nn.Module, x_BCHW: Tensor, *, tokens: bool = False) -> R
         return _by_gradient(model, x_BCHW, state)
 
 
+def class_logits(model: Any, x_BCHW: Tensor) -> Tensor:
+    """The prediction that is taught and learned: of a model with a head for tokens that of the class token alone."""
+    if hasattr(model, "class_logits"):
+        of_class: Tensor = model.class_logits(model.forward_features(x_BCHW))
+        return of_class
+    logits: Tensor = model(x_BCHW)
+    return logits
+
+
+def final_outputs(model: Any, state: SparsityState) -> Tensor | None:
+    """The final tokens of the last pass, or their logits in a model with a head for tokens; None if not kept."""
+    final_BNC = state.trace.final_tokens_BNC
+    if final_BNC is None or not hasattr(model, "token_logits"):
+        return final_BNC
+    logits_BNK: Tensor = model.token_logits(final_BNC)
+    return logits_BNK
+
+
 def _attends_from_class_token(model: Any) -> bool:
     return getattr(model, "cls_token", None) is not None and all(
         is_known_attention(getattr(block, "attn", None)) for block in model.blocks
@@ -101,12 +119,12 @@ def _by_attention(model: Any, x_BCHW: Tensor, state: SparsityState) -> Reading:
     state.listener = lambda notes: rows_BN.append(_present(notes.class_row_BN))
     try:
         with torch.inference_mode():
-            logits = model(x_BCHW)
+            logits = class_logits(model, x_BCHW)
             mean_BN = torch.stack(rows_BN).mean(dim=0)
             saliency_BN = mean_BN / mean_BN.sum(dim=1, keepdim=True)
+            final = final_outputs(model, state)
     finally:
         state.wishes, state.listener = {}, None
-    final = state.trace.final_tokens_BNC
     # Clones: tensors of inference mode may not take part in a loss.
     return Reading(logits.clone(), {0: saliency_BN.clone()}, None if final is None else final.clone())
 
@@ -146,7 +164,7 @@ def _by_gradient(model: nn.Module, x_BCHW: Tensor, state: SparsityState) -> Read
             part_BN = (family.patches(model, product[0]) * family.patches(model, product[1])).sum(dim=-1).abs()
             shares.append(part_BN / part_BN.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny))
         saliency[stage] = torch.stack(shares).mean(dim=0)
-    final = state.trace.final_tokens_BNC
+    final = final_outputs(model, state)
     return Reading(logits.detach(), saliency, None if final is None else final.detach())
 
 

@@ -41,24 +41,24 @@ class Teacher:
         task: Its fixed pool, where there is one, is run through the model at first use.
         arithmetic: Device and precision.
         use_pool: Whether to precompute the pool at all (not worth it when few of its images are used).
-        tokens: Whether final tokens are wanted; then all targets are computed online, since tokens of a whole pool
-            would fill the memory.
     """
 
-    def __init__(
-        self, model: nn.Module, task: Task, *, arithmetic: Arithmetic, use_pool: bool, tokens: bool = False
-    ) -> None:
+    def __init__(self, model: nn.Module, task: Task, *, arithmetic: Arithmetic, use_pool: bool) -> None:
         self._model = model.eval().requires_grad_(False)
         self._task = task
         self._arithmetic = arithmetic
-        self._use_pool = use_pool and not tokens
-        self._tokens = tokens
+        self._use_pool = use_pool
         self._pooled: TeacherTargets | None = None
 
-    def targets(self, batch: Batch) -> TeacherTargets:
-        """Targets of a batch, on the device."""
-        if batch.ids is None or not self._use_pool:
-            return self._compute(batch)
+    def targets(self, batch: Batch, *, tokens: bool = False) -> TeacherTargets:
+        """Targets of a batch, on the device.
+
+        Args:
+            batch: Images, on the device.
+            tokens: Whether final tokens are wanted. They are computed online: those of a whole pool fill the memory.
+        """
+        if batch.ids is None or not self._use_pool or tokens:
+            return self._compute(batch, tokens=tokens)
         if self._pooled is None:
             self._pooled = self._run_pool()
         device = self._arithmetic.device
@@ -76,7 +76,7 @@ class Teacher:
             {stage: torch.cat([part.saliency[stage].cpu() for part in parts]) for stage in parts[0].saliency},
         )
 
-    def _compute(self, batch: Batch) -> TeacherTargets:
+    def _compute(self, batch: Batch, *, tokens: bool = False) -> TeacherTargets:
         with self._arithmetic.autocast():
-            reading = read_teacher(self._model, batch.images, tokens=self._tokens)
+            reading = read_teacher(self._model, batch.images, tokens=tokens)
         return TeacherTargets(reading.logits_BK.float().log_softmax(-1), reading.saliency, reading.tokens_BNC)

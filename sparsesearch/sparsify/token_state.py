@@ -58,6 +58,7 @@ class TokenState(SparsityState):
         counts_size: Whether account is kept of the patches that each token stands for.
         weighs_attention: Whether attention weighs tokens by that number.
         listener: Is told what each attention layer notes.
+        checkpoints: Whether blocks are computed again in the backward pass.
         trace: The last forward pass.
     """
 
@@ -71,6 +72,7 @@ class TokenState(SparsityState):
     counts_size: bool = False
     weighs_attention: bool = False
     listener: Callable[[Notes], None] | None = None
+    checkpoints: bool = False
     trace: TokenTrace = field(default_factory=TokenTrace)
 
     def wishes_of(self, block: int) -> Wishes | None:
