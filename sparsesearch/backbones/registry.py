@@ -24,6 +24,15 @@ ALIASES = {
     "deit_small": "deit_small_patch16_224",
     "deit_b": "deit_base_patch16_224",
     "deit_base": "deit_base_patch16_224",
+    "convnext_t": "convnext_tiny",
+    "convnext_s": "convnext_small",
+    "convnext_b": "convnext_base",
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "swin_s": "swin_small_patch4_window7_224",
+    "swin_small": "swin_small_patch4_window7_224",
+    "swin_b": "swin_base_patch4_window7_224",
+    "swin_base": "swin_base_patch4_window7_224",
     PICO: PICO,
 }
 _FAMILIES = (
@@ -31,7 +40,11 @@ _FAMILIES = (
     "timm.models.deit",
     "timm.models.vision_transformer_hybrid",
     "timm.models.eva",
+    "timm.models.convnext",
+    "timm.models.swin_transformer",
 )
+_OF_ANY_SIZE = ("timm.models.convnext",)
+"""Where models are not built for a size; what size they are meant for stands in their configuration."""
 
 
 def resolve_name(name: str) -> str:
@@ -51,9 +64,13 @@ def resolve_name(name: str) -> str:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else f"try one of {', '.join(ALIASES)}"
         raise BackboneError(f"no backbone is called {name!r}; {hint}")
-    if model_entrypoint(architecture).__module__ not in _FAMILIES:
+    if _module_of(name) not in _FAMILIES:
         raise BackboneError(f"{name} is of a family that cannot be sparsified; {SUPPORTED}")
     return name
+
+
+def _module_of(name: str) -> str:
+    return str(model_entrypoint(split_model_name_tag(name)[0]).__module__)
 
 
 def create_model(
@@ -90,7 +107,10 @@ def create_model(
             return pico.create_pico(image_size=size or (pico.IMAGE_SIZE, pico.IMAGE_SIZE), seed=seed, **options)
         torch.manual_seed(seed)
         if size is not None:
-            options["img_size"] = size
+            if _module_of(resolved) in _OF_ANY_SIZE:
+                options["pretrained_cfg_overlay"] = {"input_size": (in_chans or 3, *size)}
+            else:
+                options["img_size"] = size
         try:
             model: nn.Module = timm.create_model(resolved, pretrained=pretrained, **options)
         except (RuntimeError, OSError) as error:
