@@ -21,6 +21,8 @@ from sparsesearch.sparsify.trace import StepTrace
 Block = tuple[int, int]
 """Stage and block."""
 
+_NOTHING_SEEN = Seen()
+
 
 @dataclass
 class GridTrace(Trace):
@@ -83,7 +85,7 @@ class GridState(SparsityState):
             scores_BN2, kept_BK = None, None
             if is_probe or step.num_kept < step.num_alive:
                 assert step.scorer is not None, "a fast path needs a scorer"
-                scores_BN2 = step.scorer(map_BHWC.flatten(1, 2), Seen())
+                scores_BN2 = step.scorer(map_BHWC.flatten(1, 2), _NOTHING_SEEN)
             if not is_probe:
                 kept_BK = self._choose(step, scores_BN2, training=training)
             if self.record:
