@@ -11,12 +11,15 @@ import torch
 from timm.models import is_model, model_entrypoint, split_model_name_tag
 from torch import nn
 
-from sparsesearch.backbones import pico
+from sparsesearch.backbones.own import OWN, PICO
 from sparsesearch.backbones.verbs import SUPPORTED, family_of
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.geometry import BackboneGeometry
 
-PICO = "deit_pico"
+__all__ = [
+    "ALIASES", "OWN", "PICO", "backbone_geometry", "create_model", "geometry", "resolve_name",
+]  # fmt: skip
+
 ALIASES = {
     "deit_t": "deit_tiny_patch16_224",
     "deit_tiny": "deit_tiny_patch16_224",
@@ -33,7 +36,7 @@ ALIASES = {
     "swin_small": "swin_small_patch4_window7_224",
     "swin_b": "swin_base_patch4_window7_224",
     "swin_base": "swin_base_patch4_window7_224",
-    PICO: PICO,
+    **{name: name for name in OWN},
 }
 _FAMILIES = (
     "timm.models.vision_transformer",
@@ -98,13 +101,13 @@ def create_model(
     """
     resolved = resolve_name(name)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if resolved in OWN:
+        if pretrained:
+            raise CheckpointError(f"{resolved} has no published weights here; load your own, or train it from scratch")
+        return OWN[resolved].build(num_classes=num_classes, in_chans=in_chans, image_size=size, seed=seed)
     wishes = {"num_classes": num_classes, "in_chans": in_chans}
     options: dict[str, Any] = {key: value for key, value in wishes.items() if value is not None}
     with torch.random.fork_rng(devices=[]):
-        if resolved == PICO:
-            if pretrained:
-                raise CheckpointError(f"{PICO} has no published weights; train it (pretrained=False)")
-            return pico.create_pico(image_size=size or (pico.IMAGE_SIZE, pico.IMAGE_SIZE), seed=seed, **options)
         torch.manual_seed(seed)
         if size is not None:
             if _module_of(resolved) in _OF_ANY_SIZE:
