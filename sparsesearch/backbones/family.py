@@ -50,7 +50,11 @@ class Family(Protocol):
         """Build what a step needs besides its scorer, if it is not there yet."""
 
     def plan_(self, model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
-        """Tell the state what else follows from the steps in force; plan and probes are set already."""
+        """Tell the state what else follows from the steps in force; plan and probes are set already.
+
+        Raises:
+            ScheduleError: Something that the steps need is not attached; nothing was changed.
+        """
 
     def blocks(self, model: nn.Module) -> list[tuple[int, int]]:
         """Stage and block of every block, in order of execution."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import nn
 
-from sparsesearch.backbones import lvvit, pico
+from sparsesearch.backbones import lvvit, pico, pico_grid
 
 
 class Builder(Protocol):
@@ -51,6 +51,8 @@ class OwnBackbone:
 PICO = "deit_pico"
 OWN: Mapping[str, OwnBackbone] = {
     PICO: OwnBackbone(pico.create_pico, pico.IMAGE_SIZE, pico.IN_CHANS),
+    "convnext_pico": OwnBackbone(pico_grid.create_convnext_pico, pico.IMAGE_SIZE, pico.IN_CHANS),
+    "swin_pico": OwnBackbone(pico_grid.create_swin_pico, pico.IMAGE_SIZE, pico.IN_CHANS),
     **{
         name: OwnBackbone(partial(lvvit.create_lvvit, name), size.image_size, size.in_chans)
         for name, size in lvvit.SIZES.items()

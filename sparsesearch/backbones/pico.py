@@ -18,6 +18,7 @@ IMAGE_SIZE = 32
 IN_CHANS = 1
 NUM_CLASSES = 10
 _STRIDE = 4
+_HEADS_AND_POSITIONS = ("cls_token", "pos_embed", "head.weight", "head.fc.weight")
 
 
 class ConvStem(nn.Module):
@@ -118,12 +119,12 @@ def create_pico(
 
 
 def draw_small_(model: nn.Module, *, seed: int) -> None:
-    """Draw the weights of a small ViT at standard deviation 1/sqrt(fan-in), and its head at 0.02.
+    """Draw the weights of a small model at standard deviation 1/sqrt(fan-in), its head and positions at 0.02.
 
     A model this narrow and this briefly trained does not get going from timm's 0.02 everywhere.
 
     Args:
-        model: A timm `VisionTransformer` behind a convolutional stem; on the meta device nothing is drawn.
+        model: A model of timm's behind a convolutional stem; on the meta device nothing is drawn.
         seed: Seed of the weights.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -131,7 +132,7 @@ def draw_small_(model: nn.Module, *, seed: int) -> None:
         for name, parameter in model.named_parameters():
             if parameter.is_meta:
                 continue
-            if name in ("cls_token", "pos_embed", "head.weight"):
+            if name in _HEADS_AND_POSITIONS or name.endswith("relative_position_bias_table"):
                 parameter.normal_(std=0.02, generator=generator)
             elif parameter.ndim > 1:
                 fan_in = parameter[0].numel()

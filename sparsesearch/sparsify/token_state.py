@@ -273,5 +273,6 @@ class TokenState(SparsityState):
                 kept_BK=None if reduction is None else reduction.positions(positions_BN),
                 decision_BN=self.trace.decision_BN,
                 learned=step.learned,
+                stage=step.stage,
             )
         )
