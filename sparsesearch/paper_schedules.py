@@ -7,15 +7,14 @@ from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.methods import FastSlow, Prune
 from sparsesearch.schedule import Schedule, Step
 
-_SPARSE_STAGE = 2
-
 
 def paper_schedule(geometry: BackboneGeometry, rho: float) -> Schedule:
     """DynamicViT's schedule, with the counts that its published code keeps.
 
     Isotropic backbones prune to rho, rho^2, rho^3 of the tokens before blocks L/4, L/2 and 3L/4. Hierarchical ones
-    have three predictors early in their third stage, with rho, rho - 0.2 and rho - 0.4 of the positions on the slow
-    path. Counts are truncated as the code does it: at rho 0.7 the second of 196 is 97, not 98.
+    have three predictors early in their deepest stage, the third of published models, with rho, rho - 0.2 and
+    rho - 0.4 of the positions on the slow path. Counts are truncated as the code does it: at rho 0.7 the second of 196
+    is 97, not 98.
 
     Args:
         geometry: The backbone.
@@ -29,11 +28,7 @@ def paper_schedule(geometry: BackboneGeometry, rho: float) -> Schedule:
     if not 0 < rho <= 1:
         raise ScheduleError(f"a rate of {rho:g} is none; give one above 0 and at most 1, for example 0.7")
     is_isotropic = len(geometry.stages) == 1
-    index = 0 if is_isotropic else _SPARSE_STAGE
-    if index >= len(geometry.stages):
-        raise ScheduleError(
-            f"{geometry.name} has {len(geometry.stages)} stages; the papers' schedules need one or three"
-        )
+    index = max(range(len(geometry.stages)), key=lambda number: geometry.stages[number].depth)
     stage = geometry.stages[index]
     if is_isotropic:
         if stage.depth < 4:
@@ -44,7 +39,9 @@ def paper_schedule(geometry: BackboneGeometry, rho: float) -> Schedule:
         apart = max(1, stage.depth // 9)
         blocks = [apart * number for number in (1, 2, 3)]
         if blocks[-1] >= stage.depth:
-            raise ScheduleError(f"stage 2 of {geometry.name} has {stage.depth} blocks; the papers' schedules need 4")
+            raise ScheduleError(
+                f"stage {index} of {geometry.name} has {stage.depth} blocks; the papers' schedules need at least 4"
+            )
         ratios = [rho, rho - 0.2, rho - 0.4]
     counts = [int(stage.num_tokens * ratio) for ratio in ratios]
     if min(counts) < 1:

@@ -41,6 +41,8 @@ ALIASES = {
     "swin_base": "swin_base_patch4_window7_224",
     **{name: name for name in OWN},
 }
+_OF_ALL_POSITIONS = "convnextv2"
+"""Of a supported module of timm, but their feed-forward network needs all positions at once."""
 _FAMILIES = (
     "timm.models.vision_transformer",
     "timm.models.deit",
@@ -78,7 +80,7 @@ def resolve_name(name: str) -> str:
 def supported_models() -> list[str]:
     """The names of all backbones that can be sparsified, without aliases and pretrained tags."""
     from_timm = [name for name in timm.list_models() if _module_of(name) in _FAMILIES]
-    return [*OWN, *(name for name in from_timm if name not in OWN)]
+    return [*OWN, *(name for name in from_timm if name not in OWN and not name.startswith(_OF_ALL_POSITIONS))]
 
 
 def _module_of(name: str) -> str:

@@ -68,6 +68,11 @@ def test_papers_schedule_of_hierarchical_models(depth, blocks):
     assert [step.num_tokens for step in steps] == [137, 97, 58]
 
 
+def test_models_too_shallow_for_the_papers_schedules():
+    with pytest.raises(ScheduleError, match="stage 0 of net has 3 blocks; the papers' schedules need at least 4"):
+        paper_schedule(pyramid((3, 3, 3, 3)), 0.7)
+
+
 @pytest.mark.parametrize(("rho", "words"), [(0.0, "is none"), (1.2, "is none"), (0.4, "would leave"), (0.01, "leave")])
 def test_impossible_rates(rho, words):
     with pytest.raises(ScheduleError, match=words):

@@ -277,8 +277,10 @@ def test_a_script_like_benchmark(run_script):
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(row["model"], row["input"]) for row in rows] == [
+        ("sparse_convnext_pico", [1, 32, 32]),
         ("sparse_deit_pico", [1, 32, 32]),
         ("sparse_lvvit_pico", [1, 32, 32]),
+        ("sparse_swin_pico", [1, 32, 32]),
     ]
 
 
