@@ -427,7 +427,7 @@ class TestRecipes:
         assert "already" in command("init", "-o", recipe).complaint
 
     def test_the_cost_of_one_needs_no_backbone(self, command: Command) -> None:
-        macs = command("cost", "--recipe", self.write(), "--json").document["macs"]
+        macs = command("cost", "--schedule", self.write(), "--json").document["macs"]
         typed = command("cost", "--backbone", PICO, "--at", "3,5", "--keep", "0.5,0.25", "--json").document["macs"]
         assert macs == typed
         assert "--backbone deit_s" in command("cost").complaint
