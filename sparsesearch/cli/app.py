@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from sparsesearch import __version__
-from sparsesearch.cli import bench, cost, db, export, init, run, status, studies, tracking
+from sparsesearch.cli import bench, cost, db, export, init, run, status, studies, tracking, visualize
 
 app = typer.Typer(
     name="sparsesearch",
@@ -33,6 +33,7 @@ app.add_typer(tracking.app, name="mlflow", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_USE)(export.export)
 app.command(rich_help_panel=_USE)(export.retrain)
 app.command(rich_help_panel=_USE)(bench.bench)
+app.command(rich_help_panel=_USE)(visualize.visualize)
 app.command(rich_help_panel=_MORE)(cost.cost)
 app.command(rich_help_panel=_MORE)(cost.spaces)
 app.add_typer(db.app, name="db", rich_help_panel=_MORE)

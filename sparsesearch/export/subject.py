@@ -12,7 +12,7 @@ from torch import nn
 from sparsesearch.backbones.registry import create_model, geometry, resolve_name
 from sparsesearch.errors import ScheduleError, SpecError
 from sparsesearch.export.checkpoint import read_card
-from sparsesearch.export.recipe import read_recipe
+from sparsesearch.export.recipe import Recipe, read_recipe
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.paper_schedules import paper_schedule
 from sparsesearch.schedule import Schedule
@@ -108,6 +108,14 @@ def find_subject(
         found = _with(found, schedule=Schedule.at(blocks, parse_numbers(keep, what="--keep")))
     found.schedule.resolve(found.geometry)
     return found
+
+
+def read_recipe_of(path: Path) -> Recipe | None:
+    """The recipe in a file, None if it holds something else."""
+    if path.suffix == ".safetensors":
+        return None
+    document = read_document(path)
+    return read_recipe(path) if isinstance(document, dict) and "steps" not in document else None
 
 
 def _from_file(path: Path, *, backbone: str | None) -> Subject:
