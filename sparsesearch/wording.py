@@ -34,5 +34,5 @@ def parse_counts(text: str, *, what: str, least: int) -> list[int]:
     """
     numbers = parse_numbers(text, what=what)
     if any(number != int(number) or number < least for number in numbers):
-        raise SpecError(f"cannot read {what} {text!r}; write whole numbers from {least} with commas between")
+        raise SpecError(f"{what} {text!r} must be whole numbers from {least}, with commas between")
     return [int(number) for number in numbers]

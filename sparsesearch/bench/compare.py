@@ -12,7 +12,7 @@ from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.bench.plan import BenchPlan
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.cost.comparison import BatchLatencies, Comparison
-from sparsesearch.cost.conditions import Conditions
+from sparsesearch.cost.device import conditions_here, open_device
 from sparsesearch.cost.latency import NUM_WARMUP, measure
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.progress import Progress, Silent
@@ -39,7 +39,7 @@ def compare(subject: Subject, plan: BenchPlan, *, progress: Progress | None = No
         ScheduleError: The schedule does not fit the backbone.
     """
     shown = progress or Silent()
-    device = plan.open_device()
+    device = open_device(plan.device)
     shape = subject.geometry
     cost = AnalyticCost()
     dense, sparse = (_placed(model, plan, device=device) for model in _models(subject))
@@ -77,7 +77,7 @@ def _models(subject: Subject) -> tuple[nn.Module, nn.Module]:
 
 
 def _placed(model: nn.Module, plan: BenchPlan, *, device: torch.device) -> nn.Module:
-    model = model.eval().requires_grad_(False).to(device=device, dtype=plan.dtype)
+    model = model.eval().requires_grad_(False).to(device=device, dtype=_dtype(plan))
     if plan.channels_last:
         model = model.to(memory_format=torch.channels_last)
     return model
@@ -100,7 +100,7 @@ def _at(
     run_dense, run_sparse = (
         torch.compile(model, dynamic=False) if plan.compile else model for model in (dense, sparse)
     )
-    seconds = plan.seconds_on(device)
+    seconds = plan.seconds_on(device.type)
     with torch.inference_mode(), shown.bar(f"batch size {batch_size}", NUM_WARMUP + plan.runs) as bar:
         measured = measure(
             {"dense": lambda: run_dense(images), "sparse": lambda: run_sparse(images)},
@@ -110,7 +110,7 @@ def _at(
             on_round=lambda: bar.advance(),
         )
     return BatchLatencies(
-        conditions=Conditions.here(
+        conditions=conditions_here(
             device,
             precision=plan.precision_name,
             batch_size=batch_size,
@@ -123,9 +123,14 @@ def _at(
     )
 
 
+def _dtype(plan: BenchPlan) -> torch.dtype:
+    found: torch.dtype = getattr(torch, plan.precision_name)
+    return found
+
+
 def _images(subject: Subject, plan: BenchPlan, *, batch_size: int, in_chans: int, device: torch.device) -> Tensor:
     shape = (batch_size, in_chans, *subject.geometry.image_size)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device=device, dtype=plan.dtype)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device=device, dtype=_dtype(plan))
     return images.to(memory_format=torch.channels_last) if plan.channels_last else images
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import torch
-
-from sparsesearch.cost.conditions import MemoryFormat, PrecisionName, open_device, parse_precision
-from sparsesearch.cost.latency import NUM_RUNS
+from sparsesearch.cost.latency_record import NUM_RUNS, MemoryFormat, PrecisionName, parse_precision
 from sparsesearch.errors import SpecError
 from sparsesearch.wording import parse_counts
 
@@ -65,27 +62,13 @@ class BenchPlan:
         return parse_precision(self.precision)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The same for torch."""
-        found: torch.dtype = getattr(torch, self.precision_name)
-        return found
-
-    @property
     def memory_format(self) -> MemoryFormat:
         """Of images and convolution weights."""
         return "channels_last" if self.channels_last else "contiguous"
 
-    def open_device(self) -> torch.device:
-        """The device.
-
-        Raises:
-            SpecError: There is none of that name.
-        """
-        return open_device(self.device)
-
-    def seconds_on(self, device: torch.device) -> float | None:
-        """The time limit of a batch size."""
-        return CPU_SECONDS if self.seconds is None and device.type == "cpu" else self.seconds
+    def seconds_on(self, kind: str) -> float | None:
+        """The time limit of a batch size on a kind of device."""
+        return CPU_SECONDS if self.seconds is None and kind == "cpu" else self.seconds
 
 
 def help_of(name: str) -> str:

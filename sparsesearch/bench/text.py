@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparsesearch.cost.comparison import BatchLatencies, Comparison
-from sparsesearch.cost.latency import Latency
+from sparsesearch.cost.latency_record import Latency
 
 COLUMNS = ("batch", "model", "median ms", "min", "p10", "p90", "p99", "images/s", "speed-up", "gain kept", "memory")
 

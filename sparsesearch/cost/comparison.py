@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sparsesearch.cost.conditions import Conditions
-from sparsesearch.cost.latency import BUSY_RATIO, Latency
+from sparsesearch.cost.latency_record import BUSY_RATIO, Conditions, Latency
 from sparsesearch.schedule import Schedule
 
 

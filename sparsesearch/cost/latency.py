@@ -15,64 +15,17 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
-import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+
+from sparsesearch.cost.latency_record import BUSY_RATIO, NUM_RUNS, Latency
 
 Work = Callable[[], object]
 
-NUM_RUNS = 50
 NUM_WARMUP = 10
 LEAST_RUNS, LEAST_WARMUP = 3, 2
 NUM_ATTEMPTS = 2
 
-BUSY_RATIO = 1.2
-"""A median this many times the minimum tells of a machine that does other work as well."""
-
 _WARMUP_SHARE = 0.25
-
-
-class Latency(BaseModel):
-    """How long one call takes, in milliseconds, over all timed runs.
-
-    Attributes:
-        num_runs: Timed runs.
-        median_ms: The number to quote.
-        min_ms: The fastest run: what an idle machine would show.
-        p10_ms: A tenth of the runs is faster.
-        p90_ms: A tenth of the runs is slower.
-        p99_ms: One run in a hundred is slower.
-        working_bytes: Most device memory that a call took besides what lay there before it; None on a CPU.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    num_runs: int = Field(ge=1)
-    median_ms: float = Field(gt=0.0)
-    min_ms: float = Field(gt=0.0)
-    p10_ms: float = Field(gt=0.0)
-    p90_ms: float = Field(gt=0.0)
-    p99_ms: float = Field(gt=0.0)
-    working_bytes: int | None = None
-
-    @classmethod
-    def of(cls, runs_ms: list[float], *, working_bytes: int | None = None) -> Latency:
-        """The statistics of timed runs."""
-        p10, p50, p90, p99 = (float(value) for value in np.percentile(runs_ms, (10, 50, 90, 99)))
-        return cls(
-            num_runs=len(runs_ms),
-            median_ms=p50,
-            min_ms=min(runs_ms),
-            p10_ms=p10,
-            p90_ms=p90,
-            p99_ms=p99,
-            working_bytes=working_bytes,
-        )
-
-    @property
-    def unrest(self) -> float:
-        """The median over the minimum: 1 on a machine that does nothing else."""
-        return self.median_ms / self.min_ms
 
 
 @dataclass(frozen=True)

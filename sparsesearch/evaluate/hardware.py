@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
-from sparsesearch.cost.conditions import open_device as open_device
+from sparsesearch.cost.device import open_device as open_device
 from sparsesearch.evaluate.phases import Setting
 from sparsesearch.evaluate.task import Task
 from sparsesearch.evaluate.training import Arithmetic

@@ -12,7 +12,6 @@ from sparsesearch.bench.plan import CPU_SECONDS, BenchPlan
 from sparsesearch.errors import ScheduleError, SpecError
 from sparsesearch.export.subject import find_subject
 
-CPU = torch.device("cpu")
 QUICK = {"device": "cpu", "runs": 3, "seconds": 0.01}
 
 
@@ -77,9 +76,9 @@ def test_rows_and_text():
 def test_plans():
     plan = BenchPlan(batch_size="1, 64,1")
     assert plan.batch_sizes == (1, 64)
-    assert plan.seconds_on(CPU) == CPU_SECONDS
-    assert plan.seconds_on(torch.device("cuda")) is None
-    assert BenchPlan(seconds=2.0).seconds_on(torch.device("cuda")) == 2.0
+    assert plan.seconds_on("cpu") == CPU_SECONDS
+    assert plan.seconds_on("cuda") is None
+    assert BenchPlan(seconds=2.0).seconds_on("cuda") == 2.0
     for wrong, said in (
         ({"batch_size": ""}, "no batch size"),
         ({"batch_size": "0"}, "whole numbers from 1"),

@@ -5,16 +5,16 @@ import torch
 from pydantic import ValidationError
 
 from sparsesearch.cost.comparison import BatchLatencies, Comparison
-from sparsesearch.cost.conditions import Conditions, open_device, parse_precision
+from sparsesearch.cost.device import conditions_here, open_device
 from sparsesearch.cost.latency import (
     LEAST_RUNS,
     LEAST_WARMUP,
     NUM_WARMUP,
     CpuStopwatch,
-    Latency,
     measure,
     working_bytes,
 )
+from sparsesearch.cost.latency_record import Conditions, Latency, parse_precision
 from sparsesearch.errors import SpecError
 from sparsesearch.schedule import Schedule
 
@@ -96,7 +96,7 @@ def test_the_wall_clock_waits_for_the_work():
 
 
 def test_conditions_of_this_machine():
-    found = Conditions.here(CPU, precision="float32", batch_size=8)
+    found = conditions_here(CPU, precision="float32", batch_size=8)
     assert found.device == "cpu"
     assert found.device_name
     assert found.torch == torch.__version__
@@ -122,7 +122,7 @@ def compared(*medians, macs=50, dense_macs=100, unrest=1.0):
     batches = []
     for size, (dense, sparse) in zip((1, 8, 64), medians, strict=False):
         latencies = [Latency.of([ms / unrest, ms, ms, ms]) for ms in (dense, sparse)]
-        conditions = Conditions.here(CPU, precision="float32", batch_size=size)
+        conditions = conditions_here(CPU, precision="float32", batch_size=size)
         batches.append(BatchLatencies(conditions=conditions, dense=latencies[0], sparse=latencies[1]))
     return Comparison(
         backbone="deit_pico",
