@@ -111,7 +111,9 @@ def test_what_visualize_cannot_do(command: Command) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_in_mlflow_shows_what_its_best_schedule_keeps(command: Command, home: Path) -> None:
+def test_a_study_in_mlflow_shows_what_its_best_schedule_keeps(
+    command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     training = {"epochs": 1, "images_per_epoch": 128}
     document = {
         "name": "tiny",
@@ -152,6 +154,6 @@ def test_a_study_in_mlflow_shows_what_its_best_schedule_keeps(command: Command, 
     assert lost.code == 0, lost.err
     assert "not on this machine; this is the choice of untrained predictors" in lost.err
     picture.unlink()
-    (home / "mlflow.db").unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'other.db'}")
     assert "page and tables renewed" in command("mlflow", "sync").out
     assert not [*home.rglob("kept_tokens.png")], "nothing to draw it from, and no error either"
