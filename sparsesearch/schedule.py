@@ -32,6 +32,7 @@ from sparsesearch.methods import (
 SCHEMA_VERSION: Literal[1] = 1
 
 Phase = Literal["before_block", "before_ffn"]
+_PRUNE = Prune()
 _PHASE_ORDER = {"before_block": 0, "before_ffn": 1}
 
 
@@ -152,12 +153,23 @@ class Schedule(Value):
         return self
 
     @classmethod
-    def at(cls, blocks: Sequence[int], keep_ratios: Sequence[float]) -> Schedule:
-        """Prune with DynamicViT predictors before the given blocks of an isotropic backbone.
+    def at(
+        cls,
+        blocks: Sequence[int],
+        keep_ratios: Sequence[float],
+        *,
+        phase: Phase = "before_block",
+        reducer: Reducer = _PRUNE,
+        scorer: Scorer | None = None,
+    ) -> Schedule:
+        """The same kind of step at several blocks of an isotropic backbone; pruning by DynamicViT's unless told.
 
         Args:
             blocks: 0-based block indices.
             keep_ratios: Share of the initial tokens alive from each block on.
+            phase: As in `Step`.
+            reducer: As in `Step`.
+            scorer: As in `Step`.
 
         Raises:
             ScheduleError: The lists differ in length, or a value is out of range.
@@ -169,7 +181,10 @@ class Schedule(Value):
         if len(set(blocks)) != len(blocks):
             raise ScheduleError(f"a block is named twice in {list(blocks)}; give each location once")
         try:
-            steps = [Step(block=b, keep_ratio=r) for b, r in zip(blocks, keep_ratios, strict=True)]
+            steps = [
+                Step(block=b, keep_ratio=r, phase=phase, reducer=reducer, scorer=scorer)
+                for b, r in zip(blocks, keep_ratios, strict=True)
+            ]
             return cls(steps=tuple(steps))
         except ValueError as error:
             raise ScheduleError(one_line(error)) from error

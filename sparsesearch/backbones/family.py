@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparsesearch.backbones.sparsity import Sparsity
 from sparsesearch.geometry import BackboneGeometry
@@ -50,7 +50,20 @@ class Family(Protocol):
         """Build what a step needs besides its scorer, if it is not there yet."""
 
     def plan_(self, model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
-        """Tell the state what else follows from the steps in force; plan and probes are set already."""
+        """Tell the state what else follows from the steps in force; plan and probes are set already.
+
+        Raises:
+            ScheduleError: Something that the steps need is not attached; nothing was changed.
+        """
+
+    def blocks(self, model: nn.Module) -> list[tuple[int, int]]:
+        """Stage and block of every block, in order of execution."""
+
+    def block(self, model: Any, stage: int, block: int) -> nn.Module:
+        """One block; what it is called with first are its tokens."""
+
+    def patches(self, model: nn.Module, entering: Tensor) -> Tensor:
+        """The patch tokens, `B x N x C` in raster order, of what enters a block."""
 
     @property
     def predictor_eps(self) -> float:

@@ -11,12 +11,15 @@ import torch
 from timm.models import is_model, model_entrypoint, split_model_name_tag
 from torch import nn
 
-from sparsesearch.backbones import pico
+from sparsesearch.backbones.own import OWN, PICO
 from sparsesearch.backbones.verbs import SUPPORTED, family_of
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.geometry import BackboneGeometry
 
-PICO = "deit_pico"
+__all__ = [
+    "ALIASES", "OWN", "PICO", "backbone_geometry", "create_model", "geometry", "resolve_name", "supported_models",
+]  # fmt: skip
+
 ALIASES = {
     "deit_t": "deit_tiny_patch16_224",
     "deit_tiny": "deit_tiny_patch16_224",
@@ -24,14 +27,30 @@ ALIASES = {
     "deit_small": "deit_small_patch16_224",
     "deit_b": "deit_base_patch16_224",
     "deit_base": "deit_base_patch16_224",
-    PICO: PICO,
+    "lvvit_tiny": "lvvit_t",
+    "lvvit_small": "lvvit_s",
+    "lvvit_medium": "lvvit_m",
+    "convnext_t": "convnext_tiny",
+    "convnext_s": "convnext_small",
+    "convnext_b": "convnext_base",
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "swin_s": "swin_small_patch4_window7_224",
+    "swin_small": "swin_small_patch4_window7_224",
+    "swin_b": "swin_base_patch4_window7_224",
+    "swin_base": "swin_base_patch4_window7_224",
+    **{name: name for name in OWN},
 }
 _FAMILIES = (
     "timm.models.vision_transformer",
     "timm.models.deit",
     "timm.models.vision_transformer_hybrid",
     "timm.models.eva",
+    "timm.models.convnext",
+    "timm.models.swin_transformer",
 )
+_OF_ANY_SIZE = ("timm.models.convnext",)
+"""Where models are not built for a size; what size they are meant for stands in their configuration."""
 
 
 def resolve_name(name: str) -> str:
@@ -51,9 +70,19 @@ def resolve_name(name: str) -> str:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else f"try one of {', '.join(ALIASES)}"
         raise BackboneError(f"no backbone is called {name!r}; {hint}")
-    if model_entrypoint(architecture).__module__ not in _FAMILIES:
+    if _module_of(name) not in _FAMILIES:
         raise BackboneError(f"{name} is of a family that cannot be sparsified; {SUPPORTED}")
     return name
+
+
+def supported_models() -> list[str]:
+    """The names of all backbones that can be sparsified, without aliases and pretrained tags."""
+    from_timm = [name for name in timm.list_models() if _module_of(name) in _FAMILIES]
+    return [*OWN, *(name for name in from_timm if name not in OWN)]
+
+
+def _module_of(name: str) -> str:
+    return str(model_entrypoint(split_model_name_tag(name)[0]).__module__)
 
 
 def create_model(
@@ -81,16 +110,19 @@ def create_model(
     """
     resolved = resolve_name(name)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if resolved in OWN:
+        if pretrained:
+            raise CheckpointError(f"{resolved} has no published weights here; load your own, or train it from scratch")
+        return OWN[resolved].build(num_classes=num_classes, in_chans=in_chans, image_size=size, seed=seed)
     wishes = {"num_classes": num_classes, "in_chans": in_chans}
     options: dict[str, Any] = {key: value for key, value in wishes.items() if value is not None}
     with torch.random.fork_rng(devices=[]):
-        if resolved == PICO:
-            if pretrained:
-                raise CheckpointError(f"{PICO} has no published weights; train it (pretrained=False)")
-            return pico.create_pico(image_size=size or (pico.IMAGE_SIZE, pico.IMAGE_SIZE), seed=seed, **options)
         torch.manual_seed(seed)
         if size is not None:
-            options["img_size"] = size
+            if _module_of(resolved) in _OF_ANY_SIZE:
+                options["pretrained_cfg_overlay"] = {"input_size": (in_chans or 3, *size)}
+            else:
+                options["img_size"] = size
         try:
             model: nn.Module = timm.create_model(resolved, pretrained=pretrained, **options)
         except (RuntimeError, OSError) as error:

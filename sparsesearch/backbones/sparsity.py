@@ -77,7 +77,7 @@ class Sparsity(nn.Module):
         geometry: Token counts of the model; its MACs are not filled in.
         schedule: The schedule in force.
         locations: The attached places.
-        controls: Scorers without parameters that have been used so far.
+        controls: Scorers without parameters that have been used so far, by kind and number of tokens.
     """
 
     def __init__(self, geometry: BackboneGeometry, state: SparsityState) -> None:
@@ -88,7 +88,7 @@ class Sparsity(nn.Module):
         self.geometry = geometry
         self.schedule = Schedule()
         self.locations: set[Location] = set()
-        self.controls: dict[Scorer, TokenScorer] = {}
+        self.controls: dict[tuple[Scorer, int], TokenScorer] = {}
 
     def scorer(self, location: Location) -> TokenScorer | None:
         """The scorer of a place, None where nothing is ranked.
@@ -107,10 +107,11 @@ class Sparsity(nn.Module):
             predictor: Any = self.predictors[location.name]
             scorer: TokenScorer = predictor
             return scorer
-        if location.scorer not in self.controls:
-            num_tokens = self.geometry.stages[location.stage].num_tokens
-            self.controls[location.scorer] = build_control(location.scorer, num_tokens=num_tokens)
-        return self.controls[location.scorer]
+        num_tokens = self.geometry.stages[location.stage].num_tokens
+        key = (location.scorer, num_tokens)
+        if key not in self.controls:
+            self.controls[key] = build_control(location.scorer, num_tokens=num_tokens)
+        return self.controls[key]
 
 
 def sparsity_of(model: nn.Module) -> Sparsity:

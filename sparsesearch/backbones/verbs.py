@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparsesearch.backbones import vit
+from sparsesearch.backbones import convnext, swin, vit
 from sparsesearch.backbones.family import Family, unpatch_
 from sparsesearch.backbones.sparsity import Location, Sparsity, describe_class, sparsity_of
 from sparsesearch.errors import BackboneError, ScheduleError
@@ -18,7 +18,7 @@ from sparsesearch.schedule import ResolvedStep, Schedule, check_step, stage_of
 from sparsesearch.sparsify.scorers import build_predictor
 from sparsesearch.sparsify.state import Place, PlannedStep
 
-_FAMILIES: tuple[Family, ...] = (vit,)
+_FAMILIES: tuple[Family, ...] = (vit, convnext, swin)
 
 SUPPORTED = "supported are timm's VisionTransformer and Eva models, ConvNeXt, Swin, LV-ViT, and the pico backbones"
 
@@ -97,9 +97,14 @@ def set_schedule_(model: nn.Module, schedule: Schedule) -> None:
         place = (step.stage, step.block, step.phase)
         planned = PlannedStep.of(step, name=location.name, scorer=sparsity.scorer(location))
         plan[place] = (*plan.get(place, ()), planned)
-    sparsity.state.plan = plan
-    sparsity.state.probes = _probes(sparsity, resolved)
-    family.plan_(model, sparsity, resolved)
+    state = sparsity.state
+    before = (state.plan, state.probes)
+    state.plan, state.probes = plan, _probes(sparsity, resolved)
+    try:
+        family.plan_(model, sparsity, resolved)
+    except ScheduleError:
+        state.plan, state.probes = before
+        raise
     sparsity.schedule = schedule
 
 

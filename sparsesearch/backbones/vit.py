@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from timm.layers.attention_pool import AttentionPoolLatent
-from torch import nn
+from torch import Tensor, nn
 
 from sparsesearch.backbones.attention_parts import is_known_attention
 from sparsesearch.backbones.family import change_class_
@@ -32,7 +32,8 @@ from sparsesearch.sparsify.state import PlannedStep, SparsityState
 from sparsesearch.sparsify.token_state import TokenState
 
 __all__ = [
-    "check_step", "equip_", "geometry", "matches", "new_state", "patch_", "plan_", "predictor_eps", "token_geometry",
+    "block", "blocks", "check_step", "equip_", "geometry", "matches", "new_state", "patch_", "patches", "plan_",
+    "predictor_eps", "token_geometry",
 ]  # fmt: skip
 
 predictor_eps = 1e-5
@@ -108,6 +109,22 @@ def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ..
     merges = [step.reducer for step in planned if isinstance(step.reducer, Merge)]
     state.counts_size = bool(merges)
     state.weighs_attention = any(merge.proportional_attention for merge in merges)
+
+
+def blocks(model: Any) -> list[tuple[int, int]]:
+    """Stage and block of every block, in order of execution."""
+    return [(0, index) for index in range(len(model.blocks))]
+
+
+def block(model: Any, stage: int, block: int) -> nn.Module:
+    """One block."""
+    found: nn.Module = model.blocks[block]
+    return found
+
+
+def patches(model: Any, entering: Tensor) -> Tensor:
+    """The patch tokens of what enters a block, `B x N x C`."""
+    return entering[:, model.num_prefix_tokens :]
 
 
 def _wishes(steps: tuple[ResolvedStep, ...]) -> dict[int, Wishes]:

@@ -5,20 +5,24 @@ Shapes: `B` batch, `T` tokens incl. prefix, `N` patch tokens, `C` channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sparsesearch.backbones.attention_parts import output, queries_keys_values
 from sparsesearch.backbones.sparsity import own_class
 from sparsesearch.errors import BackboneError
 from sparsesearch.sparsify.attention import Wishes, attend
-from sparsesearch.sparsify.token_state import TokenState
+from sparsesearch.sparsify.token_state import TokenState, TokenTrace
 
 _BLOCK_PARTS = {"norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"}
 _NOTHING = Wishes()
+_RUNS_UNDER = ("plan", "wishes", "probe", "probe_wishes", "mode", "weighs_attention")
 
 
 class SparseViT(nn.Module):
@@ -27,14 +31,19 @@ class SparseViT(nn.Module):
     sparsity_state: TokenState
 
     def forward_features(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As timm's, with the final tokens noted."""
-        if getattr(self, "grad_checkpointing", False):
-            raise BackboneError(
-                "gradient checkpointing runs blocks twice and would choose tokens twice; "
-                "call model.set_grad_checkpointing(False)"
-            )
-        features: Tensor = super().forward_features(x, *args, **kwargs)  # type: ignore[misc]
-        self.sparsity_state.finish(features)
+        """As timm's; gradient checkpointing is done block by block, so that tokens are chosen only once."""
+        model: Any = self
+        state = self.sparsity_state
+        state.checkpoints = getattr(model, "grad_checkpointing", False) and self.training
+        if state.checkpoints:
+            model.grad_checkpointing = False
+        try:
+            features: Tensor = super().forward_features(x, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            if state.checkpoints:
+                model.grad_checkpointing = True
+                state.checkpoints = False
+        state.finish(features)
         return features
 
     def pool(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -73,6 +82,8 @@ class SparseBlock(nn.Module):
             kwargs["rope"] = state.rope(rope, shared=rope.ndim == 2)
         if state.steps_at((0, block, "before_ffn")):
             return _in_halves(self, x, state, **kwargs)
+        if state.checkpoints and state.wishes_of(block) is None:
+            return _checkpointed(partial(super().forward, *args, **kwargs), x, state)
         y: Tensor = super().forward(x, *args, **kwargs)
         return y
 
@@ -126,6 +137,25 @@ class SparseAttentionPool(nn.Module):
             kwargs["attn_mask"] = bias_BT[:, None, None, :]
         y: Tensor = super().forward(x, *args, **kwargs)
         return y
+
+
+def _checkpointed(forward: Callable[[Tensor], Tensor], x_BTC: Tensor, state: TokenState) -> Tensor:
+    """A block whose activations are computed again in the backward pass, under the state that it ran in."""
+    then = {name: getattr(state, name) for name in _RUNS_UNDER}
+
+    def run(x_BTC: Tensor, decision_BN: Tensor | None, size_BN: Tensor | None) -> Tensor:
+        now = {name: getattr(state, name) for name in (*_RUNS_UNDER, "trace")}
+        state.trace = TokenTrace(decision_BN=decision_BN, size_BN=size_BN)
+        try:
+            for name, value in then.items():
+                setattr(state, name, value)
+            return forward(x_BTC)
+        finally:
+            for name, value in now.items():
+                setattr(state, name, value)
+
+    y_BTC: Tensor = checkpoint(run, x_BTC, state.trace.decision_BN, state.trace.size_BN, use_reentrant=False)
+    return y_BTC
 
 
 def _in_halves(block: Any, x_BTC: Tensor, state: TokenState, **kwargs: Any) -> Tensor:

@@ -162,10 +162,9 @@ def _head_macs(vit: Any, name: str) -> tuple[int, int]:
     """Multiply-adds behind the last block: those of any image, and those for each patch token that is left."""
     if vit.attn_pool is None and not vit.global_pool:
         raise BackboneError(f'{name} has no pooling (global_pool=""); build it with global_pool="avg" or "token"')
-    heads = [vit.head, getattr(vit, "head_dist", nn.Identity())]
-    macs = sum(head.in_features * head.out_features for head in heads if isinstance(head, nn.Linear))
+    macs = _linear_macs(vit.head) + _linear_macs(getattr(vit, "head_dist", None))
     if vit.attn_pool is None:
-        return macs, 0
+        return macs, _linear_macs(getattr(vit, "aux_head", None))
     pool = vit.attn_pool
     if own_class(pool) is not AttentionPoolLatent:
         raise BackboneError(
@@ -180,3 +179,8 @@ def _head_macs(vit: Any, name: str) -> tuple[int, int]:
     macs += pool.latent_len * sum(layer.in_features * layer.out_features for layer in once)
     pools_prefix = getattr(vit, "pool_include_prefix", isinstance(vit, Eva))
     return macs + (vit.num_prefix_tokens * per_token if pools_prefix else 0), per_token
+
+
+def _linear_macs(head: object) -> int:
+    """Multiply-adds of one token through a head; none where there is no head."""
+    return head.in_features * head.out_features if isinstance(head, nn.Linear) else 0

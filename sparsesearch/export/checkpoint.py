@@ -44,7 +44,7 @@ def save(model: nn.Module, path: str | Path, *, card: ModelCard) -> None:
 
 
 def load(path: str | Path) -> nn.Module:
-    """The sparse model of a file that `sparsesearch retrain` wrote, in eval mode, ready to run.
+    """The model of a file that `sparsesearch retrain` or `import-checkpoint` wrote, in eval mode, ready to run.
 
     Args:
         path: The safetensors file.

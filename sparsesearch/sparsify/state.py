@@ -34,6 +34,7 @@ class PlannedStep:
         learned: Whether the scorer has parameters.
         num_layers: Layers whose statistics the scorer reads.
         reducer: What happens to the others.
+        stage: Its stage.
     """
 
     name: str
@@ -43,6 +44,7 @@ class PlannedStep:
     learned: bool
     num_layers: int = 0
     reducer: Reducer = field(default_factory=Prune)
+    stage: int = 0
 
     @classmethod
     def of(cls, step: ResolvedStep, *, name: str, scorer: TokenScorer | None) -> PlannedStep:
@@ -55,6 +57,7 @@ class PlannedStep:
             learned=is_learned(step.scorer),
             num_layers=step.num_layers,
             reducer=step.reducer,
+            stage=step.stage,
         )
 
 

@@ -5,7 +5,7 @@ Shapes: `B` batch, `P` prefix tokens, `N` patch tokens, `K` kept tokens, `T` tok
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -61,6 +61,8 @@ class TokenState(SparsityState):
         counts_size: Whether account is kept of the patches that each token stands for.
         weighs_attention: Whether attention weighs tokens by that number.
         keep_groups: Also note in the trace which patches each token stands for; needs `record`.
+        listener: Is told what each attention layer notes.
+        checkpoints: Whether blocks are computed again in the backward pass.
         trace: The last forward pass.
     """
 
@@ -74,6 +76,8 @@ class TokenState(SparsityState):
     counts_size: bool = False
     weighs_attention: bool = False
     keep_groups: bool = False
+    listener: Callable[[Notes], None] | None = None
+    checkpoints: bool = False
     trace: TokenTrace = field(default_factory=TokenTrace)
 
     def wishes_of(self, block: int) -> Wishes | None:
@@ -83,6 +87,8 @@ class TokenState(SparsityState):
     def note(self, attended: Attended) -> None:
         """Take note of what an attention layer told."""
         self.trace.notes = attended.notes
+        if self.listener is not None:
+            self.listener(attended.notes)
         if attended.statistics is not None:
             self.trace.statistics = (*self.trace.statistics, attended.statistics)
 
@@ -275,6 +281,7 @@ class TokenState(SparsityState):
                 decision_BN=self.trace.decision_BN,
                 learned=step.learned,
                 groups_BN=self.trace.groups_BN,
+                stage=step.stage,
             )
         )
 

@@ -16,6 +16,7 @@ class StepTrace:
 
     Attributes:
         name: The place as it stands in parameter names: `0_3` is before block 3 of stage 0.
+        stage: Its stage.
         scores_BN2: Scores of the tokens that arrived; log-probabilities (keep in column 0) for a learned scorer. In
             masked mode all initial tokens, dropped ones included. None where nothing was ranked (merge).
         positions_BN: Raster index in the initial grid of each token that arrived, -1 for a fused one.
@@ -34,6 +35,7 @@ class StepTrace:
     decision_BN: Tensor | None
     learned: bool
     groups_BN: Tensor | None = None
+    stage: int = 0
 
     @property
     def keep_log_prob_BN(self) -> Tensor:

@@ -33,7 +33,7 @@ HEAVY = (
     "sqlalchemy",
     "typer",
 )
-LIGHT = ("schedule", "geometry", "sparsify", "backbones", "cost", "bench")
+LIGHT = ("schedule", "geometry", "sparsify", "backbones", "cost", "bench", "timm")
 
 
 def light_modules() -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.verbs import attach_, set_schedule_, sparsify_
 from sparsesearch.methods import NormScorer, RandomScorer
 from sparsesearch.schedule import Schedule, Step
@@ -31,6 +31,7 @@ MODELS = {
     "vit_small_patch16_dinov3": {"embed_dim": 192, "num_heads": 3},  # rotary positions, registers, layer scale
     "vit_base_patch16_rope_mixed_224": {"embed_dim": 192, "num_heads": 3},  # rotary positions of each block's own
     "deit_pico": {},
+    "lvvit_pico": {},  # divided branches, a head for tokens
 }
 PLAIN = [name for name in MODELS if "rpn" not in name and "pwee" not in name]
 ROTARY = ("eva02_tiny_patch14_224", "vit_small_patch16_dinov3", "vit_base_patch16_rope_mixed_224")
@@ -47,8 +48,8 @@ FFN_CUTS = Schedule(
 
 
 def build(name):
-    if name == "deit_pico":
-        model, size, channels = create_pico(), 32, 1
+    if name.endswith("_pico"):
+        model, size, channels = create_model(name), 32, 1
     else:
         options = {"img_size": 64, "depth": 4, "num_classes": 7, **MODELS[name]}
         torch.manual_seed(0)

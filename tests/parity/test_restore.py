@@ -7,6 +7,7 @@ import timm
 import torch
 
 from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.verbs import attach_, restore_, sparsify_
 from sparsesearch.schedule import Schedule, Step
 
@@ -16,6 +17,7 @@ MODELS = {
     "distilled": lambda: timm.create_model("deit_tiny_distilled_patch16_224", **SMALL),
     "registers": lambda: timm.create_model("vit_little_patch16_reg1_gap_256", **SMALL),
     "pico": create_pico,
+    "lvvit": lambda: create_model("lvvit_pico"),
 }
 
 

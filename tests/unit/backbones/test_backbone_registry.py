@@ -4,7 +4,13 @@ import pytest
 import timm
 import torch
 
-from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry, resolve_name
+from sparsesearch.backbones.registry import (
+    backbone_geometry,
+    create_model,
+    geometry,
+    resolve_name,
+    supported_models,
+)
 from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.errors import BackboneError, CheckpointError
 from sparsesearch.schedule import Schedule
@@ -18,6 +24,8 @@ from sparsesearch.schedule import Schedule
         ("deit_t", "deit_tiny_patch16_224"),
         ("deit_base", "deit_base_patch16_224"),
         ("deit_pico", "deit_pico"),
+        ("lvvit_s", "lvvit_s"),
+        ("lvvit_medium", "lvvit_m"),
         ("vit_small_patch14_reg4_dinov2", "vit_small_patch14_reg4_dinov2"),
         ("deit3_small_patch16_224.fb_in1k", "deit3_small_patch16_224.fb_in1k"),
     ],
@@ -31,6 +39,7 @@ def test_names(given, full):
     [
         ("deits", "did you mean deit_s"),
         ("deit_smal_patch16_224", "did you mean .*deit_small_patch16_224"),
+        ("lvvit_x", "did you mean .*lvvit_s"),
         ("zzz", "try one of deit_t"),
         ("hf-hub:someone/deit_small_patch16_224", "no backbone is called"),
         ("resnet50", "family that cannot be sparsified; supported are"),
@@ -126,3 +135,11 @@ def test_geometry_of_other_kinds(name):
         model = create_model(name)
     image = torch.empty(1, 3, *shape.image_size, device="meta")
     assert shape.stem_macs + stage.depth * block + shape.head_macs == traced_macs(model, image)
+
+
+def test_every_supported_model_has_a_name_that_resolves_to_itself():
+    names = supported_models()
+    assert {"deit_pico", "lvvit_m", "deit_small_patch16_224", "vit_base_patch16_224"} <= set(names)
+    assert "resnet50" not in names
+    assert len(names) == len(set(names))
+    assert [resolve_name(name) for name in names] == names

@@ -277,11 +277,30 @@ def test_images_of_another_size_are_refused():
         model(torch.zeros(1, 3, 96, 96))
 
 
-def test_gradient_checkpointing_is_refused(model):
-    sparsify_(model, HAND)
-    model.set_grad_checkpointing()
-    with pytest.raises(BackboneError, match=r"set_grad_checkpointing\(False\)"):
-        model(IMAGES)
+@pytest.mark.parametrize("mode", ["gather", "masked"])
+def test_gradient_checkpointing_changes_no_gradient(model, mode):
+    """Nor what is chosen: tokens are scored once, and blocks run again under the decisions of their first time."""
+    sparsify_(model, Schedule.at([2, 5], [0.5, 0.25]))
+    model.train()
+    state = model.sparsity.state
+    state.mode, state.noise = mode, 0.3
+    found = []
+    for checkpointing in (False, True):
+        state.generator = torch.Generator().manual_seed(0)
+        model.zero_grad()
+        model.set_grad_checkpointing(checkpointing)
+        loss = model(torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(1))).square().sum()
+        num_steps = len(state.trace.steps)
+        state.begin()
+        set_schedule_(model, Schedule())
+        loss.backward()
+        set_schedule_(model, Schedule.at([2, 5], [0.5, 0.25]))
+        found.append((loss.item(), num_steps, {k: p.grad for k, p in model.named_parameters() if p.grad is not None}))
+        assert model.grad_checkpointing is checkpointing
+    assert found[0][:2] == found[1][:2]
+    assert found[0][2].keys() == found[1][2].keys()
+    for name, grad in found[0][2].items():
+        torch.testing.assert_close(found[1][2][name], grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_attention_masks_are_refused_when_sparse_and_pass_when_dense(model):
