@@ -108,8 +108,8 @@ def save_kept_tokens(images: Sequence[ImageView], path: Path, *, title: str, not
     """
     columns = 1 + len(images[0].steps)
     side = 2.1 if columns <= 8 else 1.6
-    close = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
-    figure = Figure(figsize=(side * columns + 0.4, (side + 0.08) * len(images) + 0.95), layout=close)
+    close = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.05, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=(side * columns + 0.4, (side + 0.08) * len(images) + 1.1), layout=close)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(images), columns, squeeze=False)
     for row, image in zip(axes, images, strict=True):

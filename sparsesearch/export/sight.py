@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparsesearch.backbones.registry import PICO
+from sparsesearch.backbones.own import is_small
 from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.errors import CheckpointError, SpecError
 from sparsesearch.evaluate.checkpoints import read_foreign_weights
@@ -155,7 +155,7 @@ def _caption(subject: Subject, *, is_pretrained: bool) -> str | None:
 
 
 def _data(subject: Subject, recipe: Recipe | None) -> DataSpec | None:
-    """What the model was trained on: as its recipe says; only the demo has pico models of one channel."""
+    """What the model was trained on: as its recipe says; only the demo has small backbones of one channel."""
     if recipe is not None:
         return recipe.data
-    return DataSpec() if subject.backbone == PICO and subject.in_chans in (None, 1) else None
+    return DataSpec() if is_small(subject.backbone) and subject.in_chans in (None, 1) else None

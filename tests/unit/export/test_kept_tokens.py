@@ -114,6 +114,16 @@ def test_a_model_is_looked_at(name, tmp_path):
     assert (tmp_path / "kept.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_fast_and_slow_paths_are_looked_at():
+    steps = (Step(stage=2, block=0, keep_ratio=0.5, reducer=FastSlow(), scorer=NormScorer()),)
+    sight = open_sight(Subject("convnext_pico", Schedule(steps=steps)))
+    (view,) = sight.of_validation(1)
+    (step,) = view.steps
+    rows, columns = sight.subject.geometry.stages[2].grid
+    assert step.grid == (rows, columns)
+    assert len(step.kept) == step.step.num_tokens == rows * columns // 2
+
+
 def test_images_of_different_classes_first():
     images = validation_images(DataSpec(), backbone="deit_pico", count=4)
     assert images.shape == (4, 1, 32, 32)
