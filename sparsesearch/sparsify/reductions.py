@@ -17,6 +17,7 @@ from sparsesearch.errors import ShapeError
 from sparsesearch.sparsify.tokens import gather_tokens
 
 NO_POSITION = -1
+GONE = -1
 
 
 class Reduction(Protocol):
@@ -30,6 +31,9 @@ class Reduction(Protocol):
 
     def positions(self, positions_BN: Tensor) -> Tensor:
         """Raster indices, `B x K`; -1 for a fused token, which has no place."""
+
+    def destinations(self, num_tokens: int) -> Tensor:
+        """Which token that goes on each of the `num_tokens` becomes part of, `B x N`; -1 for one that is dropped."""
 
 
 class Pruned(NamedTuple):
@@ -52,6 +56,10 @@ class Pruned(NamedTuple):
     def positions(self, positions_BN: Tensor) -> Tensor:
         """As in `Reduction`."""
         return positions_BN.gather(1, self.index_BK)
+
+    def destinations(self, num_tokens: int) -> Tensor:
+        """As in `Reduction`."""
+        return _numbered(self.index_BK, num_tokens, others=GONE)
 
 
 class Fused(NamedTuple):
@@ -84,6 +92,10 @@ class Fused(NamedTuple):
         """As in `Reduction`."""
         nowhere_B1 = torch.full_like(positions_BN[:, :1], NO_POSITION)
         return torch.cat((positions_BN.gather(1, self.index_BK), nowhere_B1), dim=1)
+
+    def destinations(self, num_tokens: int) -> Tensor:
+        """As in `Reduction`."""
+        return _numbered(self.index_BK, num_tokens, others=self.index_BK.shape[1])
 
 
 class Merged(NamedTuple):
@@ -123,6 +135,13 @@ class Merged(NamedTuple):
     def positions(self, positions_BN: Tensor) -> Tensor:
         """As in `Reduction`: a merged token is where the one is that it was merged into."""
         return torch.cat((positions_BN.gather(1, self.apart_BA), positions_BN.index_select(1, self.second_N2)), dim=1)
+
+    def destinations(self, num_tokens: int) -> Tensor:
+        """As in `Reduction`."""
+        num_apart = self.apart_BA.shape[1]
+        found_BN = _numbered(self.apart_BA, num_tokens, others=GONE)
+        found_BN[:, self.second_N2] = num_apart + torch.arange(len(self.second_N2), device=found_BN.device)
+        return found_BN.scatter_(1, self.source_BM, num_apart + self.target_BM)
 
     def _joined_size(self) -> Tensor:
         return self.size_BN.index_select(1, self.second_N2).scatter_add(
@@ -194,6 +213,13 @@ def merge(metric_BNC: Tensor, size_BN: Tensor, num_kept: int) -> Merged:
         second_N2=torch.arange(0, num_tokens, 2, device=metric_BNC.device),
         size_BN=size_BN,
     )
+
+
+def _numbered(index_BK: Tensor, num_tokens: int, *, others: int) -> Tensor:
+    """The place of each token in a list of some of them, `B x N`; `others` for those that are not in it."""
+    batch, count = index_BK.shape
+    number_BK = torch.arange(count, device=index_BK.device).expand(batch, -1)
+    return index_BK.new_full((batch, num_tokens), others).scatter_(1, index_BK, number_BK)
 
 
 def _best(score_BN: Tensor, num_kept: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.methods import Fuse, Merge, Prune
 from sparsesearch.sparsify.attention import NOTHING_NOTED, Attended, LayerStatistics, Notes, Wishes
-from sparsesearch.sparsify.reductions import Pruned, Reduction, fuse, merge, prune
+from sparsesearch.sparsify.reductions import GONE, Pruned, Reduction, fuse, merge, prune
 from sparsesearch.sparsify.scorers import Seen
 from sparsesearch.sparsify.state import Place, PlannedStep, SparsityState, Trace
 from sparsesearch.sparsify.tokens import gather_tokens, gumbel_keep, logistic_noise, select_tokens
@@ -33,6 +33,8 @@ class TokenTrace(Trace):
         notes: What the last attention told.
         statistics: SPOT's statistics of the layers so far that a later step may read.
         rope_BHND: Rotary embeddings gathered for the tokens still alive.
+        groups_BN: For each patch of the initial grid the token that stands for it, -1 for none; None while each stands
+            for itself, or if nobody asks.
     """
 
     positions_BN: Tensor | None = None
@@ -41,6 +43,7 @@ class TokenTrace(Trace):
     notes: Notes = NOTHING_NOTED
     statistics: tuple[LayerStatistics, ...] = ()
     rope_BHND: Tensor | None = None
+    groups_BN: Tensor | None = None
 
 
 @dataclass(kw_only=True)
@@ -57,6 +60,7 @@ class TokenState(SparsityState):
         forgets_statistics: Whether no step reads statistics older than the step before it.
         counts_size: Whether account is kept of the patches that each token stands for.
         weighs_attention: Whether attention weighs tokens by that number.
+        keep_groups: Also note in the trace which patches each token stands for; needs `record`.
         listener: Is told what each attention layer notes.
         checkpoints: Whether blocks are computed again in the backward pass.
         trace: The last forward pass.
@@ -71,6 +75,7 @@ class TokenState(SparsityState):
     forgets_statistics: bool = True
     counts_size: bool = False
     weighs_attention: bool = False
+    keep_groups: bool = False
     listener: Callable[[Notes], None] | None = None
     checkpoints: bool = False
     trace: TokenTrace = field(default_factory=TokenTrace)
@@ -265,6 +270,8 @@ class TokenState(SparsityState):
         self, step: PlannedStep, patches_BNC: Tensor, scores_BN2: Tensor | None, reduction: Reduction | None
     ) -> None:
         positions_BN = self._positions(patches_BNC)
+        if self.keep_groups and reduction is not None:
+            self.trace.groups_BN = self._regrouped(reduction, patches_BNC)
         self.trace.steps.append(
             StepTrace(
                 name=step.name,
@@ -273,6 +280,15 @@ class TokenState(SparsityState):
                 kept_BK=None if reduction is None else reduction.positions(positions_BN),
                 decision_BN=self.trace.decision_BN,
                 learned=step.learned,
+                groups_BN=self.trace.groups_BN,
                 stage=step.stage,
             )
         )
+
+    def _regrouped(self, reduction: Reduction, patches_BNC: Tensor) -> Tensor:
+        """Which token stands for each initial patch behind a reduction."""
+        destinations_BN = reduction.destinations(patches_BNC.shape[1])
+        groups_BN = self.trace.groups_BN
+        if groups_BN is None:
+            return destinations_BN
+        return destinations_BN.gather(1, groups_BN.clamp_min(0)).masked_fill(groups_BN == GONE, GONE)

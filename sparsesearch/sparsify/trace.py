@@ -24,6 +24,8 @@ class StepTrace:
         decision_BN: 0/1 decision over all initial tokens, with its straight-through gradient; masked mode only. For
             tokens it is cumulative.
         learned: Whether the scorer has parameters.
+        groups_BN: For each patch of the initial grid the token behind this step that stands for it, an index into
+            `kept_BK`, or -1 if it was dropped. None unless that is kept account of.
     """
 
     name: str
@@ -32,6 +34,7 @@ class StepTrace:
     kept_BK: Tensor | None
     decision_BN: Tensor | None
     learned: bool
+    groups_BN: Tensor | None = None
     stage: int = 0
 
     @property
