@@ -50,8 +50,8 @@ def write_document(found: Comparison, path: Path) -> None:
 
 def plain_text(found: Comparison) -> str:
     """A comparison as lines of text."""
-    table = [text.COLUMNS, *text.rows(found)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(text.COLUMNS))]
+    table = [text.columns(found), *text.rows(found)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return "\n".join([text.title(found), *lines, text.conditions_line(found), *found.sentences(), ""])
 

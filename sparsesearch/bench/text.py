@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparsesearch.cost.comparison import BatchLatencies, Comparison
 from sparsesearch.cost.latency_record import Latency
 
-COLUMNS = ("batch", "model", "median ms", "min", "p10", "p90", "p99", "images/s", "speed-up", "gain kept", "memory")
+_COLUMNS = ("batch", "model", "p50 ms", "p90", "p99", "images/s", "speed-up", "gain kept")
 
 
 def title(found: Comparison) -> str:
@@ -33,6 +33,11 @@ def conditions_line(found: Comparison) -> str:
     return f"{', '.join(parts)}; {span} runs of each, interleaved"
 
 
+def columns(found: Comparison) -> tuple[str, ...]:
+    """What the rows consist of; memory only where it is known, which leaves the rest room in a narrow terminal."""
+    return (*_COLUMNS, "memory") if _knows_memory(found) else _COLUMNS
+
+
 def rows(found: Comparison) -> list[tuple[str, ...]]:
     """Two rows for each batch size: dense, then sparse."""
     return [row for batch in found.batches for row in _rows_of(found, batch)]
@@ -47,15 +52,18 @@ def _rows_of(found: Comparison, batch: BatchLatencies) -> list[tuple[str, ...]]:
             (
                 "" if is_sparse else str(batch.batch_size),
                 name,
-                *(_ms(value) for value in (latency.median_ms, latency.min_ms)),
-                *(_ms(value) for value in (latency.p10_ms, latency.p90_ms, latency.p99_ms)),
+                *(_ms(value) for value in (latency.median_ms, latency.p90_ms, latency.p99_ms)),
                 f"{batch.images_per_s(latency):,.0f}",
                 f"{batch.speed_up:.2f}x" if is_sparse else "",
                 f"{100 * gain:.0f} %" if is_sparse and gain is not None else "",
-                _memory(latency, weights=found.weight_bytes[index]),
+                *([_memory(latency, weights=found.weight_bytes[index])] if _knows_memory(found) else []),
             )
         )
     return made
+
+
+def _knows_memory(found: Comparison) -> bool:
+    return any(one.working_bytes is not None for batch in found.batches for one in (batch.dense, batch.sparse))
 
 
 def _memory(latency: Latency, *, weights: int) -> str:

@@ -107,7 +107,7 @@ def bench(
 
 def _print(found: Comparison) -> None:
     table = Table(title=text.title(found), title_justify="left")
-    for column in text.COLUMNS:
+    for column in text.columns(found):
         table.add_column(column, justify="left" if column == "model" else "right")
     for number, row in enumerate(text.rows(found)):
         table.add_row(*row, end_section=number % 2 == 1)
