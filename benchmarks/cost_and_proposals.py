@@ -14,7 +14,8 @@ import numpy as np
 from instant import DEIT_SMALL
 
 from sparsesearch.cost.analytic import AnalyticCost, price_many
-from sparsesearch.schedule import DynamicVitScorer, Schedule
+from sparsesearch.methods import DynamicVitScorer
+from sparsesearch.schedule import Schedule
 from sparsesearch.search.optuna_search import OptunaProposer, SamplerName
 from sparsesearch.search.proposals import fit_to_budget
 from sparsesearch.space.definition import SearchSpace

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sparsesearch.backbones.registry import sparsify_
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.draft import complete
 from sparsesearch.evaluate.checkpoints import CheckpointFolder
 from sparsesearch.evaluate.digits_task import DigitsTest

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sparsesearch.schedule import Schedule, Step
 
 if TYPE_CHECKING:
-    from sparsesearch.backbones.registry import restore_, sparsify_
+    from sparsesearch.backbones.verbs import restore_, sparsify_
     from sparsesearch.export.checkpoint import load
 
 __version__ = version("sparsesearch")
@@ -20,8 +20,8 @@ __version__ = version("sparsesearch")
 __all__ = ["Schedule", "Step", "__version__", "load", "restore_", "sparsify_"]
 
 _LAZY = {
-    "sparsify_": "sparsesearch.backbones.registry",
-    "restore_": "sparsesearch.backbones.registry",
+    "sparsify_": "sparsesearch.backbones.verbs",
+    "restore_": "sparsesearch.backbones.verbs",
     "load": "sparsesearch.export.checkpoint",
 }
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+Mixer = Literal["attention", "convolution", "window"]
 
 
 class StageGeometry(BaseModel):
@@ -11,22 +15,36 @@ class StageGeometry(BaseModel):
     Attributes:
         depth: Number of blocks.
         dim: Channels of the residual stream.
-        attn_dim: Channels of queries, keys and values together over the heads (usually `dim`).
-        num_heads: Attention heads.
+        attn_dim: Channels of the queries over all heads (usually `dim`); 0 without attention.
+        num_heads: Attention heads; 0 without attention.
         mlp_dim: Hidden channels of the feed-forward network.
         grid: Height and width of the token grid.
         num_prefix_tokens: Class and register tokens, never dropped.
+        has_class_token: Whether the first prefix token is a class token.
+        num_mlp_matrices: Linear layers between `dim` and `mlp_dim` channels: 2, or 3 where the network is gated.
+        num_attn_matrices: Linear layers between `dim` and `attn_dim` channels: queries, keys, values, output, and
+            5 where attention is gated.
+        mixer: How tokens exchange information: global attention, depthwise convolution, or attention in windows.
+        mixer_macs: Multiply-adds of that exchange in one block over the whole grid, for a convolution or windows:
+            it is never sparse. Unused (0) for global attention, whose cost depends on the tokens left.
+        entry_macs: Multiply-adds of the downsampling in front of the stage.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     depth: int = Field(ge=1)
     dim: int = Field(ge=1)
-    attn_dim: int = Field(ge=1)
-    num_heads: int = Field(ge=1)
+    attn_dim: int = Field(ge=0)
+    num_heads: int = Field(ge=0)
     mlp_dim: int = Field(ge=1)
     grid: tuple[int, int]
     num_prefix_tokens: int = Field(ge=0, default=1)
+    has_class_token: bool = True
+    num_mlp_matrices: int = Field(ge=2, default=2)
+    num_attn_matrices: int = Field(ge=4, default=4)
+    mixer: Mixer = "attention"
+    mixer_macs: int = Field(ge=0, default=0)
+    entry_macs: int = Field(ge=0, default=0)
 
     @property
     def num_tokens(self) -> int:
@@ -35,8 +53,8 @@ class StageGeometry(BaseModel):
 
     @property
     def attn_projection_macs(self) -> int:
-        """Multiply-adds a token of the qkv and output projections of one block."""
-        return 4 * self.dim * self.attn_dim
+        """Multiply-adds a token of the projections of one block's attention."""
+        return self.num_attn_matrices * self.dim * self.attn_dim
 
     @property
     def attn_pair_macs(self) -> int:
@@ -46,7 +64,7 @@ class StageGeometry(BaseModel):
     @property
     def mlp_macs(self) -> int:
         """Multiply-adds a token of the feed-forward network of one block."""
-        return 2 * self.dim * self.mlp_dim
+        return self.num_mlp_matrices * self.dim * self.mlp_dim
 
 
 class BackboneGeometry(BaseModel):
@@ -58,6 +76,8 @@ class BackboneGeometry(BaseModel):
         stages: The stages in order.
         stem_macs: Multiply-adds of the patch embedding of one image.
         head_macs: Multiply-adds of everything behind the last block (classifier, pooling) of one image.
+        head_token_macs: The same for each token that is left, prefix tokens not counted (attention pooling, auxiliary
+            heads).
         params: Parameters of the dense model.
     """
 
@@ -68,4 +88,5 @@ class BackboneGeometry(BaseModel):
     stages: tuple[StageGeometry, ...] = Field(min_length=1)
     stem_macs: int = Field(ge=0)
     head_macs: int = Field(ge=0)
+    head_token_macs: int = Field(ge=0, default=0)
     params: int = Field(ge=0)

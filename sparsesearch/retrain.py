@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparsesearch.backbones.registry import resolve_name, set_schedule_
+from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.backbones.verbs import set_schedule_
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.cost.traced import traced_macs
 from sparsesearch.errors import SpecError

@@ -10,16 +10,29 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sparsesearch.errors import ScheduleError, one_line
-from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.methods import (
+    ClassAttentionScorer,
+    DynamicVitScorer,
+    FastSlow,
+    Merge,
+    Prune,
+    Reducer,
+    Scorer,
+    SpotScorer,
+    Value,
+    reads_attention,
+)
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Phase = Literal["before_block", "before_ffn"]
+_PRUNE = Prune()
 _PHASE_ORDER = {"before_block": 0, "before_ffn": 1}
 
 
@@ -35,44 +48,7 @@ def num_kept(num_tokens: int, keep_ratio: float) -> int:
     return max(1, math.floor(keep_ratio * num_tokens + 1e-9 * num_tokens))
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Prune(_Value):
-    """Drop the tokens that are not kept (DynamicViT, arXiv:2106.02034, section 3.3)."""
-
-    kind: Literal["prune"] = "prune"
-
-
-class DynamicVitScorer(_Value):
-    """The learned predictor head of DynamicViT (arXiv:2106.02034, section 3.2)."""
-
-    kind: Literal["dynamicvit"] = "dynamicvit"
-
-
-class NormScorer(_Value):
-    """Control without parameters: the L2 norm of each token; larger is kept."""
-
-    kind: Literal["norm"] = "norm"
-
-
-class RandomScorer(_Value):
-    """Control without parameters: a fixed pseudo-random order of grid positions.
-
-    Attributes:
-        seed: Seed of the order.
-    """
-
-    kind: Literal["random"] = "random"
-    seed: int = 0
-
-
-Reducer = Prune
-Scorer = Annotated[DynamicVitScorer | NormScorer | RandomScorer, Field(discriminator="kind")]
-
-
-class Step(_Value):
+class Step(Value):
     """One reduction at one location.
 
     Attributes:
@@ -80,9 +56,10 @@ class Step(_Value):
         block: 0-based block inside the stage.
         phase: `before_block` (DynamicViT, SPOT) or `before_ffn`, between attention and feed-forward network (EViT,
             ToMe, DiffRate).
-        keep_ratio: Share of the stage's *initial* patch tokens alive from here on, in (0, 1].
+        keep_ratio: Share of the stage's *initial* patch tokens alive from here on, in (0, 1]; for `fast_slow` the
+            share of its positions on the slow path.
         reducer: What happens to tokens that are not kept.
-        scorer: What ranks the tokens.
+        scorer: What ranks the tokens; left out, the predictor of DynamicViT. None for `merge`, which ranks nothing.
     """
 
     stage: int = Field(ge=0, default=0)
@@ -90,7 +67,18 @@ class Step(_Value):
     phase: Phase = "before_block"
     keep_ratio: float = Field(gt=0.0, le=1.0)
     reducer: Reducer = Prune()
-    scorer: Scorer = DynamicVitScorer()
+    scorer: Scorer | None = None
+
+    @model_validator(mode="after")
+    def _scorer_fits(self) -> Step:
+        if isinstance(self.reducer, Merge):
+            if self.scorer is not None:
+                raise ValueError("merge pairs similar tokens and ranks none; leave its scorer out")
+        elif self.scorer is None:
+            object.__setattr__(self, "scorer", DynamicVitScorer())
+        if isinstance(self.reducer, FastSlow) and self.phase != "before_block":
+            raise ValueError("fast_slow chooses positions in front of a block; use phase before_block")
+        return self
 
     @property
     def location(self) -> tuple[int, int, int]:
@@ -98,22 +86,47 @@ class Step(_Value):
         return (self.stage, self.block, _PHASE_ORDER[self.phase])
 
 
-class ResolvedStep(_Value):
-    """A `Step` against a geometry: `num_tokens` are left behind it (prefix tokens not counted)."""
+class ResolvedStep(Value):
+    """A `Step` against a geometry.
+
+    Attributes:
+        stage: Stage index.
+        block: 0-based block inside the stage.
+        phase: As in `Step`.
+        num_tokens: Patch tokens that go on, a fused one included; for `fast_slow` positions on the slow path.
+        reducer: What happens to the others.
+        scorer: What ranks tokens, if anything does.
+        num_before: Patch tokens that arrive.
+        num_layers: Attention layers whose statistics the scorer reads (SPOT), else 0.
+    """
 
     stage: int
     block: int
     phase: Phase
     num_tokens: int
     reducer: Reducer
-    scorer: Scorer
+    scorer: Scorer | None
+    num_before: int
+    num_layers: int = 0
+
+    @property
+    def last_attention(self) -> int:
+        """The block whose attention is the last one before this step; -1 if there is none."""
+        return self.block if self.phase == "before_ffn" else self.block - 1
+
+    def num_statistics(self, stage: StageGeometry) -> int:
+        """Numbers that SPOT reads beside each token, over its layers and heads; 0 for other scorers."""
+        if not isinstance(self.scorer, SpotScorer):
+            return 0
+        heads = stage.num_heads if self.scorer.heads == "concat" else 1
+        return self.num_layers * heads * len(self.scorer.available(has_class_token=stage.has_class_token))
 
 
-class Schedule(_Value):
+class Schedule(Value):
     """A whole sparsification: the steps in order of execution.
 
-    Steps are sorted by location; several at one location apply in the order given. Keep ratios of `prune` never rise
-    along the depth of a stage.
+    Steps are sorted by location; several at one location apply in the order given. Keep ratios never rise along the
+    depth of a stage, except those of `fast_slow`, which drops nothing.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -130,7 +143,9 @@ class Schedule(_Value):
     @model_validator(mode="after")
     def _monotone(self) -> Schedule:
         for earlier, later in zip(self.steps, self.steps[1:], strict=False):
-            if earlier.stage == later.stage and later.keep_ratio > earlier.keep_ratio:
+            if earlier.stage != later.stage or isinstance(later.reducer, FastSlow):
+                continue
+            if later.keep_ratio > earlier.keep_ratio:
                 raise ValueError(
                     f"keep_ratio rises from {earlier.keep_ratio:g} at block {earlier.block} to {later.keep_ratio:g} "
                     f"at block {later.block}; dropped tokens cannot come back, so ratios must not rise with depth"
@@ -138,12 +153,23 @@ class Schedule(_Value):
         return self
 
     @classmethod
-    def at(cls, blocks: Sequence[int], keep_ratios: Sequence[float]) -> Schedule:
-        """Prune with DynamicViT predictors before the given blocks of an isotropic backbone.
+    def at(
+        cls,
+        blocks: Sequence[int],
+        keep_ratios: Sequence[float],
+        *,
+        phase: Phase = "before_block",
+        reducer: Reducer = _PRUNE,
+        scorer: Scorer | None = None,
+    ) -> Schedule:
+        """The same kind of step at several blocks of an isotropic backbone; pruning by DynamicViT's unless told.
 
         Args:
             blocks: 0-based block indices.
             keep_ratios: Share of the initial tokens alive from each block on.
+            phase: As in `Step`.
+            reducer: As in `Step`.
+            scorer: As in `Step`.
 
         Raises:
             ScheduleError: The lists differ in length, or a value is out of range.
@@ -155,7 +181,10 @@ class Schedule(_Value):
         if len(set(blocks)) != len(blocks):
             raise ScheduleError(f"a block is named twice in {list(blocks)}; give each location once")
         try:
-            steps = [Step(block=b, keep_ratio=r) for b, r in zip(blocks, keep_ratios, strict=True)]
+            steps = [
+                Step(block=b, keep_ratio=r, phase=phase, reducer=reducer, scorer=scorer)
+                for b, r in zip(blocks, keep_ratios, strict=True)
+            ]
             return cls(steps=tuple(steps))
         except ValueError as error:
             raise ScheduleError(one_line(error)) from error
@@ -166,37 +195,25 @@ class Schedule(_Value):
         return not self.steps
 
     def resolve(self, geometry: BackboneGeometry) -> tuple[ResolvedStep, ...]:
-        """Canonical form: integer counts, and no step that would keep every token still alive.
+        """Canonical form: integer counts, and no step that changes nothing.
+
+        Idle is a step that keeps every token still alive, and a `fast_slow` step with all positions on the slow path
+        where they already are.
 
         Raises:
-            ScheduleError: A step names a stage or block that the backbone does not have.
+            ScheduleError: A step names a stage or block that the backbone does not have, or does what cannot be done
+                there.
         """
         resolved: list[ResolvedStep] = []
-        alive: dict[int, int] = {}
+        previous: dict[int, ResolvedStep] = {}
         for step in self.steps:
-            if step.stage >= len(geometry.stages):
-                raise ScheduleError(
-                    f"stage {step.stage} does not exist: {geometry.name} has stages 0 to {len(geometry.stages) - 1}"
-                )
-            stage = geometry.stages[step.stage]
-            if step.block >= stage.depth:
-                raise ScheduleError(
-                    f"block {step.block} does not exist: {geometry.name} has blocks 0 to {stage.depth - 1}"
-                )
-            before = alive.get(step.stage, stage.num_tokens)
-            count = min(before, num_kept(stage.num_tokens, step.keep_ratio))
-            if count < before:
-                alive[step.stage] = count
-                resolved.append(
-                    ResolvedStep(
-                        stage=step.stage,
-                        block=step.block,
-                        phase=step.phase,
-                        num_tokens=count,
-                        reducer=step.reducer,
-                        scorer=step.scorer,
-                    )
-                )
+            stage = stage_of(geometry, step.stage, step.block)
+            before = previous.get(step.stage)
+            made = _resolve(step, stage, before)
+            if made is not None:
+                check_step(made, stage, geometry.name)
+                previous[step.stage] = made
+                resolved.append(made)
         return tuple(resolved)
 
     def canonical(self, geometry: BackboneGeometry) -> Schedule:
@@ -224,17 +241,121 @@ class Schedule(_Value):
             "version": SCHEMA_VERSION,
             "backbone": geometry.name,
             "grids": [list(stage.grid) for stage in geometry.stages],
-            "steps": [step.model_dump(mode="json") for step in self.resolve(geometry)],
+            "steps": [step.model_dump(mode="json", exclude=_DERIVED) for step in self.resolve(geometry)],
         }
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def describe(self, geometry: BackboneGeometry) -> str:
-        """One short line for tables: `3:137 6:96 9:67` means 137 tokens left before block 3, and so on."""
+        """One short line for tables.
+
+        `3:137 6:96 9:67` means 137 tokens left before block 3, and so on; `3ffn:138fuse/class_attention` fuses to 138
+        tokens between attention and feed-forward network; `s2.1:137slow` has 137 positions on the slow path.
+        """
         words = []
         for step in self.resolve(geometry):
             stage = f"s{step.stage}." if len(geometry.stages) > 1 else ""
             phase = "" if step.phase == "before_block" else "ffn"
-            scorer = "" if step.scorer.kind == "dynamicvit" else f"/{step.scorer.kind}"
-            words.append(f"{stage}{step.block}{phase}:{step.num_tokens}{scorer}")
+            scorer = "" if step.scorer is None or step.scorer.kind == "dynamicvit" else f"/{step.scorer.kind}"
+            words.append(f"{stage}{step.block}{phase}:{step.num_tokens}{_REDUCER_WORDS[step.reducer.kind]}{scorer}")
         return " ".join(words) or "dense"
+
+
+_DERIVED = {"num_before", "num_layers"}
+_REDUCER_WORDS = {"prune": "", "fuse": "fuse", "merge": "merge", "fast_slow": "slow"}
+
+
+def stage_of(geometry: BackboneGeometry, stage: int, block: int) -> StageGeometry:
+    """The stage that has a block.
+
+    Raises:
+        ScheduleError: There is no such stage or block.
+    """
+    if not 0 <= stage < len(geometry.stages):
+        raise ScheduleError(f"stage {stage} does not exist: {geometry.name} has stages 0 to {len(geometry.stages) - 1}")
+    found = geometry.stages[stage]
+    if not 0 <= block < found.depth:
+        where = f" in stage {stage}" if len(geometry.stages) > 1 else ""
+        raise ScheduleError(f"block {block} does not exist: {geometry.name} has blocks 0 to {found.depth - 1}{where}")
+    return found
+
+
+def _resolve(step: Step, stage: StageGeometry, before: ResolvedStep | None) -> ResolvedStep | None:
+    """The step in integers, or None if it is idle."""
+    count = num_kept(stage.num_tokens, step.keep_ratio)
+    if isinstance(step.reducer, FastSlow):
+        alive = stage.num_tokens
+        if count == alive and (before is None or before.num_tokens == alive):
+            return None
+    else:
+        alive = stage.num_tokens if before is None else before.num_tokens
+        count = min(alive, count)
+        if count == alive:
+            return None
+    made = ResolvedStep(
+        stage=step.stage,
+        block=step.block,
+        phase=step.phase,
+        num_tokens=count,
+        reducer=step.reducer,
+        scorer=step.scorer,
+        num_before=alive,
+    )
+    if not isinstance(step.scorer, SpotScorer):
+        return made
+    return made.model_copy(update={"num_layers": _num_layers(made, step.scorer, before)})
+
+
+def _num_layers(step: ResolvedStep, scorer: SpotScorer, before: ResolvedStep | None) -> int:
+    """Layers whose statistics SPOT reads; the last attention is always one of them."""
+    so_far = step.last_attention + 1
+    if scorer.layers == "all":
+        return so_far
+    if scorer.layers == "since_last":
+        first = 0 if before is None else before.last_attention + 1
+        return max(1, so_far - first)
+    return min(scorer.layers, so_far)
+
+
+def check_step(step: ResolvedStep, stage: StageGeometry, name: str) -> None:
+    """Refuse what cannot be done at a place.
+
+    Args:
+        step: What shall be done where.
+        stage: Its stage.
+        name: Of the backbone, for the message.
+
+    Raises:
+        ScheduleError: It cannot.
+    """
+    where = f"block {step.block}"
+    is_fast_slow = isinstance(step.reducer, FastSlow)
+    if not is_fast_slow and stage.mixer != "attention":
+        raise ScheduleError(
+            f"{step.reducer.kind} at {where} would tear holes into the grid that {name} works on; use fast_slow there"
+        )
+    if is_fast_slow and stage.mixer == "attention":
+        raise ScheduleError(
+            f"fast_slow at {where} is for backbones of convolutions or windows; {name} can prune, fuse or merge"
+        )
+    if reads_attention(step.reducer, step.scorer):
+        asker = "merge" if step.scorer is None else step.scorer.kind
+        if stage.mixer != "attention":
+            raise ScheduleError(f"{asker} at {where} reads global attention, which {name} does not have there")
+        if step.last_attention < 0:
+            raise ScheduleError(
+                f"{asker} at {where} reads the attention before it, and there is none; "
+                "start at block 1, or use phase before_ffn"
+            )
+    if isinstance(step.scorer, ClassAttentionScorer) and not stage.has_class_token:
+        raise ScheduleError(f"class_attention needs a class token, which {name} does not have; use another scorer")
+    if isinstance(step.scorer, SpotScorer) and not step.num_statistics(stage):
+        raise ScheduleError(
+            f"spot at {where} asks for the class token's attention only, and {name} has no class token; "
+            "name other statistics"
+        )
+    if isinstance(step.reducer, Merge) and step.num_tokens < (step.num_before + 1) // 2:
+        raise ScheduleError(
+            f"merge at {where} cannot go from {step.num_before} to {step.num_tokens} tokens: at most half of them have "
+            f"a partner, so at least {(step.num_before + 1) // 2} stay; merge at several places"
+        )

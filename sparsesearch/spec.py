@@ -114,6 +114,9 @@ class TrainSpec(_Value):
         weight_decay: AdamW weight decay; biases and one-dimensional parameters are exempt.
         warmup: Share of the steps over which the learning rate rises linearly from 0.
         clip_grad: Largest gradient norm.
+        method: How a schedule is trained: `gathered` drops tokens in training too, and predictors learn from where
+            the teacher looks; `masked` keeps them all and masks them, as the papers do it. See docs/training.md.
+        grad_checkpointing: Compute activations again in the backward pass: slower, in much less memory.
     """
 
     epochs: int = Field(ge=1)
@@ -124,6 +127,8 @@ class TrainSpec(_Value):
     weight_decay: float = Field(default=0.05, ge=0.0)
     warmup: float = Field(default=0.1, ge=0.0, lt=1.0)
     clip_grad: float = Field(default=1.0, gt=0.0)
+    method: Literal["gathered", "masked"] = "gathered"
+    grad_checkpointing: bool = False
 
 
 class RungSpec(_Value):
@@ -160,6 +165,15 @@ class FidelitySpec(_Value):
     finetune: TrainSpec = TrainSpec(epochs=2, images_per_epoch=2560, lr=3e-4, predictor_lr=1e-3)
     retrain: TrainSpec = TrainSpec(epochs=8, images_per_epoch=5376, lr=5e-4, predictor_lr=2e-3)
     rungs: RungSpec | None = None
+
+    @model_validator(mode="after")
+    def _elastic_gathers(self) -> FidelitySpec:
+        if self.elastic_training.method == "masked":
+            raise ValueError(
+                "elastic_training serves many schedules; masked training learns one share for each predictor, "
+                "so set its method to gathered"
+            )
+        return self
 
 
 class ResourceSpec(_Value):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+from sparsesearch.export.best_picture import write_best_picture
 from sparsesearch.export.files import write_front_files
 from sparsesearch.protocols import StudyRecords
+from sparsesearch.search.results import StudyFront
 from sparsesearch.settings import Settings
+from sparsesearch.spec import StudySpec
 from sparsesearch.tracking.connection import Address
 from sparsesearch.tracking.mirror import StudyMirror
 from sparsesearch.tracking.mlflow_tracker import SYNC_COMMAND, MlflowTracker
@@ -21,12 +25,19 @@ def mlflow_address(settings: Settings) -> Address:
 
 def study_mirror(records: StudyRecords, settings: Settings, study: str) -> StudyMirror:
     """The mirror of one study in MLflow."""
+
+    def write_picture(spec: StudySpec, front: StudyFront, folder: Path) -> None:
+        from sparsesearch.execution import storage_of  # loads torch
+
+        write_best_picture(spec, front, folder, storage=storage_of(spec, settings))
+
     return StudyMirror(
         records,
         study,
         address=mlflow_address(settings),
         turns=Turns(settings.home / "mlflow-turns" / f"{study}.lock"),
         write_files=write_front_files,
+        write_last=write_picture,
     )
 
 

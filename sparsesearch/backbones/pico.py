@@ -18,6 +18,7 @@ IMAGE_SIZE = 32
 IN_CHANS = 1
 NUM_CLASSES = 10
 _STRIDE = 4
+_HEADS_AND_POSITIONS = ("cls_token", "pos_embed", "head.weight", "head.fc.weight")
 
 
 class ConvStem(nn.Module):
@@ -80,45 +81,61 @@ class ConvStem(nn.Module):
 
 def create_pico(
     *,
-    num_classes: int = NUM_CLASSES,
-    in_chans: int = IN_CHANS,
-    image_size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE),
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
     seed: int = 0,
 ) -> nn.Module:
     """A timm `VisionTransformer` of width 48 and depth 8 behind a convolutional stem.
 
-    Weights start at standard deviation 1/sqrt(fan-in), the head at 0.02: a model this narrow and this briefly trained
-    does not get going from timm's 0.02 everywhere.
+    Args:
+        num_classes: Classes of the head; None for 10.
+        in_chans: Channels of the image; None for 1.
+        image_size: Height and width in pixels, multiples of 4; None for 32 each.
+        drop_rate: Dropout in front of the head.
+        drop_path_rate: Stochastic depth, rising linearly over the blocks to this rate.
+        seed: Seed of the weights. The global random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model: Any = VisionTransformer(
+            img_size=(IMAGE_SIZE, IMAGE_SIZE) if image_size is None else image_size,
+            patch_size=_STRIDE,
+            in_chans=IN_CHANS if in_chans is None else in_chans,
+            num_classes=NUM_CLASSES if num_classes is None else num_classes,
+            embed_dim=48,
+            depth=8,
+            num_heads=3,
+            mlp_ratio=4.0,
+            embed_layer=ConvStem,
+            weight_init="skip",
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+        )
+    draw_small_(model, seed=seed)
+    built: nn.Module = model
+    return built
+
+
+def draw_small_(model: nn.Module, *, seed: int) -> None:
+    """Draw the weights of a small model at standard deviation 1/sqrt(fan-in), its head and positions at 0.02.
+
+    A model this narrow and this briefly trained does not get going from timm's 0.02 everywhere.
 
     Args:
-        num_classes: Classes of the head.
-        in_chans: Channels of the image.
-        image_size: Height and width in pixels, multiples of 4.
+        model: A model of timm's behind a convolutional stem; on the meta device nothing is drawn.
         seed: Seed of the weights.
     """
-    model: Any = VisionTransformer(
-        img_size=image_size,
-        patch_size=_STRIDE,
-        in_chans=in_chans,
-        num_classes=num_classes,
-        embed_dim=48,
-        depth=8,
-        num_heads=3,
-        mlp_ratio=4.0,
-        embed_layer=ConvStem,
-        weight_init="skip",
-    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.is_meta:
                 continue
-            if name in ("cls_token", "pos_embed", "head.weight"):
+            if name in _HEADS_AND_POSITIONS or name.endswith("relative_position_bias_table"):
                 parameter.normal_(std=0.02, generator=generator)
             elif parameter.ndim > 1:
                 fan_in = parameter[0].numel()
                 parameter.normal_(std=1.0 / math.sqrt(fan_in), generator=generator)
             elif name.endswith("bias"):
                 parameter.zero_()
-    built: nn.Module = model
-    return built

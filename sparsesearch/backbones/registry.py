@@ -1,39 +1,25 @@
-"""Backbones by name, and the verbs that work on any of them."""
+"""Backbones by name."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import timm
 import torch
 from timm.models import is_model, model_entrypoint, split_model_name_tag
 from torch import nn
 
-from sparsesearch.backbones import pico, vit, vit_geometry
-from sparsesearch.backbones.vit import Location, Sparsity, sparsity_of
+from sparsesearch.backbones.own import OWN, PICO
+from sparsesearch.backbones.verbs import SUPPORTED, family_of
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.schedule import Schedule
 
 __all__ = [
-    "ALIASES",
-    "Location",
-    "Sparsity",
-    "attach_",
-    "backbone_geometry",
-    "create_model",
-    "geometry",
-    "resolve_name",
-    "restore_",
-    "set_schedule_",
-    "sparsify_",
-    "sparsity_of",
-]
+    "ALIASES", "OWN", "PICO", "backbone_geometry", "create_model", "geometry", "resolve_name", "supported_models",
+]  # fmt: skip
 
-PICO = "deit_pico"
 ALIASES = {
     "deit_t": "deit_tiny_patch16_224",
     "deit_tiny": "deit_tiny_patch16_224",
@@ -41,38 +27,32 @@ ALIASES = {
     "deit_small": "deit_small_patch16_224",
     "deit_b": "deit_base_patch16_224",
     "deit_base": "deit_base_patch16_224",
-    PICO: PICO,
+    "lvvit_tiny": "lvvit_t",
+    "lvvit_small": "lvvit_s",
+    "lvvit_medium": "lvvit_m",
+    "convnext_t": "convnext_tiny",
+    "convnext_s": "convnext_small",
+    "convnext_b": "convnext_base",
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "swin_s": "swin_small_patch4_window7_224",
+    "swin_small": "swin_small_patch4_window7_224",
+    "swin_b": "swin_base_patch4_window7_224",
+    "swin_base": "swin_base_patch4_window7_224",
+    **{name: name for name in OWN},
 }
-_FAMILIES = ("timm.models.vision_transformer", "timm.models.deit", "timm.models.vision_transformer_hybrid")
-
-
-class BackboneAdapter(Protocol):
-    """Makes one family of models sparse, in place. `restore_` after any of the verbs gives the model back unchanged."""
-
-    def matches(self, model: nn.Module) -> bool:
-        """Whether the adapter is for this model."""
-
-    def attach_(self, model: nn.Module, locations: Iterable[Location | tuple[Any, ...]], *, seed: int = 0) -> None:
-        """Build scorers at candidate places; outputs do not change."""
-
-    def set_schedule_(self, model: nn.Module, schedule: Schedule) -> None:
-        """Switch to a schedule whose scorers are attached."""
-
-    def sparsify_(self, model: nn.Module, schedule: Schedule, *, seed: int = 0) -> None:
-        """Attach what a schedule needs and switch to it."""
-
-    def restore_(self, model: nn.Module) -> None:
-        """Undo everything."""
-
-
-_ADAPTERS: tuple[BackboneAdapter, ...] = (vit,)
-
-
-def _adapter(model: nn.Module) -> BackboneAdapter:
-    for adapter in _ADAPTERS:
-        if adapter.matches(model):
-            return adapter
-    raise BackboneError(f"{type(model).__name__} cannot be sparsified; {vit_geometry.SUPPORTED}")
+_OF_ALL_POSITIONS = "convnextv2"
+"""Of a supported module of timm, but their feed-forward network needs all positions at once."""
+_FAMILIES = (
+    "timm.models.vision_transformer",
+    "timm.models.deit",
+    "timm.models.vision_transformer_hybrid",
+    "timm.models.eva",
+    "timm.models.convnext",
+    "timm.models.swin_transformer",
+)
+_OF_ANY_SIZE = ("timm.models.convnext",)
+"""Where models are not built for a size; what size they are meant for stands in their configuration."""
 
 
 def resolve_name(name: str) -> str:
@@ -92,9 +72,19 @@ def resolve_name(name: str) -> str:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else f"try one of {', '.join(ALIASES)}"
         raise BackboneError(f"no backbone is called {name!r}; {hint}")
-    if model_entrypoint(architecture).__module__ not in _FAMILIES:
-        raise BackboneError(f"{name} is of a family that cannot be sparsified; {vit_geometry.SUPPORTED}")
+    if _module_of(name) not in _FAMILIES:
+        raise BackboneError(f"{name} is of a family that cannot be sparsified; {SUPPORTED}")
     return name
+
+
+def supported_models() -> list[str]:
+    """The names of all backbones that can be sparsified, without aliases and pretrained tags."""
+    from_timm = [name for name in timm.list_models() if _module_of(name) in _FAMILIES]
+    return [*OWN, *(name for name in from_timm if name not in OWN and not name.startswith(_OF_ALL_POSITIONS))]
+
+
+def _module_of(name: str) -> str:
+    return str(model_entrypoint(split_model_name_tag(name)[0]).__module__)
 
 
 def create_model(
@@ -122,16 +112,19 @@ def create_model(
     """
     resolved = resolve_name(name)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if resolved in OWN:
+        if pretrained:
+            raise CheckpointError(f"{resolved} has no published weights here; load your own, or train it from scratch")
+        return OWN[resolved].build(num_classes=num_classes, in_chans=in_chans, image_size=size, seed=seed)
     wishes = {"num_classes": num_classes, "in_chans": in_chans}
     options: dict[str, Any] = {key: value for key, value in wishes.items() if value is not None}
     with torch.random.fork_rng(devices=[]):
-        if resolved == PICO:
-            if pretrained:
-                raise CheckpointError(f"{PICO} has no published weights; train it (pretrained=False)")
-            return pico.create_pico(image_size=size or (pico.IMAGE_SIZE, pico.IMAGE_SIZE), seed=seed, **options)
         torch.manual_seed(seed)
         if size is not None:
-            options["img_size"] = size
+            if _module_of(resolved) in _OF_ANY_SIZE:
+                options["pretrained_cfg_overlay"] = {"input_size": (in_chans or 3, *size)}
+            else:
+                options["img_size"] = size
         try:
             model: nn.Module = timm.create_model(resolved, pretrained=pretrained, **options)
         except (RuntimeError, OSError) as error:
@@ -141,7 +134,7 @@ def create_model(
                 f"published weights of {resolved} cannot be had ({one_line(error)}); "
                 "go online, or load your own into a model built with pretrained=False"
             ) from error
-    vit_geometry.as_vit(model)
+    family_of(model).token_geometry(model)
     return model
 
 
@@ -155,7 +148,7 @@ def geometry(model: nn.Module, name: str) -> BackboneGeometry:
     Raises:
         BackboneError: The model is unsupported or cannot be priced.
     """
-    return vit_geometry.geometry(model, ALIASES.get(name, name))
+    return family_of(model).geometry(model, ALIASES.get(name, name))
 
 
 @lru_cache(maxsize=64)
@@ -175,35 +168,3 @@ def backbone_geometry(
     with torch.device("meta"):
         model = create_model(name, num_classes=num_classes, image_size=image_size)
     return geometry(model, name)
-
-
-def attach_(model: nn.Module, locations: Iterable[Location | tuple[Any, ...]], *, seed: int = 0) -> None:
-    """Make a model ready for schedules at candidate places, in place; its outputs do not change.
-
-    Args:
-        model: Any supported model.
-        locations: `(stage, block, phase, scorer)` each; phase and scorer may be left out.
-        seed: Seed of new predictors' weights and, the first time, of the model's noise.
-    """
-    _adapter(model).attach_(model, locations, seed=seed)
-
-
-def set_schedule_(model: nn.Module, schedule: Schedule) -> None:
-    """Switch a sparse model to another schedule whose predictors are attached; nothing is patched or built."""
-    _adapter(model).set_schedule_(model, schedule)
-
-
-def sparsify_(model: nn.Module, schedule: Schedule, *, seed: int = 0) -> None:
-    """Make a model run a schedule, in place; on a sparse model, switch to it and add the predictors it lacks.
-
-    Args:
-        model: Any supported model.
-        schedule: What to run.
-        seed: As in `attach_`.
-    """
-    _adapter(model).sparsify_(model, schedule, seed=seed)
-
-
-def restore_(model: nn.Module) -> None:
-    """Give a sparse model back exactly as it was before; a dense model is left alone."""
-    _adapter(model).restore_(model)

@@ -1,4 +1,4 @@
-"""Sparse isotropic ViTs: any timm `VisionTransformer`, in place, without a copy of its forward code.
+"""The family of isotropic ViTs: any timm `VisionTransformer` or `Eva`, in place, without a copy of its forward code.
 
 Live modules change their class to a subclass that runs the steps of the schedule and then calls timm's own forward.
 Weights, dense `state_dict` keys and `isinstance` survive; `restore_` gives the classes back.
@@ -6,239 +6,139 @@ Weights, dense `state_dict` keys and `isinstance` survive; `restore_` gives the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from timm.layers.attention_pool import AttentionPoolLatent
+from torch import Tensor, nn
 
-from sparsesearch.backbones.vit_blocks import is_plain_block, patch_, unpatch_
-from sparsesearch.backbones.vit_geometry import as_vit, describe_class, token_geometry
-from sparsesearch.errors import BackboneError, ScheduleError
+from sparsesearch.backbones.attention_parts import is_known_attention
+from sparsesearch.backbones.family import change_class_
+from sparsesearch.backbones.sparsity import Sparsity, describe_class, own_class
+from sparsesearch.backbones.vit_blocks import (
+    SparseAttention,
+    SparseAttentionPool,
+    SparseBlock,
+    SparseViT,
+    is_plain_block,
+)
+from sparsesearch.backbones.vit_geometry import KINDS, geometry, token_geometry
+from sparsesearch.errors import ScheduleError
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.schedule import DynamicVitScorer, Phase, ResolvedStep, Schedule, Scorer
-from sparsesearch.sparsify.scorers import TokenScorer, build_control, build_predictor, is_learned
-from sparsesearch.sparsify.state import Place, PlannedStep, SparsityState
+from sparsesearch.methods import ClassAttentionScorer, KeyNormScorer, Merge, SpotScorer, reads_attention
+from sparsesearch.schedule import ResolvedStep
+from sparsesearch.sparsify.attention import Wishes
+from sparsesearch.sparsify.state import PlannedStep, SparsityState
+from sparsesearch.sparsify.token_state import TokenState
 
+__all__ = [
+    "block", "blocks", "check_step", "equip_", "geometry", "matches", "new_state", "patch_", "patches", "plan_",
+    "predictor_eps", "token_geometry",
+]  # fmt: skip
 
-class Location(NamedTuple):
-    """A place where a scorer may sit, and which scorer."""
-
-    stage: int
-    block: int
-    phase: Phase = "before_block"
-    scorer: Scorer = DynamicVitScorer()
-
-    @property
-    def name(self) -> str:
-        """The place as it stands in parameter names."""
-        return f"{self.stage}_{self.block}" + ("_ffn" if self.phase == "before_ffn" else "")
-
-
-class Sparsity(nn.Module):
-    """All that sparsification adds to a model; it hangs there as `model.sparsity`.
-
-    Attributes:
-        predictors: Learned scorers by place: `sparsity.predictors.0_3.in_conv.0.weight` and so on.
-        state: What the blocks share.
-        geometry: Token counts of the model; its MACs are not filled in.
-        schedule: The schedule in force.
-        locations: The attached places, each with its scorer.
-        controls: Scorers without parameters that have been used so far.
-    """
-
-    def __init__(self, geometry: BackboneGeometry, state: SparsityState) -> None:
-        super().__init__()
-        self.predictors = nn.ModuleDict()
-        self.state = state
-        self.geometry = geometry
-        self.schedule = Schedule()
-        self.locations: set[Location] = set()
-        self.controls: dict[Scorer, TokenScorer] = {}
-
-    def scorer(self, location: Location) -> TokenScorer:
-        """The scorer of a place.
-
-        Raises:
-            ScheduleError: Nothing learned is attached there.
-        """
-        if isinstance(location.scorer, DynamicVitScorer):
-            if location.name not in self.predictors:
-                raise ScheduleError(
-                    f"no predictor at block {location.block} ({location.phase}); attach_ it first, or use sparsify_"
-                )
-            predictor: Any = self.predictors[location.name]
-            scorer: TokenScorer = predictor
-            return scorer
-        if location.scorer not in self.controls:
-            num_tokens = self.geometry.stages[location.stage].num_tokens
-            self.controls[location.scorer] = build_control(location.scorer, num_tokens=num_tokens)
-        return self.controls[location.scorer]
-
-
-def sparsity_of(model: nn.Module) -> Sparsity:
-    """What sparsification added to a model.
-
-    Raises:
-        BackboneError: The model is not sparse.
-    """
-    sparsity = getattr(model, "sparsity", None)
-    if not isinstance(sparsity, Sparsity):
-        raise BackboneError(f"{describe_class(model)} is not sparse; call sparsify_ or attach_ first")
-    return sparsity
+predictor_eps = 1e-5
 
 
 def matches(model: nn.Module) -> bool:
-    """Whether this adapter is for the model."""
-    return isinstance(model, VisionTransformer)
+    """Whether the model is of this family."""
+    return isinstance(model, KINDS)
 
 
-def attach_(model: nn.Module, locations: Iterable[Location | tuple[Any, ...]], *, seed: int = 0) -> None:
-    """Make a model ready for schedules at the given places, in place; its outputs do not change.
-
-    May be called again to add places.
-
-    Args:
-        model: A timm `VisionTransformer`.
-        locations: `(stage, block, phase, scorer)` each; phase and scorer may be left out.
-        seed: Seed of new predictors' weights and, the first time, of the model's noise.
+def check_step(model: Any, step: ResolvedStep) -> None:
+    """Refuse a step that this very model cannot run.
 
     Raises:
-        BackboneError: The model is of an unsupported kind.
-        ScheduleError: A place does not exist.
+        ScheduleError: It cannot.
     """
-    vit = as_vit(model)
-    sparsity = vit.sparsity if isinstance(getattr(vit, "sparsity", None), Sparsity) else None
-    geometry = sparsity.geometry if sparsity is not None else token_geometry(vit)
-    wanted = [Location(*location) for location in locations]
-    for location in wanted:
-        _check_location(vit, location, geometry)
-    if sparsity is None:
-        sparsity = _make_sparse_(vit, geometry, seed)
-    like = next(vit.parameters())
-    for location in wanted:
-        if isinstance(location.scorer, DynamicVitScorer) and location.name not in sparsity.predictors:
-            predictor = build_predictor(
-                location.scorer, dim=geometry.stages[location.stage].dim, name=location.name, seed=seed
-            )
-            sparsity.predictors[location.name] = predictor.to(like).train(vit.training)
-        sparsity.locations.add(location)
-    set_schedule_(vit, sparsity.schedule)
-
-
-def set_schedule_(model: nn.Module, schedule: Schedule) -> None:
-    """Switch a sparse model to another schedule; nothing is patched or built.
-
-    Args:
-        model: A model that `attach_` or `sparsify_` has seen.
-        schedule: Any schedule whose predictors are attached.
-
-    Raises:
-        BackboneError: The model is not sparse.
-        ScheduleError: The schedule does not fit the model, or needs a predictor that is not attached.
-    """
-    sparsity = sparsity_of(model)
-    resolved = schedule.resolve(sparsity.geometry)
-    _check_steps(model, resolved, sparsity.geometry)
-    plan: dict[Place, tuple[PlannedStep, ...]] = {}
-    num_alive = sparsity.geometry.stages[0].num_tokens
-    for step in resolved:
-        location = _location_of(step)
-        place = (step.block, step.phase)
-        planned = PlannedStep(
-            location.name, num_alive, step.num_tokens, sparsity.scorer(location), is_learned(step.scorer)
+    if step.phase == "before_ffn" and not is_plain_block(model.blocks[step.block]):
+        raise ScheduleError(
+            f"before_ffn needs timm's plain Block or EvaBlock, but block {step.block} is a "
+            f"{describe_class(model.blocks[step.block])}; use phase before_block"
         )
-        plan[place] = (*plan.get(place, ()), planned)
-        num_alive = step.num_tokens
-    sparsity.state.plan = plan
-    sparsity.state.probes = _probes(sparsity, resolved)
-    sparsity.schedule = schedule
-
-
-def sparsify_(model: nn.Module, schedule: Schedule, *, seed: int = 0) -> None:
-    """Make a model run a schedule, in place: `attach_` what it needs, then `set_schedule_`.
-
-    Args:
-        model: A timm `VisionTransformer`, sparse already or not.
-        schedule: What to run.
-        seed: As in `attach_`.
-
-    Raises:
-        BackboneError: The model is of an unsupported kind.
-        ScheduleError: The schedule does not fit the model.
-    """
-    vit = as_vit(model)
-    geometry = vit.sparsity.geometry if isinstance(getattr(vit, "sparsity", None), Sparsity) else token_geometry(vit)
-    resolved = schedule.resolve(geometry)
-    _check_steps(vit, resolved, geometry)
-    attach_(vit, [_location_of(step) for step in resolved], seed=seed)
-    set_schedule_(vit, schedule)
-
-
-def restore_(model: nn.Module) -> None:
-    """Give a sparse model back as it was: classes, attributes and `state_dict` keys. A dense model is left alone."""
-    if not isinstance(getattr(model, "sparsity", None), Sparsity):
-        return
-    unpatch_(model)
-    del model.sparsity
-
-
-def _make_sparse_(vit: Any, geometry: BackboneGeometry, seed: int) -> Sparsity:
-    state = SparsityState(
-        num_prefix_tokens=geometry.stages[0].num_prefix_tokens,
-        num_tokens=geometry.stages[0].num_tokens,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    patch_(vit, state)
-    vit.sparsity = Sparsity(geometry, state)
-    sparsity: Sparsity = vit.sparsity
-    return sparsity
-
-
-def _location_of(step: ResolvedStep) -> Location:
-    return Location(step.stage, step.block, step.phase, step.scorer)
-
-
-def _check_steps(model: Any, resolved: tuple[ResolvedStep, ...], geometry: BackboneGeometry) -> None:
-    """Refuse a schedule that the model cannot run, before anything is changed."""
-    learned_places: set[tuple[int, Phase]] = set()
-    for step in resolved:
-        _check_location(model, _location_of(step), geometry)
-        if is_learned(step.scorer):
-            place = (step.block, step.phase)
-            if place in learned_places:
+    if reads_attention(step.reducer, step.scorer):
+        for index in range(step.last_attention - max(step.num_layers, 1) + 1, step.last_attention + 1):
+            attn = getattr(model.blocks[index], "attn", None)
+            if not is_known_attention(attn):
+                asker = step.reducer.kind if step.scorer is None else step.scorer.kind
                 raise ScheduleError(
-                    f"two steps at block {step.block} ({step.phase}) would share one predictor; keep only the last"
+                    f"{asker} at block {step.block} reads the attention of block {index}, a {describe_class(attn)}, "
+                    "which cannot be read; use another scorer"
                 )
-            learned_places.add(place)
 
 
-def _check_location(model: Any, location: Location, geometry: BackboneGeometry) -> None:
-    if location.stage != 0:
-        raise ScheduleError(f"stage {location.stage} does not exist: {geometry.name} has stage 0 only")
-    depth = geometry.stages[0].depth
-    if not 0 <= location.block < depth:
-        raise ScheduleError(f"block {location.block} does not exist: {geometry.name} has blocks 0 to {depth - 1}")
-    if location.phase == "before_ffn":
-        block = model.blocks[location.block]
-        if not is_plain_block(block):
-            raise ScheduleError(
-                f"before_ffn needs timm's plain Block, but block {location.block} is a {describe_class(block)}; "
-                "use phase before_block"
+def new_state(model: nn.Module, geometry: BackboneGeometry, generator: torch.Generator) -> TokenState:
+    """The state that the modules of a model will share."""
+    stage = geometry.stages[0]
+    return TokenState(
+        generator=generator,
+        num_prefix_tokens=stage.num_prefix_tokens,
+        num_tokens=stage.num_tokens,
+        has_class_token=stage.has_class_token,
+        has_rope=getattr(model, "rope", None) is not None,
+    )
+
+
+def patch_(model: Any, state: SparsityState) -> None:
+    """Change the classes of a model, of its blocks, of their attentions and of attention pooling."""
+    for index, block in enumerate(model.blocks):
+        attn = getattr(block, "attn", None)
+        if isinstance(attn, nn.Module) and is_known_attention(attn):
+            change_class_(attn, SparseAttention, state, sparsity_block=index)
+        change_class_(block, SparseBlock, state, sparsity_block=index)
+    pool = getattr(model, "attn_pool", None)
+    if isinstance(pool, nn.Module) and own_class(pool) is AttentionPoolLatent:
+        change_class_(pool, SparseAttentionPool, state)
+    change_class_(model, SparseViT, state)
+
+
+def equip_(model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: int) -> None:
+    """Nothing: tokens that are dropped need no parameters."""
+
+
+def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
+    """Tell the state what attention has to note, and whether tokens are counted."""
+    state = sparsity.state
+    assert isinstance(state, TokenState)
+    probes = [location.as_step for location in sorted(sparsity.locations, key=lambda place: place.name)]
+    planned: list[PlannedStep] = [step for steps in state.plan.values() for step in steps]
+    state.wishes = _wishes(resolved)
+    state.probe_wishes = _wishes((*resolved, *probes))
+    state.forgets_statistics = all(
+        step.scorer.layers == "since_last" for step in (*resolved, *probes) if isinstance(step.scorer, SpotScorer)
+    )
+    merges = [step.reducer for step in planned if isinstance(step.reducer, Merge)]
+    state.counts_size = bool(merges)
+    state.weighs_attention = any(merge.proportional_attention for merge in merges)
+
+
+def blocks(model: Any) -> list[tuple[int, int]]:
+    """Stage and block of every block, in order of execution."""
+    return [(0, index) for index in range(len(model.blocks))]
+
+
+def block(model: Any, stage: int, block: int) -> nn.Module:
+    """One block."""
+    found: nn.Module = model.blocks[block]
+    return found
+
+
+def patches(model: Any, entering: Tensor) -> Tensor:
+    """The patch tokens of what enters a block, `B x N x C`."""
+    return entering[:, model.num_prefix_tokens :]
+
+
+def _wishes(steps: tuple[ResolvedStep, ...]) -> dict[int, Wishes]:
+    """What the attention of each block has to note for steps behind it."""
+    found: dict[int, Wishes] = {}
+    for step in steps:
+        last = step.last_attention
+        if isinstance(step.scorer, SpotScorer):
+            for block in range(last - step.num_layers + 1, last + 1):
+                found[block] = found.get(block, Wishes()) | Wishes(statistics=True)
+        elif reads_attention(step.reducer, step.scorer):
+            found[last] = found.get(last, Wishes()) | Wishes(
+                class_row=isinstance(step.scorer, ClassAttentionScorer),
+                key_norm=isinstance(step.scorer, KeyNormScorer),
+                keys=isinstance(step.reducer, Merge),
             )
-
-
-def _probes(sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> dict[Place, PlannedStep]:
-    """The scorers of all attached places, each with the tokens that arrive there under the schedule."""
-    probes: dict[Place, PlannedStep] = {}
-    for location in sparsity.locations:
-        if is_learned(location.scorer):
-            phase_is_late = location.phase == "before_ffn"
-            num_alive = sparsity.geometry.stages[0].num_tokens
-            for step in resolved:
-                if (step.block, step.phase == "before_ffn") < (location.block, phase_is_late):
-                    num_alive = step.num_tokens
-            scorer = sparsity.scorer(location)
-            probes[location.block, location.phase] = PlannedStep(location.name, num_alive, num_alive, scorer, True)
-    return probes
+    return found

@@ -1,161 +1,198 @@
 """What the modules of a sparse ViT do in place of timm's: the steps of the schedule around timm's own forward code.
 
-Shapes: `B` batch, `N` tokens incl. prefix, `H` heads, `D` channels of a head, `C` channels.
+Shapes: `B` batch, `T` tokens incl. prefix, `N` patch tokens, `C` channels.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from timm.layers.attention import Attention
+from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from sparsesearch.backbones.attention_parts import output, queries_keys_values
+from sparsesearch.backbones.sparsity import own_class
 from sparsesearch.errors import BackboneError
-from sparsesearch.sparsify.state import SparsityState
-from sparsesearch.sparsify.tokens import masked_softmax
+from sparsesearch.sparsify.attention import Wishes, attend
+from sparsesearch.sparsify.token_state import TokenState, TokenTrace
 
 _BLOCK_PARTS = {"norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"}
-_ATTENTION_PARTS = {"qkv", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_drop"}
+_NOTHING = Wishes()
+_RUNS_UNDER = ("plan", "wishes", "probe", "probe_wishes", "mode", "weighs_attention")
 
 
-class _SparseViT(nn.Module):
+class SparseViT(nn.Module):
     """Mixed into the model's class: what concerns the model as a whole."""
 
-    sparsity_state: SparsityState
+    sparsity_state: TokenState
 
     def forward_features(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if getattr(self, "grad_checkpointing", False):
-            raise BackboneError(
-                "gradient checkpointing runs blocks twice and would choose tokens twice; "
-                "call model.set_grad_checkpointing(False)"
-            )
-        features: Tensor = super().forward_features(x, *args, **kwargs)  # type: ignore[misc]
-        self.sparsity_state.finish(features)
+        """As timm's; gradient checkpointing is done block by block, so that tokens are chosen only once."""
+        model: Any = self
+        state = self.sparsity_state
+        state.checkpoints = getattr(model, "grad_checkpointing", False) and self.training
+        if state.checkpoints:
+            model.grad_checkpointing = False
+        try:
+            features: Tensor = super().forward_features(x, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            if state.checkpoints:
+                model.grad_checkpointing = True
+                state.checkpoints = False
+        state.finish(features)
         return features
 
     def pool(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """As timm's, over the tokens still alive, each weighed by the patches it stands for."""
         state = self.sparsity_state
         if state.masks(self.training):
-            x = _weigh_for_pooling(self, x, state)
+            x = _weigh_for_pooling(self, x, state.policy_BT(x), state, why="masked training")
+        else:
+            size_BT = state.size_BT()
+            if size_BT is not None and size_BT.shape[1] == x.shape[1]:
+                x = _weigh_for_pooling(self, x, size_BT, state, why="merging")
         pooled: Tensor = super().pool(x, *args, **kwargs)  # type: ignore[misc]
         return pooled
 
 
-class _SparseBlock(nn.Module):
+class SparseBlock(nn.Module):
     """Mixed into the class of every block: the steps in front of it, and between attention and feed-forward."""
 
-    sparsity_state: SparsityState
+    sparsity_state: TokenState
     sparsity_block: int
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """As timm's, with the steps of the schedule."""
         state, block = self.sparsity_state, self.sparsity_block
         if block == 0:
             state.begin()
-        steps_or_probes = state.plan or state.probe
-        if steps_or_probes and any(given is not None and given is not False for given in (*args, *kwargs.values())):
+        rope = kwargs.pop("rope", None)
+        if (state.plan or state.probe) and any(
+            given is not None and given is not False for given in (*args, *kwargs.values())
+        ):
             raise BackboneError("a sparse model takes no attention mask; call it with images only, or restore_ it")
-        if state.masks(self.training) and not isinstance(getattr(self, "attn", None), _SparseAttention):
-            raise BackboneError('masked training needs timm\'s plain Attention in every block; use mode="gather"')
-        x = state.visit(x, place=(block, "before_block"), training=self.training)
-        if state.steps_at((block, "before_ffn")):
-            return _block_in_halves(self, x, state)
+        if state.masks(self.training) and not isinstance(getattr(self, "attn", None), SparseAttention):
+            raise BackboneError('masked training needs attention that is known in every block; use mode="gather"')
+        x = state.visit(x, place=(0, block, "before_block"), training=self.training)
+        if rope is not None:
+            kwargs["rope"] = state.rope(rope, shared=rope.ndim == 2)
+        if state.steps_at((0, block, "before_ffn")):
+            return _in_halves(self, x, state, **kwargs)
+        if state.checkpoints and state.wishes_of(block) is None:
+            return _checkpointed(partial(super().forward, *args, **kwargs), x, state)
         y: Tensor = super().forward(x, *args, **kwargs)
         return y
 
 
-class _SparseAttention(nn.Module):
-    """Mixed into the class of every plain attention: the masked softmax of DynamicViT's training."""
+class SparseAttention(nn.Module):
+    """Mixed into the class of every known attention: masks, sizes of tokens, and notes for scorers."""
 
-    sparsity_state: SparsityState
+    sparsity_state: TokenState
+    sparsity_block: int
+
+    def forward(self, x: Tensor, rope: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """As timm's, and fused wherever the whole map is not needed."""
+        state = self.sparsity_state
+        wishes = state.wishes_of(self.sparsity_block)
+        masked = state.masks(self.training)
+        size_BT = state.size_BT() if state.weighs_attention else None
+        if wishes is None and size_BT is None and not masked:
+            if rope is not None:
+                kwargs["rope"] = rope
+            y: Tensor = super().forward(x, **kwargs)
+            return y
+        attn: Any = self
+        q, k, v = queries_keys_values(attn, x, rope)
+        attended = attend(
+            q,
+            k,
+            v,
+            scale=attn.scale,
+            num_prefix_tokens=state.num_prefix_tokens,
+            has_class_token=state.has_class_token,
+            wishes=wishes or _NOTHING,
+            size_BT=size_BT,
+            policy_BT=state.policy_BT(x) if masked else None,
+            dropout=attn.attn_drop.p if self.training else 0.0,
+        )
+        state.note(attended)
+        return output(attn, attended.y_BHTD, x)
+
+
+class SparseAttentionPool(nn.Module):
+    """Mixed into the class of attention pooling: each token weighs by the patches it stands for."""
+
+    sparsity_state: TokenState
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if self.sparsity_state.masks(self.training):
-            return masked_attention(self, x, self.sparsity_state.policy_BN(x))
+        """As timm's."""
+        state = self.sparsity_state
+        size_BT = state.size_BT() if state.weighs_attention else None
+        if size_BT is not None and not args and not kwargs:
+            bias_BT = size_BT[:, size_BT.shape[1] - x.shape[1] :].log().to(x.dtype)
+            kwargs["attn_mask"] = bias_BT[:, None, None, :]
         y: Tensor = super().forward(x, *args, **kwargs)
         return y
 
 
-def _block_in_halves(block: Any, x_BNC: Tensor, state: SparsityState) -> Tensor:
+def _checkpointed(forward: Callable[[Tensor], Tensor], x_BTC: Tensor, state: TokenState) -> Tensor:
+    """A block whose activations are computed again in the backward pass, under the state that it ran in."""
+    then = {name: getattr(state, name) for name in _RUNS_UNDER}
+
+    def run(x_BTC: Tensor, decision_BN: Tensor | None, size_BN: Tensor | None) -> Tensor:
+        now = {name: getattr(state, name) for name in (*_RUNS_UNDER, "trace")}
+        state.trace = TokenTrace(decision_BN=decision_BN, size_BN=size_BN)
+        try:
+            for name, value in then.items():
+                setattr(state, name, value)
+            return forward(x_BTC)
+        finally:
+            for name, value in now.items():
+                setattr(state, name, value)
+
+    y_BTC: Tensor = checkpoint(run, x_BTC, state.trace.decision_BN, state.trace.size_BN, use_reentrant=False)
+    return y_BTC
+
+
+def _in_halves(block: Any, x_BTC: Tensor, state: TokenState, **kwargs: Any) -> Tensor:
     """A plain pre-norm block from its own parts, with a visit between its two residual branches."""
-    x_BNC = x_BNC + block.drop_path1(block.ls1(block.attn(block.norm1(x_BNC))))
-    x_BNC = state.visit(x_BNC, place=(block.sparsity_block, "before_ffn"), training=block.training)
-    branch_BNC: Tensor = block.drop_path2(block.ls2(block.mlp(block.norm2(x_BNC))))
-    return x_BNC + branch_BNC
+    is_eva = own_class(block) is EvaBlock
+    branch_BTC = block.attn(block.norm1(x_BTC), **kwargs)
+    branch_BTC = _scaled(branch_BTC, block.gamma_1) if is_eva else block.ls1(branch_BTC)
+    x_BTC = x_BTC + block.drop_path1(branch_BTC)
+    x_BTC = state.visit(x_BTC, place=(0, block.sparsity_block, "before_ffn"), training=block.training)
+    branch_BTC = block.mlp(block.norm2(x_BTC))
+    branch_BTC = _scaled(branch_BTC, block.gamma_2) if is_eva else block.ls2(branch_BTC)
+    y_BTC: Tensor = x_BTC + block.drop_path2(branch_BTC)
+    return y_BTC
 
 
-def masked_attention(attn: Any, x_BNC: Tensor, policy_BN: Tensor) -> Tensor:
-    """Self-attention with a keep policy, from the parts of a timm `Attention`.
-
-    Source: DynamicViT (arXiv:2106.02034), section 3.3.
-    """
-    batch, num_tokens, _ = x_BNC.shape
-    qkv = attn.qkv(x_BNC).reshape(batch, num_tokens, 3, attn.num_heads, -1)
-    q_BHND, k_BHND, v_BHND = (part.transpose(1, 2) for part in qkv.unbind(2))
-    q_BHND, k_BHND = attn.q_norm(q_BHND), attn.k_norm(k_BHND)
-    scores_BHNN = (q_BHND * attn.scale) @ k_BHND.transpose(-2, -1)
-    weights_BHNN = attn.attn_drop(masked_softmax(scores_BHNN, policy_BN))
-    y_BNC = (weights_BHNN @ v_BHND).transpose(1, 2).reshape(batch, num_tokens, -1)
-    y_BNC = getattr(attn, "norm", nn.Identity())(y_BNC)
-    gate = getattr(attn, "gate", None)
-    if gate is not None:
-        y_BNC = y_BNC * gate(x_BNC).sigmoid()
-    projected_BNC: Tensor = attn.proj_drop(attn.proj(y_BNC))
-    return projected_BNC
+def _scaled(x_BTC: Tensor, gamma: Tensor | None) -> Tensor:
+    return x_BTC if gamma is None else gamma * x_BTC
 
 
-def _weigh_for_pooling(model: Any, x_BNC: Tensor, state: SparsityState) -> Tensor:
-    """Scale tokens in masked training so that an average over all of them is one over the kept ones."""
-    if model.attn_pool is None and model.global_pool == "token":
-        return x_BNC
-    if model.attn_pool is not None or model.global_pool != "avg":
+def _weigh_for_pooling(model: Any, x_BTC: Tensor, weight_BT: Tensor, state: TokenState, *, why: str) -> Tensor:
+    """Scale tokens so that an average over all of them is the weighted one."""
+    if model.attn_pool is not None or model.global_pool not in ("token", "avg"):
+        if why == "merging":
+            return x_BTC  # a maximum needs no weights, and attention pooling sets its own
         raise BackboneError(
-            f"masked training cannot pool kept tokens only with global_pool={model.global_pool!r}; "
+            f"{why} cannot pool kept tokens only with global_pool={model.global_pool!r}; "
             'supported are "token" and "avg", or train with mode="gather"'
         )
-    policy_BN = state.policy_BN(x_BNC)
-    pooled_BN = policy_BN if model.pool_include_prefix else policy_BN[:, state.num_prefix_tokens :]
+    if model.global_pool == "token":
+        return x_BTC
+    pooled_BN = weight_BT if getattr(model, "pool_include_prefix", False) else weight_BT[:, state.num_prefix_tokens :]
     mean_B1 = pooled_BN.mean(dim=1, keepdim=True)
-    return x_BNC * (policy_BN / mean_B1).unsqueeze(-1).to(x_BNC.dtype)
-
-
-def patch_(vit: Any, state: SparsityState) -> None:
-    """Change the classes of a model, of its blocks and of their attentions, and hand each of them the state."""
-    for index, block in enumerate(vit.blocks):
-        attn = getattr(block, "attn", None)
-        if type(attn) is Attention and _parts(attn) <= _ATTENTION_PARTS:
-            _change_class_(attn, _SparseAttention, state)
-        _change_class_(block, _SparseBlock, state)
-        block.sparsity_block = index
-    _change_class_(vit, _SparseViT, state)
-
-
-def unpatch_(vit: nn.Module) -> None:
-    """Give the modules of a model their own classes back."""
-    for module in vit.modules():
-        base = getattr(type(module), "sparsity_base", None)
-        if base is not None:
-            module.__class__ = base
-            for name in ("sparsity_state", "sparsity_block"):
-                module.__dict__.pop(name, None)
+    return x_BTC * (weight_BT / mean_B1).unsqueeze(-1).to(x_BTC.dtype)
 
 
 def is_plain_block(block: nn.Module) -> bool:
-    """Whether a block is timm's pre-norm `Block`, which is known to be two residual branches of the same parts."""
-    return getattr(type(block), "sparsity_base", type(block)) is Block and _parts(block) == _BLOCK_PARTS
-
-
-def _parts(module: nn.Module) -> set[str]:
-    return {name for name, _ in module.named_children()}
-
-
-def _change_class_(module: nn.Module, mixin: Any, state: SparsityState) -> None:
-    base: Any = type(module)
-    module.__class__ = _sparse_class(mixin, base)
-    module.__dict__["sparsity_state"] = state
-
-
-@cache
-def _sparse_class(mixin: Any, base: Any) -> type[nn.Module]:
-    return type(f"Sparse{base.__name__}", (mixin, base), {"sparsity_base": base, "__doc__": base.__doc__})
+    """Whether a block is known to be two pre-norm residual branches of the same parts."""
+    if own_class(block) is Block:
+        return {name for name, _ in block.named_children()} == _BLOCK_PARTS
+    return own_class(block) is EvaBlock

@@ -1,29 +1,26 @@
-"""What a timm `VisionTransformer` is made of, as plain data, and which of them are supported.
+"""What a timm `VisionTransformer` or `Eva` is made of, as plain data, and which of them are supported.
 
 Multiply-adds are exact or refused: whatever the closed form does not describe raises `BackboneError`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from timm.layers.attention import Attention
-from timm.layers.mlp import Mlp
+from timm.layers.attention_pool import AttentionPoolLatent
+from timm.layers.mlp import GluMlp, Mlp, SwiGLU
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sparsesearch.backbones.attention_parts import is_known_attention
+from sparsesearch.backbones.sparsity import describe_class, own_class
 from sparsesearch.errors import BackboneError
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
 
-SUPPORTED = "supported are timm's VisionTransformer models (ViT, DeiT, DeiT-III, AugReg, CLIP, ...) and deit_pico"
-
-
-def describe_class(model: object) -> str:
-    """The name of a module's class as the user knows it."""
-    kind: type = getattr(type(model), "sparsity_base", type(model))
-    return kind.__name__
+KINDS = (VisionTransformer, Eva)
 
 
 def as_vit(model: nn.Module) -> Any:
@@ -32,30 +29,23 @@ def as_vit(model: nn.Module) -> Any:
     Raises:
         BackboneError: It is not.
     """
-    if not isinstance(model, VisionTransformer):
-        raise BackboneError(f"{describe_class(model)} is not a timm VisionTransformer; {SUPPORTED}")
-    if not isinstance(model.patch_drop, nn.Identity):
+    if not isinstance(model, KINDS):
+        raise BackboneError(f"{describe_class(model)} is not a timm VisionTransformer or Eva")
+    drop = getattr(model, "patch_drop", None)
+    if drop is not None and not isinstance(drop, nn.Identity):
         raise BackboneError("patch_drop already drops tokens at random; build the model with patch_drop_rate=0")
-    if not model.patch_embed.num_patches:
+    if not getattr(model.patch_embed, "num_patches", None):
         raise BackboneError("the model has no token grid; build it with an image size of at least one patch")
     return model
 
 
-def token_geometry(vit: Any) -> BackboneGeometry:
+def token_geometry(model: nn.Module) -> BackboneGeometry:
     """Blocks and token grid of a model, enough to resolve schedules but not to price them: all MACs are 0."""
-    stage = StageGeometry(
-        depth=len(vit.blocks),
-        dim=vit.embed_dim,
-        attn_dim=1,
-        num_heads=1,
-        mlp_dim=1,
-        grid=tuple(vit.patch_embed.grid_size),
-        num_prefix_tokens=vit.num_prefix_tokens,
-    )
+    vit = as_vit(model)
     return BackboneGeometry(
         name=describe_class(vit),
         image_size=tuple(vit.patch_embed.img_size),
-        stages=(stage,),
+        stages=(_stage(vit, attn_dim=0, num_heads=_num_heads(vit), mlp_dim=1),),
         stem_macs=0,
         head_macs=0,
         params=0,
@@ -66,7 +56,7 @@ def geometry(model: nn.Module, name: str) -> BackboneGeometry:
     """The shape of a model for costs and schedules.
 
     Args:
-        model: A timm `VisionTransformer`, on any device (meta included), sparse or not.
+        model: A timm `VisionTransformer` or `Eva`, on any device (meta included), sparse or not.
         name: Its resolved name.
 
     Raises:
@@ -76,54 +66,70 @@ def geometry(model: nn.Module, name: str) -> BackboneGeometry:
     widths = {_block_widths(block, name) for block in vit.blocks}
     if len(widths) != 1:
         raise BackboneError(f"the blocks of {name} differ in width; only equal blocks can be priced")
-    attn_dim, num_heads, mlp_dim = widths.pop()
-    stage = StageGeometry(
-        depth=len(vit.blocks),
-        dim=vit.embed_dim,
-        attn_dim=attn_dim,
-        num_heads=num_heads,
-        mlp_dim=mlp_dim,
-        grid=tuple(vit.patch_embed.grid_size),
-        num_prefix_tokens=vit.num_prefix_tokens,
-    )
+    head_macs, head_token_macs = _head_macs(vit, name)
     return BackboneGeometry(
         name=name,
         image_size=tuple(vit.patch_embed.img_size),
-        stages=(stage,),
-        stem_macs=_stem_macs(vit, name),
-        head_macs=_head_macs(vit, name),
+        stages=(_stage(vit, **widths.pop()._asdict()),),
+        stem_macs=stem_macs(vit.patch_embed, tuple(vit.patch_embed.img_size), name),
+        head_macs=head_macs,
+        head_token_macs=head_token_macs,
         params=sum(p.numel() for key, p in vit.named_parameters() if not key.startswith("sparsity.")),
     )
 
 
-def _block_widths(block: Any, name: str) -> tuple[int, int, int]:
-    """Attention width, heads and hidden width of a block, if these three describe all of its matrix products."""
+class _Widths(NamedTuple):
+    attn_dim: int
+    num_heads: int
+    mlp_dim: int
+    num_attn_matrices: int
+    num_mlp_matrices: int
+
+
+def _stage(vit: Any, **widths: int) -> StageGeometry:
+    return StageGeometry(
+        depth=len(vit.blocks),
+        dim=vit.embed_dim,
+        grid=tuple(vit.patch_embed.grid_size),
+        num_prefix_tokens=vit.num_prefix_tokens,
+        has_class_token=getattr(vit, "cls_token", None) is not None,
+        **widths,
+    )
+
+
+def _num_heads(vit: Any) -> int:
+    return int(getattr(getattr(vit.blocks[0], "attn", None), "num_heads", 0))
+
+
+def _block_widths(block: Any, name: str) -> _Widths:
+    """Attention width, heads and hidden width of a block, if these describe all of its matrix products."""
     attn: Any = getattr(block, "attn", None)
     mlp: Any = getattr(block, "mlp", None)
-    if not (_is_a(attn, Attention) and _is_a(mlp, Mlp)):
+    if not (is_known_attention(attn) and own_class(mlp) in (Mlp, GluMlp, SwiGLU)):
         parts = " with ".join(describe_class(part) for part in (block, attn, mlp) if part is not None)
-        raise BackboneError(f"{name} is built of {parts}, which cannot be priced; supported are Attention and Mlp")
-    dim, attn_dim, mlp_dim = attn.qkv.in_features, attn.qkv.out_features // 3, mlp.fc1.out_features
+        raise BackboneError(f"{name} is built of {parts}, which cannot be priced; known are plain attention and MLPs")
+    dim, attn_dim, mlp_dim = attn.proj.out_features, attn.proj.in_features, mlp.fc2.in_features
+    widths = _Widths(
+        attn_dim=attn_dim,
+        num_heads=attn.num_heads,
+        mlp_dim=mlp_dim,
+        num_attn_matrices=4 if attn.gate is None else 5,
+        num_mlp_matrices=2 if own_class(mlp) is Mlp else 3,
+    )
     matrices = sum(p.numel() for p in block.parameters() if p.ndim > 1)
-    if matrices != 4 * dim * attn_dim + 2 * dim * mlp_dim:
+    if matrices != widths.num_attn_matrices * dim * attn_dim + widths.num_mlp_matrices * dim * mlp_dim:
         raise BackboneError(
-            f"{name} has linear layers (a gate, or a gated feed-forward) that cannot be priced; "
-            "supported are blocks of qkv, proj, fc1 and fc2"
+            f"{name} has linear layers that cannot be priced; "
+            "known are blocks of queries, keys, values, output and a feed-forward network"
         )
-    return attn_dim, attn.num_heads, mlp_dim
+    return widths
 
 
-def _is_a(module: object, kind: type) -> bool:
-    """Whether a module is of exactly this class, sparse or not; a subclass may compute something else."""
-    return getattr(type(module), "sparsity_base", type(module)) is kind
-
-
-def _stem_macs(vit: Any, name: str) -> int:
+def stem_macs(stem: nn.Module, image_size: tuple[int, int], name: str) -> int:
     """Multiply-adds of the patch embedding: of each convolution or linear layer, outputs times weights per output.
 
     The layers run on the meta device, where only shapes are computed.
     """
-    stem: nn.Module = vit.patch_embed
     macs = 0
 
     def count(module: nn.Module, args: object, output: Tensor) -> None:
@@ -139,7 +145,7 @@ def _stem_macs(vit: Any, name: str) -> int:
     hooks = [module.register_forward_hook(count) for module in counted]
     weights = {key: torch.empty_like(value, device="meta") for key, value in stem.state_dict().items()}
     channels = next(m.in_channels for m in counted if isinstance(m, nn.Conv2d))
-    image_BCHW = torch.empty(1, channels, *vit.patch_embed.img_size, device="meta")
+    image_BCHW = torch.empty(1, channels, *image_size, device="meta")
     was_training = {module: module.training for module in stem.modules()}
     try:
         stem.eval()
@@ -152,14 +158,29 @@ def _stem_macs(vit: Any, name: str) -> int:
     return macs
 
 
-def _head_macs(vit: Any, name: str) -> int:
-    """Multiply-adds behind the last block."""
-    if vit.attn_pool is not None:
+def _head_macs(vit: Any, name: str) -> tuple[int, int]:
+    """Multiply-adds behind the last block: those of any image, and those for each patch token that is left."""
+    if vit.attn_pool is None and not vit.global_pool:
+        raise BackboneError(f'{name} has no pooling (global_pool=""); build it with global_pool="avg" or "token"')
+    macs = _linear_macs(vit.head) + _linear_macs(getattr(vit, "head_dist", None))
+    if vit.attn_pool is None:
+        return macs, _linear_macs(getattr(vit, "aux_head", None))
+    pool = vit.attn_pool
+    if own_class(pool) is not AttentionPoolLatent:
         raise BackboneError(
-            f"{name} pools by attention, whose cost depends on the tokens left and cannot be priced; "
+            f"{name} pools by {describe_class(pool)}, which cannot be priced; "
             'build it with global_pool="avg" or "token"'
         )
-    if not vit.global_pool:
-        raise BackboneError(f'{name} has no pooling (global_pool=""); build it with global_pool="avg" or "token"')
-    heads = [vit.head, getattr(vit, "head_dist", nn.Identity())]
-    return sum(head.in_features * head.out_features for head in heads if isinstance(head, nn.Linear))
+    width = pool.kv.in_features
+    per_token = pool.kv.in_features * pool.kv.out_features + 2 * pool.latent_len * width
+    once = [layer for layer in (pool.q, pool.proj) if isinstance(layer, nn.Linear)]
+    if pool.mlp is not None:
+        once += [pool.mlp.fc1, pool.mlp.fc2]
+    macs += pool.latent_len * sum(layer.in_features * layer.out_features for layer in once)
+    pools_prefix = getattr(vit, "pool_include_prefix", isinstance(vit, Eva))
+    return macs + (vit.num_prefix_tokens * per_token if pools_prefix else 0), per_token
+
+
+def _linear_macs(head: object) -> int:
+    """Multiply-adds of one token through a head; none where there is no head."""
+    return head.in_features * head.out_features if isinstance(head, nn.Linear) else 0

@@ -5,7 +5,19 @@ from __future__ import annotations
 import typer
 
 from sparsesearch import __version__
-from sparsesearch.cli import cost, db, export, init, run, status, studies, tracking
+from sparsesearch.cli import (
+    bench,
+    cost,
+    db,
+    export,
+    import_checkpoint,
+    init,
+    run,
+    status,
+    studies,
+    tracking,
+    visualize,
+)
 
 app = typer.Typer(
     name="sparsesearch",
@@ -32,6 +44,9 @@ app.command(rich_help_panel=_LOOK)(tracking.ui)
 app.add_typer(tracking.app, name="mlflow", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_USE)(export.export)
 app.command(rich_help_panel=_USE)(export.retrain)
+app.command(rich_help_panel=_USE)(bench.bench)
+app.command(rich_help_panel=_USE)(visualize.visualize)
+app.command(rich_help_panel=_USE)(import_checkpoint.import_checkpoint)
 app.command(rich_help_panel=_MORE)(cost.cost)
 app.command(rich_help_panel=_MORE)(cost.spaces)
 app.add_typer(db.app, name="db", rich_help_panel=_MORE)

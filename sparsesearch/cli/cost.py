@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from sparsesearch.cli.console import out
-from sparsesearch.cli.options import JsonOption, parse_numbers
+from sparsesearch.cli.options import JsonOption
+from sparsesearch.cli.subject import AtOption, BackboneOption, ImageSizeOption, KeepOption, RhoOption, ScheduleOption
 from sparsesearch.cli.tables import gmacs
 from sparsesearch.cost.analytic import AnalyticCost, block_table
-from sparsesearch.errors import ScheduleError, SpecError
-from sparsesearch.export.recipe import read_recipe
-from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.cost.rows import BlockCost
 from sparsesearch.resources import bundled
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.proposals import attainable
@@ -23,13 +21,12 @@ from sparsesearch.space.definition import load_space, space_for_backbone
 
 
 def cost(
-    backbone: Annotated[
-        str | None, typer.Option(help="Backbone: deit_t, deit_s, deit_b, deit_pico or a timm ViT.")
-    ] = None,
-    at: Annotated[str, typer.Option(help="Blocks (0-based) with a predictor in front: 3,6,9. '' is dense.")] = "",
-    keep: Annotated[str, typer.Option(help="Share of the initial tokens kept from each on: 0.7,0.49,0.343.")] = "",
-    recipe: Annotated[Path | None, typer.Option(help="Price the schedule of this best.yaml instead.")] = None,
-    image_size: Annotated[int | None, typer.Option(min=8, help="Pixels, if not the backbone's own.")] = None,
+    backbone: BackboneOption = None,
+    schedule: ScheduleOption = None,
+    rho: RhoOption = None,
+    at: AtOption = "",
+    keep: KeepOption = "",
+    image_size: ImageSizeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Price a schedule in multiply-adds (what this literature calls FLOPs), block by block.
@@ -41,11 +38,14 @@ def cost(
 
     sparsesearch cost --backbone deit_s --at 3,6,9 --keep 0.7,0.49,0.343
 
-    sparsesearch cost --recipe best.yaml
+    sparsesearch cost --schedule best.yaml
     """
-    geometry, schedule = _recipe(recipe) if recipe is not None else _typed(backbone, at, keep, image_size=image_size)
+    from sparsesearch.export.subject import find_subject  # takes seconds to load
+
+    found = find_subject(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
+    geometry, steps = found.geometry, found.schedule
     model = AnalyticCost()
-    sparse, dense = model.estimate(geometry, schedule), model.estimate(geometry, Schedule())
+    sparse, dense = model.estimate(geometry, steps), model.estimate(geometry, Schedule())
     if as_json:
         document = {
             "backbone": geometry.name,
@@ -53,19 +53,28 @@ def cost(
             "dense_macs": dense.macs,
             "params": sparse.params,
             "dense_params": geometry.params,
-            "schedule": schedule.canonical(geometry).model_dump(mode="json"),
+            "schedule": steps.canonical(geometry).model_dump(mode="json"),
         }
         typer.echo(json.dumps(document))
         return
-    table = Table(title=f"{geometry.name}: {schedule.describe(geometry)}")
-    for column in ("part", "tokens", "attention", "mlp", "predictor", "MMACs"):
+    table = Table(title=f"{geometry.name}: {steps.describe(geometry)}")
+    rows = block_table(geometry, steps)
+    parts = {
+        "attention" if geometry.stages[0].mixer == "attention" else "mixing": [row.attention_macs for row in rows],
+        "mlp": [row.mlp_macs for row in rows],
+        "fast path": [row.fast_path_macs for row in rows],
+        "predictor": [row.predictor_macs for row in rows],
+        "matching": [row.matching_macs for row in rows],
+        "other": [row.other_macs for row in rows],
+    }
+    shown = {name: macs for name, macs in parts.items() if any(macs)}
+    for column in ("part", "tokens", *shown, "MMACs"):
         table.add_column(column, justify="left" if column == "part" else "right")
-    for row in block_table(geometry, schedule):
-        parts = (row.attention_macs, row.mlp_macs, row.predictor_macs)
+    for number, row in enumerate(rows):
         table.add_row(
             row.name,
-            f"{row.tokens_in}" if row.tokens_in == row.tokens_out else f"{row.tokens_in} > {row.tokens_out}",
-            *(f"{m / 1e6:,.2f}" if m else "" for m in parts),
+            _tokens(row),
+            *(f"{macs[number] / 1e6:,.2f}" if macs[number] else "" for macs in shown.values()),
             f"{row.macs / 1e6:,.2f}",
         )
     out.print(table)
@@ -75,30 +84,13 @@ def cost(
     )
 
 
-def _recipe(path: Path) -> tuple[BackboneGeometry, Schedule]:
-    """The backbone of a recipe, with the head and input that it was searched with, and its schedule."""
-    recipe = read_recipe(path)
-    import torch
-
-    from sparsesearch.backbones.registry import create_model, geometry
-
-    with torch.device("meta"):
-        model = create_model(
-            recipe.backbone, num_classes=recipe.num_classes, in_chans=recipe.in_chans, image_size=recipe.image_size
-        )
-    return geometry(model, recipe.backbone), recipe.schedule
-
-
-def _typed(backbone: str | None, at: str, keep: str, *, image_size: int | None) -> tuple[BackboneGeometry, Schedule]:
-    if backbone is None:
-        raise SpecError("say what to price: --backbone deit_s, or --recipe best.yaml")
-    blocks = parse_numbers(at, what="--at")
-    if any(block != int(block) or block < 0 for block in blocks):
-        raise ScheduleError(f"--at {at!r} must be whole block numbers from 0")
-    schedule = Schedule.at([int(block) for block in blocks], parse_numbers(keep, what="--keep"))
-    from sparsesearch.backbones.registry import backbone_geometry
-
-    return backbone_geometry(backbone, image_size=image_size), schedule
+def _tokens(row: BlockCost) -> str:
+    """Tokens that enter, those that leave where they are fewer, and those on the slow path where there is another."""
+    if row.tokens_in != row.tokens_out:
+        return f"{row.tokens_in} > {row.tokens_out}"
+    if row.block is not None and row.tokens_slow != row.tokens_out:
+        return f"{row.tokens_slow} of {row.tokens_in} slow"
+    return f"{row.tokens_in}"
 
 
 def spaces(

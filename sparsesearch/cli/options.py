@@ -93,18 +93,6 @@ def parse_duration(text: str) -> float:
     return total
 
 
-def parse_numbers(text: str, *, what: str) -> list[float]:
-    """Numbers of a comma-separated list; an empty text is an empty list.
-
-    Raises:
-        SpecError: An entry is not a number.
-    """
-    try:
-        return [float(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise SpecError(f"cannot read {what} {text!r}; write numbers with commas between") from error
-
-
 def check_target(path: Path) -> Path:
     """The path of a file that is to be written, once it is sure that it can be: before the work, not after it.
 

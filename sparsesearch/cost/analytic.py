@@ -8,78 +8,70 @@ network. `traced.py` counts the same on a real model; the two must agree exactly
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsesearch.cost.fast_slow import fast_path_params, grid_rows
+from sparsesearch.cost.rows import BlockCost
+from sparsesearch.cost.selection import scorer_macs, scorer_params
+from sparsesearch.cost.tokens import token_rows
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.schedule import Phase, ResolvedStep, Schedule, Scorer
+from sparsesearch.methods import Prune, Scorer, reads_attention
+from sparsesearch.schedule import Phase, Schedule
 from sparsesearch.trial import Cost
 
 if TYPE_CHECKING:
     from sparsesearch.protocols import CostModel
 
 
-@dataclass(frozen=True, kw_only=True)
-class BlockCost:
-    """One row of a cost table.
-
-    Attributes:
-        name: `stem`, `block 0`, ..., `head`.
-        block: 0-based block, None for stem and head.
-        tokens_in: Tokens that enter, prefix tokens included.
-        tokens_attention: Tokens that attention works on (fewer than `tokens_in` behind a `before_block` step).
-        tokens_out: Tokens that leave; the feed-forward network works on these.
-        attention_macs: Multiply-adds of the projections and of the two attention products.
-        mlp_macs: Multiply-adds of the feed-forward network.
-        predictor_macs: Multiply-adds of the scorers at this block.
-        other_macs: Multiply-adds of the stem or the head.
-    """
-
-    name: str
-    block: int | None
-    tokens_in: int
-    tokens_attention: int
-    tokens_out: int
-    attention_macs: int = 0
-    mlp_macs: int = 0
-    predictor_macs: int = 0
-    other_macs: int = 0
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds of the whole row."""
-        return self.attention_macs + self.mlp_macs + self.predictor_macs + self.other_macs
-
-
 class AnalyticCost:
-    """Closed-form cost of any isotropic ViT (protocol `CostModel`)."""
+    """Closed-form cost of any backbone (protocol `CostModel`)."""
 
     def estimate(self, geometry: BackboneGeometry, schedule: Schedule) -> Cost:
         """Cost of one image at inference, without latency.
 
         Raises:
-            BackboneError: The backbone is not isotropic.
-            ScheduleError: The schedule names a block the backbone does not have.
+            ScheduleError: The schedule does not fit the backbone.
         """
-        stage = isotropic_stage(geometry)
         steps = schedule.resolve(geometry)
-        macs = geometry.stem_macs + geometry.head_macs
-        alive, prefix = stage.num_tokens, stage.num_prefix_tokens
-        attention_from = mlp_from = 0
+        params = geometry.params
         for step in steps:
-            attention_to = step.block + (step.phase == "before_ffn")
-            macs += (attention_to - attention_from) * attention_macs(stage, alive + prefix)
-            macs += (step.block - mlp_from) * mlp_macs(stage, alive + prefix)
-            macs += alive * scorer_macs(step.scorer, dim=stage.dim)
-            attention_from, mlp_from, alive = attention_to, step.block, step.num_tokens
-        macs += (stage.depth - attention_from) * attention_macs(stage, alive + prefix)
-        macs += (stage.depth - mlp_from) * mlp_macs(stage, alive + prefix)
-        params = geometry.params + sum(scorer_params(step.scorer, dim=stage.dim) for step in steps)
-        return Cost(macs=macs, params=params)
+            stage = geometry.stages[step.stage]
+            params += scorer_params(step.scorer, dim=stage.dim, num_statistics=step.num_statistics(stage))
+        params += fast_path_params(geometry, steps)
+        return Cost(macs=sum(row.macs for row in block_table(geometry, schedule)), params=params)
+
+
+def block_table(geometry: BackboneGeometry, schedule: Schedule) -> list[BlockCost]:
+    """Where the multiply-adds of one image are spent: stem, every block, downsampling between stages, head.
+
+    Raises:
+        ScheduleError: The schedule does not fit the backbone.
+    """
+    steps = schedule.resolve(geometry)
+    rows = [_single("stem", geometry.stages[0], geometry.stem_macs)]
+    left = 0
+    for index, stage in enumerate(geometry.stages):
+        if stage.entry_macs:
+            rows.append(_single(f"downsampling {index}", stage, stage.entry_macs))
+        here = tuple(step for step in steps if step.stage == index)
+        prefix = f"stage {index} " if len(geometry.stages) > 1 else ""
+        make_rows = token_rows if stage.mixer == "attention" else grid_rows
+        rows += make_rows(stage, here, prefix=prefix)
+        left = rows[-1].tokens_out
+    head = geometry.head_macs + geometry.head_token_macs * (left - geometry.stages[-1].num_prefix_tokens)
+    rows.append(
+        BlockCost(name="head", block=None, tokens_in=left, tokens_attention=left, tokens_out=left, other_macs=head)
+    )
+    return rows
+
+
+def _single(name: str, stage: StageGeometry, macs: int) -> BlockCost:
+    entry = stage.num_tokens + stage.num_prefix_tokens
+    return BlockCost(name=name, block=None, tokens_in=entry, tokens_attention=entry, tokens_out=entry, other_macs=macs)
 
 
 def isotropic_stage(geometry: BackboneGeometry) -> StageGeometry:
@@ -90,104 +82,15 @@ def isotropic_stage(geometry: BackboneGeometry) -> StageGeometry:
     """
     if len(geometry.stages) != 1:
         raise BackboneError(
-            f"{geometry.name} has {len(geometry.stages)} stages; the closed form prices isotropic ViTs only, "
-            f"choose one such as deit_small_patch16_224"
+            f"{geometry.name} has {len(geometry.stages)} stages; many schedules at once are priced for isotropic ViTs "
+            f"only, choose one such as deit_small_patch16_224"
         )
     return geometry.stages[0]
-
-
-def attention_macs(stage: StageGeometry, num_tokens: int) -> int:
-    """Multiply-adds of one block's attention over `num_tokens` tokens, prefix tokens included."""
-    return num_tokens * stage.attn_projection_macs + num_tokens * num_tokens * stage.attn_pair_macs
-
-
-def mlp_macs(stage: StageGeometry, num_tokens: int) -> int:
-    """Multiply-adds of one block's feed-forward network over `num_tokens` tokens, prefix tokens included."""
-    return num_tokens * stage.mlp_macs
-
-
-def scorer_macs(scorer: Scorer, *, dim: int) -> int:
-    """Multiply-adds of scoring one patch token of `dim` channels; scorers without parameters are free.
-
-    Source: the layers of the DynamicViT predictor, arXiv:2106.02034, section 3.2.
-    """
-    if scorer.kind == "dynamicvit":
-        half, quarter = dim // 2, dim // 4
-        return dim * dim + dim * half + half * quarter + quarter * 2
-    return 0
-
-
-def scorer_params(scorer: Scorer, *, dim: int) -> int:
-    """Parameters of one scorer for tokens of `dim` channels: linear layers with biases and a layer norm."""
-    if scorer.kind == "dynamicvit":
-        half, quarter = dim // 2, dim // 4
-        norm = 2 * dim
-        return norm + dim * dim + dim + dim * half + half + half * quarter + quarter + quarter * 2 + 2
-    return 0
 
 
 def dense_macs(geometry: BackboneGeometry) -> int:
     """Multiply-adds of one image through the unsparsified model."""
     return AnalyticCost().estimate(geometry, Schedule()).macs
-
-
-def block_table(geometry: BackboneGeometry, schedule: Schedule) -> list[BlockCost]:
-    """Where the multiply-adds of one image are spent: stem, every block, head.
-
-    The rows add up to `AnalyticCost.estimate` exactly.
-
-    Raises:
-        BackboneError: The backbone is not isotropic.
-        ScheduleError: The schedule names a block the backbone does not have.
-    """
-    stage = isotropic_stage(geometry)
-    at_block: dict[int, list[ResolvedStep]] = {}
-    for step in schedule.resolve(geometry):
-        at_block.setdefault(step.block, []).append(step)
-    prefix, alive = stage.num_prefix_tokens, stage.num_tokens
-    entry = alive + prefix
-    rows = [
-        BlockCost(
-            name="stem",
-            block=None,
-            tokens_in=entry,
-            tokens_attention=entry,
-            tokens_out=entry,
-            other_macs=geometry.stem_macs,
-        )
-    ]
-    for block in range(stage.depth):
-        entry = attended = alive + prefix
-        predictors = 0
-        for step in at_block.get(block, []):
-            predictors += alive * scorer_macs(step.scorer, dim=stage.dim)
-            alive = step.num_tokens
-            if step.phase == "before_block":
-                attended = alive + prefix
-        rows.append(
-            BlockCost(
-                name=f"block {block}",
-                block=block,
-                tokens_in=entry,
-                tokens_attention=attended,
-                tokens_out=alive + prefix,
-                attention_macs=attention_macs(stage, attended),
-                mlp_macs=mlp_macs(stage, alive + prefix),
-                predictor_macs=predictors,
-            )
-        )
-    left = alive + prefix
-    rows.append(
-        BlockCost(
-            name="head",
-            block=None,
-            tokens_in=left,
-            tokens_attention=left,
-            tokens_out=left,
-            other_macs=geometry.head_macs,
-        )
-    )
-    return rows
 
 
 def price_many(
@@ -216,6 +119,8 @@ def price_many(
         ScheduleError: The arrays do not describe schedules of this backbone.
     """
     stage = isotropic_stage(geometry)
+    if reads_attention(Prune(), scorer):
+        raise ScheduleError(f"many schedules at once are not priced for {scorer.kind}; use AnalyticCost")
     blocks_SP = np.asarray(blocks, dtype=np.int64)
     counts_SP = np.asarray(counts, dtype=np.int64)
     if blocks_SP.ndim != 2 or blocks_SP.shape != counts_SP.shape:
@@ -242,6 +147,7 @@ def price_many(
     ) * stage.mlp_macs
     scored_S = (alive_SQ[:, :-1] * (np.diff(alive_SQ) < 0)).sum(axis=1)
     total_S += scored_S * scorer_macs(scorer, dim=stage.dim) + geometry.stem_macs + geometry.head_macs
+    total_S += alive_SQ[:, -1] * geometry.head_token_macs
     result: NDArray[np.int64] = total_S
     return result
 

@@ -102,11 +102,17 @@ def _refuse_masked(model: nn.Module) -> None:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards each module is in the mode that it was in."""
+    """Evaluation mode without gradients for a while; afterwards modules and parameters are as they were.
+
+    The counter hooks into the backward pass of whatever requires a gradient, even where gradients are off.
+    """
     was_training = {module: module.training for module in model.modules()}
-    model.eval()
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval().requires_grad_(False)
     try:
         yield
     finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
         for module, training in was_training.items():
             module.training = training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -65,29 +66,54 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> tuple[dict[str, Te
     return tensors, document
 
 
-def read_foreign_weights(path: Path) -> dict[str, Tensor]:
+def read_foreign_weights(path: Path, *, ema: bool | None = None) -> dict[str, Tensor]:
     """A state dict from somebody else's file: safetensors, or a torch file read without unpickling code.
 
     Training checkpoints are looked into: entries `model_ema`, `model`, `state_dict`, in this order.
 
+    Args:
+        path: The file.
+        ema: True insists on `model_ema`, False passes it over.
+
     Raises:
         CheckpointError: Missing, unreadable, or no state dict.
     """
-    if path.suffix == ".safetensors":
-        return read_tensors(path)[0]
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no such weights file: {path}") from error
-    except Exception as error:  # torch raises many kinds for broken files
-        raise CheckpointError(f"{path} is not a readable checkpoint ({one_line(error)[:120]})") from error
-    for entry in ("model_ema", "model", "state_dict"):
+    loaded: object = read_tensors(path)[0] if path.suffix == ".safetensors" else _unpickled(path)
+    if ema and not (isinstance(loaded, dict) and isinstance(loaded.get("model_ema"), dict)):
+        raise CheckpointError(f"{path} has no model_ema entry; leave --ema out to take the trained weights themselves")
+    for entry in ("model_ema", "model", "state_dict")[ema is False :]:
         if isinstance(loaded, dict) and isinstance(loaded.get(entry), dict):
             loaded = loaded[entry]
             break
     if not isinstance(loaded, dict) or not any(isinstance(value, Tensor) for value in loaded.values()):
         raise CheckpointError(f"{path} holds no state dict; expected tensors by name")
     return {str(name).removeprefix("module."): v for name, v in loaded.items() if isinstance(v, Tensor)}
+
+
+def _unpickled(path: Path) -> object:
+    """What torch saved, without running code of the file: tensors, plain values and the options of a training run."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no such weights file: {path}") from error
+    except Exception as error:  # torch raises many kinds for broken files
+        classes = _foreign_classes(path)
+        if classes:
+            raise CheckpointError(
+                f"{path} is not a readable checkpoint: it holds objects that could run code ({', '.join(classes)}); "
+                "save its state dict alone, with torch.save(model.state_dict(), ...)"
+            ) from error
+        raise CheckpointError(f"{path} is not a readable checkpoint ({one_line(error)[:120]})") from error
+
+
+def _foreign_classes(path: Path) -> list[str]:
+    """Classes of a torch file that it could not be read without; none if it is not even one."""
+    try:
+        found: list[str] = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    except Exception:  # as above
+        return []
+    return sorted({*found} - {"argparse.Namespace"})
 
 
 class CheckpointFolder:

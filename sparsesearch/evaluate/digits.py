@@ -26,7 +26,7 @@ _QUARTER = DIGIT // 2
 _NUM_QUARTERS = 3
 _MAX_JITTER = 3
 _NOISE_STD = 0.05
-_MEAN, _STD = 0.1, 0.3
+MEAN, STD = 0.1, 0.3
 _SPLIT_SIZES = (1100, 300)
 _SPLITS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
@@ -97,7 +97,7 @@ def draw_canvases(split: Split, *, per_digit: int, seed: int) -> Canvases:
         _paste(images, quarter * contrasts[:, i + 1, None, None], tops[:, i + 1], lefts[:, i + 1])
 
     return Canvases(
-        images=((images - _MEAN) / _STD)[:, None].astype(np.float32),
+        images=((images - MEAN) / STD)[:, None].astype(np.float32),
         labels=labels[sources],
         corners=np.stack([tops[:, 0], lefts[:, 0]], axis=1).astype(np.int64),
         sources=sources.astype(np.int64),

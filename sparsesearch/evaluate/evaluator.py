@@ -9,7 +9,7 @@ from time import perf_counter
 
 from torch import Tensor, nn
 
-from sparsesearch.backbones.registry import set_schedule_
+from sparsesearch.backbones.verbs import set_schedule_
 from sparsesearch.evaluate.checkpoints import CheckpointFolder
 from sparsesearch.evaluate.pace import Pace
 from sparsesearch.evaluate.phases import (

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
-from sparsesearch.errors import SpecError
+from sparsesearch.cost.device import open_device as open_device
 from sparsesearch.evaluate.phases import Setting
 from sparsesearch.evaluate.task import Task
 from sparsesearch.evaluate.training import Arithmetic
@@ -35,20 +35,6 @@ class Speeds:
 
     train_s: float
     infer_s: float
-
-
-def open_device(device: str) -> torch.device:
-    """The device of `auto`, `cpu` or `cuda[:N]`.
-
-    Raises:
-        SpecError: There is no such CUDA device.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise SpecError(f"no device {device}: {torch.cuda.device_count()} CUDA devices found; use --device cpu")
-    return chosen
 
 
 def choose_arithmetic(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import timm
 import torch
 
-from sparsesearch.backbones.pico import IMAGE_SIZE as PICO_IMAGE_SIZE
-from sparsesearch.backbones.registry import PICO, create_model, geometry
+from sparsesearch.backbones.own import OWN, is_small
+from sparsesearch.backbones.registry import create_model, geometry
 from sparsesearch.evaluate.digits_task import DigitsTask
 from sparsesearch.evaluate.images_task import ImagesTask
 from sparsesearch.evaluate.loading import Preprocessing
@@ -20,15 +20,17 @@ from sparsesearch.spec import DataSpec
 
 def has_pretrained(backbone: str) -> bool:
     """Whether weights of this backbone (resolved name) are published."""
-    config = None if backbone == PICO else timm.get_pretrained_cfg(backbone)
+    config = None if backbone in OWN else timm.get_pretrained_cfg(backbone)
     return config is not None and config.has_weights
 
 
 def preprocessing_of(backbone: str, data: DataSpec) -> Preprocessing:
     """Size and normalisation of a backbone's input (resolved name) on given data."""
-    if backbone == PICO:
+    if is_small(backbone):
         channels = 1 if data.is_demo else 3
-        return Preprocessing(image_size=data.image_size or PICO_IMAGE_SIZE, in_chans=channels, crop_pct=1.0)
+        return Preprocessing(image_size=data.image_size or OWN[backbone].image_size, in_chans=channels, crop_pct=1.0)
+    if backbone in OWN:
+        return Preprocessing(image_size=data.image_size or OWN[backbone].image_size, crop_pct=0.875)
     config = timm.get_pretrained_cfg(backbone)
     if config is None:
         return Preprocessing(image_size=data.image_size or 224)

@@ -11,20 +11,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsesearch.backbones.registry import set_schedule_, sparsity_of
+from sparsesearch.backbones.saliency import final_outputs
 from sparsesearch.backbones.segments import embed, finish, run_blocks
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.backbones.verbs import set_schedule_
 from sparsesearch.evaluate.task import Batch
 from sparsesearch.evaluate.teacher import Teacher, TeacherTargets
 from sparsesearch.evaluate.training import Arithmetic
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.schedule import Schedule, Scorer, Step
+from sparsesearch.methods import Scorer
+from sparsesearch.schedule import Schedule, Step
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.sparsify.losses import saliency_loss
+from sparsesearch.sparsify.losses import saliency_loss, token_kl
+from sparsesearch.sparsify.token_state import TokenState
 from sparsesearch.sparsify.tokens import gather_tokens
 
 CLASS_WEIGHT = 0.5
 LOGIT_WEIGHT = 0.5
 SALIENCY_WEIGHT = 0.3
+TOKEN_WEIGHT = 0.5
 SCORE_NOISE = 0.3
 _LOWEST_RATIO = 0.04
 _MINIMAL_RATIOS = (20 / 64, 10 / 64, 5 / 64)
@@ -111,10 +116,10 @@ class SparseObjective:
 
     loss = 0.5 cross-entropy + 0.5 KL(teacher || student) + 0.3 KL(teacher's saliency || softmax of scores), the last
     averaged over the predictors in use. Dropped tokens send no gradient to a predictor; the saliency target teaches it
-    instead.
+    instead. A model with a head for tokens (LV-ViT) also learns the teacher's logits of those that are left.
 
     Args:
-        model: A sparse ViT whose schedule is set.
+        model: A sparse model whose schedule is set.
         teacher: Gives targets.
         arithmetic: Precision.
     """
@@ -123,11 +128,18 @@ class SparseObjective:
         self._model = model
         self._teacher = teacher
         self._arithmetic = arithmetic
-        sparsity_of(model).state.noise = SCORE_NOISE
+        self._has_token_head = hasattr(model, "token_logits")
+        state = sparsity_of(model).state
+        state.noise = SCORE_NOISE
+        state.keep_final_tokens = self._has_token_head
 
     def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
         """The loss of a batch."""
-        return self.pass_loss(batch, self._teacher.targets(batch), generator)
+        return self.pass_loss(batch, self.targets(batch), generator)
+
+    def targets(self, batch: Batch) -> TeacherTargets:
+        """What the teacher says of a batch."""
+        return self._teacher.targets(batch, tokens=self._has_token_head)
 
     def pass_loss(self, batch: Batch, targets: TeacherTargets, generator: torch.Generator) -> Tensor:
         """The loss of one forward pass under the schedule in force."""
@@ -142,10 +154,30 @@ class SparseObjective:
         learned = [step for step in state.trace.steps if step.learned]
         if learned:
             losses = [
-                saliency_loss(step.score_BN, targets.saliency_BN, positions_BM=step.positions_BN) for step in learned
+                saliency_loss(step.score_BN, targets.saliency[step.stage], positions_BM=step.positions_BN)
+                for step in learned
             ]
             loss = loss + SALIENCY_WEIGHT * torch.stack(losses).mean()
+        if self._has_token_head:
+            loss = loss + TOKEN_WEIGHT * self._token_loss(targets)
         return loss
+
+    def _token_loss(self, targets: TeacherTargets) -> Tensor:
+        """KL(teacher || student) of the logits of tokens that are left and still have a place."""
+        state = sparsity_of(self._model).state
+        assert isinstance(state, TokenState)
+        student_BMK = final_outputs(self._model, state)
+        teacher_BNK = targets.tokens_BNC
+        assert student_BMK is not None
+        assert teacher_BNK is not None
+        positions_BM = state.trace.positions_BN
+        if positions_BM is None:
+            return token_kl(student_BMK.float(), teacher_BNK.float())
+        return token_kl(
+            student_BMK.float(),
+            gather_tokens(teacher_BNK, positions_BM.clamp_min(0)).float(),
+            keep_BN=(positions_BM >= 0).float(),
+        )
 
 
 class ElasticObjective:
@@ -173,14 +205,13 @@ class ElasticObjective:
         arithmetic: Arithmetic,
     ) -> None:
         self._model = model
-        self._teacher = teacher
         self._space = space
         self._geometry = geometry
         self._inner = SparseObjective(model, teacher, arithmetic=arithmetic)
 
     def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
         """The summed loss of both passes."""
-        targets = self._teacher.targets(batch)
+        targets = self._inner.targets(batch)
         state = sparsity_of(self._model).state
         set_schedule_(self._model, self._random_schedule(generator))
         loss = self._inner.pass_loss(batch, targets, generator)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from sparsesearch.backbones.registry import attach_, create_model, sparsify_
+from sparsesearch.backbones.registry import create_model
+from sparsesearch.backbones.verbs import attach_, sparsify_
 from sparsesearch.errors import CheckpointError
+from sparsesearch.evaluate.masked import MaskedObjective
 from sparsesearch.evaluate.objectives import DenseObjective, ElasticObjective, SparseObjective
 from sparsesearch.evaluate.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.evaluate.task import Batch, Task
@@ -148,6 +151,7 @@ def elastic_training(
     """The one training that serves every schedule of a space, from dense weights."""
     model = setting.elastic_model(space)
     load_dense_part(model, dense)
+    _checkpoint_(model, spec)
     objective = ElasticObjective(model, teacher, space=space, geometry=setting.geometry, arithmetic=setting.arithmetic)
     return _on_pool(setting, spec, model, objective, seed=seed, label="elastic training")
 
@@ -166,8 +170,16 @@ def sparse_training(
     model = setting.fresh_model()
     sparsify_(model, schedule)
     load_dense_part(model, start)
-    objective = SparseObjective(model, teacher, arithmetic=setting.arithmetic)
+    _checkpoint_(model, spec)
+    kind = MaskedObjective if spec.method == "masked" else SparseObjective
+    objective: Objective = kind(model, teacher, arithmetic=setting.arithmetic)
     return _on_pool(setting, spec, model, objective, seed=seed, label=label)
+
+
+def _checkpoint_(model: Any, spec: TrainSpec) -> None:
+    """Switch gradient checkpointing on where asked for."""
+    if spec.grad_checkpointing:
+        model.set_grad_checkpointing(True)
 
 
 def _on_pool(

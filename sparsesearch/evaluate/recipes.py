@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsesearch.backbones.registry import PICO
+from sparsesearch.backbones.own import is_small
 from sparsesearch.spec import FidelitySpec, TrainSpec
 
 
@@ -13,7 +13,7 @@ def default_fidelity(backbone: str, *, weights: str) -> FidelitySpec:
     DynamicViT's fine-tuning (arXiv:2106.02034, section 4: predictors 1e-3, backbone 1e-5 at batch 1024), the backbone's
     a little higher for the smaller batch and shorter training.
     """
-    if backbone == PICO:
+    if is_small(backbone):
         return FidelitySpec()
     if weights == "scratch":
         return FidelitySpec(

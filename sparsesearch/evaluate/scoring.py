@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsesearch.backbones.registry import set_schedule_
 from sparsesearch.backbones.segments import embed, finish, run_blocks
+from sparsesearch.backbones.verbs import set_schedule_
 from sparsesearch.evaluate.task import Batch
 from sparsesearch.evaluate.training import Arithmetic
 from sparsesearch.geometry import BackboneGeometry

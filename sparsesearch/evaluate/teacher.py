@@ -5,14 +5,15 @@ Shapes: `B` batch, `N` patch tokens, `K` classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from sparsesearch.backbones.saliency import read_teacher
 from sparsesearch.evaluate.task import Batch, Task
 from sparsesearch.evaluate.training import Arithmetic
-from sparsesearch.sparsify.saliency import class_saliency
 
 POOL_BATCH = 250
 
@@ -23,11 +24,13 @@ class TeacherTargets:
 
     Attributes:
         log_probs_BK: Log-probabilities of the classes.
-        saliency_BN: Saliency of each patch token in raster order, summing to 1 over tokens.
+        saliency: Saliency of each patch token in raster order, summing to 1 over tokens, by stage: `B x N`.
+        tokens_BNC: Final patch tokens, if asked for.
     """
 
     log_probs_BK: Tensor
-    saliency_BN: Tensor
+    saliency: Mapping[int, Tensor]
+    tokens_BNC: Tensor | None = None
 
 
 class Teacher:
@@ -47,15 +50,21 @@ class Teacher:
         self._use_pool = use_pool
         self._pooled: TeacherTargets | None = None
 
-    def targets(self, batch: Batch) -> TeacherTargets:
-        """Targets of a batch, on the device."""
-        if batch.ids is None or not self._use_pool:
-            return self._compute(batch)
+    def targets(self, batch: Batch, *, tokens: bool = False) -> TeacherTargets:
+        """Targets of a batch, on the device.
+
+        Args:
+            batch: Images, on the device.
+            tokens: Whether final tokens are wanted. They are computed online: those of a whole pool fill the memory.
+        """
+        if batch.ids is None or not self._use_pool or tokens:
+            return self._compute(batch, tokens=tokens)
         if self._pooled is None:
             self._pooled = self._run_pool()
         device = self._arithmetic.device
         return TeacherTargets(
-            self._pooled.log_probs_BK[batch.ids].to(device), self._pooled.saliency_BN[batch.ids].to(device)
+            self._pooled.log_probs_BK[batch.ids].to(device),
+            {stage: shares[batch.ids].to(device) for stage, shares in self._pooled.saliency.items()},
         )
 
     def _run_pool(self) -> TeacherTargets:
@@ -64,11 +73,10 @@ class Teacher:
         parts = [self._compute(self._arithmetic.place(batch)) for batch in batches]
         return TeacherTargets(
             torch.cat([part.log_probs_BK.cpu() for part in parts]),
-            torch.cat([part.saliency_BN.cpu() for part in parts]),
+            {stage: torch.cat([part.saliency[stage].cpu() for part in parts]) for stage in parts[0].saliency},
         )
 
-    @torch.no_grad()
-    def _compute(self, batch: Batch) -> TeacherTargets:
+    def _compute(self, batch: Batch, *, tokens: bool = False) -> TeacherTargets:
         with self._arithmetic.autocast():
-            logits_BK, saliency_BN = class_saliency(self._model, batch.images)
-        return TeacherTargets(logits_BK.float().log_softmax(-1), saliency_BN.float())
+            reading = read_teacher(self._model, batch.images, tokens=tokens)
+        return TeacherTargets(reading.logits_BK.float().log_softmax(-1), reading.saliency, reading.tokens_BNC)

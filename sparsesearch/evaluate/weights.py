@@ -141,7 +141,7 @@ def _build(backbone: str, task: Task, *, seed: int, pretrained: bool = False) ->
 def _load_foreign(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> bool:
     """Load all but a head of another size; returns whether the head came along."""
     expected = model.state_dict()
-    head = {name for name in expected if name.startswith("head.")}
+    head = {name for name in expected if name.startswith(("head.", "aux_head."))}
     misfit_head = {n for n in head if n in tensors and tensors[n].shape != expected[n].shape} | (head - set(tensors))
     usable = {n: t for n, t in tensors.items() if n not in (head if misfit_head else set())}
     missing = sorted(set(expected) - set(usable) - (head if misfit_head else set()))

@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from sparsesearch.backbones.registry import create_model, sparsify_
+from sparsesearch.backbones.registry import create_model
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.errors import CheckpointError, one_line
 from sparsesearch.evaluate.checkpoints import read_tensors, write_tensors
 from sparsesearch.schedule import Schedule
@@ -43,7 +44,7 @@ def save(model: nn.Module, path: str | Path, *, card: ModelCard) -> None:
 
 
 def load(path: str | Path) -> nn.Module:
-    """The sparse model of a file that `sparsesearch retrain` wrote, in eval mode, ready to run.
+    """The model of a file that `sparsesearch retrain` or `import-checkpoint` wrote, in eval mode, ready to run.
 
     Args:
         path: The safetensors file.

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from sparsesearch.cost.analytic import isotropic_stage
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.schedule import DynamicVitScorer, Schedule, Scorer
+from sparsesearch.methods import DynamicVitScorer, Scorer
+from sparsesearch.schedule import Schedule
 from sparsesearch.search.proposals import fit_to_budget, minimal_macs
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import Shape

@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sparsesearch.cost.analytic import attention_macs, dense_macs, isotropic_stage, mlp_macs, scorer_macs
+from sparsesearch.cost.analytic import dense_macs, isotropic_stage
+from sparsesearch.cost.selection import scorer_macs
+from sparsesearch.cost.tokens import attention_macs
 from sparsesearch.errors import BudgetError
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.schedule import Schedule, Scorer, Step, num_kept
+from sparsesearch.methods import Scorer
+from sparsesearch.schedule import Schedule, Step, num_kept
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import Shape
 from sparsesearch.spec import Budget
@@ -206,6 +209,7 @@ class _Ladder:
         self.depth, self.num_tokens = self._stage.depth, self._stage.num_tokens
         self.fixed = geometry.stem_macs + geometry.head_macs
         self.per_scored = scorer_macs(scorer, dim=self._stage.dim)
+        self.per_left = geometry.head_token_macs
         floor, num = num_kept(self.num_tokens, min_keep_ratio), len(self._blocks)
         self.lowest = [floor + num - 1 - slot for slot in range(num)]
         self.highest = [self.num_tokens - 1 - slot for slot in range(num)]
@@ -215,13 +219,13 @@ class _Ladder:
     def block(self, count: int) -> int:
         """Multiply-adds of one block over `count` patch tokens and the prefix tokens."""
         tokens = count + self._stage.num_prefix_tokens
-        return attention_macs(self._stage, tokens) + mlp_macs(self._stage, tokens)
+        return attention_macs(self._stage, tokens) + tokens * self._stage.mlp_macs
 
     def cost(self, counts: Sequence[int]) -> int:
         """Multiply-adds of the whole model."""
         alive = [self.num_tokens, *counts]
         blocks = sum(length * self.block(count) for length, count in zip(self._lengths, alive, strict=True))
-        return self.fixed + blocks + self.per_scored * sum(alive[:-1])
+        return self.fixed + blocks + self.per_scored * sum(alive[:-1]) + self.per_left * alive[-1]
 
     def counts(self, keep_ratios: Sequence[float]) -> list[int]:
         """Counts of non-rising keep ratios, made to fall strictly and to respect both limits."""
@@ -242,7 +246,7 @@ class _Ladder:
                 if count >= ceiling:
                     continue
                 added = self._lengths[slot + 1] * (self.block(count + 1) - self.block(count))
-                added += self.per_scored if slot + 1 < len(counts) else 0
+                added += self.per_scored if slot + 1 < len(counts) else self.per_left
                 if price < added <= left:
                     best, price = slot, added
             if best < 0:

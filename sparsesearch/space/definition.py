@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sparsesearch.errors import SpaceError, one_line
 from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.methods import DynamicVitScorer, Scorer
 from sparsesearch.resources import bundled
-from sparsesearch.schedule import DynamicVitScorer, Scorer
 
 
 class SearchSpace(BaseModel):
@@ -46,8 +46,13 @@ class SearchSpace(BaseModel):
         """The space with its blocks spelled out and checked against a backbone.
 
         Raises:
-            SpaceError: It names a block the backbone does not have, or leaves no schedule.
+            SpaceError: It names a block the backbone does not have, or leaves no schedule, or is of a hierarchical one.
         """
+        if geometry.stages[0].mixer != "attention":
+            raise SpaceError(
+                f"{geometry.name} has no search space yet: schedules of ConvNeXt and Swin can be priced, trained and "
+                "measured (sparsesearch cost, bench), but not searched; choose deit_s, lvvit_s or another ViT"
+            )
         depth = geometry.stages[0].depth
         blocks = tuple(sorted(self.blocks)) or tuple(range(1, depth))
         outside = [block for block in blocks if not 0 <= block < depth]

@@ -8,7 +8,7 @@ from itertools import accumulate
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sparsesearch.schedule import DynamicVitScorer, Scorer
+from sparsesearch.methods import DynamicVitScorer, Scorer
 from sparsesearch.space.definition import SearchSpace
 
 MIN_WEIGHT = 0.05

@@ -208,12 +208,15 @@ def saliency_loss(score_BM: Tensor, saliency_BN: Tensor, *, positions_BM: Tensor
     Args:
         score_BM: What alive tokens are ranked by.
         saliency_BN: The teacher's saliency of all initial tokens, non-negative.
-        positions_BM: Raster index of each alive token; None if all are alive in raster order.
+        positions_BM: Raster index of each alive token, -1 for a fused one, which has no saliency; None if all are
+            alive in raster order.
 
     Returns:
         A scalar, not negative. An image without any saliency left on alive tokens is taught the uniform distribution.
     """
-    alive_BM = saliency_BN if positions_BM is None else saliency_BN.gather(1, positions_BM)
+    alive_BM = saliency_BN
+    if positions_BM is not None:
+        alive_BM = saliency_BN.gather(1, positions_BM.clamp_min(0)) * (positions_BM >= 0)
     if alive_BM.shape != score_BM.shape:
         raise ShapeError(
             f"saliency of shape {tuple(alive_BM.shape)} does not fit scores of shape {tuple(score_BM.shape)}"

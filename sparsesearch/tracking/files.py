@@ -20,9 +20,11 @@ TABLES = json.dumps([{"path": name, "type": "table"} for name in (FRONT_TABLE, E
 """The tag that has MLflow show these files as tables."""
 
 
-def files_digest(view: StudyView) -> str:
-    """Equal for studies whose files are equal."""
+def files_digest(view: StudyView, *, is_live: bool = False) -> str:
+    """Equal for studies whose files are equal; while one is being run, its last files are still to come."""
     parts = [FORMAT, version("sparsesearch"), study_note(view), front_table(view), evaluations_table(view)]
+    if is_live:
+        parts.append("live")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

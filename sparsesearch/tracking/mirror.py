@@ -40,6 +40,11 @@ logger = logging.getLogger(__name__)
 WriteFiles = Callable[[StudySpec, StudyFront, Path], None]
 """Writes what else belongs to a study's front (its picture, its recipe) into a folder."""
 
+
+def _nothing_more(spec: StudySpec, front: StudyFront, folder: Path) -> None:
+    return
+
+
 FRONT_SECONDS, TABLE_SECONDS = 10.0, 60.0
 """Of a running study, the files are renewed at most so often when its front has moved, and otherwise."""
 
@@ -90,6 +95,7 @@ class StudyMirror:
         address: The MLflow.
         turns: Where processes that mirror this study take turns.
         write_files: Adds files of the front to those that are made here.
+        write_last: Adds files that are too dear while trials run: only where no controller works on the study.
         clock: Seconds that pass.
     """
 
@@ -101,6 +107,7 @@ class StudyMirror:
         address: Address,
         turns: Turns,
         write_files: WriteFiles,
+        write_last: WriteFiles = _nothing_more,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.study = study
@@ -109,6 +116,7 @@ class StudyMirror:
         self._address = address
         self._turns = turns
         self._write_files = write_files
+        self._write_last = write_last
         self._clock = clock
         self._connection: Connection | None = None
         self._shown: dict[str, _Shown] = {}
@@ -180,7 +188,7 @@ class StudyMirror:
             patience = FRONT_SECONDS if front != self._front else TABLE_SECONDS
             if self._clock() - self._files_at < patience:
                 return False
-        digest = files_digest(view)
+        digest = files_digest(view, is_live=is_live)
         if study.files == digest:
             return False
         from mlflow.entities import RunTag
@@ -189,6 +197,8 @@ class StudyMirror:
             folder = Path(name)
             write_all(view, folder)
             self._write_files(view.spec, view.front, folder)
+            if not is_live:
+                self._write_last(view.spec, view.front, folder)
             connection.client.log_artifacts(study.run_id, str(folder))
         tags = [RunTag("mlflow.loggedArtifacts", TABLES), RunTag(FILES_TAG, digest)]
         connection.client.log_batch(study.run_id, tags=tags)

@@ -16,7 +16,7 @@ from sparsesearch.tracking.progress import Point, milliseconds, progress_points
 from sparsesearch.tracking.words import found_by
 from sparsesearch.trial import Fidelity, Origin, Trial, TrialState
 
-FORMAT = "1"
+FORMAT = "2"
 """Raise it when the way things are shown changes: everything is then shown anew."""
 
 STUDY_TAG = "sparsesearch.study"

@@ -49,6 +49,7 @@ def tokens_text(view: StudyView, trial: Trial) -> str:
         place = f"block {step.block}" if len(geometry.stages) == 1 else f"stage {step.stage} block {step.block}"
         place += "" if step.phase == "before_block" else " (before its feed-forward part)"
         whole = f" of {geometry.stages[step.stage].num_tokens} tokens left" if not parts else ""
-        scorer = "" if step.scorer.kind == "dynamicvit" else f" ({step.scorer.kind})"
-        parts.append(f"{place}: {step.num_tokens}{whole}{scorer}")
+        kinds = [step.reducer.kind, "dynamicvit" if step.scorer is None else step.scorer.kind]
+        unusual = ", ".join(kind for kind in kinds if kind not in ("prune", "dynamicvit"))
+        parts.append(f"{place}: {step.num_tokens}{whole}{f' ({unusual})' if unusual else ''}")
     return ", ".join(parts) or "all tokens kept"

@@ -427,7 +427,7 @@ class TestRecipes:
         assert "already" in command("init", "-o", recipe).complaint
 
     def test_the_cost_of_one_needs_no_backbone(self, command: Command) -> None:
-        macs = command("cost", "--recipe", self.write(), "--json").document["macs"]
+        macs = command("cost", "--schedule", self.write(), "--json").document["macs"]
         typed = command("cost", "--backbone", PICO, "--at", "3,5", "--keep", "0.5,0.25", "--json").document["macs"]
         assert macs == typed
         assert "--backbone deit_s" in command("cost").complaint
@@ -440,8 +440,8 @@ class TestSchedulesOnTheCommandLine:
             ("x", "", "cannot read --at 'x'"),
             ("3", "half", "cannot read --keep 'half'"),
             ("3,6", "0.5", "2 locations but 1 keep ratios"),
-            ("3.5", "0.5", "whole block numbers"),
-            ("-1", "0.5", "whole block numbers"),
+            ("3.5", "0.5", "must be whole numbers from 0"),
+            ("-1", "0.5", "must be whole numbers from 0"),
             ("99", "0.5", "block 99 does not exist"),
             ("3", "1.5", "keep_ratio"),
             ("3", "0", "keep"),

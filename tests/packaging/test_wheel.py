@@ -33,7 +33,7 @@ HEAVY = (
     "sqlalchemy",
     "typer",
 )
-LIGHT = ("schedule", "geometry", "sparsify", "backbones", "cost")
+LIGHT = ("schedule", "geometry", "sparsify", "backbones", "cost", "bench", "timm")
 
 
 def light_modules() -> list[str]:
@@ -160,10 +160,14 @@ def test_the_light_modules_import_with_torch_timm_and_pydantic_alone() -> None:
         "model = create_model('deit_pico')\n"
         "sparsify_(model, Schedule.at([3], [0.5]))\n"
         "print(traced_macs(model, torch.zeros(1, 1, 32, 32)))\n"
+        "from sparsesearch.bench.__main__ import main\n"
+        "main(['--backbone', 'deit_pico', '--rho', '0.5', '--device', 'cpu', '--runs', '3', '--seconds', '0.1'])\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert 0 < int(done.stdout) < 18_341_088
+    macs, *table = done.stdout.splitlines()
+    assert 0 < int(macs) < 18_341_088
+    assert table[0].startswith("deit_pico at 32x32")
 
 
 def test_the_package_itself_imports_no_framework() -> None:

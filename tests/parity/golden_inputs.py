@@ -101,6 +101,45 @@ def load_reference_(model: nn.Module, weights: Mapping[str, Tensor], blocks: Ite
     model.load_state_dict(dense_only, strict=True)
 
 
+# Published name, name in timm or under `sparsity`; the first that fits is taken.
+_CONVNEXT_NAMES: tuple[tuple[str, str], ...] = (
+    (r"downsample_layers\.0\.(.*)", r"stem.\1"),
+    (r"downsample_layers\.(\d)\.(.*)", r"stages.\1.downsample.\2"),
+    (r"stages\.(\d)\.(\d+)\.fast_path\.0\.(.*)", r"sparsity.fast_paths.\1_\2.norm.\3"),
+    (r"stages\.(\d)\.(\d+)\.fast_path\.1\.(.*)", r"sparsity.fast_paths.\1_\2.fc.\3"),
+    (r"stages\.(\d)\.(\d+)\.fast_path_gamma", r"sparsity.fast_paths.\1_\2.gamma"),
+    (r"stages\.(\d)\.(\d+)\.dwconv\.(.*)", r"stages.\1.blocks.\2.conv_dw.\3"),
+    (r"stages\.(\d)\.(\d+)\.pwconv(\d)\.(.*)", r"stages.\1.blocks.\2.mlp.fc\3.\4"),
+    (r"stages\.(\d)\.(\d+)\.(.*)", r"stages.\1.blocks.\2.\3"),
+    (r"norm\.(.*)", r"head.norm.\1"),
+    (r"head\.(.*)", r"head.fc.\1"),
+)
+_SWIN_NAMES: tuple[tuple[str, str], ...] = (
+    (r"layers\.(\d)\.blocks\.(\d+)\.fastmlp\.fc1\.0\.(.*)", r"sparsity.fast_paths.\1_\2.norm.\3"),
+    (r"layers\.(\d)\.blocks\.(\d+)\.fastmlp\.fc1\.1\.(.*)", r"sparsity.fast_paths.\1_\2.fc.\3"),
+    *((rf"layers\.{s}\.downsample\.(.*)", rf"layers.{s + 1}.downsample.\1") for s in range(3)),
+    (r"head\.(.*)", r"head.fc.\1"),
+)
+
+
+def load_hierarchical_(model: nn.Module, weights: Mapping[str, Tensor], blocks: Iterable[int]) -> None:
+    """Load reference weights into a sparse timm ConvNeXt or Swin; predictor p sits before the p-th block of stage 2."""
+    is_convnext = any(key.startswith("downsample_layers.") for key in weights)
+    places = list(blocks)
+    renamed = {}
+    for key, value in weights.items():
+        predictor = re.fullmatch(r"(?:layers\.2\.)?score_predictor\.(\d)\.(.*)", key)
+        if predictor:
+            new = f"sparsity.predictors.2_{places[int(predictor[1])]}.{predictor[2]}"
+            value = value.flatten(1) if value.ndim == 4 else value
+        else:
+            rules = _CONVNEXT_NAMES if is_convnext else _SWIN_NAMES
+            fitting = (re.sub(old, new, key) for old, new in rules if re.fullmatch(old, key))
+            new = next(fitting, key)
+        renamed[new] = value
+    model.load_state_dict(renamed, strict=True)
+
+
 def golden(name: str) -> dict[str, NDArray[np.generic]]:
     with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
         return {key: file[key] for key in file.files}

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from sparsesearch.backbones.registry import create_model, sparsify_
-from sparsesearch.backbones.vit_blocks import masked_attention
+from sparsesearch.backbones.attention_parts import output, queries_keys_values
+from sparsesearch.backbones.registry import create_model
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.schedule import Schedule
+from sparsesearch.sparsify.attention import Wishes, attend
 from sparsesearch.sparsify.tokens import masked_softmax
 
 SHAPE = (2, 197, 384)
@@ -57,6 +59,15 @@ def test_forward(model, case):
     with torch.no_grad():
         check(case, "attn", block.attn(golden_inputs.normal(7, SHAPE)))
         check(case, "block", block(golden_inputs.normal(7, SHAPE)))
+
+
+def masked_attention(attn, x, policy):
+    """The module's own parts around ours, since the policy of the class token is no input of the module."""
+    q, k, v = queries_keys_values(attn, x, None)
+    attended = attend(
+        q, k, v, scale=attn.scale, num_prefix_tokens=1, has_class_token=True, wishes=Wishes(), policy_BT=policy
+    )
+    return output(attn, attended.y_BHTD, x)
 
 
 @pytest.mark.parametrize("case", POLICIES)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sparsesearch.backbones.registry import create_model, restore_, sparsify_
+from sparsesearch.backbones.registry import create_model
+from sparsesearch.backbones.verbs import restore_, sparsify_
 from sparsesearch.schedule import Schedule
 
 BLOCKS = (3, 6, 9)

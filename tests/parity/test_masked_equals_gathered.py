@@ -6,8 +6,9 @@ import torch
 from timm.layers.attention import Attention
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import sparsify_
-from sparsesearch.schedule import NormScorer, Schedule, Step
+from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.methods import NormScorer
+from sparsesearch.schedule import Schedule, Step
 
 # Each dropped key keeps a weight of 1e-6 / N in every row, and the four to eight layers add that up.
 TOLERANCE = 2e-5

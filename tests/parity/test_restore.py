@@ -7,7 +7,8 @@ import timm
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import attach_, restore_, sparsify_
+from sparsesearch.backbones.registry import create_model
+from sparsesearch.backbones.verbs import attach_, restore_, sparsify_
 from sparsesearch.schedule import Schedule, Step
 
 SMALL = {"img_size": 64, "depth": 3, "num_classes": 7}
@@ -16,6 +17,7 @@ MODELS = {
     "distilled": lambda: timm.create_model("deit_tiny_distilled_patch16_224", **SMALL),
     "registers": lambda: timm.create_model("vit_little_patch16_reg1_gap_256", **SMALL),
     "pico": create_pico,
+    "lvvit": lambda: create_model("lvvit_pico"),
 }
 
 
@@ -71,7 +73,7 @@ def test_a_copy_is_independent():
     copied = copy.deepcopy(model)
     assert copied.sparsity.state is copied.blocks[0].sparsity_state
     assert copied.sparsity.state is not model.sparsity.state
-    assert copied.sparsity.state.plan[1, "before_block"][0].scorer is copied.sparsity.predictors["0_1"]
+    assert copied.sparsity.state.plan[0, 1, "before_block"][0].scorer is copied.sparsity.predictors["0_1"]
     restore_(copied)
     model.eval()(images)
     assert len(model.sparsity.state.trace.steps) == 1

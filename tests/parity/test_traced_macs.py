@@ -9,13 +9,35 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry, sparsify_
-from sparsesearch.cost.analytic import AnalyticCost, scorer_macs
+from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry
+from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.cost.analytic import AnalyticCost, block_table
+from sparsesearch.cost.selection import scorer_macs
 from sparsesearch.cost.traced import fvcore_macs, traced_macs
-from sparsesearch.schedule import DynamicVitScorer, NormScorer, RandomScorer, Schedule, Step
+from sparsesearch.methods import (
+    ClassAttentionScorer,
+    DynamicVitScorer,
+    Fuse,
+    KeyNormScorer,
+    Merge,
+    NormScorer,
+    Prune,
+    RandomScorer,
+    SpotScorer,
+)
+from sparsesearch.schedule import Schedule, Step
 
 REFERENCE = json.loads((Path(__file__).parent / "gflops.json").read_text(encoding="utf-8"))["models"]
 BACKBONES = ("deit_pico", "deit_t", "deit_s", "deit_b")
+OTHERS = (
+    "vit_base_patch16_siglip_224",  # attention pooling, no class token
+    "vit_giant_patch14_dinov2",  # packed gate
+    "aimv2_large_patch14_224",  # gate
+    "eva02_tiny_patch14_224",
+    "vit_small_patch16_dinov3",
+    "vit_base_patch16_rope_mixed_224",
+    "deit_tiny_distilled_patch16_224",
+)
 BLOCKS = (3, 6, 9)
 
 
@@ -26,51 +48,86 @@ def meta_model(name):
     return model, geometry(model, name)
 
 
-def image(shape, channels=3):
-    return torch.empty(1, channels, *shape, device="meta")
+def image(shape, num_channels):
+    return torch.empty(1, num_channels, *shape, device="meta")
 
 
-def random_schedule(rng, depth):
-    """Any number of steps anywhere, several at one place included, with ratios from one token to all."""
-    count = int(rng.integers(1, 6))
-    ratios = np.sort(np.exp(rng.uniform(np.log(0.003), 0.0, count)))[::-1]
-    places = sorted((int(rng.integers(depth)), int(rng.integers(2))) for _ in range(count))
-    steps, learned_places = [], set()
-    for place, ratio in zip(places, ratios, strict=True):
-        learned = rng.random() < 0.7 and place not in learned_places
-        if learned:
-            learned_places.add(place)
-        scorer = DynamicVitScorer() if learned else (NormScorer(), RandomScorer(seed=1))[int(rng.integers(2))]
-        phase = ("before_block", "before_ffn")[place[1]]
-        steps.append(Step(block=place[0], phase=phase, keep_ratio=float(ratio), scorer=scorer))
+def channels(model):
+    return model.patch_embed.proj.in_channels if hasattr(model.patch_embed, "proj") else 1
+
+
+def random_schedule(rng, shape):
+    """Any number of steps anywhere, several at one place included, of every kind that can be there."""
+    stage = shape.stages[0]
+    steps, alive, learned_places = [], stage.num_tokens, set()
+    places = sorted((int(rng.integers(stage.depth)), int(rng.integers(2))) for _ in range(int(rng.integers(1, 6))))
+    for block, late in places:
+        phase = ("before_block", "before_ffn")[late]
+        reads = block + late > 0
+        kind = str(rng.choice(["prune", "fuse", "merge"] if reads else ["prune", "fuse"]))
+        lowest = (alive + 1) // 2 if kind == "merge" else 1
+        count = int(rng.integers(lowest, alive + 1))
+        reducer = {"prune": Prune(), "fuse": Fuse(), "merge": Merge(metric=str(rng.choice(["keys", "tokens"])))}[kind]
+        scorers = [NormScorer(), RandomScorer(seed=1)]
+        if (block, late) not in learned_places:
+            scorers.append(DynamicVitScorer())
+        if reads:
+            scorers.append(KeyNormScorer())
+            scorers += [ClassAttentionScorer()] * stage.has_class_token
+            if (block, late) not in learned_places:
+                scorers.append(SpotScorer(layers=("since_last", "all", 2)[int(rng.integers(3))]))
+                scorers.append(SpotScorer(heads="mean", statistics=("row_var", "col_mean")))
+        scorer = None if kind == "merge" else scorers[int(rng.integers(len(scorers)))]
+        if isinstance(scorer, DynamicVitScorer | SpotScorer):
+            learned_places.add((block, late))
+        steps.append(
+            Step(block=block, phase=phase, keep_ratio=count / stage.num_tokens, reducer=reducer, scorer=scorer)
+        )
+        alive = count
     return Schedule(steps=tuple(steps))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [*BACKBONES, *OTHERS])
 def test_dense(name):
     model, shape = meta_model(name)
     assert backbone_geometry(name) == shape
     assert AnalyticCost().estimate(shape, Schedule()).macs == traced_macs(
-        model, image(shape.image_size, model.in_chans)
+        model, image(shape.image_size, channels(model))
     )
     assert shape.params == sum(p.numel() for key, p in model.named_parameters() if not key.startswith("sparsity."))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [*BACKBONES, *OTHERS])
 def test_random_schedules(name):
     model, shape = meta_model(name)
     rng = np.random.default_rng(0)
-    for _ in range(100):
-        schedule = random_schedule(rng, shape.stages[0].depth)
+    for _ in range(100 if name in BACKBONES else 10):
+        schedule = random_schedule(rng, shape)
         sparsify_(model, schedule)
         cost = AnalyticCost().estimate(shape, schedule)
-        assert cost.macs == traced_macs(model, image(shape.image_size, model.in_chans)), schedule.describe(shape)
+        assert cost.macs == traced_macs(model, image(shape.image_size, channels(model))), schedule.describe(shape)
 
 
-def test_params_of_a_sparse_model():
+@pytest.mark.parametrize("name", ["deit_pico", "eva02_tiny_patch14_224"])
+def test_a_few_random_schedules(name):
+    model, shape = meta_model(name)
+    rng = np.random.default_rng(1)
+    for _ in range(25):
+        schedule = random_schedule(rng, shape)
+        sparsify_(model, schedule)
+        expected = traced_macs(model, image(shape.image_size, channels(model)))
+        assert AnalyticCost().estimate(shape, schedule).macs == expected, schedule.describe(shape)
+
+
+@pytest.mark.parametrize("steps", [
+    [Step(block=2, keep_ratio=0.5), Step(block=4, keep_ratio=0.3)],
+    [Step(block=2, keep_ratio=0.5, scorer=SpotScorer()), Step(block=5, keep_ratio=0.3, scorer=SpotScorer(layers=3))],
+    [Step(block=2, keep_ratio=0.5, scorer=SpotScorer(heads="mean", statistics=("cls_in",)))],
+])  # fmt: skip
+def test_params_of_a_sparse_model(steps):
     model = create_model("deit_pico")
-    schedule = Schedule.at([2, 4], [0.5, 0.3])
+    schedule = Schedule(steps=tuple(steps))
     sparsify_(model, schedule)
     cost = AnalyticCost().estimate(geometry(model, "deit_pico"), schedule)
     assert cost.params == sum(p.numel() for p in model.parameters())
@@ -133,3 +190,29 @@ def test_published_code_dense(name):
     predictors = 3 * stage.num_tokens * scorer_macs(DynamicVitScorer(), dim=stage.dim)
     norms = norm_elements(shape, reference["sparse"]["1.0"]["kept"])
     assert dense + predictors + 5 * norms == round(reference["sparse"]["1.0"]["gflops"] * 1e9)
+
+
+DIFFRATE_PRUNED = (197, 196, 190, 168, 150, 139, 129, 117, 99, 78, 58, 3)
+DIFFRATE_MERGED = (197, 194, 176, 156, 141, 133, 121, 107, 88, 64, 56, 3)
+
+
+def test_diffrate():
+    """DiffRate's list for DeiT-S at 2.9 G (arXiv:2305.17997): tokens, class token included, after each of its steps.
+
+    Its count has no products that only choose tokens (class attention, similarity); ours has, in columns of their own.
+    And it embeds the class token as if it were a patch.
+    """
+    shape = backbone_geometry("deit_s")
+    steps = []
+    for block, (pruned, merged) in enumerate(zip(DIFFRATE_PRUNED, DIFFRATE_MERGED, strict=True)):
+        place = {"block": block, "phase": "before_ffn"}
+        steps.append(Step(**place, keep_ratio=(pruned - 1) / 196, scorer=ClassAttentionScorer()))
+        steps.append(Step(**place, keep_ratio=(merged - 1) / 196, reducer=Merge()))
+    schedule = Schedule(steps=tuple(steps))
+    rows = block_table(shape, schedule)
+    assert [row.tokens_out for row in rows[1:-1]] == list(DIFFRATE_MERGED)
+    embedding_of_one_patch = 768 * 384
+    assert sum(row.macs - row.selection_macs for row in rows) + embedding_of_one_patch == 2_905_256_448
+    model, _ = meta_model("deit_s")
+    sparsify_(model, schedule)
+    assert traced_macs(model, image((224, 224), 3)) == AnalyticCost().estimate(shape, schedule).macs

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.schedule import DynamicVitScorer, NormScorer, Phase, RandomScorer, Schedule, Scorer, Step
+from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer, Scorer
+from sparsesearch.schedule import Phase, Schedule, Step
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import Shape
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsesearch.events import Checkpointed, Ended, Measured
+from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
 from sparsesearch.protocols import StudyStore
-from sparsesearch.schedule import DynamicVitScorer, NormScorer, RandomScorer, Schedule, Step
+from sparsesearch.schedule import Schedule, Step
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.spec import Budget, DataSpec, FidelitySpec, StudySpec, TrainSpec
 from sparsesearch.store.memory import MemoryStore

@@ -3,10 +3,11 @@ import timm
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import attach_, set_schedule_, sparsify_
 from sparsesearch.backbones.segments import embed, finish, run_blocks
+from sparsesearch.backbones.verbs import attach_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError
-from sparsesearch.schedule import RandomScorer, Schedule, Step
+from sparsesearch.methods import RandomScorer
+from sparsesearch.schedule import Schedule, Step
 
 MODELS = {
     "pico": create_pico,

@@ -7,9 +7,11 @@ import timm
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import attach_, restore_, set_schedule_, sparsify_, sparsity_of
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.backbones.verbs import attach_, restore_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError, ScheduleError
-from sparsesearch.schedule import DynamicVitScorer, NormScorer, RandomScorer, Schedule, Step
+from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
+from sparsesearch.schedule import Schedule, Step
 
 IMAGES = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 HAND = Schedule.at([2, 4, 6], [0.5, 0.25, 0.1])
@@ -233,7 +235,7 @@ def test_a_schedule_that_does_not_fit_changes_nothing(model, schedule, words):
 
 def test_a_predictor_that_is_not_attached(model):
     attach_(model, [(0, 2)])
-    with pytest.raises(ScheduleError, match=r"no predictor at block 3.*attach_"):
+    with pytest.raises(ScheduleError, match=r"no dynamicvit predictor at block 3.*attach_"):
         set_schedule_(model, Schedule.at([3], [0.5]))
 
 
@@ -245,7 +247,7 @@ def test_attaching_at_a_place_that_does_not_exist(model):
 
 def test_before_ffn_needs_a_plain_block():
     model = timm.create_model("vit_pwee_patch16_reg1_gap_256", img_size=64, depth=2)
-    with pytest.raises(ScheduleError, match="plain Block, but block 1 is a ParallelScalingBlock"):
+    with pytest.raises(ScheduleError, match="plain Block or EvaBlock, but block 1 is a ParallelScalingBlock"):
         sparsify_(model, Schedule(steps=(at(1, 0.5, phase="before_ffn"),)))
 
 
@@ -275,11 +277,30 @@ def test_images_of_another_size_are_refused():
         model(torch.zeros(1, 3, 96, 96))
 
 
-def test_gradient_checkpointing_is_refused(model):
-    sparsify_(model, HAND)
-    model.set_grad_checkpointing()
-    with pytest.raises(BackboneError, match=r"set_grad_checkpointing\(False\)"):
-        model(IMAGES)
+@pytest.mark.parametrize("mode", ["gather", "masked"])
+def test_gradient_checkpointing_changes_no_gradient(model, mode):
+    """Nor what is chosen: tokens are scored once, and blocks run again under the decisions of their first time."""
+    sparsify_(model, Schedule.at([2, 5], [0.5, 0.25]))
+    model.train()
+    state = model.sparsity.state
+    state.mode, state.noise = mode, 0.3
+    found = []
+    for checkpointing in (False, True):
+        state.generator = torch.Generator().manual_seed(0)
+        model.zero_grad()
+        model.set_grad_checkpointing(checkpointing)
+        loss = model(torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(1))).square().sum()
+        num_steps = len(state.trace.steps)
+        state.begin()
+        set_schedule_(model, Schedule())
+        loss.backward()
+        set_schedule_(model, Schedule.at([2, 5], [0.5, 0.25]))
+        found.append((loss.item(), num_steps, {k: p.grad for k, p in model.named_parameters() if p.grad is not None}))
+        assert model.grad_checkpointing is checkpointing
+    assert found[0][:2] == found[1][:2]
+    assert found[0][2].keys() == found[1][2].keys()
+    for name, grad in found[0][2].items():
+        torch.testing.assert_close(found[1][2][name], grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_attention_masks_are_refused_when_sparse_and_pass_when_dense(model):

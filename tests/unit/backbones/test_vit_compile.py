@@ -4,23 +4,37 @@ import pytest
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import sparsify_
-from sparsesearch.schedule import RandomScorer, Schedule, Step
+from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.methods import ClassAttentionScorer, Fuse, KeyNormScorer, Merge, RandomScorer, SpotScorer
+from sparsesearch.schedule import Schedule, Step
 
 IMAGES = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-CUTS = Schedule(
-    steps=(
+SCHEDULES = {
+    "prune": [
         Step(block=2, keep_ratio=0.5),
         Step(block=4, phase="before_ffn", keep_ratio=0.2),
         Step(block=6, keep_ratio=0.1, scorer=RandomScorer()),
-    )
-)
+    ],
+    "evit": [
+        Step(block=2, phase="before_ffn", keep_ratio=0.5, reducer=Fuse(), scorer=ClassAttentionScorer()),
+        Step(block=5, keep_ratio=0.3, reducer=Fuse(normalize=False), scorer=ClassAttentionScorer()),
+    ],
+    "tome": [Step(block=b, phase="before_ffn", keep_ratio=1 - 0.1 * b, reducer=Merge()) for b in (1, 2, 3, 4)],
+    "spot": [
+        Step(block=2, keep_ratio=0.6, scorer=SpotScorer()),
+        Step(block=5, keep_ratio=0.3, scorer=SpotScorer(layers="all", heads="mean"), reducer=Fuse()),
+    ],
+    "prune then merge": [
+        Step(block=3, phase="before_ffn", keep_ratio=0.7, scorer=KeyNormScorer()),
+        Step(block=3, phase="before_ffn", keep_ratio=0.5, reducer=Merge(metric="tokens")),
+    ],
+}
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(params=SCHEDULES)
+def model(request):
     model = create_pico().eval()
-    sparsify_(model, CUTS)
+    sparsify_(model, Schedule(steps=tuple(SCHEDULES[request.param])))
     model.sparsity.state.record = False
     return model
 

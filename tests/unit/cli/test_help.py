@@ -8,7 +8,7 @@ from sparsesearch.cli.app import app
 
 def commands(group=app, path=()):
     for command in group.registered_commands:
-        yield (*path, command.callback.__name__), command.callback
+        yield (*path, command.callback.__name__.replace("_", "-")), command.callback
     for inner in group.registered_groups:
         yield from commands(inner.typer_instance, (*path, inner.name))
 
@@ -30,7 +30,15 @@ def help_of(monkeypatch):
 
 
 def test_all_commands_are_there():
-    assert {("run",), ("resume",), ("status",), ("retrain",), ("mlflow", "sync"), ("db", "upgrade")} <= set(COMMANDS)
+    assert {
+        ("run",),
+        ("resume",),
+        ("status",),
+        ("retrain",),
+        ("import-checkpoint",),
+        ("mlflow", "sync"),
+        ("db", "upgrade"),
+    } <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

@@ -15,7 +15,8 @@ from sparsesearch.cost.analytic import (
 )
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.schedule import DynamicVitScorer, NormScorer, RandomScorer, Schedule, Step
+from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
+from sparsesearch.schedule import Schedule, Step
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "parity" / "gflops.json").read_text())["models"]
 WIDTHS = {"deit-s": (384, 6), "deit-256": (256, 4), "deit-b": (768, 12)}

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.registry import sparsify_
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.cost.traced import fvcore_macs, traced_macs
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule import Schedule

@@ -47,7 +47,7 @@ def test_the_label_is_that_of_the_whole_digit_at_the_corner():
     images, labels = digits._source_digits("val")
     known = images.reshape(len(images), -1)
     known = known / np.linalg.norm(known, axis=1, keepdims=True)
-    pixels = canvases.images[:, 0] * digits._STD + digits._MEAN
+    pixels = canvases.images[:, 0] * digits.STD + digits.MEAN
     nearest = []
     for pixel, (top, left) in zip(pixels, canvases.corners, strict=True):
         patch = pixel[top : top + DIGIT, left : left + DIGIT].reshape(-1)

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from sparsesearch.backbones.registry import set_schedule_
+from sparsesearch.backbones.verbs import set_schedule_
 from sparsesearch.evaluate.scoring import PrefixCachedScorer, Tally, evaluate_model
-from sparsesearch.schedule import NormScorer, RandomScorer, Schedule, Step
+from sparsesearch.methods import NormScorer, RandomScorer
+from sparsesearch.schedule import Schedule, Step
 from sparsesearch.space.definition import SearchSpace
 
 SPACE = SearchSpace(blocks=(1, 3, 5), max_predictors=3, scorers=({"kind": "dynamicvit"}, NormScorer(), RandomScorer()))

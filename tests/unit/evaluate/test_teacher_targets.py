@@ -35,7 +35,7 @@ def test_targets_from_the_pool_are_those_computed_online(setting, short):
     for _ in range(2):
         a, b = pooled.targets(chosen), online.targets(chosen)
         torch.testing.assert_close(a.log_probs_BK, b.log_probs_BK, rtol=0.0, atol=1e-5)
-        torch.testing.assert_close(a.saliency_BN, b.saliency_BN, rtol=0.0, atol=1e-5)
+        torch.testing.assert_close(a.saliency[0], b.saliency[0], rtol=0.0, atol=1e-5)
     assert short.num_pools == 1
 
 
@@ -46,8 +46,8 @@ def test_targets_are_distributions_without_a_gradient(setting, short):
     targets = teacher.targets(next(setting.task.val("screen", batch_size=16)))
     assert short.num_pools == 0, "images outside the pool need no pool"
     assert targets.log_probs_BK.shape == (16, 10)
-    assert targets.saliency_BN.shape == (16, 64)
-    for shares in (targets.log_probs_BK.exp(), targets.saliency_BN):
+    assert targets.saliency[0].shape == (16, 64)
+    for shares in (targets.log_probs_BK.exp(), targets.saliency[0]):
         torch.testing.assert_close(shares.sum(-1), torch.ones(16))
         assert not shares.requires_grad
         assert bool((shares >= 0.0).all())

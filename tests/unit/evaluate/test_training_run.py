@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sparsesearch.backbones.registry import sparsify_
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.evaluate.checkpoints import read_tensors, write_tensors
 from sparsesearch.evaluate.objectives import DenseObjective, ElasticObjective, SparseObjective
 from sparsesearch.evaluate.phases import steps_per_epoch

@@ -2,7 +2,7 @@ import pytest
 
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.schedule import NormScorer
+from sparsesearch.methods import NormScorer
 from sparsesearch.search.baselines import hand_baselines, hand_shapes
 from sparsesearch.space.definition import SearchSpace
 

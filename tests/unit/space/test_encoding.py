@@ -2,7 +2,8 @@ import pytest
 
 from sparsesearch.errors import SpaceError
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.schedule import NormScorer, Schedule, Step
+from sparsesearch.methods import NormScorer
+from sparsesearch.schedule import Schedule, Step
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import decode, encode, parameters, shape_of
 

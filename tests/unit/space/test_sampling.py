@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from sparsesearch.schedule import DynamicVitScorer, NormScorer
+from sparsesearch.methods import DynamicVitScorer, NormScorer
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import MIN_WEIGHT, Shape, canonical_weights, draw_shape, mutate_shape, place
 

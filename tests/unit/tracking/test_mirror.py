@@ -276,6 +276,32 @@ def test_files_of_a_running_study_are_not_renewed_at_every_look(
     assert len(written) == sum(looks) + 1
 
 
+def test_the_last_files_are_written_when_no_controller_works(
+    store: SqlStore, settings: Settings, mlflow: Connection
+) -> None:
+    written: list[str] = []
+
+    def write(spec: object, front: object, folder: Path) -> None:
+        (folder / "last.txt").write_text("drawn")
+        written.append("last")
+
+    live = StudyMirror(
+        store,
+        "sample",
+        address=mlflow_address(settings),
+        turns=Turns(settings.home / "lock"),
+        write_files=lambda spec, front, folder: None,
+        write_last=write,
+    )
+    run_sample(store, sample_spec(), on_trial=lambda trial: discard(live.run(is_live=True)))
+    live.run(is_live=True)
+    assert written == []
+    assert live.run(is_live=False).files, "though nothing else of them has changed"
+    assert live.run(is_live=False) == NOTHING
+    assert written == ["last"]
+    assert "last.txt" in the_study(shown_runs(mlflow.client)).files
+
+
 def test_a_study_that_is_not_there(store: SqlStore, settings: Settings) -> None:
     with pytest.raises(StudyNotFoundError):
         mirror(store, settings, study="nothing")

@@ -1,0 +1,170 @@
+"""The family of ConvNeXt: timm's own models in place, with a fast path beside the feed-forward network of any block.
+
+The depthwise convolution of a block is always dense; what follows it works on rows, each on its own path.
+
+Shapes: `B` batch, `C` channels, `H` and `W` height and width of a grid, `N` its positions, `R` rows of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timm.layers.classifier import NormMlpClassifierHead
+from timm.models.convnext import ConvNeXt
+from torch import Tensor, nn
+
+from sparsesearch.backbones.convnext_geometry import geometry, token_geometry
+from sparsesearch.backbones.family import change_class_
+from sparsesearch.backbones.fast_slow import add_fast_paths_, grid_state, plan_fast_paths_, refuse_checkpointing
+from sparsesearch.backbones.sparsity import Sparsity
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.schedule import ResolvedStep
+from sparsesearch.sparsify.grid_state import Block, GridState
+from sparsesearch.sparsify.state import SparsityState
+
+__all__ = [
+    "block", "blocks", "check_step", "equip_", "geometry", "matches", "new_state", "patch_", "patches", "plan_",
+    "predictor_eps", "token_geometry",
+]  # fmt: skip
+
+predictor_eps = 1e-6
+_LAYER_SCALE = 1e-6
+
+
+class SparseConvNeXt(nn.Module):
+    """Mixed into the model's class."""
+
+    sparsity_state: GridState
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """As timm's, with the final positions noted: behind the head's norm, which timm applies after pooling."""
+        model: Any = self
+        refuse_checkpointing(model.stages)
+        features: Tensor = super().forward_features(x)  # type: ignore[misc]
+        final_BNC = None
+        if self.sparsity_state.keep_final_tokens:
+            is_normed = not isinstance(model.head, NormMlpClassifierHead)
+            final_BCHW = features if is_normed else model.head.norm(features)
+            final_BNC = final_BCHW.flatten(2).transpose(1, 2)
+        self.sparsity_state.finish(final_BNC)
+        return features
+
+
+class SparseConvNeXtBlock(nn.Module):
+    """Mixed into the class of every block."""
+
+    sparsity_state: GridState
+    sparsity_block: Block
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As timm's, with the steps of the schedule."""
+        state, block = self.sparsity_state, self.sparsity_block
+        chosen = state.enter(block, x.permute(0, 2, 3, 1), training=self.training)
+        if block not in state.paths:
+            y_BCHW: Tensor = super().forward(x)
+            return y_BCHW
+        if state.masks(self.training):
+            return _masked(self, x, state, state.paths[block], chosen=chosen)
+        return _gathered(self, x, state, state.paths[block])
+
+
+def matches(model: nn.Module) -> bool:
+    """Whether the model is of this family."""
+    return isinstance(model, ConvNeXt)
+
+
+def check_step(model: Any, step: ResolvedStep) -> None:
+    """Nothing: whatever resolves can be run."""
+
+
+def new_state(model: nn.Module, geometry: BackboneGeometry, generator: torch.Generator) -> GridState:
+    """The state that the modules of a model will share."""
+    return grid_state(geometry, generator)
+
+
+def patch_(model: Any, state: SparsityState) -> None:
+    """Change the classes of a model and of its blocks."""
+    for index, stage in enumerate(model.stages):
+        for number, block in enumerate(stage.blocks):
+            change_class_(block, SparseConvNeXtBlock, state, sparsity_block=(index, number))
+    change_class_(model, SparseConvNeXt, state)
+
+
+def equip_(model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: int) -> None:
+    """Build the fast paths of a step, with a layer scale that starts where those of the model did."""
+    scale = float(getattr(model, "layer_scale_init", _LAYER_SCALE))
+    add_fast_paths_(model, sparsity, step, seed=seed, eps=predictor_eps, scale=scale)
+
+
+def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
+    """Tell the state which fast path each block has."""
+    plan_fast_paths_(sparsity, resolved)
+
+
+def blocks(model: Any) -> list[tuple[int, int]]:
+    """Stage and block of every block, in order of execution."""
+    return [(stage, block) for stage, part in enumerate(model.stages) for block in range(len(part.blocks))]
+
+
+def block(model: Any, stage: int, block: int) -> nn.Module:
+    """One block."""
+    found: nn.Module = model.stages[stage].blocks[block]
+    return found
+
+
+def patches(model: nn.Module, entering: Tensor) -> Tensor:
+    """The positions of what enters a block, `B x N x C`."""
+    return entering.flatten(2).transpose(1, 2)
+
+
+def _gathered(block: Any, x_BCHW: Tensor, state: GridState, fast: nn.Module | None) -> Tensor:
+    """A block with each position on one path."""
+    y_BHWC = block.conv_dw(x_BCHW).permute(0, 2, 3, 1)
+    split = state.trace.split
+    assert split is not None, "no step has chosen paths"
+    branch_RC = split.run(y_BHWC.flatten(0, 2), slow=lambda x_RC: _feed_forward(block, x_RC), fast=fast)
+    branch_BCHW = branch_RC.reshape(y_BHWC.shape).permute(0, 3, 1, 2)
+    z_BCHW: Tensor = block.drop_path(branch_BCHW) + block.shortcut(x_BCHW)
+    return z_BCHW
+
+
+def _masked(block: Any, x_BCHW: Tensor, state: GridState, fast: nn.Module | None, *, chosen: bool) -> Tensor:
+    """A block with all positions on both paths; each path adds to its own history.
+
+    Args:
+        block: The block.
+        x_BCHW: What enters, merged with the mask before the block.
+        state: Where the mask and both histories are.
+        fast: The fast path; None for the identity.
+        chosen: Whether a new mask was drawn in front of the block.
+
+    Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3 and its published code.
+    """
+    x_BHWC = x_BCHW.permute(0, 2, 3, 1)
+    slow_BHWC, fast_BHWC = state.trace.pair or (x_BHWC, x_BHWC)
+    if chosen:
+        x_BHWC = state.merge(slow_BHWC, fast_BHWC)
+    y_BHWC = block.conv_dw(x_BHWC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    def branch(path: Callable[[Tensor], Tensor], z_BHWC: Tensor) -> Tensor:
+        kept: Tensor = block.drop_path(path(z_BHWC.flatten(0, 2)).reshape(z_BHWC.shape))
+        return kept
+
+    entry_BHWC = state.merge(fast_BHWC, y_BHWC)
+    slow_BHWC = slow_BHWC + branch(lambda x_RC: _feed_forward(block, x_RC), state.merge(y_BHWC, slow_BHWC))
+    fast_BHWC = fast_BHWC if fast is None else fast_BHWC + branch(fast, entry_BHWC)
+    state.trace.pair = (slow_BHWC, fast_BHWC)
+    return state.merge(slow_BHWC, fast_BHWC).permute(0, 3, 1, 2)
+
+
+def _feed_forward(block: Any, x_RC: Tensor) -> Tensor:
+    """Norm, feed-forward network and layer scale of timm's block, on rows."""
+    if block.use_conv_mlp:
+        x_1CR1 = x_RC.t()[None, :, :, None]
+        y_RC = block.mlp(block.norm(x_1CR1))[0, :, :, 0].t()
+    else:
+        y_RC = block.mlp(block.norm(x_RC))
+    scaled_RC: Tensor = y_RC if block.gamma is None else y_RC * block.gamma
+    return scaled_RC

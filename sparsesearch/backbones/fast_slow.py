@@ -1,0 +1,110 @@
+"""What hierarchical families have in common: blocks in which some positions take a fast path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from timm.layers.classifier import ClassifierHead, NormMlpClassifierHead
+from torch import nn
+
+from sparsesearch.backbones.sparsity import Sparsity, describe_class
+from sparsesearch.errors import BackboneError, ScheduleError
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.methods import FastPath, FastSlow
+from sparsesearch.schedule import ResolvedStep
+from sparsesearch.sparsify.grid_state import Block, GridState
+from sparsesearch.sparsify.paths import build_fast_path
+
+
+def grid_state(geometry: BackboneGeometry, generator: torch.Generator) -> GridState:
+    """The state that the modules of a model will share."""
+    return GridState(generator=generator, grids=tuple(stage.grid for stage in geometry.stages))
+
+
+def add_fast_paths_(
+    model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: int, eps: float, scale: float | None
+) -> None:
+    """Build the fast paths that a step needs: those of all blocks from its own to the end of the stage.
+
+    Args:
+        model: The model.
+        sparsity: What was added to it.
+        step: The step.
+        seed: Seed of new weights.
+        eps: Of the layer norms.
+        scale: Initial value of layer scales; None for none.
+    """
+    assert isinstance(step.reducer, FastSlow)
+    stage, kind = sparsity.geometry.stages[step.stage], step.reducer.fast_path
+    like = next(model.parameters())
+    for block in range(step.block, stage.depth):
+        name = fast_path_name((step.stage, block), kind)
+        if name in sparsity.fast_paths:
+            continue
+        path = build_fast_path(kind, dim=stage.dim, name=name, seed=seed, eps=eps, scale=scale)
+        if path is not None:
+            sparsity.fast_paths[name] = path.to(like).train(model.training)
+
+
+def plan_fast_paths_(sparsity: Sparsity, resolved: Iterable[ResolvedStep]) -> None:
+    """Tell the state which fast path each block has under the steps in force.
+
+    Raises:
+        ScheduleError: One is not attached.
+    """
+    state = sparsity.state
+    assert isinstance(state, GridState)
+    in_force: dict[Block, ResolvedStep] = {}
+    for step in resolved:
+        for block in range(step.block, sparsity.geometry.stages[step.stage].depth):
+            in_force[step.stage, block] = step
+    state.paths = {
+        block: _fast_path(sparsity, block, step.reducer.fast_path)
+        for block, step in in_force.items()
+        if isinstance(step.reducer, FastSlow) and step.num_tokens < step.num_before
+    }
+
+
+def fast_path_name(block: Block, kind: FastPath) -> str:
+    """The place of a fast path as it stands in parameter names."""
+    place = f"{block[0]}_{block[1]}"
+    return place if kind == "linear" else f"{place}_{kind}"
+
+
+def refuse_checkpointing(stages: Iterable[nn.Module]) -> None:
+    """Refuse to run blocks twice.
+
+    Raises:
+        BackboneError: A stage would.
+    """
+    if any(getattr(stage, "grad_checkpointing", False) for stage in stages):
+        raise BackboneError(
+            "gradient checkpointing runs blocks twice and would choose paths twice; "
+            "call model.set_grad_checkpointing(False)"
+        )
+
+
+def head_macs(head: nn.Module, name: str) -> int:
+    """Multiply-adds behind the pooling of timm's classifier heads.
+
+    Raises:
+        BackboneError: The head does not pool, or is another one.
+    """
+    if not isinstance(head, ClassifierHead | NormMlpClassifierHead):
+        raise BackboneError(f"{name} ends in a {describe_class(head)}, which cannot be priced")
+    if head.global_pool.is_identity():
+        raise BackboneError(f'{name} has no pooling (global_pool=""); build it with global_pool="avg"')
+    layers = [module for module in head.modules() if isinstance(module, nn.Linear)]
+    return sum(layer.in_features * layer.out_features for layer in layers)
+
+
+def _fast_path(sparsity: Sparsity, block: Block, kind: FastPath) -> nn.Module | None:
+    name = fast_path_name(block, kind)
+    if kind == "identity":
+        return None
+    if name not in sparsity.fast_paths:
+        raise ScheduleError(
+            f"no {kind} fast path at block {block[1]} of stage {block[0]}; attach_ it first, or use sparsify_"
+        )
+    return sparsity.fast_paths[name]

@@ -1,0 +1,159 @@
+"""`convnext_pico` and `swin_pico`: hierarchical backbones small enough to be trained in a minute on two CPU cores.
+
+Shapes: `B` batch, `C` channels, `H` and `W` pixels or positions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.models.convnext import ConvNeXt
+from timm.models.swin_transformer import SwinTransformer
+from torch import Tensor, nn
+
+from sparsesearch.backbones.pico import IMAGE_SIZE, IN_CHANS, NUM_CLASSES, draw_small_
+from sparsesearch.errors import BackboneError
+
+_LAYER_SCALE = 0.5
+_SMALLEST = 16
+
+
+class GridStem(nn.Module):
+    """Two 3x3 convolutions with batch norm, the first of stride 2: 2x2 pixels become one position.
+
+    It has the constructor and the attributes that timm's `SwinTransformer` expects of its `embed_layer`.
+
+    Args:
+        img_size: Height and width in pixels.
+        patch_size: Pixels a position, height or width; always 2.
+        in_chans: Channels of the image.
+        embed_dim: Channels of the positions.
+        norm_layer: Unused: batch norm follows every convolution.
+        strict_img_size: Unused: any image passes.
+        output_fmt: `NCHW` or `NHWC`.
+        device: Where the weights are made.
+        dtype: Their type.
+
+    Raises:
+        BackboneError: The image is too small.
+    """
+
+    def __init__(
+        self,
+        img_size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE),
+        patch_size: int = 2,
+        in_chans: int = IN_CHANS,
+        embed_dim: int = 24,
+        norm_layer: object = None,
+        strict_img_size: bool = True,
+        output_fmt: str = "NCHW",
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        assert patch_size == 2
+        height, width = img_size
+        if min(height, width) < _SMALLEST:
+            raise BackboneError(
+                f"a pico backbone cannot take {height}x{width} pixels; give at least {_SMALLEST}x{_SMALLEST}"
+            )
+        self.img_size = (height, width)
+        self.patch_size = (2, 2)
+        self.grid_size = ((height + 1) // 2, (width + 1) // 2)
+        self.num_patches = self.grid_size[0] * self.grid_size[1]
+        self.is_last = output_fmt == "NHWC"
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_chans, embed_dim, 3, stride=2, padding=1, bias=False, device=device, dtype=dtype),
+            nn.BatchNorm2d(embed_dim, device=device, dtype=dtype),
+            nn.ReLU(),
+            nn.Conv2d(embed_dim, embed_dim, 3, padding=1, bias=False, device=device, dtype=dtype),
+            nn.BatchNorm2d(embed_dim, device=device, dtype=dtype),
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The first map."""
+        map_BCHW: Tensor = self.layers(x_BCHW)
+        return map_BCHW.permute(0, 2, 3, 1) if self.is_last else map_BCHW
+
+
+def create_convnext_pico(
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    seed: int = 0,
+) -> nn.Module:
+    """A timm `ConvNeXt` of four stages on grids of 16, 8, 4 and 2 behind a stem with batch norm.
+
+    Args:
+        num_classes: Classes of the head; None for 10.
+        in_chans: Channels of the image; None for 1.
+        image_size: Height and width in pixels; None for 32 each.
+        drop_rate: Dropout in front of the head.
+        drop_path_rate: Stochastic depth, rising linearly over the blocks to this rate.
+        seed: Seed of the weights. The global random state is left as it was.
+    """
+    size = (IMAGE_SIZE, IMAGE_SIZE) if image_size is None else image_size
+    chans = IN_CHANS if in_chans is None else in_chans
+    dims = (24, 48, 96, 128)
+    with torch.random.fork_rng(devices=[]):
+        model: Any = ConvNeXt(
+            in_chans=chans,
+            num_classes=NUM_CLASSES if num_classes is None else num_classes,
+            depths=(1, 4, 2, 1),
+            dims=dims,
+            kernel_sizes=(3, 7, 3, 3),
+            ls_init_value=_LAYER_SCALE,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+        )
+        model.stem = GridStem(img_size=size, in_chans=chans, embed_dim=dims[0])
+    for info in model.feature_info:
+        info["reduction"] //= 2  # timm counts a stem of stride 4
+    model.pretrained_cfg = {"input_size": (chans, *size)}
+    model.layer_scale_init = _LAYER_SCALE
+    return _drawn(model, seed=seed)
+
+
+def create_swin_pico(
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    seed: int = 0,
+) -> nn.Module:
+    """A timm `SwinTransformer` of three stages on grids of 16, 8 and 4, in windows of 4, behind the same stem.
+
+    Args:
+        num_classes: As in `create_convnext_pico`.
+        in_chans: As in `create_convnext_pico`.
+        image_size: As in `create_convnext_pico`.
+        drop_rate: As in `create_convnext_pico`.
+        drop_path_rate: As in `create_convnext_pico`.
+        seed: As in `create_convnext_pico`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model: Any = SwinTransformer(
+            img_size=(IMAGE_SIZE, IMAGE_SIZE) if image_size is None else image_size,
+            patch_size=2,
+            in_chans=IN_CHANS if in_chans is None else in_chans,
+            num_classes=NUM_CLASSES if num_classes is None else num_classes,
+            embed_dim=24,
+            depths=(1, 4, 1),
+            num_heads=(2, 4, 8),
+            window_size=4,
+            embed_layer=GridStem,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+        )
+    return _drawn(model, seed=seed)
+
+
+def _drawn(model: nn.Module, *, seed: int) -> nn.Module:
+    draw_small_(model, seed=seed)
+    return model

@@ -1,0 +1,120 @@
+"""From the parameter names of published code to those of timm and of this package.
+
+Known are the names of DynamicViT's repository, dense and sparse, for DeiT, LV-ViT, ConvNeXt and Swin; its dense names
+are those of the official repositories of ConvNeXt and Swin and of TokenLabeling. Names that are timm's already stay as
+they are.
+
+Source: DynamicViT (arXiv:2106.02034) and Dynamic Spatial Sparsification (arXiv:2207.01580), their published code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from sparsesearch.errors import CheckpointError
+
+Layout = Literal["timm", "convnext", "swin"]
+
+_SPARSE_STAGE: dict[Layout, int] = {"timm": 0, "convnext": 2, "swin": 2}
+_PREDICTOR = re.compile(r"^(?:layers\.2\.)?score_predictor\.(\d+)\.(.+)$")
+_OUR_PREDICTOR = re.compile(r"^sparsity\.predictors\.(\w+)\.")
+_REBUILT = (".attn.relative_position_index", ".attn_mask")
+"""Buffers that timm makes anew and does not store."""
+
+# The first pattern that fits a name rewrites it; the others do not see it any more.
+_RULES: dict[Layout, tuple[tuple[str, str], ...]] = {
+    "timm": (),
+    "convnext": (
+        (r"^downsample_layers\.0\.", r"stem."),
+        (r"^downsample_layers\.([123])\.", r"stages.\1.downsample."),
+        (r"^stages\.(\d+)\.(\d+)\.fast_path\.0\.", r"sparsity.fast_paths.\1_\2.norm."),
+        (r"^stages\.(\d+)\.(\d+)\.fast_path\.1\.", r"sparsity.fast_paths.\1_\2.fc."),
+        (r"^stages\.(\d+)\.(\d+)\.fast_path_gamma$", r"sparsity.fast_paths.\1_\2.gamma"),
+        (r"^stages\.(\d+)\.(\d+)\.dwconv\.", r"stages.\1.blocks.\2.conv_dw."),
+        (r"^stages\.(\d+)\.(\d+)\.pwconv([12])\.", r"stages.\1.blocks.\2.mlp.fc\3."),
+        (r"^stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
+        (r"^norm\.", r"head.norm."),
+        (r"^head\.(weight|bias)$", r"head.fc.\1"),
+    ),
+    "swin": (
+        (r"^layers\.(\d+)\.blocks\.(\d+)\.fastmlp\.fc1\.0\.", r"sparsity.fast_paths.\1_\2.norm."),
+        (r"^layers\.(\d+)\.blocks\.(\d+)\.fastmlp\.fc1\.1\.", r"sparsity.fast_paths.\1_\2.fc."),
+        # Patches are merged at the end of a stage there, at the start of the next one in timm.
+        (r"^layers\.0\.downsample\.", r"layers.1.downsample."),
+        (r"^layers\.1\.downsample\.", r"layers.2.downsample."),
+        (r"^layers\.2\.downsample\.", r"layers.3.downsample."),
+        (r"^head\.(weight|bias)$", r"head.fc.\1"),
+    ),
+}
+
+
+def layout_of(names: Iterable[str]) -> Layout:
+    """Whose names these are; ViTs have the same everywhere.
+
+    Args:
+        names: Parameter names.
+    """
+    names = list(names)
+    if any(name.startswith("downsample_layers.") for name in names):
+        return "convnext"
+    if any(name.startswith("layers.0.downsample.") for name in names):
+        return "swin"
+    return "timm"
+
+
+def num_predictors(names: Iterable[str]) -> int:
+    """How many predictors there are, under their published names or ours.
+
+    Args:
+        names: Parameter names.
+    """
+    matches = (_PREDICTOR.match(name) or _OUR_PREDICTOR.match(name) for name in names)
+    return len({match[1] for match in matches if match})
+
+
+def new_names(names: Iterable[str], *, blocks: Sequence[int]) -> dict[str, str | None]:
+    """The name of each parameter here, by its published name; None for a buffer that timm rebuilds.
+
+    Args:
+        names: Parameter names.
+        blocks: Where the predictors sit, in order: 0-based blocks of the only stage of a ViT, of the third stage of
+            ConvNeXt and Swin.
+
+    Raises:
+        CheckpointError: There are more predictors than blocks.
+    """
+    names = list(names)
+    layout = layout_of(names)
+    return {name: _new_name(name, layout, blocks) for name in names}
+
+
+def squeezed(name: str, tensor: Tensor) -> Tensor:
+    """A parameter as it is stored here: predictors are made of linear layers, not of 1x1 convolutions.
+
+    Args:
+        name: Its name here.
+        tensor: Its published value.
+    """
+    if name.startswith("sparsity.") and tensor.ndim == 4 and tensor.shape[2:] == (1, 1):
+        return tensor[:, :, 0, 0]
+    return tensor
+
+
+def _new_name(name: str, layout: Layout, blocks: Sequence[int]) -> str | None:
+    if name.endswith(_REBUILT):
+        return None
+    predictor = _PREDICTOR.match(name)
+    if predictor:
+        number = int(predictor[1])
+        if number >= len(blocks):
+            raise CheckpointError(f"{name} is of predictor {number}, but the schedule has {len(blocks)}; give its own")
+        return f"sparsity.predictors.{_SPARSE_STAGE[layout]}_{blocks[number]}.{predictor[2]}"
+    for pattern, replacement in _RULES[layout]:
+        renamed, count = re.subn(pattern, replacement, name)
+        if count:
+            return renamed
+    return name

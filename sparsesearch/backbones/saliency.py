@@ -1,0 +1,173 @@
+"""Where a trained teacher looks, as a target for predictors: its class token's attention, or gradients without one.
+
+Shapes: `B` batch, `N` patch tokens of a stage, `T` tokens incl. prefix, `C` channels, `K` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsesearch.backbones.attention_parts import is_known_attention
+from sparsesearch.backbones.sparsity import Sparsity, sparsity_of
+from sparsesearch.backbones.verbs import attach_, family_of, restore_
+from sparsesearch.errors import BackboneError
+from sparsesearch.sparsify.attention import Wishes
+from sparsesearch.sparsify.state import SparsityState
+from sparsesearch.sparsify.token_state import TokenState
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a dense teacher says of a batch; nothing of it has a gradient.
+
+    Attributes:
+        logits_BK: Class logits.
+        saliency: How much it looks at each patch token in raster order, by stage: `B x N` float32, not negative,
+            summing to 1 over the tokens of each image.
+        tokens_BNC: Its final patch tokens, if asked for; of a model with a head for tokens (LV-ViT) their logits.
+    """
+
+    logits_BK: Tensor
+    saliency: dict[int, Tensor]
+    tokens_BNC: Tensor | None = None
+
+
+def saliency_blocks(depth: int) -> range:
+    """The blocks that are averaged: from 3/8 of the depth to the last."""
+    return range(3 * depth // 8, depth)
+
+
+def read_teacher(model: nn.Module, x_BCHW: Tensor, *, tokens: bool = False) -> Reading:
+    """Run a dense model and see where it looks, in one pass.
+
+    With a class token, saliency is its attention to the patch tokens, mean over heads and blocks. Without one, it is
+    gradient times activation: how much the log-probability of the class that the teacher names depends on each token,
+    mean over blocks, of each stage.
+
+    Args:
+        model: A dense model of any family; it runs in the mode that it is in and is given back as it was.
+        x_BCHW: Images.
+        tokens: Whether the final tokens are wanted.
+
+    Raises:
+        BackboneError: The model drops tokens.
+
+    Source: EViT (arXiv:2202.07800), section 3.2, for the class token's attention as a measure of importance.
+    """
+    with _read_only(model) as state:
+        state.keep_final_tokens = tokens
+        if _attends_from_class_token(model):
+            return _by_attention(model, x_BCHW, state)
+        return _by_gradient(model, x_BCHW, state)
+
+
+def class_logits(model: Any, x_BCHW: Tensor) -> Tensor:
+    """The prediction that is taught and learned: of a model with a head for tokens that of the class token alone."""
+    if hasattr(model, "class_logits"):
+        of_class: Tensor = model.class_logits(model.forward_features(x_BCHW))
+        return of_class
+    logits: Tensor = model(x_BCHW)
+    return logits
+
+
+def final_outputs(model: Any, state: SparsityState) -> Tensor | None:
+    """The final tokens of the last pass, or their logits in a model with a head for tokens; None if not kept."""
+    final_BNC = state.trace.final_tokens_BNC
+    if final_BNC is None or not hasattr(model, "token_logits"):
+        return final_BNC
+    logits_BNK: Tensor = model.token_logits(final_BNC)
+    return logits_BNK
+
+
+def _attends_from_class_token(model: Any) -> bool:
+    return getattr(model, "cls_token", None) is not None and all(
+        is_known_attention(getattr(block, "attn", None)) for block in model.blocks
+    )
+
+
+@contextmanager
+def _read_only(model: nn.Module) -> Iterator[SparsityState]:
+    """The state of a dense model, which is made sparse for a while unless it is already."""
+    was_sparse = isinstance(getattr(model, "sparsity", None), Sparsity)
+    if not was_sparse:
+        attach_(model, [])
+    state = sparsity_of(model).state
+    if state.plan:
+        raise BackboneError("the teacher drops tokens; give it the empty schedule, or restore_ it")
+    kept = {name: getattr(state, name) for name in ("record", "probe", "keep_final_tokens")}
+    state.record = state.probe = False
+    try:
+        yield state
+    finally:
+        for name, value in kept.items():
+            setattr(state, name, value)
+        state.begin()
+        if not was_sparse:
+            restore_(model)
+
+
+def _by_attention(model: Any, x_BCHW: Tensor, state: SparsityState) -> Reading:
+    assert isinstance(state, TokenState)
+    rows_BN: list[Tensor] = []
+    state.wishes = {block: Wishes(class_row=True) for block in saliency_blocks(len(model.blocks))}
+    state.listener = lambda notes: rows_BN.append(_present(notes.class_row_BN))
+    try:
+        with torch.inference_mode():
+            logits = class_logits(model, x_BCHW)
+            mean_BN = torch.stack(rows_BN).mean(dim=0)
+            saliency_BN = mean_BN / mean_BN.sum(dim=1, keepdim=True)
+            final = final_outputs(model, state)
+    finally:
+        state.wishes, state.listener = {}, None
+    # Clones: tensors of inference mode may not take part in a loss.
+    return Reading(logits.clone(), {0: saliency_BN.clone()}, None if final is None else final.clone())
+
+
+def _by_gradient(model: nn.Module, x_BCHW: Tensor, state: SparsityState) -> Reading:
+    family = family_of(model)
+    seen: dict[int, list[Tensor]] = {}
+    hooks = []
+
+    def watch(stage: int) -> Any:
+        def note(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> Any:
+            entering = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
+            seen.setdefault(stage, []).append(entering)
+            return (entering, *args[1:]), kwargs
+
+        return note
+
+    depths = [stage.depth for stage in family.token_geometry(model).stages]
+    try:
+        for stage, block in family.blocks(model):
+            if block in saliency_blocks(depths[stage]):
+                module = family.block(model, stage, block)
+                hooks.append(module.register_forward_pre_hook(watch(stage), with_kwargs=True))
+        with torch.enable_grad():
+            logits = model(x_BCHW)
+            named = logits.float().log_softmax(dim=-1).amax(dim=-1).sum()
+            flat = [tensor for tensors in seen.values() for tensor in tensors]
+            gradients = iter(torch.autograd.grad(named, flat))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    saliency: dict[int, Tensor] = {}
+    for stage, tensors in seen.items():
+        shares = []
+        for tensor in tensors:
+            product = (tensor.detach().float(), next(gradients).float())
+            part_BN = (family.patches(model, product[0]) * family.patches(model, product[1])).sum(dim=-1).abs()
+            shares.append(part_BN / part_BN.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny))
+        saliency[stage] = torch.stack(shares).mean(dim=0)
+    final = final_outputs(model, state)
+    return Reading(logits.detach(), saliency, None if final is None else final.detach())
+
+
+def _present(row_BN: Tensor | None) -> Tensor:
+    assert row_BN is not None
+    return row_BN

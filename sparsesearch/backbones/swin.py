@@ -1,0 +1,149 @@
+"""The family of Swin: timm's own models in place, with a fast path beside the feed-forward network of any block.
+
+Window attention is always dense; what follows it works on rows, each on its own path.
+
+Shapes: `B` batch, `H` and `W` height and width of a grid, `C` channels, `R` rows of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timm.models.swin_transformer import SwinTransformer
+from torch import Tensor, nn
+
+from sparsesearch.backbones.family import change_class_
+from sparsesearch.backbones.fast_slow import add_fast_paths_, grid_state, plan_fast_paths_, refuse_checkpointing
+from sparsesearch.backbones.sparsity import Sparsity
+from sparsesearch.backbones.swin_geometry import geometry, token_geometry
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.schedule import ResolvedStep
+from sparsesearch.sparsify.grid_state import Block, GridState
+from sparsesearch.sparsify.state import SparsityState
+
+__all__ = [
+    "block", "blocks", "check_step", "equip_", "geometry", "matches", "new_state", "patch_", "patches", "plan_",
+    "predictor_eps", "token_geometry",
+]  # fmt: skip
+
+predictor_eps = 1e-5
+
+
+class SparseSwin(nn.Module):
+    """Mixed into the model's class."""
+
+    sparsity_state: GridState
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """As timm's, with the final positions noted."""
+        model: Any = self
+        refuse_checkpointing(model.layers)
+        features: Tensor = super().forward_features(x)  # type: ignore[misc]
+        self.sparsity_state.finish(features.flatten(1, 2) if self.sparsity_state.keep_final_tokens else None)
+        return features
+
+
+class SparseSwinBlock(nn.Module):
+    """Mixed into the class of every block."""
+
+    sparsity_state: GridState
+    sparsity_block: Block
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As timm's, with the steps of the schedule."""
+        state, block = self.sparsity_state, self.sparsity_block
+        chosen = state.enter(block, x, training=self.training)
+        if block not in state.paths:
+            y_BHWC: Tensor = super().forward(x)
+            return y_BHWC
+        if state.masks(self.training):
+            return _masked(self, x, state, state.paths[block], chosen=chosen)
+        return _gathered(self, x, state, state.paths[block])
+
+
+def matches(model: nn.Module) -> bool:
+    """Whether the model is of this family."""
+    return isinstance(model, SwinTransformer)
+
+
+def check_step(model: Any, step: ResolvedStep) -> None:
+    """Nothing: whatever resolves can be run."""
+
+
+def new_state(model: nn.Module, geometry: BackboneGeometry, generator: torch.Generator) -> GridState:
+    """The state that the modules of a model will share."""
+    return grid_state(geometry, generator)
+
+
+def patch_(model: Any, state: SparsityState) -> None:
+    """Change the classes of a model and of its blocks."""
+    for index, stage in enumerate(model.layers):
+        for number, block in enumerate(stage.blocks):
+            change_class_(block, SparseSwinBlock, state, sparsity_block=(index, number))
+    change_class_(model, SparseSwin, state)
+
+
+def equip_(model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: int) -> None:
+    """Build the fast paths of a step; they have no layer scale, as Swin has none."""
+    add_fast_paths_(model, sparsity, step, seed=seed, eps=predictor_eps, scale=None)
+
+
+def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
+    """Tell the state which fast path each block has."""
+    plan_fast_paths_(sparsity, resolved)
+
+
+def blocks(model: Any) -> list[tuple[int, int]]:
+    """Stage and block of every block, in order of execution."""
+    return [(stage, block) for stage, layer in enumerate(model.layers) for block in range(len(layer.blocks))]
+
+
+def block(model: Any, stage: int, block: int) -> nn.Module:
+    """One block."""
+    found: nn.Module = model.layers[stage].blocks[block]
+    return found
+
+
+def patches(model: nn.Module, entering: Tensor) -> Tensor:
+    """The positions of what enters a block, `B x N x C`."""
+    return entering.flatten(1, 2)
+
+
+def _gathered(block: Any, x_BHWC: Tensor, state: GridState, fast: nn.Module | None) -> Tensor:
+    """A block with each position on one path."""
+    split = state.trace.split
+    assert split is not None, "no step has chosen paths"
+    x_BHWC = x_BHWC + block.drop_path1(block._attn(block.norm1(x_BHWC)))
+    branch_RC = split.run(x_BHWC.flatten(0, 2), slow=lambda x_RC: block.mlp(block.norm2(x_RC)), fast=fast)
+    y_BHWC: Tensor = x_BHWC + block.drop_path2(branch_RC.reshape(x_BHWC.shape))
+    return y_BHWC
+
+
+def _masked(block: Any, x_BHWC: Tensor, state: GridState, fast: nn.Module | None, *, chosen: bool) -> Tensor:
+    """A block with all positions on both paths; each path goes on from what attention made of the merged map.
+
+    Args:
+        block: The block.
+        x_BHWC: What enters, merged with the mask before the block.
+        state: Where the mask and both histories are.
+        fast: The fast path; None for the identity.
+        chosen: Whether a new mask was drawn in front of the block.
+
+    Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3 and its published code.
+    """
+    slow_BHWC, fast_BHWC = state.trace.pair or (x_BHWC, x_BHWC)
+    if chosen:
+        x_BHWC = state.merge(slow_BHWC, fast_BHWC)
+    x_BHWC = x_BHWC + block.drop_path1(block._attn(block.norm1(x_BHWC)))
+
+    def branch(path: Callable[[Tensor], Tensor], z_BHWC: Tensor) -> Tensor:
+        kept: Tensor = block.drop_path2(path(z_BHWC))
+        return kept
+
+    entry_BHWC = state.merge(fast_BHWC, x_BHWC)
+    slow_BHWC = x_BHWC + branch(lambda z: block.mlp(block.norm2(z)), state.merge(x_BHWC, slow_BHWC))
+    fast_BHWC = x_BHWC if fast is None else x_BHWC + branch(fast, entry_BHWC)
+    state.trace.pair = (slow_BHWC, fast_BHWC)
+    return state.merge(slow_BHWC, fast_BHWC)

@@ -1,0 +1,122 @@
+"""`visualize`: which tokens a schedule keeps, as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sparsesearch.cli.console import say
+from sparsesearch.cli.options import DatabaseOption, check_target, json_option, open_settings
+from sparsesearch.cli.progress import OUTPUT_PANEL
+from sparsesearch.cli.subject import AtOption, BackboneOption, ImageSizeOption, KeepOption, RhoOption, ScheduleOption
+from sparsesearch.errors import CheckpointError, SpecError, StudyNotFoundError
+
+if TYPE_CHECKING:
+    from sparsesearch.export.kept_tokens import ImageView
+    from sparsesearch.export.recipe import Recipe
+    from sparsesearch.export.sight import Sight
+
+_MODELS = (".yaml", ".yml", ".json", ".safetensors")
+_ENDINGS = (".png", ".pdf", ".svg")
+
+
+def visualize(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[MODEL] [IMAGE]...", help="best.yaml or model.safetensors, then images."),
+    ] = None,
+    backbone: BackboneOption = None,
+    schedule: ScheduleOption = None,
+    rho: RhoOption = None,
+    at: AtOption = "",
+    keep: KeepOption = "",
+    image_size: ImageSizeOption = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Weights: a file, pretrained or scratch. [default: the best there are]"),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=32, help="Validation images, where none are named.")] = 4,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Target file: .png, .pdf or .svg.", rich_help_panel=OUTPUT_PANEL)
+    ] = Path("kept.png"),
+    database: DatabaseOption = None,
+    as_json: Annotated[bool, json_option(OUTPUT_PANEL)] = False,
+) -> None:
+    """Draw which tokens of an image a sparse model keeps, step by step.
+
+    Takes a recipe (its study's weights, if they are on this machine), a trained model, or a backbone with a schedule.
+    Without images, a few validation images of the recipe's data are shown.
+
+    For example:
+
+    sparsesearch visualize best.yaml cat.jpg dog.jpg -o kept.png
+
+    sparsesearch visualize model.safetensors cat.jpg
+
+    sparsesearch visualize --backbone deit_s --rho 0.7 cat.jpg
+    """
+    images = list(files or [])
+    if schedule is None and images and images[0].suffix.lower() in _MODELS:
+        schedule = images.pop(0)
+    if output.suffix.lower() not in _ENDINGS:
+        raise SpecError(f"{output}: a picture ends in .png, .pdf or .svg")
+    check_target(output)
+
+    from sparsesearch.export.kept_tokens import save_kept_tokens  # takes seconds to load
+    from sparsesearch.export.sight import open_sight
+    from sparsesearch.export.subject import find_subject, read_recipe_of
+
+    subject = find_subject(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
+    recipe = None if schedule is None or backbone is not None else read_recipe_of(schedule)
+    sight = open_sight(
+        subject,
+        model_file=schedule if schedule is not None and schedule.suffix == ".safetensors" else None,
+        recipe=recipe,
+        weights=weights,
+        trained=None if recipe is None or weights is not None else lambda: _of_study(recipe, database),
+    )
+    views = sight.of_files(images) if images else sight.of_validation(count)
+    if sight.note is not None:
+        say(sight.note)
+    title = f"{subject.backbone}: {subject.schedule.describe(subject.geometry)}"
+    save_kept_tokens(views, output, title=title, note=sight.caption)
+    if as_json:
+        typer.echo(json.dumps(_document(sight, views, output)))
+        return
+    typer.echo(f"{output}: {len(views)} {'image' if len(views) == 1 else 'images'}, {sight.weights}")
+
+
+def _of_study(recipe: Recipe, database: str | None) -> tuple[dict[str, object], str] | None:
+    """The weights that the recipe's trial was scored with, and whose they are, if its study is here with them."""
+    from sparsesearch.evaluate.checkpoints import CheckpointFolder
+    from sparsesearch.execution import storage_of
+    from sparsesearch.export.trained import trained_tensors
+
+    settings, store = open_settings(database)
+    name, number = recipe.provenance.study, recipe.provenance.trial
+    try:
+        spec, trials = store.spec(name), store.trials(name)
+    except StudyNotFoundError:
+        return None
+    trial = next((one for one in trials if one.number == number and one.key == recipe.provenance.schedule_key), None)
+    if trial is None:
+        return None
+    try:
+        tensors = trained_tensors(trial, trials, CheckpointFolder(storage_of(spec, settings), name))
+    except CheckpointError as error:
+        say(f"warning: {error}", style="yellow")
+        return None
+    return None if tensors is None else (dict(tensors), f"weights of trial {number} of study {name}")
+
+
+def _document(sight: Sight, views: list[ImageView], output: Path) -> dict[str, object]:
+    return {
+        "picture": str(output),
+        "backbone": sight.subject.backbone,
+        "weights": sight.weights,
+        "trained": sight.caption is None,
+        "images": [view.document() for view in views],
+    }

@@ -1,0 +1,62 @@
+"""What choosing tokens costs: multiply-adds and parameters of scorers, and the products that matching needs."""
+
+from __future__ import annotations
+
+from sparsesearch.geometry import StageGeometry
+from sparsesearch.methods import FastPath, Merge, Scorer, is_learned
+from sparsesearch.schedule import ResolvedStep
+
+
+def scorer_macs(scorer: Scorer | None, *, dim: int, num_statistics: int = 0) -> int:
+    """Multiply-adds of scoring one patch token; a scorer without parameters is free.
+
+    The class row that `class_attention` reads is a product of attention, not of the scorer.
+
+    Args:
+        scorer: What ranks tokens.
+        dim: Channels of a token.
+        num_statistics: Numbers that SPOT reads beside each token.
+
+    Source: the layers of the DynamicViT predictor, arXiv:2106.02034, section 3.2; of SPOT's, arXiv:2511.10488.
+    """
+    if not is_learned(scorer):
+        return 0
+    half, quarter = dim // 2, dim // 4
+    return dim * dim + (dim + num_statistics) * half + half * quarter + quarter * 2
+
+
+def scorer_params(scorer: Scorer | None, *, dim: int, num_statistics: int = 0) -> int:
+    """Parameters of one scorer: linear layers with biases and layer norms.
+
+    Args:
+        scorer: As in `scorer_macs`.
+        dim: As in `scorer_macs`.
+        num_statistics: As in `scorer_macs`.
+    """
+    if scorer is None or not is_learned(scorer):
+        return 0
+    half, quarter = dim // 2, dim // 4
+    norms = 2 * dim
+    if scorer.kind == "spot":
+        norms += 2 * (dim + num_statistics)
+    weights = scorer_macs(scorer, dim=dim, num_statistics=num_statistics)
+    return norms + weights + dim + half + quarter + 2
+
+
+def matching_macs(step: ResolvedStep, stage: StageGeometry) -> int:
+    """Multiply-adds of the similarity between the two sets of a merge; 0 for any other step.
+
+    Source: ToMe (arXiv:2210.09461), section 3.
+    """
+    if not isinstance(step.reducer, Merge):
+        return 0
+    width = stage.attn_dim // stage.num_heads if step.reducer.metric == "keys" else stage.dim
+    first = step.num_before // 2
+    return first * (step.num_before - first) * width
+
+
+def fast_path_macs(fast_path: FastPath, *, dim: int) -> int:
+    """Multiply-adds of the fast path of one position (arXiv:2207.01580, section 3.3, for the linear one)."""
+    if fast_path == "identity":
+        return 0
+    return dim * dim if fast_path == "linear" else 2 * dim * (dim // 4)

@@ -1,0 +1,71 @@
+"""What the blocks of an isotropic stage cost while tokens leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sparsesearch.cost.rows import BlockCost
+from sparsesearch.cost.selection import matching_macs, scorer_macs
+from sparsesearch.geometry import StageGeometry
+from sparsesearch.methods import ClassAttentionScorer, SpotScorer
+from sparsesearch.schedule import ResolvedStep
+
+
+def attention_macs(stage: StageGeometry, num_tokens: int) -> int:
+    """Multiply-adds of one block's attention over `num_tokens` tokens, prefix tokens included."""
+    return num_tokens * stage.attn_projection_macs + num_tokens * num_tokens * stage.attn_pair_macs
+
+
+def token_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix: str = "") -> list[BlockCost]:
+    """One row for each block.
+
+    Args:
+        stage: A stage with global attention.
+        steps: The steps of this stage.
+        prefix: Stands in front of the names of rows.
+    """
+    rows_read = _class_rows(steps)
+    extra = stage.num_prefix_tokens
+    alive = stage.num_tokens
+    rows: list[BlockCost] = []
+    for block in range(stage.depth):
+        here = [step for step in steps if step.block == block]
+        entry = attended = alive + extra
+        scored = matched = 0
+        for step in here:
+            scored += step.num_before * scorer_macs(
+                step.scorer, dim=stage.dim, num_statistics=step.num_statistics(stage)
+            )
+            matched += matching_macs(step, stage)
+            alive = step.num_tokens
+            if step.phase == "before_block":
+                attended = alive + extra
+        if block in rows_read:
+            matched += attended * stage.attn_dim
+        rows.append(
+            BlockCost(
+                name=f"{prefix}block {block}",
+                block=block,
+                tokens_in=entry,
+                tokens_attention=attended,
+                tokens_out=alive + extra,
+                tokens_slow=alive + extra,
+                attention_macs=attention_macs(stage, attended),
+                mlp_macs=(alive + extra) * stage.mlp_macs,
+                predictor_macs=scored,
+                matching_macs=matched,
+            )
+        )
+    return rows
+
+
+def _class_rows(steps: Iterable[ResolvedStep]) -> set[int]:
+    """Blocks whose class row is computed by itself: wanted, and no whole map is there to read it from."""
+    wanted: set[int] = set()
+    whole: set[int] = set()
+    for step in steps:
+        if isinstance(step.scorer, ClassAttentionScorer):
+            wanted.add(step.last_attention)
+        elif isinstance(step.scorer, SpotScorer):
+            whole.update(range(step.last_attention - step.num_layers + 1, step.last_attention + 1))
+    return wanted - whole

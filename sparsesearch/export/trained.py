@@ -1,0 +1,50 @@
+"""The trained weights of a trial, where they are on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.errors import CheckpointError
+from sparsesearch.evaluate.checkpoints import CheckpointFolder
+from sparsesearch.export.subject import Subject
+from sparsesearch.schedule import Schedule
+from sparsesearch.trial import Fidelity, Trial
+
+
+def trained_tensors(trial: Trial, trials: Sequence[Trial], folder: CheckpointFolder) -> dict[str, Tensor] | None:
+    """The weights that a trial was scored with: its own, or those that all schedules share. None if they are gone.
+
+    Args:
+        trial: A complete trial.
+        trials: All trials of its study.
+        folder: The study's checkpoints.
+
+    Raises:
+        CheckpointError: A file is there, but not what was recorded.
+    """
+    source: Trial | None = trial
+    if trial.fidelity is Fidelity.SUPERNET:
+        source = next((other for other in trials if other.fidelity is Fidelity.ELASTIC), None)
+    ref = None if source is None else source.checkpoint
+    if ref is None or not folder.holds(ref):
+        return None
+    return folder.load(ref)[0]
+
+
+def model_of(subject: Subject, tensors: Mapping[str, Tensor], *, schedule: Schedule | None = None) -> nn.Module:
+    """The sparse model of a subject with trained weights; those of other places than its schedule's are left out.
+
+    Raises:
+        CheckpointError: A weight is missing.
+    """
+    model = subject.dense_model()
+    sparsify_(model, subject.schedule if schedule is None else schedule)
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    if missing:
+        raise CheckpointError(f"the checkpoint lacks {len(missing)} weights of the sparse model, first {missing[0]}")
+    model.load_state_dict({name: tensors[name] for name in expected})
+    return model.eval()

@@ -1,0 +1,138 @@
+"""Fast paths, and how the rows of a map are sent through the slow or the fast one.
+
+Shapes: `B` batch, `N` positions of one image in raster order, `R` rows: the positions of all images one after another,
+`S` rows on the slow path, `F` rows on the fast path, `C` channels.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sparsesearch.methods import FastPath
+
+
+class LinearPath(nn.Module):
+    """Layer norm and one linear layer.
+
+    Args:
+        dim: Channels.
+        eps: Of the layer norm.
+        scale: Initial value of a layer scale; None for none.
+        generator: Source of the initial weights (truncated normal, standard deviation 0.02; zero biases).
+
+    Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3.
+    """
+
+    def __init__(self, dim: int, *, eps: float, scale: float | None, generator: torch.Generator) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.fc = nn.Linear(dim, dim)
+        self.gamma = _scale(dim, scale)
+        _initialise(self, generator)
+
+    def forward(self, x_RC: Tensor) -> Tensor:
+        """The residual branch of each row."""
+        y_RC: Tensor = self.fc(self.norm(x_RC))
+        return y_RC if self.gamma is None else y_RC * self.gamma
+
+
+class BottleneckPath(nn.Module):
+    """Layer norm and two linear layers with a quarter of the channels between them.
+
+    Args:
+        dim: Channels.
+        eps: As in `LinearPath`.
+        scale: As in `LinearPath`.
+        generator: As in `LinearPath`.
+    """
+
+    def __init__(self, dim: int, *, eps: float, scale: float | None, generator: torch.Generator) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.fc1 = nn.Linear(dim, dim // 4)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(dim // 4, dim)
+        self.gamma = _scale(dim, scale)
+        _initialise(self, generator)
+
+    def forward(self, x_RC: Tensor) -> Tensor:
+        """The residual branch of each row."""
+        y_RC: Tensor = self.fc2(self.act(self.fc1(self.norm(x_RC))))
+        return y_RC if self.gamma is None else y_RC * self.gamma
+
+
+def build_fast_path(
+    kind: FastPath, *, dim: int, name: str, seed: int, eps: float, scale: float | None
+) -> nn.Module | None:
+    """A fast path whose initial weights depend on `seed` and on its place only; None for the identity.
+
+    Args:
+        kind: What to build.
+        dim: Channels.
+        name: Its place in the model, for example `2_1`.
+        seed: Seed of the initial weights.
+        eps: Of the layer norm.
+        scale: Initial value of its layer scale; None for none.
+    """
+    if kind == "identity":
+        return None
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/fast/{name}".encode()))
+    make = LinearPath if kind == "linear" else BottleneckPath
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        return make(dim, eps=eps, scale=scale, generator=generator)
+
+
+class Split(NamedTuple):
+    """Which rows of a batch take which path.
+
+    Attributes:
+        slow_S: Rows on the slow path.
+        fast_F: All others.
+    """
+
+    slow_S: Tensor
+    fast_F: Tensor
+
+    @classmethod
+    def of(cls, order_BN: Tensor, num_slow: int) -> Split:
+        """The first positions of each image take the slow path.
+
+        Args:
+            order_BN: The raster indices of all positions of each image, best first.
+            num_slow: How many of them.
+        """
+        batch, num_positions = order_BN.shape
+        first_B1 = torch.arange(batch, device=order_BN.device).unsqueeze(1) * num_positions
+        row_BN = order_BN + first_B1
+        return cls(row_BN[:, :num_slow].reshape(-1), row_BN[:, num_slow:].reshape(-1))
+
+    def run(self, x_RC: Tensor, *, slow: Callable[[Tensor], Tensor], fast: Callable[[Tensor], Tensor] | None) -> Tensor:
+        """The residual branch of every row, each from its own path.
+
+        Args:
+            x_RC: All rows.
+            slow: The slow path.
+            fast: The fast path; None for a branch of zeros.
+        """
+        slow_SC = slow(x_RC.index_select(0, self.slow_S))
+        if fast is None:
+            return slow_SC.new_zeros(x_RC.shape).index_copy_(0, self.slow_S, slow_SC)
+        fast_FC = fast(x_RC.index_select(0, self.fast_F)).to(slow_SC.dtype)
+        branch_RC = slow_SC.new_empty(x_RC.shape).index_copy_(0, self.slow_S, slow_SC)
+        return branch_RC.index_copy_(0, self.fast_F, fast_FC)
+
+
+def _scale(dim: int, scale: float | None) -> nn.Parameter | None:
+    return None if scale is None else nn.Parameter(torch.full((dim,), scale))
+
+
+def _initialise(path: nn.Module, generator: torch.Generator) -> None:
+    for module in path.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,13 @@
+"""Sparse models under timm's own names: importing this package registers `sparse_<name>` with timm.
+
+    import timm
+    import sparsesearch.timm
+
+    model = timm.create_model("sparse_deit_small_patch16_224", schedule="best.yaml", pretrained=True)
+
+`python -m sparsesearch.timm SCRIPT ...` does the same for a script that only knows timm.
+"""
+
+from sparsesearch.timm import sparse_models
+
+__all__ = ["sparse_models"]

@@ -1,0 +1,100 @@
+"""The entry points of sparse models, as timm's registry wants them: functions of this module, one for each name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import (
+    generate_default_cfgs,
+    get_arch_pretrained_cfgs,
+    model_entrypoint,
+    register_model,
+    resolve_pretrained_cfg,
+)
+from torch import nn
+
+from sparsesearch.backbones.own import OWN
+from sparsesearch.backbones.registry import geometry, supported_models
+from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.errors import BackboneError, CheckpointError, ScheduleError
+from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.timm.schedules import parse_schedule
+
+PREFIX = "sparse_"
+_OWN_OPTIONS = ("num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate")
+
+__all__: list[str] = []  # timm appends each name that it registers
+default_cfgs: dict[str, Any] = {}  # timm looks up what it is to know of each name here
+
+
+def _entry_point(name: str) -> Callable[..., nn.Module]:
+    """The function that timm's `create_model` calls for `sparse_<name>`."""
+
+    def build(pretrained: bool = False, *, schedule: object = None, **options: Any) -> nn.Module:
+        if schedule is None:
+            raise ScheduleError(
+                f'{PREFIX}{name} needs a schedule; give schedule="best.yaml", schedule="rho=0.7" or a Schedule'
+            )
+        wish = parse_schedule(schedule)
+        model = _own(name, pretrained, **options) if name in OWN else model_entrypoint(name)(pretrained, **options)
+        sparsify_(model, paper_schedule(geometry(model, name), wish) if isinstance(wish, float) else wish)
+        return model
+
+    build.__name__ = build.__qualname__ = f"{PREFIX}{name}"
+    build.__doc__ = f"A sparse {name}: its options, and `schedule` (a file, a rate such as `rho=0.7`, or a Schedule)."
+    return build
+
+
+def _own(
+    name: str,
+    pretrained: bool,
+    *,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: dict[str, Any] | None = None,
+    cache_dir: object = None,
+    **options: Any,
+) -> nn.Module:
+    """A dense backbone of this package, with the options of timm's models that it has."""
+    if pretrained:
+        raise CheckpointError(
+            f"{name} has no published weights here; give a file as checkpoint_path, or train it (pretrained=False)"
+        )
+    unknown = sorted(options.keys() - _OWN_OPTIONS)
+    if unknown:
+        raise BackboneError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(_OWN_OPTIONS)}")
+    size = options.pop("img_size", None)
+    built: Any = OWN[name].build(
+        image_size=(size, size) if isinstance(size, int) else size,
+        seed=torch.initial_seed() % 2**32,  # timm's models start from the global seed too
+        **options,
+    )
+    config: Any = resolve_pretrained_cfg(f"{PREFIX}{name}", pretrained_cfg, pretrained_cfg_overlay)
+    built.pretrained_cfg = built.default_cfg = config.to_dict()
+    model: nn.Module = built
+    return model
+
+
+def _configs(name: str) -> dict[str, Any]:
+    """What timm knows of a name: sizes, normalisation and published weights, by name and tag."""
+    if name not in OWN:
+        return {f"{PREFIX}{tagged}": config for tagged, config in get_arch_pretrained_cfgs(name).items()}
+    own = OWN[name]
+    return {
+        f"{PREFIX}{name}": {
+            "input_size": (own.in_chans, own.image_size, own.image_size),
+            "fixed_input_size": True,
+            "crop_pct": 1.0 if own.is_small else 0.875,
+            "mean": IMAGENET_DEFAULT_MEAN[: own.in_chans],
+            "std": IMAGENET_DEFAULT_STD[: own.in_chans],
+            "num_classes": 10 if own.is_small else 1000,
+            "classifier": "head",
+        }
+    }
+
+
+for _name in supported_models():
+    default_cfgs.update(generate_default_cfgs(_configs(_name)))
+    globals()[f"{PREFIX}{_name}"] = register_model(_entry_point(_name))

@@ -1,0 +1,102 @@
+"""Reductions against the formulas of their papers, written out in loops."""
+
+import pytest
+import torch
+
+from sparsesearch.errors import ShapeError
+from sparsesearch.sparsify.reductions import NO_POSITION, fuse, merge, prune
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def merge_by_hand(x, metric, sizes, num_kept):
+    """Bipartite soft matching of ToMe (arXiv:2210.09461, section 3) for one image, pair by pair."""
+    n = len(x)
+    second = list(range(0, n, 2))
+    edges = []
+    for i in range(1, n, 2):
+        cosines = [torch.cosine_similarity(metric[i], metric[j], dim=0).item() for j in second]
+        best = max(range(len(second)), key=lambda slot: cosines[slot])
+        edges.append((cosines[best], i, second[best]))
+    edges.sort(reverse=True)
+    away = {i: j for _, i, j in edges[: n - num_kept]}
+    groups = {i: [i] for i in range(n) if i not in away}
+    for i, j in away.items():
+        groups[j].append(i)
+    merged = {}
+    for owner, members in groups.items():
+        size = sum(sizes[m] for m in members)
+        merged[owner] = (sum(x[m] * sizes[m] for m in members) / size, size)
+    return merged
+
+
+@pytest.mark.parametrize("num_tokens", [8, 9])
+@pytest.mark.parametrize("num_away", [0, 1, 3, 4])
+def test_merging(num_tokens, num_away):
+    x, metric = drawn(2, num_tokens, 6), drawn(2, num_tokens, 4, seed=1)
+    sizes = torch.randint(1, 5, (2, num_tokens), generator=torch.Generator().manual_seed(2)).double()
+    reduction = merge(metric, sizes, num_tokens - num_away)
+    positions = reduction.positions(torch.arange(num_tokens).expand(2, -1))
+    for image in range(2):
+        expected = merge_by_hand(x[image], metric[image], sizes[image], num_tokens - num_away)
+        assert sorted(positions[image].tolist()) == sorted(expected)
+        for slot, owner in enumerate(positions[image].tolist()):
+            torch.testing.assert_close(reduction.average(x)[image, slot], expected[owner][0])
+            torch.testing.assert_close(reduction.total(sizes)[image, slot], expected[owner][1])
+
+
+def test_merging_keeps_the_sum_of_what_tokens_stand_for():
+    sizes = torch.ones(3, 11)
+    metric = drawn(3, 11, 4).float()
+    for left in (8, 6):
+        reduction = merge(metric, sizes, left)
+        sizes, metric = reduction.total(sizes), reduction.average(metric)
+    assert sizes.sum(1).tolist() == [11.0, 11.0, 11.0]
+
+
+def test_more_than_half_cannot_be_merged():
+    with pytest.raises(ShapeError, match="at most half"):
+        merge(drawn(1, 9, 4), torch.ones(1, 9), 4)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_fusing(normalize):
+    """EViT (arXiv:2202.07800, section 3.3): the fused token is the sum of a_i x_i over the inattentive tokens."""
+    x = drawn(2, 7, 3)
+    attention = torch.rand(2, 7, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    reduction = fuse(attention, attention, 4, normalize=normalize)
+    out = reduction.average(x)
+    for image in range(2):
+        order = sorted(range(7), key=lambda i: -attention[image, i].item())
+        best, rest = order[:3], order[3:]
+        fused = sum(attention[image, i] * x[image, i] for i in rest)
+        if normalize:
+            fused = fused / sum(attention[image, i] for i in rest)
+        torch.testing.assert_close(out[image, :3], x[image, best])
+        torch.testing.assert_close(out[image, 3], fused, rtol=1e-6, atol=1e-6)
+        assert reduction.positions(torch.arange(7).expand(2, -1))[image].tolist() == [*best, NO_POSITION]
+
+
+def test_fusing_all_into_one():
+    x = drawn(1, 4, 3)
+    reduction = fuse(torch.ones(1, 4), torch.ones(1, 4), 1, normalize=True)
+    torch.testing.assert_close(reduction.average(x)[:, 0], x.mean(1))
+
+
+def test_fused_token_without_any_weight_is_finite():
+    reduction = fuse(torch.arange(4.0)[None], torch.zeros(1, 4), 2, normalize=True)
+    assert reduction.average(drawn(1, 4, 3)).isfinite().all()
+
+
+def test_a_gradient_reaches_the_weights_of_the_fused_token():
+    weight = torch.rand(1, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    fuse(weight, weight, 3, normalize=True).average(drawn(1, 5, 2).float())[:, -1].sum().backward()
+    assert (weight.grad != 0).sum() == 3
+
+
+def test_pruning_keeps_the_best_in_order():
+    reduction = prune(torch.tensor([[0.1, 3.0, -1.0, 2.0]]), 2)
+    assert reduction.index_BK.tolist() == [[1, 3]]
+    assert reduction.total(torch.tensor([[5.0, 6.0, 7.0, 8.0]])).tolist() == [[6.0, 8.0]]
