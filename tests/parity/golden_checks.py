@@ -1,4 +1,4 @@
-"""What the golden tests of ConvNeXt and Swin have in common."""
+"""What the golden tests of all families have in common."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from sparsesearch.backbones.registry import create_model, geometry
+from sparsesearch.backbones.saliency import final_outputs
 from sparsesearch.backbones.verbs import restore_, sparsify_
 from sparsesearch.paper_schedules import paper_schedule
 from sparsesearch.sparsify.trace import StepTrace
 
 TOLERANCE = 3e-5
-BLOCKS = (1, 2, 3)
 
 
 @cache
@@ -27,9 +27,13 @@ def numbers(reference: str) -> Mapping[str, np.ndarray]:
 
 
 def sparse_reference(name: str, reference: str, rho: float) -> nn.Module:
+    """A sparse model with golden weights."""
     model = create_model(name)
-    sparsify_(model, paper_schedule(geometry(model, name), rho))
-    golden_inputs.load_hierarchical_(model, golden_inputs.reference_weights(reference), BLOCKS)
+    shape = geometry(model, name)
+    schedule = paper_schedule(shape, rho)
+    sparsify_(model, schedule)
+    load_ = golden_inputs.load_reference_ if len(shape.stages) == 1 else golden_inputs.load_hierarchical_
+    load_(model, golden_inputs.reference_weights(reference), [step.block for step in schedule.steps])
     return model
 
 
@@ -82,35 +86,38 @@ def check_logits(evaluated: Run, reference: str) -> None:
 def check_step(evaluated: Run, reference: str, predictor: int) -> None:
     step = evaluated.steps[predictor]
     assert step.kept_BK is not None
-    near(step.keep_log_prob_BN, evaluated.golden(reference, f"score_{predictor}"))
-    assert step.positions_BN.tolist() == evaluated.golden(reference, f"cand_{predictor}").tolist()
+    order = step.positions_BN.argsort(dim=1)
+    near(step.keep_log_prob_BN.gather(1, order), evaluated.golden(reference, f"score_{predictor}"))
+    assert step.positions_BN.gather(1, order).tolist() == evaluated.golden(reference, f"cand_{predictor}").tolist()
     assert step.kept_BK.shape[1] == evaluated.golden(reference, "n_keep")[predictor]
     kept = evaluated.golden(reference, f"keep_{predictor}")
     assert step.kept_BK.sort(dim=1).values.tolist() == np.sort(kept, axis=1).tolist()
 
 
-def check_features(evaluated: Run, reference: str, predictor: int, x_BNC: Tensor) -> None:
+def check_map(evaluated: Run, reference: str, predictor: int, x_BNC: Tensor) -> None:
     near(stats(x_BNC), evaluated.golden(reference, f"feat_{predictor}_stats"))
     near(x_BNC[:, 0, :8], evaluated.golden(reference, f"feat_{predictor}_pos0_8"))
     near(x_BNC[:, 100, :8], evaluated.golden(reference, f"feat_{predictor}_pos100_8"))
 
 
-def check_masked_training(model: Any, reference: str, blocks: Sequence[int]) -> None:
+def check_masked_training(model: Any, reference: str, rates: Sequence[float]) -> None:
+    """The whole forward in training mode, the draw of each predictor replaced by a decision of the given rate."""
     state = model.sparsity.state
     state.mode, state.keep_final_tokens = "masked", True
     state.forced = {
-        f"2_{block}": golden_inputs.forced_decision(p, rate)
-        for p, (block, rate) in enumerate(zip(blocks, (0.7, 0.5, 0.3), strict=True))
+        f"{step.stage}_{step.block}": golden_inputs.forced_decision(p, rate)
+        for p, (step, rate) in enumerate(zip(model.sparsity.schedule.steps, rates, strict=True))
     }
     for module in model.modules():  # the published run has no stochastic depth
         if hasattr(module, "drop_prob"):
             module.drop_prob = 0.0
     with torch.no_grad():
         logits = model(golden_inputs.image())
+        tokens = final_outputs(model, state)
     golden = {key.split("/")[1]: value for key, value in numbers(reference).items() if key.startswith("train0.7/")}
     near(logits[:, :16], golden["train_logits16"])
     near(stats(logits), golden["train_logits_stats"])
-    tokens = state.trace.final_tokens_BNC
+    assert tokens is not None
     assert tokens.shape[0] * tokens.shape[1] == np.prod(golden["train_tokens_shape"][:-1])
     near(stats(tokens), golden["train_tokens_stats"])
     near(tokens[:, 0, :8], golden["train_tokens_first8"])
@@ -119,6 +126,8 @@ def check_masked_training(model: Any, reference: str, blocks: Sequence[int]) -> 
     assert len(decisions) == 3
     for p, decision in enumerate(decisions):
         near(decision.mean(1), golden[f"train_decision_{p}_mean"], 1e-7)
+    if "train_mask_sum" in golden:
+        near(decisions[-1].sum(1), golden["train_mask_sum"], 0)
 
 
 def check_dense(reference: str, logits: Tensor, tokens_BNC: Tensor) -> None:
