@@ -1,0 +1,57 @@
+"""Our multiply-adds beside those of the papers' published code, as measured by its own counter, and as published.
+
+python benchmarks/published_counts.py
+
+The published code counts 5 for each element of a layer norm too; our count has none. tests/parity holds that both are
+equal to the integer but for these.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from sparsesearch.backbones.registry import backbone_geometry, geometry
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.paper_schedules import paper_schedule
+
+RATES = ("0.5", "0.6", "0.7", "0.8", "0.9")
+REFERENCE = Path(__file__).parents[1] / "tests" / "parity" / "gflops.json"
+
+
+def shape_of(name: str) -> BackboneGeometry:
+    """The geometry of a model by the paper's short name."""
+    if name == "deit-256":
+        with torch.device("meta"):
+            return geometry(VisionTransformer(embed_dim=256, depth=12, num_heads=4), name)
+    return backbone_geometry(name.replace("-", "_"))
+
+
+def main() -> None:
+    """Print both tables as Markdown."""
+    reference = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    shapes = {name: shape_of(name) for name in reference["models"]}
+
+    def ours(name: str, rho: float) -> float:
+        return AnalyticCost().estimate(shapes[name], paper_schedule(shapes[name], rho)).macs / 1e9
+
+    print(f"| model | {' | '.join(f'rho {rate}' for rate in RATES)} |")
+    print(f"|---|{'---|' * len(RATES)}")
+    for name, row in reference["models"].items():
+        cells = []
+        for rate in RATES:
+            mine, theirs = ours(name, float(rate)), row["sparse"][rate]["gflops"]
+            cells.append(f"{mine:.3f} / {theirs:.3f} ({mine / theirs - 1:+.2%})")
+        print(f"| {name} | {' | '.join(cells)} |")
+    print("\n| published model | published | its code's counter | ours |\n|---|---|---|---|")
+    for row in reference["published"]:
+        mine = ours(row["model"], row["rho"])
+        print(f"| {row['name']} | {row['published_gflops']} | {row['measured_gflops']:.3f} | {mine:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
