@@ -23,7 +23,7 @@ def weights_of(model):
 
 
 def is_dense(key):
-    return not key.startswith("score_predictor")
+    return not any(word in key for word in ("score_predictor", "fast_path", "fastmlp"))
 
 
 def command(*arguments):
@@ -41,6 +41,8 @@ def near(logits, expected):
         ("deit-s",  "deit_s",  0.5),
         ("lvvit-s", "lvvit_s", 0.7),
         ("lvvit-s", "lvvit_s", 0.5),
+        ("convnext-t", "convnext_tiny", 0.7),
+        ("swin-t", "swin_t", 0.5),
     ],
 )  # fmt: skip
 @torch.no_grad()
@@ -75,6 +77,8 @@ def test_a_training_checkpoint(tmp_path, model, backbone, rho, capsys):
     [
         ("deit-s",  "deit_s",  "dense_logits16"),
         ("lvvit-s", "lvvit_s", "dense_combined16"),
+        ("convnext-t", "convnext_t", "dense_logits16"),
+        ("swin-t", "swin_tiny_patch4_window7_224", "dense_logits16"),
     ],
 )  # fmt: skip
 @torch.no_grad()
