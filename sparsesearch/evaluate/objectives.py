@@ -38,11 +38,12 @@ _MINIMAL_RATIOS = (20 / 64, 10 / 64, 5 / 64)
 class DenseObjective:
     """Cross-entropy of the dense model, with a crop curriculum where the object's box is known.
 
-    In the curriculum only the tokens of a window of half the grid that holds the object go through the blocks: on a
-    cluttered canvas a ViT finds no gradient without it.
+    In the curriculum only a window of half the image a side that holds the object is seen: on a cluttered canvas a
+    model finds no gradient without it. A ViT is given the tokens of the window, a ConvNeXt its pixels; a Swin, which
+    works on one size of image only, has no curriculum.
 
     Args:
-        model: A dense ViT.
+        model: A dense model.
         geometry: Its geometry.
         curriculum_steps: Steps with the curriculum, from the start.
         arithmetic: Precision.
@@ -60,7 +61,8 @@ class DenseObjective:
     ) -> None:
         self._model = model
         self._geometry = geometry
-        self._curriculum_steps = curriculum_steps
+        self._mixer = geometry.stages[0].mixer
+        self._curriculum_steps = 0 if self._mixer == "window" else curriculum_steps
         self._arithmetic = arithmetic
         self._label_smoothing = label_smoothing
 
@@ -75,12 +77,26 @@ class DenseObjective:
 
     def _windowed(self, images: Tensor, boxes: Tensor, generator: torch.Generator) -> Tensor:
         stage = self._geometry.stages[0]
-        x_BNC = embed(self._model, images)
         index_BK = window_tokens(boxes, grid=stage.grid, generator=generator)
+        if self._mixer == "convolution":
+            logits: Tensor = self._model(_cropped(images, index_BK[:, 0].tolist(), grid=stage.grid))
+            return logits
+        x_BNC = embed(self._model, images)
         prefix = torch.arange(stage.num_prefix_tokens, device=x_BNC.device).expand(len(index_BK), -1)
         index_BK = torch.cat([prefix, index_BK.to(x_BNC.device) + stage.num_prefix_tokens], dim=1)
         x_BNC = run_blocks(self._model, gather_tokens(x_BNC, index_BK), start=0, stop=stage.depth)
         return finish(self._model, x_BNC)
+
+
+def _cropped(images: Tensor, corners: list[int], *, grid: tuple[int, int]) -> Tensor:
+    """Windows of half an image a side; corners are raster indices into the grid, top left."""
+    height, width = images.shape[-2:]
+    rows, columns = math.ceil(grid[0] / 2) * height // grid[0], math.ceil(grid[1] / 2) * width // grid[1]
+    parts = []
+    for image, corner in zip(images, corners, strict=True):
+        top, left = corner // grid[1] * height // grid[0], corner % grid[1] * width // grid[1]
+        parts.append(image[:, top : top + rows, left : left + columns])
+    return torch.stack(parts)
 
 
 def window_tokens(boxes: Tensor, *, grid: tuple[int, int], generator: torch.Generator) -> Tensor:
