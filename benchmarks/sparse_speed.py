@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from sparsesearch.backbones.registry import create_model, geometry, resolve_name
 from sparsesearch.backbones.sparsity import Sparsity, sparsity_of
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.verbs import family_of, sparsify_
 from sparsesearch.cost.analytic import block_table, dense_macs
 from sparsesearch.paper_schedules import paper_schedule
 from sparsesearch.sparsify.grid_state import GridState
@@ -129,17 +129,12 @@ def ceiling_of(sparse: nn.Module, dense: nn.Module) -> nn.Module:
     model = copy.deepcopy(sparse)
     state = sparsity_of(model).state
     assert isinstance(state, GridState)
-    splits = {(step.stage, step.block): PrefixSplit(step.num_tokens / step.num_before) for step in resolved}
+    family = family_of(model)
+    for step in resolved:
+        split = PrefixSplit(step.num_tokens / step.num_before)
+        block = family.block(model, step.stage, step.block)
+        block.register_forward_pre_hook(lambda _module, _args, split=split: put_split(state, split))
     state.plan = {}
-
-    def enter(block: tuple[int, int], map_BHWC: Tensor, *, training: bool) -> bool:
-        if block[1] == 0:
-            state.trace.forget_paths()
-        if block in splits:
-            put_split(state, splits[block])
-        return False
-
-    state.enter = enter  # type: ignore[method-assign]
     return model
 
 

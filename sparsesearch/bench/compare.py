@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.bench.plan import BenchPlan
 from sparsesearch.cost.analytic import AnalyticCost
@@ -72,7 +73,7 @@ def _models(subject: Subject) -> tuple[nn.Module, nn.Module]:
     """The untouched timm model, and the sparse one, which keeps no trace."""
     dense, sparse = subject.dense_model(), subject.dense_model()
     sparsify_(sparse, subject.schedule)
-    sparse.sparsity.state.record = False  # type: ignore[union-attr]
+    sparsity_of(sparse).state.record = False
     return dense, sparse
 
 

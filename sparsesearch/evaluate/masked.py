@@ -78,7 +78,8 @@ class MaskedObjective:
     def _keep_ratios(self) -> list[float]:
         """The wished share of each step in force, as the schedule writes it."""
         sparsity = sparsity_of(self._model)
-        in_force = {(step.stage, step.block, step.phase) for step in sparsity.schedule.resolve(sparsity.geometry)}
+        resolved = sparsity.schedule.resolve(sparsity.geometry)
+        in_force = {(s.stage, s.block, s.phase) for s in resolved if s.num_tokens < s.num_before}
         return [s.keep_ratio for s in sparsity.schedule.steps if (s.stage, s.block, s.phase) in in_force]
 
     def _published_weights(self) -> LossWeights:

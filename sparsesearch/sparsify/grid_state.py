@@ -15,7 +15,7 @@ from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.scorers import Seen
 from sparsesearch.sparsify.state import Place, PlannedStep, SparsityState, Trace
-from sparsesearch.sparsify.tokens import gumbel_keep, logistic_noise, select_tokens
+from sparsesearch.sparsify.tokens import gumbel_keep, noisy_scores, select_tokens
 from sparsesearch.sparsify.trace import StepTrace
 
 Block = tuple[int, int]
@@ -130,8 +130,7 @@ class GridState(SparsityState):
             raise ScheduleError('forced decisions work in masked training only; set mode="masked", or forced=None')
         score_BN = (scores_BN2[..., 0] - scores_BN2[..., 1]).detach().float()
         if training and step.learned and self.noise:
-            noise_BN = logistic_noise(tuple(score_BN.shape), generator=self.generator, device=score_BN.device)
-            score_BN = score_BN + self.noise * noise_BN
+            score_BN = noisy_scores(score_BN, scale=self.noise, generator=self.generator)
         order_BN = score_BN.argsort(dim=1, descending=True)
         trace.split = Split.of(order_BN, step.num_kept)
         return order_BN[:, : step.num_kept]

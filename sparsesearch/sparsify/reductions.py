@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sparsesearch.errors import ShapeError
-from sparsesearch.sparsify.tokens import gather_tokens
+from sparsesearch.sparsify.tokens import gather_tokens, select_tokens
 
 NO_POSITION = -1
 GONE = -1
@@ -158,7 +158,7 @@ def prune(score_BN: Tensor, num_kept: int) -> Pruned:
 
     Source: DynamicViT (arXiv:2106.02034), section 3.4.
     """
-    return Pruned(_best(score_BN, num_kept))
+    return Pruned(select_tokens(score_BN, num_kept))
 
 
 def fuse(score_BN: Tensor, weight_BN: Tensor, num_kept: int, *, normalize: bool) -> Fused:
@@ -175,7 +175,7 @@ def fuse(score_BN: Tensor, weight_BN: Tensor, num_kept: int, *, normalize: bool)
     num_tokens = score_BN.shape[1]
     if not 1 <= num_kept < num_tokens:
         raise ShapeError(f"cannot fuse {num_tokens} tokens to {num_kept}; at least two are fused into one")
-    order_BN = score_BN.detach().float().topk(num_tokens, dim=1).indices
+    order_BN = select_tokens(score_BN, num_tokens)
     rest_BM = order_BN[:, num_kept - 1 :]
     weight_BM = weight_BN.gather(1, rest_BM)
     if normalize:
@@ -220,9 +220,3 @@ def _numbered(index_BK: Tensor, num_tokens: int, *, others: int) -> Tensor:
     batch, count = index_BK.shape
     number_BK = torch.arange(count, device=index_BK.device).expand(batch, -1)
     return index_BK.new_full((batch, num_tokens), others).scatter_(1, index_BK, number_BK)
-
-
-def _best(score_BN: Tensor, num_kept: int) -> Tensor:
-    if not 0 <= num_kept <= score_BN.shape[1]:
-        raise ShapeError(f"cannot keep {num_kept} of {score_BN.shape[1]} tokens")
-    return score_BN.detach().float().topk(num_kept, dim=1).indices

@@ -17,7 +17,7 @@ from sparsesearch.sparsify.attention import NOTHING_NOTED, Attended, LayerStatis
 from sparsesearch.sparsify.reductions import GONE, Pruned, Reduction, fuse, merge, prune
 from sparsesearch.sparsify.scorers import Seen
 from sparsesearch.sparsify.state import Place, PlannedStep, SparsityState, Trace
-from sparsesearch.sparsify.tokens import gather_tokens, gumbel_keep, logistic_noise, select_tokens
+from sparsesearch.sparsify.tokens import gather_tokens, gumbel_keep, noisy_scores, select_tokens
 from sparsesearch.sparsify.trace import StepTrace
 
 
@@ -210,8 +210,7 @@ class TokenState(SparsityState):
             return self._merge(step, x_BTC)
         score_BN = scores_BN2[..., 0] - scores_BN2[..., 1]
         if training and step.learned and self.noise:
-            noise_BN = logistic_noise(tuple(score_BN.shape), generator=self.generator, device=score_BN.device)
-            score_BN = score_BN.float() + self.noise * noise_BN
+            score_BN = noisy_scores(score_BN, scale=self.noise, generator=self.generator)
         if isinstance(step.reducer, Fuse):
             weight_BN = scores_BN2[..., 0].exp() if step.learned else scores_BN2[..., 0].clamp_min(0.0)
             return fuse(score_BN, weight_BN, step.num_kept, normalize=step.reducer.normalize)

@@ -119,17 +119,24 @@ def gumbel_keep(
     return hard_BN + (soft_BN - soft_BN.detach())
 
 
-def select_tokens(
-    scores_BN: Tensor, num_kept: int, *, noise: float = 0.0, generator: torch.Generator | None = None
-) -> Tensor:
+def noisy_scores(score_BN: Tensor, *, scale: float, generator: torch.Generator) -> Tensor:
+    """Scores with logistic noise; at scale 1, on log-odds, they rank as DynamicViT's Gumbel draw does.
+
+    Args:
+        score_BN: Larger is kept.
+        scale: Of the noise.
+        generator: Its source.
+    """
+    noise_BN = logistic_noise(tuple(score_BN.shape), generator=generator, device=score_BN.device)
+    return score_BN.float() + scale * noise_BN
+
+
+def select_tokens(scores_BN: Tensor, num_kept: int) -> Tensor:
     """Indices of the best-scored tokens of each sample, best first.
 
     Args:
         scores_BN: Larger is kept.
         num_kept: Tokens to keep of each sample, at most N.
-        noise: Scale of logistic noise added to the scores; at 1, on log-odds, the ranking is that of DynamicViT's
-            Gumbel draw.
-        generator: Source of the noise; needed when `noise` is not 0.
 
     Returns:
         int64 indices into N, `B x num_kept`.
@@ -138,9 +145,4 @@ def select_tokens(
     """
     if not 0 <= num_kept <= scores_BN.shape[1]:
         raise ShapeError(f"cannot keep {num_kept} of {scores_BN.shape[1]} tokens")
-    scores = scores_BN.detach().float()
-    if noise != 0.0:
-        if generator is None:
-            raise ValueError("select_tokens needs a generator when it adds noise")
-        scores = scores + noise * logistic_noise(tuple(scores.shape), generator=generator, device=scores.device)
-    return scores.topk(num_kept, dim=1).indices
+    return scores_BN.detach().float().topk(num_kept, dim=1).indices

@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from sparsesearch.errors import ShapeError
-from sparsesearch.sparsify.tokens import gather_tokens, gumbel_keep, logistic_noise, masked_softmax, select_tokens
+from sparsesearch.sparsify.tokens import (
+    gather_tokens,
+    gumbel_keep,
+    logistic_noise,
+    masked_softmax,
+    noisy_scores,
+    select_tokens,
+)
 
 
 def seeded(seed=0):
@@ -70,11 +77,10 @@ def test_select_takes_the_best_in_order():
 
 def test_noise_changes_the_choice_reproducibly():
     scores = torch.zeros(4, 50)
-    first = select_tokens(scores, 10, noise=1.0, generator=seeded(1))
-    assert torch.equal(first, select_tokens(scores, 10, noise=1.0, generator=seeded(1)))
-    assert not torch.equal(first, select_tokens(scores, 10, noise=1.0, generator=seeded(2)))
-    with pytest.raises(ValueError, match="needs a generator"):
-        select_tokens(scores, 10, noise=1.0)
+    first = select_tokens(noisy_scores(scores, scale=1.0, generator=seeded(1)), 10)
+    assert torch.equal(first, select_tokens(noisy_scores(scores, scale=1.0, generator=seeded(1)), 10))
+    assert not torch.equal(first, select_tokens(noisy_scores(scores, scale=1.0, generator=seeded(2)), 10))
+    assert torch.equal(noisy_scores(scores, scale=0.0, generator=seeded(1)), scores)
 
 
 def test_noise_is_standard_logistic():
