@@ -16,11 +16,11 @@ from instant import DEIT_SMALL
 from sparsesearch.cost.analytic import AnalyticCost, price_many
 from sparsesearch.methods import DynamicVitScorer
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.samplers import make_proposer
-from sparsesearch.spec import SamplerName
 from sparsesearch.search.proposals import fit_to_budget
+from sparsesearch.search.samplers import make_proposer
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import draw_shape
+from sparsesearch.spec import SamplerName
 from sparsesearch.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
 
 BUDGET = 3_000_000_000

@@ -42,6 +42,8 @@ class Gain:
         self.gaps_N = gaps_to_front(top1_N, None if low is None else costs_N)
         order = np.lexsort((-top1_N, costs_N))
         front = order[(self.gaps_N[order] == 0.0) & (np.diff(costs_N[order], prepend=-math.inf) > 0.0)]
+        if len(front) > _MOST_STRETCHES:
+            front = front[np.linspace(0, len(front) - 1, _MOST_STRETCHES).round().astype(np.int64)]
         self._front_top1, self._front_costs = top1_N[front], costs_N[front]
 
     def __call__(self, x_PF: Floats, costs_P: Floats) -> Floats:
@@ -85,9 +87,6 @@ def expected_area(
         front_costs: Their costs, rising.
         limit: Largest cost that counts.
     """
-    if len(front_top1) > _MOST_STRETCHES:
-        kept = np.unique(np.linspace(0, len(front_top1) - 1, _MOST_STRETCHES).round().astype(np.int64))
-        front_top1, front_costs = front_top1[kept], front_costs[kept]
     floor = front_top1[0] - max(1e-6, _BELOW * float(front_top1[-1] - front_top1[0]))
     best_K = np.concatenate([[floor], front_top1])
     edges = np.concatenate([[-math.inf], front_costs, [limit]])

@@ -33,15 +33,15 @@ from sparsesearch.space.shape import Shape
 _OPENING = 10  # results before the predictor is asked
 _OPENERS = 3  # places of the first shapes
 _PARENTS = 16  # results that the inner evolution starts from
-_EXACT = 6  # shapes that are scaled exactly at a time
-_ROUNDS = 8  # times that so many are tried before random shapes take over
+_EXACT = 4  # shapes that are scaled exactly at a time
+_ROUNDS = 12  # times that so many are tried before random shapes take over
 _ATTEMPTS = 4  # shapes of the opening that are tried for one proposal
 
 
 class EvolutionProposer(Proposer):
     """Shapes from an evolution that is guided by a predictor; see `Proposer`."""
 
-    most_visible = 200
+    most_visible = 150
 
     def __init__(
         self,
@@ -131,19 +131,17 @@ class EvolutionProposer(Proposer):
         gain = self._gain(results)
         found = self._inner.run(self._parents(results, gain), gain, rng=rng)
         for start in range(0, min(len(found.limits_P), _EXACT * _ROUNDS), _EXACT):
-            exact: dict[str, tuple[Schedule, float]] = {}
+            fits: list[tuple[Schedule, float]] = []
             for row in range(start, min(start + _EXACT, len(found.limits_P))):
                 limit = self.rounded(float(found.limits_P[row]))
                 shape = settle(found.genomes.wishes(row), self.space, latest_first=self.latest(limit))
                 schedule = self.fit(shape, limit)
-                if schedule is not None and not self.is_known(schedule):
-                    exact.setdefault(schedule.key(self.geometry), (schedule, limit))
-            if exact:
-                chosen = list(exact.values())
-                schedules = [schedule for schedule, _ in chosen]
-                costs = np.array([self.cost(schedule) for schedule in schedules])
-                gains = gain(self._features.of(self._features.steps(schedules)), costs)
-                yield from (chosen[i] for i in np.argsort(-gains, kind="stable").tolist())
+                if schedule is not None:
+                    fits.append((schedule, limit))
+            if fits:
+                x_PF = self._features.of(self._features.steps([schedule for schedule, _ in fits]))
+                gains = gain(x_PF, np.array([limit for _, limit in fits]))
+                yield from (fits[i] for i in np.argsort(-gains, kind="stable").tolist())
 
     def _gain(self, results: Sequence[Result]) -> Gain:
         """What an evaluation is expected to add to these results."""

@@ -18,7 +18,7 @@ from sparsesearch.search.rough_price import RoughPrice
 from sparsesearch.search.steps import Features, Steps
 from sparsesearch.space.definition import SearchSpace
 
-_GENERATIONS = ((96, 64, 48), (96, 32, 0), (64, 16, 0))  # mutated, crossed and random genomes of each
+_GENERATIONS = ((96, 64, 48), (128, 32, 0))  # mutated, crossed and random genomes of each
 _SURVIVORS = 16  # genomes of a generation that are parents of the next
 _NEAR = 0.05  # deviation of the logarithm of a child's budget from its parent's
 

@@ -100,15 +100,15 @@ class Predictor:
         self._level = float(known.y_N[known.source_N == 0].mean())
         y_N = _centred(known)
         cov_NN = self._covariance(known.x_NF, known.x_NF) + _extra(known, settings)
-        self._inverse_NN = np.linalg.inv(cov_NN)
-        self._weights_N = self._inverse_NN @ y_N
+        self._weights_N = np.linalg.solve(cov_NN, y_N)
         self._amplitude = math.sqrt(max(float(y_N @ self._weights_N) / len(y_N), 1e-12))
         self._seen_NF = known.x_NF
         if pending_PF is not None and len(pending_PF):
             self._seen_NF = np.concatenate([known.x_NF, pending_PF])
-            own = np.zeros(len(pending_PF), dtype=np.int64)
-            seen = Observations(self._seen_NF, np.zeros(len(self._seen_NF)), np.concatenate([known.source_N, own]))
-            self._inverse_NN = np.linalg.inv(self._covariance(self._seen_NF, self._seen_NF) + _extra(seen, settings))
+            beside_NP = self._covariance(known.x_NF, pending_PF)
+            own_PP = self._covariance(pending_PF, pending_PF) + settings.noise * np.eye(len(pending_PF))
+            cov_NN = np.block([[cov_NN, beside_NP], [beside_NP.T, own_PP]])
+        self._inverse_NN = np.linalg.inv(cov_NN)
 
     def mean(self, x_PF: Floats) -> Floats:
         """Expected accuracy of each point."""

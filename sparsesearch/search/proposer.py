@@ -23,7 +23,7 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.search.pareto import pareto_front
 from sparsesearch.search.proposals import check_reachable, fit_to_budget
 from sparsesearch.search.reach import first_place_floors
-from sparsesearch.search.visible import visible
+from sparsesearch.search.visible import best, split
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import Params, decode, encode
@@ -109,7 +109,11 @@ class Proposer(ABC):
         self._floors = first_place_floors(geometry, space=self.space, price=price)
         self._fidelity: Fidelity | None = None
         self._told: list[int] = []
-        self._results: list[Result] = []
+        self._results: list[Result] = []  # by number; beside it their numbers, accuracies and costs
+        self._numbers: list[int] = []
+        self._top1: list[float] = []
+        self._costs: list[float] = []
+        self._best: tuple[tuple[int, tuple[int, ...]], list[int]] = ((0, ()), [])
         self._pending: dict[int, UnderWay] = {}
         self._keys: set[str] = set()
 
@@ -139,7 +143,11 @@ class Proposer(ABC):
         self._told.insert(place, trial.number)
         result = self._result(trial)
         if result is not None:
-            bisect.insort(self._results, result, key=lambda known: known.number)
+            place = bisect.bisect_left(self._numbers, result.number)
+            self._results.insert(place, result)
+            self._numbers.insert(place, result.number)
+            self._top1.insert(place, result.top1)
+            self._costs.insert(place, result.cost)
 
     def propose(self, index: int) -> tuple[Schedule, Proposal] | None:
         """Proposal `index` of the study; it counts as under way until its trial is told.
@@ -172,7 +180,7 @@ class Proposer(ABC):
 
     def result_numbers(self, first: int) -> tuple[int, ...]:
         """Numbers of the trials of the first results."""
-        return tuple(result.number for result in self._results[:first])
+        return tuple(self._numbers[:first])
 
     def visible(self, first: int | None = None) -> list[Result]:
         """The results that the sampler learns from, in the order of the trials' numbers.
@@ -181,19 +189,19 @@ class Proposer(ABC):
             first: How many of the first ones are looked at; all if not given.
         """
         results = self._results[:first]
-        if len(results) <= self.most_visible:
+        num_newest, num_best = split(len(results), most=self.most_visible)
+        older = len(results) - num_newest
+        if not older:
             return results
-        top1 = np.array([result.top1 for result in results])
-        costs = None if self.low is None else np.array([result.cost for result in results])
-        return [results[i] for i in visible(top1, costs, most=self.most_visible)]
+        key = (num_best, self.result_numbers(older))
+        if key != self._best[0]:
+            costs = None if self.low is None else np.array(self._costs[:older])
+            self._best = key, best(np.array(self._top1[:older]), costs, count=num_best).tolist()
+        return [results[i] for i in self._best[1]] + results[older:]
 
     def under_way(self) -> list[UnderWay]:
         """The proposals under way, in the order of their indices."""
         return [pending for _, pending in sorted(self._pending.items())]
-
-    def is_known(self, schedule: Schedule) -> bool:
-        """Whether a schedule was told or proposed."""
-        return schedule.key(self.geometry) in self._keys
 
     def fit(self, shape: Shape, limit: float) -> Schedule | None:
         """The schedule of a shape that uses a budget up, or None if it cannot."""

@@ -9,6 +9,7 @@ Shapes: `P` genomes, `S` places at most.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import is_monotone
 from sparsesearch.space.shape import Slot
 
-_BISECTIONS = 16
+_BISECTIONS = 10
 
 
 class RoughPrice:
@@ -67,16 +68,16 @@ class RoughPrice:
             `P x S` logarithms of the shares of tokens left behind each place, and `P` costs; a cost above its budget
             says that the shape cannot meet it.
         """
-        exponents_PS = self._exponents(genomes)
+        exponents_PS, cost = self._exponents(genomes), self.pricing(genomes)
         low_P = np.zeros(len(limits_P))
         high_P = np.full(len(limits_P), math.log(2.0 * float(self._total_L.max())))
         for _ in range(_BISECTIONS):
             middle_P = 0.5 * (low_P + high_P)
-            within_P = self._cost(genomes, -middle_P[:, None] * exponents_PS) <= limits_P
+            within_P = cost(-middle_P[:, None] * exponents_PS) <= limits_P
             high_P, low_P = np.where(within_P, middle_P, high_P), np.where(within_P, low_P, middle_P)
         log_left_PS = -high_P[:, None] * exponents_PS
         least_PS = np.log(self._least_L / self._total_L)[genomes.place_PS]
-        return np.maximum(log_left_PS, least_PS), self._cost(genomes, log_left_PS)
+        return np.maximum(log_left_PS, least_PS), cost(log_left_PS)
 
     def _exponents(self, genomes: Genomes) -> Floats:
         """As in `Shape.exponents`; 0 where no place counts."""
@@ -91,14 +92,21 @@ class RoughPrice:
         exponents_PS: Floats = weight_PS / weight_PS.max(axis=1, keepdims=True)
         return exponents_PS
 
-    def _cost(self, genomes: Genomes, log_left_PS: Floats) -> Floats:
+    def pricing(self, genomes: Genomes) -> Callable[[Floats], Floats]:
+        """What these genomes cost, by the logarithms of the shares left behind each place."""
         place_PS, method_PS, used_PS = genomes.place_PS, genomes.method_PS, genomes.used_PS
-        total_PS = self._total_L[place_PS]
-        count_PS = np.clip((total_PS * np.exp(log_left_PS)).astype(np.int64), self._least_L[place_PS], total_PS)
-        gain_PS = np.where(used_PS, self._gain_LMC[place_PS, method_PS, count_PS], 0.0)
-        cost_P: Floats = self._dense + gain_PS.sum(axis=1)
-        later_PS = place_PS[:, 1:]
-        goes_on_PS = used_PS[:, 1:] & (self._stage_L[later_PS] == self._stage_L[place_PS[:, :-1]])
-        over_PS = self._gain_LMC[later_PS, method_PS[:, :-1], count_PS[:, :-1]]
-        cost_P = cost_P - np.where(goes_on_PS, over_PS, 0.0).sum(axis=1)
-        return cost_P
+        total_PS, least_PS = self._total_L[place_PS], self._least_L[place_PS]
+        num_counts = self._gain_LMC.shape[2]
+        gains = self._gain_LMC.ravel()
+        here_PS = (place_PS * self._gain_LMC.shape[1] + method_PS) * num_counts
+        goes_on_PS = used_PS[:, 1:] & (self._stage_L[place_PS[:, 1:]] == self._stage_L[place_PS[:, :-1]])
+        later_PS = (place_PS[:, 1:] * self._gain_LMC.shape[1] + method_PS[:, :-1]) * num_counts
+
+        def cost(log_left_PS: Floats) -> Floats:
+            count_PS = np.clip((total_PS * np.exp(log_left_PS)).astype(np.int64), least_PS, total_PS)
+            gain_PS = used_PS * gains[here_PS + count_PS]
+            gain_PS[:, :-1] -= goes_on_PS * gains[later_PS + count_PS[:, :-1]]
+            cost_P: Floats = self._dense + gain_PS.sum(axis=1)
+            return cost_P
+
+        return cost

@@ -7,26 +7,34 @@ import numpy as np
 from sparsesearch.search.arrays import Floats, Ints
 
 
-def visible(top1: Floats, costs: Floats | None, *, most: int) -> Ints:
-    """Indices of the results that a sampler sees, rising.
+def split(num: int, *, most: int) -> tuple[int, int]:
+    """How many of the newest results are seen whatever they are, and how many of the best of those before.
 
-    The choice depends on the results alone, and changes only once in `most / 10` results, so that what was learned
-    from it can be kept for a while.
+    What was there before the newest changes only once in `most / 10` results, so that the choice of the best, and what
+    was learned from it, can be kept for a while.
+
+    Args:
+        num: How many results there are.
+        most: How many are seen at most.
+    """
+    if num <= most:
+        return num, 0
+    step = max(1, most // 10)
+    since = (num - most) % step
+    newest = (most - step) // 2 + since
+    return newest, most - step + since - newest
+
+
+def best(top1: Floats, costs: Floats | None, *, count: int) -> Ints:
+    """Indices of the best results, rising; of equal ones the older.
 
     Args:
         top1: Accuracies in the order of trials.
         costs: Their costs where a front is wanted: the best are those nearest to it. None ranks by accuracy alone.
-        most: How many are seen at most.
+        count: How many.
     """
-    num, step = len(top1), max(1, most // 10)
-    if num <= most:
-        return np.arange(num)
-    cut = num - (num - most) % step
-    newest = cut - (most - step) // 2
-    gaps = gaps_to_front(top1[:newest], None if costs is None else costs[:newest])
-    order = np.lexsort((np.arange(newest), gaps))
-    best = np.sort(order[: most - step - (cut - newest)])
-    return np.concatenate([best, np.arange(newest, num)])
+    order = np.argsort(gaps_to_front(top1, costs), kind="stable")
+    return np.sort(order[:count])
 
 
 def gaps_to_front(top1: Floats, costs: Floats | None) -> Floats:
