@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sparsesearch.errors import SpecError, one_line
 from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.prior import Prior
 from sparsesearch.space.definition import SearchSpace
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
@@ -214,6 +215,7 @@ class Resolved(_Value):
         data_fingerprint: Hash of the data and how it is prepared.
         planned_work: Share of the whole work that each phase of the plan is, for estimates of what is left. It follows
             from the document and the data alone; empty in studies of older versions.
+        priors: What the study of `warm_start` had found, so that it may be deleted.
     """
 
     geometry: BackboneGeometry
@@ -221,6 +223,7 @@ class Resolved(_Value):
     in_chans: int
     data_fingerprint: str
     planned_work: dict[str, float] = {}
+    priors: tuple[Prior, ...] = ()
 
 
 class StudySpec(_Value):
@@ -233,7 +236,9 @@ class StudySpec(_Value):
         data: Data source.
         weights: `pretrained` (timm's, where they can be had), `scratch`, or the path of a checkpoint.
         space: The search space, spelled out.
-        sampler: Optuna sampler that proposes shapes.
+        sampler: What proposes shapes: `evolution`, guided by a predictor, or one of Optuna's, `tpe`, `nsga2`, `gp`
+            (slow) and `random`. See docs/search.md.
+        warm_start: Name of another study (other budget, data or backbone) whose results `evolution` begins with.
         seed: The only source of randomness.
         fidelity: How candidates are evaluated.
         baselines: Whether the hand families rho, rho^2, rho^3 are evaluated alongside.
@@ -255,7 +260,8 @@ class StudySpec(_Value):
     data: DataSpec = DataSpec()
     weights: str = "pretrained"
     space: SearchSpace = SearchSpace()
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "evolution"
+    warm_start: str | None = None
     seed: int = Field(default=0, ge=0)
     fidelity: FidelitySpec = FidelitySpec()
     baselines: bool = True
@@ -273,6 +279,8 @@ class StudySpec(_Value):
     def _executable(self) -> StudySpec:
         if self.storage is not None and "://" in self.storage:
             raise ValueError(f"storage must be a path, got {self.storage!r}; mount it, e.g. with a network filesystem")
+        if self.warm_start is not None and self.sampler != "evolution":
+            raise ValueError(f"warm_start is for sampler evolution; {self.sampler} cannot use another study's results")
         if self.fidelity.rungs is not None:
             if self.dispatcher != "ray":
                 raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")

@@ -31,6 +31,7 @@ def run(
     finalists: o.FinalistsOption = None,
     elastic: o.ElasticOption = None,
     sampler: o.SamplerOption = None,
+    warm_start: o.WarmStartOption = None,
     baselines: o.BaselinesOption = None,
     seed: o.SeedOption = None,
     precision: o.PrecisionOption = None,
@@ -74,6 +75,7 @@ def run(
         "name": study,
         "space": space,
         "sampler": sampler,
+        "warm_start": warm_start,
         "seed": seed,
         "baselines": baselines,
         "precision": precision,
@@ -114,7 +116,7 @@ def run(
         from sparsesearch.draft import complete
         from sparsesearch.study import prepare
 
-        spec = prepare(complete(wished, progress=reporter), progress=reporter)
+        spec = prepare(complete(wished, progress=reporter), progress=reporter, store=store)
         ledger = store.create_study(spec)
         try:
             tracker = open_tracker(store, settings, reporter, wanted=mlflow, database=database)

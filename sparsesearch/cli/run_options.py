@@ -9,7 +9,7 @@ import typer
 
 from sparsesearch.cli.options import database_option, device_option, json_option
 from sparsesearch.cli.progress import OUTPUT_PANEL
-from sparsesearch.spec import DEFAULT_DISPATCHER
+from sparsesearch.spec import DEFAULT_DISPATCHER, SamplerName
 
 _WHAT, _HOW, _WHERE = "What to search", "How long and how well", "Where it runs"
 
@@ -88,9 +88,19 @@ ElasticOption = Annotated[
     ),
 ]
 SamplerOption = Annotated[
-    Literal["tpe", "random", "nsga2"] | None,
+    SamplerName | None,
     typer.Option(
-        metavar="NAME", help="What proposes schedules: tpe, random or nsga2. [default: tpe]", rich_help_panel=_HOW
+        metavar="NAME",
+        help="What proposes schedules: evolution, or Optuna's tpe, nsga2, gp and random. [default: evolution]",
+        rich_help_panel=_HOW,
+    ),
+]
+WarmStartOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STUDY",
+        help="Begin with what another study found, at other budgets, on other data or another backbone.",
+        rich_help_panel=_HOW,
     ),
 ]
 BaselinesOption = Annotated[

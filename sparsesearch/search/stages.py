@@ -46,7 +46,13 @@ class StagedController:
         self._cost = AnalyticCost()
         self._low, self._high = check_budget(geometry, spec.space, budget=spec.budget)
         self._proposer = make_proposer(
-            spec.sampler, geometry, spec.space, low=self._low, high=self._high, seed=spec.seed
+            spec.sampler,
+            geometry,
+            spec.space,
+            low=self._low,
+            high=self._high,
+            seed=spec.seed,
+            priors=() if spec.resolved is None else spec.resolved.priors,
         )
         self._told: dict[int, Trial] = {}
         self._asked: dict[int, Trial] = {}
