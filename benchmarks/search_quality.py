@@ -40,7 +40,8 @@ from sparsesearch.trial import Fidelity, Measurement, Origin, Proposal, Trial, T
 MARKS = (30, 80, 100, 200, 300)
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 WARM, WARM_EVALUATIONS = "evolution, warm start", 100
-SLOW = ("stock gp", "gp")  # seconds an ask: fewer seeds and evaluations by default
+SLOW = ("stock gp", "gp")  # about a second an ask: left out unless named, and then with fewer seeds and evaluations
+SEEDS, SEEDS_OF_OURS, SEEDS_OF_SLOW, MOST_OF_SLOW = 10, 20, 3, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,13 +160,14 @@ def run_method(name: str, landscape: Landscape, *, evaluations: int, seed: int) 
     return search(sampler, landscape, evaluations=evaluations, seed=seed)[0]
 
 
-def row(name: str, runs: Sequence[Run], landscape: Landscape, *, evaluations: int) -> str:
+def row(name: str, runs: Sequence[Run], landscape: Landscape) -> str:
     """One line of the table: mean and standard deviation over seeds at each mark."""
     cells = []
     for mark in MARKS:
         found = [share(run.points, landscape, evaluations=mark) for run in runs]
         spread = statistics.stdev(found) if len(found) > 1 else math.nan
-        cells.append(f"{statistics.mean(found):.3f} +- {spread:.3f}" if mark <= evaluations else "")
+        done = min(len(run.points) for run in runs)
+        cells.append(f"{statistics.mean(found):.3f} +- {spread:.3f}" if mark <= done else "")
     points = [point for run in runs for point in run.points]
     feasible = sum(macs <= landscape.high for _, macs in points) / len(points)
     repeats = sum(run.num_repeats for run in runs) / len(points)
@@ -173,11 +175,11 @@ def row(name: str, runs: Sequence[Run], landscape: Landscape, *, evaluations: in
     return f"| {name} | {' | '.join(cells)} | {feasible:.3f} | {repeats:.3f} | {len(runs)} | {ask_ms:.1f} |"
 
 
-def curve(runs: Sequence[Run], landscape: Landscape, *, evaluations: int) -> list[float]:
+def curve(runs: Sequence[Run], landscape: Landscape) -> list[float]:
     """Mean share after each number of evaluations."""
     return [
         statistics.mean(share(run.points, landscape, evaluations=count) for run in runs)
-        for count in range(1, evaluations + 1)
+        for count in range(1, min(len(run.points) for run in runs) + 1)
     ]
 
 
@@ -204,8 +206,9 @@ def main() -> None:
     parser.add_argument("--landscape", default="stand-in", help="stand-in, supernet[:FOLDER] or the path of a table")
     parser.add_argument("--methods", help="names with semicolons; all but the slow ones if left out")
     parser.add_argument("--evaluations", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument(
+        "--seeds", type=int, help=f"{SEEDS}, {SEEDS_OF_OURS} for ours and {SEEDS_OF_SLOW} for slow ones"
+    )
     parser.add_argument("--out", type=Path, help="folder for the results as JSON and a picture")
     arguments = parser.parse_args()
     landscape = open_landscape(arguments.landscape)
@@ -223,8 +226,10 @@ def main() -> None:
     ]
     runs: dict[str, list[Run]] = {name: [] for name in names}
     for name in names:
-        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-            runs[name].append(run_method(name, landscape, evaluations=arguments.evaluations, seed=seed))
+        usual = SEEDS_OF_SLOW if name in SLOW else SEEDS_OF_OURS if name.startswith("evolution") else SEEDS
+        most = min(arguments.evaluations, MOST_OF_SLOW) if name in SLOW else arguments.evaluations
+        for seed in range(arguments.seeds or usual):
+            runs[name].append(run_method(name, landscape, evaluations=most, seed=seed))
     if landscape.reachable is None:
         everything = [point for found in runs.values() for run in found for point in run.points]
         reference = (landscape.reference_top1, float(landscape.high))
@@ -233,10 +238,16 @@ def main() -> None:
     print("|---|" + "---|" * (len(MARKS) + 4))
     print(f"| hand family, {len(hand)} points | {share(hand, landscape, evaluations=len(hand)):.3f} |")
     for name, found in runs.items():
-        print(row(name, found, landscape, evaluations=arguments.evaluations))
+        print(row(name, found, landscape))
+    curves = {name: curve(found, landscape) for name, found in runs.items()}
+    if "stock tpe" in curves or "tpe" in curves:
+        mark = curves["stock tpe" if "stock tpe" in curves else "tpe"][-1 if arguments.evaluations < 200 else 199]
+        reached = {
+            name: next((i + 1 for i, v in enumerate(values) if v >= mark), None) for name, values in curves.items()
+        }
+        print(f"\nevaluations to reach {mark:.3f}, the last value of tpe (that at 200, if it has so many): {reached}")
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        curves = {name: curve(found, landscape, evaluations=arguments.evaluations) for name, found in runs.items()}
         document = {
             "landscape": landscape.name,
             "reachable": landscape.reachable,
