@@ -143,13 +143,8 @@ def _entries(space: SearchSpace, geometry: BackboneGeometry) -> tuple[StagePlace
     """One entry a stage that may be sparse, in order of stages."""
     if space.stages is not None:
         return tuple(sorted(space.stages, key=lambda entry: entry.stage))
-    deepest = deepest_stage(geometry)
+    deepest = geometry.deepest_stage
     return (StagePlaces(stage=deepest, blocks=space.blocks, earliest=space.earliest, latest=space.latest),)
-
-
-def deepest_stage(geometry: BackboneGeometry) -> int:
-    """Index of the stage with the most blocks, the first of them; 0 for isotropic backbones."""
-    return max(range(len(geometry.stages)), key=lambda index: geometry.stages[index].depth)
 
 
 def _places(space: SearchSpace, geometry: BackboneGeometry) -> dict[int, tuple[tuple[int, ...], int | None]]:
