@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from sparsesearch.search.view import StudyView
-from sparsesearch.tracking.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
+from sparsesearch.search.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
 from sparsesearch.trial import Fidelity, Trial
 
 RUN_PAGE = "RUN_PAGE"

@@ -13,7 +13,7 @@ from sparsesearch.search.view import StudyView
 from sparsesearch.spec import StudySpec, TrainSpec
 from sparsesearch.tracking.note import study_note, trial_note
 from sparsesearch.tracking.progress import Point, milliseconds, progress_points
-from sparsesearch.tracking.words import found_by
+from sparsesearch.search.words import found_by
 from sparsesearch.trial import Fidelity, Origin, Trial, TrialState
 
 FORMAT = "2"
