@@ -31,7 +31,7 @@ def cluster() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("budget", [Budget(high=0.5), Budget(low=0.2, high=0.6)], ids=["asha", "mo-asha"])
+@pytest.mark.parametrize("budget", [Budget(high=0.5), Budget(low=0.3, high=0.6)], ids=["asha", "mo-asha"])
 def test_tune_stops_whom_the_rule_stops(budget: Budget, tmp_path: Path) -> None:
     """One trial at a time, so that each meets at its rungs exactly the trials of lower numbers that got there."""
     spec = StudySpec(
