@@ -54,7 +54,9 @@ def agreement_chart(view: StudyView, found: Agreement) -> str:
     def draw(width: int) -> str:
         points = [(100 * a.metrics["val_top1"], 100 * b.metrics["val_top1"]) for a, b in found.pairs]
         label = f"{len(points)} schedules, evaluated against fine-tuned"
-        chart = Chart.over([x for x, _ in points], [y for _, y in points], width=width, height=260, label=label, room=0.1)
+        chart = Chart.over(
+            [x for x, _ in points], [y for _, y in points], width=width, height=260, label=label, room=0.1
+        )
         chart.axes("accuracy on shared weights, %", "fine-tuned, %")
         chart.marks(points, "search", hints=[hint(view, tuned) for _, tuned in found.pairs])
         return chart.svg()

@@ -49,7 +49,7 @@ class Chart:
 
     def axes(self, x_title: str, y_title: str) -> None:
         """Grid lines, values and titles. Drawn first, so that all else lies on top."""
-        xs, ys = self.x.ticks(max(3, self.width // 110)), self.y.ticks(max(3, self.height // 60))
+        xs, ys = self.x.ticks(max(4, self.width // 100)), self.y.ticks(max(4, self.height // 60))
         for tick, text in zip(xs, tick_texts(xs), strict=True):
             at = self.x(tick)
             self._line((at, self.y.start), (at, self.y.end), "grid")
@@ -104,10 +104,18 @@ class Chart:
             self.text((at - 5 if is_left else at + 5, self.y.end + 10), text, anchor="end" if is_left else "start",
                       style=style)  # fmt: skip
 
+    def foot(self, value: float, style: str, *, hint: str) -> None:
+        """A short tick on the horizontal axis, for what has no place on the other."""
+        at = self.x(value)
+        ends = f'x1="{_n(at)}" y1="{_n(self.y.start)}" x2="{_n(at)}" y2="{_n(self.y.start - 12)}"'
+        self._parts.append(f'<line class="line {style}" {ends}><title>{escape(hint)}</title></line>')
+
     def text(self, place: Place, text: str, *, anchor: str = "start", style: str = "") -> None:
         """A text at a place in pixels."""
         kind = f' class="{style}"' if style else ""
-        self._parts.append(f'<text{kind} text-anchor="{anchor}" x="{_n(place[0])}" y="{_n(place[1])}">{escape(text)}</text>')
+        self._parts.append(
+            f'<text{kind} text-anchor="{anchor}" x="{_n(place[0])}" y="{_n(place[1])}">{escape(text)}</text>'
+        )
 
     def bar(self, low: Place, high: Place, style: str, *, hint: str = "") -> None:
         """A bar between two corners, given as values."""

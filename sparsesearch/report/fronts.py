@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from sparsesearch.report.chart import HALF, WIDE, Chart, Shape, legend, responsive
+from sparsesearch.search.paper_overlay import PaperOverlay
 from sparsesearch.search.pareto import pareto_front
 from sparsesearch.search.view import StudyView
 from sparsesearch.search.words import accuracy_text, found_by, gmacs_text, percent
@@ -14,15 +16,41 @@ HAND_SHAPES: tuple[Shape, ...] = ("square", "diamond", "up", "down")
 Price = Callable[[Trial], float]
 
 
-def front_charts(view: StudyView) -> str:
-    """Accuracy against multiply-adds and, where latencies are known, against milliseconds."""
-    by_macs = _front(view, view.front.candidates, _gmacs, "cost of one image, GMACs", budget=_budget(view), wide=WIDE)
-    timed = [trial for trial in view.front.candidates if trial.cost.latency_ms is not None]
+class _PaperMark(NamedTuple):
+    """A published schedule: its place on the axis, its accuracy in percent or None, and what it says."""
+
+    cost: float
+    top1: float | None
+    hint: str
+
+
+def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:
+    """Accuracy against multiply-adds and, where latencies are known, against milliseconds.
+
+    Args:
+        view: The study.
+        paper: A paper's hand schedules to lay over the first. Where they are of another backbone, its axis is the share
+            of the dense model's multiply-adds.
+    """
+    trials = view.front.candidates
+    timed = [trial for trial in trials if trial.cost.latency_ms is not None]
+    dense, limit = view.front.reference, view.budget_macs
+    unit, x_title = 1e9, "cost of one image, GMACs"
+    if paper is not None and not paper.same_backbone and dense is not None:
+        unit, x_title = dense.cost.macs / 100, "cost of one image, % of the dense model"
+    by_macs = _front(
+        view,
+        trials,
+        lambda trial: trial.cost.macs / unit,
+        x_title,
+        budget=None if limit is None else limit / unit,
+        wide=HALF if timed else WIDE,
+        paper=() if paper is None else _paper_marks(paper),
+    )
     if not timed:
-        return by_macs + _legend(view)
-    by_macs = _front(view, view.front.candidates, _gmacs, "cost of one image, GMACs", budget=_budget(view), wide=HALF)
+        return by_macs + _legend(view, paper)
     by_ms = _front(view, timed, _latency, "latency, ms", budget=None, wide=HALF)
-    return f'<div class="pair"><div>{by_macs}</div><div>{by_ms}</div></div>{_legend(view)}'
+    return f'<div class="pair"><div>{by_macs}</div><div>{by_ms}</div></div>{_legend(view, paper)}'
 
 
 def hint(view: StudyView, trial: Trial) -> str:
@@ -37,7 +65,14 @@ def hint(view: StudyView, trial: Trial) -> str:
 
 
 def _front(
-    view: StudyView, trials: Sequence[Trial], price: Price, x_title: str, *, budget: float | None, wide: int
+    view: StudyView,
+    trials: Sequence[Trial],
+    price: Price,
+    x_title: str,
+    *,
+    budget: float | None,
+    wide: int,
+    paper: Sequence[_PaperMark] = (),
 ) -> str:
     def draw(width: int) -> str:
         costs = [price(trial) for trial in trials]
@@ -47,7 +82,9 @@ def _front(
         limits = [] if budget is None else [budget]
         height = 400 if width == WIDE else 320 if width == HALF else 270
         label = f"{x_title} against validation accuracy of {len(trials)} schedules"
-        chart = Chart.over([*costs, *limits], [*ys, *level], width=width, height=height, label=label)
+        published = [mark.top1 for mark in paper if mark.top1 is not None]
+        xs = [*costs, *limits, *(mark.cost for mark in paper)]
+        chart = Chart.over(xs, [*ys, *level, *published], width=width, height=height, label=label)
         chart.axes(x_title, "validation accuracy, %")
         if budget is not None:
             chart.limit(budget, "budget", text="budget")
@@ -65,6 +102,11 @@ def _front(
         best = view.best
         if best is not None and best in trials:
             _marks(chart, view, [best], price, "hand" if best.origin is Origin.BASELINE else "search", "star", 5.5)
+        for mark in paper:
+            if mark.top1 is None:
+                chart.foot(mark.cost, "paper", hint=mark.hint)
+            else:
+                chart.marks([(mark.cost, mark.top1)], "paper", shape="ring", size=5.5, hints=[mark.hint])
         return chart.svg()
 
     return responsive(draw, wide=wide)
@@ -77,11 +119,28 @@ def _marks(
     chart.marks(points, style, shape=shape, size=size, hints=[hint(view, trial) for trial in trials])
 
 
-def _legend(view: StudyView) -> str:
+def _paper_marks(paper: PaperOverlay) -> list[_PaperMark]:
+    marks = []
+    for point in paper.points:
+        cost = point.macs / 1e9 if paper.same_backbone else 100 * point.share
+        known = point.published
+        said = "no accuracy published" if known is None else f"published: {100 * known.top1:.2f} % on ImageNet-1k"
+        hint = (
+            f"{paper.family.title}, rho {point.rho:g}\n{gmacs_text(point.macs)} GMACs, {percent(point.share)} of dense"
+        )
+        marks.append(_PaperMark(cost, None if known is None else 100 * known.top1, f"{hint}\n{said}\n{point.tokens}"))
+    return marks
+
+
+def _legend(view: StudyView, paper: PaperOverlay | None) -> str:
     entries: list[tuple[str, str, Shape]] = [("searched, on the front", "search", "dot")]
     entries += [("searched", "search pale", "dot"), ("best within the budget", "search", "star")]
     families = zip(HAND_SHAPES, _families(view.front.candidates), strict=False)
     entries += [(f"by hand: {family}", "hand", shape) for shape, family in families]
+    if paper is not None:
+        entries.append(
+            (f"{paper.family.title}, published{', not comparable' if paper.caveat else ''}", "paper", "ring")
+        )
     return legend(entries)
 
 
@@ -101,13 +160,5 @@ def _percent(trial: Trial) -> float:
     return 100 * trial.metrics["val_top1"]
 
 
-def _gmacs(trial: Trial) -> float:
-    return trial.cost.macs / 1e9
-
-
 def _latency(trial: Trial) -> float:
     return trial.cost.latency_ms or 0.0
-
-
-def _budget(view: StudyView) -> float | None:
-    return None if view.budget_macs is None else view.budget_macs / 1e9

@@ -9,10 +9,11 @@ from sparsesearch.report.fronts import front_charts
 from sparsesearch.report.progress import hypervolume_charts, regret_charts
 from sparsesearch.report.schedules import schedule_drawings
 from sparsesearch.report.style import STYLE
-from sparsesearch.report.tables import front_table, hand_table, spending_table
+from sparsesearch.report.tables import front_table, hand_table, paper_table, spending_table
 from sparsesearch.search.agreement import FEW_PAIRS, Agreement
 from sparsesearch.search.findings import Findings
 from sparsesearch.search.importance import LEAST_TRIALS
+from sparsesearch.search.paper_overlay import PaperOverlay
 from sparsesearch.search.view import StudyView
 from sparsesearch.search.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent
 from sparsesearch.wording import human_time
@@ -89,10 +90,18 @@ def _front(found: Findings) -> str:
         return "<section><h2>The front</h2><p>No schedule has been evaluated yet.</p></section>"
     words = f"Schedules {FIDELITY_WORDS[view.front.fidelity]}. Point at a mark for its schedule."
     return (
-        f'<section id="front"><h2>The front</h2><p class="soft">{words}</p>{front_charts(view)}</section>'
+        f'<section id="front"><h2>The front</h2><p class="soft">{words}</p>{front_charts(view, found.paper)}{_paper(found.paper)}</section>'
         f'<section id="front-table"><h2>Schedules on the front</h2>{front_table(view)}'
         '<p class="note">&ldquo;3:137 6:96&rdquo; means 137 tokens left before block 3, 96 before block 6.</p></section>'
     )
+
+
+def _paper(paper: PaperOverlay | None) -> str:
+    if paper is None:
+        return ""
+    caveat = f" {paper.caveat[0].upper()}{paper.caveat[1:]}." if paper.caveat else ""
+    words = f"Ticks at the foot are rates without a published accuracy. Source: {paper.family.source}.{caveat}"
+    return f'<p class="note">{escape(words)}</p>{paper_table(paper)}'
 
 
 def _hand(found: Findings) -> str:
@@ -188,8 +197,3 @@ def _spending(found: Findings) -> str:
 
 def _number(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.2f}"
-
-
-def study_has_report(view: StudyView) -> bool:
-    """Whether there is anything to report of a study."""
-    return view.has_results

@@ -30,9 +30,7 @@ def hypervolume_charts(found: Findings) -> str:
                 steps = [(place(point), 100 * point.value) for point in curve.points]
                 steps = [(x, y) for x, y in steps if y >= chart.y.low]
                 chart.curve(steps, "search", steps=True)
-                chart.marks(
-                    steps[-1:], "search", size=4.0, hints=[f"{_NAMES[curve.fidelity]}: {steps[-1][1]:.3f} %"]
-                )
+                chart.marks(steps[-1:], "search", size=4.0, hints=[f"{_NAMES[curve.fidelity]}: {steps[-1][1]:.3f} %"])
                 if curve.hand is not None:
                     ends = [(place(curve.points[0]), 100 * curve.hand), (place(curve.points[-1]), 100 * curve.hand)]
                     chart.curve(ends, "hand", dashed=True)
@@ -54,7 +52,11 @@ def regret_charts(found: Findings) -> str:
             points = [point for curve in found.regrets for point in curve.points]
             values = [100 * r for point in points for r in point.by_budget if r is not None]
             chart = Chart.over(
-                [place(point) for point in points], [*values, 0.0], width=width, height=260, label=f"regret over {x_title}"
+                [place(point) for point in points],
+                [*values, 0.0],
+                width=width,
+                height=260,
+                label=f"regret over {x_title}",
             )
             chart.axes(x_title, "regret, points")
             chart.level(0.0, "hand", text="as good as by hand", below=True)

@@ -3,11 +3,11 @@
 STYLE = """
 :root { color-scheme: light dark;
   --page: #f6f7f9; --card: #fff; --ink: #1c2330; --soft: #5b6472; --rule: #e3e6eb; --grid: #e9ecf0;
-  --search: #2463eb; --hand: #c2590a; --dense: #5b6472; --budget: #c81e3a; --good: #14763d; --bad: #b3261e;
+  --search: #2463eb; --hand: #c2590a; --dense: #5b6472; --budget: #c81e3a; --paper: #8a3ffc; --good: #14763d; --bad: #b3261e;
   --warn-ink: #7a1a1a; --warn: #fdecea; --empty: #eef0f4; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #12151b; --card: #1a1f28; --ink: #e6e9ef; --soft: #9aa4b2; --rule: #2b323e; --grid: #262d38;
-  --search: #7aa7ff; --hand: #f5a154; --dense: #9aa4b2; --budget: #ff7b8a; --good: #5ed08a; --bad: #ff8a80;
+  --search: #7aa7ff; --hand: #f5a154; --dense: #9aa4b2; --budget: #ff7b8a; --paper: #c9a0ff; --good: #5ed08a; --bad: #ff8a80;
   --warn-ink: #ffc9c2; --warn: #3a1d1c; --empty: #252c37; } }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--ink); background: var(--page);
@@ -36,6 +36,7 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--soft);
 svg text.title { fill: var(--ink); }
 .grid { stroke: var(--grid); stroke-width: 1; }
 .search { --c: var(--search); } .hand { --c: var(--hand); } .dense { --c: var(--dense); } .budget { --c: var(--budget); }
+.paper { --c: var(--paper); }
 svg text.search, svg text.hand, svg text.dense, svg text.budget { fill: var(--c); }
 .line { stroke: var(--c); stroke-width: 2; fill: none; }
 .line.thin { stroke-width: 1; opacity: .45; }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from sparsesearch.search.comparison import HandComparison
+from sparsesearch.search.paper_overlay import PaperOverlay
 from sparsesearch.search.spending import PhaseSpending
 from sparsesearch.search.view import StudyView
 from sparsesearch.search.words import accuracy_text, found_by, gmacs_text, percent
@@ -26,7 +27,10 @@ def front_table(view: StudyView) -> str:
             *([_latency(trial)] if has_latency else []),
             accuracy_text(trial),
         ]
-        words = ["dense model" if trial is dense else found_by(trial), "all" if trial is dense else view.schedule_text(trial)]
+        words = [
+            "dense model" if trial is dense else found_by(trial),
+            "all" if trial is dense else view.schedule_text(trial),
+        ]
         is_best = view.best is not None and trial.number == view.best.number
         rows.append(_row(cells, words, style="best" if is_best else ""))
     head = ["trial", "GMACs", "of dense", *(["ms"] if has_latency else []), "accuracy"]
@@ -52,6 +56,17 @@ def hand_table(view: StudyView, comparison: Sequence[HandComparison]) -> str:
         rows.append(_row(cells, [row.hand.label, tokens]))
     head = ["budget, GMACs", "of dense", "by hand", "searched", "difference, points", *(["noise"] if has_noise else [])]
     return _table(head, ["best hand schedule", "best searched schedule"], rows)
+
+
+def paper_table(paper: PaperOverlay) -> str:
+    """A paper's hand schedules, the cheapest first."""
+    rows = []
+    for point in paper.points:
+        known = point.published
+        cells = [f"{point.rho:g}", gmacs_text(point.macs), percent(point.share)]
+        cells.append("" if known is None else f"{100 * known.top1:.2f} %")
+        rows.append(_row(cells, [point.tokens]))
+    return _table(["rho", "GMACs", "of dense", "published top-1"], ["tokens left before block"], rows)
 
 
 def spending_table(spending: Sequence[PhaseSpending]) -> str:

@@ -9,6 +9,7 @@ from sparsesearch.search.comparison import HandComparison, hand_comparison
 from sparsesearch.search.hypervolume_curve import HypervolumeCurve, hypervolume_curves
 from sparsesearch.search.importance import Importance, importance
 from sparsesearch.search.outlook import Outlook, outlook
+from sparsesearch.search.paper_overlay import PaperOverlay
 from sparsesearch.search.regret import RegretCurve, regret_curves
 from sparsesearch.search.spending import PhaseSpending, spending
 from sparsesearch.search.view import StudyView
@@ -28,6 +29,7 @@ class Findings:
         agreement: Whether shared weights rank like fine-tunings, None where nothing is measured both ways.
         spending: What the study cost, by phase.
         outlook: Whether going on pays.
+        paper: A paper's hand schedules to be laid over the front, or None.
     """
 
     view: StudyView
@@ -38,9 +40,10 @@ class Findings:
     agreement: Agreement | None
     spending: tuple[PhaseSpending, ...]
     outlook: Outlook
+    paper: PaperOverlay | None = None
 
     @classmethod
-    def of(cls, view: StudyView) -> Findings:
+    def of(cls, view: StudyView, *, paper: PaperOverlay | None = None) -> Findings:
         """Judge a study."""
         return cls(
             view=view,
@@ -51,6 +54,7 @@ class Findings:
             agreement=agreement(view),
             spending=spending(view),
             outlook=outlook(view),
+            paper=paper,
         )
 
     def document(self) -> dict[str, object]:
@@ -73,6 +77,7 @@ class Findings:
             "agreement": None if self.agreement is None else _agreed(self.agreement),
             "spending": [asdict(phase) for phase in self.spending],
             "outlook": {**asdict(self.outlook), "sentence": self.outlook.sentence},
+            **({} if self.paper is None else {"paper": self.paper.document()}),
         }
 
 

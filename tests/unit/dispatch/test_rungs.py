@@ -127,7 +127,9 @@ def test_goes_on_from_stored_rows_as_before(kind: type[AccuracyRungs | ParetoRun
     for trial in trials[:40]:
         last = stopped.get(trial.number, EPOCHS)
         rows = [
-            Measurement(step=e, attempt=1, fidelity=trial.fidelity, metrics={"val_top1": top1(trial, e)}, seconds=0, seed=0)
+            Measurement(
+                step=e, attempt=1, fidelity=trial.fidelity, metrics={"val_top1": top1(trial, e)}, seconds=0, seed=0
+            )
             for e in range(1, last + 1)
         ]
         stored.append(trial.model_copy(update={"measurements": tuple(rows)}))
@@ -167,7 +169,9 @@ def test_a_cheap_schedule_is_not_stopped_for_being_less_accurate() -> None:
 
 def test_which_rungs_a_study_has() -> None:
     def spec(**changes: object) -> StudySpec:
-        fidelity = FidelitySpec(elastic=False, finetune=TrainSpec(epochs=EPOCHS), rungs=changes.pop("rungs", RungSpec()))
+        fidelity = FidelitySpec(
+            elastic=False, finetune=TrainSpec(epochs=EPOCHS), rungs=changes.pop("rungs", RungSpec())
+        )
         return StudySpec(name="s", backbone="b", fidelity=fidelity, dispatcher="ray", budget=changes["budget"])
 
     assert open_rungs(spec(budget=Budget(high=0.5), rungs=None), []) is None
