@@ -21,8 +21,8 @@ from sparsesearch.wording import human_time
 REPORT = "report.html"
 
 _REGRET = (
-    "Regret is the accuracy of the best schedule set by hand within a budget, less that of the best schedule the search "
-    "had found within the same budget by then: above zero the search is still behind, below zero it is ahead."
+    "Regret is the accuracy of the best schedule set by hand within a budget, less that of the best schedule the "
+    "search had found within the same budget by then: above zero the search is still behind, below zero it is ahead."
 )
 _HYPERVOLUME = (
     "The hypervolume is the area of accuracy and cost that the schedules found so far dominate, as a share of the area "
@@ -48,8 +48,8 @@ def findings_page(found: Findings) -> str:
         f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{_header(found, title)}\n"
         + "\n".join(section for section in sections if section)
         + "\n<footer>GMACs are 10<sup>9</sup> multiply-adds of one image, which papers call GFLOPs: linear layers, "
-        "convolutions and matrix products, attention and predictors included. Accuracies are shares of validation images. "
-        "Made by sparsesearch from its study database.</footer>\n</main>\n</body>\n</html>\n"
+        "convolutions and matrix products, attention and predictors included. Accuracies are shares of validation "
+        "images. Made by sparsesearch from its study database.</footer>\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -90,9 +90,10 @@ def _front(found: Findings) -> str:
         return "<section><h2>The front</h2><p>No schedule has been evaluated yet.</p></section>"
     words = f"Schedules {FIDELITY_WORDS[view.front.fidelity]}. Point at a mark for its schedule."
     return (
-        f'<section id="front"><h2>The front</h2><p class="soft">{words}</p>{front_charts(view, found.paper)}{_paper(found.paper)}</section>'
-        f'<section id="front-table"><h2>Schedules on the front</h2>{front_table(view)}'
-        '<p class="note">&ldquo;3:137 6:96&rdquo; means 137 tokens left before block 3, 96 before block 6.</p></section>'
+        f'<section id="front"><h2>The front</h2><p class="soft">{words}</p>{front_charts(view, found.paper)}'
+        f"{_paper(found.paper)}</section>"
+        f'<section id="front-table"><h2>Schedules on the front</h2>{front_table(view)}<p class="note">'
+        "&ldquo;3:137 6:96&rdquo; means 137 tokens left before block 3, 96 before block 6.</p></section>"
     )
 
 
@@ -122,7 +123,8 @@ def _hand(found: Findings) -> str:
         else ""
     )
     return (
-        f'<section id="hand"><h2>Against schedules set by hand</h2><p>{summary}</p>{hand_table(found.view, found.comparison)}'
+        f'<section id="hand"><h2>Against schedules set by hand</h2><p>{summary}</p>'
+        f"{hand_table(found.view, found.comparison)}"
         f'<p class="note">Both sides are measured alike, on the same validation images and at one fidelity.{noise}</p>'
         "</section>"
     )
@@ -159,9 +161,9 @@ def _importance(found: Findings) -> str:
         body = f'<p class="soft">It takes {LEAST_TRIALS} searched schedules to tell; there are fewer yet.</p>'
     else:
         words = (
-            f"How much each parameter sets the best {found.importance.good} of {found.importance.trials} schedules apart "
-            f"from all, where best means {found.importance.objective} (PED-ANOVA). It is about the schedules that were "
-            "tried, not about all there could be."
+            f"How much each parameter sets the best {found.importance.good} of {found.importance.trials} schedules "
+            f"apart from all, where best means {found.importance.objective} (PED-ANOVA). It is about the schedules "
+            "that were tried, not about all there could be."
         )
         body = f'<p class="soft">{words}</p>{importance_bars(found.importance)}'
     return f'<section id="importance" class="half"><h2>What mattered</h2>{body}</section>'
@@ -172,7 +174,8 @@ def _agreement(found: Findings) -> str:
         return ""
     return (
         f'<section id="agreement" class="half"><h2>Do shared weights rank as fine-tuning does?</h2>'
-        f'<p class="soft">{_agreement_words(found.agreement)}</p>{agreement_chart(found.view, found.agreement)}</section>'
+        f'<p class="soft">{_agreement_words(found.agreement)}</p>'
+        f"{agreement_chart(found.view, found.agreement)}</section>"
     )
 
 

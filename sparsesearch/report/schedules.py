@@ -52,8 +52,8 @@ def schedule_drawings(view: StudyView) -> str:
     what = "positions on the slow path" if fast else "tokens that each block works on"
     key = legend([(what, "search", "square"), ("by hand", "hand", "square")])
     note = (
-        "Each column is a block, its left half the exchange between tokens and its right half the feed-forward network; "
-        f"its height is the share of all tokens. Numbers on top are tokens left from there on. {meanings}. "
+        "Each column is a block, its left half the exchange between tokens and its right half the feed-forward "
+        f"network; its height is the share of all tokens. Numbers on top are tokens left from there on. {meanings}. "
         "The letter stands under the block where it acts; point at it for its score."
     )
     return f'<div class="schedules">{drawings}</div>{key}<p class="note">{escape(note)}</p>'

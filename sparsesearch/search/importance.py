@@ -47,9 +47,9 @@ def importance(view: StudyView) -> Importance | None:
     """Importances at the fidelity at which proposals are evaluated first; None with too few trials to tell.
 
     An in-memory Optuna study is built again from the stored trials, and judged by PED-ANOVA: how differently a
-    parameter is distributed among the good trials and among all. With a range of budgets the good ones are those nearest
-    to the front (by non-domination, then by hypervolume); with one budget the most accurate. It is a statement about
-    the trials that the sampler made, not about the whole space.
+    parameter is distributed among the good trials and among all. With a range of budgets the good ones are those
+    nearest to the front (by non-domination, then by hypervolume); with one budget the most accurate. It is a statement
+    about the trials that the sampler made, not about the whole space.
 
     Source: PED-ANOVA, Watanabe et al. 2023 (arXiv:2304.10255); parameters that not every trial has as in
     arXiv:2601.20800.

@@ -70,7 +70,7 @@ class StudyView:
 
     @property
     def dense_point(self) -> Point | None:
-        """Accuracy and multiply-adds of the dense model, None until it is measured, and if it has no accuracy at all."""
+        """Accuracy and multiply-adds of the dense model, None until measured, and if it has no accuracy at all."""
         dense = self.front.reference
         if dense is None or not dense.metrics["val_top1"] > 0.0:
             return None
