@@ -12,16 +12,13 @@ from sparsesearch.search.importance import Importance
 from sparsesearch.search.view import StudyView
 
 _WORDS = (
-    (r"predictors|steps|slots", "how many steps"),
+    (r"predictors", "how many steps"),
     (r"position_(\d+)", "where step {} is"),
     (r"weight_(\d+)", "how much step {} drops"),
-    (r"scorer", "which score"),
-    (r"scorer_(\d+)", "score of step {}"),
-    (r"reducer", "which reduction"),
-    (r"reducer_(\d+)", "reduction of step {}"),
-    (r"method", "which score and reduction"),
+    (r"method", "score and reduction"),
     (r"method_(\d+)", "score and reduction of step {}"),
-    (r"phase", "where in a block"),
+    (r"merge_(\d+)", "whether step {} merges too"),
+    (r"scorer", "which score"),
 )
 _MOST = 12
 

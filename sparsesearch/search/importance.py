@@ -16,7 +16,7 @@ from optuna.trial import create_trial
 
 from sparsesearch.search.evaluations import evaluations, searched_fidelities
 from sparsesearch.search.view import StudyView
-from sparsesearch.space.encoding import parameters
+from sparsesearch.space.encoding import Params, parameters
 from sparsesearch.trial import Origin, Trial
 
 LEAST_TRIALS = 20
@@ -89,7 +89,7 @@ def _study(
     for trial in trials:
         assert trial.proposal is not None, "others were left out"
         values = [trial.metrics["val_top1"], float(trial.cost.macs)]
-        params = dict(trial.proposal.params)
+        params = _active(trial.proposal.params)
         study.add_trial(
             create_trial(
                 values=values if is_range else values[:1],
@@ -100,11 +100,20 @@ def _study(
     return study
 
 
+def _active(params: Params) -> Params:
+    """Without the parameters of slots that do not count, which carry fixed values."""
+    slots = float(params.get("predictors", math.inf))
+    suffixes = {name: name.rpartition("_")[2] for name in params}
+    return {
+        name: value for name, value in params.items() if not (suffixes[name].isdigit() and int(suffixes[name]) >= slots)
+    }
+
+
 def _distributions(view: StudyView, trials: Sequence[Trial]) -> dict[str, BaseDistribution]:
     """Where the parameters of the trials lie: over the bounds of the space, or over the values that there are."""
     values: dict[str, list[int | float | str]] = {}
     for trial in trials:
-        for name, value in (trial.proposal.params if trial.proposal is not None else {}).items():
+        for name, value in (_active(trial.proposal.params) if trial.proposal is not None else {}).items():
             values.setdefault(name, []).append(value)
     choices = {parameter.name for parameter in parameters(view.spec.space) if parameter.kind == "choice"}
     return {name: _distribution(seen, is_choice=name in choices) for name, seen in values.items()}

@@ -20,7 +20,7 @@ def study(count: int, *, budget: Budget, conditional: bool = False) -> StudyView
     trials: list[Trial] = [dense()]
     for number in range(1, count + 1):
         weight, scorer, macs = float(rng.random()), int(rng.integers(3)), int(rng.integers(200, 900))
-        params: dict[str, int | float | str] = {"weight_0": weight, "scorer": scorer, "predictors": 3}
+        params: dict[str, int | float | str] = {"weight_0": weight, "method": scorer, "predictors": 3}
         if not conditional or number % 2:
             params["position_1"] = int(rng.integers(1, 11))
         if budget.low is not None:
@@ -37,7 +37,7 @@ def test_what_decides_comes_first(budget: Budget) -> None:
     assert next(iter(found.shares)) == "weight_0"
     assert found.shares["weight_0"] > 0.5
     assert sum(found.shares.values()) == pytest.approx(1.0)
-    assert set(found.shares) == {"weight_0", "scorer", "position_1"}, "no budget, and nothing that is always the same"
+    assert set(found.shares) == {"weight_0", "method", "position_1"}, "no budget, and nothing that is always the same"
     assert (found.trials, found.good) == (100, 10)
     assert found.objective == ("being accurate" if budget is ONE else "being near the front")
 
@@ -47,6 +47,22 @@ def test_parameters_that_not_every_trial_has() -> None:
     assert found is not None
     assert "position_1" in found.shares
     assert next(iter(found.shares)) == "weight_0"
+
+
+def test_slots_that_do_not_count_say_nothing() -> None:
+    """They carry fixed values, which would else look like a choice that good trials share."""
+    view = study(60, budget=ONE)
+    trials = []
+    for made in view.trials:
+        if made.proposal is not None:
+            slots = 1 + made.number % 2
+            params = {**made.proposal.params, "predictors": slots, "weight_2": 0.55}
+            made = made.model_copy(update={"proposal": made.proposal.model_copy(update={"params": params})})
+        trials.append(made)
+    found = importance(StudyView(view.spec, tuple(trials), view.times))
+    assert found is not None
+    assert "weight_2" not in found.shares
+    assert "position_1" in found.shares, "every other trial has a second step"
 
 
 def test_the_same_trials_give_the_same() -> None:
