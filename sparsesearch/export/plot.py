@@ -74,7 +74,11 @@ def save_front(
     axes.set_ylabel(f"validation accuracy, % ({fidelity})")
     axes.set_title(title if note is None else f"{title}\n{note}", fontsize=11)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=9)
+    if paper is None:
+        axes.legend(loc="lower right", fontsize=9)
+    else:  # it is larger, and there may be no corner left free
+        axes.margins(y=0.09)
+        figure.legend(loc="outside lower center", fontsize=9, ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 

@@ -49,11 +49,15 @@ def schedule_drawings(view: StudyView) -> str:
     kinds = {step.reducer.kind for trial in trials for step in trial.schedule.resolve(resolved.geometry)}
     meanings = "; ".join(words for kind, words in _REDUCTIONS.items() if kind in kinds)
     fast = "fast_slow" in kinds
-    what = "positions on the slow path" if fast else "tokens that each block works on"
-    key = legend([(what, "search", "square"), ("by hand", "hand", "square")])
+    key = legend([("searched", "search", "square"), ("by hand", "hand", "square")])
+    column = (
+        "Each column is a block, its height the share of the stage's positions on the slow path"
+        if fast
+        else "Each column is a block, its left half the exchange between tokens and its right half the feed-forward "
+        "network, its height the share of all tokens"
+    )
     note = (
-        "Each column is a block, its left half the exchange between tokens and its right half the feed-forward "
-        f"network; its height is the share of all tokens. Numbers on top are tokens left from there on. {meanings}. "
+        f"{column}; numbers on top are those that are left from there on. {meanings}. "
         "The letter stands under the block where it acts; point at it for its score."
     )
     return f'<div class="schedules">{drawings}</div>{key}<p class="note">{escape(note)}</p>'
@@ -79,7 +83,8 @@ def _stage(trial: Trial, geometry: BackboneGeometry, index: int, steps: Sequence
     blocks = []
     for row in rows:
         here = [step for step in steps if step.stage == index and step.block == row.block]
-        counts = [tokens - stage.num_prefix_tokens for tokens in (row.tokens_attention, row.tokens_slow)]
+        halves_of = (row.tokens_attention, row.tokens_slow) if stage.mixer == "attention" else (row.tokens_slow,)
+        counts = [tokens - stage.num_prefix_tokens for tokens in halves_of]
         halves = "".join(f'<i style="height:{100 * count / stage.num_tokens:.1f}%"></i>' for count in counts)
         left = str(here[-1].num_tokens) if here and has_room else ""
         letters = "".join(_LETTERS[step.reducer.kind] for step in here)
@@ -93,7 +98,10 @@ def _stage(trial: Trial, geometry: BackboneGeometry, index: int, steps: Sequence
 
 
 def _hint(name: str, counts: Sequence[int], steps: Sequence[ResolvedStep]) -> str:
-    lines = [f"{name}: {counts[0]} tokens exchange, {counts[1]} in the feed-forward network"]
+    if len(counts) == 1:
+        lines = [f"{name}: {counts[0]} positions on the slow path"]
+    else:
+        lines = [f"{name}: {counts[0]} tokens exchange, {counts[1]} in the feed-forward network"]
     for step in steps:
         score = "no score" if step.scorer is None else f"score {step.scorer.kind}"
         where = "" if step.phase == "before_block" else " before the feed-forward network"

@@ -24,7 +24,7 @@ from sparsesearch.search.paper_overlay import paper_overlay
 from sparsesearch.search.view import StudyView
 from sparsesearch.spec import StudySpec
 from sparsesearch.store.memory import MemoryStore
-from sparsesearch.trial import Fidelity, Origin, Trial
+from sparsesearch.trial import Fidelity, Origin
 
 SECTIONS = ["front", "front-table", "hand", "hypervolume", "regret", "schedules", "importance", "agreement", "spending"]
 
@@ -149,7 +149,13 @@ def test_two_steps_at_one_place(view: StudyView) -> None:
     assert '<div class="step">PM</div>' in page
 
 
-@pytest.mark.parametrize("name", ["convnext_t", "swin_t"])
+SLOW = {  # 137, 97 and 58 of 196 positions, before blocks 1, 2 and 3
+    "convnext_t": ["100.0", "69.9", "49.5", *["29.6"] * 6],
+    "swin_t": ["100.0", "69.9", "49.5", *["29.6"] * 3],
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
 def test_hierarchical_schedules_by_stage(view: StudyView, name: str) -> None:
     from sparsesearch.backbones.registry import backbone_geometry
 
@@ -159,7 +165,10 @@ def test_hierarchical_schedules_by_stage(view: StudyView, name: str) -> None:
     first = drawing[: drawing.index("</code>")]
     assert first.count('class="stage"') == 4
     assert "positions on the slow path" in drawing
-    assert first.count("height:69.9%") + first.count("height:49.5%") + first.count("height:29.6%") > 0
+    slow = re.findall(r"height:([\d.]+)%", first)
+    depths = [stage.depth for stage in geometry.stages]
+    assert len(slow) == sum(depths), "one bar for each block"
+    assert slow[depths[0] + depths[1] :][: depths[2]] == SLOW[name]
     assert '<div class="step">S</div>' in first
 
 

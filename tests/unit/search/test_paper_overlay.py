@@ -79,5 +79,5 @@ def test_what_accuracies_may_be_compared_with(source: str, classes: int, compara
 
 
 def test_an_unknown_name_lists_what_is_there() -> None:
-    with pytest.raises(SpecError, match="no published schedules of 'resnet50'; there are deit_256, deit_s, .*swin_b"):
+    with pytest.raises(SpecError, match=r"no published schedules of 'resnet50'; there are deit_256, deit_s, .*swin_b"):
         paper_family("resnet50")
