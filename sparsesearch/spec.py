@@ -16,6 +16,7 @@ from sparsesearch.space.definition import SearchSpace
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
+SamplerName = Literal["evolution", "tpe", "nsga2", "gp", "random"]
 DispatcherName = Literal["inline", "ray"]
 DEFAULT_DISPATCHER: DispatcherName = "ray"
 
@@ -257,7 +258,7 @@ class StudySpec(_Value):
     data: DataSpec = DataSpec()
     weights: str = "pretrained"
     space: SearchSpace = SearchSpace()
-    sampler: Literal["tpe", "random", "nsga2"] = "tpe"
+    sampler: SamplerName = "tpe"
     seed: int = Field(default=0, ge=0)
     fidelity: FidelitySpec = FidelitySpec()
     baselines: bool = True
