@@ -134,7 +134,10 @@ class TrainSpec(_Value):
 
 
 class RungSpec(_Value):
-    """Successive halving while candidates are fine-tuned (ASHA): the worse ones are stopped early.
+    """Successive halving while candidates are fine-tuned: the worse ones are stopped early.
+
+    With one budget the most accurate go on (ASHA); with a range of budgets those on or near the front of accuracy and
+    cost, over all of its length (MO-ASHA).
 
     Attributes:
         first_epoch: Epochs before a candidate may be stopped.
@@ -281,11 +284,8 @@ class StudySpec(_Value):
             raise ValueError(f"storage must be a path, got {self.storage!r}; mount it, e.g. with a network filesystem")
         if self.warm_start is not None and self.sampler != "evolution":
             raise ValueError(f"warm_start is for sampler evolution; {self.sampler} cannot use another study's results")
-        if self.fidelity.rungs is not None:
-            if self.dispatcher != "ray":
-                raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
-            if self.budget.low is not None:
-                raise ValueError("fidelity.rungs ranks by accuracy alone; it needs one budget, not a range")
+        if self.fidelity.rungs is not None and self.dispatcher != "ray":
+            raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
         return self
 
 

@@ -12,7 +12,9 @@ from sparsesearch.cli import (
     export,
     import_checkpoint,
     init,
+    report,
     run,
+    spaces,
     status,
     studies,
     tracking,
@@ -39,6 +41,7 @@ app.command(rich_help_panel=_LOOK)(studies.studies)
 app.command(rich_help_panel=_LOOK)(studies.show)
 app.command(rich_help_panel=_LOOK)(studies.trials)
 app.command(rich_help_panel=_LOOK)(studies.front)
+app.command(rich_help_panel=_LOOK)(report.report)
 app.command(rich_help_panel=_LOOK)(studies.delete)
 app.command(rich_help_panel=_LOOK)(tracking.ui)
 app.add_typer(tracking.app, name="mlflow", rich_help_panel=_LOOK)
@@ -48,7 +51,7 @@ app.command(rich_help_panel=_USE)(bench.bench)
 app.command(rich_help_panel=_USE)(visualize.visualize)
 app.command(rich_help_panel=_USE)(import_checkpoint.import_checkpoint)
 app.command(rich_help_panel=_MORE)(cost.cost)
-app.command(rich_help_panel=_MORE)(cost.spaces)
+app.add_typer(spaces.app, name="spaces", rich_help_panel=_MORE)
 app.add_typer(db.app, name="db", rich_help_panel=_MORE)
 
 
