@@ -21,10 +21,11 @@ from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.methods import DynamicVitScorer
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.mending import fit_nearest
-from sparsesearch.search.optuna_search import OptunaProposer, SamplerName
 from sparsesearch.search.proposals import fit_to_budget, reachable
+from sparsesearch.search.samplers import make_proposer
 from sparsesearch.space.definition import SearchSpace, load_space
 from sparsesearch.space.sampling import draw_shape
+from sparsesearch.spec import SamplerName
 from sparsesearch.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
 
 BUDGET = 3_000_000_000
@@ -177,7 +178,7 @@ def report_samplers(*, pending: int) -> None:
     for name in get_args(SamplerName):
         for num in (100, 1000):
             rng = np.random.default_rng(0)
-            proposer = OptunaProposer(DEIT_SMALL, SPACE, low_macs=None, high_macs=BUDGET, sampler=name, seed=0)
+            proposer = make_proposer(name, DEIT_SMALL, SPACE, low=None, high=BUDGET, seed=0)
             for number, schedule in enumerate(schedules[:num]):
                 proposer.tell(told(number, schedule, proposal=None, top1=0.7 + 0.1 * float(rng.random())))
             under_way = [proposer.propose(index) for index in range(pending)]

@@ -16,6 +16,7 @@ from sparsesearch.space.definition import SearchSpace
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
+SamplerName = Literal["evolution", "tpe", "nsga2", "gp", "random"]
 DispatcherName = Literal["inline", "ray"]
 DEFAULT_DISPATCHER: DispatcherName = "ray"
 
@@ -132,7 +133,10 @@ class TrainSpec(_Value):
 
 
 class RungSpec(_Value):
-    """Successive halving while candidates are fine-tuned (ASHA): the worse ones are stopped early.
+    """Successive halving while candidates are fine-tuned: the worse ones are stopped early.
+
+    With one budget the most accurate go on (ASHA); with a range of budgets those on or near the front of accuracy and
+    cost, over all of its length (MO-ASHA).
 
     Attributes:
         first_epoch: Epochs before a candidate may be stopped.
@@ -254,7 +258,7 @@ class StudySpec(_Value):
     data: DataSpec = DataSpec()
     weights: str = "pretrained"
     space: SearchSpace = SearchSpace()
-    sampler: Literal["tpe", "random", "nsga2"] = "tpe"
+    sampler: SamplerName = "tpe"
     seed: int = Field(default=0, ge=0)
     fidelity: FidelitySpec = FidelitySpec()
     baselines: bool = True
@@ -272,11 +276,8 @@ class StudySpec(_Value):
     def _executable(self) -> StudySpec:
         if self.storage is not None and "://" in self.storage:
             raise ValueError(f"storage must be a path, got {self.storage!r}; mount it, e.g. with a network filesystem")
-        if self.fidelity.rungs is not None:
-            if self.dispatcher != "ray":
-                raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
-            if self.budget.low is not None:
-                raise ValueError("fidelity.rungs ranks by accuracy alone; it needs one budget, not a range")
+        if self.fidelity.rungs is not None and self.dispatcher != "ray":
+            raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
         return self
 
 

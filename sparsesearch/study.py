@@ -20,10 +20,12 @@ from sparsesearch.evaluate.weights import check_weights
 from sparsesearch.execution import open_execution
 from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
 from sparsesearch.export.from_study import best_trial
-from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
+from sparsesearch.protocols import StudyLedger, StudyRecords, Tracker
+from sparsesearch.report.page import REPORT, report_page
 from sparsesearch.search.proposals import check_budget
-from sparsesearch.search.results import StudyFront, study_front
+from sparsesearch.search.results import StudyFront
 from sparsesearch.search.stages import StagedController
+from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
 from sparsesearch.spec import Resolved, StudySpec
 from sparsesearch.tracking.null import NullTracker
@@ -47,6 +49,7 @@ class StudyResult:
         best: The most accurate trial within the budget.
         recipe: Path of `best.yaml`.
         front_png: Path of the picture of the front.
+        report: Path of the report.
     """
 
     spec: StudySpec
@@ -54,6 +57,7 @@ class StudyResult:
     best: Trial
     recipe: Path
     front_png: Path
+    report: Path
 
 
 def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
@@ -181,13 +185,14 @@ def shown(tracker: Tracker, study: str) -> Iterator[None]:
     tracker.finish()
 
 
-def write_results(spec: StudySpec, store: StudyStore, folder: Path) -> StudyResult:
-    """Write `front.png` and `best.yaml` of a study into a folder.
+def write_results(spec: StudySpec, records: StudyRecords, folder: Path) -> StudyResult:
+    """Write `front.png`, `best.yaml` and `report.html` of a study into a folder.
 
     Raises:
         StudyFailedError: The study has no finished candidate.
     """
-    front = study_front(store.trials(spec.name))
-    best = best_trial(spec, front)
-    write_front_files(spec, front, folder)
-    return StudyResult(spec, front, best, folder / RECIPE, folder / PICTURE)
+    view = StudyView.of(records, spec.name)
+    best = best_trial(spec, view.front)
+    write_front_files(spec, view.front, folder)
+    (folder / REPORT).write_text(report_page(view), encoding="utf-8")
+    return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)

@@ -12,6 +12,7 @@ from sparsesearch.cli import (
     export,
     import_checkpoint,
     init,
+    report,
     run,
     spaces,
     status,
@@ -40,6 +41,7 @@ app.command(rich_help_panel=_LOOK)(studies.studies)
 app.command(rich_help_panel=_LOOK)(studies.show)
 app.command(rich_help_panel=_LOOK)(studies.trials)
 app.command(rich_help_panel=_LOOK)(studies.front)
+app.command(rich_help_panel=_LOOK)(report.report)
 app.command(rich_help_panel=_LOOK)(studies.delete)
 app.command(rich_help_panel=_LOOK)(tracking.ui)
 app.add_typer(tracking.app, name="mlflow", rich_help_panel=_LOOK)

@@ -53,9 +53,9 @@ def run(
     """Find the best sparsification schedule of a backbone under a budget.
 
     Trains the dense model where needed, makes its weights elastic once, tries schedules that just fit the budget, and
-    fine-tunes the best. Writes STUDY/best.yaml, the recipe for `retrain`, and STUDY/front.png, and keeps every trial in
-    the study database. Killed or interrupted, `sparsesearch resume` goes on; from another terminal, `sparsesearch
-    status` shows how far it is.
+    fine-tunes the best. Writes STUDY/best.yaml, the recipe for `retrain`, STUDY/report.html and STUDY/front.png, and
+    keeps every trial in the study database. Killed or interrupted, `sparsesearch resume` goes on; from another
+    terminal, `sparsesearch status` shows how far it is.
 
     For example:
 
@@ -143,8 +143,8 @@ def resume(
 ) -> None:
     """Go on with a study that was interrupted or killed; at most the epochs under way are repeated.
 
-    What executes it may be another than before; that is not stored. Of a study that has ended, it writes best.yaml and
-    front.png again. Writes what `run` writes.
+    What executes it may be another than before; that is not stored. Of a study that has ended, it writes its files
+    again. Writes what `run` writes.
 
     For example:
 

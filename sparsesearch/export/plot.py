@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from sparsesearch.search.paper_overlay import PaperOverlay, PaperPoint
 from sparsesearch.search.results import StudyFront
 from sparsesearch.trial import Origin, Trial
 
 _BASELINE_MARKERS = ("s", "D", "^", "v")
 
 
-def save_front(front: StudyFront, path: Path, *, title: str, budget_macs: int, note: str | None = None) -> None:
+def save_front(
+    front: StudyFront,
+    path: Path,
+    *,
+    title: str,
+    budget_macs: int,
+    note: str | None = None,
+    paper: PaperOverlay | None = None,
+) -> None:
     """Draw accuracy against multiply-adds: candidates, front, hand baselines, dense model.
 
     Args:
@@ -23,18 +33,25 @@ def save_front(front: StudyFront, path: Path, *, title: str, budget_macs: int, n
         title: Above the picture.
         budget_macs: Drawn as a vertical line.
         note: A warning below the title, or None.
+        paper: Published hand schedules to lay over it. Those of another backbone are laid over by their share of the
+            dense model's multiply-adds, and the axis is that of shares.
     """
+    unit = 1e9
+    if paper is not None and not paper.same_backbone and front.reference is not None:
+        unit = front.reference.cost.macs / 100
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     searched = [trial for trial in front.candidates if trial.origin is Origin.SEARCH]
-    axes.scatter(*_coordinates(searched), color="tab:blue", alpha=0.55, label="searched", zorder=3)
+    axes.scatter(*_coordinates(searched, unit), color="tab:blue", alpha=0.55, label="searched", zorder=3)
     labels = sorted({trial.label for trial in front.candidates if trial.origin is Origin.BASELINE})
     for marker, label in zip(_BASELINE_MARKERS, labels, strict=False):
         trials = [trial for trial in front.candidates if trial.label == label]
-        axes.scatter(*_coordinates(trials), marker=marker, color="tab:orange", label=f"by hand: {label}", zorder=3)
+        axes.scatter(
+            *_coordinates(trials, unit), marker=marker, color="tab:orange", label=f"by hand: {label}", zorder=3
+        )
     axes.step(
-        *_coordinates(front.points), where="post", color="tab:blue", linewidth=1.5, label="Pareto front", zorder=2
+        *_coordinates(front.points, unit), where="post", color="tab:blue", linewidth=1.5, label="Pareto front", zorder=2
     )
     if front.reference is not None:
         dense = front.reference
@@ -48,16 +65,52 @@ def save_front(front: StudyFront, path: Path, *, title: str, budget_macs: int, n
             va="bottom",
             color="0.3",
         )
-    axes.axvline(budget_macs / 1e9, color="tab:red", linewidth=1, alpha=0.6, label="budget")
-    axes.set_xlabel("cost of one image, GMACs (10$^9$ multiply-adds)")
+    axes.axvline(budget_macs / unit, color="tab:red", linewidth=1, alpha=0.6, label="budget")
+    if paper is not None:
+        _lay_over(axes, paper, unit)
+    is_share = unit != 1e9
+    axes.set_xlabel(f"cost of one image, {'% of the dense model' if is_share else 'GMACs (10$^9$ multiply-adds)'}")
     fidelity = front.fidelity.value if front.fidelity else "nothing"
     axes.set_ylabel(f"validation accuracy, % ({fidelity})")
     axes.set_title(title if note is None else f"{title}\n{note}", fontsize=11)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=9)
+    if paper is None:
+        axes.legend(loc="lower right", fontsize=9)
+    else:  # it is larger, and there may be no corner left free
+        axes.margins(y=0.09)
+        figure.legend(loc="outside lower center", fontsize=9, ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def _coordinates(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
-    return [t.cost.macs / 1e9 for t in trials], [100 * t.metrics["val_top1"] for t in trials]
+def _lay_over(axes: Axes, paper: PaperOverlay, unit: float) -> None:
+    """Published accuracies as marks; a tick at the foot for each schedule whose accuracy was not published."""
+    known = [(point, point.published) for point in paper.points if point.published is not None]
+    unknown = [_paper_cost(point, paper, unit) for point in paper.points if point.published is None]
+    mark = "published, not comparable" if paper.caveat else "published"
+    axes.scatter(
+        [_paper_cost(point, paper, unit) for point, _ in known],
+        [100 * published.top1 for _, published in known],
+        marker="P",
+        s=70,
+        facecolors="none" if paper.caveat else "tab:purple",
+        edgecolors="tab:purple",
+        label=f"{paper.family.title} ({mark})",
+        zorder=4,
+    )
+    for point, published in known:
+        place = (_paper_cost(point, paper, unit), 100 * published.top1)
+        axes.annotate(
+            f"rho {point.rho:g}", place, xytext=(0, 8), textcoords="offset points", ha="center", color="tab:purple"
+        )
+    axes.vlines(
+        unknown, 0, 0.03, transform=axes.get_xaxis_transform(), color="tab:purple", label="its cost alone, other rho"
+    )
+
+
+def _paper_cost(point: PaperPoint, paper: PaperOverlay, unit: float) -> float:
+    return point.macs / unit if paper.same_backbone else 100 * point.share
+
+
+def _coordinates(trials: Sequence[Trial], unit: float) -> tuple[list[float], list[float]]:
+    return [t.cost.macs / unit for t in trials], [100 * t.metrics["val_top1"] for t in trials]

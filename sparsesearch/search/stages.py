@@ -14,8 +14,8 @@ from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.baselines import Baseline, hand_baselines
 from sparsesearch.search.finalists import choose_finalists
-from sparsesearch.search.optuna_search import OptunaProposer
 from sparsesearch.search.proposals import check_budget
+from sparsesearch.search.samplers import make_proposer
 from sparsesearch.seeds import derive_seed
 from sparsesearch.spec import StudySpec
 from sparsesearch.trial import Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
@@ -45,8 +45,8 @@ class StagedController:
         self._may_start = may_start
         self._cost = AnalyticCost()
         self._low, self._high = check_budget(geometry, spec.space, budget=spec.budget)
-        self._proposer = OptunaProposer(
-            geometry, spec.space, low_macs=self._low, high_macs=self._high, sampler=spec.sampler, seed=spec.seed
+        self._proposer = make_proposer(
+            spec.sampler, geometry, spec.space, low=self._low, high=self._high, seed=spec.seed
         )
         self._told: dict[int, Trial] = {}
         self._asked: dict[int, Trial] = {}

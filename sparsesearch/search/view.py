@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sparsesearch.protocols import StudyRecords
-from sparsesearch.search.pareto import hypervolume
+from sparsesearch.search.pareto import Point, dominated_share
 from sparsesearch.search.results import StudyFront, study_front
 from sparsesearch.spec import StudySpec
 from sparsesearch.trial import Fidelity, StudyTimes, Trial, TrialState, TrialTimes
@@ -63,12 +63,18 @@ class StudyView:
         across studies of one backbone and budget; at the change from evaluated to fine-tuned schedules it may drop.
         None until the dense model is measured, and if it has no accuracy at all.
         """
+        if self.dense_point is None:
+            return None
+        points = [(trial.metrics["val_top1"], float(trial.cost.macs)) for trial in self.front.points]
+        return dominated_share(points, dense=self.dense_point)
+
+    @property
+    def dense_point(self) -> Point | None:
+        """Accuracy and multiply-adds of the dense model, None until measured, and if it has no accuracy at all."""
         dense = self.front.reference
         if dense is None or not dense.metrics["val_top1"] > 0.0:
             return None
-        points = [(trial.metrics["val_top1"], float(trial.cost.macs)) for trial in self.front.points]
-        area = hypervolume(points, reference=(0.0, float(dense.cost.macs)))
-        return area / (dense.metrics["val_top1"] * dense.cost.macs)
+        return dense.metrics["val_top1"], float(dense.cost.macs)
 
     @property
     def budget_macs(self) -> int | None:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from sparsesearch.search.view import StudyView
-from sparsesearch.tracking.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
+from sparsesearch.search.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
 from sparsesearch.trial import Origin, Trial
 
 X_TITLE = "cost of one image, GMACs (10<sup>9</sup> multiply-adds)"
