@@ -236,7 +236,7 @@ class StudyEvaluator:
             self._elastic_model(self._folder.read(Fidelity.ELASTIC.value)),
             self._setting.task.val("screen", batch_size=EVAL_BATCH),
             geometry=self._setting.geometry,
-            blocks=self._spec.space.blocks,
+            blocks=[block for _, block in self._spec.space.locations],
             arithmetic=self._setting.arithmetic,
         )
 
