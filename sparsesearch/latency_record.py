@@ -64,12 +64,38 @@ class Conditions(BaseModel):
         """A short name that is equal for equal conditions alone."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
+    def differences(self, other: Conditions) -> list[str]:
+        """In what another target differs, in words; versions of software are not part of a target."""
+        found = []
+        for name, words in _TARGET.items():
+            if name == "num_threads" and self.device != "cpu":
+                continue
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours != theirs:
+                found.append(words.format(ours=_said(ours), theirs=_said(theirs)))
+        return found
+
     def describe(self) -> str:
         """What people ask first: device, type, batch size, compiled or not."""
         threads = f", {self.num_threads} {'thread' if self.num_threads == 1 else 'threads'}" * (self.device == "cpu")
         compiled = ", compiled" * self.compiled
         clock = ", processor time" * (self.clock == "cpu")
         return f"{self.device_name}, {self.precision}, batch size {self.batch_size}{compiled}{threads}{clock}"
+
+
+_TARGET = {
+    "device_name": "device {theirs} instead of {ours}",
+    "precision": "{theirs} instead of {ours}",
+    "batch_size": "batch size {theirs} instead of {ours}",
+    "compiled": "compiled {theirs} instead of {ours}",
+    "memory_format": "{theirs} instead of {ours}",
+    "clock": "{theirs} clock instead of {ours} clock",
+    "num_threads": "{theirs} CPU threads instead of {ours}",
+}
+
+
+def _said(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 class Latency(BaseModel):

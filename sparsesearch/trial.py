@@ -15,6 +15,10 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Axis = Literal["macs", "ms"]
+"""What a budget limits and a front is drawn over."""
+
+
 class TrialState(StrEnum):
     """Where a trial is in its life.
 
@@ -81,6 +85,10 @@ class Cost(_Value):
     def ms(self) -> float | None:
         """Milliseconds on the target: measured if they were, else predicted, None if neither."""
         return self.predicted_ms if self.latency_ms is None else self.latency_ms
+
+    def along(self, axis: Axis) -> float | None:
+        """Multiply-adds, or milliseconds; None if not known."""
+        return self.macs if axis == "macs" else self.ms
 
 
 class Measurement(_Value):

@@ -104,10 +104,11 @@ def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ..
     planned: list[PlannedStep] = [step for steps in state.plan.values() for step in steps]
     state.wishes = _wishes(resolved)
     state.probe_wishes = _wishes((*resolved, *probes))
-    state.forgets_statistics = not any(
+    reads_again = any(  # between before_ffn and the next before_block lies no attention
         isinstance(later.scorer, SpotScorer) and later.last_attention == earlier.last_attention
-        for earlier, later in pairwise(resolved)  # between before_ffn and the next before_block lies no attention
-    ) and all(
+        for earlier, later in pairwise(resolved)
+    )
+    state.forgets_statistics = not reads_again and all(
         step.scorer.layers == "since_last" for step in (*resolved, *probes) if isinstance(step.scorer, SpotScorer)
     )
     merges = [step.reducer for step in planned if isinstance(step.reducer, Merge)]

@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import yaml
@@ -16,7 +16,7 @@ from sparsesearch.cli.console import out
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_target, open_settings
 from sparsesearch.cli.tables import accuracy_warning, front_table, trials_table
 from sparsesearch.errors import SpecError, StudyFailedError
-from sparsesearch.search.results import study_front
+from sparsesearch.search.results import joint_front, study_front
 from sparsesearch.trial import TrialState
 
 
@@ -33,7 +33,7 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
     rows = []
     for name in store.studies():
         spec, trials = store.spec(name), store.trials(name)
-        front = study_front(trials)
+        front = study_front(trials, axis=spec.budget.axis)
         best = max((t.metrics["val_top1"] for t in front.points), default=None)
         rows.append(
             {
@@ -110,13 +110,22 @@ def trials(
 
 def front(
     study: StudyArgument,
+    x: Annotated[
+        Literal["macs", "ms", "both"] | None,
+        typer.Option(
+            "--x",
+            metavar="macs|ms|both",
+            help="Against what: multiply-adds, milliseconds, or both at once. [default: what the budget limits]",
+        ),
+    ] = None,
     png: Annotated[Path | None, typer.Option(help="Also draw the front into this file.")] = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the Pareto front of a study: validation accuracy against multiply-adds.
+    """Show the Pareto front of a study: validation accuracy against multiply-adds, or against milliseconds.
 
-    Writes nothing, unless --png names a file for a picture.
+    Milliseconds are there where the study has a target; `~` marks predicted ones. Writes nothing, unless --png names a
+    file for a picture.
 
     For example:
 
@@ -130,21 +139,29 @@ def front(
         check_target(png)
     _, store = open_settings(database)
     spec = store.spec(study)
-    found = study_front(store.trials(study))
+    axis = spec.budget.axis if x is None else ("ms" if x == "ms" else "macs")
+    if x in ("ms", "both") and (spec.resolved is None or spec.resolved.latency is None):
+        raise SpecError(
+            f"study {study!r} has no target, so no milliseconds; run it with --device-profile or --budget-ms"
+        )
+    found = study_front(store.trials(study), axis=axis)
+    points = joint_front(found) if x == "both" else found.points
     if png is not None:
         if found.reference is None:
             raise StudyFailedError(f"study {study!r} has nothing to draw yet")
-        save_front(found, png, title=study, budget_macs=spec.budget.macs(found.reference.cost.macs)[1])
+        limit = spec.budget.limits(found.reference.cost.macs)[1] if axis == spec.budget.axis else None
+        save_front(found, png, title=study, limit=limit)
     if as_json:
         document = {
             "fidelity": found.fidelity.value if found.fidelity else None,
             "reference": found.reference.public() if found.reference else None,
-            "points": [{**trial.public(), **accuracy_warning(spec)} for trial in found.points],
+            "x": x or axis,
+            "points": [{**trial.public(), **accuracy_warning(spec)} for trial in points],
             **accuracy_warning(spec),
         }
         typer.echo(json.dumps(document))
         return
-    out.print(front_table(spec, found))
+    out.print(front_table(spec, found, points=points))
 
 
 def delete(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def fit_curves(
     """
     names = sorted({name for one in observations for name, _ in one.parts})
     terms = [term for name in names for term in _terms(name, geometry, counts)]
-    values = {(term, count): 0.0 for term in terms for count in ()}
+    values: dict[tuple[_Term, int], float] = {}
     design = np.zeros((len(observations), len(terms)))
     index: dict[str, list[int]] = {}
     for column, term in enumerate(terms):
@@ -130,7 +131,7 @@ def _terms(name: str, geometry: BackboneGeometry, counts: Mapping[int, Sequence[
     measured = sorted(counts.get(int(words[1]), ()))
     offset = _offset(name, geometry)
     known = [0, *(count + offset for count in measured)]
-    rises = [_Term(name, "rises", pair) for pair in zip(known, known[1:], strict=False) if pair[0] < pair[1]]
+    rises = [_Term(name, "rises", pair) for pair in pairwise(known) if pair[0] < pair[1]]
     linear, quadratic, constant = (_Term(name, kind) for kind in ("linear", "quadratic", "constant"))
     if part == "attention":
         return [linear, quadratic, *steps, *rises]

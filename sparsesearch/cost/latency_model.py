@@ -9,6 +9,7 @@ schedule, and never falls when a token more is kept. Both is what a search under
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -17,12 +18,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsesearch.cost.separable import SlotTables
 from sparsesearch.errors import ProfileError
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.latency_fit import LatencyFit, shape_of_stages
 from sparsesearch.methods import FastSlow, Merge, Reducer, Scorer, SpotScorer, reads_attention
-from sparsesearch.schedule import Phase, Schedule
+from sparsesearch.protocols import SlotTables
+from sparsesearch.schedule import Phase, Schedule, last_attention, num_layers
 
 if TYPE_CHECKING:
     from sparsesearch.protocols import Price
@@ -91,15 +92,15 @@ def uses(geometry: BackboneGeometry, places: Sequence[StepPlace]) -> Counter[Use
 
 def _walk_tokens(found: Counter[Use], index: int, stage: StageGeometry, here: list[tuple[int, StepPlace]]) -> int:
     """Add what a stage of global attention runs; returns the slot that its last block runs behind."""
-    alive, weighs, last_attention = -1, False, -1
+    alive, weighs, before = -1, False, -1
     for block in range(stage.depth):
         for phase in ("before_block", "before_ffn"):
             for slot, place in here:
                 if (place.block, place.phase) != (block, phase):
                     continue
-                attention = block if phase == "before_ffn" else block - 1
+                last = last_attention(block, place.phase)
                 scorer, reducer = scorer_key(place.scorer), reducer_key(place.reducer)
-                layers = _layers_read(place, attention=attention, since=attention - last_attention)
+                layers = _layers_read(place, last=last, last_before=before)
                 if layers:
                     found[Use(f"stage {index} read for {reducer if scorer == 'none' else scorer}", index, alive)] += (
                         layers
@@ -107,7 +108,7 @@ def _walk_tokens(found: Counter[Use], index: int, stage: StageGeometry, here: li
                 found[Use(f"stage {index} score {scorer}", index, alive)] += place.scorer is not None
                 found[Use(f"stage {index} reduce {reducer}", index, alive)] += 1
                 found[Use(f"stage {index} keep {reducer}", index, slot)] += 1
-                alive, last_attention = slot, attention
+                alive, before = slot, last
                 weighs = weighs or (isinstance(place.reducer, Merge) and place.reducer.proportional_attention)
             if phase == "before_block":
                 found[Use(f"stage {index} attention", index, alive)] += 1
@@ -129,15 +130,11 @@ def _walk_grid(found: Counter[Use], index: int, stage: StageGeometry, here: list
     return -1
 
 
-def _layers_read(place: StepPlace, *, attention: int, since: int) -> int:
-    """Layers whose attention a step reads; `since` counts those behind the step before it."""
-    if not reads_attention(place.reducer, place.scorer):
-        return 0
-    if not isinstance(place.scorer, SpotScorer):
-        return 1
-    if place.scorer.layers == "since_last":
-        return max(1, since)
-    return attention + 1 if place.scorer.layers == "all" else min(place.scorer.layers, attention + 1)
+def _layers_read(place: StepPlace, *, last: int, last_before: int) -> int:
+    """Layers whose attention a step reads."""
+    if isinstance(place.scorer, SpotScorer):
+        return num_layers(place.scorer, last=last, last_before=last_before)
+    return int(reads_attention(place.reducer, place.scorer))
 
 
 def scorer_key(scorer: Scorer | None) -> str:
@@ -242,11 +239,21 @@ class LatencyPrice:
         fit: A fitted profile.
     """
 
-    unit: Literal["macs", "ms"] = "ms"
-
     def __init__(self, fit: LatencyFit) -> None:
         self.model = LatencyModel(fit)
         self.scale = 1.0 + fit.error.margin
+        self._identity = hashlib.sha256(fit.model_dump_json().encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LatencyPrice) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def unit(self) -> Literal["ms"]:
+        """Milliseconds of one call."""
+        return "ms"
 
     def tables(self, geometry: BackboneGeometry, slots: Sequence[StepPlace]) -> SlotTables:
         """As `LatencyModel.tables`, margin included."""

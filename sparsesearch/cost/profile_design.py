@@ -22,7 +22,7 @@ import numpy as np
 from sparsesearch.cost.latency_model import reducer_key, scorer_key
 from sparsesearch.errors import ScheduleError
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import FastSlow, Merge, NormScorer, Prune
+from sparsesearch.methods import FastSlow, Merge, NormScorer, Prune, Reducer
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.space.shape import Method
 
@@ -44,12 +44,12 @@ class Planned(NamedTuple):
     Attributes:
         role: Why it is measured.
         schedule: A schedule, dense for a part.
-        count: Of a part, the patch tokens that it runs over.
+        num_tokens: Of a part, the patch tokens that it runs over.
     """
 
     role: Role
     schedule: Schedule
-    count: int | None = None
+    num_tokens: int | None = None
 
 
 def profiled_stages(geometry: BackboneGeometry) -> tuple[int, ...]:
@@ -136,10 +136,9 @@ def _possible(stage: StageGeometry, methods: Sequence[Method]) -> list[Method]:
 
 
 def _grid(index: int, stage: StageGeometry, methods: Sequence[Method]) -> list[Schedule]:
-    if stage.mixer == "attention":
-        reducers = [Prune()]
-    else:
-        reducers = list(dict.fromkeys(one.reducer for one in methods))  # type: ignore[misc]
+    reducers: list[Reducer] = [Prune()]
+    if stage.mixer != "attention":
+        reducers = list(dict.fromkeys(one.reducer for one in methods))
     return [
         Schedule(
             steps=(Step(stage=index, block=0, keep_ratio=count / stage.num_tokens, reducer=reducer, scorer=_CARRIER),)

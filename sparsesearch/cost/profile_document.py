@@ -28,7 +28,7 @@ class Timing(_Value):
     Attributes:
         role: Why it was measured; see `profile_design`.
         schedule: The schedule; dense for a part.
-        count: Of a part, the patch tokens that it ran over.
+        num_tokens: Of a part, the patch tokens that it ran over.
         group: Index of the group of calls that it took turns with; the dense model is in every one.
         latency: As the clock showed it.
         ratio: Median over rounds of its time over the dense model's in the same round.
@@ -36,7 +36,7 @@ class Timing(_Value):
 
     role: Role
     schedule: Schedule
-    count: int | None = None
+    num_tokens: int | None = None
     group: int = Field(ge=0)
     latency: Latency
     ratio: float = Field(gt=0.0)
@@ -90,7 +90,8 @@ class Profile(_Value):
         lines = [
             f"{self.geometry.name} at {self.geometry.image_size[0]}x{self.geometry.image_size[1]} on "
             f"{self.conditions.describe()}",
-            f"dense {self.fit.dense_ms:.4g} ms; {len(self.timings)} schedules and parts measured in {self.seconds:.0f} s",
+            f"dense {self.fit.dense_ms:.4g} ms; {len(self.timings)} schedules and parts measured in "
+            f"{self.seconds:.0f} s",
             f"error on {error.num_schedules} schedules held out: mean {error.mean:.1%}, worst {error.worst:.1%}; "
             f"a budget is met if the prediction and {error.margin:.1%} are below it",
             f"dense median over minimum {self.unrest:.3f}, slowest over fastest group {self.drift:.3f} (divided out)",

@@ -89,7 +89,7 @@ def held_out_error(fit: LatencyFit, geometry: BackboneGeometry, timings: Sequenc
 
 def _part(geometry: BackboneGeometry, one: Timing, *, dense_ms: float) -> Observation:
     """The equation of the feed-forward networks of all blocks."""
-    assert one.count is not None
+    assert one.num_tokens is not None
     name = "stage 0 mlp"
-    parts = {(name, one.count): geometry.stages[0].depth, (f"{PART}{name}", 0): 1}
+    parts = {(name, one.num_tokens): geometry.stages[0].depth, (f"{PART}{name}", 0): 1}
     return Observation(parts, one.ratio * dense_ms, _PART_WEIGHT)

@@ -26,7 +26,7 @@ from sparsesearch.cost.profile_fit import fit_profile
 from sparsesearch.cost.profile_methods import usual_methods
 from sparsesearch.errors import ProfileError, ScheduleError
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.latency_record import NUM_RUNS, Clock, Conditions, ConfirmedLatency, PrecisionName
+from sparsesearch.latency_record import NUM_RUNS, Clock, Conditions, ConfirmedLatency, Latency, PrecisionName
 from sparsesearch.schedule import Schedule
 from sparsesearch.space.shape import Method
 
@@ -157,7 +157,8 @@ def profile_backbone(
         planned = [one for one in planned if _can_run(dense, one)]
         groups = [planned[start : start + GROUP] for start in range(0, len(planned), GROUP)]
         images = bed.images(dense, shape)
-        anchors, timings = [], []
+        anchors: list[Latency] = []
+        timings: list[Timing] = []
         for index, group in enumerate(groups):
             left = None if seconds is None else seconds - (monotonic() - started)
             if left is not None and left <= 0 and len(timings) >= _LEAST_TIMINGS:
@@ -169,7 +170,7 @@ def profile_backbone(
                 Timing(
                     role=one.role,
                     schedule=one.schedule.canonical(shape),
-                    count=one.count,
+                    num_tokens=one.num_tokens,
                     group=index,
                     latency=measured.latencies[str(number)],
                     ratio=measured.ratio(str(number), to=DENSE),
@@ -272,11 +273,11 @@ def _time_group(
     works: dict[str, Work] = {DENSE: work_of(ready(dense), images)}
     try:
         for number, one in enumerate(group):
-            if one.count is None:
+            if one.num_tokens is None:
                 works[str(number)] = work_of(ready(_sparse(dense, one.schedule)), images)
             else:
                 stage = shape.stages[0]
-                x_BTC = bed.noise(bed.batch_size, one.count + stage.num_prefix_tokens, stage.dim)
+                x_BTC = bed.noise(bed.batch_size, one.num_tokens + stage.num_prefix_tokens, stage.dim)
                 works[str(number)] = work_of(ready(_FeedForwards(dense)), x_BTC)
         return measure(
             works, device=bed.device, num_runs=runs, seconds=seconds, stopwatch=stopwatch_for(bed.device, bed.clock)

@@ -141,5 +141,5 @@ CLOCK_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
         "profiles": frozenset({"created_at"}),
     }
 )
-"""Columns that say when and by whom, or how fast a machine was, not what. All others are equal, byte for byte, in a study that was killed and
-resumed and in one that was left alone."""
+"""Columns that say when and by whom, or how fast a machine was, not what. All others are equal, byte for byte, in a
+study that was killed and resumed and in one that was left alone."""
