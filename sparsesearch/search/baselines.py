@@ -6,11 +6,13 @@ compared at equal cost. Source: DynamicViT, arXiv:2106.02034, section 4.1 (block
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sparsesearch.cost.analytic import isotropic_stage
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.methods import Scorer
+from sparsesearch.protocols import Price
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.proposals import fit_to_budget, least_cost
 from sparsesearch.space.definition import SearchSpace
@@ -25,15 +27,15 @@ class Baseline:
 
     Attributes:
         label: Its name, for example `rho at 3,6,9`.
-        budget_macs: The budget in multiply-adds.
+        limit: The budget in multiply-adds, or in the unit of the price.
         schedule: The family's largest schedule under the budget, or None if it cannot use this budget.
-        min_macs: Multiply-adds of the family at its smallest counts; above the budget, this is why.
+        least: Cost of the family at its smallest counts; above the budget, this is why.
     """
 
     label: str
-    budget_macs: int
+    limit: float
     schedule: Schedule | None
-    min_macs: int
+    least: float
 
 
 def hand_shapes(geometry: BackboneGeometry, *, scorer: Scorer | None = None) -> tuple[Shape, ...]:
@@ -56,30 +58,33 @@ def hand_shapes(geometry: BackboneGeometry, *, scorer: Scorer | None = None) -> 
 
 
 def hand_baselines(
-    geometry: BackboneGeometry, space: SearchSpace, *, low_macs: int | None, high_macs: int
+    geometry: BackboneGeometry, space: SearchSpace, *, low: float | None, high: float, price: Price | None = None
 ) -> list[Baseline]:
     """The hand families at the budget, or at `NUM_BUDGETS` evenly spaced budgets over a range.
 
     Args:
         geometry: An isotropic backbone.
         space: Gives `min_keep_ratio` and, as its first one, the scorer; a family may lie outside the space otherwise.
-        low_macs: Lower end of the range in multiply-adds, None for a single budget.
-        high_macs: The budget, or the upper end of the range.
+        low: Lower end of the range in the unit of the price, None for a single budget.
+        high: The budget, or the upper end of the range.
+        price: What a schedule costs, exact multiply-adds if None.
 
     Returns:
         One entry a family and budget, families that cannot reach a budget included, cheapest budget first.
     """
-    budgets = [high_macs]
-    if low_macs is not None:
+    limits = [high]
+    if low is not None:
         last = NUM_BUDGETS - 1
-        budgets = [low_macs + (high_macs - low_macs) * i // last for i in range(NUM_BUDGETS)]
+        in_macs = price is None or price.unit == "macs"
+        spaced = [low + (high - low) * i / last for i in range(NUM_BUDGETS)]
+        limits = [math.floor(limit) if in_macs else limit for limit in spaced]
     return [
         Baseline(
             label=f"rho at {','.join(str(block) for block in shape.blocks)}",
-            budget_macs=budget_macs,
-            schedule=fit_to_budget(geometry, space=space, shape=shape, limit=budget_macs),
-            min_macs=int(least_cost(geometry, space=space, shape=shape)),
+            limit=limit,
+            schedule=fit_to_budget(geometry, space=space, shape=shape, limit=limit, price=price),
+            least=least_cost(geometry, space=space, shape=shape, price=price),
         )
-        for budget_macs in budgets
+        for limit in limits
         for shape in hand_shapes(geometry, scorer=space.scorers[0])
     ]

@@ -20,12 +20,15 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
+from sparsesearch.cost.separable import MACS
 from sparsesearch.errors import SpaceError
 from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.protocols import Price
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.pareto import pareto_front
 from sparsesearch.search.proposals import check_reachable, fit_to_budget
 from sparsesearch.search.reach import first_place_floors
+from sparsesearch.search.results import cost_along
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import Params, decode, encode, parameters
@@ -60,20 +63,22 @@ class OptunaProposer:
         geometry: BackboneGeometry,
         space: SearchSpace,
         *,
-        low_macs: int | None,
-        high_macs: int,
+        low: float | None,
+        high: float,
         sampler: SamplerName,
         seed: int,
+        price: Price | None = None,
     ) -> None:
         """Set up an empty proposer.
 
         Args:
             geometry: The backbone.
             space: The search space; it need not be spelled out for the geometry.
-            low_macs: Lower end of the range of budgets in multiply-adds, None for a single budget.
-            high_macs: The budget, or the upper end of the range, in multiply-adds.
+            low: Lower end of the range of budgets in the unit of the price, None for a single budget.
+            high: The budget, or the upper end of the range.
             sampler: Which of Optuna's samplers.
             seed: Seed of the study.
+            price: What a schedule costs, exact multiply-adds if None.
 
         Raises:
             BudgetError: No schedule of the space meets an end of the range.
@@ -81,12 +86,13 @@ class OptunaProposer:
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._geometry, self._space = geometry, space.for_geometry(geometry)
-        self._low, self._high = low_macs, high_macs
+        self._low, self._high, self._price = low, high, price
+        self._unit = 1.0 if price is not None and price.unit == "ms" else 1e9
         self._sampler, self._seed = sampler, seed
         self._fidelity: Fidelity | None = None
-        for budget_macs in {low_macs or high_macs, high_macs}:
-            check_reachable(geometry, space=self._space, limit=budget_macs)
-        self._floors = first_place_floors(geometry, space=self._space)
+        for limit in {low or high, high}:
+            check_reachable(geometry, space=self._space, limit=limit, price=price)
+        self._floors = first_place_floors(geometry, space=self._space, price=price)
         self._distributions = self._make_distributions()
         self._told: dict[int, FrozenTrial | None] = {}
         self._pending: dict[int, FrozenTrial] = {}
@@ -126,38 +132,38 @@ class OptunaProposer:
             when no new schedule can be found any more.
         """
         self._show(self._visible())
-        for shape, budget_macs in self._candidates(index):
-            schedule = fit_to_budget(self._geometry, space=self._space, shape=shape, limit=budget_macs)
+        for shape, limit in self._candidates(index):
+            schedule = fit_to_budget(self._geometry, space=self._space, shape=shape, limit=limit, price=self._price)
             if schedule is None:
                 continue
             key = schedule.key(self._geometry)
             if key in self._keys:
                 continue
-            params = self._params(schedule, budget_macs=budget_macs)
+            params = self._params(schedule, limit=limit)
             seen = tuple(sorted(self._told))
             self._keys.add(key)
             self._pending[index] = self._frozen(params, values=None)
             return schedule, Proposal(index=index, seed=self._derive(index), seen=seen, params=params)
         return None
 
-    def _candidates(self, index: int) -> Iterator[tuple[Shape, int]]:
+    def _candidates(self, index: int) -> Iterator[tuple[Shape, float]]:
         """Shapes with their budgets, best guess first: the sampler's, then neighbours of the best and random ones."""
         for attempt in range(_ASKS):
             params = self._ask(self._derive(index, attempt))
-            budget_macs = self._budget(index, params)
-            yield decode(params, space=self._space, latest_first=self._latest(budget_macs)), budget_macs
+            limit = self._budget(index, params)
+            yield decode(params, space=self._space, latest_first=self._latest(limit)), limit
         rng = np.random.default_rng(self._derive(index, _ASKS))
         elite = self._elite()
         for draw in range(_DRAWS):
-            budget_macs = self._high
+            limit = self._high
             if self._low is not None:
-                budget_macs = self._low + round(float(rng.random()) * (self._high - self._low))
-            latest = self._latest(budget_macs)
+                limit = self._low + self._rounded(float(rng.random()) * (self._high - self._low))
+            latest = self._latest(limit)
             if elite and draw % 4:
                 known = decode(elite[int(rng.integers(len(elite)))].params, space=self._space)
-                yield mutate_shape(known, self._space, rng=rng, latest_first=latest), budget_macs
+                yield mutate_shape(known, self._space, rng=rng, latest_first=latest), limit
             else:
-                yield draw_shape(self._space, rng=rng, latest_first=latest), budget_macs
+                yield draw_shape(self._space, rng=rng, latest_first=latest), limit
 
     def _elite(self) -> list[FrozenTrial]:
         """The best results: the most accurate ones, for a range the front."""
@@ -195,7 +201,7 @@ class OptunaProposer:
             else:
                 found[parameter.name] = CategoricalDistribution(list(range(int(parameter.high) + 1)))
         if self._low is not None:
-            found["budget"] = FloatDistribution(self._low / 1e9, self._high / 1e9)
+            found["budget"] = FloatDistribution(self._low / self._unit, self._high / self._unit)
         return found
 
     def _new_study(self) -> optuna.Study:
@@ -236,11 +242,11 @@ class OptunaProposer:
             params = (
                 dict(trial.proposal.params)
                 if trial.proposal is not None
-                else self._params(trial.schedule, budget_macs=trial.budget_macs or trial.cost.macs)
+                else self._params(trial.schedule, limit=self._spent(trial))
             )
         except SpaceError:
             return None  # a baseline outside the space
-        values = [top1] if self._low is None else [top1, float(trial.cost.macs)]
+        values = [top1] if self._low is None else [top1, cost_along(trial, "macs" if self._unit > 1.0 else "ms")]
         return self._frozen(params, values=values)
 
     def _frozen(self, params: Params, *, values: list[float] | None) -> FrozenTrial:
@@ -253,23 +259,33 @@ class OptunaProposer:
             system_attrs={_GENERATION: 0} if self._sampler == "nsga2" else {},
         )
 
-    def _params(self, schedule: Schedule, *, budget_macs: int) -> Params:
+    def _params(self, schedule: Schedule, *, limit: float) -> Params:
         params = encode(schedule, geometry=self._geometry, space=self._space)
         if self._low is not None:
-            params["budget"] = min(max(budget_macs, self._low), self._high) / 1e9
+            params["budget"] = min(max(limit, self._low), self._high) / self._unit
         return params
 
-    def _budget(self, index: int, params: Params) -> int:
+    def _budget(self, index: int, params: Params) -> float:
         if self._low is None:
             return self._high
         if index % 2 == 0:
             start = derive_seed(self._seed, "budgets") / 2**63
             share = (start + _GOLDEN * (index // 2)) % 1.0
-            return self._low + round(share * (self._high - self._low))
-        return min(max(round(float(params["budget"]) * 1e9), self._low), self._high)
+            return self._low + self._rounded(share * (self._high - self._low))
+        return min(max(self._rounded(float(params["budget"]) * self._unit), self._low), self._high)
 
-    def _latest(self, budget_macs: int) -> int:
-        return bisect.bisect_right(self._floors, budget_macs) - 1
+    def _latest(self, limit: float) -> int:
+        return bisect.bisect_right(self._floors, limit) - 1
+
+    def _rounded(self, cost: float) -> float:
+        """A budget as it is counted: multiply-adds are whole."""
+        return round(cost) if self._unit > 1.0 else cost
+
+    def _spent(self, trial: Trial) -> float:
+        """The budget that a trial was made for, or what it costs."""
+        if trial.budget_macs is not None:
+            return trial.budget_macs
+        return (self._price or MACS).of(self._geometry, trial.schedule)
 
     def _derive(self, index: int, attempt: int = 0) -> int:
         return derive_seed(self._seed, "proposal", index, attempt) % 2**32
