@@ -22,12 +22,15 @@ from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
 from sparsesearch.export.from_study import best_trial
 from sparsesearch.protocols import StudyLedger, StudyRecords, Tracker
 from sparsesearch.report.page import REPORT, report_page
+from sparsesearch.search.pricing import study_price
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.results import StudyFront
 from sparsesearch.search.stages import StagedController
 from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
 from sparsesearch.spec import Resolved, StudySpec
+from sparsesearch.store.profiles import SqlProfiles
+from sparsesearch.target import confirm_front, find_latency
 from sparsesearch.tracking.null import NullTracker
 from sparsesearch.trial import Trial
 from sparsesearch.wording import human_time
@@ -60,12 +63,13 @@ class StudyResult:
     report: Path
 
 
-def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
+def prepare(spec: StudySpec, *, progress: Progress, profiles: SqlProfiles | None = None) -> StudySpec:
     """Look everything up and make the plan; refuses what cannot work before anything is trained.
 
     Args:
         spec: The study as wished.
         progress: Gets the plan and warnings as lines.
+        profiles: Where latency profiles are kept; needed by a study that asks for milliseconds.
 
     Returns:
         The study as it will run, with names resolved, space spelled out, precision chosen and phases cut to the time.
@@ -78,7 +82,8 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
     task = open_task(spec.data, backbone=backbone)
     geometry = task_geometry(backbone, task)
     space = spec.space.for_geometry(geometry)
-    check_budget(geometry, space, budget=spec.budget)
+    if spec.budget.axis == "macs":
+        check_budget(geometry, space, budget=spec.budget)
     check_weights(spec.weights, backbone=backbone, task=task)
     if spec.data.is_demo:
         progress.line("No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas.")
@@ -95,6 +100,8 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
             ),
         }
     )
+    if spec.latency is not None or spec.budget.axis == "ms":
+        resolved = _with_latency(resolved, profiles=profiles, progress=progress)
     arithmetic, speeds = choose_arithmetic(
         spec.precision, device=device, backbone=backbone, geometry=geometry, task=task
     )
@@ -112,6 +119,25 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
     assert found is not None, "it was filled in above"
     found = found.model_copy(update={"planned_work": plan.work_by_phase})
     return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
+
+
+def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Progress) -> StudySpec:
+    """The study with what is known of latency on its target, once it is sure that its budget can be met there."""
+    found = spec.resolved
+    assert found is not None, "it is filled in before"
+    assert profiles is not None, "a study that asks for milliseconds is prepared with a place for profiles"
+    fit = find_latency(
+        spec,
+        found.geometry,
+        spec.space,
+        profiles=profiles,
+        num_classes=found.num_classes,
+        in_chans=found.in_chans,
+        progress=progress,
+    )
+    made = spec.model_copy(update={"resolved": found.model_copy(update={"latency": fit})})
+    check_budget(found.geometry, made.space, budget=made.budget, price=study_price(made))
+    return made
 
 
 def run_study(
@@ -171,6 +197,9 @@ def run_study(
         )
         with shown(tracker, spec.name):
             dispatcher.run(controller, ledger, evaluator)
+            for trial in confirm_front(spec, ledger, progress=progress or Silent()):
+                tracker.log(trial)
+                (on_progress or _ignore)(trial)
 
 
 @contextmanager

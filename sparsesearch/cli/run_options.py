@@ -12,6 +12,7 @@ from sparsesearch.cli.progress import OUTPUT_PANEL
 from sparsesearch.spec import DEFAULT_DISPATCHER
 
 _WHAT, _HOW, _WHERE = "What to search", "How long and how well", "Where it runs"
+_TARGET = "Target of a budget of milliseconds"
 
 SpecArgument = Annotated[
     Path | None,
@@ -40,6 +41,15 @@ ShareOption = Annotated[
         "--budget",
         metavar="P%|LOW%:HIGH%",
         help="Budget as a share of dense: 65% or 20%:45%.",
+        rich_help_panel=_WHAT,
+    ),
+]
+MsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget-ms",
+        metavar="X|LOW:HIGH",
+        help="Budget in milliseconds of one call on --device, or on the device of --device-profile: 2.5 or 2:4.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -106,10 +116,32 @@ SeedOption = Annotated[
     typer.Option(min=0, metavar="N", help="The only source of randomness. [default: 0]", rich_help_panel=_HOW),
 ]
 PrecisionOption = Annotated[
-    Literal["auto", "float32", "bfloat16"] | None,
+    str | None,
     typer.Option(
-        metavar="TYPE", help="float32, bfloat16, or auto: whichever is faster. [default: auto]", rich_help_panel=_HOW
+        metavar="TYPE",
+        help="Of training: float32, bfloat16, or auto: whichever is faster. With milliseconds, that of the target: "
+        "float32, bf16 or fp16. [default: auto]",
+        rich_help_panel=_HOW,
     ),
+]
+DeviceProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Latency profile of the target; see: sparsesearch profile. [default: --device, profiled if need be]",
+        rich_help_panel=_TARGET,
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Images of one call on the target.", rich_help_panel=_TARGET)
+]
+CompileOption = Annotated[
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Models run through torch.compile there.", rich_help_panel=_TARGET),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Threads of torch there, on a CPU.", rich_help_panel=_TARGET),
 ]
 
 DeviceOption = Annotated[str | None, device_option(_WHERE)]

@@ -207,6 +207,8 @@ def _cost_metrics(view: StudyView, trial: Trial) -> dict[str, float]:
         metrics["share_of_dense"] = trial.cost.macs / dense.cost.macs
     if trial.cost.latency_ms is not None:
         metrics["latency_ms"] = trial.cost.latency_ms
+    if trial.cost.predicted_ms is not None:
+        metrics["predicted_ms"] = trial.cost.predicted_ms
     return metrics
 
 
