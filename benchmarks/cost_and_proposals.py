@@ -113,7 +113,7 @@ def report_samplers(*, pending: int) -> None:
     for name in get_args(SamplerName):
         for num in (100, 1000):
             rng = np.random.default_rng(0)
-            proposer = OptunaProposer(DEIT_SMALL, SPACE, low_macs=None, high_macs=BUDGET, sampler=name, seed=0)
+            proposer = OptunaProposer(DEIT_SMALL, SPACE, low=None, high=BUDGET, sampler=name, seed=0)
             for number, schedule in enumerate(schedules[:num]):
                 proposer.tell(told(number, schedule, proposal=None, top1=0.7 + 0.1 * float(rng.random())))
             under_way = [proposer.propose(index) for index in range(pending)]

@@ -29,7 +29,7 @@ def test_families_sit_at_the_quarters_and_one_block_earlier(deit_small, depth, e
 
 
 def test_single_budget_has_each_family_once_under_it(deit_small):
-    found = hand_baselines(deit_small, SearchSpace(), low_macs=None, high_macs=3_000_000_000)
+    found = hand_baselines(deit_small, SearchSpace(), low=None, high=3_000_000_000)
     assert [b.label for b in found] == ["rho at 3,6,9", "rho at 2,5,8"]
     described = [b.schedule.describe(deit_small) for b in found]
     assert described == ["3:138 6:97 9:68", "2:147 5:111 8:83"]
@@ -39,20 +39,20 @@ def test_single_budget_has_each_family_once_under_it(deit_small):
 
 
 def test_a_family_out_of_reach_is_kept_with_its_minimum(deit_small):
-    found = hand_baselines(deit_small, SearchSpace(), low_macs=None, high_macs=1_100_000_000)
+    found = hand_baselines(deit_small, SearchSpace(), low=None, high=1_100_000_000)
     assert found[0].schedule is None
-    assert found[0].min_macs > 1_100_000_000
+    assert found[0].least > 1_100_000_000
     assert found[1].schedule is not None
-    assert found[1].min_macs <= 1_100_000_000
+    assert found[1].least <= 1_100_000_000
 
 
 def test_a_range_has_five_evenly_spaced_budgets(deit_small):
-    found = hand_baselines(deit_small, SearchSpace(), low_macs=2_000_000_000, high_macs=3_000_000_000)
-    assert [b.budget_macs for b in found[::2]] == [2_000_000_000 + i * 250_000_000 for i in range(5)]
+    found = hand_baselines(deit_small, SearchSpace(), low=2_000_000_000, high=3_000_000_000)
+    assert [b.limit for b in found[::2]] == [2_000_000_000 + i * 250_000_000 for i in range(5)]
     assert len(found) == 10
 
 
 def test_families_use_the_first_scorer_of_the_space(deit_small):
     space = SearchSpace(scorers=(NormScorer(),))
-    found = hand_baselines(deit_small, space, low_macs=None, high_macs=3_000_000_000)
+    found = hand_baselines(deit_small, space, low=None, high=3_000_000_000)
     assert {step.scorer for b in found for step in b.schedule.steps} == {NormScorer()}

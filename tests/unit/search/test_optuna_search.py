@@ -19,7 +19,7 @@ RANGES = [(None, 3_000_000_000), (1_500_000_000, 3_000_000_000)]
 
 
 def proposer(geometry, *, sampler="tpe", low=None, high=3_000_000_000, seed=0, space=SPACE):
-    return OptunaProposer(geometry, space, low_macs=low, high_macs=high, sampler=sampler, seed=seed)
+    return OptunaProposer(geometry, space, low=low, high=high, sampler=sampler, seed=seed)
 
 
 def landscape(geometry, schedule):
@@ -97,7 +97,7 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.trial import Trial
 told = json.load(sys.stdin)
 search = OptunaProposer(BackboneGeometry.model_validate(told["geometry"]), SearchSpace(max_predictors=4),
-                        low_macs=told["low"], high_macs=told["high"], sampler=told["sampler"], seed=0)
+                        low=told["low"], high=told["high"], sampler=told["sampler"], seed=0)
 for trial in told["trials"]:
     search.tell(Trial.model_validate_json(trial))
 schedule, proposal = search.propose(len(told["trials"]))
