@@ -15,6 +15,7 @@ from sparsesearch.cli import (
     measure,
     profile,
     run,
+    spaces,
     status,
     studies,
     tracking,
@@ -51,8 +52,8 @@ app.command(rich_help_panel=_USE)(measure.measure)
 app.command(rich_help_panel=_USE)(visualize.visualize)
 app.command(rich_help_panel=_USE)(import_checkpoint.import_checkpoint)
 app.command(rich_help_panel=_MORE)(cost.cost)
-app.command(rich_help_panel=_MORE)(cost.spaces)
 app.add_typer(profile.app, name="profile", rich_help_panel=_MORE)
+app.add_typer(spaces.app, name="spaces", rich_help_panel=_MORE)
 app.add_typer(db.app, name="db", rich_help_panel=_MORE)
 
 

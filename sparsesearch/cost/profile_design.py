@@ -54,8 +54,7 @@ class Planned(NamedTuple):
 
 def profiled_stages(geometry: BackboneGeometry) -> tuple[int, ...]:
     """The only stage of an isotropic backbone, the deepest of another one."""
-    depths = [stage.depth for stage in geometry.stages]
-    return (depths.index(max(depths)),)
+    return (geometry.deepest_stage,)
 
 
 def design(

@@ -207,7 +207,7 @@ class ElasticObjective:
     Args:
         model: A sparse ViT with predictors at every place of the space.
         teacher: Gives targets.
-        space: Spelled-out space.
+        space: The search space.
         geometry: The backbone.
         arithmetic: Precision.
     """
@@ -222,7 +222,7 @@ class ElasticObjective:
         arithmetic: Arithmetic,
     ) -> None:
         self._model = model
-        self._space = space
+        self._space = space.for_geometry(geometry)
         self._geometry = geometry
         self._inner = SparseObjective(model, teacher, arithmetic=arithmetic)
 

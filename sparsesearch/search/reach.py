@@ -7,8 +7,9 @@ cost that is named here is the cost of a schedule.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from sparsesearch.cost.separable import MACS
@@ -53,15 +54,11 @@ def ranges(geometry: BackboneGeometry, space: SearchSpace, *, price: Price | Non
     """
     found: dict[Shape, Range] = {}
     paths = _Paths(geometry, space, price or MACS)
-    for first in range(len(space.locations)):
-        for cheapest in (True, False):
-            for shape in paths.best(first, cheapest=cheapest):
-                if shape in found:
-                    continue
-                ladder = Ladder(geometry, space, shape=shape, price=price)
-                if ladder.exists:
-                    start = space.locations.index(shape.places[0].location)
-                    found[shape] = Range(ladder.cost(ladder.lowest), ladder.cost(ladder.highest), start, shape)
+    for shape in itertools.chain(paths.best(cheapest=True), paths.best(cheapest=False)):
+        ladder = Ladder(geometry, space, shape=shape, price=price)
+        if shape not in found and ladder.exists:
+            first = space.locations.index(shape.places[0].location)
+            found[shape] = Range(ladder.cost(ladder.lowest), ladder.cost(ladder.highest), first, shape)
     if not found:
         stage, _ = space.locations[0]
         raise BudgetError(
@@ -121,91 +118,111 @@ class _Node(NamedTuple):
     kind: int
 
 
+class _Path(NamedTuple):
+    """Slots in order and what they add to the cost of the dense model.
+
+    Attributes:
+        cost: In the unit of the price; negative where they save.
+        nodes: The slots.
+    """
+
+    cost: float
+    nodes: tuple[_Node, ...]
+
+
 class _Paths:
-    """Cheapest and dearest shapes, for every number of predictors."""
+    """Cheapest or dearest shapes for every number of predictors and every first place.
+
+    Args:
+        geometry: The backbone.
+        space: Spelled out.
+        price: What is compared.
+    """
 
     def __init__(self, geometry: BackboneGeometry, space: SearchSpace, price: Price) -> None:
         self._geometry, self._space, self._price = geometry, space, price
         self._falls = is_monotone(space)
         self._dense = price.tables(geometry, ()).base
-        self._pairs: dict[tuple[int, int, int, int], Any] = {}
+        self._pairs: dict[tuple[int, int, int, int], tuple[float, Any]] = {}
         self._ends: dict[tuple[int, int], tuple[float, Any]] = {}
-        self._kinds = self._different_methods()
-        self._nodes = {
+        nodes = {
             kind: [
                 _Node(place, _slot(location, method), kind)
                 for place, location in enumerate(space.locations)
                 if method.is_possible_at(location)
             ]
-            for kind, method in self._kinds
+            for kind, method in self._different_methods()
         }
+        if space.methods_per == "schedule":
+            self._graphs = list(nodes.values())
+        else:
+            self._graphs = [sorted((node for found in nodes.values() for node in found), key=lambda node: node.place)]
 
-    def best(self, first: int, *, cheapest: bool) -> Iterator[Shape]:
-        """The best shapes whose first step lies at a place or behind, one for every number of predictors.
+    def best(self, *, cheapest: bool) -> Iterator[Shape]:
+        """The best shapes, one for every first place and number of predictors that has any.
 
         Args:
-            first: Index into the space's locations.
             cheapest: The least at the smallest counts; otherwise the greatest at the largest.
         """
-        if self._space.methods_per == "schedule":
-            for kind, _ in self._kinds:
-                yield from self._best_of(self._nodes[kind], first, cheapest)
-        else:
-            nodes = sorted((node for found in self._nodes.values() for node in found), key=lambda node: node.place)
-            yield from self._best_of(nodes, first, cheapest)
-
-    def _best_of(self, nodes: list[_Node], first: int, cheapest: bool) -> Iterator[Shape]:
         sign = 1.0 if cheapest else -1.0
-        most = self._space.max_predictors
-        total: list[tuple[float, tuple[_Node, ...]] | None] = [(0.0, ())] + [None] * most
-        for stage in sorted({node.slot.stage for node in nodes}):
-            here = [node for node in nodes if node.slot.stage == stage and node.place >= first]
-            latest = self._space.firsts.get(stage, len(self._space.locations))
-            alone: list[tuple[float, tuple[_Node, ...]] | None] = [(0.0, ())]
-            alone += [self._path(here, num, latest, cheapest, sign) for num in range(1, most + 1)]
-            joined: list[tuple[float, tuple[_Node, ...]] | None] = [None] * (most + 1)
-            for num_before, before in enumerate(total):
-                for num_here, path in enumerate(alone[: most + 1 - num_before]):
-                    if before is None or path is None:
-                        continue
-                    cost = before[0] + path[0]
-                    held = joined[num_before + num_here]
-                    if held is None or sign * cost < sign * held[0]:
-                        joined[num_before + num_here] = (cost, before[1] + path[1])
-            total = joined
-        for found in total[self._space.min_predictors :]:
-            if found is not None:
-                yield Shape(slots=tuple(node.slot for node in found[1]), monotone=self._falls)
+        for nodes in self._graphs:
+            behind: dict[int, _Path] = {0: _Path(0.0, ())}  # by number of predictors, in later stages
+            for stage in sorted({node.slot.stage for node in nodes}, reverse=True):
+                here = [node for node in nodes if node.slot.stage == stage]
+                reached = dict(behind)
+                for num in range(1, self._space.max_predictors + 1):
+                    for path in self._stage_paths(here, num, cheapest=cheapest):
+                        for num_behind, rest in behind.items():
+                            total = num + num_behind
+                            joined = _Path(path.cost + rest.cost, path.nodes + rest.nodes)
+                            if total > self._space.max_predictors:
+                                continue
+                            if total not in reached or sign * joined.cost < sign * reached[total].cost:
+                                reached[total] = joined
+                            if total >= self._space.min_predictors:
+                                yield Shape(slots=tuple(node.slot for node in joined.nodes), monotone=self._falls)
+                behind = reached
 
-    def _path(
-        self, nodes: list[_Node], num: int, latest: int, cheapest: bool, sign: float
-    ) -> tuple[float, tuple[_Node, ...]] | None:
-        """The best `num` nodes of one stage and what they add to the dense cost; None if there are none."""
-        if not nodes:
-            return None
+    def _stage_paths(self, nodes: list[_Node], num: int, *, cheapest: bool) -> Iterator[_Path]:
+        """The best `num` nodes of one stage for each first place.
+
+        It is found from the end: what the slots behind a node add depends on the node, its position and its count only.
+        """
         stage = nodes[0].slot.stage
-        reached: dict[tuple[int, int, int], tuple[float, tuple[_Node, ...]]] = {}
-        for node in nodes:
+        best = min if cheapest else max
+        latest = self._space.firsts.get(stage, len(self._space.locations))
+
+        @cache
+        def onward(number: int, position: int, count: int) -> _Path | None:
+            node = nodes[number]
+            if position == num - 1:
+                return _Path(self._end(node)[1][count], (node,))
+            found = None
+            for following in range(number + 1, len(nodes)):
+                later = nodes[following]
+                if later.place == node.place:
+                    continue
+                left = self._count(stage, num, position + 1, count, later, cheapest)
+                rest = None if left is None else onward(following, position + 1, left)
+                if rest is None:
+                    continue
+                extra, table = self._between(node, later)
+                cost = extra + table[count] + rest.cost
+                if found is None or best(cost, found[0]) != found[0]:
+                    found = (cost, rest)
+            return None if found is None else _Path(found[0], (node, *found[1].nodes))
+
+        firsts: dict[int, _Path] = {}
+        for number, node in enumerate(nodes):
             count = self._count(stage, num, 0, self._geometry.stages[stage].num_tokens, node, cheapest)
-            if count is not None and node.place <= latest:
-                reached[node.place, node.kind, count] = (self._end(node)[0], (node,))
-        for position in range(1, num):
-            further: dict[tuple[int, int, int], tuple[float, tuple[_Node, ...]]] = {}
-            for (place, _, before), (cost, path) in reached.items():
-                for node in nodes:
-                    if node.place <= place:
-                        continue
-                    count = self._count(stage, num, position, before, node, cheapest)
-                    if count is None:
-                        continue
-                    reach = cost + self._between(path[-1], node)[before]
-                    state = (node.place, node.kind, count)
-                    held = further.get(state)
-                    if held is None or sign * reach < sign * held[0]:
-                        further[state] = (reach, (*path, node))
-            reached = further
-        ends = [(cost + self._end(path[-1])[1][state[2]], path) for state, (cost, path) in reached.items()]
-        return min(ends, key=lambda end: sign * end[0], default=None)
+            path = None if count is None or node.place > latest else onward(number, 0, count)
+            if path is None:
+                continue
+            path = path._replace(cost=path.cost + self._end(node)[0])
+            held = firsts.get(node.place)
+            if held is None or best(path.cost, held.cost) != held.cost:
+                firsts[node.place] = path
+        yield from firsts.values()
 
     def _count(self, stage: int, num: int, position: int, before: int, node: _Node, cheapest: bool) -> int | None:
         """Tokens that the slot at a position of a path leaves; None where it cannot."""
@@ -228,12 +245,12 @@ class _Paths:
             self._ends[key] = (base - self._dense, tables[0].tolist())
         return self._ends[key]
 
-    def _between(self, earlier: _Node, later: _Node) -> Any:
-        """The table of a slot that another one follows."""
+    def _between(self, earlier: _Node, later: _Node) -> tuple[float, Any]:
+        """What a slot adds to the one before it whatever the counts, and the table of that one."""
         key = (earlier.place, earlier.kind, later.place, later.kind)
         if key not in self._pairs:
-            tables = self._price.tables(self._geometry, (earlier.slot, later.slot)).tables
-            self._pairs[key] = tables[0].tolist()
+            base, tables = self._price.tables(self._geometry, (earlier.slot, later.slot))
+            self._pairs[key] = (base - self._dense - self._end(earlier)[0], tables[0].tolist())
         return self._pairs[key]
 
     def _different_methods(self) -> list[tuple[int, Method]]:

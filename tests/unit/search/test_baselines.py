@@ -1,9 +1,11 @@
 import pytest
+from geometries import CONVNEXT_TINY, SWIN_TINY
 
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.methods import NormScorer
-from sparsesearch.search.baselines import hand_baselines, hand_shapes
+from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.search.baselines import hand_baselines, hand_families
 from sparsesearch.space.definition import SearchSpace
 
 
@@ -23,9 +25,9 @@ def with_depth(geometry: BackboneGeometry, depth: int) -> BackboneGeometry:
     ],
 )
 def test_families_sit_at_the_quarters_and_one_block_earlier(deit_small, depth, expected):
-    shapes = hand_shapes(with_depth(deit_small, depth))
-    assert [shape.blocks for shape in shapes] == expected
-    assert all(set(shape.weights) == {1.0} for shape in shapes)
+    families = hand_families(with_depth(deit_small, depth))
+    assert [family.shape.blocks for family in families] == expected
+    assert all(set(family.shape.weights) == {1.0} for family in families)
 
 
 def test_single_budget_has_each_family_once_under_it(deit_small):
@@ -56,3 +58,30 @@ def test_families_use_the_first_scorer_of_the_space(deit_small):
     space = SearchSpace(scorers=(NormScorer(),))
     found = hand_baselines(deit_small, space, low=None, high=3_000_000_000)
     assert {step.scorer for b in found for step in b.schedule.steps} == {NormScorer()}
+
+
+@pytest.mark.parametrize(
+    ("geometry", "expected"), [(CONVNEXT_TINY, [(1, 2, 3), (0, 1, 2)]), (SWIN_TINY, [(1, 2, 3), (0, 1, 2)])]
+)
+def test_hierarchical_families_sit_early_in_the_deepest_stage(geometry, expected):
+    families = hand_families(geometry)
+    assert [family.shape.blocks for family in families] == expected
+    assert {slot.stage for family in families for slot in family.shape.slots} == {2}
+    assert families[0].label == "rho at 1,2,3 of stage 2"
+
+
+def test_slow_shares_of_hand_families_are_a_fifth_apart():
+    """As in the paper's schedule at the same cost, but for single positions that still fitted."""
+    paper = paper_schedule(CONVNEXT_TINY, 0.8)
+    macs = AnalyticCost().estimate(CONVNEXT_TINY, paper).macs
+    found = hand_baselines(CONVNEXT_TINY, SearchSpace(), low=None, high=macs)[0]
+    counts = [step.num_tokens for step in found.schedule.resolve(CONVNEXT_TINY)]
+    expected = [step.num_tokens for step in paper.resolve(CONVNEXT_TINY)]
+    assert counts == pytest.approx(expected, abs=2)
+    assert AnalyticCost().estimate(CONVNEXT_TINY, found.schedule).macs <= macs
+
+
+def test_a_hierarchical_family_out_of_reach_is_kept_with_its_minimum():
+    found = hand_baselines(CONVNEXT_TINY, SearchSpace(), low=None, high=10**9)
+    assert [baseline.schedule for baseline in found] == [None, None]
+    assert all(baseline.least > 10**9 for baseline in found)
