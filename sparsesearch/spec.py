@@ -106,6 +106,7 @@ class LatencySpec(_Value):
         precision: Type of weights and images.
         compiled: Whether models run through `torch.compile`.
         num_threads: Threads of torch on a CPU.
+        profile_seconds: About how long it may take to profile this machine.
     """
 
     profile: str | None = None
@@ -113,6 +114,7 @@ class LatencySpec(_Value):
     precision: PrecisionName | None = None
     compiled: bool | None = None
     num_threads: int | None = Field(default=None, ge=1)
+    profile_seconds: float = Field(default=300.0, gt=0.0)
 
 
 class DataSpec(_Value):

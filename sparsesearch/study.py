@@ -199,7 +199,6 @@ def run_study(
             dispatcher.run(controller, ledger, evaluator)
             for trial in confirm_front(spec, ledger, progress=progress or Silent()):
                 tracker.log(trial)
-                (on_progress or _ignore)(trial)
 
 
 @contextmanager

@@ -25,7 +25,6 @@ from sparsesearch.spec import LatencySpec, StudySpec
 from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.trial import Trial, TrialState
 
-PROFILE_SECONDS = 300.0
 CONFIRM_SECONDS = 60.0
 _CLEAR_DRIFT = 1.1
 _ROUNDS = 5
@@ -224,7 +223,7 @@ def _profile_here(
             bed,
             methods=tuple(methods),
             stages=stages,
-            seconds=PROFILE_SECONDS,
+            seconds=wish.profile_seconds,
             threads=wish.num_threads,
             on_done=advance,
         )

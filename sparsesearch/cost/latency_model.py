@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 REST = "everything else"
 
-_NO_COST = {"seed", "detach", "layers"}
-"""Options of scorers that change no latency, or only the number of layers that are read."""
+_NO_COST = {"seed", "detach", "layers", "normalize"}
+"""Options that change no latency to speak of, or only the number of layers that are read."""
 
 
 class StepPlace(Protocol):
@@ -144,7 +144,7 @@ def scorer_key(scorer: Scorer | None) -> str:
 
 def reducer_key(reducer: Reducer) -> str:
     """A name that reducers of one latency share."""
-    return _key(reducer.kind, reducer.model_dump(exclude_defaults=True))
+    return _key(reducer.kind, reducer.model_dump(exclude=_NO_COST, exclude_defaults=True))
 
 
 def _key(kind: str, options: dict[str, object]) -> str:
@@ -227,8 +227,7 @@ class LatencyModel:
         missing = sorted(names - self.fit.curves.keys())
         if missing:
             raise ProfileError(
-                f"the profile of {self.fit.backbone} has not measured {missing[0]!r}; profile again with a --space "
-                "that has this method"
+                f"the profile of {self.fit.backbone} has not measured {missing[0]!r}; profile again with --methods all"
             )
 
 
@@ -261,7 +260,9 @@ class LatencyPrice:
         return SlotTables(base=self.scale * base, tables=tuple(self.scale * table for table in tables))
 
     def of(self, geometry: BackboneGeometry, schedule: Schedule) -> float:
-        """As `LatencyModel.predict`, margin included."""
+        """As `LatencyModel.predict`, margin included; the dense model's latency is measured and needs none."""
+        if schedule.is_dense:
+            return self.model.fit.dense_ms
         steps = schedule.resolve(geometry)
         base, tables = self.tables(geometry, steps)
         return float(base) + sum(float(table[step.num_tokens]) for table, step in zip(tables, steps, strict=True))

@@ -54,8 +54,7 @@ class Planned(NamedTuple):
 
 def profiled_stages(geometry: BackboneGeometry) -> tuple[int, ...]:
     """The only stage of an isotropic backbone, the deepest of another one."""
-    depths = [stage.depth for stage in geometry.stages]
-    return (depths.index(max(depths)),)
+    return (geometry.deepest_stage,)
 
 
 def design(
@@ -161,7 +160,7 @@ def _chains(geometry: BackboneGeometry, index: int, methods: Sequence[Method]) -
             count = start
             if start < stage.num_tokens and stage.mixer == "attention":
                 steps = [_step(stage, index, 0, start, Method(reducer=Prune(), scorer=_CARRIER))]
-            for block in blocks:
+            for block in blocks[: count - 1]:
                 count -= 1
                 steps.append(_step(stage, index, block, count, method))
             if _runs(made := Schedule(steps=tuple(steps)), geometry):

@@ -122,7 +122,7 @@ def hand_baselines(
     families = [
         family
         for family in hand_families(geometry, method=space.for_geometry(geometry).methods[0])
-        if Ladder(geometry, space, shape=family.shape).exists
+        if Ladder(geometry, space, shape=family.shape, price=price).exists
     ]
     return [
         Baseline(

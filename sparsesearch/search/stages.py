@@ -216,7 +216,9 @@ class StagedController:
         cost = self._cost.estimate(self._geometry, schedule)
         if self._latency is None:
             return cost
-        return cost.model_copy(update={"predicted_ms": self._latency.predict(self._geometry, schedule)})
+        is_dense = not schedule.resolve(self._geometry)
+        ms = self._latency.fit.dense_ms if is_dense else self._latency.predict(self._geometry, schedule)
+        return cost.model_copy(update={"predicted_ms": ms})
 
 
 _LEAST_PROPOSALS = 3
