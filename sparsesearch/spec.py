@@ -80,10 +80,10 @@ class DataSpec(_Value):
     """What to train and evaluate on.
 
     Attributes:
-        source: `digits` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there, PATH/test, each with a
-            folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision, such as
-            `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH` (WebDataset
-            shards). See docs/data.md.
+        source: `digits` or `digits:hard` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there,
+            PATH/test, each with a folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision,
+            such as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH`
+            (WebDataset shards). See docs/data.md.
         image_size: Pixels, or None for the backbone's own.
         val_share: Share of the training images held out for validation where the data has no test split besides.
         num_val_images: At most so many validation images are used per evaluation, None for all.
@@ -99,7 +99,7 @@ class DataSpec(_Value):
     @property
     def is_demo(self) -> bool:
         """Whether this is the bundled demo task, whose schedules do not transfer to real data."""
-        return self.source == "digits"
+        return self.source.partition(":")[0] == "digits"
 
 
 class TrainSpec(_Value):

@@ -32,6 +32,9 @@ from sparsesearch.wording import human_time
 
 OnTrial = Callable[[Trial], None]
 
+_DEMO = "No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas."
+_HARD_DEMO = "This is the harder bundled demo, the largest of three handwritten digits on a cluttered canvas."
+
 
 def _ignore(trial: Trial) -> None:
     return
@@ -77,7 +80,7 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
     check_budget(geometry, space, budget=spec.budget)
     check_weights(spec.weights, backbone=backbone, task=task)
     if spec.data.is_demo:
-        progress.line("No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas.")
+        progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
         progress.line("Its accuracies and its schedule do not transfer to other data.")
     resolved = spec.model_copy(
         update={

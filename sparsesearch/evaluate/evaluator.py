@@ -235,8 +235,6 @@ class StudyEvaluator:
         return PrefixCachedScorer(
             self._elastic_model(self._folder.read(Fidelity.ELASTIC.value)),
             self._setting.task.val("screen", batch_size=EVAL_BATCH),
-            geometry=self._setting.geometry,
-            blocks=self._spec.space.blocks,
             arithmetic=self._setting.arithmetic,
         )
 
