@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.verbs import attach_, set_schedule_
+from sparsesearch.evaluate.digits_task import DigitsTask
 from sparsesearch.evaluate.inputs import task_geometry
 from sparsesearch.evaluate.phases import Setting
 from sparsesearch.evaluate.scoring import PrefixCachedScorer, Tally, evaluate_model
@@ -85,31 +87,26 @@ def attached(setting, schedules):
     return model
 
 
-def whole(model, schedule, setting):
-    set_schedule_(model, schedule)
-    return evaluate_model(model, setting.task.val("screen", batch_size=40), arithmetic=setting.arithmetic).metrics("val")
-
-
-def open_(backbone, task):
-    setting = Setting(backbone, task_geometry(backbone, task), task, FLOAT32, seed=0)
-    if setting.geometry.stages[0].mixer == "attention":
-        return setting, token_schedules()
-    return setting, grid_schedules(len(setting.geometry.stages))
-
-
 @pytest.fixture(scope="module", params=["deit_pico", "lvvit_pico", "convnext_pico", "swin_pico"])
-def case(request, task):
-    setting, schedules = open_(request.param, task)
+def case(request):
+    task = DigitsTask(image_size=32, in_chans=1, num_val_images=24)
+    batches = list(task.val("screen", batch_size=14))
+    setting = Setting(request.param, task_geometry(request.param, task), task, FLOAT32, seed=0)
+    is_grid = setting.geometry.stages[0].mixer != "attention"
+    schedules = grid_schedules(len(setting.geometry.stages)) if is_grid else token_schedules()
     model = attached(setting, schedules)
-    return setting, model, schedules, [whole(model, schedule, setting) for schedule in schedules]
+    expected = []
+    for schedule in schedules:
+        set_schedule_(model, schedule)
+        expected.append(evaluate_model(model, batches, arithmetic=FLOAT32).metrics("val"))
+    return model, batches, schedules, expected
 
 
-@pytest.mark.parametrize("max_bytes", [0, 6_000_000, 2_000_000_000])
+@pytest.mark.parametrize("max_bytes", [0, 1_500_000, 2_000_000_000])
 def test_scores_are_those_of_the_whole_model_to_the_last_bit(case, max_bytes):
     """However little fits the memory, and whatever was scored before."""
-    setting, model, schedules, expected = case
-    batches = setting.task.val("screen", batch_size=40)
-    scorer = PrefixCachedScorer(model, batches, arithmetic=setting.arithmetic, max_bytes=max_bytes)
+    model, batches, schedules, expected = case
+    scorer = PrefixCachedScorer(model, batches, arithmetic=FLOAT32, max_bytes=max_bytes)
     found = [scorer.score(schedule) for schedule in [*schedules, *reversed(schedules)]]
     assert scorer._num_bytes <= max_bytes
     assert found == expected + expected[::-1]
@@ -117,19 +114,20 @@ def test_scores_are_those_of_the_whole_model_to_the_last_bit(case, max_bytes):
 
 
 def test_what_is_kept_is_not_run_again(case):
-    setting, model, schedules, _ = case
-    scorer = PrefixCachedScorer(model, setting.task.val("screen", batch_size=40), arithmetic=setting.arithmetic)
+    model, batches, schedules, _ = case
+    scorer = PrefixCachedScorer(model, batches, arithmetic=FLOAT32)
     late = max(schedules, key=lambda schedule: [s.location for s in schedule.steps][:1])
-    ran = []
     scorer.score(late)
-    hooks = [module.register_forward_hook(lambda *_: ran.append(1)) for module in _blocks(model)]
+    ran = []
+    blocks = _blocks(model)
+    hooks = [block.register_forward_hook(lambda block, *_: ran.append(block)) for block in blocks]
     scorer.score(late)
     for hook in hooks:
         hook.remove()
-    first = late.steps[0]
-    before = [s.depth for s in setting.geometry.stages][: first.stage]
-    total = sum(s.depth for s in setting.geometry.stages)
-    assert len(ran) == 3 * (total - sum(before) - first.block)
+    stages = sparsity_of(model).geometry.stages
+    start = sum(stage.depth for stage in stages[: late.steps[0].stage]) + late.steps[0].block
+    assert start > 0
+    assert ran == len(batches) * blocks[start:]
 
 
 def _blocks(model):
