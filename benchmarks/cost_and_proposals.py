@@ -42,7 +42,7 @@ def random_schedules(num: int) -> list[Schedule]:
     space = SPACE.for_geometry(DEIT_SMALL)
     found: list[Schedule] = []
     while len(found) < num:
-        schedule = fit_to_budget(DEIT_SMALL, space, shape=draw_shape(space, rng=rng), budget_macs=BUDGET)
+        schedule = fit_to_budget(DEIT_SMALL, space, shape=draw_shape(space, rng=rng), limit=BUDGET)
         if schedule is not None:
             found.append(schedule)
     return found
@@ -91,10 +91,10 @@ def report_proposals() -> None:
     rng = np.random.default_rng(0)
     space = SPACE.for_geometry(DEIT_SMALL)
     shapes = [draw_shape(space, rng=rng, latest_first=4) for _ in range(500)]
-    fits = [fit_to_budget(DEIT_SMALL, space, shape=shape, budget_macs=BUDGET) for shape in shapes]
+    fits = [fit_to_budget(DEIT_SMALL, space, shape=shape, limit=BUDGET) for shape in shapes]
     gaps = [1.0 - AnalyticCost().estimate(DEIT_SMALL, fit).macs / BUDGET for fit in fits if fit is not None]
     median, least = seconds(
-        lambda: [fit_to_budget(DEIT_SMALL, space, shape=shape, budget_macs=BUDGET) for shape in shapes], repeats=5
+        lambda: [fit_to_budget(DEIT_SMALL, space, shape=shape, limit=BUDGET) for shape in shapes], repeats=5
     )
     print(f"fit to budget        {500 / median:12,.0f} /s  (best {500 / least:,.0f})")
     print(

@@ -64,6 +64,13 @@ class FastSlow(Value):
     fast_path: FastPath = "linear"
 
 
+def fast_path_macs(fast_path: FastPath, *, dim: int) -> int:
+    """Multiply-adds of the fast path of one position (arXiv:2207.01580, section 3.3, for the linear one)."""
+    if fast_path == "identity":
+        return 0
+    return dim * dim if fast_path == "linear" else 2 * dim * (dim // 4)
+
+
 class DynamicVitScorer(Value):
     """The learned predictor head of DynamicViT (arXiv:2106.02034, section 3.2)."""
 

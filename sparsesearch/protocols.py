@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sparsesearch.events import Event
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
+from sparsesearch.space.shape import Slot
 from sparsesearch.spec import StudySpec
 from sparsesearch.trial import Cost, NewTrial, StudyTimes, Trial, TrialState
 
@@ -17,6 +21,47 @@ class CostModel(Protocol):
 
     def estimate(self, geometry: BackboneGeometry, schedule: Schedule) -> Cost:
         """Cost of one image at inference."""
+
+
+class SlotTables(NamedTuple):
+    """What the schedules of one shape cost, split into one table a slot.
+
+    A schedule that leaves `c_i` tokens behind slot `i`, none of them idle, costs `base + sum(tables[i][c_i])`.
+
+    Attributes:
+        base: What does not depend on any count: stem, head, and every block in front of the first slot of its stage.
+        tables: For each slot, an entry for each number of tokens from 0 to the initial number of its stage: the blocks
+            up to the next slot of the stage, and the scoring and matching of that next slot.
+    """
+
+    base: float
+    tables: tuple[NDArray[np.integer[Any]] | NDArray[np.floating[Any]], ...]
+
+
+class Price(Protocol):
+    """A cost that is separable over slots, so that schedules can be scaled to a budget quickly. Pure.
+
+    No table falls with the count. Apart from its count, what a slot costs depends on its neighbours in the stage; where
+    it depends on more, budgets that the search says to be attainable are still those of whole shapes.
+    """
+
+    def __hash__(self) -> int:
+        """Equal prices price equally: what spaces can reach is remembered by it."""
+
+    @property
+    def unit(self) -> Literal["macs", "ms"]:
+        """Multiply-adds, exact integers; or milliseconds."""
+
+    def tables(self, geometry: BackboneGeometry, slots: Sequence[Slot]) -> SlotTables:
+        """What each slot adds, by the tokens left behind it.
+
+        Args:
+            geometry: The backbone.
+            slots: Slots of a shape in order; none at all is the dense model, all of it in `base`.
+        """
+
+    def of(self, geometry: BackboneGeometry, schedule: Schedule) -> float:
+        """Cost of one schedule, equal to the sum of its tables."""
 
 
 class Controller(Protocol):

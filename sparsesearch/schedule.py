@@ -33,7 +33,8 @@ SCHEMA_VERSION: Literal[1] = 1
 
 Phase = Literal["before_block", "before_ffn"]
 _PRUNE = Prune()
-_PHASE_ORDER = {"before_block": 0, "before_ffn": 1}
+_USUAL_SCORER = DynamicVitScorer()
+PHASE_ORDER = {"before_block": 0, "before_ffn": 1}
 
 
 def num_kept(num_tokens: int, keep_ratio: float) -> int:
@@ -46,6 +47,21 @@ def num_kept(num_tokens: int, keep_ratio: float) -> int:
         keep_ratio: Share in (0, 1].
     """
     return max(1, math.floor(keep_ratio * num_tokens + 1e-9 * num_tokens))
+
+
+def usual_scorer(reducer: Reducer, scorer: Scorer | None, phase: Phase) -> Scorer | None:
+    """The scorer of a step: DynamicViT's predictor where none is named and something is ranked.
+
+    Raises:
+        ValueError: Reducer, scorer and phase do not go together.
+    """
+    if isinstance(reducer, FastSlow) and phase != "before_block":
+        raise ValueError("fast_slow chooses positions in front of a block; use phase before_block")
+    if isinstance(reducer, Merge):
+        if scorer is not None:
+            raise ValueError("merge pairs similar tokens and ranks none; leave its scorer out")
+        return None
+    return _USUAL_SCORER if scorer is None else scorer
 
 
 class Step(Value):
@@ -71,19 +87,13 @@ class Step(Value):
 
     @model_validator(mode="after")
     def _scorer_fits(self) -> Step:
-        if isinstance(self.reducer, Merge):
-            if self.scorer is not None:
-                raise ValueError("merge pairs similar tokens and ranks none; leave its scorer out")
-        elif self.scorer is None:
-            object.__setattr__(self, "scorer", DynamicVitScorer())
-        if isinstance(self.reducer, FastSlow) and self.phase != "before_block":
-            raise ValueError("fast_slow chooses positions in front of a block; use phase before_block")
+        object.__setattr__(self, "scorer", usual_scorer(self.reducer, self.scorer, self.phase))
         return self
 
     @property
     def location(self) -> tuple[int, int, int]:
         """Order of execution: stage, block, phase."""
-        return (self.stage, self.block, _PHASE_ORDER[self.phase])
+        return (self.stage, self.block, PHASE_ORDER[self.phase])
 
 
 class ResolvedStep(Value):
@@ -112,14 +122,11 @@ class ResolvedStep(Value):
     @property
     def last_attention(self) -> int:
         """The block whose attention is the last one before this step; -1 if there is none."""
-        return self.block if self.phase == "before_ffn" else self.block - 1
+        return last_attention(self.block, self.phase)
 
     def num_statistics(self, stage: StageGeometry) -> int:
         """Numbers that SPOT reads beside each token, over its layers and heads; 0 for other scorers."""
-        if not isinstance(self.scorer, SpotScorer):
-            return 0
-        heads = stage.num_heads if self.scorer.heads == "concat" else 1
-        return self.num_layers * heads * len(self.scorer.available(has_class_token=stage.has_class_token))
+        return num_statistics(self.scorer, stage, num_layers=self.num_layers)
 
 
 class Schedule(Value):
@@ -303,18 +310,41 @@ def _resolve(step: Step, stage: StageGeometry, before: ResolvedStep | None) -> R
     )
     if not isinstance(step.scorer, SpotScorer):
         return made
-    return made.model_copy(update={"num_layers": _num_layers(made, step.scorer, before)})
+    last_before = None if before is None else before.last_attention
+    return made.model_copy(
+        update={"num_layers": num_layers(step.scorer, last=made.last_attention, last_before=last_before)}
+    )
 
 
-def _num_layers(step: ResolvedStep, scorer: SpotScorer, before: ResolvedStep | None) -> int:
-    """Layers whose statistics SPOT reads; the last attention is always one of them."""
-    so_far = step.last_attention + 1
+def last_attention(block: int, phase: Phase) -> int:
+    """The block whose attention is the last one before a step there; -1 if there is none."""
+    return block if phase == "before_ffn" else block - 1
+
+
+def num_layers(scorer: Scorer | None, *, last: int, last_before: int | None) -> int:
+    """Layers whose statistics SPOT reads, 0 for other scorers; the last attention is always one of them.
+
+    Args:
+        scorer: What ranks tokens.
+        last: The last attention before the step.
+        last_before: The same of the step before it in the stage, None for the first.
+    """
+    if not isinstance(scorer, SpotScorer):
+        return 0
+    so_far = last + 1
     if scorer.layers == "all":
         return so_far
     if scorer.layers == "since_last":
-        first = 0 if before is None else before.last_attention + 1
-        return max(1, so_far - first)
+        return max(1, so_far - (0 if last_before is None else last_before + 1))
     return min(scorer.layers, so_far)
+
+
+def num_statistics(scorer: Scorer | None, stage: StageGeometry, *, num_layers: int) -> int:
+    """Numbers that SPOT reads beside each token, over its layers and heads; 0 for other scorers."""
+    if not isinstance(scorer, SpotScorer):
+        return 0
+    heads = stage.num_heads if scorer.heads == "concat" else 1
+    return num_layers * heads * len(scorer.available(has_class_token=stage.has_class_token))
 
 
 def check_step(step: ResolvedStep, stage: StageGeometry, name: str) -> None:

@@ -16,7 +16,7 @@ from sparsesearch.cost.analytic import AnalyticCost, block_table
 from sparsesearch.cost.rows import BlockCost
 from sparsesearch.resources import bundled
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.proposals import attainable
+from sparsesearch.search.reach import attainable
 from sparsesearch.space.definition import load_space, space_for_backbone
 
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from sparsesearch.cost.rows import BlockCost
-from sparsesearch.cost.selection import fast_path_macs, scorer_macs
+from sparsesearch.cost.selection import Count, scorer_macs
 from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import FastPath, FastSlow
+from sparsesearch.methods import FastPath, FastSlow, fast_path_macs
 from sparsesearch.schedule import ResolvedStep
+
+
+def slow_macs(stage: StageGeometry, num_slow: Count) -> Count:
+    """Multiply-adds of one block's feed-forward network over `num_slow` positions."""
+    return num_slow * stage.mlp_macs
+
+
+def fast_macs(stage: StageGeometry, num_slow: Count, fast_path: FastPath) -> Count:
+    """Multiply-adds of one block's fast path over all positions but `num_slow`."""
+    return (stage.num_tokens - num_slow) * fast_path_macs(fast_path, dim=stage.dim)
 
 
 def grid_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix: str = "") -> list[BlockCost]:
@@ -39,8 +49,8 @@ def grid_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix: 
                 tokens_out=num,
                 tokens_slow=slow,
                 attention_macs=stage.mixer_macs,
-                mlp_macs=slow * stage.mlp_macs,
-                fast_path_macs=(num - slow) * fast_path_macs(fast_path, dim=stage.dim),
+                mlp_macs=slow_macs(stage, slow),
+                fast_path_macs=fast_macs(stage, slow, fast_path),
                 predictor_macs=scored,
             )
         )

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
 from sparsesearch.geometry import StageGeometry
-from sparsesearch.methods import FastPath, Merge, Scorer, is_learned
-from sparsesearch.schedule import ResolvedStep
+from sparsesearch.methods import Merge, Reducer, Scorer, is_learned
+
+Count = TypeVar("Count", int, NDArray[np.int64])
 
 
 def scorer_macs(scorer: Scorer | None, *, dim: int, num_statistics: int = 0) -> int:
@@ -43,20 +49,18 @@ def scorer_params(scorer: Scorer | None, *, dim: int, num_statistics: int = 0) -
     return norms + weights + dim + half + quarter + 2
 
 
-def matching_macs(step: ResolvedStep, stage: StageGeometry) -> int:
-    """Multiply-adds of the similarity between the two sets of a merge; 0 for any other step.
+def matching_macs(reducer: Reducer, stage: StageGeometry, num_before: Count) -> Count:
+    """Multiply-adds of the similarity between the two sets of a merge; 0 for any other reducer.
+
+    Args:
+        reducer: What is done.
+        stage: Where.
+        num_before: Patch tokens that arrive, one number or an array of them.
 
     Source: ToMe (arXiv:2210.09461), section 3.
     """
-    if not isinstance(step.reducer, Merge):
-        return 0
-    width = stage.attn_dim // stage.num_heads if step.reducer.metric == "keys" else stage.dim
-    first = step.num_before // 2
-    return first * (step.num_before - first) * width
-
-
-def fast_path_macs(fast_path: FastPath, *, dim: int) -> int:
-    """Multiply-adds of the fast path of one position (arXiv:2207.01580, section 3.3, for the linear one)."""
-    if fast_path == "identity":
-        return 0
-    return dim * dim if fast_path == "linear" else 2 * dim * (dim // 4)
+    if not isinstance(reducer, Merge):
+        return num_before * 0
+    width = stage.attn_dim // stage.num_heads if reducer.metric == "keys" else stage.dim
+    first = num_before // 2
+    return first * (num_before - first) * width

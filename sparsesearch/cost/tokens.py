@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from sparsesearch.cost.rows import BlockCost
-from sparsesearch.cost.selection import matching_macs, scorer_macs
+from sparsesearch.cost.selection import Count, matching_macs, scorer_macs
 from sparsesearch.geometry import StageGeometry
-from sparsesearch.methods import ClassAttentionScorer, SpotScorer
+from sparsesearch.methods import ClassAttentionScorer, Scorer, SpotScorer
 from sparsesearch.schedule import ResolvedStep
 
 
-def attention_macs(stage: StageGeometry, num_tokens: int) -> int:
-    """Multiply-adds of one block's attention over `num_tokens` tokens, prefix tokens included."""
+class Reading(Protocol):
+    """A step as far as it decides which attention is looked at: `ResolvedStep` is one."""
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """What ranks tokens."""
+
+    @property
+    def last_attention(self) -> int:
+        """The block whose attention is the last one before the step."""
+
+    @property
+    def num_layers(self) -> int:
+        """Attention layers whose statistics SPOT reads, else 0."""
+
+
+def attention_macs(stage: StageGeometry, num_tokens: Count) -> Count:
+    """Multiply-adds of one block's attention over `num_tokens` tokens (or an array of them), prefix tokens included."""
     return num_tokens * stage.attn_projection_macs + num_tokens * num_tokens * stage.attn_pair_macs
+
+
+def feed_forward_macs(stage: StageGeometry, num_tokens: Count) -> Count:
+    """Multiply-adds of one block's feed-forward network, likewise."""
+    return num_tokens * stage.mlp_macs
+
+
+def class_row_macs(stage: StageGeometry, num_tokens: Count) -> Count:
+    """Multiply-adds of the class token's row of attention where fused attention does not give it, likewise."""
+    return num_tokens * stage.attn_dim
 
 
 def token_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix: str = "") -> list[BlockCost]:
@@ -24,7 +51,7 @@ def token_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix:
         steps: The steps of this stage.
         prefix: Stands in front of the names of rows.
     """
-    rows_read = _class_rows(steps)
+    rows_read = class_rows(steps)
     extra = stage.num_prefix_tokens
     alive = stage.num_tokens
     rows: list[BlockCost] = []
@@ -36,12 +63,12 @@ def token_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix:
             scored += step.num_before * scorer_macs(
                 step.scorer, dim=stage.dim, num_statistics=step.num_statistics(stage)
             )
-            matched += matching_macs(step, stage)
+            matched += matching_macs(step.reducer, stage, step.num_before)
             alive = step.num_tokens
             if step.phase == "before_block":
                 attended = alive + extra
         if block in rows_read:
-            matched += attended * stage.attn_dim
+            matched += class_row_macs(stage, attended)
         rows.append(
             BlockCost(
                 name=f"{prefix}block {block}",
@@ -51,7 +78,7 @@ def token_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix:
                 tokens_out=alive + extra,
                 tokens_slow=alive + extra,
                 attention_macs=attention_macs(stage, attended),
-                mlp_macs=(alive + extra) * stage.mlp_macs,
+                mlp_macs=feed_forward_macs(stage, alive + extra),
                 predictor_macs=scored,
                 matching_macs=matched,
             )
@@ -59,7 +86,7 @@ def token_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix:
     return rows
 
 
-def _class_rows(steps: Iterable[ResolvedStep]) -> set[int]:
+def class_rows(steps: Iterable[Reading]) -> set[int]:
     """Blocks whose class row is computed by itself: wanted, and no whole map is there to read it from."""
     wanted: set[int] = set()
     whole: set[int] = set()

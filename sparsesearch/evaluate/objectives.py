@@ -19,9 +19,10 @@ from sparsesearch.evaluate.task import Batch
 from sparsesearch.evaluate.teacher import Teacher, TeacherTargets
 from sparsesearch.evaluate.training import Arithmetic
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import Scorer
-from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule import Schedule
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.sampling import is_monotone
+from sparsesearch.space.shape import Placed, Shape
 from sparsesearch.sparsify.losses import saliency_loss, token_kl
 from sparsesearch.sparsify.token_state import TokenState
 from sparsesearch.sparsify.tokens import gather_tokens
@@ -254,12 +255,11 @@ class ElasticObjective:
         return self._schedule(ratios, generator)
 
     def _schedule(self, ratios: list[float], generator: torch.Generator) -> Schedule:
-        order = torch.randperm(len(self._space.blocks), generator=generator)[: len(ratios)].sort().values
-        blocks = [self._space.blocks[int(i)] for i in order]
-        scorer: Scorer = self._space.scorers[_draw(generator, 0, len(self._space.scorers) - 1)]
-        return Schedule(
-            steps=tuple(Step(block=b, keep_ratio=r, scorer=scorer) for b, r in zip(blocks, ratios, strict=True))
-        )
+        locations, methods = self._space.locations, self._space.methods
+        order = torch.randperm(len(locations), generator=generator)[: len(ratios)].sort().values
+        method = methods[_draw(generator, 0, len(methods) - 1)]
+        slots = [Placed(locations[int(i)], method, 1.0).slots[0] for i in order]
+        return Shape(slots=tuple(slots), monotone=is_monotone(self._space)).schedule(ratios)
 
 
 def _draw(generator: torch.Generator, low: int, high: int) -> int:

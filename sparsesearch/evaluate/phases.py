@@ -62,9 +62,17 @@ class Setting:
         return model
 
     def elastic_model(self, space: SearchSpace) -> nn.Module:
-        """A sparse model with a predictor at every place of a space."""
+        """A sparse model with whatever a space may do at every one of its locations."""
         model = self.fresh_model()
-        attach_(model, [(0, block, "before_block", scorer) for block in space.blocks for scorer in space.scorers])
+        attach_(
+            model,
+            [
+                (*location, method.phase, method.scorer, method.reducer)
+                for location in space.locations
+                for method in space.methods
+                if method.is_possible_at(location)
+            ],
+        )
         return model
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from sparsesearch.cost.analytic import isotropic_stage
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import DynamicVitScorer, Scorer
+from sparsesearch.methods import Scorer
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.proposals import fit_to_budget, minimal_macs
+from sparsesearch.search.proposals import fit_to_budget, least_cost
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import Shape
+from sparsesearch.space.shape import Method, Shape
 
 NUM_BUDGETS = 5
 
@@ -51,9 +51,7 @@ def hand_shapes(geometry: BackboneGeometry, *, scorer: Scorer | None = None) -> 
         blocks = sorted({quarter * depth // 4 - earlier for quarter in (1, 2, 3)})
         blocks = [block for block in blocks if block >= 0]
         if blocks:
-            shapes.append(
-                Shape(blocks=tuple(blocks), weights=(1.0,) * len(blocks), scorer=scorer or DynamicVitScorer())
-            )
+            shapes.append(Shape.at(blocks, method=Method(scorer=scorer)))
     return tuple(shapes)
 
 
@@ -79,8 +77,8 @@ def hand_baselines(
         Baseline(
             label=f"rho at {','.join(str(block) for block in shape.blocks)}",
             budget_macs=budget_macs,
-            schedule=fit_to_budget(geometry, space=space, shape=shape, budget_macs=budget_macs),
-            min_macs=minimal_macs(geometry, space=space, shape=shape),
+            schedule=fit_to_budget(geometry, space=space, shape=shape, limit=budget_macs),
+            min_macs=int(least_cost(geometry, space=space, shape=shape)),
         )
         for budget_macs in budgets
         for shape in hand_shapes(geometry, scorer=space.scorers[0])

@@ -24,11 +24,13 @@ from sparsesearch.errors import SpaceError
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.pareto import pareto_front
-from sparsesearch.search.proposals import check_reachable, first_place_floors, fit_to_budget
+from sparsesearch.search.proposals import check_reachable, fit_to_budget
+from sparsesearch.search.reach import first_place_floors
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import Params, decode, encode, parameters
-from sparsesearch.space.sampling import Shape, draw_shape, mutate_shape
+from sparsesearch.space.sampling import draw_shape, mutate_shape
+from sparsesearch.space.shape import Shape
 from sparsesearch.trial import Fidelity, Origin, Proposal, Trial, TrialState
 
 SamplerName = Literal["tpe", "random", "nsga2"]
@@ -66,7 +68,7 @@ class OptunaProposer:
         """Set up an empty proposer.
 
         Args:
-            geometry: An isotropic backbone.
+            geometry: The backbone.
             space: The search space; it need not be spelled out for the geometry.
             low_macs: Lower end of the range of budgets in multiply-adds, None for a single budget.
             high_macs: The budget, or the upper end of the range, in multiply-adds.
@@ -83,7 +85,7 @@ class OptunaProposer:
         self._sampler, self._seed = sampler, seed
         self._fidelity: Fidelity | None = None
         for budget_macs in {low_macs or high_macs, high_macs}:
-            check_reachable(geometry, space=self._space, budget_macs=budget_macs)
+            check_reachable(geometry, space=self._space, limit=budget_macs)
         self._floors = first_place_floors(geometry, space=self._space)
         self._distributions = self._make_distributions()
         self._told: dict[int, FrozenTrial | None] = {}
@@ -125,7 +127,7 @@ class OptunaProposer:
         """
         self._show(self._visible())
         for shape, budget_macs in self._candidates(index):
-            schedule = fit_to_budget(self._geometry, space=self._space, shape=shape, budget_macs=budget_macs)
+            schedule = fit_to_budget(self._geometry, space=self._space, shape=shape, limit=budget_macs)
             if schedule is None:
                 continue
             key = schedule.key(self._geometry)

@@ -1,113 +1,104 @@
 """Schedules that use a budget up: a shape is scaled until one more token anywhere would break the budget.
 
-Nothing here draws at random. Counts are patch tokens, prefix tokens not counted; costs are multiply-adds of one image.
+Nothing here draws at random. What is limited is a price: multiply-adds of one image, or its milliseconds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
-from sparsesearch.cost.analytic import dense_macs, isotropic_stage
-from sparsesearch.cost.selection import scorer_macs
-from sparsesearch.cost.tokens import attention_macs
+from sparsesearch.cost.analytic import dense_macs
+from sparsesearch.cost.separable import MACS
 from sparsesearch.errors import BudgetError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import Scorer
-from sparsesearch.schedule import Schedule, Step, num_kept
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.protocols import Price
+from sparsesearch.schedule import Schedule
+from sparsesearch.search.ladder import Ladder
+from sparsesearch.search.reach import Range, ranges
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import Shape
+from sparsesearch.space.shape import Shape
 from sparsesearch.spec import Budget
 
 WORTHWHILE = 0.97
 _BISECTIONS = 48
 
 
-def fit_to_budget(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, budget_macs: int) -> Schedule | None:
+class RatioRule(Protocol):
+    """How one scalar fixes the keep ratios of all slots of a shape."""
+
+    def __call__(self, scale: float, /) -> Sequence[float]:
+        """Keep ratios, one a slot, none falling while the scale rises from 0 (exclusive) to 1."""
+
+
+def fit_to_budget(
+    geometry: BackboneGeometry,
+    space: SearchSpace,
+    *,
+    shape: Shape,
+    limit: float,
+    price: Price | None = None,
+    rule: RatioRule | None = None,
+) -> Schedule | None:
     """The schedule of a shape that is maximal under a budget.
 
-    One scalar rho is solved by bisection, then single tokens are added, the dearest that still fits first, until one
-    more token anywhere would break the budget. Counts fall strictly from step to step, so that no step is idle, and
-    none falls below `num_kept(N, space.min_keep_ratio)`.
+    One scalar is solved by bisection, then single tokens are added, the dearest that still fits first, until one more
+    token anywhere would break the budget; tokens that cost nothing are added as well, so that the schedule ends on the
+    cheap side of a step of the price. Counts fall strictly from step to step inside a stage, so that no step is idle,
+    merges leave at least half of what arrives, and the space's limits of keep ratios hold.
 
     Args:
-        geometry: An isotropic backbone.
-        space: Its `min_keep_ratio` limits the counts; its other limits are the caller's business.
+        geometry: The backbone.
+        space: Its limits of keep ratios are kept; its other limits are the caller's business.
         shape: Where tokens are dropped and how the drops compare.
-        budget_macs: Upper limit in multiply-adds, never exceeded.
+        limit: Upper limit in the unit of the price, never exceeded.
+        price: What a schedule costs, exact multiply-adds if None.
+        rule: How the scalar fixes ratios; if None, ratio `i` is its power `e_i`, the shape's exponent.
 
     Returns:
         The schedule, or None if the shape does not fit: it costs too much even at its smallest counts, or too little
         (below `WORTHWHILE` of the budget) even at its largest, or there are fewer tokens than steps.
     """
-    ladder = _Ladder(geometry, min_keep_ratio=space.min_keep_ratio, blocks=shape.blocks, scorer=shape.scorer)
-    if not ladder.exists or ladder.cost(ladder.lowest) > budget_macs:
+    ladder = Ladder(geometry, space, shape=shape, price=price)
+    if not ladder.exists or ladder.cost(ladder.lowest) > limit:
         return None
-    top = ladder.cost(ladder.highest)
-    if top <= budget_macs:
-        return ladder.schedule(ladder.highest) if top >= WORTHWHILE * budget_macs else None
-    exponents = shape.exponents
-    counts, low, high = ladder.lowest, math.log(1.0 / (2.0 * ladder.num_tokens)) / exponents[0], 0.0
+    if rule is None:
+        exponents = shape.exponents
+        fewest = min(1.0 / (2.0 * geometry.stages[slot.stage].num_tokens) for slot in shape.slots)
+        low, high = math.log(fewest) / min(exponents), 0.0
+    else:
+        low, high = 0.0, 1.0
+    counts = ladder.lowest
+    top = ladder.counts(rule(high)) if rule is not None else ladder.highest
+    if ladder.cost(top) <= limit:
+        return ladder.schedule(ladder.fill(top, limit=limit)) if ladder.cost(top) >= WORTHWHILE * limit else None
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
-        tried = ladder.counts([math.exp(middle * exponent) for exponent in exponents])
-        if ladder.cost(tried) <= budget_macs:
+        ratios = [math.exp(middle * exponent) for exponent in exponents] if rule is None else rule(middle)
+        tried = ladder.counts(ratios)
+        if ladder.cost(tried) <= limit:
             counts, low = tried, middle
         else:
-            high = middle
-    return ladder.schedule(ladder.fill(counts, budget_macs=budget_macs))
+            top, high = tried, middle
+        if sum(top) - sum(counts) <= 1:
+            break
+    return ladder.schedule(ladder.fill(counts, limit=limit))
 
 
-def minimal_macs(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape) -> int:
+def least_cost(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, price: Price | None = None) -> float:
     """Cost of a shape at its smallest counts: no budget below it can be met.
 
     Raises:
-        BudgetError: The backbone has fewer tokens than the shape has steps.
+        BudgetError: The backbone has fewer tokens than the shape has steps, or the space's limits leave no room.
     """
-    ladder = _Ladder(geometry, min_keep_ratio=space.min_keep_ratio, blocks=shape.blocks, scorer=shape.scorer)
+    ladder = Ladder(geometry, space, shape=shape, price=price)
     if not ladder.exists:
         raise BudgetError(
-            f"{len(shape.blocks)} steps do not fit {ladder.num_tokens} tokens of {geometry.name}; use fewer predictors"
+            f"{len(shape.slots)} steps do not fit the tokens of {geometry.name} within the limits of keep ratios; "
+            "use fewer predictors"
         )
     return ladder.cost(ladder.lowest)
-
-
-def attainable(geometry: BackboneGeometry, space: SearchSpace) -> tuple[int, int]:
-    """Cheapest and dearest schedule of a space in multiply-adds.
-
-    Raises:
-        BudgetError: No schedule of the space fits the token grid.
-    """
-    space = space.for_geometry(geometry)
-    ends = _all_ends(geometry, space=space)
-    if not ends:
-        raise BudgetError(
-            f"no schedule fits the {isotropic_stage(geometry).num_tokens} tokens of {geometry.name} with at least "
-            f"{space.min_predictors} predictors and min_keep_ratio {space.min_keep_ratio:g}; lower one of them"
-        )
-    return min(low for low, _ in ends), max(high for _, high in ends)
-
-
-def first_place_floors(geometry: BackboneGeometry, space: SearchSpace) -> tuple[int, ...]:
-    """For each block of a space, the least cost of a schedule whose first step lies there or behind.
-
-    A budget below the entry of a block rules that block out as the first; a sampler need not try it.
-
-    Args:
-        geometry: An isotropic backbone.
-        space: Its space, blocks spelled out.
-
-    Returns:
-        Multiply-adds, one entry an index into `space.blocks`, not falling. Blocks that leave too few behind them for
-        the fewest predictors are left off.
-    """
-    floors = []
-    for place in range(len(space.blocks) - space.min_predictors + 1):
-        rest = space.model_copy(update={"blocks": space.blocks[place:]})
-        ends = _all_ends(geometry, space=rest)
-        if ends:
-            floors.append(min(low for low, _ in ends))
-    return tuple(floors)
 
 
 def check_budget(geometry: BackboneGeometry, space: SearchSpace, *, budget: Budget) -> tuple[int | None, int]:
@@ -123,27 +114,57 @@ def check_budget(geometry: BackboneGeometry, space: SearchSpace, *, budget: Budg
             f"the budget {budget} needs no search: dense {geometry.name} costs {_gflops(dense)}; give a smaller budget"
         )
     for end in (high,) if low is None else (low, high):
-        check_reachable(geometry, space=space, budget_macs=end)
+        check_reachable(geometry, space=space, limit=end)
     return low, high
 
 
-def check_reachable(geometry: BackboneGeometry, space: SearchSpace, *, budget_macs: int) -> None:
+def check_reachable(
+    geometry: BackboneGeometry, space: SearchSpace, *, limit: float, price: Price | None = None
+) -> None:
     """Make sure that some schedule of a space comes close below a budget.
+
+    Args:
+        geometry: The backbone.
+        space: Its space; it need not be spelled out.
+        limit: The budget in the unit of the price.
+        price: As in `fit_to_budget`.
 
     Raises:
         BudgetError: None does; the message states the attainable interval, rounded so that its ends can be typed in.
     """
-    least, most = attainable(geometry, space=space)
-    if least <= budget_macs and WORTHWHILE * budget_macs <= most:
+    found = ranges(geometry, space.for_geometry(geometry), price=price)
+    if any(one.low <= limit and WORTHWHILE * limit <= one.high for one in found):
         return
-    dense = dense_macs(geometry)
-    most = min(most, dense - 1)
+    dense = (price or MACS).of(geometry, Schedule())
+    parts = " or ".join(_interval(low, min(high, dense), dense, price) for low, high in _joined(found))
     raise BudgetError(
-        f"no schedule of this space meets {_gflops(budget_macs)}, {100 * budget_macs / dense:.4g}% of dense; "
-        f"{geometry.name} can do {_digits(least / 1e9, up=True)} to {_digits(most / 1e9)} GFLOPs (multiply-adds), that "
-        f"is {_digits(100 * least / dense, up=True)}% to {_digits(100 * most / dense)}% of dense; "
-        f"give a budget in that interval"
+        f"no schedule of this space meets {_amount(limit, price)}, {100 * limit / dense:.4g}% of dense; "
+        f"{geometry.name} can do {parts}; give a budget in that interval"
     )
+
+
+def _joined(found: Sequence[Range]) -> list[tuple[float, float]]:
+    """The budgets that shapes can meet, as intervals that do not touch."""
+    joined: list[tuple[float, float]] = []
+    for one in sorted(found):
+        if joined and one.low * WORTHWHILE <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], one.high))
+        else:
+            joined.append((one.low, one.high))
+    return joined
+
+
+def _interval(low: float, high: float, dense: float, price: Price | None) -> str:
+    if price is not None and price.unit == "ms":
+        amounts = f"{_digits(low, up=True)} to {_digits(high)} ms"
+    else:
+        high = min(high, dense - 1)
+        amounts = f"{_digits(low / 1e9, up=True)} to {_digits(high / 1e9)} GFLOPs (multiply-adds)"
+    return f"{amounts}, that is {_digits(100 * low / dense, up=True)}% to {_digits(100 * high / dense)}% of dense"
+
+
+def _amount(value: float, price: Price | None) -> str:
+    return f"{value:.4g} ms" if price is not None and price.unit == "ms" else _gflops(value)
 
 
 def _digits(value: float, *, up: bool = False) -> str:
@@ -152,112 +173,5 @@ def _digits(value: float, *, up: bool = False) -> str:
     return f"{(math.ceil(value * scale) if up else math.floor(value * scale)) / scale:.10g}"
 
 
-def _gflops(macs: int) -> str:
+def _gflops(macs: float) -> str:
     return f"{macs / 1e9:.4g} GFLOPs (multiply-adds)"
-
-
-def _all_ends(geometry: BackboneGeometry, space: SearchSpace) -> list[tuple[int, int]]:
-    """Least and greatest cost for every number of steps and every scorer of a space that exists."""
-    return [
-        end
-        for num in range(space.min_predictors, min(space.max_predictors, len(space.blocks)) + 1)
-        for scorer in space.scorers
-        if (end := _ends(geometry, space=space, num=num, scorer=scorer)) is not None
-    ]
-
-
-def _ends(geometry: BackboneGeometry, space: SearchSpace, *, num: int, scorer: Scorer) -> tuple[int, int] | None:
-    """Least and greatest cost over all placements of `num` steps; None if no such schedule exists.
-
-    At the smallest (largest) counts every slot's count is fixed, so a placement's cost is a sum over slots and the
-    best placement follows slot by slot.
-    """
-    found = []
-    probe = _Ladder(geometry, min_keep_ratio=space.min_keep_ratio, blocks=space.blocks[:num], scorer=scorer)
-    if not probe.exists:
-        return None
-    for counts, best in ((probe.lowest, min), (probe.highest, max)):
-        alive = [probe.num_tokens, *counts]
-        block_macs = [probe.block(count) for count in alive]
-        # cost so far if slot i sits at place p, blocks before it included
-        reach = [block * block_macs[0] for block in space.blocks]
-        for slot in range(1, num):
-            reach = [
-                best(
-                    (
-                        reach[before] + (space.blocks[place] - space.blocks[before]) * block_macs[slot]
-                        for before in range(slot - 1, place)
-                    ),
-                    default=0,
-                )
-                for place in range(len(space.blocks))
-            ]
-        scored = sum(alive[:-1]) * probe.per_scored
-        ends = [reach[p] + (probe.depth - space.blocks[p]) * block_macs[num] for p in range(num - 1, len(reach))]
-        found.append(best(ends) + scored + probe.fixed)
-    return found[0], found[1]
-
-
-class _Ladder:
-    """Strictly falling token counts at fixed blocks, and what they cost."""
-
-    def __init__(
-        self, geometry: BackboneGeometry, *, min_keep_ratio: float, blocks: Sequence[int], scorer: Scorer
-    ) -> None:
-        self._stage: StageGeometry = isotropic_stage(geometry)
-        self._blocks, self._scorer = tuple(blocks), scorer
-        self.depth, self.num_tokens = self._stage.depth, self._stage.num_tokens
-        self.fixed = geometry.stem_macs + geometry.head_macs
-        self.per_scored = scorer_macs(scorer, dim=self._stage.dim)
-        self.per_left = geometry.head_token_macs
-        floor, num = num_kept(self.num_tokens, min_keep_ratio), len(self._blocks)
-        self.lowest = [floor + num - 1 - slot for slot in range(num)]
-        self.highest = [self.num_tokens - 1 - slot for slot in range(num)]
-        self.exists = self.lowest[0] <= self.highest[0]
-        self._lengths = [b - a for a, b in zip((0, *self._blocks), (*self._blocks, self.depth), strict=True)]
-
-    def block(self, count: int) -> int:
-        """Multiply-adds of one block over `count` patch tokens and the prefix tokens."""
-        tokens = count + self._stage.num_prefix_tokens
-        return attention_macs(self._stage, tokens) + tokens * self._stage.mlp_macs
-
-    def cost(self, counts: Sequence[int]) -> int:
-        """Multiply-adds of the whole model."""
-        alive = [self.num_tokens, *counts]
-        blocks = sum(length * self.block(count) for length, count in zip(self._lengths, alive, strict=True))
-        return self.fixed + blocks + self.per_scored * sum(alive[:-1]) + self.per_left * alive[-1]
-
-    def counts(self, keep_ratios: Sequence[float]) -> list[int]:
-        """Counts of non-rising keep ratios, made to fall strictly and to respect both limits."""
-        found: list[int] = []
-        for slot, ratio in enumerate(keep_ratios):
-            count = min(max(num_kept(self.num_tokens, ratio), self.lowest[slot]), self.highest[slot])
-            found.append(min(count, found[-1] - 1) if found else count)
-        return found
-
-    def fill(self, counts: Sequence[int], *, budget_macs: int) -> list[int]:
-        """Add single tokens, the dearest that fits first, until none fits any more."""
-        counts = list(counts)
-        left = budget_macs - self.cost(counts)
-        while True:
-            best, price = -1, 0
-            for slot, count in enumerate(counts):
-                ceiling = counts[slot - 1] - 1 if slot else self.num_tokens - 1
-                if count >= ceiling:
-                    continue
-                added = self._lengths[slot + 1] * (self.block(count + 1) - self.block(count))
-                added += self.per_scored if slot + 1 < len(counts) else self.per_left
-                if price < added <= left:
-                    best, price = slot, added
-            if best < 0:
-                return counts
-            counts[best] += 1
-            left -= price
-
-    def schedule(self, counts: Sequence[int]) -> Schedule:
-        """The schedule with these counts, in canonical form."""
-        steps = [
-            Step(block=block, keep_ratio=count / self.num_tokens, scorer=self._scorer)
-            for block, count in zip(self._blocks, counts, strict=True)
-        ]
-        return Schedule(steps=tuple(steps))

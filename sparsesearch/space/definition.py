@@ -3,34 +3,64 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sparsesearch.errors import SpaceError, one_line
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import DynamicVitScorer, Scorer
+from sparsesearch.methods import DynamicVitScorer, Merge, Reducer, Scorer
 from sparsesearch.resources import bundled
+from sparsesearch.schedule import Phase
+from sparsesearch.space.fitting import fitted
+from sparsesearch.space.shape import Location, Method
+from sparsesearch.space.stage_places import StagePlaces
 
 
 class SearchSpace(BaseModel):
-    """Which schedules a search may propose for an isotropic backbone.
+    """Which schedules a search may propose.
+
+    A predictor is a block at which something is done: a merge that follows a prune at the same block is not counted.
 
     Attributes:
-        blocks: 0-based blocks that may have a predictor in front of them; empty means 1 to the last.
-        min_predictors: Fewest predictors of a schedule.
-        max_predictors: Most predictors of a schedule.
-        min_keep_ratio: Smallest share of the initial tokens that may be left.
-        scorers: Scores to choose from; one is used throughout a schedule.
+        blocks: 0-based blocks that may have a step, of an isotropic backbone or of the deepest stage of a hierarchical
+            one; empty means every block but block 0 of stage 0.
+        stages: Blocks stage by stage, for several stages of a hierarchical backbone; in place of `blocks`.
+        earliest: No step before this block, of an isotropic backbone or of the deepest stage.
+        latest: The first step is at this block or before, of an isotropic backbone or of the deepest stage.
+        min_predictors: Fewest predictors of a schedule. 0 is read as 1: the dense model is part of every study anyway.
+        max_predictors: Most predictors of a schedule, over all stages.
+        min_keep_ratio: Smallest share of a stage's initial tokens that may be left, or be on its slow path.
+        max_keep_ratio: Largest share of a stage's initial tokens that any step may leave.
+        reducers: What may happen to tokens that are not kept; empty means prune, on hierarchical backbones fast_slow
+            with the linear path.
+        scorers: Scores to choose from.
+        phases: Where in a block steps may be.
+        methods: What a step may do, as an explicit list. Empty means whatever is possible of every reducer with every
+            scorer in every phase.
+        methods_per: Whether one method is used throughout a schedule, or each location has its own.
+        merge_after_prune: Whether a merge may follow right behind a prune or fuse.
+        monotone: Whether the share on the slow path falls with depth inside a stage; what drops tokens always does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     blocks: tuple[int, ...] = ()
-    min_predictors: int = Field(ge=1, default=1)
+    stages: tuple[StagePlaces, ...] | None = Field(min_length=1, default=None)
+    earliest: int | None = Field(ge=0, default=None)
+    latest: int | None = Field(ge=0, default=None)
+    min_predictors: int = Field(ge=0, default=1)
     max_predictors: int = Field(ge=1, default=3)
     min_keep_ratio: float = Field(gt=0.0, le=1.0, default=0.02)
+    max_keep_ratio: float = Field(gt=0.0, le=1.0, default=1.0)
+    reducers: tuple[Reducer, ...] = ()
     scorers: tuple[Scorer, ...] = Field(min_length=1, default=(DynamicVitScorer(),))
+    phases: tuple[Phase, ...] = Field(min_length=1, default=("before_block",))
+    methods: tuple[Method, ...] = ()
+    methods_per: Literal["schedule", "location"] = "schedule"
+    merge_after_prune: bool = False
+    monotone: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchSpace:
@@ -40,30 +70,64 @@ class SearchSpace(BaseModel):
             raise ValueError(f"blocks names a block twice: {list(self.blocks)}")
         if self.blocks and self.min_predictors > len(self.blocks):
             raise ValueError(f"min_predictors {self.min_predictors} is above the number of blocks {len(self.blocks)}")
+        if self.earliest is not None and self.latest is not None and self.earliest > self.latest:
+            raise ValueError(f"earliest {self.earliest} is behind latest {self.latest}")
+        if self.stages is not None:
+            if self.blocks or self.earliest is not None or self.latest is not None:
+                raise ValueError("give blocks, earliest and latest inside each entry of stages, not beside it")
+            named = [entry.stage for entry in self.stages]
+            if len(set(named)) != len(named):
+                raise ValueError(f"stages names a stage twice: {named}")
+        for entry in (None, *(self.stages or ())):
+            low, high = self._limits(entry)
+            if low > high:
+                where = "" if entry is None else f" of stage {entry.stage}"
+                raise ValueError(f"min_keep_ratio {low:g}{where} is above max_keep_ratio {high:g}")
         return self
 
     def for_geometry(self, geometry: BackboneGeometry) -> SearchSpace:
-        """The space with its blocks spelled out and checked against a backbone.
+        """The space with locations and methods spelled out and checked against a backbone.
+
+        Methods that the backbone cannot do anywhere are left out. Spelling out twice changes nothing.
 
         Raises:
-            SpaceError: It names a block the backbone does not have, or leaves no schedule, or is of a hierarchical one.
+            SpaceError: It names a block the backbone does not have, or leaves no schedule; the message says how to
+                mend it.
         """
-        if geometry.stages[0].mixer != "attention":
-            raise SpaceError(
-                f"{geometry.name} has no search space yet: schedules of ConvNeXt and Swin can be priced, trained and "
-                "measured (sparsesearch cost, bench), but not searched; choose deit_s, lvvit_s or another ViT"
-            )
-        depth = geometry.stages[0].depth
-        blocks = tuple(sorted(self.blocks)) or tuple(range(1, depth))
-        outside = [block for block in blocks if not 0 <= block < depth]
-        if outside:
-            raise SpaceError(f"the space names block {outside[0]}, but {geometry.name} has blocks 0 to {depth - 1}")
-        if self.min_predictors > len(blocks):
-            raise SpaceError(
-                f"the space wants at least {self.min_predictors} predictors, but has {len(blocks)} blocks to put them"
-            )
-        most = min(self.max_predictors, len(blocks))
-        return self.model_copy(update={"blocks": blocks, "max_predictors": most})
+        return self.model_copy(update=fitted(self, geometry))
+
+    @property
+    def locations(self) -> tuple[Location, ...]:
+        """Stage and block of every place, in order; of a space that is spelled out."""
+        if self.stages is None:
+            return tuple((0, block) for block in self.blocks)
+        return tuple((entry.stage, block) for entry in self.stages for block in entry.blocks)
+
+    @property
+    def firsts(self) -> dict[int, int]:
+        """For each stage with a limit on its start, the last index into `locations` at which its first step may be."""
+        entries = [(0, self.latest)] if self.stages is None else [(e.stage, e.latest) for e in self.stages]
+        found = {}
+        for stage, latest in entries:
+            if latest is not None:
+                found[stage] = max(i for i, (s, block) in enumerate(self.locations) if s == stage and block <= latest)
+        return found
+
+    @property
+    def merge(self) -> Merge:
+        """The merge that may follow a prune: the first one among the reducers, else the usual one."""
+        return next((reducer for reducer in self.reducers if isinstance(reducer, Merge)), Merge())
+
+    def ratio_limits(self, stage: int) -> tuple[float, float]:
+        """Smallest and largest keep ratio of the steps of a stage."""
+        return self._limits(next((entry for entry in self.stages or () if entry.stage == stage), None))
+
+    def _limits(self, entry: StagePlaces | None) -> tuple[float, float]:
+        low, high = (None, None) if entry is None else (entry.min_keep_ratio, entry.max_keep_ratio)
+        return (
+            self.min_keep_ratio if low is None else low,
+            self.max_keep_ratio if high is None else high,
+        )
 
 
 def load_space(name_or_path: str) -> SearchSpace:
@@ -72,12 +136,7 @@ def load_space(name_or_path: str) -> SearchSpace:
     Raises:
         SpaceError: The file is missing, is not YAML, or has unknown or contradictory keys.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = bundled("spaces") / f"{name_or_path}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in bundled("spaces").glob("*.yaml")))
-        raise SpaceError(f"no search space {name_or_path!r}; bundled ones: {known}; or give the path of a .yaml file")
+    path = space_path(name_or_path)
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -88,7 +147,30 @@ def load_space(name_or_path: str) -> SearchSpace:
         raise SpaceError(f"{path}: {one_line(error)}") from error
 
 
+def space_path(name_or_path: str) -> Path:
+    """The file of a space.
+
+    Raises:
+        SpaceError: There is none.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = bundled("spaces") / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in bundled("spaces").glob("*.yaml")))
+        raise SpaceError(f"no search space {name_or_path!r}; bundled ones: {known}; or give the path of a .yaml file")
+    return path
+
+
 def space_for_backbone(backbone: str) -> SearchSpace:
-    """The bundled space named after a resolved backbone (its part before `_patch`), else `isotropic`."""
+    """The bundled space named after a resolved backbone (its part before `_patch`), else of its family."""
+    return load_space(space_name_for(backbone))
+
+
+def space_name_for(backbone: str) -> str:
+    """Name of the bundled space for a resolved backbone: its own, or that of its family."""
     name = backbone.split("_patch")[0]
-    return load_space(name if (bundled("spaces") / f"{name}.yaml").is_file() else "isotropic")
+    for known in (name, *(family for family in ("convnext", "swin", "lvvit") if name.startswith(family))):
+        if (bundled("spaces") / f"{known}.yaml").is_file():
+            return known
+    return "isotropic"

@@ -1,133 +1,219 @@
-"""The shape of a schedule without its scale, and how to draw and change shapes."""
+"""How to draw, change and cross shapes; whatever comes out is a shape of the space."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sparsesearch.methods import DynamicVitScorer, Scorer
+from sparsesearch.methods import Fuse, Prune
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.shape import MIN_WEIGHT, Location, Method, Placed, Shape, canonical_share, canonical_weights
 
-MIN_WEIGHT = 0.05
+_SWITCH = 0.1  # share of mutations that change a method, or let a merge come or go
 
 
-class Shape(BaseModel):
-    """Where tokens are dropped and how the drops compare; one scalar rho then fixes all keep ratios.
-
-    Step `i` keeps `rho ** e_i` of the initial tokens, where `e_i` is the sum of the weights up to `i`: a weight is the
-    share of the total drop, on the logarithmic scale, that its step makes. Weights `(1, 1, 1)` are the hand family
-    rho, rho^2, rho^3.
+class Wish(NamedTuple):
+    """What is wanted of one place of a shape; it need not be possible.
 
     Attributes:
-        blocks: 0-based blocks with a step in front of them, rising.
-        weights: One positive number a block; only their ratios matter.
-        scorer: What ranks the tokens, the same at every step.
+        place: Index into the space's locations.
+        weight: Its weight.
+        method: Index into the space's methods.
+        merge_share: Share of a merge right behind it, 0 for none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    blocks: tuple[int, ...] = Field(min_length=1)
-    weights: tuple[float, ...] = Field(min_length=1)
-    scorer: Scorer = DynamicVitScorer()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Shape:
-        if len(self.blocks) != len(self.weights):
-            raise ValueError(f"{len(self.blocks)} blocks but {len(self.weights)} weights; give one weight a block")
-        if any(later <= earlier for earlier, later in zip(self.blocks, self.blocks[1:], strict=False)):
-            raise ValueError(f"blocks {list(self.blocks)} must rise")
-        if self.blocks[0] < 0 or not all(0.0 < weight < float("inf") for weight in self.weights):
-            raise ValueError("blocks must not be negative and weights must be positive and finite")
-        return self
-
-    @property
-    def exponents(self) -> tuple[float, ...]:
-        """Cumulative weights, scaled so that the last is 1."""
-        total = list(accumulate(self.weights))
-        return tuple(value / total[-1] for value in total)
-
-    def canonical(self) -> Shape:
-        """The same shape with weights scaled to a largest of 1, and none below `MIN_WEIGHT`."""
-        return self.model_copy(update={"weights": canonical_weights(self.weights)})
+    place: int
+    weight: float
+    method: int = 0
+    merge_share: float = 0.0
 
 
-def canonical_weights(weights: Sequence[float]) -> tuple[float, ...]:
-    """Weights scaled to a largest of 1 and raised to at least `MIN_WEIGHT`; a single weight becomes 1."""
-    largest = max(weights)
-    return tuple(min(1.0, max(MIN_WEIGHT, weight / largest)) for weight in weights)
-
-
-def place(positions: Sequence[int], *, num_places: int, latest_first: int | None = None) -> tuple[int, ...]:
+def place(
+    positions: Sequence[int], *, num_places: int, latest_first: int | None = None, lowest: int = 0
+) -> tuple[int, ...]:
     """Turn any list of places into distinct rising ones, moving each as little as order and bounds allow.
 
     Args:
-        positions: Wished places, in any order, repeats allowed; at most `num_places` of them.
+        positions: Wished places, in any order, repeats allowed; at most `num_places - lowest` of them.
         num_places: Places are 0 to `num_places - 1`.
         latest_first: The first may not lie behind this place; None for no such limit.
+        lowest: None may lie before this place.
     """
-    assert len(positions) <= num_places
-    wished = sorted(min(max(place, 0), num_places - 1) for place in positions)
+    assert len(positions) <= num_places - lowest
+    wished = sorted(min(max(place, lowest), num_places - 1) for place in positions)
     if latest_first is not None:
-        wished[0] = min(wished[0], max(latest_first, 0))
+        wished[0] = min(wished[0], max(latest_first, lowest))
     placed: list[int] = []
     for slot, wish in enumerate(wished):
-        lowest = placed[-1] + 1 if placed else 0
+        least = placed[-1] + 1 if placed else lowest
         highest = num_places - (len(wished) - slot)
-        placed.append(min(max(wish, lowest), highest))
+        placed.append(min(max(wish, least), highest))
     return tuple(placed)
+
+
+def settle(wishes: Sequence[Wish], space: SearchSpace, *, latest_first: int | None = None) -> Shape:
+    """The shape of a space that is nearest to what is wished.
+
+    Places are sorted and moved apart; methods that a place cannot have give way to the first that it can. Where one
+    method is used throughout, it is that of the first wish.
+
+    Args:
+        wishes: At least one, at most `space.max_predictors`; weights stay in this order while places are sorted.
+        space: A space for a geometry (spelled out).
+        latest_first: Index into `space.locations` behind which the first step may not lie.
+    """
+    locations = space.locations
+    methods = [space.methods[wish.method] for wish in wishes]
+    lowest = 0
+    if space.methods_per == "schedule":
+        methods = methods[:1] * len(wishes)
+        lowest = next(i for i, location in enumerate(locations) if methods[0].is_possible_at(location))
+    wishes = wishes[: len(locations) - lowest]
+    places = place([wish.place for wish in wishes], num_places=len(locations), latest_first=latest_first, lowest=lowest)
+    if space.firsts:
+        places = _with_early_starts(places, space)
+    weights = canonical_weights([wish.weight for wish in wishes])
+    placed = []
+    for index, weight, method, wish in zip(places, weights, methods, wishes, strict=False):
+        location = locations[index]
+        if not method.is_possible_at(location):
+            method = next(method for method in space.methods if method.is_possible_at(location))
+        share = canonical_share(wish.merge_share) if may_merge_behind(method, location, space) else 0.0
+        placed.append(Placed(location, method, weight, space.merge if share else None, share))
+    return Shape.of_places(placed, monotone=is_monotone(space))
+
+
+def is_monotone(space: SearchSpace) -> bool:
+    """Whether ratios of a space's shapes fall inside a stage: they may rise only where nothing is dropped."""
+    return space.monotone or any(method.reducer.kind != "fast_slow" for method in space.methods)
+
+
+def may_merge_behind(method: Method, location: Location, space: SearchSpace) -> bool:
+    """Whether a merge may follow a method at a location."""
+    if not space.merge_after_prune or not isinstance(method.reducer, Prune | Fuse):
+        return False
+    return Method(reducer=space.merge, phase=method.phase).is_possible_at(location)
+
+
+def _with_early_starts(places: tuple[int, ...], space: SearchSpace) -> tuple[int, ...]:
+    """Places with the first of each stage no later than the space allows."""
+    moved, seen = list(places), set()
+    for i, index in enumerate(places):
+        stage = space.locations[index][0]
+        if stage not in seen:
+            seen.add(stage)
+            moved[i] = min(index, space.firsts.get(stage, index))
+    return tuple(moved)
+
+
+def wishes_of(shape: Shape, space: SearchSpace) -> list[Wish]:
+    """What would have to be wished for to get a shape of the space."""
+    return [
+        Wish(
+            place=space.locations.index(placed.location),
+            weight=placed.weight,
+            method=space.methods.index(placed.method),
+            merge_share=placed.merge_share,
+        )
+        for placed in shape.places
+    ]
 
 
 def draw_shape(space: SearchSpace, *, rng: np.random.Generator, latest_first: int | None = None) -> Shape:
     """A random shape of the space.
 
     Args:
-        space: A space for a geometry (its blocks spelled out).
+        space: A space for a geometry (spelled out).
         rng: Source of randomness.
-        latest_first: Index into `space.blocks` behind which the first step may not lie.
+        latest_first: Index into `space.locations` behind which the first step may not lie.
     """
     num = int(rng.integers(space.min_predictors, space.max_predictors + 1))
-    positions = [int(p) for p in rng.choice(len(space.blocks), size=num, replace=False)]
-    places = place(positions, num_places=len(space.blocks), latest_first=latest_first)
-    weights = rng.uniform(MIN_WEIGHT, 1.0, size=num)
-    return Shape(
-        blocks=tuple(space.blocks[p] for p in places),
-        weights=canonical_weights([float(w) for w in weights]),
-        scorer=space.scorers[int(rng.integers(len(space.scorers)))],
-    )
+    positions = [int(p) for p in rng.choice(len(space.locations), size=num, replace=False)]
+    weights = [float(w) for w in rng.uniform(MIN_WEIGHT, 1.0, size=num)]
+    num_methods = 1 if space.methods_per == "schedule" else num
+    methods = [int(m) for m in rng.integers(len(space.methods), size=num_methods)]
+    shares = [0.0] * num
+    if space.merge_after_prune:
+        shares = [float(s) if s > 0.0 else 0.0 for s in rng.uniform(-1.0, 1.0, size=num)]
+    wishes = [
+        Wish(place=position, weight=weight, method=methods[i % num_methods], merge_share=share)
+        for i, (position, weight, share) in enumerate(zip(positions, weights, shares, strict=True))
+    ]
+    return settle(wishes, space, latest_first=latest_first)
 
 
 def mutate_shape(
     shape: Shape, space: SearchSpace, *, rng: np.random.Generator, latest_first: int | None = None
 ) -> Shape:
-    """A neighbour of a shape, inside the space: steps move by a block or two, weights change, one may come or go.
+    """A neighbour of a shape, inside the space: a step moves, comes or goes, weights change, methods may.
 
     Args:
-        shape: A shape whose blocks are all in the space.
-        space: A space for a geometry (its blocks spelled out).
+        shape: A shape of the space.
+        space: A space for a geometry (spelled out).
         rng: Source of randomness.
-        latest_first: Index into `space.blocks` behind which the first step may not lie.
+        latest_first: Index into `space.locations` behind which the first step may not lie.
     """
-    positions = [space.blocks.index(block) for block in shape.blocks]
-    weights = list(shape.weights)
+    wishes = wishes_of(shape, space)
     kind = int(rng.integers(4))
-    if kind == 0 and len(positions) < space.max_predictors:
-        free = [p for p in range(len(space.blocks)) if p not in positions]
-        positions.append(free[int(rng.integers(len(free)))])
-        order = sorted(range(len(positions)), key=positions.__getitem__)
-        weights.append(float(np.median(weights)))
-        positions, weights = [positions[i] for i in order], [weights[i] for i in order]
-    elif kind == 1 and len(positions) > space.min_predictors:
-        gone = int(rng.integers(len(positions)))
-        del positions[gone], weights[gone]
+    if kind == 0 and len(wishes) < space.max_predictors:
+        taken = {wish.place for wish in wishes}
+        free = [p for p in range(len(space.locations)) if p not in taken]
+        weight = float(np.median([wish.weight for wish in wishes]))
+        beside = wishes[int(rng.integers(len(wishes)))] if space.methods_per == "location" else wishes[0]
+        wishes.append(Wish(place=free[int(rng.integers(len(free)))], weight=weight, method=beside.method))
+        wishes.sort(key=lambda wish: wish.place)
+    elif kind == 1 and len(wishes) > space.min_predictors:
+        del wishes[int(rng.integers(len(wishes)))]
     elif kind == 2:
-        moved = int(rng.integers(len(positions)))
-        positions[moved] += int(rng.choice([-2, -1, 1, 2]))
-    weights = [weight * float(np.exp(rng.normal(0.0, 0.5))) for weight in weights]
-    places = place(positions, num_places=len(space.blocks), latest_first=latest_first)
-    scorer = shape.scorer
-    if len(space.scorers) > 1 and rng.random() < 0.1:
-        scorer = space.scorers[int(rng.integers(len(space.scorers)))]
-    return Shape(blocks=tuple(space.blocks[p] for p in places), weights=canonical_weights(weights), scorer=scorer)
+        moved = int(rng.integers(len(wishes)))
+        by = int(rng.choice([-2, -1, 1, 2]))
+        wishes[moved] = wishes[moved]._replace(place=wishes[moved].place + by)
+    wishes = [wish._replace(weight=wish.weight * float(np.exp(rng.normal(0.0, 0.5)))) for wish in wishes]
+    if space.merge_after_prune:
+        wishes = [wish._replace(merge_share=_changed_share(wish.merge_share, rng)) for wish in wishes]
+    if len(space.methods) > 1:
+        if space.methods_per == "location":
+            wishes = [
+                wish._replace(method=int(rng.integers(len(space.methods)))) if rng.random() < _SWITCH else wish
+                for wish in wishes
+            ]
+        elif rng.random() < _SWITCH:
+            method = int(rng.integers(len(space.methods)))
+            wishes = [wish._replace(method=method) for wish in wishes]
+    return settle(wishes, space, latest_first=latest_first)
+
+
+def _changed_share(share: float, rng: np.random.Generator) -> float:
+    if rng.random() < _SWITCH:
+        return 0.0 if share else float(rng.uniform(MIN_WEIGHT, 1.0))
+    return canonical_share(share + float(rng.normal(0.0, 0.1))) if share else 0.0
+
+
+def cross_shapes(
+    first: Shape, second: Shape, space: SearchSpace, *, rng: np.random.Generator, latest_first: int | None = None
+) -> Shape:
+    """A child of two shapes: as many places as a parent or between, each with all that a parent has there.
+
+    Args:
+        first: A shape of the space.
+        second: Another.
+        space: A space for a geometry (spelled out).
+        rng: Source of randomness.
+        latest_first: Index into `space.locations` behind which the first step may not lie.
+    """
+    parents = [wishes_of(first, space), wishes_of(second, space)]
+    pool: dict[int, Wish] = {}
+    for parent in (parents[1], parents[0]):
+        for wish in parent:
+            if wish.place not in pool or rng.random() < 0.5:
+                pool[wish.place] = wish
+    counts = sorted(len(parent) for parent in parents)
+    num = int(rng.integers(counts[0], counts[1] + 1))
+    chosen = sorted(int(p) for p in rng.choice(sorted(pool), size=num, replace=False))
+    wishes = [pool[p] for p in chosen]
+    if space.methods_per == "schedule":
+        method = parents[int(rng.integers(2))][0].method
+        wishes = [wish._replace(method=method) for wish in wishes]
+    return settle(wishes, space, latest_first=latest_first)

@@ -151,10 +151,12 @@ def _study_params(spec: StudySpec) -> dict[str, str]:
         "finalists": str(fidelity.finalists),
         "elastic": str(fidelity.elastic),
         "baselines": str(spec.baselines),
-        "space_blocks": ",".join(str(block) for block in space.blocks),
+        "space_blocks": ",".join(
+            str(block) if space.stages is None else f"{stage}.{block}" for stage, block in space.locations
+        ),
         "space_predictors": predictors,
         "space_min_keep_ratio": str(space.min_keep_ratio),
-        "space_scorers": ",".join(scorer.kind for scorer in space.scorers),
+        "space_methods": ",".join(method.describe() for method in space.methods),
         "precision": spec.precision,
         "device": spec.device,
         "dispatcher": spec.dispatcher,

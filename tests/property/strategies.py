@@ -8,7 +8,7 @@ from sparsesearch.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer, Scorer
 from sparsesearch.schedule import Phase, Schedule, Step
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import Shape
+from sparsesearch.space.shape import Shape
 
 SCORERS: list[Scorer] = [DynamicVitScorer(), NormScorer(), RandomScorer(), RandomScorer(seed=1)]
 
@@ -84,4 +84,4 @@ def shapes(draw: st.DrawFn, *, space: SearchSpace) -> Shape:
     num = draw(st.integers(space.min_predictors, space.max_predictors))
     blocks = draw(st.lists(st.sampled_from(space.blocks), min_size=num, max_size=num, unique=True))
     weights = draw(st.lists(st.floats(1e-3, 1e3), min_size=num, max_size=num))
-    return Shape(blocks=tuple(sorted(blocks)), weights=tuple(weights), scorer=draw(st.sampled_from(space.scorers)))
+    return Shape.at(sorted(blocks), weights, method=draw(st.sampled_from(space.methods)))

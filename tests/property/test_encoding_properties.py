@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies import geometries, shapes, spaces
 
 from sparsesearch.schedule import num_kept
-from sparsesearch.search.proposals import fit_to_budget, minimal_macs
+from sparsesearch.search.proposals import fit_to_budget, least_cost
 from sparsesearch.space.encoding import decode, encode, parameters
 from sparsesearch.space.sampling import MIN_WEIGHT, draw_shape, mutate_shape, place
 
@@ -17,7 +17,7 @@ def inside(shape, space):
     return (
         set(shape.blocks) <= set(space.blocks)
         and space.min_predictors <= len(shape.blocks) <= space.max_predictors
-        and shape.scorer in space.scorers
+        and {slot.method for slot in shape.slots} <= set(space.methods)
         and all(MIN_WEIGHT <= weight <= 1.0 for weight in shape.weights)
     )
 
@@ -42,15 +42,16 @@ def test_encode_decode_gives_the_same_blocks_and_weights(data):
         num_kept(geometry.stages[0].num_tokens, space.min_keep_ratio) + len(shape.blocks)
         <= geometry.stages[0].num_tokens
     )
-    least = minimal_macs(geometry, space, shape=shape)
-    schedule = fit_to_budget(geometry, space, shape=shape, budget_macs=data.draw(st.integers(least, 2 * least)))
+    least = least_cost(geometry, space, shape=shape)
+    schedule = fit_to_budget(geometry, space, shape=shape, limit=data.draw(st.integers(least, 2 * least)))
     assume(schedule is not None)
     params = encode(schedule, geometry=geometry, space=space)
     bounds = {p.name: p for p in parameters(space)}
     assert set(params) == set(bounds)
     assert all(bounds[name].low <= value <= bounds[name].high for name, value in params.items())
     back = decode(params, space=space)
-    assert (back.blocks, back.scorer) == (shape.blocks, shape.scorer)
+    assert [slot.method for slot in back.slots] == [slot.method for slot in shape.slots]
+    assert back.blocks == shape.blocks
     counts = [geometry.stages[0].num_tokens, *(step.num_tokens for step in schedule.resolve(geometry))]
     drops = [math.log(before / after) for before, after in itertools.pairwise(counts)]
     expected = [max(MIN_WEIGHT, drop / max(drops)) for drop in drops]

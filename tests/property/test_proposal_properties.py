@@ -11,13 +11,12 @@ from sparsesearch.schedule import Schedule, Step, num_kept
 from sparsesearch.search.optuna_search import OptunaProposer
 from sparsesearch.search.proposals import (
     WORTHWHILE,
-    attainable,
     check_reachable,
-    first_place_floors,
     fit_to_budget,
-    minimal_macs,
+    least_cost,
 )
-from sparsesearch.space.sampling import Shape
+from sparsesearch.search.reach import attainable, first_place_floors
+from sparsesearch.space.shape import Shape
 
 
 def macs(geometry, schedule):
@@ -41,12 +40,12 @@ def test_fits_are_valid_under_the_budget_and_maximal(data):
     num_tokens, num = geometry.stages[0].num_tokens, len(shape.blocks)
     floor = num_kept(num_tokens, space.min_keep_ratio)
     assume(floor + num <= num_tokens)
-    least = minimal_macs(geometry, space, shape=shape)
+    least = least_cost(geometry, space, shape=shape)
     budget = data.draw(st.integers(least - 1, int(1.3 * least) + 10))
-    schedule = fit_to_budget(geometry, space, shape=shape, budget_macs=budget)
+    schedule = fit_to_budget(geometry, space, shape=shape, limit=budget)
     if schedule is None:
         top = with_counts(
-            Schedule(steps=tuple(Step(block=b, keep_ratio=1.0, scorer=shape.scorer) for b in shape.blocks)),
+            Schedule(steps=tuple(Step(block=b, keep_ratio=1.0, scorer=shape.slots[0].scorer) for b in shape.blocks)),
             [num_tokens - 1 - i for i in range(num)],
             num_tokens=num_tokens,
         )
@@ -71,12 +70,12 @@ def test_a_fit_is_deterministic_and_its_own_cost_is_a_budget_too(data):
     space = data.draw(spaces(geometry=geometry))
     shape = data.draw(shapes(space=space))
     assume(num_kept(geometry.stages[0].num_tokens, space.min_keep_ratio) + 5 < geometry.stages[0].num_tokens)
-    least = minimal_macs(geometry, space, shape=shape)
+    least = least_cost(geometry, space, shape=shape)
     budget = data.draw(st.integers(least, 2 * least + 10))
-    fit = fit_to_budget(geometry, space, shape=shape, budget_macs=budget)
-    assert fit == fit_to_budget(geometry, space, shape=shape, budget_macs=budget)
+    fit = fit_to_budget(geometry, space, shape=shape, limit=budget)
+    assert fit == fit_to_budget(geometry, space, shape=shape, limit=budget)
     if fit is not None:
-        refit = fit_to_budget(geometry, space, shape=shape, budget_macs=macs(geometry, fit))
+        refit = fit_to_budget(geometry, space, shape=shape, limit=macs(geometry, fit))
         assert refit is not None
         assert macs(geometry, refit) <= macs(geometry, fit)
 
@@ -94,9 +93,10 @@ def test_attainable_interval_is_that_of_every_placement(data):
         if floor + num > num_tokens:
             continue
         for blocks in itertools.combinations(space.blocks, num):
-            for scorer in space.scorers:
-                shape = Shape(blocks=blocks, weights=(1.0,) * num, scorer=scorer)
-                least = minimal_macs(geometry, space, shape=shape)
+            for method in space.methods:
+                scorer = method.scorer
+                shape = Shape.at(blocks, method=method)
+                least = least_cost(geometry, space, shape=shape)
                 dense = Schedule(steps=tuple(Step(block=b, keep_ratio=1.0, scorer=scorer) for b in blocks))
                 top = with_counts(dense, [num_tokens - 1 - i for i in range(num)], num_tokens=num_tokens)
                 costs += [least, macs(geometry, top)]
@@ -121,7 +121,7 @@ def test_proposals_are_feasible_new_and_inside_the_space(data):
     low, high = attainable(geometry, space)
     budget = data.draw(st.integers(low, high))
     try:
-        check_reachable(geometry, space, budget_macs=budget)
+        check_reachable(geometry, space, limit=budget)
     except BudgetError:
         return
     sampler = data.draw(st.sampled_from(["random", "tpe", "nsga2"]))

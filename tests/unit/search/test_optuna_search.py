@@ -9,7 +9,7 @@ from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import BudgetError
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.optuna_search import OptunaProposer
-from sparsesearch.search.proposals import attainable
+from sparsesearch.search.reach import attainable
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.trial import Fidelity, Origin, Proposal, TrialState
 

@@ -3,14 +3,17 @@ import pytest
 
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
 from sparsesearch.errors import BudgetError
+from sparsesearch.methods import NormScorer
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.proposals import attainable, check_budget, first_place_floors, fit_to_budget, minimal_macs
+from sparsesearch.search.proposals import check_budget, fit_to_budget, least_cost
+from sparsesearch.search.reach import attainable, first_place_floors
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import Shape, draw_shape
+from sparsesearch.space.sampling import draw_shape
+from sparsesearch.space.shape import Method, Shape
 from sparsesearch.spec import Budget
 
 SPACE = SearchSpace(max_predictors=4)
-HAND = Shape(blocks=(3, 6, 9), weights=(1.0, 1.0, 1.0))
+HAND = Shape.at((3, 6, 9), (1.0, 1.0, 1.0))
 
 
 def macs(geometry, schedule):
@@ -20,13 +23,13 @@ def macs(geometry, schedule):
 def test_equal_weights_at_the_reference_cost_give_the_reference_counts(deit_small):
     """rho 0.7 leaves 137, 96 and 67 tokens; its own cost as a budget leads back to them."""
     reference = Schedule.at([3, 6, 9], [0.7, 0.7**2, 0.7**3])
-    schedule = fit_to_budget(deit_small, SPACE, shape=HAND, budget_macs=macs(deit_small, reference))
+    schedule = fit_to_budget(deit_small, SPACE, shape=HAND, limit=macs(deit_small, reference))
     assert schedule.describe(deit_small) == reference.describe(deit_small) == "3:137 6:96 9:67"
 
 
 def test_scaling_the_weights_changes_nothing(deit_small):
-    scaled = Shape(blocks=HAND.blocks, weights=(0.2, 0.2, 0.2))
-    fits = [fit_to_budget(deit_small, SPACE, shape=shape, budget_macs=3_000_000_000) for shape in (HAND, scaled)]
+    scaled = Shape.at(HAND.blocks, (0.2, 0.2, 0.2))
+    fits = [fit_to_budget(deit_small, SPACE, shape=shape, limit=3_000_000_000) for shape in (HAND, scaled)]
     assert fits[0] == fits[1]
 
 
@@ -36,7 +39,7 @@ def test_random_shapes_fill_three_gflops_within_a_hundredth(deit_small):
     gaps = []
     for _ in range(300):
         shape = draw_shape(space, rng=rng, latest_first=6)
-        schedule = fit_to_budget(deit_small, space, shape=shape, budget_macs=3_000_000_000)
+        schedule = fit_to_budget(deit_small, space, shape=shape, limit=3_000_000_000)
         assert schedule is not None
         gaps.append(1.0 - macs(deit_small, schedule) / 3e9)
     assert min(gaps) >= 0.0
@@ -45,24 +48,22 @@ def test_random_shapes_fill_three_gflops_within_a_hundredth(deit_small):
 
 
 def test_a_shape_that_cannot_get_cheap_enough_has_no_fit(deit_small):
-    late = Shape(blocks=(10,), weights=(1.0,))
-    assert minimal_macs(deit_small, SPACE, shape=late) > 3_000_000_000
-    assert fit_to_budget(deit_small, SPACE, shape=late, budget_macs=3_000_000_000) is None
+    late = Shape.at((10,), (1.0,))
+    assert least_cost(deit_small, SPACE, shape=late) > 3_000_000_000
+    assert fit_to_budget(deit_small, SPACE, shape=late, limit=3_000_000_000) is None
 
 
 def test_a_shape_that_cannot_use_the_budget_has_no_fit(tiny):
     """Three steps leave at most 3, 2 and 1 of 4 tokens, far below a budget near dense."""
-    shape = Shape(blocks=(1, 2, 3), weights=(1.0, 1.0, 1.0))
-    cheap = SearchSpace(scorers=({"kind": "norm"},))
-    shape = shape.model_copy(update={"scorer": cheap.scorers[0]})
-    assert fit_to_budget(tiny, cheap, shape=shape, budget_macs=dense_macs(tiny) - 1) is None
+    cheap = Shape.at((1, 2, 3), method=Method(scorer=NormScorer()))
+    assert fit_to_budget(tiny, SearchSpace(), shape=cheap, limit=dense_macs(tiny) - 1) is None
 
 
 def test_more_steps_than_tokens_has_no_fit(tiny):
-    shape = Shape(blocks=(0, 1, 2, 3), weights=(1.0,) * 4)
-    assert fit_to_budget(tiny, SearchSpace(), shape=shape, budget_macs=10**9) is None
+    shape = Shape.at((0, 1, 2, 3))
+    assert fit_to_budget(tiny, SearchSpace(), shape=shape, limit=10**9) is None
     with pytest.raises(BudgetError, match="use fewer predictors"):
-        minimal_macs(tiny, SearchSpace(), shape=shape)
+        least_cost(tiny, SearchSpace(), shape=shape)
 
 
 def test_floors_exclude_late_first_steps(deit_small):

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
-from sparsesearch.methods import DynamicVitScorer, NormScorer
+from sparsesearch.methods import NormScorer
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import MIN_WEIGHT, Shape, canonical_weights, draw_shape, mutate_shape, place
+from sparsesearch.space.sampling import draw_shape, mutate_shape, place
+from sparsesearch.space.shape import MIN_WEIGHT, Method, Shape, canonical_weights
 
-SPACE = SearchSpace(blocks=tuple(range(1, 12)), max_predictors=3, scorers=(DynamicVitScorer(), NormScorer()))
+SPACE = SearchSpace(blocks=tuple(range(1, 12)), max_predictors=3, methods=(Method(), Method(scorer=NormScorer())))
 
 
 def test_equal_weights_are_the_powers_of_rho():
-    shape = Shape(blocks=(3, 6, 9), weights=(2.0, 2.0, 2.0))
+    shape = Shape.at((3, 6, 9), (2.0, 2.0, 2.0))
     assert shape.exponents == pytest.approx((1 / 3, 2 / 3, 1.0))
     assert shape.canonical().weights == (1.0, 1.0, 1.0)
 
@@ -35,8 +35,8 @@ def test_canonical_weights_keep_ratios_within_limits():
     ],
 )
 def test_malformed_shapes_are_refused(blocks, weights):
-    with pytest.raises(ValidationError):
-        Shape(blocks=blocks, weights=weights)
+    with pytest.raises(ValueError, match=r"weight|rise|slots|block|greater"):
+        Shape.at(blocks, weights)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_draws_cover_the_space():
     drawn = [draw_shape(SPACE, rng=rng) for _ in range(500)]
     assert {block for shape in drawn for block in shape.blocks} == set(SPACE.blocks)
     assert {len(shape.blocks) for shape in drawn} == {1, 2, 3}
-    assert {shape.scorer.kind for shape in drawn} == {"dynamicvit", "norm"}
+    assert {slot.scorer.kind for shape in drawn for slot in shape.slots} == {"dynamicvit", "norm"}
 
 
 def test_mutations_change_every_part_sooner_or_later():
     rng = np.random.default_rng(0)
-    shape = Shape(blocks=(3, 6), weights=(1.0, 0.5))
+    shape = Shape.at((3, 6), (1.0, 0.5))
     found = [mutate_shape(shape, SPACE, rng=rng) for _ in range(200)]
     assert {len(other.blocks) for other in found} == {1, 2, 3}
     assert len({other.blocks for other in found}) > 10
-    assert {other.scorer.kind for other in found} == {"dynamicvit", "norm"}
+    assert {slot.scorer.kind for other in found for slot in other.slots} == {"dynamicvit", "norm"}
     assert all(other.weights != shape.weights for other in found if len(other.blocks) > 1)

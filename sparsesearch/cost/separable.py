@@ -1,0 +1,163 @@
+"""Multiply-adds as a sum over slots, each term depending on one token count: what scaling to a budget needs.
+
+The terms are the closed form of `tokens` and `fast_slow`, gathered slot by slot; every sum equals `AnalyticCost` to the
+integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.cost.fast_slow import fast_macs, slow_macs
+from sparsesearch.cost.selection import matching_macs, scorer_macs
+from sparsesearch.cost.tokens import attention_macs, class_row_macs, class_rows, feed_forward_macs
+from sparsesearch.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.methods import FastPath, FastSlow, Merge, Scorer
+from sparsesearch.protocols import SlotTables
+from sparsesearch.schedule import Schedule, last_attention, num_layers, num_statistics
+from sparsesearch.space.shape import Slot
+
+if TYPE_CHECKING:
+    from sparsesearch.protocols import Price
+
+__all__ = ["MACS", "MacsPrice", "SlotTables"]
+
+Table = NDArray[np.int64]
+
+
+class MacsPrice:
+    """Exact multiply-adds (protocol `Price`)."""
+
+    @property
+    def unit(self) -> Literal["macs"]:
+        """Multiply-adds."""
+        return "macs"
+
+    def tables(self, geometry: BackboneGeometry, slots: Sequence[Slot]) -> SlotTables:
+        """What each slot adds, as int64 arrays."""
+        base = geometry.stem_macs + geometry.head_macs
+        tables: list[Table] = []
+        last = len(geometry.stages) - 1
+        for index, stage in enumerate(geometry.stages):
+            here = [slot for slot in slots if slot.stage == index]
+            make = _token_tables if stage.mixer == "attention" else _grid_tables
+            constant, found = make(stage, here, geometry.head_token_macs if index == last else 0)
+            base += stage.entry_macs + constant
+            tables += found
+        return SlotTables(base, tuple(tables))
+
+    def of(self, geometry: BackboneGeometry, schedule: Schedule) -> int:
+        """Multiply-adds of one image."""
+        return AnalyticCost().estimate(geometry, schedule).macs
+
+
+MACS = MacsPrice()
+
+
+class _Read(NamedTuple):
+    """Which attention a slot looks at (protocol `tokens.Reading`)."""
+
+    scorer: Scorer | None
+    last_attention: int
+    num_layers: int
+
+
+def _token_tables(stage: StageGeometry, slots: Sequence[Slot], left_macs: int) -> tuple[int, list[Table]]:
+    """Multiply-adds of a stage with global attention: in front of its first slot, and by slot.
+
+    Args:
+        stage: The stage.
+        slots: Its slots.
+        left_macs: Multiply-adds of each patch token that is left at the end.
+    """
+    reads: list[_Read] = []
+    for slot in slots:
+        last = last_attention(slot.block, slot.phase)
+        before = reads[-1].last_attention if reads else None
+        reads.append(_Read(slot.scorer, last, num_layers(slot.scorer, last=last, last_before=before)))
+    rows_read = class_rows(reads)
+    found = []
+    mlp_from = attention_from = 0
+    for slot, read in zip(slots, reads, strict=True):
+        attention_to = read.last_attention + 1
+        statistics = num_statistics(slot.scorer, stage, num_layers=read.num_layers)
+        found.append(
+            _span(
+                stage,
+                num_attention=attention_to - attention_from,
+                num_mlp=slot.block - mlp_from,
+                num_rows=sum(attention_from <= block < attention_to for block in rows_read) if rows_read else 0,
+                macs_each=scorer_macs(slot.scorer, dim=stage.dim, num_statistics=statistics),
+                merge=slot.reducer if isinstance(slot.reducer, Merge) else None,
+            )
+        )
+        mlp_from, attention_from = slot.block, attention_to
+    num_rows = sum(attention_from <= block for block in rows_read) if rows_read else 0
+    found.append(
+        _span(
+            stage,
+            num_attention=stage.depth - attention_from,
+            num_mlp=stage.depth - mlp_from,
+            num_rows=num_rows,
+            macs_each=left_macs,
+            merge=None,
+        )
+    )
+    return int(found[0][-1]), found[1:]
+
+
+@lru_cache(maxsize=2048)
+def _span(
+    stage: StageGeometry, *, num_attention: int, num_mlp: int, num_rows: int, macs_each: int, merge: Merge | None
+) -> Table:
+    """Multiply-adds from one slot to the next, by patch tokens from 0 to the initial number.
+
+    Args:
+        stage: A stage with global attention.
+        num_attention: Blocks whose attention lies between the slots.
+        num_mlp: Blocks whose feed-forward network does.
+        num_rows: Class rows that are computed by themselves.
+        macs_each: Multiply-adds of scoring (or of the head) for each patch token that arrives at the next slot.
+        merge: The next slot, if it is one.
+    """
+    num = np.arange(stage.num_tokens + 1)
+    tokens = num + stage.num_prefix_tokens
+    macs = num_attention * attention_macs(stage, tokens) + num_mlp * feed_forward_macs(stage, tokens)
+    macs += num_rows * class_row_macs(stage, tokens) + macs_each * num
+    if merge is not None:
+        macs += matching_macs(merge, stage, num)
+    macs.setflags(write=False)
+    return macs
+
+
+def _grid_tables(stage: StageGeometry, slots: Sequence[Slot], left_macs: int) -> tuple[int, list[Table]]:
+    """The same of a stage with a fast path, whose exchange between positions and scoring are always dense."""
+    dense_until = slots[0].block if slots else stage.depth
+    base = stage.depth * stage.mixer_macs + dense_until * slow_macs(stage, stage.num_tokens)
+    base += stage.num_tokens * left_macs
+    ends = [*(slot.block for slot in slots[1:]), stage.depth]
+    tables = []
+    for slot, end in zip(slots, ends, strict=True) if slots else ():
+        assert isinstance(slot.reducer, FastSlow)
+        base += stage.num_tokens * scorer_macs(slot.scorer, dim=stage.dim)
+        tables.append(_slow_span(stage, num_blocks=end - slot.block, fast_path=slot.reducer.fast_path))
+    return base, tables
+
+
+@lru_cache(maxsize=256)
+def _slow_span(stage: StageGeometry, *, num_blocks: int, fast_path: FastPath) -> Table:
+    """Multiply-adds of some blocks' feed-forward networks and fast paths, by positions on the slow path."""
+    num = np.arange(stage.num_tokens + 1)
+    macs = num_blocks * (slow_macs(stage, num) + fast_macs(stage, num, fast_path))
+    macs.setflags(write=False)
+    return macs
+
+
+if TYPE_CHECKING:
+    _: Price = MacsPrice()

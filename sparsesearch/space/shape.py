@@ -1,0 +1,267 @@
+"""A schedule without its scale: where tokens are dropped, in what way, and how the drops compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pydantic import Field, model_validator
+
+from sparsesearch.methods import FastSlow, Fuse, Merge, Prune, Reducer, Scorer, Value, reads_attention
+from sparsesearch.schedule import PHASE_ORDER, Phase, Schedule, Step, usual_scorer
+
+MIN_WEIGHT = 0.05
+
+Location = tuple[int, int]
+
+
+class Method(Value):
+    """What may be done at a location: one choice of reduction, score and phase.
+
+    Attributes:
+        reducer: What happens to tokens that are not kept.
+        scorer: What ranks them; left out, the predictor of DynamicViT. None for `merge`, which ranks nothing.
+        phase: In front of the block, or between its attention and its feed-forward network.
+    """
+
+    reducer: Reducer = Prune()
+    scorer: Scorer | None = None
+    phase: Phase = "before_block"
+
+    @model_validator(mode="after")
+    def _scorer_fits(self) -> Method:
+        object.__setattr__(self, "scorer", usual_scorer(self.reducer, self.scorer, self.phase))
+        return self
+
+    def is_possible_at(self, location: Location) -> bool:
+        """Whether it can be done there, as far as that depends on the location: has any attention been computed yet?
+
+        Args:
+            location: Stage and block.
+        """
+        return location[1] > 0 or self.phase == "before_ffn" or not reads_attention(self.reducer, self.scorer)
+
+    def describe(self) -> str:
+        """Short words for tables, for example `fuse/class_attention before_ffn`."""
+        words = self.reducer.kind if self.scorer is None else f"{self.reducer.kind}/{self.scorer.kind}"
+        if isinstance(self.reducer, FastSlow) and self.reducer.fast_path != "linear":
+            words += f" ({self.reducer.fast_path})"
+        return words if self.phase == "before_block" else f"{words} {self.phase}"
+
+
+class Slot(Value):
+    """One step of a shape: a place, what is done there, and its share of the drop.
+
+    Attributes:
+        stage: Stage index, 0 for isotropic backbones.
+        block: 0-based block inside the stage.
+        phase: As in `Step`.
+        weight: Share of the total drop of its stage that it makes, on the logarithmic scale; only ratios between
+            weights of a shape matter.
+        reducer: As in `Step`.
+        scorer: As in `Step`.
+    """
+
+    stage: int = Field(ge=0, default=0)
+    block: int = Field(ge=0)
+    phase: Phase = "before_block"
+    weight: float = Field(gt=0.0, allow_inf_nan=False, default=1.0)
+    reducer: Reducer = Prune()
+    scorer: Scorer | None = None
+
+    @model_validator(mode="after")
+    def _scorer_fits(self) -> Slot:
+        object.__setattr__(self, "scorer", usual_scorer(self.reducer, self.scorer, self.phase))
+        return self
+
+    @property
+    def location(self) -> tuple[int, int, int]:
+        """Order of execution: stage, block, phase."""
+        return (self.stage, self.block, PHASE_ORDER[self.phase])
+
+    @property
+    def method(self) -> Method:
+        """What it does, wherever it is."""
+        return Method(reducer=self.reducer, scorer=self.scorer, phase=self.phase)
+
+
+class Placed(NamedTuple):
+    """What a shape does at one block: a method, and perhaps a merge right behind it.
+
+    Attributes:
+        location: Stage and block.
+        method: What is done first, or alone.
+        weight: Weight of both together.
+        merge: The merge behind it, None where there is none.
+        merge_share: Its share of the weight; 0 where there is none.
+    """
+
+    location: Location
+    method: Method
+    weight: float
+    merge: Merge | None = None
+    merge_share: float = 0.0
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The same as slots of a shape."""
+        (stage, block), method = self.location, self.method
+        first = Slot(
+            stage=stage,
+            block=block,
+            phase=method.phase,
+            weight=self.weight * (1.0 - self.merge_share),
+            reducer=method.reducer,
+            scorer=method.scorer,
+        )
+        if self.merge is None:
+            return (first,)
+        weight = self.weight * self.merge_share
+        return (first, Slot(stage=stage, block=block, phase=method.phase, weight=weight, reducer=self.merge))
+
+
+class Shape(Value):
+    """Where tokens are dropped and how the drops compare; one scalar rho then fixes all keep ratios.
+
+    Slot `i` keeps `rho ** e_i` of the initial tokens of its stage, where `e_i` is the sum of the weights of its stage
+    up to `i`, scaled so that the largest is 1. Weights `(1, 1, 1)` are the hand family rho, rho^2, rho^3.
+
+    Attributes:
+        slots: Sorted by location. At one location and phase there is one slot, or a prune or fuse with a merge behind.
+        monotone: Whether ratios fall inside a stage. Only `fast_slow`, which drops nothing, can do without: then `e_i`
+            is the weight of slot `i` alone, so that the slow share may rise again.
+    """
+
+    slots: tuple[Slot, ...] = Field(min_length=1)
+    monotone: bool = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Shape:
+        for earlier, later in zip(self.slots, self.slots[1:], strict=False):
+            if later.location < earlier.location:
+                raise ValueError(f"slots must be sorted by location; block {later.block} stands behind {earlier.block}")
+            if later.location == earlier.location and not (
+                isinstance(earlier.reducer, Prune | Fuse) and isinstance(later.reducer, Merge)
+            ):
+                raise ValueError(
+                    f"two slots at block {later.block} ({later.phase}); only a merge behind a prune or fuse can share "
+                    "a location"
+                )
+        if not self.monotone and not all(isinstance(slot.reducer, FastSlow) for slot in self.slots):
+            raise ValueError("only fast_slow can let ratios rise; what prunes, fuses or merges must be monotone")
+        return self
+
+    @classmethod
+    def at(
+        cls,
+        blocks: Sequence[int],
+        weights: Sequence[float] | None = None,
+        *,
+        stage: int = 0,
+        method: Method | None = None,
+        monotone: bool = True,
+    ) -> Shape:
+        """The same method at several blocks of one stage.
+
+        Args:
+            blocks: 0-based blocks, rising.
+            weights: One a block; equal ones if left out.
+            stage: Stage index.
+            method: What is done; left out, pruning by DynamicViT's predictor.
+            monotone: As in `Shape`.
+
+        Raises:
+            ValueError: The lists differ in length, or blocks do not rise.
+        """
+        weights = (1.0,) * len(blocks) if weights is None else tuple(weights)
+        if len(blocks) != len(weights):
+            raise ValueError(f"{len(blocks)} blocks but {len(weights)} weights; give one weight a block")
+        done = method or Method()
+        placed = [Placed((stage, b), done, w) for b, w in zip(blocks, weights, strict=True)]
+        return cls.of_places(placed, monotone=monotone)
+
+    @classmethod
+    def of_places(cls, places: Sequence[Placed], *, monotone: bool = True) -> Shape:
+        """Put together from what is done at each block, in order of blocks."""
+        return cls(slots=tuple(slot for placed in places for slot in placed.slots), monotone=monotone)
+
+    @property
+    def places(self) -> tuple[Placed, ...]:
+        """What is done at each block; a merge behind a prune or fuse belongs to it."""
+        found: list[Placed] = []
+        last: Slot | None = None
+        for slot in self.slots:
+            if last is not None and slot.location == last.location:
+                assert isinstance(slot.reducer, Merge)
+                weight = last.weight + slot.weight
+                share = slot.weight / weight
+                found[-1] = found[-1]._replace(weight=weight, merge=slot.reducer, merge_share=share)
+            else:
+                found.append(Placed((slot.stage, slot.block), slot.method, slot.weight))
+            last = slot
+        return tuple(found)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """0-based blocks of its places, each inside its stage."""
+        return tuple(placed.location[1] for placed in self.places)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Weights of its slots."""
+        return tuple(slot.weight for slot in self.slots)
+
+    @property
+    def exponents(self) -> tuple[float, ...]:
+        """Cumulative weights inside each stage (single weights if not monotone), scaled so that the largest is 1."""
+        total: list[float] = []
+        stage, sofar = -1, 0.0
+        for slot in self.slots:
+            sofar = slot.weight if slot.stage != stage or not self.monotone else sofar + slot.weight
+            stage = slot.stage
+            total.append(sofar)
+        largest = max(total)
+        return tuple(value / largest for value in total)
+
+    def schedule(self, keep_ratios: Sequence[float]) -> Schedule:
+        """The schedule with these ratios.
+
+        Args:
+            keep_ratios: One a slot, each the share of the initial tokens of its stage.
+        """
+        return Schedule(
+            steps=tuple(
+                Step(
+                    stage=slot.stage,
+                    block=slot.block,
+                    phase=slot.phase,
+                    keep_ratio=ratio,
+                    reducer=slot.reducer,
+                    scorer=slot.scorer,
+                )
+                for slot, ratio in zip(self.slots, keep_ratios, strict=True)
+            )
+        )
+
+    def canonical(self) -> Shape:
+        """The same shape with weights of places scaled to a largest of 1, and none below `MIN_WEIGHT`."""
+        places = self.places
+        weights = canonical_weights([placed.weight for placed in places])
+        return Shape.of_places(
+            [
+                placed._replace(weight=weight, merge_share=canonical_share(placed.merge_share))
+                for placed, weight in zip(places, weights, strict=True)
+            ],
+            monotone=self.monotone,
+        )
+
+
+def canonical_weights(weights: Sequence[float]) -> tuple[float, ...]:
+    """Weights scaled to a largest of 1 and raised to at least `MIN_WEIGHT`; a single weight becomes 1."""
+    largest = max(weights)
+    return tuple(min(1.0, max(MIN_WEIGHT, weight / largest)) for weight in weights)
+
+
+def canonical_share(merge_share: float) -> float:
+    """The share of a merge, kept away from all and nothing; 0 stays 0, no merge."""
+    return 0.0 if merge_share == 0.0 else min(1.0 - MIN_WEIGHT, max(MIN_WEIGHT, merge_share))

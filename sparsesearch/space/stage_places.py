@@ -1,0 +1,35 @@
+"""Where one stage of a backbone may be sparse."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from sparsesearch.methods import Value
+
+
+class StagePlaces(Value):
+    """Where a stage may be sparse, and how sparse.
+
+    Attributes:
+        stage: Stage index.
+        blocks: 0-based blocks of the stage that may have a step; empty means every block, without block 0 of stage 0.
+        earliest: No step before this block.
+        latest: If the stage has steps at all, the first is at this block or before.
+        min_keep_ratio: As in `SearchSpace`, for this stage; left out, the space's.
+        max_keep_ratio: As in `SearchSpace`, for this stage; left out, the space's.
+    """
+
+    stage: int = Field(ge=0)
+    blocks: tuple[int, ...] = ()
+    earliest: int | None = Field(ge=0, default=None)
+    latest: int | None = Field(ge=0, default=None)
+    min_keep_ratio: float | None = Field(gt=0.0, le=1.0, default=None)
+    max_keep_ratio: float | None = Field(gt=0.0, le=1.0, default=None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StagePlaces:
+        if len(set(self.blocks)) != len(self.blocks):
+            raise ValueError(f"blocks names a block twice: {list(self.blocks)}")
+        if self.earliest is not None and self.latest is not None and self.earliest > self.latest:
+            raise ValueError(f"earliest {self.earliest} is behind latest {self.latest}")
+        return self
