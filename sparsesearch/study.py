@@ -20,11 +20,15 @@ from sparsesearch.evaluate.weights import check_weights
 from sparsesearch.execution import open_execution
 from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
 from sparsesearch.export.from_study import best_trial
+from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.results import StudyFront, study_front
 from sparsesearch.search.stages import StagedController
 from sparsesearch.settings import Settings
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.elastic import with_fixed_windows
+from sparsesearch.space.untrained import without_training
 from sparsesearch.spec import Resolved, StudySpec
 from sparsesearch.tracking.null import NullTracker
 from sparsesearch.trial import Trial
@@ -76,7 +80,7 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
     device = open_device(spec.device)
     task = open_task(spec.data, backbone=backbone)
     geometry = task_geometry(backbone, task)
-    space = spec.space.for_geometry(geometry)
+    space = _space_for(spec, geometry)
     check_budget(geometry, space, budget=spec.budget)
     check_weights(spec.weights, backbone=backbone, task=task)
     if spec.data.is_demo:
@@ -111,6 +115,15 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
     assert found is not None, "it was filled in above"
     found = found.model_copy(update={"planned_work": plan.work_by_phase})
     return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
+
+
+def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
+    """The space spelled out for a backbone, as the strategy can search it."""
+    if spec.fidelity.strategy == "training-free":
+        return without_training(spec.space, geometry)
+    if spec.fidelity.strategy == "supernet":
+        return with_fixed_windows(spec.space.for_geometry(geometry), geometry)
+    return spec.space.for_geometry(geometry)
 
 
 def run_study(

@@ -13,7 +13,6 @@ from collections.abc import Hashable, Iterator
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from sparsesearch.backbones.sparsity import Sparsity, sparsity_of

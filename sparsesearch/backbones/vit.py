@@ -27,7 +27,7 @@ from sparsesearch.backbones.vit_blocks import (
 from sparsesearch.backbones.vit_geometry import KINDS, as_vit, geometry, token_geometry
 from sparsesearch.errors import ScheduleError
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import ClassAttentionScorer, KeyNormScorer, Merge, SpotScorer, reads_attention
+from sparsesearch.methods import ClassAttentionScorer, KeyNormScorer, Merge, SpotScorer, is_learned, reads_attention
 from sparsesearch.schedule import ResolvedStep
 from sparsesearch.sparsify.attention import Wishes
 from sparsesearch.sparsify.state import PlannedStep, SparsityState
@@ -101,7 +101,8 @@ def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ..
     """Tell the state what attention has to note, and whether tokens are counted."""
     state = sparsity.state
     assert isinstance(state, TokenState)
-    probes = [location.as_step for location in sorted(sparsity.locations, key=lambda place: place.name)]
+    places = sorted(sparsity.locations, key=lambda place: place.name)
+    probes = [place.as_step for place in places if is_learned(place.scorer)]
     planned: list[PlannedStep] = [step for steps in state.plan.values() for step in steps]
     state.wishes = _wishes(resolved)
     state.probe_wishes = _wishes((*resolved, *probes))

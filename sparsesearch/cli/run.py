@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sparsesearch.cli.progress import ProgressMode, ProgressOption, QuietOption,
 from sparsesearch.cli.tracking import open_tracker
 from sparsesearch.cli.work import report, work
 from sparsesearch.errors import SpecError, StudyExistsError, UserInputError
-from sparsesearch.spec import Budget, executed_by, read_document
+from sparsesearch.spec import Budget, executed_by, read_document, with_strategy
 
 
 def run(
@@ -29,6 +29,7 @@ def run(
     time_budget: o.TimeBudgetOption = None,
     evaluations: o.EvaluationsOption = None,
     finalists: o.FinalistsOption = None,
+    strategy: o.StrategyOption = None,
     elastic: o.ElasticOption = None,
     sampler: o.SamplerOption = None,
     baselines: o.BaselinesOption = None,
@@ -93,7 +94,7 @@ def run(
         "fidelity": {
             "evaluations": evaluations,
             "finalists": finalists,
-            "elastic": None if elastic is None else elastic == "on",
+            "strategy": o.chosen_strategy(strategy, elastic=elastic),
         },
     }
     wished = _overlay(_read(document), flags)
@@ -175,6 +176,9 @@ def _read(document: Path | None) -> dict[str, Any]:
     read = read_document(document)
     if not isinstance(read, dict):
         raise SpecError(f"{document} is not a study document; write one with: sparsesearch init")
+    if isinstance(read.get("fidelity"), dict):
+        with suppress(ValueError):  # it is told of when the document is completed
+            read["fidelity"] = with_strategy(read["fidelity"])
     return read
 
 

@@ -124,7 +124,7 @@ class DigitsTest(DigitsTask):
         yield from self._evaluation("test", seed=_TEST_SEED, limit=None, batch_size=batch_size)
 
     def test_sources(self) -> NDArray[np.int64]:
-        """The digit that labels each test canvas, int64 `4764`: resample these, not canvases, for an interval."""
+        """Source digit of each test canvas, int64 `4764`: resample these, not canvases, for an interval."""
         return self._draw("test", per_digit=VAL_PER_DIGIT, seed=_TEST_SEED).sources
 
 

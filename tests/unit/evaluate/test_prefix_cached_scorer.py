@@ -49,7 +49,9 @@ def token_schedules():
     for reducer in (Prune(), Fuse()):
         for scorer in SCORERS:
             for phase in ("before_block", "before_ffn"):
-                made.append(Schedule(steps=(step(3, 0.5, scorer, reducer, phase), step(5, 0.2, scorer, reducer, phase))))
+                made.append(
+                    Schedule(steps=(step(3, 0.5, scorer, reducer, phase), step(5, 0.2, scorer, reducer, phase)))
+                )
     for metric in ("keys", "tokens"):
         for phase in ("before_block", "before_ffn"):
             one, two = step(3, 0.6, reducer=Merge(metric=metric), phase=phase), step(5, 0.2)
@@ -69,9 +71,7 @@ def grid_schedules(stages):
                 Schedule(steps=(step(1, 0.4, scorer, reducer, stage=1), step(3, 0.7, scorer, reducer, stage=1)))
             )
             last = stages - 1
-            made.append(
-                Schedule(steps=(step(0, 0.6, scorer, reducer), step(0, 0.5, scorer, reducer, stage=last)))
-            )
+            made.append(Schedule(steps=(step(0, 0.6, scorer, reducer), step(0, 0.5, scorer, reducer, stage=last))))
     return made
 
 
