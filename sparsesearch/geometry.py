@@ -90,3 +90,8 @@ class BackboneGeometry(BaseModel):
     head_macs: int = Field(ge=0)
     head_token_macs: int = Field(ge=0, default=0)
     params: int = Field(ge=0)
+
+    @property
+    def deepest_stage(self) -> int:
+        """Index of the stage with the most blocks, the first of them; 0 for isotropic backbones."""
+        return max(range(len(self.stages)), key=lambda index: self.stages[index].depth)

@@ -8,6 +8,25 @@ from sparsesearch.methods import FastSlow, Prune
 from sparsesearch.schedule import Schedule, Step
 
 
+def paper_blocks(geometry: BackboneGeometry) -> list[int]:
+    """Blocks of the papers' predictors, in the deepest stage; of a stage of fewer than four, some lie behind its end.
+
+    Source: as for `paper_schedule`.
+    """
+    depth = geometry.stages[geometry.deepest_stage].depth
+    if geometry.stages[0].mixer == "attention":
+        return [depth * part // 4 for part in (1, 2, 3)]
+    return [max(1, depth // 9) * number for number in (1, 2, 3)]
+
+
+def progressive_ratios(rho: float) -> list[float]:
+    """The papers' slow shares: each predictor keeps a fifth of all positions less than the one before.
+
+    Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 4.1.
+    """
+    return [rho, rho - 0.2, rho - 0.4]
+
+
 def paper_schedule(geometry: BackboneGeometry, rho: float) -> Schedule:
     """DynamicViT's schedule, with the counts that its published code keeps.
 
@@ -27,22 +46,14 @@ def paper_schedule(geometry: BackboneGeometry, rho: float) -> Schedule:
     """
     if not 0 < rho <= 1:
         raise ScheduleError(f"a rate of {rho:g} is none; give one above 0 and at most 1, for example 0.7")
-    is_isotropic = len(geometry.stages) == 1
-    index = max(range(len(geometry.stages)), key=lambda number: geometry.stages[number].depth)
+    is_isotropic = geometry.stages[0].mixer == "attention"
+    index = geometry.deepest_stage
     stage = geometry.stages[index]
-    if is_isotropic:
-        if stage.depth < 4:
-            raise ScheduleError(f"{geometry.name} has {stage.depth} blocks; the papers' schedules need at least 4")
-        blocks = [stage.depth * part // 4 for part in (1, 2, 3)]
-        ratios = [rho, rho**2, rho**3]
-    else:
-        apart = max(1, stage.depth // 9)
-        blocks = [apart * number for number in (1, 2, 3)]
-        if blocks[-1] >= stage.depth:
-            raise ScheduleError(
-                f"stage {index} of {geometry.name} has {stage.depth} blocks; the papers' schedules need at least 4"
-            )
-        ratios = [rho, rho - 0.2, rho - 0.4]
+    if stage.depth < 4:
+        where = geometry.name if is_isotropic else f"stage {index} of {geometry.name}"
+        raise ScheduleError(f"{where} has {stage.depth} blocks; the papers' schedules need at least 4")
+    blocks = paper_blocks(geometry)
+    ratios = [rho, rho**2, rho**3] if is_isotropic else progressive_ratios(rho)
     counts = [int(stage.num_tokens * ratio) for ratio in ratios]
     if min(counts) < 1:
         raise ScheduleError(f"a rate of {rho:g} would leave {counts} tokens of {geometry.name}; give a higher one")

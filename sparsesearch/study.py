@@ -164,7 +164,6 @@ def run_study(
             clock=time.monotonic,
         )
         setting = open_setting(spec)
-        spec = spec.model_copy(update={"space": spec.space.for_geometry(setting.geometry)})  # an older study's
         controller = StagedController(spec, setting.geometry, may_start=pace.may_start)
 
         def finished(trial: Trial) -> None:

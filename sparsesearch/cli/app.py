@@ -13,6 +13,7 @@ from sparsesearch.cli import (
     import_checkpoint,
     init,
     run,
+    spaces,
     status,
     studies,
     tracking,
@@ -48,7 +49,7 @@ app.command(rich_help_panel=_USE)(bench.bench)
 app.command(rich_help_panel=_USE)(visualize.visualize)
 app.command(rich_help_panel=_USE)(import_checkpoint.import_checkpoint)
 app.command(rich_help_panel=_MORE)(cost.cost)
-app.command(rich_help_panel=_MORE)(cost.spaces)
+app.add_typer(spaces.app, name="spaces", rich_help_panel=_MORE)
 app.add_typer(db.app, name="db", rich_help_panel=_MORE)
 
 

@@ -1,9 +1,8 @@
-"""`cost` and `spaces`: what a schedule costs, and which are possible."""
+"""`cost`: what a schedule costs."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -14,10 +13,7 @@ from sparsesearch.cli.subject import AtOption, BackboneOption, ImageSizeOption, 
 from sparsesearch.cli.tables import gmacs
 from sparsesearch.cost.analytic import AnalyticCost, block_table
 from sparsesearch.cost.rows import BlockCost
-from sparsesearch.resources import bundled
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.reach import attainable
-from sparsesearch.space.definition import load_space, space_for_backbone
 
 
 def cost(
@@ -91,38 +87,3 @@ def _tokens(row: BlockCost) -> str:
     if row.block is not None and row.tokens_slow != row.tokens_out:
         return f"{row.tokens_slow} of {row.tokens_in} slow"
     return f"{row.tokens_in}"
-
-
-def spaces(
-    name: Annotated[str | None, typer.Argument(help="A bundled space or a .yaml file; without it: list.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="Show what budgets the space reaches on this backbone.")] = None,
-) -> None:
-    """List the bundled search spaces, or show one and the budgets that it reaches.
-
-    For example:
-
-    sparsesearch spaces
-
-    sparsesearch spaces deit_small --backbone deit_s
-    """
-    if name is None and backbone is None:
-        for path in sorted(bundled("spaces").glob("*.yaml")):
-            typer.echo(f"{path.stem:<16}{path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
-        return
-    if backbone is None:
-        space = load_space(name or "isotropic")
-    else:
-        from sparsesearch.backbones.registry import backbone_geometry, resolve_name
-
-        geometry = backbone_geometry(backbone)
-        space = load_space(name) if name else space_for_backbone(resolve_name(backbone))
-        space = space.for_geometry(geometry)
-        low, high = attainable(geometry, space)
-        dense = AnalyticCost().estimate(geometry, Schedule()).macs
-        high = min(high, dense)  # predictors that drop nothing only add to it
-        typer.echo(
-            f"{geometry.name}: budgets from {low / 1e9:.4f} to {high / 1e9:.4f} GFLOPs (multiply-adds), "
-            f"{low / dense:.1%} to {high / dense:.1%} of dense"
-        )
-    for key, value in space.model_dump(mode="json").items():
-        typer.echo(f"{key}: {value}")

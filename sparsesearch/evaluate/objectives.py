@@ -206,7 +206,7 @@ class ElasticObjective:
     Args:
         model: A sparse model with everything attached that the space may do.
         teacher: Gives targets.
-        space: Spelled-out space.
+        space: The search space.
         geometry: The backbone.
         arithmetic: Precision.
     """
@@ -221,7 +221,7 @@ class ElasticObjective:
         arithmetic: Arithmetic,
     ) -> None:
         self._model = model
-        self._space = space
+        self._space = space.for_geometry(geometry)
         self._geometry = geometry
         self._inner = SparseObjective(model, teacher, arithmetic=arithmetic)
 

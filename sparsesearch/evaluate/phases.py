@@ -64,6 +64,7 @@ class Setting:
     def elastic_model(self, space: SearchSpace) -> nn.Module:
         """A sparse model with whatever a space may do at every one of its locations."""
         model = self.fresh_model()
+        space = space.for_geometry(self.geometry)
         attach_(
             model,
             [

@@ -1,22 +1,40 @@
-"""The schedules people write by hand: rho, rho^2, rho^3 at a quarter, half and three quarters of the depth.
+"""The schedules people write by hand, solved to a budget by the same solver as proposals.
 
-They take part in every study, with rho solved to the budget by the same solver, so that a searched schedule is
-compared at equal cost. Source: DynamicViT, arXiv:2106.02034, section 4.1 (blocks 3, 6, 9 of 12).
+They take part in every study, so that a searched schedule is compared at equal cost. Isotropic backbones: rho, rho^2,
+rho^3 at a quarter, half and three quarters of the depth (DynamicViT, arXiv:2106.02034, section 4.1: blocks 3, 6, 9 of
+12). Hierarchical ones: rho, rho - 0.2, rho - 0.4 of the positions on the slow path, early in the deepest stage (Dynamic
+Spatial Sparsification, arXiv:2207.01580, section 4.1).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sparsesearch.cost.analytic import isotropic_stage
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import Scorer
+from sparsesearch.methods import FastSlow
+from sparsesearch.paper_schedules import paper_blocks, progressive_ratios
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.proposals import fit_to_budget, least_cost
+from sparsesearch.search.ladder import Ladder
+from sparsesearch.search.proposals import RatioRule, fit_to_budget, least_cost
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.shape import Method, Shape
 
 NUM_BUDGETS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandFamily:
+    """Schedules with one rate rho.
+
+    Attributes:
+        label: Its name, for example `rho at 3,6,9`.
+        shape: Where what is done.
+        rule: How rho fixes the ratios; None for its powers.
+    """
+
+    label: str
+    shape: Shape
+    rule: RatioRule | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,33 +54,60 @@ class Baseline:
     min_macs: int
 
 
-def hand_shapes(geometry: BackboneGeometry, *, scorer: Scorer | None = None) -> tuple[Shape, ...]:
-    """The families for a depth: steps at L/4, L/2, 3L/4 and at one block earlier each, equal weights.
+def hand_families(geometry: BackboneGeometry, *, method: Method | None = None) -> tuple[HandFamily, ...]:
+    """The families for a backbone: steps at the papers' blocks, and at one block earlier each.
 
-    On backbones of fewer than four blocks, steps that coincide are merged and steps before block 0 are left out.
+    Where there are fewer than four blocks, steps that coincide are merged, and those that lie outside are left out.
 
     Args:
-        geometry: An isotropic backbone.
-        scorer: What ranks the tokens, None for DynamicViT's predictor.
+        geometry: The backbone.
+        method: What is done at each step; None for pruning, on hierarchical backbones fast and slow paths, by
+            DynamicViT's predictor.
     """
-    depth = isotropic_stage(geometry).depth
-    shapes: list[Shape] = []
+    is_isotropic = geometry.stages[0].mixer == "attention"
+    if method is None:
+        method = Method() if is_isotropic else Method(reducer=FastSlow())
+    stage = geometry.deepest_stage
+    depth = geometry.stages[stage].depth
+    families = []
     for earlier in (0, 1):
-        blocks = sorted({quarter * depth // 4 - earlier for quarter in (1, 2, 3)})
-        blocks = [block for block in blocks if block >= 0]
-        if blocks:
-            shapes.append(Shape.at(blocks, method=Method(scorer=scorer)))
-    return tuple(shapes)
+        blocks = sorted({block - earlier for block in paper_blocks(geometry)})
+        blocks = [block for block in blocks if 0 <= block < depth and method.is_possible_at((stage, block))]
+        if not blocks:
+            continue
+        named = ",".join(str(block) for block in blocks)
+        families.append(
+            HandFamily(
+                label=f"rho at {named}" if is_isotropic else f"rho at {named} of stage {stage}",
+                shape=Shape.at(blocks, stage=stage, method=method),
+                rule=None if is_isotropic else _Progressive(len(blocks)),
+            )
+        )
+    return tuple(families)
+
+
+@dataclass(frozen=True)
+class _Progressive:
+    """Slow shares that fall by a fifth of all positions from step to step (protocol `RatioRule`)."""
+
+    num: int
+
+    def __call__(self, scale: float, /) -> list[float]:
+        return progressive_ratios(scale)[: self.num]
 
 
 def hand_baselines(
-    geometry: BackboneGeometry, space: SearchSpace, *, low_macs: int | None, high_macs: int
+    geometry: BackboneGeometry,
+    space: SearchSpace,
+    *,
+    low_macs: int | None,
+    high_macs: int,
 ) -> list[Baseline]:
     """The hand families at the budget, or at `NUM_BUDGETS` evenly spaced budgets over a range.
 
     Args:
-        geometry: An isotropic backbone.
-        space: Gives `min_keep_ratio` and, as its first one, the scorer; a family may lie outside the space otherwise.
+        geometry: The backbone.
+        space: Gives the limits of keep ratios and, as its first one, the method; a family may lie outside it otherwise.
         low_macs: Lower end of the range in multiply-adds, None for a single budget.
         high_macs: The budget, or the upper end of the range.
 
@@ -73,13 +118,18 @@ def hand_baselines(
     if low_macs is not None:
         last = NUM_BUDGETS - 1
         budgets = [low_macs + (high_macs - low_macs) * i // last for i in range(NUM_BUDGETS)]
+    families = [
+        family
+        for family in hand_families(geometry, method=space.for_geometry(geometry).methods[0])
+        if Ladder(geometry, space, shape=family.shape).exists
+    ]
     return [
         Baseline(
-            label=f"rho at {','.join(str(block) for block in shape.blocks)}",
-            budget_macs=budget_macs,
-            schedule=fit_to_budget(geometry, space=space, shape=shape, limit=budget_macs),
-            min_macs=int(least_cost(geometry, space=space, shape=shape)),
+            label=family.label,
+            budget_macs=budget,
+            schedule=fit_to_budget(geometry, space, shape=family.shape, limit=budget, rule=family.rule),
+            min_macs=int(least_cost(geometry, space, shape=family.shape)),
         )
-        for budget_macs in budgets
-        for shape in hand_shapes(geometry, scorer=space.scorers[0])
+        for budget in budgets
+        for family in families
     ]

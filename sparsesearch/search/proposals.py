@@ -16,7 +16,7 @@ from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.protocols import Price
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.ladder import Ladder
-from sparsesearch.search.reach import Range, ranges
+from sparsesearch.search.reach import ranges
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.shape import Shape
 from sparsesearch.spec import Budget
@@ -136,21 +136,41 @@ def check_reachable(
     if any(one.low <= limit and WORTHWHILE * limit <= one.high for one in found):
         return
     dense = (price or MACS).of(geometry, Schedule())
-    parts = " or ".join(_interval(low, min(high, dense), dense, price) for low, high in _joined(found))
+    parts = " or ".join(
+        _interval(low, high, dense, price)
+        for low, high in reachable(geometry, space.for_geometry(geometry), price=price)
+    )
     raise BudgetError(
         f"no schedule of this space meets {_amount(limit, price)}, {100 * limit / dense:.4g}% of dense; "
         f"{geometry.name} can do {parts}; give a budget in that interval"
     )
 
 
-def _joined(found: Sequence[Range]) -> list[tuple[float, float]]:
-    """The budgets that shapes can meet, as intervals that do not touch."""
+def reachable(
+    geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None
+) -> list[tuple[float, float]]:
+    """The budgets that a space can meet, as intervals that do not touch; what is above dense is none.
+
+    Args:
+        geometry: The backbone.
+        space: Its space, spelled out.
+        price: As in `fit_to_budget`.
+
+    Raises:
+        BudgetError: No schedule of the space fits the token grid.
+    """
+    dense = (price or MACS).of(geometry, Schedule())
     joined: list[tuple[float, float]] = []
-    for one in sorted(found):
+    for one in sorted(ranges(geometry, space, price=price), key=lambda one: one.low):
+        if one.low >= dense:
+            continue
+        high = min(one.high, dense)
         if joined and one.low * WORTHWHILE <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], one.high))
+            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
         else:
-            joined.append((one.low, one.high))
+            joined.append((one.low, high))
+    if not joined:
+        raise BudgetError(f"every schedule of this space costs more than dense {geometry.name}; use cheaper scorers")
     return joined
 
 

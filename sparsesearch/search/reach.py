@@ -143,7 +143,7 @@ class _Paths:
         self._geometry, self._space, self._price = geometry, space, price
         self._falls = is_monotone(space)
         self._dense = price.tables(geometry, ()).base
-        self._pairs: dict[tuple[int, int, int, int], Any] = {}
+        self._pairs: dict[tuple[int, int, int, int], tuple[float, Any]] = {}
         self._ends: dict[tuple[int, int], tuple[float, Any]] = {}
         nodes = {
             kind: [
@@ -206,7 +206,8 @@ class _Paths:
                 rest = None if left is None else onward(following, position + 1, left)
                 if rest is None:
                     continue
-                cost = self._between(node, later)[count] + rest.cost
+                extra, table = self._between(node, later)
+                cost = extra + table[count] + rest.cost
                 if found is None or best(cost, found[0]) != found[0]:
                     found = (cost, rest)
             return None if found is None else _Path(found[0], (node, *found[1].nodes))
@@ -244,12 +245,12 @@ class _Paths:
             self._ends[key] = (base - self._dense, tables[0].tolist())
         return self._ends[key]
 
-    def _between(self, earlier: _Node, later: _Node) -> Any:
-        """The table of a slot that another one follows."""
+    def _between(self, earlier: _Node, later: _Node) -> tuple[float, Any]:
+        """What a slot adds to the one before it whatever the counts, and the table of that one."""
         key = (earlier.place, earlier.kind, later.place, later.kind)
         if key not in self._pairs:
-            tables = self._price.tables(self._geometry, (earlier.slot, later.slot)).tables
-            self._pairs[key] = tables[0].tolist()
+            base, tables = self._price.tables(self._geometry, (earlier.slot, later.slot))
+            self._pairs[key] = (base - self._dense - self._end(earlier)[0], tables[0].tolist())
         return self._pairs[key]
 
     def _different_methods(self) -> list[tuple[int, Method]]:

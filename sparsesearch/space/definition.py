@@ -157,9 +157,26 @@ def space_path(name_or_path: str) -> Path:
     if path.suffix not in (".yaml", ".yml"):
         path = bundled("spaces") / f"{name_or_path}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in bundled("spaces").glob("*.yaml")))
+        known = ", ".join(bundled_spaces())
         raise SpaceError(f"no search space {name_or_path!r}; bundled ones: {known}; or give the path of a .yaml file")
     return path
+
+
+def describe_space(name_or_path: str) -> str:
+    """What a space file says of itself: its first comment line that is not meant for editors.
+
+    Raises:
+        SpaceError: There is no such file.
+    """
+    for line in space_path(name_or_path).read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("# ") and not line.startswith("# yaml-language-server"):
+            return line.removeprefix("# ")
+    return ""
+
+
+def bundled_spaces() -> list[str]:
+    """Names of the bundled spaces, sorted."""
+    return sorted(path.stem for path in bundled("spaces").glob("*.yaml"))
 
 
 def space_for_backbone(backbone: str) -> SearchSpace:

@@ -26,18 +26,14 @@ def fitted(space: SearchSpace, geometry: BackboneGeometry) -> dict[str, Any]:
     """
     places = _places(space, geometry)
     locations = [(stage, block) for stage, (blocks, _) in places.items() for block in blocks]
-    wanted = space.methods or tuple(_products(space, geometry))
-    methods, refusals = [], []
-    for method in wanted:
-        found = [refusal(method, location, geometry) for location in locations]
-        num_possible = sum(reason is None for reason in found)
-        enough = 1 if space.methods_per == "location" else max(1, space.min_predictors)
-        if num_possible >= enough:
-            methods.append(method)
-        else:
-            refusals.append(next(reason for reason in found if reason is not None))
+    if max(1, space.min_predictors) > len(locations):
+        raise SpaceError(
+            f"the space wants at least {space.min_predictors} predictors, but has {len(locations)} blocks to put them"
+        )
+    judged = [(method, _why_not(space, method, locations, geometry)) for method in _wanted(space, geometry)]
+    methods = [method for method, reason in judged if reason is None]
     if not methods:
-        raise SpaceError(f"the space leaves nothing to search on {geometry.name}: {refusals[0]}")
+        raise SpaceError(f"the space leaves nothing to search on {geometry.name}: {judged[0][1]}")
     usable = {place for place in locations if any(refusal(m, place, geometry) is None for m in methods)}
     kept = {
         stage: (tuple(b for b in blocks if (stage, b) in usable), latest) for stage, (blocks, latest) in places.items()
@@ -109,14 +105,33 @@ def refusal(method: Method, location: Location, geometry: BackboneGeometry) -> s
 
 def dropped_methods(space: SearchSpace, geometry: BackboneGeometry) -> list[tuple[Method, str]]:
     """The methods of a space, as written, that a backbone cannot do at any of its locations, and why."""
-    found = []
-    locations = space.for_geometry(geometry).locations
-    for method in space.methods or tuple(_products(space, geometry)):
-        reasons = [refusal(method, location, geometry) for location in locations]
-        told = [reason for reason in reasons if reason is not None]
-        if len(told) == len(reasons):
-            found.append((method, told[0]))
-    return found
+    locations = [(stage, block) for stage, (blocks, _) in _places(space, geometry).items() for block in blocks]
+    judged = ((method, _why_not(space, method, locations, geometry)) for method in _wanted(space, geometry))
+    return [(method, reason) for method, reason in judged if reason is not None]
+
+
+def _wanted(space: SearchSpace, geometry: BackboneGeometry) -> tuple[Method, ...]:
+    """The methods of a space as written.
+
+    Raises:
+        SpaceError: There are none.
+    """
+    methods = space.methods or tuple(_products(space, geometry))
+    if not methods:
+        raise SpaceError(
+            f"the space leaves nothing to search on {geometry.name}: fast_slow chooses positions in front of a block; "
+            "add before_block to phases"
+        )
+    return methods
+
+
+def _why_not(space: SearchSpace, method: Method, locations: list[Location], geometry: BackboneGeometry) -> str | None:
+    """Why a method is of no use in a space; None if it is."""
+    reasons = [refusal(method, location, geometry) for location in locations]
+    num_possible = sum(reason is None for reason in reasons)
+    if num_possible >= (1 if space.methods_per == "location" else max(1, space.min_predictors)):
+        return None
+    return next(reason for reason in reasons if reason is not None)
 
 
 def _products(space: SearchSpace, geometry: BackboneGeometry) -> Iterator[Method]:
@@ -143,13 +158,8 @@ def _entries(space: SearchSpace, geometry: BackboneGeometry) -> tuple[StagePlace
     """One entry a stage that may be sparse, in order of stages."""
     if space.stages is not None:
         return tuple(sorted(space.stages, key=lambda entry: entry.stage))
-    deepest = deepest_stage(geometry)
+    deepest = geometry.deepest_stage
     return (StagePlaces(stage=deepest, blocks=space.blocks, earliest=space.earliest, latest=space.latest),)
-
-
-def deepest_stage(geometry: BackboneGeometry) -> int:
-    """Index of the stage with the most blocks, the first of them; 0 for isotropic backbones."""
-    return max(range(len(geometry.stages)), key=lambda index: geometry.stages[index].depth)
 
 
 def _places(space: SearchSpace, geometry: BackboneGeometry) -> dict[int, tuple[tuple[int, ...], int | None]]:

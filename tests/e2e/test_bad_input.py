@@ -461,7 +461,24 @@ class TestSpaces:
         assert "to 100.0% of dense" in by_alias.out, "what is above dense is no budget"
 
     def test_one_that_is_not_there(self, command: Command) -> None:
-        assert "bundled ones: deit_base" in command("spaces", "huge").complaint
+        assert "deit_base, deit_pico" in command("spaces", "huge").complaint
+        assert "deit_base, deit_pico" in command("spaces", "size", "huge", "--backbone", PICO).complaint
+
+    def test_one_that_does_not_fit(self, command: Command) -> None:
+        Path("mine.yaml").write_text("blocks: [1, 1]\nmin_predictors: x\nkeep: 1", encoding="utf-8")
+        answer = command("spaces", "validate", "mine.yaml")
+        assert answer.code == 2
+        assert len(answer.out.splitlines()) == 2, "one line for each key; contradictions between keys come after"
+        Path("mine.yaml").write_text("reducers: [{kind: fast_slow}]", encoding="utf-8")
+        assert command("spaces", "validate", "mine.yaml").code == 0
+        answer = command("spaces", "validate", "mine.yaml", "--backbone", PICO)
+        assert answer.code == 2
+        assert "can prune, fuse or merge" in answer.out
+        assert "can prune, fuse or merge" in command("spaces", "mine.yaml", "--backbone", PICO).complaint
+
+    def test_without_a_backbone(self, command: Command) -> None:
+        assert "--backbone" in command("spaces", "size", "deit_pico").complaint
+        assert "--backbone" in command("spaces", "show").complaint
 
 
 class TestUsage:
@@ -506,6 +523,9 @@ class TestUsage:
             (("retrain",), "sparsesearch retrain best.yaml"),
             (("cost",), "sparsesearch cost --backbone deit_s --at 3,6,9"),
             (("spaces",), "sparsesearch spaces deit_small"),
+            (("spaces", "show"), "sparsesearch spaces show deit_small"),
+            (("spaces", "validate"), "sparsesearch spaces validate my_space.yaml"),
+            (("spaces", "size"), "sparsesearch spaces size isotropic_full"),
             (("db",), "upgrade"),
             (("db", "upgrade"), "--database"),
             (("db", "current"), "--database"),

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from hypothesis import reject
 from hypothesis import strategies as st
 
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer, Scorer
+from sparsesearch.errors import SpaceError
+from sparsesearch.geometry import BackboneGeometry, Mixer, StageGeometry
+from sparsesearch.methods import (
+    ClassAttentionScorer,
+    DynamicVitScorer,
+    FastSlow,
+    Fuse,
+    Merge,
+    NormScorer,
+    Prune,
+    RandomScorer,
+    Reducer,
+    Scorer,
+    SpotScorer,
+)
 from sparsesearch.schedule import Phase, Schedule, Step
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.sampling import cross_shapes, draw_shape, mutate_shape
 from sparsesearch.space.shape import Shape
 
 SCORERS: list[Scorer] = [DynamicVitScorer(), NormScorer(), RandomScorer(), RandomScorer(seed=1)]
@@ -85,3 +103,108 @@ def shapes(draw: st.DrawFn, *, space: SearchSpace) -> Shape:
     blocks = draw(st.lists(st.sampled_from(space.blocks), min_size=num, max_size=num, unique=True))
     weights = draw(st.lists(st.floats(1e-3, 1e3), min_size=num, max_size=num))
     return Shape.at(sorted(blocks), weights, method=draw(st.sampled_from(space.methods)))
+
+
+REDUCERS: list[Reducer] = [Prune(), Fuse(), Merge(), Merge(metric="tokens")]
+READERS: list[Scorer] = [
+    DynamicVitScorer(),
+    SpotScorer(),
+    SpotScorer(layers=2, heads="mean"),
+    SpotScorer(layers="all"),
+    ClassAttentionScorer(),
+    NormScorer(),
+]
+PATHS: list[Reducer] = [FastSlow(), FastSlow(fast_path="identity"), FastSlow(fast_path="bottleneck")]
+
+
+@st.composite
+def hierarchies(draw: st.DrawFn, *, max_depth: int = 6) -> BackboneGeometry:
+    """Backbones of convolutions or windows with one to four stages."""
+    mixer: Mixer = draw(st.sampled_from(["convolution", "window"]))
+    stages = []
+    for number in range(draw(st.integers(1, 4))):
+        dim = draw(st.integers(4, 256))
+        stages.append(
+            StageGeometry(
+                depth=draw(st.integers(1, max_depth)),
+                dim=dim,
+                attn_dim=0,
+                num_heads=0,
+                mlp_dim=draw(st.sampled_from([dim, 4 * dim])),
+                grid=(draw(st.integers(3, 14)), draw(st.integers(3, 14))),
+                num_prefix_tokens=0,
+                has_class_token=False,
+                mixer=mixer,
+                mixer_macs=draw(st.integers(0, 10**7)),
+                entry_macs=draw(st.integers(0, 10**6)) if number else 0,
+            )
+        )
+    return BackboneGeometry(
+        name="drawn",
+        image_size=(224, 224),
+        stages=tuple(stages),
+        stem_macs=draw(st.integers(0, 10**8)),
+        head_macs=draw(st.integers(0, 10**6)),
+        head_token_macs=draw(st.sampled_from([0, 1000])),
+        params=0,
+    )
+
+
+@st.composite
+def isotropics(draw: st.DrawFn) -> BackboneGeometry:
+    """Isotropic backbones with and without class token and head over tokens, at least nine tokens."""
+    geometry = draw(geometries(min_grid=3, min_depth=2))
+    has_class_token = draw(st.booleans())
+    stage = geometry.stages[0].model_copy(
+        update={
+            "has_class_token": has_class_token,
+            "num_prefix_tokens": max(int(has_class_token), geometry.stages[0].num_prefix_tokens),
+        }
+    )
+    return geometry.model_copy(update={"stages": (stage,), "head_token_macs": draw(st.sampled_from([0, 1000]))})
+
+
+def families() -> st.SearchStrategy[BackboneGeometry]:
+    """Backbones of every family."""
+    return st.one_of(isotropics(), hierarchies())
+
+
+@st.composite
+def full_spaces(draw: st.DrawFn, *, geometry: BackboneGeometry, max_places: int = 6) -> SearchSpace:
+    """Spaces of any family with any methods, spelled out; small enough to have a schedule."""
+    is_isotropic = geometry.stages[0].mixer == "attention"
+    least = draw(st.integers(0, 2))
+    document: dict[str, Any] = {
+        "min_predictors": least,
+        "max_predictors": draw(st.integers(max(1, least), 4)),
+        "min_keep_ratio": draw(st.floats(0.01, 0.2)),
+        "max_keep_ratio": draw(st.one_of(st.just(1.0), st.floats(0.8, 1.0))),
+        "methods_per": draw(st.sampled_from(["schedule", "location"])),
+        "merge_after_prune": draw(st.booleans()),
+        "monotone": draw(st.booleans()),
+        "reducers": draw(st.lists(st.sampled_from(REDUCERS if is_isotropic else PATHS), min_size=1, unique=True)),
+        "scorers": draw(st.lists(st.sampled_from(READERS), min_size=1, unique=True)),
+        "phases": draw(st.sampled_from([["before_block"], ["before_ffn"], ["before_block", "before_ffn"]])),
+    }
+    entries = []
+    chosen = [0] if is_isotropic else range(len(geometry.stages))
+    for stage in draw(st.lists(st.sampled_from(chosen), min_size=1, unique=True)):
+        depth = geometry.stages[stage].depth
+        blocks = draw(st.lists(st.integers(0, depth - 1), min_size=1, max_size=max_places, unique=True))
+        latest = draw(st.one_of(st.none(), st.integers(min(blocks), depth)))
+        entries.append({"stage": stage, "blocks": blocks, "latest": latest})
+    document["stages"] = entries
+    try:
+        return SearchSpace.model_validate(document).for_geometry(geometry)
+    except SpaceError:
+        reject()
+
+
+@st.composite
+def full_shapes(draw: st.DrawFn, *, space: SearchSpace) -> Shape:
+    """Shapes of a space, drawn, changed and crossed."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shape = draw_shape(space, rng=rng)
+    for _ in range(draw(st.integers(0, 2))):
+        shape = mutate_shape(shape, space, rng=rng)
+    return cross_shapes(shape, draw_shape(space, rng=rng), space, rng=rng) if draw(st.booleans()) else shape

@@ -3,7 +3,7 @@ import pytest
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.methods import NormScorer
-from sparsesearch.search.baselines import hand_baselines, hand_shapes
+from sparsesearch.search.baselines import hand_baselines, hand_families
 from sparsesearch.space.definition import SearchSpace
 
 
@@ -23,9 +23,9 @@ def with_depth(geometry: BackboneGeometry, depth: int) -> BackboneGeometry:
     ],
 )
 def test_families_sit_at_the_quarters_and_one_block_earlier(deit_small, depth, expected):
-    shapes = hand_shapes(with_depth(deit_small, depth))
-    assert [shape.blocks for shape in shapes] == expected
-    assert all(set(shape.weights) == {1.0} for shape in shapes)
+    families = hand_families(with_depth(deit_small, depth))
+    assert [family.shape.blocks for family in families] == expected
+    assert all(set(family.shape.weights) == {1.0} for family in families)
 
 
 def test_single_budget_has_each_family_once_under_it(deit_small):

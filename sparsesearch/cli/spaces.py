@@ -1,0 +1,222 @@
+"""`spaces`: which schedules can be searched, what budgets they reach, and how many there are."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any
+
+import typer
+import yaml
+from typer.core import TyperGroup
+
+from sparsesearch.cli.options import JsonOption, parse_budget
+from sparsesearch.cost.analytic import dense_macs
+from sparsesearch.errors import SpaceError, SpecError, UserInputError
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.search.proposals import check_budget, reachable
+from sparsesearch.search.size import share_of_budget
+from sparsesearch.space.counting import size as size_of
+from sparsesearch.space.definition import (
+    SearchSpace,
+    bundled_spaces,
+    describe_space,
+    load_space,
+    space_name_for,
+    space_path,
+)
+from sparsesearch.space.encoding import parameters
+from sparsesearch.space.fitting import dropped_methods
+from sparsesearch.space.problems import problems_of
+
+
+class _Group(TyperGroup):
+    """`spaces NAME` is short for `spaces show NAME`, and `spaces` alone for `spaces list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args:
+            args = ["list"]
+        elif args[0] not in (*self.commands, "-h", "--help"):
+            args = ["list" if args == ["--json"] else "show", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Search spaces: list, show, check and count them.\n\n"
+    "`sparsesearch spaces` lists the bundled ones; `sparsesearch spaces deit_small --backbone deit_s` shows one and "
+    "the budgets that it reaches.",
+)
+
+NameArgument = Annotated[str, typer.Argument(metavar="SPACE", help="A bundled space or the path of a .yaml file.")]
+BackboneOption = Annotated[
+    str | None, typer.Option(help="Lay the space over this backbone: deit_s, convnext_tiny, deit_pico, ...")
+]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the bundled search spaces.
+
+    Example: sparsesearch spaces list
+    """
+    found = {name: describe_space(name) for name in bundled_spaces()}
+    if as_json:
+        typer.echo(json.dumps([{"name": name, "describes": text} for name, text in found.items()]))
+        return
+    for name, text in found.items():
+        typer.echo(f"{name:<16}  {text}")
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[SPACE]", help="A bundled space or a .yaml file; without it, that of the backbone."),
+    ] = None,
+    backbone: BackboneOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a space; on a backbone, spelled out and with the budgets that it reaches.
+
+    For example:
+
+    sparsesearch spaces show deit_small --backbone deit_s
+
+    sparsesearch spaces show my_space.yaml
+    """
+    if name is None and backbone is None:
+        raise SpecError("say which space: sparsesearch spaces show deit_small, or --backbone deit_s for its own")
+    if backbone is None:
+        assert name is not None
+        space = load_space(name)
+        if as_json:
+            typer.echo(json.dumps({"name": name, "space": _document(space)}))
+        else:
+            typer.echo(space_path(name).read_text(encoding="utf-8").rstrip())
+        return
+    geometry, name = _geometry(backbone, name)
+    space = load_space(name).for_geometry(geometry)
+    dense = dense_macs(geometry)
+    intervals = reachable(geometry, space)
+    if as_json:
+        document = {
+            "name": name,
+            "space": _document(space),
+            "backbone": geometry.name,
+            "dense_macs": dense,
+            "reachable_macs": intervals,
+            "parameters": [parameter.name for parameter in parameters(space)],
+        }
+        typer.echo(json.dumps(document))
+        return
+    for low, high in intervals:
+        typer.echo(
+            f"{geometry.name}: budgets from {low / 1e9:.4f} to {high / 1e9:.4f} GFLOPs (multiply-adds), "
+            f"{low / dense:.1%} to {high / dense:.1%} of dense"
+        )
+    typer.echo(yaml.safe_dump(_document(space), sort_keys=False, default_flow_style=None, width=110).rstrip())
+
+
+@app.command()
+def validate(name: NameArgument, backbone: BackboneOption = None, as_json: JsonOption = False) -> None:
+    """Check a space file, and whether it fits a backbone: one line for each problem, exit code 2 if there is any.
+
+    What a backbone cannot do is left out of the space; that is told, but is no problem while something is left.
+
+    For example:
+
+    sparsesearch spaces validate my_space.yaml --backbone deit_s
+    """
+    problems, notes = problems_of(name), []
+    if not problems and backbone is not None:
+        geometry, _ = _geometry(backbone, name)
+        space = load_space(name)
+        try:
+            reachable(geometry, space.for_geometry(geometry))
+            notes = [f"left out: {method.describe()}: {why}" for method, why in dropped_methods(space, geometry)]
+        except UserInputError as error:
+            problems = [str(error)]
+    if as_json:
+        typer.echo(json.dumps({"space": name, "backbone": backbone, "problems": problems, "notes": notes}))
+    else:
+        for line in (*problems, *notes):
+            typer.echo(line)
+        if not problems:
+            typer.echo(f"{name} is valid" + ("" if backbone is None else f" on {backbone}"))
+    if problems:
+        raise typer.Exit(SpaceError.exit_code)
+
+
+@app.command()
+def size(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[SPACE]", help="A bundled space or a .yaml file; without it, that of the backbone."),
+    ] = None,
+    backbone: BackboneOption = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="P%", help="Count those that use up this share of dense, too: 65%.")
+    ] = None,
+    budget_gflops: Annotated[str | None, typer.Option(metavar="G", help="The same in 10^9 multiply-adds: 3.0.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count what a space holds on a backbone: placements, shapes (with methods) and schedules (with token counts).
+
+    These are exact. With a budget, the number of schedules that cost from 97 to 100% of it is estimated beside them,
+    by drawing schedules evenly.
+
+    For example:
+
+    sparsesearch spaces size isotropic_full --backbone deit_s --budget 65%
+    """
+    if backbone is None:
+        raise SpecError("say on which backbone: sparsesearch spaces size isotropic_full --backbone deit_s")
+    geometry, name = _geometry(backbone, name)
+    space = load_space(name).for_geometry(geometry)
+    found = size_of(space, geometry)
+    document: dict[str, Any] = {
+        "name": name,
+        "backbone": geometry.name,
+        "placements": found.placements,
+        "shapes": found.shapes,
+        "schedules": found.schedules,
+        "log10_schedules": math.log10(max(1, found.schedules)),
+    }
+    lines = [
+        f"placements  {_count(found.placements)}",
+        f"shapes      {_count(found.shapes)}",
+        f"schedules   {_count(found.schedules)}",
+    ]
+    wanted = parse_budget(budget_gflops, budget)
+    if wanted is not None:
+        _, limit = check_budget(geometry, space, budget=wanted)
+        share = share_of_budget(geometry, space, limit=limit)
+        document |= {"budget_macs": limit, "within_budget": share.schedules, "within_budget_error": share.error}
+        error = share.error / share.schedules if share.schedules else 0.0
+        lines.append(f"of these, about {share.schedules:.2g} (+- {error:.0%}) cost 97 to 100% of {wanted}")
+    if as_json:
+        typer.echo(json.dumps(document))
+        return
+    typer.echo(f"{name} on {geometry.name}")
+    for line in lines:
+        typer.echo(line)
+
+
+def _geometry(backbone: str, name: str | None) -> tuple[BackboneGeometry, str]:
+    """Geometry of a backbone and the name of the space that is meant: the backbone's own if none is."""
+    from sparsesearch.backbones.registry import backbone_geometry, resolve_name  # takes seconds to load
+
+    return backbone_geometry(backbone), name or space_name_for(resolve_name(backbone))
+
+
+def _document(space: SearchSpace) -> dict[str, Any]:
+    """A space as plain data, without what was left at its default."""
+    document = space.model_dump(mode="json")
+    usual = SearchSpace().model_dump(mode="json")
+    always = ("blocks", "min_predictors", "max_predictors", "min_keep_ratio", "scorers")
+    return {key: value for key, value in document.items() if key in always or value != usual[key]}
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 10**15 else f"10^{math.log10(number):.1f}"

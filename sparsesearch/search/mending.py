@@ -1,0 +1,84 @@
+"""A schedule under the budget from any shape: one that cannot meet the budget is moved towards one that can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sparsesearch.errors import BudgetError
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.protocols import Price
+from sparsesearch.schedule import Schedule
+from sparsesearch.search.proposals import WORTHWHILE, fit_to_budget
+from sparsesearch.search.reach import ranges
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.sampling import Wish, settle, wishes_of
+from sparsesearch.space.shape import Shape
+
+_PARTS = 4
+
+
+def fit_nearest(
+    geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, limit: float, price: Price | None = None
+) -> Schedule:
+    """The schedule of a shape that is maximal under a budget, or of the nearest shape that can meet it.
+
+    A shape that cannot (it costs too much at its smallest counts, or far too little at its largest) is moved in steps
+    towards the nearest extreme shape of the space that can; it keeps its weights.
+
+    Args:
+        geometry: The backbone.
+        space: Its space, spelled out.
+        shape: A shape of the space.
+        limit: Upper limit in the unit of the price, never exceeded.
+        price: What a schedule costs, exact multiply-adds if None.
+
+    Raises:
+        BudgetError: Nothing in the space meets the budget; `check_reachable` says so beforehand.
+    """
+    schedule = fit_to_budget(geometry, space, shape=shape, limit=limit, price=price)
+    if schedule is not None:
+        return schedule
+    for mended in _towards_reachable(geometry, space, shape, limit, price):
+        schedule = fit_to_budget(geometry, space, shape=mended, limit=limit, price=price)
+        if schedule is not None:
+            return schedule
+    raise BudgetError(f"no schedule of this space on {geometry.name} meets {limit:g}; see check_reachable")
+
+
+def _towards_reachable(
+    geometry: BackboneGeometry, space: SearchSpace, shape: Shape, limit: float, price: Price | None
+) -> Iterator[Shape]:
+    wishes = wishes_of(shape, space)
+    able = [
+        wishes_of(one.shape, space)
+        for one in ranges(geometry, space, price=price)
+        if one.low <= limit and WORTHWHILE * limit <= one.high
+    ]
+    if not able:
+        return
+    goal = min(able, key=lambda candidate: _distance(wishes, candidate))
+    for part in range(_PARTS + 1):
+        yield settle(_between(wishes, goal, share=part / _PARTS), space)
+
+
+def _distance(wishes: list[Wish], goal: list[Wish]) -> float:
+    pairs = list(zip(wishes, goal, strict=False))
+    moved = sum(abs(wish.place - wanted.place) for wish, wanted in pairs)
+    changed = sum(wish.method != wanted.method for wish, wanted in pairs)
+    return moved + changed + 3.0 * abs(len(wishes) - len(goal))
+
+
+def _between(wishes: list[Wish], goal: list[Wish], *, share: float) -> list[Wish]:
+    """As many places as the goal has, a share of the way there; merges behind a prune go as soon as half way."""
+    found = []
+    for number, wanted in enumerate(goal):
+        own = wishes[min(number, len(wishes) - 1)]
+        found.append(
+            Wish(
+                place=round((1.0 - share) * own.place + share * wanted.place),
+                weight=own.weight,
+                method=wanted.method,
+                merge_share=own.merge_share if share < 0.5 else 0.0,
+            )
+        )
+    return found

@@ -1,0 +1,147 @@
+"""How many schedules a space holds, exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.methods import Merge
+from sparsesearch.schedule import num_kept
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.sampling import is_monotone, may_merge_behind
+from sparsesearch.space.shape import Location, Method
+
+Pattern = tuple[bool, ...]
+
+
+class Size(NamedTuple):
+    """How large a space is.
+
+    Attributes:
+        placements: Sets of locations.
+        shapes: Placements with a choice of methods, merges behind prunes included.
+        schedules: Shapes with token counts.
+    """
+
+    placements: int
+    shapes: int
+    schedules: int
+
+
+def size(space: SearchSpace, geometry: BackboneGeometry) -> Size:
+    """The size of a space on a backbone.
+
+    Args:
+        space: Spelled out for the backbone.
+        geometry: The backbone.
+    """
+
+    def vectors(stage: int, pattern: Pattern) -> int:
+        return num_vectors(space, geometry, stage=stage, merges=pattern)
+
+    return Size(
+        placements=sum(_places(space).values()),
+        shapes=sum(shapes_by_places(space).values()),
+        schedules=sum(sum(_sum_over(space, methods, vectors).values()) for methods in _alternatives(space)),
+    )
+
+
+def shapes_by_places(space: SearchSpace) -> dict[int, int]:
+    """Number of shapes for each number of predictors."""
+    total: dict[int, int] = {}
+    for methods in _alternatives(space):
+        for num, ways in _sum_over(space, methods, lambda stage, pattern: 1).items():
+            total[num] = total.get(num, 0) + ways
+    return total
+
+
+def num_vectors(space: SearchSpace, geometry: BackboneGeometry, *, stage: int, merges: Sequence[bool]) -> int:
+    """Number of ways to choose the token counts of the slots of one stage.
+
+    Args:
+        space: Its limits of keep ratios.
+        geometry: The backbone.
+        stage: The stage.
+        merges: For each slot, whether it is a merge.
+    """
+    num_tokens = geometry.stages[stage].num_tokens
+    low, high = (num_kept(num_tokens, ratio) for ratio in space.ratio_limits(stage))
+    high = min(high, num_tokens - 1)
+    if not is_monotone(space):
+        return max(0, high - low + 1) ** len(merges)
+    if not any(merges):
+        return math.comb(max(0, high - low + 1), len(merges))
+    ways = [0] * num_tokens + [1]  # by tokens that arrive
+    for merge in merges:
+        upto = [0, *accumulate(ways)]
+        ways = [
+            upto[(min(2 * count, num_tokens) if merge else num_tokens) + 1] - upto[count + 1]
+            if low <= count <= high
+            else 0
+            for count in range(num_tokens + 1)
+        ]
+    return sum(ways)
+
+
+def options(space: SearchSpace, methods: Sequence[Method], location: Location) -> list[Pattern]:
+    """What may be done at a location, each as the list of its slots: whether it is a merge."""
+    found: list[Pattern] = []
+    for method in methods:
+        if method.is_possible_at(location):
+            found.append((isinstance(method.reducer, Merge),))
+            if may_merge_behind(method, location, space):
+                found.append((False, True))
+    return found
+
+
+def _alternatives(space: SearchSpace) -> list[tuple[Method, ...]]:
+    """Methods that may stand together in a schedule."""
+    return [(method,) for method in space.methods] if space.methods_per == "schedule" else [space.methods]
+
+
+def _places(space: SearchSpace) -> dict[int, int]:
+    """Number of sets of locations for each number of predictors."""
+    usual = Method(reducer=space.methods[0].reducer, scorer=None)
+    always = usual.model_copy(update={"phase": "before_ffn"})
+    plain = space.model_copy(update={"merge_after_prune": False})
+    return _sum_over(plain, (always,), lambda stage, pattern: 1)
+
+
+def _sum_over(space: SearchSpace, methods: Sequence[Method], weight: Callable[[int, Pattern], int]) -> dict[int, int]:
+    """The weights of all shapes, added up for each number of predictors.
+
+    Args:
+        space: Spelled out.
+        methods: Any of them at any place.
+        weight: Of the slots of a stage; that of a shape is the product over its stages.
+    """
+    held: dict[tuple[int, Pattern], int] = {(0, ()): 1}
+    stage = -1
+    for index, location in enumerate(space.locations):
+        if location[0] != stage:
+            held = _closed(held, stage, weight)
+            stage = location[0]
+        further = dict(held)
+        for (num, pattern), ways in held.items():
+            if num == space.max_predictors or (not pattern and index > space.firsts.get(stage, index)):
+                continue
+            for option in options(space, methods, location):
+                key = (num + 1, pattern + option)
+                further[key] = further.get(key, 0) + ways
+        held = further
+    closed = _closed(held, stage, weight)
+    return {num: ways for (num, _), ways in sorted(closed.items()) if num >= space.min_predictors}
+
+
+def _closed(
+    held: dict[tuple[int, Pattern], int], stage: int, weight: Callable[[int, Pattern], int]
+) -> dict[tuple[int, Pattern], int]:
+    """What is held when a stage is over: its pattern is weighed and forgotten."""
+    closed: dict[tuple[int, Pattern], int] = {}
+    for (num, pattern), ways in held.items():
+        times = weight(stage, pattern) if pattern else 1
+        closed[num, ()] = closed.get((num, ()), 0) + ways * times
+    return closed

@@ -1,0 +1,35 @@
+"""All that is wrong with a space file, line by line."""
+
+from __future__ import annotations
+
+import yaml
+from pydantic import ValidationError
+
+from sparsesearch.errors import SpaceError, one_line
+from sparsesearch.space.definition import SearchSpace, space_path
+
+
+def problems_of(name_or_path: str) -> list[str]:
+    """What keeps a space file from being read, one line each; empty if nothing does.
+
+    Args:
+        name_or_path: A path to a YAML file, or the name of a bundled space.
+    """
+    try:
+        path = space_path(name_or_path)
+    except SpaceError as error:
+        return [str(error)]
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return [f"{path} is not readable YAML: {one_line(error)}"]
+    try:
+        SearchSpace.model_validate(document or {})
+    except ValidationError as error:
+        return [
+            f"{path}: "
+            + (f"{'.'.join(map(str, item['loc']))}: " if item["loc"] else "")
+            + str(item["msg"]).removeprefix("Value error, ")
+            for item in error.errors()
+        ]
+    return []
