@@ -207,8 +207,8 @@ def main() -> None:
         rate = seconds["ranking"] / len(ranked) * arguments.workers
         print(
             f"{len(ranked)} schedules x {setting.task.num_val} canvases on {arguments.workers} workers: elastic "
-            f"training {seconds['elastic']:.0f} s + evaluations {seconds['ranking']:.0f} s ({rate:.3f} s each on one core) = "
-            f"{seconds['elastic'] + seconds['ranking']:.0f} s; before that dense {seconds['dense']:.0f} s",
+            f"training {seconds['elastic']:.0f} s + evaluations {seconds['ranking']:.0f} s ({rate:.3f} s each on one "
+            f"core) = {seconds['elastic'] + seconds['ranking']:.0f} s; before that dense {seconds['dense']:.0f} s",
             flush=True,
         )
         for label, schedules in (("over the range", over_range), ("at one budget", at_one)):

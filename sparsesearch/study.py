@@ -37,7 +37,7 @@ from sparsesearch.wording import human_time
 OnTrial = Callable[[Trial], None]
 
 _DEMO = "No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas."
-_HARD_DEMO = "This is the harder bundled demo, the largest of three handwritten digits on a cluttered canvas."
+_HARD_DEMO = "This is the harder bundled demo, the larger of two handwritten digits on a cluttered canvas."
 
 
 def _ignore(trial: Trial) -> None:

@@ -5,8 +5,8 @@ handwriting is shared between the splits. Digits and quarters of digits of one s
 layout. Few of the tokens matter, which is what a sparsification schedule can exploit.
 
 - `plain`: one whole digit and three quarters of others; the label is the whole digit.
-- `hard`: three whole digits and two quarters; the label is the largest digit among the whole ones. All three must be
-  read before any may go, so that cuts in late blocks matter more.
+- `hard`: two whole digits and two quarters; the label is the larger digit. Both must be read before either may go, so
+  that cuts in late blocks matter more.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NOISE_STD = 0.05
 MEAN, STD = 0.1, 0.3
 _SPLIT_SIZES = (1100, 300)
 _SPLITS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
-_LAYOUTS: dict[Variant, tuple[int, int]] = {"plain": (0, 3), "hard": (2, 2)}  # further whole digits, quarters
+_LAYOUTS: dict[Variant, tuple[int, int]] = {"plain": (0, 3), "hard": (1, 2)}  # further whole digits, quarters
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class Canvases:
         images: float32 `B x 1 x 32 x 32`, normalised.
         labels: int64 `B`, 0 to 9.
         corners: int64 `B x 2`, row and column of the top left pixel of the digit that gives the label.
-        sources: int64 `B`, index of the first whole digit inside its split (canvases of one source are not
-            independent); every digit of the split comes first equally often.
+        sources: int64 `B`, index of that digit inside its split (canvases of one source are not independent).
     """
 
     images: NDArray[np.float32]
@@ -71,7 +70,8 @@ def num_sources(split: Split) -> int:
 def draw_canvases(split: Split, *, per_digit: int, seed: int, variant: Variant = "plain") -> Canvases:
     """Draw `per_digit` fresh canvases for every source digit of a split, in shuffled order.
 
-    In the hard variant labels are as frequent as the largest of three digits is: about 27 % are 9, 0.1 % are 0.
+    It gives the label: further whole digits are drawn from those that are not larger, so that labels are as frequent as
+    digits are.
 
     Args:
         split: Which source digits to use, also for the quarters.
@@ -94,8 +94,7 @@ def draw_canvases(split: Split, *, per_digit: int, seed: int, variant: Variant =
 
     whole = sources[:, None]
     if num_further:
-        shift = rng.integers(1, len(labels), (count, num_further))
-        whole = np.concatenate([whole, (whole + shift) % len(labels)], axis=1)
+        whole = np.concatenate([whole, _not_larger(labels, sources, count=num_further, rng=rng)], axis=1)
     for i in range(num_whole):
         _paste(images, digits[whole[:, i]] * contrasts[:, i, None, None], tops[:, i], lefts[:, i])
     others = (sources[:, None] + rng.integers(1, len(labels), (count, num_quarters))) % len(labels)
@@ -111,13 +110,24 @@ def draw_canvases(split: Split, *, per_digit: int, seed: int, variant: Variant =
         place = num_whole + i
         _paste(images, quarter * contrasts[:, place, None, None], tops[:, place], lefts[:, place])
 
-    every, largest = np.arange(count), labels[whole].argmax(axis=1)
     return Canvases(
         images=((images - MEAN) / STD)[:, None].astype(np.float32),
-        labels=labels[whole[every, largest]],
-        corners=np.stack([tops[every, largest], lefts[every, largest]], axis=1).astype(np.int64),
+        labels=labels[sources],
+        corners=np.stack([tops[:, 0], lefts[:, 0]], axis=1).astype(np.int64),
         sources=sources.astype(np.int64),
     )
+
+
+def _not_larger(
+    labels: NDArray[np.int64], sources: NDArray[np.int64], *, count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """For each source digit `count` others of the split whose digit is not larger, `B x count`."""
+    order = np.argsort(labels, kind="stable")
+    rank = np.argsort(order)
+    num_able = np.searchsorted(labels[order], labels[sources], side="right")[:, None]
+    shift: NDArray[np.int64] = rng.integers(1, num_able, (len(sources), count))
+    found: NDArray[np.int64] = order[(rank[sources][:, None] + shift) % num_able]
+    return found
 
 
 def _paste(

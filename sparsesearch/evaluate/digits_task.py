@@ -29,6 +29,7 @@ from sparsesearch.seeds import derive_seed
 FRESH_PER_DIGIT = 5
 POOL_PER_DIGIT = 10
 VAL_PER_DIGIT = 12
+_CURRICULUM_SHARES: dict[Variant, float] = {"plain": 2 / 3, "hard": 1 / 2}
 _POOL_SEED, _SCREEN_SEED, _CONFIRM_SEED, _TEST_SEED = 11, 21, 22, 31
 
 
@@ -48,6 +49,7 @@ class DigitsTask:
         self, *, image_size: int, in_chans: int, num_val_images: int | None = None, variant: Variant = "plain"
     ) -> None:
         self._variant = variant
+        self.curriculum_share = _CURRICULUM_SHARES[variant]
         self.image_size = image_size
         self.in_chans = in_chans
         self.num_train = FRESH_PER_DIGIT * num_sources("train")
