@@ -19,7 +19,7 @@ from sparsesearch.evaluate.recipes import default_fidelity
 from sparsesearch.evaluate.source import absolute_source
 from sparsesearch.evaluate.weights import resolve_weights
 from sparsesearch.space.definition import load_space, space_for_backbone
-from sparsesearch.spec import Budget, StudySpec
+from sparsesearch.spec import Budget, StudySpec, with_strategy
 
 _HINTS = {
     "budget": "write 35%, 20%:45%, or the keys unit, low and high",
@@ -70,6 +70,10 @@ def complete(document: Mapping[str, Any], *, progress: Progress, ask_hub: bool =
     wishes = filled.get("fidelity") or {}
     if not isinstance(wishes, Mapping):
         raise SpecError(f"fidelity must be a mapping, got {wishes!r}")
+    try:
+        wishes = with_strategy(wishes)
+    except ValueError as error:
+        raise SpecError(f"the study document is not valid: fidelity: {error}") from error
     filled["fidelity"] = _merged(default_fidelity(backbone, weights=weights).model_dump(), wishes)
     try:
         return StudySpec.model_validate(filled)

@@ -22,6 +22,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 SamplerName = Literal["evolution", "tpe", "nsga2", "gp", "random"]
 BudgetUnit = Literal["gflops", "share", "ms"]
 DispatcherName = Literal["inline", "ray"]
+Strategy = Literal["supernet", "finetune", "training-free"]
 DEFAULT_DISPATCHER: DispatcherName = "ray"
 
 
@@ -121,10 +122,10 @@ class DataSpec(_Value):
     """What to train and evaluate on.
 
     Attributes:
-        source: `digits` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there, PATH/test, each with a
-            folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision, such as
-            `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH` (WebDataset
-            shards). See docs/data.md.
+        source: `digits` or `digits:hard` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there,
+            PATH/test, each with a folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision,
+            such as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH`
+            (WebDataset shards). See docs/data.md.
         image_size: Pixels, or None for the backbone's own.
         val_share: Share of the training images held out for validation where the data has no test split besides.
         num_val_images: At most so many validation images are used per evaluation, None for all.
@@ -140,7 +141,7 @@ class DataSpec(_Value):
     @property
     def is_demo(self) -> bool:
         """Whether this is the bundled demo task, whose schedules do not transfer to real data."""
-        return self.source == "digits"
+        return self.source.partition(":")[0] == "digits"
 
 
 class TrainSpec(_Value):
@@ -190,9 +191,14 @@ class RungSpec(_Value):
 class FidelitySpec(_Value):
     """How candidates are evaluated, cheap before dear.
 
+    Documents of older versions say `elastic: true` for `strategy: supernet` and `elastic: false` for
+    `strategy: finetune`; that is still read.
+
     Attributes:
-        elastic: Whether one elastic training serves all candidates; if not, each is fine-tuned from the dense model.
-        evaluations: Candidates evaluated on the elastic weights (with `elastic` off: candidates fine-tuned).
+        strategy: What candidates are ranked by: `supernet` trains once for all of them and evaluates each on the shared
+            weights; `finetune` trains each from the dense model; `training-free` evaluates each on the dense weights,
+            with scores that need no training.
+        evaluations: Candidates ranked (with `finetune`: candidates fine-tuned).
         finalists: Best candidates that are then fine-tuned; the front is made of these.
         dense: Training of the dense model where no pretrained weights fit.
         elastic_training: The elastic training.
@@ -201,7 +207,7 @@ class FidelitySpec(_Value):
         rungs: When fine-tunings of searched candidates are stopped early, None for never.
     """
 
-    elastic: bool = True
+    strategy: Strategy = "supernet"
     evaluations: int = Field(default=60, ge=1)
     finalists: int = Field(default=5, ge=1)
     dense: TrainSpec = TrainSpec(epochs=12, lr=2e-3, warmup=0.2)
@@ -209,6 +215,16 @@ class FidelitySpec(_Value):
     finetune: TrainSpec = TrainSpec(epochs=2, images_per_epoch=2560, lr=3e-4, predictor_lr=1e-3)
     retrain: TrainSpec = TrainSpec(epochs=8, images_per_epoch=5376, lr=5e-4, predictor_lr=2e-3)
     rungs: RungSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_version(cls, data: object) -> object:
+        return with_strategy(data) if isinstance(data, Mapping) else data
+
+    @property
+    def elastic(self) -> bool:
+        """Whether one elastic training serves all candidates."""
+        return self.strategy == "supernet"
 
     @model_validator(mode="after")
     def _elastic_gathers(self) -> FidelitySpec:
@@ -218,6 +234,27 @@ class FidelitySpec(_Value):
                 "so set its method to gathered"
             )
         return self
+
+
+def with_strategy(fidelity: Mapping[str, object]) -> dict[str, object]:
+    """A fidelity document with `elastic`, as older versions wrote it, in the words of `strategy`.
+
+    Args:
+        fidelity: Part of a `FidelitySpec` as plain data.
+
+    Raises:
+        ValueError: It says both, and they contradict each other.
+    """
+    document = dict(fidelity)
+    if "elastic" not in document or not isinstance(document["elastic"], bool | None):
+        return document
+    elastic = document.pop("elastic")
+    if elastic is None:
+        return document
+    meant = "supernet" if elastic else "finetune"
+    if document.setdefault("strategy", meant) != meant:
+        raise ValueError(f"elastic: {str(elastic).lower()} is strategy {meant}, not {document['strategy']}; say one")
+    return document
 
 
 class ResourceSpec(_Value):

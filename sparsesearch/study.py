@@ -20,6 +20,7 @@ from sparsesearch.evaluate.weights import check_weights
 from sparsesearch.execution import open_execution
 from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
 from sparsesearch.export.from_study import best_trial
+from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.protocols import StudyLedger, StudyRecords, Tracker
 from sparsesearch.report.page import REPORT, report_page
 from sparsesearch.search.pricing import study_price
@@ -28,6 +29,9 @@ from sparsesearch.search.results import StudyFront
 from sparsesearch.search.stages import StagedController
 from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.elastic import with_fixed_windows
+from sparsesearch.space.untrained import without_training
 from sparsesearch.spec import Resolved, StudySpec
 from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.target import confirm_front, find_latency
@@ -36,6 +40,9 @@ from sparsesearch.trial import Trial
 from sparsesearch.wording import human_time
 
 OnTrial = Callable[[Trial], None]
+
+_DEMO = "No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas."
+_HARD_DEMO = "This is the harder bundled demo, the larger of two handwritten digits on a cluttered canvas."
 
 
 def _ignore(trial: Trial) -> None:
@@ -81,12 +88,12 @@ def prepare(spec: StudySpec, *, progress: Progress, profiles: SqlProfiles | None
     device = open_device(spec.device)
     task = open_task(spec.data, backbone=backbone)
     geometry = task_geometry(backbone, task)
-    space = spec.space.for_geometry(geometry)
+    space = _space_for(spec, geometry)
     if spec.budget.axis == "macs":
         check_budget(geometry, space, budget=spec.budget)
     check_weights(spec.weights, backbone=backbone, task=task)
     if spec.data.is_demo:
-        progress.line("No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas.")
+        progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
         progress.line("Its accuracies and its schedule do not transfer to other data.")
     resolved = spec.model_copy(
         update={
@@ -138,6 +145,15 @@ def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Pr
     made = spec.model_copy(update={"resolved": found.model_copy(update={"latency": fit})})
     check_budget(found.geometry, made.space, budget=made.budget, price=study_price(made))
     return made
+
+
+def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
+    """The space spelled out for a backbone, as the strategy can search it."""
+    if spec.fidelity.strategy == "training-free":
+        return without_training(spec.space, geometry)
+    if spec.fidelity.strategy == "supernet":
+        return with_fixed_windows(spec.space.for_geometry(geometry), geometry)
+    return spec.space.for_geometry(geometry)
 
 
 def run_study(

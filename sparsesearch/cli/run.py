@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sparsesearch.cli.tracking import open_tracker
 from sparsesearch.cli.work import report, work
 from sparsesearch.errors import SpecError, StudyExistsError, UserInputError
 from sparsesearch.latency_record import parse_precision
-from sparsesearch.spec import Budget, executed_by, read_document
+from sparsesearch.spec import Budget, executed_by, read_document, with_strategy
 
 
 def run(
@@ -35,6 +35,7 @@ def run(
     time_budget: o.TimeBudgetOption = None,
     evaluations: o.EvaluationsOption = None,
     finalists: o.FinalistsOption = None,
+    strategy: o.StrategyOption = None,
     elastic: o.ElasticOption = None,
     sampler: o.SamplerOption = None,
     baselines: o.BaselinesOption = None,
@@ -118,7 +119,7 @@ def run(
         "fidelity": {
             "evaluations": evaluations,
             "finalists": finalists,
-            "elastic": None if elastic is None else elastic == "on",
+            "strategy": o.chosen_strategy(strategy, elastic=elastic),
         },
     }
     wished = _overlay(document_read, flags)
@@ -200,6 +201,9 @@ def _read(document: Path | None) -> dict[str, Any]:
     read = read_document(document)
     if not isinstance(read, dict):
         raise SpecError(f"{document} is not a study document; write one with: sparsesearch init")
+    if isinstance(read.get("fidelity"), dict):
+        with suppress(ValueError):  # it is told of when the document is completed
+            read["fidelity"] = with_strategy(read["fidelity"])
     return read
 
 

@@ -149,7 +149,7 @@ def _study_params(spec: StudySpec) -> dict[str, str]:
         "seed": str(spec.seed),
         "evaluations": str(fidelity.evaluations),
         "finalists": str(fidelity.finalists),
-        "elastic": str(fidelity.elastic),
+        "strategy": fidelity.strategy,
         "baselines": str(spec.baselines),
         "space_blocks": ",".join(
             str(block) if space.stages is None else f"{stage}.{block}" for stage, block in space.locations
