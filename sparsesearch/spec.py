@@ -14,6 +14,7 @@ from sparsesearch.errors import SpecError, one_line
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.latency_fit import LatencyFit
 from sparsesearch.latency_record import PrecisionName
+from sparsesearch.prior import Prior
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.trial import Axis
 
@@ -295,6 +296,7 @@ class Resolved(_Value):
         planned_work: Share of the whole work that each phase of the plan is, for estimates of what is left. It follows
             from the document and the data alone; empty in studies of older versions.
         latency: What is known of latency on the target; null where nobody asked for milliseconds.
+        priors: What the study of `warm_start` had found, so that it may be deleted.
     """
 
     geometry: BackboneGeometry
@@ -303,6 +305,7 @@ class Resolved(_Value):
     data_fingerprint: str
     planned_work: dict[str, float] = {}
     latency: LatencyFit | None = None
+    priors: tuple[Prior, ...] = ()
 
 
 class StudySpec(_Value):
@@ -316,7 +319,9 @@ class StudySpec(_Value):
         data: Data source.
         weights: `pretrained` (timm's, where they can be had), `scratch`, or the path of a checkpoint.
         space: The search space, spelled out.
-        sampler: Optuna sampler that proposes shapes.
+        sampler: What proposes shapes: `evolution`, guided by a predictor, or one of Optuna's, `tpe`, `nsga2`, `gp`
+            (slow) and `random`. See docs/search.md.
+        warm_start: Name of another study (other budget, data or backbone) whose results `evolution` begins with.
         seed: The only source of randomness.
         fidelity: How candidates are evaluated.
         baselines: Whether the hand families rho, rho^2, rho^3 are evaluated alongside.
@@ -339,7 +344,8 @@ class StudySpec(_Value):
     data: DataSpec = DataSpec()
     weights: str = "pretrained"
     space: SearchSpace = SearchSpace()
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "evolution"
+    warm_start: str | None = None
     seed: int = Field(default=0, ge=0)
     fidelity: FidelitySpec = FidelitySpec()
     baselines: bool = True
@@ -357,6 +363,8 @@ class StudySpec(_Value):
     def _executable(self) -> StudySpec:
         if self.storage is not None and "://" in self.storage:
             raise ValueError(f"storage must be a path, got {self.storage!r}; mount it, e.g. with a network filesystem")
+        if self.warm_start is not None and self.sampler != "evolution":
+            raise ValueError(f"warm_start is for sampler evolution; {self.sampler} cannot use another study's results")
         if self.fidelity.rungs is not None and self.dispatcher != "ray":
             raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
         return self

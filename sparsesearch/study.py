@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
 from sparsesearch.evaluate.inputs import open_task, task_geometry
 from sparsesearch.evaluate.opening import open_setting
@@ -21,9 +22,11 @@ from sparsesearch.execution import open_execution
 from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
 from sparsesearch.export.from_study import best_trial
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.protocols import StudyLedger, StudyRecords, Tracker
+from sparsesearch.prior import Prior
+from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore, Tracker
 from sparsesearch.report.page import REPORT, report_page
 from sparsesearch.search.pricing import study_price
+from sparsesearch.search.priors import collect_priors
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.results import StudyFront
 from sparsesearch.search.stages import StagedController
@@ -70,13 +73,20 @@ class StudyResult:
     report: Path
 
 
-def prepare(spec: StudySpec, *, progress: Progress, profiles: SqlProfiles | None = None) -> StudySpec:
+def prepare(
+    spec: StudySpec,
+    *,
+    progress: Progress,
+    store: StudyStore | None = None,
+    profiles: SqlProfiles | None = None,
+) -> StudySpec:
     """Look everything up and make the plan; refuses what cannot work before anything is trained.
 
     Args:
         spec: The study as wished.
         progress: Gets the plan and warnings as lines.
         profiles: Where latency profiles are kept; needed by a study that asks for milliseconds.
+        store: Where the study to start from is kept, if the document names one.
 
     Returns:
         The study as it will run, with names resolved, space spelled out, precision chosen and phases cut to the time.
@@ -85,6 +95,12 @@ def prepare(spec: StudySpec, *, progress: Progress, profiles: SqlProfiles | None
         UserInputError: Anything of the document that cannot be met.
     """
     backbone = resolve_name(spec.backbone)
+    priors: tuple[Prior, ...] = ()
+    if spec.warm_start is not None:
+        if store is None:
+            raise SpecError(f"there is no database to look up study {spec.warm_start!r} in; leave warm_start out")
+        priors = collect_priors(store.spec(spec.warm_start), store.trials(spec.warm_start))
+        progress.line(f"Starting from {len(priors)} results of study {spec.warm_start!r}.")
     device = open_device(spec.device)
     task = open_task(spec.data, backbone=backbone)
     geometry = task_geometry(backbone, task)
@@ -104,6 +120,7 @@ def prepare(spec: StudySpec, *, progress: Progress, profiles: SqlProfiles | None
                 num_classes=task.num_classes,
                 in_chans=task.in_chans,
                 data_fingerprint=task.fingerprint,
+                priors=priors,
             ),
         }
     )

@@ -38,6 +38,7 @@ def run(
     strategy: o.StrategyOption = None,
     elastic: o.ElasticOption = None,
     sampler: o.SamplerOption = None,
+    warm_start: o.WarmStartOption = None,
     baselines: o.BaselinesOption = None,
     seed: o.SeedOption = None,
     precision: o.PrecisionOption = None,
@@ -99,6 +100,7 @@ def run(
         "name": study,
         "space": space,
         "sampler": sampler,
+        "warm_start": warm_start,
         "seed": seed,
         "baselines": baselines,
         "precision": precision,
@@ -140,7 +142,7 @@ def run(
         from sparsesearch.draft import complete
         from sparsesearch.study import prepare
 
-        spec = prepare(complete(wished, progress=reporter), progress=reporter, profiles=store.profiles)
+        spec = prepare(complete(wished, progress=reporter), progress=reporter, store=store, profiles=store.profiles)
         ledger = store.create_study(spec)
         try:
             tracker = open_tracker(store, settings, reporter, wanted=mlflow, database=database)

@@ -10,7 +10,7 @@ import typer
 from sparsesearch.cli.options import database_option, device_option, json_option
 from sparsesearch.cli.progress import OUTPUT_PANEL
 from sparsesearch.errors import SpecError
-from sparsesearch.spec import DEFAULT_DISPATCHER, Strategy
+from sparsesearch.spec import DEFAULT_DISPATCHER, SamplerName, Strategy
 
 _WHAT, _HOW, _WHERE = "What to search", "How long and how well", "Where it runs"
 _TARGET = "Target of a budget of milliseconds"
@@ -104,9 +104,19 @@ ElasticOption = Annotated[
     typer.Option(metavar="on|off", help="Older name: on is supernet, off is finetune.", hidden=True),
 ]
 SamplerOption = Annotated[
-    Literal["tpe", "random", "nsga2"] | None,
+    SamplerName | None,
     typer.Option(
-        metavar="NAME", help="What proposes schedules: tpe, random or nsga2. [default: tpe]", rich_help_panel=_HOW
+        metavar="NAME",
+        help="What proposes schedules: evolution, or Optuna's tpe, nsga2, gp and random. [default: evolution]",
+        rich_help_panel=_HOW,
+    ),
+]
+WarmStartOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STUDY",
+        help="Begin with what another study found, at other budgets, on other data or another backbone.",
+        rich_help_panel=_HOW,
     ),
 ]
 BaselinesOption = Annotated[

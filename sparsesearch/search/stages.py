@@ -56,6 +56,7 @@ class StagedController:
             high=self._high,
             seed=spec.seed,
             price=self._price,
+            priors=() if spec.resolved is None else spec.resolved.priors,
         )
         self._told: dict[int, Trial] = {}
         self._asked: dict[int, Trial] = {}
