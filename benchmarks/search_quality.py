@@ -1,7 +1,7 @@
 """How much of what is reachable a search finds in so many evaluations.
 
 python benchmarks/search_quality.py
-python benchmarks/search_quality.py --landscape stand-in --methods evolution,tpe --seeds 20 --out FOLDER
+python benchmarks/search_quality.py --landscape stand-in --methods "evolution;tpe" --seeds 20 --out FOLDER
 
 Stock methods are Optuna's samplers used as their documentation says: three keep ratios and three blocks as plain
 parameters, two objectives, and the limit as a constraint. The other methods are the samplers of `sparsesearch run`,
@@ -19,25 +19,29 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 import optuna
 import stand_in
-from landscapes import Landscape, open_landscape
+from landscapes import Landscape, open_landscape, shifted
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.prior import Prior
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.pareto import Point, hypervolume
+from sparsesearch.search.priors import make_priors
 from sparsesearch.search.samplers import make_proposer
 from sparsesearch.spec import SamplerName
 from sparsesearch.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
 
 MARKS = (30, 80, 100, 200, 300)
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
-SLOW = ("stock gp", "gp")  # seconds an ask: fewer seeds and evaluations by default
+WARM, WARM_EVALUATIONS = "evolution, warm start", 100
+SLOW = ("stock gp", "gp")  # about a second an ask: left out unless named, and then with fewer seeds and evaluations
+SEEDS, SEEDS_OF_OURS, SEEDS_OF_SLOW, MOST_OF_SLOW = 10, 20, 3, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +87,15 @@ def stock(make: Callable[[int], BaseSampler], *, evaluations: int, seed: int) ->
     return Run(points=tuple(points), num_repeats=evaluations - len(keys), seconds=seconds)
 
 
-def search(sampler: SamplerName, landscape: Landscape, *, evaluations: int, seed: int) -> Run:
+def search(
+    sampler: SamplerName, landscape: Landscape, *, evaluations: int, seed: int, priors: Sequence[Prior] = ()
+) -> tuple[Run, list[Trial]]:
     """A sampler as `sparsesearch run` uses it; seconds without those of evaluations."""
     proposer = make_proposer(
-        sampler, landscape.geometry, landscape.space, low=landscape.low, high=landscape.high, seed=seed
+        sampler, landscape.geometry, landscape.space, low=landscape.low, high=landscape.high, seed=seed, priors=priors
     )
     points: list[Point] = []
-    keys: set[str] = set()
+    trials: list[Trial] = []
     seconds = 0.0
     for index in range(evaluations):
         start = time.perf_counter()
@@ -103,8 +109,17 @@ def search(sampler: SamplerName, landscape: Landscape, *, evaluations: int, seed
         proposer.tell(trial)
         seconds += time.perf_counter() - start
         points.append((100.0 * trial.metrics["val_top1"], float(trial.cost.macs)))
-        keys.add(trial.key)
-    return Run(points=tuple(points), num_repeats=len(points) - len(keys), seconds=seconds)
+        trials.append(trial)
+    num_repeats = len(trials) - len({trial.key for trial in trials})
+    return Run(points=tuple(points), num_repeats=num_repeats, seconds=seconds), trials
+
+
+def warm_search(landscape: Landscape, *, evaluations: int, seed: int) -> Run:
+    """Our sampler, started from a search of `WARM_EVALUATIONS` on another landscape with another seed."""
+    source = shifted()
+    _, trials = search("evolution", source, evaluations=WARM_EVALUATIONS, seed=seed + 1000)
+    priors = make_priors(trials, source.geometry, dense_top1=source.dense_top1 / 100.0)
+    return search("evolution", landscape, evaluations=evaluations, seed=seed, priors=priors)[0]
 
 
 def told(landscape: Landscape, number: int, schedule: Schedule, proposal: Proposal | None) -> Trial:
@@ -131,24 +146,28 @@ def told(landscape: Landscape, number: int, schedule: Schedule, proposal: Propos
 def share(points: Sequence[Point], landscape: Landscape, *, evaluations: int) -> float:
     """Hypervolume of the first evaluations within the limit, as a share of what is reachable."""
     able = [point for point in points[:evaluations] if point[1] <= landscape.high]
-    reference = (landscape.reference_top1, float(landscape.high))
-    return hypervolume(able, reference=reference) / landscape.reachable
+    assert landscape.reachable is not None, "it was filled in"
+    return hypervolume(able, reference=(landscape.reference_top1, float(landscape.high))) / landscape.reachable
 
 
 def run_method(name: str, landscape: Landscape, *, evaluations: int, seed: int) -> Run:
     """One search by name."""
     if name in STOCK:
         return stock(STOCK[name], evaluations=evaluations, seed=seed)
-    return search(SAMPLERS[SAMPLERS.index(name)], landscape, evaluations=evaluations, seed=seed)  # type: ignore[arg-type]
+    if name == WARM:
+        return warm_search(landscape, evaluations=evaluations, seed=seed)
+    sampler = next(known for known in SAMPLERS if known == name)
+    return search(sampler, landscape, evaluations=evaluations, seed=seed)[0]
 
 
-def row(name: str, runs: Sequence[Run], landscape: Landscape, *, evaluations: int) -> str:
+def row(name: str, runs: Sequence[Run], landscape: Landscape) -> str:
     """One line of the table: mean and standard deviation over seeds at each mark."""
     cells = []
     for mark in MARKS:
         found = [share(run.points, landscape, evaluations=mark) for run in runs]
         spread = statistics.stdev(found) if len(found) > 1 else math.nan
-        cells.append(f"{statistics.mean(found):.3f} +- {spread:.3f}" if mark <= evaluations else "")
+        done = min(len(run.points) for run in runs)
+        cells.append(f"{statistics.mean(found):.3f} +- {spread:.3f}" if mark <= done else "")
     points = [point for run in runs for point in run.points]
     feasible = sum(macs <= landscape.high for _, macs in points) / len(points)
     repeats = sum(run.num_repeats for run in runs) / len(points)
@@ -156,11 +175,11 @@ def row(name: str, runs: Sequence[Run], landscape: Landscape, *, evaluations: in
     return f"| {name} | {' | '.join(cells)} | {feasible:.3f} | {repeats:.3f} | {len(runs)} | {ask_ms:.1f} |"
 
 
-def curve(runs: Sequence[Run], landscape: Landscape, *, evaluations: int) -> list[float]:
+def curve(runs: Sequence[Run], landscape: Landscape) -> list[float]:
     """Mean share after each number of evaluations."""
     return [
         statistics.mean(share(run.points, landscape, evaluations=count) for run in runs)
-        for count in range(1, evaluations + 1)
+        for count in range(1, min(len(run.points) for run in runs) + 1)
     ]
 
 
@@ -185,36 +204,50 @@ def main() -> None:
     """Run what was asked for and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--landscape", default="stand-in", help="stand-in, supernet[:FOLDER] or the path of a table")
-    parser.add_argument("--methods", help="names with commas; all but the slow ones if left out")
+    parser.add_argument("--methods", help="names with semicolons; all but the slow ones if left out")
     parser.add_argument("--evaluations", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument(
+        "--seeds", type=int, help=f"{SEEDS}, {SEEDS_OF_OURS} for ours and {SEEDS_OF_SLOW} for slow ones"
+    )
     parser.add_argument("--out", type=Path, help="folder for the results as JSON and a picture")
     arguments = parser.parse_args()
     landscape = open_landscape(arguments.landscape)
-    able = [*(STOCK if landscape.is_stand_in else ()), *SAMPLERS]
+    able = [*(STOCK if landscape.is_stand_in else ()), *SAMPLERS, *([WARM] if landscape.is_stand_in else [])]
     names = [name for name in able if name not in SLOW]
     if arguments.methods:
-        names = [name.strip() for name in arguments.methods.split(",")]
+        names = [name.strip() for name in arguments.methods.split(";")]
     unknown = [name for name in names if name not in able]
     if unknown:
         parser.error(f"no method {unknown[0]!r} on this landscape; there are: {', '.join(able)}")
-    print(f"{landscape.name}: {landscape.describe()}\n")
-    print(f"| method | {' | '.join(str(mark) for mark in MARKS)} | feasible | repeats | seeds | ms an ask and tell |")
-    print("|---|" + "---|" * (len(MARKS) + 4))
+    print(f"{landscape.name}: {landscape.describe()}\n", flush=True)
     hand = [
         (landscape.accuracy(schedule), float(AnalyticCost().estimate(landscape.geometry, schedule).macs))
         for schedule in landscape.hand_family()
     ]
-    print(f"| hand family, {len(hand)} points | {share(hand, landscape, evaluations=len(hand)):.3f} |")
-    runs: dict[str, list[Run]] = {}
+    runs: dict[str, list[Run]] = {name: [] for name in names}
     for name in names:
-        seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-        runs[name] = [run_method(name, landscape, evaluations=arguments.evaluations, seed=seed) for seed in seeds]
-        print(row(name, runs[name], landscape, evaluations=arguments.evaluations), flush=True)
+        usual = SEEDS_OF_SLOW if name in SLOW else SEEDS_OF_OURS if name.startswith("evolution") else SEEDS
+        most = min(arguments.evaluations, MOST_OF_SLOW) if name in SLOW else arguments.evaluations
+        for seed in range(arguments.seeds or usual):
+            runs[name].append(run_method(name, landscape, evaluations=most, seed=seed))
+    if landscape.reachable is None:
+        everything = [point for found in runs.values() for run in found for point in run.points]
+        reference = (landscape.reference_top1, float(landscape.high))
+        landscape = replace(landscape, reachable=hypervolume([*everything, *hand], reference=reference))
+    print(f"| method | {' | '.join(str(mark) for mark in MARKS)} | feasible | repeats | seeds | ms an ask and tell |")
+    print("|---|" + "---|" * (len(MARKS) + 4))
+    print(f"| hand family, {len(hand)} points | {share(hand, landscape, evaluations=len(hand)):.3f} |")
+    for name, found in runs.items():
+        print(row(name, found, landscape))
+    curves = {name: curve(found, landscape) for name, found in runs.items()}
+    if "stock tpe" in curves or "tpe" in curves:
+        mark = curves["stock tpe" if "stock tpe" in curves else "tpe"][-1 if arguments.evaluations < 200 else 199]
+        reached = {
+            name: next((i + 1 for i, v in enumerate(values) if v >= mark), None) for name, values in curves.items()
+        }
+        print(f"\nevaluations to reach {mark:.3f}, the last value of tpe (that at 200, if it has so many): {reached}")
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        curves = {name: curve(found, landscape, evaluations=arguments.evaluations) for name, found in runs.items()}
         document = {
             "landscape": landscape.name,
             "reachable": landscape.reachable,

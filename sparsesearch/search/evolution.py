@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.prior import Prior
 from sparsesearch.protocols import Price
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.acquisition import Gain
@@ -23,6 +24,7 @@ from sparsesearch.search.arrays import Floats
 from sparsesearch.search.genomes import genomes_of
 from sparsesearch.search.inner_evolution import Candidates, InnerEvolution
 from sparsesearch.search.predictor import Observations, Predictor, Settings, choose_settings
+from sparsesearch.search.priors import best_at, transferred
 from sparsesearch.search.proposer import Proposer, Result
 from sparsesearch.search.steps import Features
 from sparsesearch.space.definition import SearchSpace
@@ -31,6 +33,7 @@ from sparsesearch.space.sampling import Wish, is_monotone, settle, wishes_of
 from sparsesearch.space.shape import Shape
 
 _OPENING = 10  # results before the predictor is asked
+_PRIOR_OPENING = 5  # the same, where another study has been asked
 _OPENERS = 3  # places of the first shapes
 _PARENTS = 16  # results that the inner evolution starts from
 _EXACT = 4  # shapes that are scaled exactly at a time
@@ -39,7 +42,11 @@ _ATTEMPTS = 4  # shapes of the opening that are tried for one proposal
 
 
 class EvolutionProposer(Proposer):
-    """Shapes from an evolution that is guided by a predictor; see `Proposer`."""
+    """Shapes from an evolution that is guided by a predictor; see `Proposer`.
+
+    Results of another study, if there are any, are the first that the predictor learns from, as observations that may
+    be off by a constant and a little more each; the more results there are, the fewer of them it is shown.
+    """
 
     most_visible = 150
 
@@ -52,6 +59,7 @@ class EvolutionProposer(Proposer):
         high: float,
         seed: int,
         price: Price | None = None,
+        priors: Sequence[Prior] = (),
     ) -> None:
         """Set up an empty proposer.
 
@@ -62,6 +70,7 @@ class EvolutionProposer(Proposer):
             high: As in `Proposer`.
             seed: As in `Proposer`.
             price: As in `Proposer`.
+            priors: What another study found, the best first.
 
         Raises:
             BudgetError: No schedule of the space meets an end of the range.
@@ -73,17 +82,22 @@ class EvolutionProposer(Proposer):
         self._rows: dict[int, Floats] = {}
         self._wishes: dict[int, list[Wish]] = {}
         self._learned: tuple[tuple[int, ...], Settings] | None = None
+        self._dense = self.cost(Schedule())
+        moved = [(prior, transferred(prior, geometry, self.space)) for prior in priors]
+        self._priors = {prior: found for prior, found in moved if found is not None}
+        self._prior_rows = self._features.of(self._features.steps([found[0] for found in self._priors.values()]))
 
     def sampled(self, index: int) -> Iterator[tuple[Schedule, float]]:
         """The opening, then what evolution finds, the most promising first."""
-        if self.num_results < _OPENING:
+        if self.num_results < (_PRIOR_OPENING if self._priors else _OPENING):
             yield from self._opening(index)
         else:
             yield from self._evolved(index)
 
     def _opening(self, index: int) -> Iterator[tuple[Schedule, float]]:
-        """An even shape, then shapes from a sequence that covers space and budgets evenly."""
-        chosen = self._openers()[index : index + 1]
+        """The best shapes of another study, or even ones; then a sequence that covers space and budgets evenly."""
+        openers = self._prior_openers() if self._priors else self._even_openers()
+        chosen = openers[index : index + 1]
         for place in range(index, index + _ATTEMPTS * _OPENING, _OPENING):
             limit = self.spread_budget(place)
             chosen.append((self._spread_shape(place, limit), limit))
@@ -92,7 +106,18 @@ class EvolutionProposer(Proposer):
             if schedule is not None:
                 yield schedule, limit
 
-    def _openers(self) -> list[tuple[Shape, float]]:
+    def _prior_openers(self) -> list[tuple[Shape, float]]:
+        """The best that another study found, over the range of budgets."""
+        num = _PRIOR_OPENING if self.low is not None else 1
+        limits = [self.high]
+        if self.low is not None:
+            limits = [self.rounded(float(limit)) for limit in np.linspace(self.high, self.low, num)]
+        chosen = [(self._priors[best_at(list(self._priors), limit / self._dense)][1], limit) for limit in limits]
+        if self.low is None:
+            chosen += [(shape, self.high) for _, shape in list(self._priors.values())[: _PRIOR_OPENING - 1]]
+        return chosen
+
+    def _even_openers(self) -> list[tuple[Shape, float]]:
         """Equal drops evenly over the depth, and a place earlier, at the limit and half way down the range."""
         num = min(max(_OPENERS, self.space.min_predictors), self.space.max_predictors)
         last = len(self.space.locations)
@@ -150,7 +175,7 @@ class EvolutionProposer(Proposer):
         observed = self._observations(results)
         return Gain(
             Predictor(observed, self._settings(), pending_PF=pending_PF),
-            known_NF=observed.x_NF,
+            known_NF=observed.x_NF[: len(results)],
             costs_N=np.array([result.cost for result in results]),
             low=self.low,
             limit=self.high,
@@ -170,10 +195,13 @@ class EvolutionProposer(Proposer):
         if new:
             rows = self._features.of(self._features.steps([result.schedule for result in new]))
             self._rows.update(zip((result.number for result in new), rows, strict=True))
+        own_NF = np.array([self._rows[result.number] for result in results])
+        num_priors = min(len(self._priors), max(0, self.most_visible - len(results)))
+        foreign = [prior.accuracy for prior in self._priors][:num_priors]
         return Observations(
-            x_NF=np.array([self._rows[result.number] for result in results]),
-            y_N=np.array([result.top1 for result in results]),
-            source_N=np.zeros(len(results), dtype=np.int64),
+            x_NF=np.concatenate([own_NF, self._prior_rows[:num_priors]]),
+            y_N=np.array([*(result.top1 for result in results), *foreign]),
+            source_N=np.repeat([0, 1], [len(results), num_priors]),
         )
 
     def _parents(self, results: Sequence[Result], gain: Gain) -> Candidates:

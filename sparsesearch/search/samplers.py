@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.prior import Prior
 from sparsesearch.protocols import Price
 from sparsesearch.search.evolution import EvolutionProposer
 from sparsesearch.search.optuna_search import OptunaProposer
@@ -20,6 +23,7 @@ def make_proposer(
     high: float,
     seed: int,
     price: Price | None = None,
+    priors: Sequence[Prior] = (),
 ) -> Proposer:
     """An empty proposer; arguments and errors as in `Proposer`.
 
@@ -31,7 +35,8 @@ def make_proposer(
         high: The budget, or the upper end of the range.
         seed: Seed of the study.
         price: What a schedule costs, exact multiply-adds if None.
+        priors: What another study found; only `evolution` makes use of it.
     """
     if sampler == "evolution":
-        return EvolutionProposer(geometry, space, low=low, high=high, seed=seed, price=price)
+        return EvolutionProposer(geometry, space, low=low, high=high, seed=seed, price=price, priors=priors)
     return OptunaProposer(geometry, space, low=low, high=high, sampler=sampler, seed=seed, price=price)

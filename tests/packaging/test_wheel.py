@@ -33,7 +33,7 @@ HEAVY = (
     "sqlalchemy",
     "typer",
 )
-LIGHT = ("schedule", "geometry", "sparsify", "backbones", "cost", "bench", "timm")
+LIGHT = ("schedule", "geometry", "latency_record", "latency_fit", "sparsify", "backbones", "cost", "bench", "timm")
 
 
 def light_modules() -> list[str]:
