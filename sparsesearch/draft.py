@@ -47,7 +47,10 @@ def complete(document: Mapping[str, Any], *, progress: Progress, ask_hub: bool =
     if document.get("backbone") is None:
         raise SpecError("no backbone given; say --backbone deit_s (or deit_pico for the demo)")
     if document.get("budget") is None:
-        raise SpecError("no budget given; say --budget-gflops 3.0, or --budget 35% of dense, or 20%:45% for a front")
+        raise SpecError(
+            "no budget given; say --budget-gflops 3.0, or --budget 35% of dense, or 20%:45% for a front, "
+            "or --budget-ms 2.5"
+        )
     filled = dict(document)
     backbone = resolve_name(str(filled["backbone"]))
     weights, line = resolve_weights(str(filled.get("weights") or "pretrained"), backbone=backbone, ask_hub=ask_hub)

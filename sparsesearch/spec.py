@@ -12,10 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sparsesearch.errors import SpecError, one_line
 from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.latency_fit import LatencyFit
+from sparsesearch.latency_record import PrecisionName
+from sparsesearch.prior import Prior
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.trial import Axis
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
+SamplerName = Literal["evolution", "tpe", "nsga2", "gp", "random"]
+BudgetUnit = Literal["gflops", "share", "ms"]
 DispatcherName = Literal["inline", "ray"]
 Strategy = Literal["supernet", "finetune", "training-free"]
 DEFAULT_DISPATCHER: DispatcherName = "ray"
@@ -29,12 +35,13 @@ class Budget(_Value):
     """An upper limit of the cost of one image, or a range that asks for a front.
 
     Attributes:
-        unit: `gflops` counts 10^9 multiply-adds (the literature's GFLOPs); `share` is a share of the dense cost.
+        unit: `gflops` counts 10^9 multiply-adds (the literature's GFLOPs); `share` is a share of the dense cost; `ms`
+            are milliseconds of one call on the target.
         low: Lower end of a range, None for a single budget.
         high: The limit.
     """
 
-    unit: Literal["gflops", "share"] = "share"
+    unit: BudgetUnit = "share"
     low: float | None = None
     high: float = Field(gt=0.0)
 
@@ -45,8 +52,8 @@ class Budget(_Value):
         return self
 
     @classmethod
-    def parse(cls, text: str, unit: Literal["gflops", "share"]) -> Budget:
-        """Read `3.0`, `2.0:3.0` (gflops) or `35%`, `20%:45%` (share of dense).
+    def parse(cls, text: str, unit: BudgetUnit) -> Budget:
+        """Read `3.0`, `2.0:3.0` (gflops, ms) or `35%`, `20%:45%` (share of dense).
 
         Raises:
             SpecError: The text is not of that form.
@@ -64,8 +71,18 @@ class Budget(_Value):
         except ValidationError as error:
             raise SpecError(f"budget {text!r}: {one_line(error)}") from error
 
+    @property
+    def axis(self) -> Axis:
+        """What it limits."""
+        return "ms" if self.unit == "ms" else "macs"
+
+    def limits(self, dense_macs: int) -> tuple[float | None, float]:
+        """Lower end (None for a single budget) and limit, in multiply-adds or milliseconds."""
+        return (self.low, self.high) if self.unit == "ms" else self.macs(dense_macs)
+
     def macs(self, dense_macs: int) -> tuple[int | None, int]:
-        """Lower end (None for a single budget) and limit in multiply-adds."""
+        """Lower end (None for a single budget) and limit in multiply-adds; not for a budget of milliseconds."""
+        assert self.unit != "ms", "milliseconds say nothing of multiply-adds"
         scale = 1e9 if self.unit == "gflops" else float(dense_macs)
         return (None if self.low is None else round(self.low * scale), round(self.high * scale))
 
@@ -74,7 +91,32 @@ class Budget(_Value):
             low = "" if self.low is None else f"{self.low:.4g}:".replace(f"{self.low:.4g}", f"{self.low * 100:.4g}%")
             return f"{low}{self.high * 100:.4g}% of dense"
         low = "" if self.low is None else f"{self.low:g}:"
+        if self.unit == "ms":
+            return f"{low}{self.high:g} ms"
         return f"{low}{self.high:g} GFLOPs (multiply-adds)"
+
+
+class LatencySpec(_Value):
+    """The target that milliseconds are counted on, and how models run there.
+
+    What is left out is taken from the profile, or without one: batch size 1, float32, not compiled.
+
+    Attributes:
+        profile: Name of a profile in the database, or path of its file; null for this machine's `device`, which is
+            profiled if it was not before.
+        batch_size: Images of one call.
+        precision: Type of weights and images.
+        compiled: Whether models run through `torch.compile`.
+        num_threads: Threads of torch on a CPU.
+        profile_seconds: About how long it may take to profile this machine.
+    """
+
+    profile: str | None = None
+    batch_size: int | None = Field(default=None, ge=1)
+    precision: PrecisionName | None = None
+    compiled: bool | None = None
+    num_threads: int | None = Field(default=None, ge=1)
+    profile_seconds: float = Field(default=300.0, gt=0.0)
 
 
 class DataSpec(_Value):
@@ -133,7 +175,10 @@ class TrainSpec(_Value):
 
 
 class RungSpec(_Value):
-    """Successive halving while candidates are fine-tuned (ASHA): the worse ones are stopped early.
+    """Successive halving while candidates are fine-tuned: the worse ones are stopped early.
+
+    With one budget the most accurate go on (ASHA); with a range of budgets those on or near the front of accuracy and
+    cost, over all of its length (MO-ASHA).
 
     Attributes:
         first_epoch: Epochs before a candidate may be stopped.
@@ -250,6 +295,8 @@ class Resolved(_Value):
         data_fingerprint: Hash of the data and how it is prepared.
         planned_work: Share of the whole work that each phase of the plan is, for estimates of what is left. It follows
             from the document and the data alone; empty in studies of older versions.
+        latency: What is known of latency on the target; null where nobody asked for milliseconds.
+        priors: What the study of `warm_start` had found, so that it may be deleted.
     """
 
     geometry: BackboneGeometry
@@ -257,6 +304,8 @@ class Resolved(_Value):
     in_chans: int
     data_fingerprint: str
     planned_work: dict[str, float] = {}
+    latency: LatencyFit | None = None
+    priors: tuple[Prior, ...] = ()
 
 
 class StudySpec(_Value):
@@ -266,10 +315,13 @@ class StudySpec(_Value):
         name: Name of the study in the store.
         backbone: Backbone name as typed: `deit_s`, `deit_pico`, or any timm VisionTransformer.
         budget: The limit, or the range a front is wanted for.
+        latency: The target of a budget of milliseconds; with another budget, milliseconds are predicted besides.
         data: Data source.
         weights: `pretrained` (timm's, where they can be had), `scratch`, or the path of a checkpoint.
         space: The search space, spelled out.
-        sampler: Optuna sampler that proposes shapes.
+        sampler: What proposes shapes: `evolution`, guided by a predictor, or one of Optuna's, `tpe`, `nsga2`, `gp`
+            (slow) and `random`. See docs/search.md.
+        warm_start: Name of another study (other budget, data or backbone) whose results `evolution` begins with.
         seed: The only source of randomness.
         fidelity: How candidates are evaluated.
         baselines: Whether the hand families rho, rho^2, rho^3 are evaluated alongside.
@@ -288,10 +340,12 @@ class StudySpec(_Value):
     name: str = Field(pattern=NAME_PATTERN)
     backbone: str
     budget: Budget
+    latency: LatencySpec | None = None
     data: DataSpec = DataSpec()
     weights: str = "pretrained"
     space: SearchSpace = SearchSpace()
-    sampler: Literal["tpe", "random", "nsga2"] = "tpe"
+    sampler: SamplerName = "evolution"
+    warm_start: str | None = None
     seed: int = Field(default=0, ge=0)
     fidelity: FidelitySpec = FidelitySpec()
     baselines: bool = True
@@ -309,11 +363,10 @@ class StudySpec(_Value):
     def _executable(self) -> StudySpec:
         if self.storage is not None and "://" in self.storage:
             raise ValueError(f"storage must be a path, got {self.storage!r}; mount it, e.g. with a network filesystem")
-        if self.fidelity.rungs is not None:
-            if self.dispatcher != "ray":
-                raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
-            if self.budget.low is not None:
-                raise ValueError("fidelity.rungs ranks by accuracy alone; it needs one budget, not a range")
+        if self.warm_start is not None and self.sampler != "evolution":
+            raise ValueError(f"warm_start is for sampler evolution; {self.sampler} cannot use another study's results")
+        if self.fidelity.rungs is not None and self.dispatcher != "ray":
+            raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
         return self
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
 from sparsesearch.evaluate.inputs import open_task, task_geometry
 from sparsesearch.evaluate.opening import open_setting
@@ -21,15 +22,22 @@ from sparsesearch.execution import open_execution
 from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
 from sparsesearch.export.from_study import best_trial
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
+from sparsesearch.prior import Prior
+from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore, Tracker
+from sparsesearch.report.page import REPORT, report_page
+from sparsesearch.search.pricing import study_price
+from sparsesearch.search.priors import collect_priors
 from sparsesearch.search.proposals import check_budget
-from sparsesearch.search.results import StudyFront, study_front
+from sparsesearch.search.results import StudyFront
 from sparsesearch.search.stages import StagedController
+from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.elastic import with_fixed_windows
 from sparsesearch.space.untrained import without_training
 from sparsesearch.spec import Resolved, StudySpec
+from sparsesearch.store.profiles import SqlProfiles
+from sparsesearch.target import confirm_front, find_latency
 from sparsesearch.tracking.null import NullTracker
 from sparsesearch.trial import Trial
 from sparsesearch.wording import human_time
@@ -54,6 +62,7 @@ class StudyResult:
         best: The most accurate trial within the budget.
         recipe: Path of `best.yaml`.
         front_png: Path of the picture of the front.
+        report: Path of the report.
     """
 
     spec: StudySpec
@@ -61,14 +70,23 @@ class StudyResult:
     best: Trial
     recipe: Path
     front_png: Path
+    report: Path
 
 
-def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
+def prepare(
+    spec: StudySpec,
+    *,
+    progress: Progress,
+    store: StudyStore | None = None,
+    profiles: SqlProfiles | None = None,
+) -> StudySpec:
     """Look everything up and make the plan; refuses what cannot work before anything is trained.
 
     Args:
         spec: The study as wished.
         progress: Gets the plan and warnings as lines.
+        profiles: Where latency profiles are kept; needed by a study that asks for milliseconds.
+        store: Where the study to start from is kept, if the document names one.
 
     Returns:
         The study as it will run, with names resolved, space spelled out, precision chosen and phases cut to the time.
@@ -77,11 +95,18 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
         UserInputError: Anything of the document that cannot be met.
     """
     backbone = resolve_name(spec.backbone)
+    priors: tuple[Prior, ...] = ()
+    if spec.warm_start is not None:
+        if store is None:
+            raise SpecError(f"there is no database to look up study {spec.warm_start!r} in; leave warm_start out")
+        priors = collect_priors(store.spec(spec.warm_start), store.trials(spec.warm_start))
+        progress.line(f"Starting from {len(priors)} results of study {spec.warm_start!r}.")
     device = open_device(spec.device)
     task = open_task(spec.data, backbone=backbone)
     geometry = task_geometry(backbone, task)
     space = _space_for(spec, geometry)
-    check_budget(geometry, space, budget=spec.budget)
+    if spec.budget.axis == "macs":
+        check_budget(geometry, space, budget=spec.budget)
     check_weights(spec.weights, backbone=backbone, task=task)
     if spec.data.is_demo:
         progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
@@ -95,9 +120,12 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
                 num_classes=task.num_classes,
                 in_chans=task.in_chans,
                 data_fingerprint=task.fingerprint,
+                priors=priors,
             ),
         }
     )
+    if spec.latency is not None or spec.budget.axis == "ms":
+        resolved = _with_latency(resolved, profiles=profiles, progress=progress)
     arithmetic, speeds = choose_arithmetic(
         spec.precision, device=device, backbone=backbone, geometry=geometry, task=task
     )
@@ -115,6 +143,25 @@ def prepare(spec: StudySpec, *, progress: Progress) -> StudySpec:
     assert found is not None, "it was filled in above"
     found = found.model_copy(update={"planned_work": plan.work_by_phase})
     return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
+
+
+def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Progress) -> StudySpec:
+    """The study with what is known of latency on its target, once it is sure that its budget can be met there."""
+    found = spec.resolved
+    assert found is not None, "it is filled in before"
+    assert profiles is not None, "a study that asks for milliseconds is prepared with a place for profiles"
+    fit = find_latency(
+        spec,
+        found.geometry,
+        spec.space,
+        profiles=profiles,
+        num_classes=found.num_classes,
+        in_chans=found.in_chans,
+        progress=progress,
+    )
+    made = spec.model_copy(update={"resolved": found.model_copy(update={"latency": fit})})
+    check_budget(found.geometry, made.space, budget=made.budget, price=study_price(made))
+    return made
 
 
 def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
@@ -183,6 +230,8 @@ def run_study(
         )
         with shown(tracker, spec.name):
             dispatcher.run(controller, ledger, evaluator)
+            for trial in confirm_front(spec, ledger, progress=progress or Silent()):
+                tracker.log(trial)
 
 
 @contextmanager
@@ -197,13 +246,14 @@ def shown(tracker: Tracker, study: str) -> Iterator[None]:
     tracker.finish()
 
 
-def write_results(spec: StudySpec, store: StudyStore, folder: Path) -> StudyResult:
-    """Write `front.png` and `best.yaml` of a study into a folder.
+def write_results(spec: StudySpec, records: StudyRecords, folder: Path) -> StudyResult:
+    """Write `front.png`, `best.yaml` and `report.html` of a study into a folder.
 
     Raises:
         StudyFailedError: The study has no finished candidate.
     """
-    front = study_front(store.trials(spec.name))
-    best = best_trial(spec, front)
-    write_front_files(spec, front, folder)
-    return StudyResult(spec, front, best, folder / RECIPE, folder / PICTURE)
+    view = StudyView.of(records, spec.name)
+    best = best_trial(spec, view.front)
+    write_front_files(spec, view.front, folder)
+    (folder / REPORT).write_text(report_page(view), encoding="utf-8")
+    return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)

@@ -7,6 +7,7 @@ Weights, dense `state_dict` keys and `isinstance` survive; `restore_` gives the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -106,7 +107,11 @@ def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ..
     planned: list[PlannedStep] = [step for steps in state.plan.values() for step in steps]
     state.wishes = _wishes(resolved)
     state.probe_wishes = _wishes((*resolved, *probes))
-    state.forgets_statistics = all(
+    reads_again = any(  # between before_ffn and the next before_block lies no attention
+        isinstance(later.scorer, SpotScorer) and later.last_attention == earlier.last_attention
+        for earlier, later in pairwise(resolved)
+    )
+    state.forgets_statistics = not reads_again and all(
         step.scorer.layers == "since_last" for step in (*resolved, *probes) if isinstance(step.scorer, SpotScorer)
     )
     merges = [step.reducer for step in planned if isinstance(step.reducer, Merge)]

@@ -14,6 +14,7 @@ from sparsesearch.cli.progress import ProgressMode, ProgressOption, QuietOption,
 from sparsesearch.cli.tracking import open_tracker
 from sparsesearch.cli.work import report, work
 from sparsesearch.errors import SpecError, StudyExistsError, UserInputError
+from sparsesearch.latency_record import parse_precision
 from sparsesearch.spec import Budget, executed_by, read_document, with_strategy
 
 
@@ -22,6 +23,11 @@ def run(
     backbone: o.BackboneOption = None,
     budget_gflops: o.GflopsOption = None,
     budget: o.ShareOption = None,
+    budget_ms: o.MsOption = None,
+    device_profile: o.DeviceProfileOption = None,
+    batch_size: o.BatchSizeOption = None,
+    compiles: o.CompileOption = None,
+    threads: o.ThreadsOption = None,
     data: o.DataOption = None,
     image_size: o.ImageSizeOption = None,
     weights: o.WeightsOption = None,
@@ -32,6 +38,7 @@ def run(
     strategy: o.StrategyOption = None,
     elastic: o.ElasticOption = None,
     sampler: o.SamplerOption = None,
+    warm_start: o.WarmStartOption = None,
     baselines: o.BaselinesOption = None,
     seed: o.SeedOption = None,
     precision: o.PrecisionOption = None,
@@ -54,9 +61,9 @@ def run(
     """Find the best sparsification schedule of a backbone under a budget.
 
     Trains the dense model where needed, makes its weights elastic once, tries schedules that just fit the budget, and
-    fine-tunes the best. Writes STUDY/best.yaml, the recipe for `retrain`, and STUDY/front.png, and keeps every trial in
-    the study database. Killed or interrupted, `sparsesearch resume` goes on; from another terminal, `sparsesearch
-    status` shows how far it is.
+    fine-tunes the best. Writes STUDY/best.yaml, the recipe for `retrain`, STUDY/report.html and STUDY/front.png, and
+    keeps every trial in the study database. Killed or interrupted, `sparsesearch resume` goes on; from another
+    terminal, `sparsesearch status` shows how far it is.
 
     For example:
 
@@ -65,19 +72,39 @@ def run(
     sparsesearch run --backbone deit_s --budget 65% --data folder:/imagenet
 
     sparsesearch run --backbone deit_s --budget-gflops 3.0 --time-budget 10m
+
+    sparsesearch run --backbone deit_s --budget-ms 2.5 --device cuda:0 --batch-size 64 --precision bf16 --compile
     """
     from sparsesearch.cli import STARTED
 
-    limit = parse_budget(budget_gflops, budget)
+    limit = parse_budget(budget_gflops, budget, budget_ms)
+    document_read = _read(document)
+    target = {
+        "profile": device_profile,
+        "batch_size": batch_size,
+        "compiled": compiles,
+        "num_threads": threads,
+    }
+    wants_ms = (
+        budget_ms is not None
+        or any(value is not None for value in target.values())
+        or document_read.get("latency") is not None
+    )
+    if wants_ms and precision not in (None, "auto"):
+        target["precision"], precision = parse_precision(precision), None
+    elif precision not in (None, "auto", "float32", "bfloat16"):
+        precision = parse_precision(precision)
     flags: dict[str, Any] = {
         "backbone": backbone,
         "weights": weights,
         "name": study,
         "space": space,
         "sampler": sampler,
+        "warm_start": warm_start,
         "seed": seed,
         "baselines": baselines,
         "precision": precision,
+        "latency": target,
         "device": device,
         "dispatcher": dispatcher,
         "resources": {
@@ -97,7 +124,7 @@ def run(
             "strategy": o.chosen_strategy(strategy, elastic=elastic),
         },
     }
-    wished = _overlay(_read(document), flags)
+    wished = _overlay(document_read, flags)
     settings, store = open_settings(database)
     if settings.data is not None:
         wished = _overlay({"data": {"source": settings.data}}, wished)
@@ -115,7 +142,7 @@ def run(
         from sparsesearch.draft import complete
         from sparsesearch.study import prepare
 
-        spec = prepare(complete(wished, progress=reporter), progress=reporter)
+        spec = prepare(complete(wished, progress=reporter), progress=reporter, store=store, profiles=store.profiles)
         ledger = store.create_study(spec)
         try:
             tracker = open_tracker(store, settings, reporter, wanted=mlflow, database=database)
@@ -144,8 +171,8 @@ def resume(
 ) -> None:
     """Go on with a study that was interrupted or killed; at most the epochs under way are repeated.
 
-    What executes it may be another than before; that is not stored. Of a study that has ended, it writes best.yaml and
-    front.png again. Writes what `run` writes.
+    What executes it may be another than before; that is not stored. Of a study that has ended, it writes its files
+    again. Writes what `run` writes.
 
     For example:
 
@@ -202,9 +229,10 @@ def _free_name(wished: dict[str, Any], taken: set[str]) -> str:
         budget = Budget.parse(budget, "share").model_dump()
     text = ""
     if isinstance(budget, dict) and isinstance(budget.get("high"), int | float):
-        share = budget.get("unit", "share") == "share"
+        unit = budget.get("unit", "share")
         ends = [end for end in (budget.get("low"), budget["high"]) if isinstance(end, int | float)]
-        text = "-".join(f"{end * 100:g}p" if share else f"{end:g}g" for end in ends)
+        text = "-".join(f"{end * 100:g}p" if unit == "share" else f"{end:g}{unit[0]}" for end in ends)
+        text += "s" * (unit == "ms")
     base = as_name(f"{wished.get('backbone', 'study')}-{text}")
     number = 1
     while (name := base if number == 1 else f"{base}-{number}") in taken:

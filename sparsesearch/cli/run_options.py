@@ -10,9 +10,10 @@ import typer
 from sparsesearch.cli.options import database_option, device_option, json_option
 from sparsesearch.cli.progress import OUTPUT_PANEL
 from sparsesearch.errors import SpecError
-from sparsesearch.spec import DEFAULT_DISPATCHER, Strategy
+from sparsesearch.spec import DEFAULT_DISPATCHER, SamplerName, Strategy
 
 _WHAT, _HOW, _WHERE = "What to search", "How long and how well", "Where it runs"
+_TARGET = "Target of a budget of milliseconds"
 
 SpecArgument = Annotated[
     Path | None,
@@ -41,6 +42,15 @@ ShareOption = Annotated[
         "--budget",
         metavar="P%|LOW%:HIGH%",
         help="Budget as a share of dense: 65% or 20%:45%.",
+        rich_help_panel=_WHAT,
+    ),
+]
+MsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget-ms",
+        metavar="X|LOW:HIGH",
+        help="Budget in milliseconds of one call on --device, or on the device of --device-profile: 2.5 or 2:4.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -94,9 +104,19 @@ ElasticOption = Annotated[
     typer.Option(metavar="on|off", help="Older name: on is supernet, off is finetune.", hidden=True),
 ]
 SamplerOption = Annotated[
-    Literal["tpe", "random", "nsga2"] | None,
+    SamplerName | None,
     typer.Option(
-        metavar="NAME", help="What proposes schedules: tpe, random or nsga2. [default: tpe]", rich_help_panel=_HOW
+        metavar="NAME",
+        help="What proposes schedules: evolution, or Optuna's tpe, nsga2, gp and random. [default: evolution]",
+        rich_help_panel=_HOW,
+    ),
+]
+WarmStartOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STUDY",
+        help="Begin with what another study found, at other budgets, on other data or another backbone.",
+        rich_help_panel=_HOW,
     ),
 ]
 BaselinesOption = Annotated[
@@ -112,10 +132,32 @@ SeedOption = Annotated[
     typer.Option(min=0, metavar="N", help="The only source of randomness. [default: 0]", rich_help_panel=_HOW),
 ]
 PrecisionOption = Annotated[
-    Literal["auto", "float32", "bfloat16"] | None,
+    str | None,
     typer.Option(
-        metavar="TYPE", help="float32, bfloat16, or auto: whichever is faster. [default: auto]", rich_help_panel=_HOW
+        metavar="TYPE",
+        help="Of training: float32, bfloat16, or auto: whichever is faster. With milliseconds, that of the target: "
+        "float32, bf16 or fp16. [default: auto]",
+        rich_help_panel=_HOW,
     ),
+]
+DeviceProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Latency profile of the target; see: sparsesearch profile. [default: --device, profiled if need be]",
+        rich_help_panel=_TARGET,
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Images of one call on the target.", rich_help_panel=_TARGET)
+]
+CompileOption = Annotated[
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Models run through torch.compile there.", rich_help_panel=_TARGET),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Threads of torch there, on a CPU.", rich_help_panel=_TARGET),
 ]
 
 DeviceOption = Annotated[str | None, device_option(_WHERE)]

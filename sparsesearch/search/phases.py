@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.protocols import Price
 from sparsesearch.search.baselines import hand_baselines
+from sparsesearch.search.pricing import study_price
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.view import StudyView
 from sparsesearch.space.definition import SearchSpace
@@ -105,7 +107,8 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
     fidelity = spec.fidelity
     baselines = 0
     if spec.baselines and spec.resolved is not None:
-        baselines = _num_baselines(spec.resolved.geometry, spec.space, spec.budget)
+        price = study_price(spec)
+        baselines = _num_baselines(spec.resolved.geometry, spec.space, spec.budget, price)
     screened = fidelity.evaluations + baselines
     wanted: dict[Fidelity, tuple[int, int | None]] = {Fidelity.DENSE: (1, fidelity.dense.epochs)}
     if fidelity.strategy == "finetune":
@@ -120,8 +123,8 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
 
 
 @lru_cache(maxsize=64)
-def _num_baselines(geometry: BackboneGeometry, space: SearchSpace, budget: Budget) -> int:
+def _num_baselines(geometry: BackboneGeometry, space: SearchSpace, budget: Budget, price: Price | None) -> int:
     """Different schedules among the hand families at the budgets of a study; some cannot reach a low one."""
-    low, high = check_budget(geometry, space, budget=budget)
-    baselines = hand_baselines(geometry, space, low_macs=low, high_macs=high)
+    low, high = check_budget(geometry, space, budget=budget, price=price)
+    baselines = hand_baselines(geometry, space, low=low, high=high, price=price)
     return len({baseline.schedule.key(geometry) for baseline in baselines if baseline.schedule is not None})

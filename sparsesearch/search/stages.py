@@ -14,12 +14,13 @@ from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.baselines import Baseline, hand_baselines
 from sparsesearch.search.finalists import choose_finalists
-from sparsesearch.search.optuna_search import OptunaProposer
 from sparsesearch.search.phases import SCREENED_AT
+from sparsesearch.search.pricing import study_latency, study_price
 from sparsesearch.search.proposals import check_budget
+from sparsesearch.search.samplers import make_proposer
 from sparsesearch.seeds import derive_seed
 from sparsesearch.spec import StudySpec
-from sparsesearch.trial import Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
+from sparsesearch.trial import Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
 
 MayStart = Callable[[Fidelity], bool]
 
@@ -45,9 +46,17 @@ class StagedController:
         self._geometry = geometry
         self._may_start = may_start
         self._cost = AnalyticCost()
-        self._low, self._high = check_budget(geometry, spec.space, budget=spec.budget)
-        self._proposer = OptunaProposer(
-            geometry, spec.space, low_macs=self._low, high_macs=self._high, sampler=spec.sampler, seed=spec.seed
+        self._latency, self._price = study_latency(spec), study_price(spec)
+        self._low, self._high = check_budget(geometry, spec.space, budget=spec.budget, price=self._price)
+        self._proposer = make_proposer(
+            spec.sampler,
+            geometry,
+            spec.space,
+            low=self._low,
+            high=self._high,
+            seed=spec.seed,
+            price=self._price,
+            priors=() if spec.resolved is None else spec.resolved.priors,
         )
         self._told: dict[int, Trial] = {}
         self._asked: dict[int, Trial] = {}
@@ -57,7 +66,7 @@ class StagedController:
         self._num_proposals = 0
         self._exhausted = False
         self.baselines: tuple[Baseline, ...] = (
-            tuple(hand_baselines(geometry, spec.space, low_macs=self._low, high_macs=self._high))
+            tuple(hand_baselines(geometry, spec.space, low=self._low, high=self._high, price=self._price))
             if spec.baselines
             else ()
         )
@@ -123,7 +132,7 @@ class StagedController:
             self.screen_fidelity,
             origin=Origin.BASELINE,
             label=baseline.label,
-            budget_macs=baseline.budget_macs,
+            budget_macs=round(baseline.limit) if self._spec.budget.axis == "macs" else None,
         )
 
     def _propose(self) -> NewTrial | None:
@@ -141,7 +150,11 @@ class StagedController:
     def _finalist(self) -> NewTrial | None:
         screened = self._at(self.screen_fidelity, Origin.SEARCH)
         chosen: Sequence[Trial] = choose_finalists(
-            screened, count=self._spec.fidelity.finalists, low_macs=self._low, high_macs=self._high
+            screened,
+            count=self._spec.fidelity.finalists,
+            low=self._low,
+            high=self._high,
+            axis=self._spec.budget.axis,
         )
         for trial in [*chosen, *self._at(self.screen_fidelity, Origin.BASELINE)]:
             if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
@@ -193,12 +206,21 @@ class StagedController:
             label=label,
             schedule=schedule.canonical(self._geometry),
             key=schedule.key(self._geometry),
-            cost=self._cost.estimate(self._geometry, schedule),
+            cost=self._priced(schedule),
             seed=derive_seed(self._spec.seed, fidelity.value),
             parent=parent,
             proposal=proposal,
             budget_macs=budget_macs,
         )
+
+    def _priced(self, schedule: Schedule) -> Cost:
+        """The cost of a schedule, milliseconds included where the study has a target."""
+        cost = self._cost.estimate(self._geometry, schedule)
+        if self._latency is None:
+            return cost
+        is_dense = not schedule.resolve(self._geometry)
+        ms = self._latency.fit.dense_ms if is_dense else self._latency.predict(self._geometry, schedule)
+        return cost.model_copy(update={"predicted_ms": ms})
 
 
 _LEAST_PROPOSALS = 3

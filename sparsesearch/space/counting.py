@@ -71,7 +71,7 @@ def num_vectors(space: SearchSpace, geometry: BackboneGeometry, *, stage: int, m
     low, high = (num_kept(num_tokens, ratio) for ratio in space.ratio_limits(stage))
     high = min(high, num_tokens - 1)
     if not is_monotone(space):
-        return max(0, high - low + 1) ** len(merges)
+        return int(max(0, high - low + 1) ** len(merges))
     if not any(merges):
         return math.comb(max(0, high - low + 1), len(merges))
     ways = [0] * num_tokens + [1]  # by tokens that arrive

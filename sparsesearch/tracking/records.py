@@ -10,13 +10,13 @@ from functools import cached_property
 from typing import Literal
 
 from sparsesearch.search.view import StudyView
+from sparsesearch.search.words import found_by
 from sparsesearch.spec import StudySpec, TrainSpec
 from sparsesearch.tracking.note import study_note, trial_note
 from sparsesearch.tracking.progress import Point, milliseconds, progress_points
-from sparsesearch.tracking.words import found_by
 from sparsesearch.trial import Fidelity, Origin, Trial, TrialState
 
-FORMAT = "2"
+FORMAT = "3"
 """Raise it when the way things are shown changes: everything is then shown anew."""
 
 STUDY_TAG = "sparsesearch.study"
@@ -207,6 +207,8 @@ def _cost_metrics(view: StudyView, trial: Trial) -> dict[str, float]:
         metrics["share_of_dense"] = trial.cost.macs / dense.cost.macs
     if trial.cost.latency_ms is not None:
         metrics["latency_ms"] = trial.cost.latency_ms
+    if trial.cost.predicted_ms is not None:
+        metrics["predicted_ms"] = trial.cost.predicted_ms
     return metrics
 
 

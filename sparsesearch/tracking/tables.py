@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from sparsesearch.search.view import StudyView
-from sparsesearch.tracking.words import found_by
+from sparsesearch.search.words import found_by
 from sparsesearch.trial import Trial
 
 COLUMNS = (
@@ -22,6 +22,7 @@ COLUMNS = (
     "state",
     "parameters, M",
     "latency, ms",
+    "predicted, ms",
     "seed",
     "reason",
 )
@@ -58,6 +59,7 @@ def _table(view: StudyView, trials: Sequence[Trial]) -> str:
                 trial.state.value,
                 round(trial.cost.params / 1e6, 4),
                 trial.cost.latency_ms,
+                trial.cost.predicted_ms,
                 trial.seed,
                 trial.reason or "",
             ]

@@ -195,7 +195,7 @@ class TestDocuments:
             ("data: {val_share: 1.5}", "data.val_share: Input should be less than 1, got 1.5"),
             ("data: {image_size: None}", "data.image_size: Input should be a valid integer"),
             ("seed: -1", "seed: Input should be greater than or equal to 0"),
-            ("sampler: best", "sampler: Input should be 'tpe', 'random' or 'nsga2', got 'best'"),
+            ("sampler: best", "sampler: Input should be 'evolution', 'tpe', 'nsga2', 'gp' or 'random', got 'best'"),
             ("device: tpu", "device: 'tpu' will not do; say auto, cpu, cuda or cuda:0"),
             ("name: a b", "name: 'a b' will not do; at most 80 letters"),
             ("name: [a]", "name: ['a'] will not do"),
@@ -488,7 +488,7 @@ class TestUsage:
             (("nope",), "no such command 'nope'"),
             (("run", "--budge", "3%"), "no such option: --budge"),
             (("run", "--backbone"), "'--backbone' requires an argument"),
-            (("run", "--sampler", "best"), "'best' is not one of 'tpe', 'random', 'nsga2'"),
+            (("run", "--sampler", "best"), "'best' is not one of 'evolution', 'tpe', 'nsga2', 'gp', 'random'"),
             (("run", "--seed", "x"), "'--seed'"),
             (("run", "--evaluations", "0"), "'--evaluations'"),
             (("run", "a.yaml", "b.yaml"), "unexpected extra argument"),
@@ -538,7 +538,7 @@ class TestUsage:
 
     def test_defaults_are_shown(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         shown = " ".join(command("run", "--help").out.replace("│", " ").split())
-        for default in ("[default: tpe]", "[default: auto]", "[default: 60]", "[default: ./STUDY]"):
+        for default in ("[default: evolution]", "[default: auto]", "[default: 60]", "[default: ./STUDY]"):
             assert default in shown
 
 

@@ -124,9 +124,9 @@ def test_proposals_are_feasible_new_and_inside_the_space(data):
         check_reachable(geometry, space, limit=budget)
     except BudgetError:
         return
-    sampler = data.draw(st.sampled_from(["random", "tpe", "nsga2"]))
+    sampler = data.draw(st.sampled_from(["evolution", "random", "tpe", "nsga2"]))
     proposer = OptunaProposer(
-        geometry, space, low_macs=None, high_macs=budget, sampler=sampler, seed=data.draw(st.integers(0, 9))
+        geometry, space, low=None, high=budget, sampler=sampler, seed=data.draw(st.integers(0, 9))
     )
     keys = set()
     for index in range(4):

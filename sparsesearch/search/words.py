@@ -21,6 +21,13 @@ def gmacs_text(macs: int) -> str:
     return f"{value:.3f}" if value >= 0.1 else f"{value:.5f}"
 
 
+def latency_text(trial: Trial) -> str:
+    """`2.41 ms measured`, `2.41 ms predicted`, or nothing."""
+    if trial.cost.ms is None:
+        return ""
+    return f"{trial.cost.ms:.4g} ms {'predicted' if trial.cost.latency_ms is None else 'measured'}"
+
+
 def percent(share: float) -> str:
     """A fraction as percent."""
     return f"{100 * share:.2f} %"

@@ -1,0 +1,66 @@
+import pytest
+from geometries import CONVNEXT_TINY, DEIT_SMALL, SWIN_TINY
+
+from sparsesearch.cost.analytic import dense_macs
+from sparsesearch.errors import BudgetError
+from sparsesearch.methods import Merge
+from sparsesearch.search.proposals import check_reachable, fit_to_budget, reachable
+from sparsesearch.search.reach import attainable, first_place_floors, ranges
+from sparsesearch.space.definition import SearchSpace
+
+
+@pytest.mark.parametrize("geometry", [DEIT_SMALL, CONVNEXT_TINY, SWIN_TINY])
+def test_both_ends_are_costs_of_schedules(geometry):
+    space = SearchSpace(max_predictors=4).for_geometry(geometry)
+    low, high = attainable(geometry, space)
+    found = ranges(geometry, space)
+    [cheapest] = [one for one in found if one.low == low][:1]
+    assert fit_to_budget(geometry, space, shape=cheapest.shape, limit=low) is not None
+    assert fit_to_budget(geometry, space, shape=cheapest.shape, limit=low - 1) is None
+    assert low < dense_macs(geometry) < high
+
+
+def test_merging_alone_cannot_go_as_low_as_pruning():
+    lows = []
+    for reducers in ((), (Merge(),)):
+        space = SearchSpace(max_predictors=2, reducers=reducers)
+        lows.append(attainable(DEIT_SMALL, space)[0])
+    assert lows[1] > 1.5 * lows[0]
+
+
+def test_floors_rise_with_the_first_place():
+    space = SearchSpace(min_predictors=2, max_predictors=3).for_geometry(CONVNEXT_TINY)
+    floors = first_place_floors(CONVNEXT_TINY, space)
+    assert len(floors) == 8, "the last of nine blocks leaves no room for a second predictor"
+    assert list(floors) == sorted(floors)
+
+
+def test_a_gap_between_placements_is_no_budget():
+    """One predictor at the first or at the last block, leaving about a half either way."""
+    space = SearchSpace(blocks=(1, 11), max_predictors=1, min_keep_ratio=0.45, max_keep_ratio=0.5)
+    dense = dense_macs(DEIT_SMALL)
+    intervals = reachable(DEIT_SMALL, space.for_geometry(DEIT_SMALL))
+    assert len(intervals) == 2
+    with pytest.raises(BudgetError, match=r"GFLOPs .* of dense or .* of dense; give a budget in that interval"):
+        check_reachable(DEIT_SMALL, space, limit=0.7 * dense)
+    for low, high in intervals:
+        check_reachable(DEIT_SMALL, space, limit=0.5 * (low + high))
+
+
+def test_a_range_in_milliseconds_says_so():
+    class Clock:
+        unit = "ms"
+
+        def tables(self, geometry, slots):
+            from sparsesearch.cost.separable import MACS
+
+            base, tables = MACS.tables(geometry, slots)
+            return type(MACS.tables(geometry, ()))(base / 1e9, tuple(table / 1e9 for table in tables))
+
+        def of(self, geometry, schedule):
+            from sparsesearch.cost.separable import MACS
+
+            return MACS.of(geometry, schedule) / 1e9
+
+    with pytest.raises(BudgetError, match=r"meets 0\.2 ms.*0\.5616 to 4\.598 ms"):
+        check_reachable(DEIT_SMALL, SearchSpace(max_predictors=4), limit=0.2, price=Clock())
