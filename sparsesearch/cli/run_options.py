@@ -85,10 +85,14 @@ TimeBudgetOption = Annotated[
     typer.Option(metavar="DURATION", help="Cut the study to this time: 90s, 10m, 1h30m.", rich_help_panel=_HOW),
 ]
 EvaluationsOption = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Schedules to try. [default: 60]", rich_help_panel=_HOW)
+    int | None,
+    typer.Option(min=1, metavar="N", help="Schedules to try. [default: 60, for a front 200]", rich_help_panel=_HOW),
 ]
 FinalistsOption = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Best schedules to fine-tune. [default: 5]", rich_help_panel=_HOW)
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Best schedules to fine-tune. [default: 5, for a front 16]", rich_help_panel=_HOW
+    ),
 ]
 StrategyOption = Annotated[
     Strategy | None,

@@ -10,7 +10,11 @@ from sparsesearch.search.hypervolume_curve import CurvePoint, HypervolumeCurve
 from sparsesearch.search.regret import RegretPoint
 from sparsesearch.trial import Fidelity
 
-_NAMES = {Fidelity.SUPERNET: "evaluated on shared weights", Fidelity.FINETUNE: "fine-tuned"}
+_NAMES = {
+    Fidelity.UNTRAINED: "evaluated on the dense weights",
+    Fidelity.SUPERNET: "evaluated on shared weights",
+    Fidelity.FINETUNE: "fine-tuned",
+}
 _SHOWN = 0.975
 Place = Callable[[CurvePoint | RegretPoint], float]
 
