@@ -333,6 +333,14 @@ class TestDatabase:
         assert "no study 'talen'" in line
         assert "taken" in line
 
+    def test_a_study_to_start_from(self, command: Command, home: Path) -> None:
+        stored_study(home)
+        assert "no study 'talen'" in command(*RUN, "--warm-start", "talen").complaint
+        line = command(*RUN, "--warm-start", "taken").complaint
+        assert "'taken' has no evaluated schedule to start from" in line
+        assert "sparsesearch resume taken" in line
+        assert "sampler evolution" in command(*RUN, "--warm-start", "taken", "--sampler", "tpe").complaint
+
     def test_deleting_asks_somebody(self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         stored_study(home)
         assert "--yes" in command("delete", "taken").complaint
