@@ -203,7 +203,8 @@ def report_samplers(*, pending: int) -> None:
             cpu.append(1e3 * (time.process_time() - cpu_start + cpu_seconds))
         what = "a budget" if low is None else "a range"
         print(
-            f"{name:9s} propose + tell, {what:8s}, {num:5d} told, {pending} pending: median {statistics.median(times):7.2f} "
+            f"{name:9s} propose + tell, {what:8s}, {num:5d} told, {pending} pending: median "
+            f"{statistics.median(times):7.2f} "
             f"ms, least {min(times):7.2f}, largest {max(times):7.2f}; CPU median {statistics.median(cpu):7.2f}",
             flush=True,
         )
