@@ -15,6 +15,7 @@ SparseSearchError
 │   ├── StoreError            the database cannot be reached, read or written
 │   ├── StoreVersionError     the database schema is older or newer than this program
 │   ├── ClusterError          Ray cannot be started or joined, or lacks what trials need
+│   ├── ProfileError          no profile of a device, or one of another target
 │   ├── TrackingError         MLflow cannot be reached, or refuses what it is told
 │   └── MissingExtraError     an optional dependency is not installed
 ├── ShapeError                a tensor of the wrong shape (programming error of a caller)
@@ -88,6 +89,10 @@ class StoreVersionError(UserInputError):
 
 class ClusterError(UserInputError):
     """Ray cannot be started or joined, or its machines lack what trials need."""
+
+
+class ProfileError(UserInputError):
+    """A latency profile is missing, cannot be read, or is not of what was asked for."""
 
 
 class TrackingError(UserInputError):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from sparsesearch.latency_record import ConfirmedLatency
 from sparsesearch.trial import CheckpointRef, FinalState, Measurement
 
 
@@ -43,5 +44,12 @@ class Ended(_Event):
     reason: str | None = None
 
 
-Event = Annotated[Measured | Checkpointed | Ended, Field(discriminator="kind")]
-EVENT: TypeAdapter[Measured | Checkpointed | Ended] = TypeAdapter(Event)
+class Confirmed(_Event):
+    """The latency of an ended trial was measured on the study's target; it replaces an older one."""
+
+    kind: Literal["confirmed"] = "confirmed"
+    latency: ConfirmedLatency
+
+
+Event = Annotated[Measured | Checkpointed | Ended | Confirmed, Field(discriminator="kind")]
+EVENT: TypeAdapter[Measured | Checkpointed | Ended | Confirmed] = TypeAdapter(Event)

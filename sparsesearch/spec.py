@@ -12,13 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sparsesearch.errors import SpecError, one_line
 from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.latency_fit import LatencyFit
+from sparsesearch.latency_record import PrecisionName
 from sparsesearch.prior import Prior
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.trial import Axis
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
 SamplerName = Literal["evolution", "tpe", "nsga2", "gp", "random"]
+BudgetUnit = Literal["gflops", "share", "ms"]
 DispatcherName = Literal["inline", "ray"]
+Strategy = Literal["supernet", "finetune", "training-free"]
 DEFAULT_DISPATCHER: DispatcherName = "ray"
 
 
@@ -30,12 +35,13 @@ class Budget(_Value):
     """An upper limit of the cost of one image, or a range that asks for a front.
 
     Attributes:
-        unit: `gflops` counts 10^9 multiply-adds (the literature's GFLOPs); `share` is a share of the dense cost.
+        unit: `gflops` counts 10^9 multiply-adds (the literature's GFLOPs); `share` is a share of the dense cost; `ms`
+            are milliseconds of one call on the target.
         low: Lower end of a range, None for a single budget.
         high: The limit.
     """
 
-    unit: Literal["gflops", "share"] = "share"
+    unit: BudgetUnit = "share"
     low: float | None = None
     high: float = Field(gt=0.0)
 
@@ -46,8 +52,8 @@ class Budget(_Value):
         return self
 
     @classmethod
-    def parse(cls, text: str, unit: Literal["gflops", "share"]) -> Budget:
-        """Read `3.0`, `2.0:3.0` (gflops) or `35%`, `20%:45%` (share of dense).
+    def parse(cls, text: str, unit: BudgetUnit) -> Budget:
+        """Read `3.0`, `2.0:3.0` (gflops, ms) or `35%`, `20%:45%` (share of dense).
 
         Raises:
             SpecError: The text is not of that form.
@@ -65,8 +71,18 @@ class Budget(_Value):
         except ValidationError as error:
             raise SpecError(f"budget {text!r}: {one_line(error)}") from error
 
+    @property
+    def axis(self) -> Axis:
+        """What it limits."""
+        return "ms" if self.unit == "ms" else "macs"
+
+    def limits(self, dense_macs: int) -> tuple[float | None, float]:
+        """Lower end (None for a single budget) and limit, in multiply-adds or milliseconds."""
+        return (self.low, self.high) if self.unit == "ms" else self.macs(dense_macs)
+
     def macs(self, dense_macs: int) -> tuple[int | None, int]:
-        """Lower end (None for a single budget) and limit in multiply-adds."""
+        """Lower end (None for a single budget) and limit in multiply-adds; not for a budget of milliseconds."""
+        assert self.unit != "ms", "milliseconds say nothing of multiply-adds"
         scale = 1e9 if self.unit == "gflops" else float(dense_macs)
         return (None if self.low is None else round(self.low * scale), round(self.high * scale))
 
@@ -75,17 +91,42 @@ class Budget(_Value):
             low = "" if self.low is None else f"{self.low:.4g}:".replace(f"{self.low:.4g}", f"{self.low * 100:.4g}%")
             return f"{low}{self.high * 100:.4g}% of dense"
         low = "" if self.low is None else f"{self.low:g}:"
+        if self.unit == "ms":
+            return f"{low}{self.high:g} ms"
         return f"{low}{self.high:g} GFLOPs (multiply-adds)"
+
+
+class LatencySpec(_Value):
+    """The target that milliseconds are counted on, and how models run there.
+
+    What is left out is taken from the profile, or without one: batch size 1, float32, not compiled.
+
+    Attributes:
+        profile: Name of a profile in the database, or path of its file; null for this machine's `device`, which is
+            profiled if it was not before.
+        batch_size: Images of one call.
+        precision: Type of weights and images.
+        compiled: Whether models run through `torch.compile`.
+        num_threads: Threads of torch on a CPU.
+        profile_seconds: About how long it may take to profile this machine.
+    """
+
+    profile: str | None = None
+    batch_size: int | None = Field(default=None, ge=1)
+    precision: PrecisionName | None = None
+    compiled: bool | None = None
+    num_threads: int | None = Field(default=None, ge=1)
+    profile_seconds: float = Field(default=300.0, gt=0.0)
 
 
 class DataSpec(_Value):
     """What to train and evaluate on.
 
     Attributes:
-        source: `digits` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there, PATH/test, each with a
-            folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision, such as
-            `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH` (WebDataset
-            shards). See docs/data.md.
+        source: `digits` or `digits:hard` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there,
+            PATH/test, each with a folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision,
+            such as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH`
+            (WebDataset shards). See docs/data.md.
         image_size: Pixels, or None for the backbone's own.
         val_share: Share of the training images held out for validation where the data has no test split besides.
         num_val_images: At most so many validation images are used per evaluation, None for all.
@@ -101,7 +142,7 @@ class DataSpec(_Value):
     @property
     def is_demo(self) -> bool:
         """Whether this is the bundled demo task, whose schedules do not transfer to real data."""
-        return self.source == "digits"
+        return self.source.partition(":")[0] == "digits"
 
 
 class TrainSpec(_Value):
@@ -151,9 +192,14 @@ class RungSpec(_Value):
 class FidelitySpec(_Value):
     """How candidates are evaluated, cheap before dear.
 
+    Documents of older versions say `elastic: true` for `strategy: supernet` and `elastic: false` for
+    `strategy: finetune`; that is still read.
+
     Attributes:
-        elastic: Whether one elastic training serves all candidates; if not, each is fine-tuned from the dense model.
-        evaluations: Candidates evaluated on the elastic weights (with `elastic` off: candidates fine-tuned).
+        strategy: What candidates are ranked by: `supernet` trains once for all of them and evaluates each on the shared
+            weights; `finetune` trains each from the dense model; `training-free` evaluates each on the dense weights,
+            with scores that need no training.
+        evaluations: Candidates ranked (with `finetune`: candidates fine-tuned).
         finalists: Best candidates that are then fine-tuned; the front is made of these.
         dense: Training of the dense model where no pretrained weights fit.
         elastic_training: The elastic training.
@@ -162,7 +208,7 @@ class FidelitySpec(_Value):
         rungs: When fine-tunings of searched candidates are stopped early, None for never.
     """
 
-    elastic: bool = True
+    strategy: Strategy = "supernet"
     evaluations: int = Field(default=60, ge=1)
     finalists: int = Field(default=5, ge=1)
     dense: TrainSpec = TrainSpec(epochs=12, lr=2e-3, warmup=0.2)
@@ -170,6 +216,16 @@ class FidelitySpec(_Value):
     finetune: TrainSpec = TrainSpec(epochs=2, images_per_epoch=2560, lr=3e-4, predictor_lr=1e-3)
     retrain: TrainSpec = TrainSpec(epochs=8, images_per_epoch=5376, lr=5e-4, predictor_lr=2e-3)
     rungs: RungSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_version(cls, data: object) -> object:
+        return with_strategy(data) if isinstance(data, Mapping) else data
+
+    @property
+    def elastic(self) -> bool:
+        """Whether one elastic training serves all candidates."""
+        return self.strategy == "supernet"
 
     @model_validator(mode="after")
     def _elastic_gathers(self) -> FidelitySpec:
@@ -179,6 +235,27 @@ class FidelitySpec(_Value):
                 "so set its method to gathered"
             )
         return self
+
+
+def with_strategy(fidelity: Mapping[str, object]) -> dict[str, object]:
+    """A fidelity document with `elastic`, as older versions wrote it, in the words of `strategy`.
+
+    Args:
+        fidelity: Part of a `FidelitySpec` as plain data.
+
+    Raises:
+        ValueError: It says both, and they contradict each other.
+    """
+    document = dict(fidelity)
+    if "elastic" not in document or not isinstance(document["elastic"], bool | None):
+        return document
+    elastic = document.pop("elastic")
+    if elastic is None:
+        return document
+    meant = "supernet" if elastic else "finetune"
+    if document.setdefault("strategy", meant) != meant:
+        raise ValueError(f"elastic: {str(elastic).lower()} is strategy {meant}, not {document['strategy']}; say one")
+    return document
 
 
 class ResourceSpec(_Value):
@@ -218,6 +295,7 @@ class Resolved(_Value):
         data_fingerprint: Hash of the data and how it is prepared.
         planned_work: Share of the whole work that each phase of the plan is, for estimates of what is left. It follows
             from the document and the data alone; empty in studies of older versions.
+        latency: What is known of latency on the target; null where nobody asked for milliseconds.
         priors: What the study of `warm_start` had found, so that it may be deleted.
     """
 
@@ -226,6 +304,7 @@ class Resolved(_Value):
     in_chans: int
     data_fingerprint: str
     planned_work: dict[str, float] = {}
+    latency: LatencyFit | None = None
     priors: tuple[Prior, ...] = ()
 
 
@@ -236,6 +315,7 @@ class StudySpec(_Value):
         name: Name of the study in the store.
         backbone: Backbone name as typed: `deit_s`, `deit_pico`, or any timm VisionTransformer.
         budget: The limit, or the range a front is wanted for.
+        latency: The target of a budget of milliseconds; with another budget, milliseconds are predicted besides.
         data: Data source.
         weights: `pretrained` (timm's, where they can be had), `scratch`, or the path of a checkpoint.
         space: The search space, spelled out.
@@ -260,6 +340,7 @@ class StudySpec(_Value):
     name: str = Field(pattern=NAME_PATTERN)
     backbone: str
     budget: Budget
+    latency: LatencySpec | None = None
     data: DataSpec = DataSpec()
     weights: str = "pretrained"
     space: SearchSpace = SearchSpace()

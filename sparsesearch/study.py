@@ -21,21 +21,31 @@ from sparsesearch.evaluate.weights import check_weights
 from sparsesearch.execution import open_execution
 from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
 from sparsesearch.export.from_study import best_trial
+from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.prior import Prior
 from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore, Tracker
 from sparsesearch.report.page import REPORT, report_page
+from sparsesearch.search.pricing import study_price
 from sparsesearch.search.priors import collect_priors
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.results import StudyFront
 from sparsesearch.search.stages import StagedController
 from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.elastic import with_fixed_windows
+from sparsesearch.space.untrained import without_training
 from sparsesearch.spec import Resolved, StudySpec
+from sparsesearch.store.profiles import SqlProfiles
+from sparsesearch.target import confirm_front, find_latency
 from sparsesearch.tracking.null import NullTracker
 from sparsesearch.trial import Trial
 from sparsesearch.wording import human_time
 
 OnTrial = Callable[[Trial], None]
+
+_DEMO = "No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas."
+_HARD_DEMO = "This is the harder bundled demo, the larger of two handwritten digits on a cluttered canvas."
 
 
 def _ignore(trial: Trial) -> None:
@@ -63,12 +73,19 @@ class StudyResult:
     report: Path
 
 
-def prepare(spec: StudySpec, *, progress: Progress, store: StudyStore | None = None) -> StudySpec:
+def prepare(
+    spec: StudySpec,
+    *,
+    progress: Progress,
+    store: StudyStore | None = None,
+    profiles: SqlProfiles | None = None,
+) -> StudySpec:
     """Look everything up and make the plan; refuses what cannot work before anything is trained.
 
     Args:
         spec: The study as wished.
         progress: Gets the plan and warnings as lines.
+        profiles: Where latency profiles are kept; needed by a study that asks for milliseconds.
         store: Where the study to start from is kept, if the document names one.
 
     Returns:
@@ -87,11 +104,12 @@ def prepare(spec: StudySpec, *, progress: Progress, store: StudyStore | None = N
     device = open_device(spec.device)
     task = open_task(spec.data, backbone=backbone)
     geometry = task_geometry(backbone, task)
-    space = spec.space.for_geometry(geometry)
-    check_budget(geometry, space, budget=spec.budget)
+    space = _space_for(spec, geometry)
+    if spec.budget.axis == "macs":
+        check_budget(geometry, space, budget=spec.budget)
     check_weights(spec.weights, backbone=backbone, task=task)
     if spec.data.is_demo:
-        progress.line("No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas.")
+        progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
         progress.line("Its accuracies and its schedule do not transfer to other data.")
     resolved = spec.model_copy(
         update={
@@ -106,6 +124,8 @@ def prepare(spec: StudySpec, *, progress: Progress, store: StudyStore | None = N
             ),
         }
     )
+    if spec.latency is not None or spec.budget.axis == "ms":
+        resolved = _with_latency(resolved, profiles=profiles, progress=progress)
     arithmetic, speeds = choose_arithmetic(
         spec.precision, device=device, backbone=backbone, geometry=geometry, task=task
     )
@@ -123,6 +143,34 @@ def prepare(spec: StudySpec, *, progress: Progress, store: StudyStore | None = N
     assert found is not None, "it was filled in above"
     found = found.model_copy(update={"planned_work": plan.work_by_phase})
     return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
+
+
+def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Progress) -> StudySpec:
+    """The study with what is known of latency on its target, once it is sure that its budget can be met there."""
+    found = spec.resolved
+    assert found is not None, "it is filled in before"
+    assert profiles is not None, "a study that asks for milliseconds is prepared with a place for profiles"
+    fit = find_latency(
+        spec,
+        found.geometry,
+        spec.space,
+        profiles=profiles,
+        num_classes=found.num_classes,
+        in_chans=found.in_chans,
+        progress=progress,
+    )
+    made = spec.model_copy(update={"resolved": found.model_copy(update={"latency": fit})})
+    check_budget(found.geometry, made.space, budget=made.budget, price=study_price(made))
+    return made
+
+
+def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
+    """The space spelled out for a backbone, as the strategy can search it."""
+    if spec.fidelity.strategy == "training-free":
+        return without_training(spec.space, geometry)
+    if spec.fidelity.strategy == "supernet":
+        return with_fixed_windows(spec.space.for_geometry(geometry), geometry)
+    return spec.space.for_geometry(geometry)
 
 
 def run_study(
@@ -182,6 +230,8 @@ def run_study(
         )
         with shown(tracker, spec.name):
             dispatcher.run(controller, ledger, evaluator)
+            for trial in confirm_front(spec, ledger, progress=progress or Silent()):
+                tracker.log(trial)
 
 
 @contextmanager

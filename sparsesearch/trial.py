@@ -7,11 +7,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sparsesearch.latency_record import ConfirmedLatency
 from sparsesearch.schedule import Schedule
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Axis = Literal["macs", "ms"]
+"""What a budget limits and a front is drawn over."""
 
 
 class TrialState(StrEnum):
@@ -40,6 +45,7 @@ class Fidelity(StrEnum):
 
     Attributes:
         DENSE: The unsparsified model.
+        UNTRAINED: A schedule evaluated with the dense weights, without any training for it.
         ELASTIC: The one training that makes the weights which serve every schedule.
         SUPERNET: A schedule evaluated with those shared weights, untrained itself.
         FINETUNE: A schedule trained for a short while.
@@ -47,10 +53,16 @@ class Fidelity(StrEnum):
     """
 
     DENSE = "dense"
+    UNTRAINED = "untrained"
     ELASTIC = "elastic"
     SUPERNET = "supernet"
     FINETUNE = "finetune"
     RETRAIN = "retrain"
+
+    @property
+    def is_training(self) -> bool:
+        """Whether its trials train for a while; if not, each is one quick evaluation."""
+        return self not in (Fidelity.UNTRAINED, Fidelity.SUPERNET)
 
 
 class Origin(StrEnum):
@@ -67,12 +79,23 @@ class Cost(_Value):
     Attributes:
         macs: Multiply-adds of linear layers, convolutions and matrix products.
         params: Parameters, predictors included.
-        latency_ms: Measured milliseconds, or None if not measured.
+        latency_ms: Measured milliseconds of a call on the study's target, or None if not measured.
+        predicted_ms: The same as a profile of the target predicts it, or None without a profile.
     """
 
     macs: int
     params: int
     latency_ms: float | None = None
+    predicted_ms: float | None = None
+
+    @property
+    def ms(self) -> float | None:
+        """Milliseconds on the target: measured if they were, else predicted, None if neither."""
+        return self.predicted_ms if self.latency_ms is None else self.latency_ms
+
+    def along(self, axis: Axis) -> float | None:
+        """Multiply-adds, or milliseconds; None if not known."""
+        return self.macs if axis == "macs" else self.ms
 
 
 class Measurement(_Value):
@@ -161,6 +184,7 @@ class Trial(NewTrial):
         reason: Why it was rejected, stopped or failed, or why its last attempt had to be repeated; or None.
         measurements: What was measured, by step.
         checkpoint: Its newest checkpoint, or None.
+        confirmed: Its latency as measured on the study's target, or None as long as it is predicted only.
     """
 
     study: str
@@ -169,6 +193,7 @@ class Trial(NewTrial):
     reason: str | None = None
     measurements: tuple[Measurement, ...] = ()
     checkpoint: CheckpointRef | None = None
+    confirmed: ConfirmedLatency | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -188,6 +213,8 @@ class Trial(NewTrial):
             "fidelity": self.fidelity.value,
             "macs": self.cost.macs,
             "params": self.cost.params,
+            "latency_ms": self.cost.latency_ms,
+            "predicted_ms": self.cost.predicted_ms,
             "metrics": dict(self.metrics),
             "schedule": self.schedule.model_dump(mode="json"),
             "attempt": self.attempt,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +10,7 @@ from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.bench.plan import BenchPlan
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.cost.comparison import BatchLatencies, Comparison
-from sparsesearch.cost.device import conditions_here, open_device
+from sparsesearch.cost.device import conditions_here, open_device, torch_threads
 from sparsesearch.cost.latency import NUM_WARMUP, measure
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.progress import Progress, Silent
@@ -45,7 +42,7 @@ def compare(subject: Subject, plan: BenchPlan, *, progress: Progress | None = No
     cost = AnalyticCost()
     dense, sparse = (_placed(model, plan, device=device) for model in _models(subject))
     batches, left_out = [], []
-    with _threads(plan.threads):
+    with torch_threads(plan.threads):
         for batch_size in plan.batch_sizes:
             try:
                 batches.append(
@@ -144,15 +141,3 @@ def _in_chans(subject: Subject, model: nn.Module) -> int:
 
 def _bytes(model: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-
-
-@contextmanager
-def _threads(wanted: int | None) -> Iterator[None]:
-    """So many threads for a while."""
-    before = torch.get_num_threads()
-    if wanted is not None:
-        torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sparsesearch.cost.latency_record import NUM_RUNS, MemoryFormat, PrecisionName, parse_precision
 from sparsesearch.errors import SpecError
+from sparsesearch.latency_record import NUM_RUNS, MemoryFormat, PrecisionName, parse_precision
 from sparsesearch.wording import parse_counts
 
 CPU_SECONDS = 20.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparsesearch.cost.comparison import BatchLatencies, Comparison
-from sparsesearch.cost.latency_record import Latency
+from sparsesearch.latency_record import Latency
 
 _COLUMNS = ("batch", "model", "p50 ms", "p90", "p99", "images/s", "speed-up", "gain kept")
 

@@ -12,6 +12,8 @@ from sparsesearch.cli import (
     export,
     import_checkpoint,
     init,
+    measure,
+    profile,
     report,
     run,
     spaces,
@@ -48,10 +50,12 @@ app.add_typer(tracking.app, name="mlflow", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_USE)(export.export)
 app.command(rich_help_panel=_USE)(export.retrain)
 app.command(rich_help_panel=_USE)(bench.bench)
+app.command(rich_help_panel=_USE)(measure.measure)
 app.command(rich_help_panel=_USE)(visualize.visualize)
 app.command(rich_help_panel=_USE)(import_checkpoint.import_checkpoint)
 app.command(rich_help_panel=_MORE)(cost.cost)
 app.add_typer(spaces.app, name="spaces", rich_help_panel=_MORE)
+app.add_typer(profile.app, name="profile", rich_help_panel=_MORE)
 app.add_typer(db.app, name="db", rich_help_panel=_MORE)
 
 

@@ -33,6 +33,7 @@ def export(
         typer.Option(metavar="X", help="Best schedule within this budget, 10^9 multiply-adds. [default: the study's]"),
     ] = None,
     budget: Annotated[str | None, typer.Option(metavar="P%", help="The same as a share of dense: 30%.")] = None,
+    budget_ms: Annotated[str | None, typer.Option(metavar="X", help="The same in milliseconds on the target.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Target file.")] = Path("best.yaml"),
     database: DatabaseOption = None,
 ) -> None:
@@ -44,19 +45,22 @@ def export(
 
     sparsesearch export my-study --budget-gflops 2.5 -o cheap.yaml
     """
-    wished = parse_budget(budget_gflops, budget)
+    wished = parse_budget(budget_gflops, budget, budget_ms)
     if wished is not None and wished.low is not None:
         raise SpecError(f"export takes one budget, not the range {wished}; give its upper end")
     check_target(output)
     _, store = open_settings(database)
     spec = store.spec(study)
-    front = study_front(store.trials(study))
+    front = study_front(store.trials(study), axis=(wished or spec.budget).axis)
     limit = None
     if wished is not None and front.reference is not None:
-        limit = wished.macs(front.reference.cost.macs)[1]
-    trial = best_trial(spec, front, budget_macs=limit)
+        limit = wished.limits(front.reference.cost.macs)[1]
+    trial = best_trial(spec, front, limit=limit)
     write_recipe(make_recipe(spec, front, trial), output)
-    say(f"{output}: trial {trial.number}, {trial.cost.macs / 1e9:.5g} GMACs. Next: {program()} retrain {output}")
+    cost = f"{trial.cost.macs / 1e9:.5g} GMACs"
+    if trial.cost.ms is not None:
+        cost += f", {trial.cost.ms:.4g} ms {'predicted' if trial.confirmed is None else 'measured'}"
+    say(f"{output}: trial {trial.number}, {cost}. Next: {program()} retrain {output}")
 
 
 def retrain(

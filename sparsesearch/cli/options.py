@@ -64,14 +64,18 @@ def open_settings(database: str | None) -> tuple[Settings, SqlStore]:
     return settings, open_store(settings.database_url)
 
 
-def parse_budget(gflops: str | None, share: str | None) -> Budget | None:
-    """The budget of `--budget-gflops` or `--budget`, None if neither is given.
+def parse_budget(gflops: str | None, share: str | None, ms: str | None = None) -> Budget | None:
+    """The budget of `--budget-gflops`, `--budget` or `--budget-ms`, None if none is given.
 
     Raises:
-        SpecError: Both are given, or one cannot be read.
+        SpecError: Several are given, or one cannot be read.
     """
-    if gflops is not None and share is not None:
-        raise SpecError("give either --budget-gflops or --budget, not both")
+    given = {"--budget-gflops": gflops, "--budget": share, "--budget-ms": ms}
+    named = [flag for flag, text in given.items() if text is not None]
+    if len(named) > 1:
+        raise SpecError(f"give either {' or '.join(named)}, not both")
+    if ms is not None:
+        return Budget.parse(ms, "ms")
     if gflops is not None:
         return Budget.parse(gflops, "gflops")
     return None if share is None else Budget.parse(share, "share")

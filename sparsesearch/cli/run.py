@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from sparsesearch.cli.progress import ProgressMode, ProgressOption, QuietOption,
 from sparsesearch.cli.tracking import open_tracker
 from sparsesearch.cli.work import report, work
 from sparsesearch.errors import SpecError, StudyExistsError, UserInputError
-from sparsesearch.spec import Budget, executed_by, read_document
+from sparsesearch.latency_record import parse_precision
+from sparsesearch.spec import Budget, executed_by, read_document, with_strategy
 
 
 def run(
@@ -22,6 +23,11 @@ def run(
     backbone: o.BackboneOption = None,
     budget_gflops: o.GflopsOption = None,
     budget: o.ShareOption = None,
+    budget_ms: o.MsOption = None,
+    device_profile: o.DeviceProfileOption = None,
+    batch_size: o.BatchSizeOption = None,
+    compiles: o.CompileOption = None,
+    threads: o.ThreadsOption = None,
     data: o.DataOption = None,
     image_size: o.ImageSizeOption = None,
     weights: o.WeightsOption = None,
@@ -29,6 +35,7 @@ def run(
     time_budget: o.TimeBudgetOption = None,
     evaluations: o.EvaluationsOption = None,
     finalists: o.FinalistsOption = None,
+    strategy: o.StrategyOption = None,
     elastic: o.ElasticOption = None,
     sampler: o.SamplerOption = None,
     warm_start: o.WarmStartOption = None,
@@ -65,10 +72,28 @@ def run(
     sparsesearch run --backbone deit_s --budget 65% --data folder:/imagenet
 
     sparsesearch run --backbone deit_s --budget-gflops 3.0 --time-budget 10m
+
+    sparsesearch run --backbone deit_s --budget-ms 2.5 --device cuda:0 --batch-size 64 --precision bf16 --compile
     """
     from sparsesearch.cli import STARTED
 
-    limit = parse_budget(budget_gflops, budget)
+    limit = parse_budget(budget_gflops, budget, budget_ms)
+    document_read = _read(document)
+    target = {
+        "profile": device_profile,
+        "batch_size": batch_size,
+        "compiled": compiles,
+        "num_threads": threads,
+    }
+    wants_ms = (
+        budget_ms is not None
+        or any(value is not None for value in target.values())
+        or document_read.get("latency") is not None
+    )
+    if wants_ms and precision not in (None, "auto"):
+        target["precision"], precision = parse_precision(precision), None
+    elif precision not in (None, "auto", "float32", "bfloat16"):
+        precision = parse_precision(precision)
     flags: dict[str, Any] = {
         "backbone": backbone,
         "weights": weights,
@@ -79,6 +104,7 @@ def run(
         "seed": seed,
         "baselines": baselines,
         "precision": precision,
+        "latency": target,
         "device": device,
         "dispatcher": dispatcher,
         "resources": {
@@ -95,10 +121,10 @@ def run(
         "fidelity": {
             "evaluations": evaluations,
             "finalists": finalists,
-            "elastic": None if elastic is None else elastic == "on",
+            "strategy": o.chosen_strategy(strategy, elastic=elastic),
         },
     }
-    wished = _overlay(_read(document), flags)
+    wished = _overlay(document_read, flags)
     settings, store = open_settings(database)
     if settings.data is not None:
         wished = _overlay({"data": {"source": settings.data}}, wished)
@@ -116,7 +142,7 @@ def run(
         from sparsesearch.draft import complete
         from sparsesearch.study import prepare
 
-        spec = prepare(complete(wished, progress=reporter), progress=reporter, store=store)
+        spec = prepare(complete(wished, progress=reporter), progress=reporter, store=store, profiles=store.profiles)
         ledger = store.create_study(spec)
         try:
             tracker = open_tracker(store, settings, reporter, wanted=mlflow, database=database)
@@ -177,6 +203,9 @@ def _read(document: Path | None) -> dict[str, Any]:
     read = read_document(document)
     if not isinstance(read, dict):
         raise SpecError(f"{document} is not a study document; write one with: sparsesearch init")
+    if isinstance(read.get("fidelity"), dict):
+        with suppress(ValueError):  # it is told of when the document is completed
+            read["fidelity"] = with_strategy(read["fidelity"])
     return read
 
 
@@ -200,9 +229,10 @@ def _free_name(wished: dict[str, Any], taken: set[str]) -> str:
         budget = Budget.parse(budget, "share").model_dump()
     text = ""
     if isinstance(budget, dict) and isinstance(budget.get("high"), int | float):
-        share = budget.get("unit", "share") == "share"
+        unit = budget.get("unit", "share")
         ends = [end for end in (budget.get("low"), budget["high"]) if isinstance(end, int | float)]
-        text = "-".join(f"{end * 100:g}p" if share else f"{end:g}g" for end in ends)
+        text = "-".join(f"{end * 100:g}p" if unit == "share" else f"{end:g}{unit[0]}" for end in ends)
+        text += "s" * (unit == "ms")
     base = as_name(f"{wished.get('backbone', 'study')}-{text}")
     number = 1
     while (name := base if number == 1 else f"{base}-{number}") in taken:

@@ -9,9 +9,11 @@ import typer
 
 from sparsesearch.cli.options import database_option, device_option, json_option
 from sparsesearch.cli.progress import OUTPUT_PANEL
-from sparsesearch.spec import DEFAULT_DISPATCHER, SamplerName
+from sparsesearch.errors import SpecError
+from sparsesearch.spec import DEFAULT_DISPATCHER, SamplerName, Strategy
 
 _WHAT, _HOW, _WHERE = "What to search", "How long and how well", "Where it runs"
+_TARGET = "Target of a budget of milliseconds"
 
 SpecArgument = Annotated[
     Path | None,
@@ -43,12 +45,21 @@ ShareOption = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+MsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget-ms",
+        metavar="X|LOW:HIGH",
+        help="Budget in milliseconds of one call on --device, or on the device of --device-profile: 2.5 or 2:4.",
+        rich_help_panel=_WHAT,
+    ),
+]
 DataOption = Annotated[
     str | None,
     typer.Option(
         metavar="SOURCE",
         help="folder:PATH (PATH/train, PATH/val[, PATH/test], or plain class folders), hfds/OWNER/NAME, hfds:PATH, "
-        "torch/NAME:PATH, wds:PATH (tar shards); see docs/data.md. "
+        "torch/NAME:PATH, wds:PATH (tar shards), digits:hard; see docs/data.md. "
         "[default: $SPARSESEARCH_DATA, else the bundled digits demo]",
         rich_help_panel=_WHAT,
     ),
@@ -74,18 +85,27 @@ TimeBudgetOption = Annotated[
     typer.Option(metavar="DURATION", help="Cut the study to this time: 90s, 10m, 1h30m.", rich_help_panel=_HOW),
 ]
 EvaluationsOption = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Schedules to try. [default: 60]", rich_help_panel=_HOW)
+    int | None,
+    typer.Option(min=1, metavar="N", help="Schedules to try. [default: 60, for a front 200]", rich_help_panel=_HOW),
 ]
 FinalistsOption = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Best schedules to fine-tune. [default: 5]", rich_help_panel=_HOW)
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Best schedules to fine-tune. [default: 5, for a front 16]", rich_help_panel=_HOW
+    ),
+]
+StrategyOption = Annotated[
+    Strategy | None,
+    typer.Option(
+        metavar="NAME",
+        help="What schedules are ranked by: supernet (one elastic training serves all), finetune (each is trained from "
+        "dense), training-free (on the dense weights). [default: supernet]",
+        rich_help_panel=_HOW,
+    ),
 ]
 ElasticOption = Annotated[
     Literal["on", "off"] | None,
-    typer.Option(
-        metavar="on|off",
-        help="One elastic training serves all schedules (on), or each is trained from dense (off).",
-        rich_help_panel=_HOW,
-    ),
+    typer.Option(metavar="on|off", help="Older name: on is supernet, off is finetune.", hidden=True),
 ]
 SamplerOption = Annotated[
     SamplerName | None,
@@ -116,10 +136,32 @@ SeedOption = Annotated[
     typer.Option(min=0, metavar="N", help="The only source of randomness. [default: 0]", rich_help_panel=_HOW),
 ]
 PrecisionOption = Annotated[
-    Literal["auto", "float32", "bfloat16"] | None,
+    str | None,
     typer.Option(
-        metavar="TYPE", help="float32, bfloat16, or auto: whichever is faster. [default: auto]", rich_help_panel=_HOW
+        metavar="TYPE",
+        help="Of training: float32, bfloat16, or auto: whichever is faster. With milliseconds, that of the target: "
+        "float32, bf16 or fp16. [default: auto]",
+        rich_help_panel=_HOW,
     ),
+]
+DeviceProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Latency profile of the target; see: sparsesearch profile. [default: --device, profiled if need be]",
+        rich_help_panel=_TARGET,
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Images of one call on the target.", rich_help_panel=_TARGET)
+]
+CompileOption = Annotated[
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Models run through torch.compile there.", rich_help_panel=_TARGET),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Threads of torch there, on a CPU.", rich_help_panel=_TARGET),
 ]
 
 DeviceOption = Annotated[str | None, device_option(_WHERE)]
@@ -199,3 +241,17 @@ MlflowOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, json_option(OUTPUT_PANEL)]
+
+
+def chosen_strategy(strategy: Strategy | None, *, elastic: Literal["on", "off"] | None) -> Strategy | None:
+    """The strategy asked for in today's words or older ones; None for neither.
+
+    Raises:
+        SpecError: They contradict each other.
+    """
+    if elastic is None:
+        return strategy
+    meant: Strategy = "supernet" if elastic == "on" else "finetune"
+    if strategy not in (None, meant):
+        raise SpecError(f"--elastic {elastic} is --strategy {meant}, not {strategy}; leave one of them out")
+    return meant

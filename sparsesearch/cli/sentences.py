@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsesearch.cli.tables import accuracy_text, gmacs, schedule_text, share_text
+from sparsesearch.cli.tables import accuracy_text, gmacs, ms_text, schedule_text, share_text
 from sparsesearch.search.phases import Phase
 from sparsesearch.search.status import StudyStatus
 from sparsesearch.spec import StudySpec
@@ -12,7 +12,7 @@ from sparsesearch.wording import human_time
 
 def started_line(spec: StudySpec, trial: Trial) -> str | None:
     """A training that began; None for an evaluation, of which there are many."""
-    if trial.fidelity is Fidelity.SUPERNET:
+    if not trial.fidelity.is_training:
         return None
     what = f"{trial.fidelity.value} training begins"
     if trial.fidelity is Fidelity.FINETUNE:
@@ -28,7 +28,7 @@ def ended_line(spec: StudySpec, trial: Trial) -> str | None:
     """A training that ended, or any trial that failed; None for an evaluation."""
     if trial.state is TrialState.FAILED:
         return f"trial {trial.number} failed: {trial.reason}"
-    if trial.fidelity is Fidelity.SUPERNET:
+    if not trial.fidelity.is_training:
         return None
     what = trial.label
     if trial.fidelity is Fidelity.FINETUNE:
@@ -50,7 +50,8 @@ def search_line(status: StudyStatus, phase: Phase) -> str:
 def price_text(trial: Trial, *, dense: Trial | None) -> str:
     """`0.00742 GMACs (34.8 % of dense)`."""
     share = "" if dense is None else f" ({share_text(trial.cost.macs / dense.cost.macs)} of dense)"
-    return f"{gmacs(trial.cost.macs)} GMACs{share}"
+    latency = "" if trial.cost.ms is None else f", {ms_text(trial)} ms"
+    return f"{gmacs(trial.cost.macs)} GMACs{share}{latency}"
 
 
 def clock_text(seconds: float) -> str:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import yaml
@@ -17,7 +17,7 @@ from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, 
 from sparsesearch.cli.paper import WithPaperOption, open_paper, paper_table
 from sparsesearch.cli.tables import accuracy_warning, front_table, trials_table
 from sparsesearch.errors import SpecError, StudyFailedError
-from sparsesearch.search.results import study_front
+from sparsesearch.search.results import joint_front, study_front
 from sparsesearch.search.view import StudyView
 from sparsesearch.trial import TrialState
 
@@ -35,7 +35,7 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
     rows = []
     for name in store.studies():
         spec, trials = store.spec(name), store.trials(name)
-        front = study_front(trials)
+        front = study_front(trials, axis=spec.budget.axis)
         best = max((t.metrics["val_top1"] for t in front.points), default=None)
         rows.append(
             {
@@ -112,15 +112,24 @@ def trials(
 
 def front(
     study: StudyArgument,
+    x: Annotated[
+        Literal["macs", "ms", "both"] | None,
+        typer.Option(
+            "--x",
+            metavar="macs|ms|both",
+            help="Against what: multiply-adds, milliseconds, or both at once. [default: what the budget limits]",
+        ),
+    ] = None,
     png: Annotated[Path | None, typer.Option(help="Also draw the front into this file.")] = None,
     with_paper: WithPaperOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the Pareto front of a study: validation accuracy against multiply-adds.
+    """Show the Pareto front of a study: validation accuracy against multiply-adds, or against milliseconds.
 
-    Writes nothing, unless --png names a file for a picture. --with-paper lays over it what a paper set by hand for
-    rho 0.5 to 0.9: exact multiply-adds, and the accuracies that were published on ImageNet.
+    Milliseconds are there where the study has a target; `~` marks predicted ones. Writes nothing, unless --png names a
+    file for a picture. --with-paper lays over it what a paper set by hand for rho 0.5 to 0.9: exact multiply-adds, and
+    the accuracies that were published on ImageNet.
 
     For example:
 
@@ -132,27 +141,37 @@ def front(
         check_target(png)
     _, store = open_settings(database)
     view = StudyView.of(store, study)
-    spec, found = view.spec, view.front
+    spec = view.spec
+    axis = spec.budget.axis if x is None else ("ms" if x == "ms" else "macs")
+    if x in ("ms", "both") and (spec.resolved is None or spec.resolved.latency is None):
+        raise SpecError(
+            f"study {study!r} has no target, so no milliseconds; run it with --device-profile or --budget-ms"
+        )
+    if with_paper is not None and axis == "ms" and png is not None:
+        raise SpecError("papers' hand schedules have no milliseconds; draw them over multiply-adds with --x macs")
+    found = study_front(view.trials, axis=axis)
+    points = joint_front(found) if x == "both" else found.points
     paper = None if with_paper is None else open_paper(with_paper, view)
     if png is not None:
         from sparsesearch.export.plot import save_front
 
         if found.reference is None:
             raise StudyFailedError(f"study {study!r} has nothing to draw yet")
-        limit = spec.budget.macs(found.reference.cost.macs)[1]
+        limit = spec.budget.limits(found.reference.cost.macs)[1] if axis == spec.budget.axis else None
         note = None if paper is None else paper.caveat or None
-        save_front(found, png, title=study, budget_macs=limit, note=note, paper=paper)
+        save_front(found, png, title=study, limit=limit, note=note, paper=paper)
     if as_json:
         document = {
             "fidelity": found.fidelity.value if found.fidelity else None,
             "reference": found.reference.public() if found.reference else None,
-            "points": [{**trial.public(), **accuracy_warning(spec)} for trial in found.points],
+            "x": x or axis,
+            "points": [{**trial.public(), **accuracy_warning(spec)} for trial in points],
             **accuracy_warning(spec),
             **({} if paper is None else {"paper": paper.document()}),
         }
         typer.echo(json.dumps(document))
         return
-    out.print(front_table(spec, found))
+    out.print(front_table(spec, found, points=points))
     if paper is not None:
         out.print(paper_table(paper))
         say(f"source: {paper.family.source}")

@@ -38,31 +38,52 @@ def schedule_text(spec: StudySpec, trial: Trial) -> str:
     return trial.schedule.describe(spec.resolved.geometry) if spec.resolved else ""
 
 
-def front_table(spec: StudySpec, front: StudyFront, *, best: Trial | None = None) -> Table:
-    """The front, cheapest first, under the dense model."""
+def front_table(
+    spec: StudySpec, front: StudyFront, *, best: Trial | None = None, points: Sequence[Trial] | None = None
+) -> Table:
+    """The front, cheapest first, under the dense model.
+
+    Args:
+        spec: The study.
+        front: Its front.
+        best: The trial to mark.
+        points: Other trials to list than those of the front.
+    """
     fidelity = front.fidelity.value if front.fidelity else "nothing finished yet"
     table = Table(title=f"Pareto front of {spec.name} ({fidelity})", title_justify="left")
     for column, justify in (("", "left"), ("trial", "right"), ("GMACs", "right"), ("of dense", "right")):
         table.add_column(column, justify="right" if justify == "right" else "left")
+    timed = any(trial.cost.ms is not None for trial in points or front.points)
+    if timed:
+        table.add_column("ms", justify="right")
     table.add_column("val accuracy", justify="right")
     table.add_column("found by")
     table.add_column("tokens left before block")
     dense = front.reference
     if dense is not None:
         accuracy = accuracy_text(dense, meaningful=spec.meaningful)
-        table.add_row("", str(dense.number), gmacs(dense.cost.macs), "100.0 %", accuracy, "dense", "")
-    for trial in front.points:
+        latency = [ms_text(dense)] if timed else []
+        table.add_row("", str(dense.number), gmacs(dense.cost.macs), "100.0 %", *latency, accuracy, "dense", "")
+    for trial in points or front.points:
         share = share_text(trial.cost.macs / dense.cost.macs) if dense is not None else ""
         table.add_row(
             "best" if best is not None and trial.number == best.number else "",
             str(trial.number),
             gmacs(trial.cost.macs),
             share,
+            *([ms_text(trial)] if timed else []),
             accuracy_text(trial, meaningful=spec.meaningful),
             trial.label,
             schedule_text(spec, trial),
         )
     return table
+
+
+def ms_text(trial: Trial) -> str:
+    """Milliseconds of a call: `2.41` measured, `~2.41` predicted."""
+    if trial.cost.ms is None:
+        return ""
+    return f"{'~' if trial.cost.latency_ms is None else ''}{trial.cost.ms:.4g}"
 
 
 def trials_table(spec: StudySpec, trials: Sequence[Trial]) -> Table:

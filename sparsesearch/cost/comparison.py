@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sparsesearch.cost.latency_record import BUSY_RATIO, Conditions, Latency
+from sparsesearch.latency_record import BUSY_RATIO, Conditions, Latency
 from sparsesearch.schedule import Schedule
 
 

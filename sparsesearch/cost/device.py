@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import timm
 import torch
 
-from sparsesearch.cost.latency_record import Conditions, MemoryFormat, PrecisionName
 from sparsesearch.errors import SpecError
+from sparsesearch.latency_record import Clock, Conditions, MemoryFormat, PrecisionName
 
 
 def open_device(device: str) -> torch.device:
@@ -34,6 +36,7 @@ def conditions_here(
     batch_size: int,
     compiled: bool = False,
     memory_format: MemoryFormat = "contiguous",
+    clock: Clock = "wall",
 ) -> Conditions:
     """The conditions of this process on one of this machine's devices."""
     on_gpu = device.type == "cuda"
@@ -50,7 +53,20 @@ def conditions_here(
         cuda=torch.version.cuda if on_gpu else None,
         cudnn=torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call]
         driver=_driver() if on_gpu else None,
+        clock=clock,
     )
+
+
+@contextmanager
+def torch_threads(wanted: int | None) -> Iterator[None]:
+    """So many threads of torch on the CPU for a while; None for as many as there are."""
+    before = torch.get_num_threads()
+    if wanted is not None:
+        torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _processor() -> str:

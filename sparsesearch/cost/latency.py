@@ -10,14 +10,15 @@ A latency is worth storing only beside its `Conditions`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from time import perf_counter
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter, process_time
 from typing import Protocol
 
 import torch
 
-from sparsesearch.cost.latency_record import BUSY_RATIO, NUM_RUNS, Latency
+from sparsesearch.latency_record import BUSY_RATIO, NUM_RUNS, Clock, Latency
 
 Work = Callable[[], object]
 
@@ -35,10 +36,17 @@ class Measured:
     Attributes:
         latencies: By name.
         num_attempts: Attempts that were made; the quietest counts.
+        runs_ms: By name, every timed run; entries of one position are of one round.
     """
 
     latencies: Mapping[str, Latency]
     num_attempts: int
+    runs_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def ratio(self, name: str, *, to: str) -> float:
+        """Median over rounds of one candidate over another: what is left when the speed of the machine drifts."""
+        pairs = zip(self.runs_ms[name], self.runs_ms[to], strict=True)
+        return statistics.median(one / other for one, other in pairs)
 
     @property
     def unrest(self) -> float:
@@ -68,6 +76,16 @@ class CpuStopwatch:
         return 1e3 * (perf_counter() - started)
 
 
+class ProcessorStopwatch:
+    """Processor time of all threads of this process: other people's work on the machine disturbs it less."""
+
+    def time(self, work: Work) -> float:
+        """As in `Stopwatch`."""
+        started = process_time()
+        work()
+        return 1e3 * (process_time() - started)
+
+
 class CudaStopwatch:
     """Events on an idle GPU, so that a call waits for no work before it, and launching its kernels counts.
 
@@ -90,9 +108,11 @@ class CudaStopwatch:
             return float(start.elapsed_time(end))
 
 
-def stopwatch_for(device: torch.device) -> Stopwatch:
+def stopwatch_for(device: torch.device, clock: Clock = "wall") -> Stopwatch:
     """What times calls on a device."""
-    return CudaStopwatch(device) if device.type == "cuda" else CpuStopwatch()
+    if device.type == "cuda":
+        return CudaStopwatch(device)
+    return CpuStopwatch() if clock == "wall" else ProcessorStopwatch()
 
 
 def measure(
@@ -126,13 +146,13 @@ def measure(
     for attempt in range(1, NUM_ATTEMPTS + 1):
         runs_ms = _rounds(candidates, watch, num_runs, least=LEAST_RUNS, limit_ms=limit_ms, on_round=on_round)
         latencies = {name: Latency.of(runs, working_bytes=memory[name]) for name, runs in runs_ms.items()}
-        made = Measured(latencies, attempt)
+        made = Measured(latencies, attempt, runs_ms)
         if best is None or made.unrest < best.unrest:
             best = made
         if not best.is_busy:
             break
     assert best is not None
-    return Measured(best.latencies, attempt)
+    return Measured(best.latencies, attempt, best.runs_ms)
 
 
 def working_bytes(work: Work, *, device: torch.device) -> int | None:

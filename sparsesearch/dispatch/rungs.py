@@ -11,7 +11,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from sparsesearch.search.pareto import Point
 from sparsesearch.search.rung_ranking import goes_on
 from sparsesearch.spec import RungSpec, StudySpec
-from sparsesearch.trial import Fidelity, Measurement, Origin, Trial
+from sparsesearch.trial import Axis, Fidelity, Measurement, Origin, Trial
 
 _METRIC = "val_top1"
 
@@ -36,7 +36,7 @@ def open_rungs(spec: StudySpec, trials: Iterable[Trial]) -> Rungs | None:
     epochs = spec.fidelity.finetune.epochs
     if spec.budget.low is None:
         return AccuracyRungs(rungs, epochs=epochs, trials=trials)
-    return ParetoRungs(rungs, epochs=epochs, trials=trials)
+    return ParetoRungs(rungs, epochs=epochs, trials=trials, axis=spec.budget.axis)
 
 
 def has_rungs(trial: Trial) -> bool:
@@ -100,29 +100,35 @@ class ParetoRungs:
         spec: Where the rungs are.
         epochs: Epochs of a whole fine-tuning.
         trials: The stored trials; their measurements fill the rungs again after a restart.
+        axis: What costs are counted in; milliseconds are the predicted ones, which do not change while a study runs.
 
     Source: MO-ASHA, Schmucker et al. 2021 (arXiv:2106.12639).
     """
 
-    def __init__(self, spec: RungSpec, *, epochs: int, trials: Iterable[Trial]) -> None:
+    def __init__(self, spec: RungSpec, *, epochs: int, trials: Iterable[Trial], axis: Axis = "macs") -> None:
         self._spec = spec
+        self._axis = axis
         self._rungs: dict[int, dict[int, Point]] = {milestone: {} for milestone in _milestones(spec, epochs)}
         for trial in trials:
             for measurement in trial.measurements:
                 if has_rungs(trial) and measurement.step in self._rungs:
-                    self._rungs[measurement.step][trial.number] = _point(trial, measurement)
+                    self._rungs[measurement.step][trial.number] = self._point(trial, measurement)
 
     def decide(self, trial: Trial, measurement: Measurement) -> str | None:
         """See `Rungs`. Deciding upon a measurement again gives None: that decision was made."""
         rung = self._rungs.get(measurement.step)
         if rung is None or not has_rungs(trial) or trial.number in rung:
             return None
-        newest = _point(trial, measurement)
+        newest = self._point(trial, measurement)
         others = [point for _, point in sorted(rung.items())]
         rung[trial.number] = newest
         if goes_on(others, newest=newest, factor=self._spec.factor):
             return None
         return f"not among the best 1 of {self._spec.factor} in accuracy and cost after epoch {measurement.step}"
+
+    def _point(self, trial: Trial, measurement: Measurement) -> Point:
+        cost = trial.cost.macs if self._axis == "macs" else trial.cost.predicted_ms
+        return measurement.metrics.get(_METRIC, float("nan")), float("nan") if cost is None else float(cost)
 
 
 def _milestones(spec: RungSpec, epochs: int) -> Iterator[int]:
@@ -131,7 +137,3 @@ def _milestones(spec: RungSpec, epochs: int) -> Iterator[int]:
     while milestone < epochs:
         yield milestone
         milestone *= spec.factor
-
-
-def _point(trial: Trial, measurement: Measurement) -> Point:
-    return measurement.metrics.get(_METRIC, float("nan")), float(trial.cost.macs)

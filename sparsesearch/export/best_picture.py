@@ -42,7 +42,7 @@ def _write(spec: StudySpec, front: StudyFront, path: Path, *, storage: Path) -> 
     resolved = spec.resolved
     if resolved is None or front.reference is None or front.fidelity is not Fidelity.FINETUNE:
         return "nothing is fine-tuned yet"
-    best = front.best(budget_macs=spec.budget.macs(front.reference.cost.macs)[1])
+    best = front.best(limit=spec.budget.limits(front.reference.cost.macs)[1])
     if best is None:
         return "no schedule is within the budget"
 

@@ -17,8 +17,8 @@ def write_front_files(spec: StudySpec, front: StudyFront, folder: Path) -> None:
     """Write `front.png`, and `best.yaml` where a schedule is within the budget; nothing before there is a front."""
     if front.reference is None or not front.points:
         return
-    budget_macs = spec.budget.macs(front.reference.cost.macs)[1]
-    best = front.best(budget_macs=budget_macs)
+    limit = spec.budget.limits(front.reference.cost.macs)[1]
+    best = front.best(limit=limit)
     if best is not None:
         write_recipe(make_recipe(spec, front, best), folder / RECIPE)
     notes = [*([DEMO_NOTE] if spec.data.is_demo else []), *([] if spec.meaningful else [NOT_MEANINGFUL])]
@@ -26,6 +26,6 @@ def write_front_files(spec: StudySpec, front: StudyFront, folder: Path) -> None:
         front,
         folder / PICTURE,
         title=f"{spec.name}: {spec.backbone}",
-        budget_macs=budget_macs,
+        limit=limit,
         note="; ".join(notes) or None,
     )

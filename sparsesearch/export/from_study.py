@@ -5,14 +5,19 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from sparsesearch.errors import BudgetError, StudyFailedError
-from sparsesearch.export.recipe import DEMO_NOTE, NOT_MEANINGFUL, Measured, Provenance, Recipe
-from sparsesearch.search.results import StudyFront
+from sparsesearch.export.recipe import DEMO_NOTE, NOT_MEANINGFUL, Measured, Provenance, Recipe, RecipeLatency
+from sparsesearch.search.results import StudyFront, cost_along
 from sparsesearch.spec import StudySpec
 from sparsesearch.trial import Trial
 
 
-def best_trial(spec: StudySpec, front: StudyFront, *, budget_macs: int | None = None) -> Trial:
+def best_trial(spec: StudySpec, front: StudyFront, *, limit: float | None = None) -> Trial:
     """The most accurate trial within a budget (the study's own if none is given).
+
+    Args:
+        spec: The study.
+        front: Its front; the budget is counted along its axis.
+        limit: The budget.
 
     Raises:
         StudyFailedError: No candidate is complete yet.
@@ -23,14 +28,15 @@ def best_trial(spec: StudySpec, front: StudyFront, *, budget_macs: int | None = 
         raise StudyFailedError(
             f"study {spec.name!r} has no finished candidate yet; go on with: sparsesearch resume {spec.name}"
         )
-    limit = spec.budget.macs(front.reference.cost.macs)[1] if budget_macs is None else budget_macs
-    best = front.best(budget_macs=limit)
+    limit = spec.budget.limits(front.reference.cost.macs)[1] if limit is None else limit
+    best = front.best(limit=limit)
     if best is None:
-        cheapest = front.points[0].cost.macs
-        raise BudgetError(
-            f"the cheapest schedule of study {spec.name!r} costs {cheapest / 1e9:.6g} GFLOPs (multiply-adds), "
-            f"more than {limit / 1e9:.6g}; search again with a lower budget"
-        )
+        cheapest = cost_along(front.points[0], front.axis)
+        costs = f"costs {cheapest / 1e9:.6g} GFLOPs (multiply-adds), more than {limit / 1e9:.6g}"
+        if front.axis == "ms":
+            how = "predicted" if front.points[0].confirmed is None else "measured"
+            costs = f"takes {cheapest:.4g} ms ({how}), more than {limit:.4g}"
+        raise BudgetError(f"the cheapest schedule of study {spec.name!r} {costs}; search again with a lower budget")
     return best
 
 
@@ -61,6 +67,7 @@ def make_recipe(spec: StudySpec, front: StudyFront, trial: Trial) -> Recipe:
             dense_metrics=dense.metrics,
             accuracy="ok" if spec.meaningful else NOT_MEANINGFUL,
         ),
+        latency=_latency(spec, trial),
         provenance=Provenance(
             study=spec.name,
             trial=trial.number,
@@ -71,4 +78,18 @@ def make_recipe(spec: StudySpec, front: StudyFront, trial: Trial) -> Recipe:
             torch=version("torch"),
             timm=version("timm"),
         ),
+    )
+
+
+def _latency(spec: StudySpec, trial: Trial) -> RecipeLatency | None:
+    """What is known of a trial's latency, None where the study has no target."""
+    fit = None if spec.resolved is None else spec.resolved.latency
+    if fit is None:
+        return None
+    return RecipeLatency(
+        target=fit.conditions,
+        dense_ms=fit.dense_ms,
+        predicted_ms=trial.cost.predicted_ms,
+        budget_ms=spec.budget.high if spec.budget.axis == "ms" else None,
+        confirmed=trial.confirmed,
     )

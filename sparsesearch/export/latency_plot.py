@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sparsesearch.cost.comparison import Comparison
-from sparsesearch.cost.latency_record import Latency
+from sparsesearch.latency_record import Latency
 
 _DENSE, _SPARSE = "0.45", "tab:blue"
 _WIDTH = 0.38

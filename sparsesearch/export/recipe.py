@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sparsesearch.errors import SpecError, one_line
+from sparsesearch.latency_record import Conditions, ConfirmedLatency
 from sparsesearch.schedule import Schedule
 from sparsesearch.spec import DataSpec, TrainSpec, read_document
 
@@ -50,7 +51,8 @@ class Measured(_Value):
     """What the search measured.
 
     Attributes:
-        fidelity: How: `finetune` after a short training, `supernet` with shared weights.
+        fidelity: How: `finetune` after a short training, `supernet` with shared weights,
+            `untrained` with those of the dense model.
         macs: Multiply-adds of one image.
         dense_macs: The same of the dense model.
         params: Parameters, predictors included.
@@ -66,6 +68,24 @@ class Measured(_Value):
     metrics: dict[str, float]
     dense_metrics: dict[str, float]
     accuracy: str = "ok"
+
+
+class RecipeLatency(_Value):
+    """What is known of the latency of a recipe's sparse model on one target.
+
+    Attributes:
+        target: The device and how the model runs there.
+        dense_ms: Dense latency when the target was profiled.
+        predicted_ms: As the profile predicts it, null without a profile.
+        budget_ms: What it has to stay below, null for no budget of milliseconds.
+        confirmed: As measured, null as long as it is a prediction; `sparsesearch measure` fills it in.
+    """
+
+    target: Conditions
+    dense_ms: float | None = None
+    predicted_ms: float | None = None
+    budget_ms: float | None = None
+    confirmed: ConfirmedLatency | None = None
 
 
 class Recipe(_Value):
@@ -85,6 +105,7 @@ class Recipe(_Value):
         precision: Arithmetic of the search.
         seed: Seed.
         measured: What the search measured.
+        latency: Latency on the target, where one was asked for.
         provenance: Where this comes from.
     """
 
@@ -102,6 +123,7 @@ class Recipe(_Value):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int
     measured: Measured
+    latency: RecipeLatency | None = None
     provenance: Provenance
 
 

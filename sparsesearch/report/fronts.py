@@ -9,7 +9,7 @@ from sparsesearch.report.chart import HALF, WIDE, Chart, Shape, legend, responsi
 from sparsesearch.search.paper_overlay import PaperOverlay
 from sparsesearch.search.pareto import pareto_front
 from sparsesearch.search.view import StudyView
-from sparsesearch.search.words import accuracy_text, found_by, gmacs_text, percent
+from sparsesearch.search.words import accuracy_text, found_by, gmacs_text, latency_text, percent
 from sparsesearch.trial import Origin, Trial
 
 HAND_SHAPES: tuple[Shape, ...] = ("square", "diamond", "up", "down")
@@ -33,7 +33,7 @@ def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:
             of the dense model's multiply-adds.
     """
     trials = view.front.candidates
-    timed = [trial for trial in trials if trial.cost.latency_ms is not None]
+    timed = [trial for trial in trials if trial.cost.ms is not None]
     dense, limit = view.front.reference, view.budget_macs
     unit, x_title = 1e9, "cost of one image, GMACs"
     if paper is not None and not paper.same_backbone and dense is not None:
@@ -49,7 +49,10 @@ def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:
     )
     if not timed:
         return by_macs + _legend(view, paper)
-    by_ms = _front(view, timed, _latency, "latency, ms", budget=None, wide=HALF)
+    known = {trial.cost.latency_ms is not None for trial in timed}
+    how = "measured where confirmed, else predicted" if len(known) > 1 else "measured" if True in known else "predicted"
+    budget = view.limit if view.front.axis == "ms" else None
+    by_ms = _front(view, timed, _latency, f"latency of one call, ms ({how})", budget=budget, wide=HALF)
     return f'<div class="pair"><div>{by_macs}</div><div>{by_ms}</div></div>{_legend(view, paper)}'
 
 
@@ -57,7 +60,7 @@ def hint(view: StudyView, trial: Trial) -> str:
     """What a mark says when it is pointed at."""
     dense = view.front.reference
     share = "" if dense is None else f", {percent(trial.cost.macs / dense.cost.macs)} of dense"
-    latency = "" if trial.cost.latency_ms is None else f", {trial.cost.latency_ms:.3g} ms"
+    latency = "" if trial.cost.ms is None else f", {latency_text(trial)}"
     return (
         f"trial {trial.number}, {found_by(trial)}\n{accuracy_text(trial)} at {gmacs_text(trial.cost.macs)} GMACs"
         f"{share}{latency}\n{view.schedule_text(trial)}"
@@ -161,4 +164,4 @@ def _percent(trial: Trial) -> float:
 
 
 def _latency(trial: Trial) -> float:
-    return trial.cost.latency_ms or 0.0
+    return trial.cost.ms or 0.0

@@ -15,7 +15,7 @@ from sparsesearch.search.findings import Findings
 from sparsesearch.search.importance import LEAST_TRIALS
 from sparsesearch.search.paper_overlay import PaperOverlay
 from sparsesearch.search.view import StudyView
-from sparsesearch.search.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent
+from sparsesearch.search.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, latency_text, percent
 from sparsesearch.wording import human_time
 
 REPORT = "report.html"
@@ -68,9 +68,10 @@ def _facts(found: Findings) -> str:
     best, dense = view.best, view.front.reference
     facts: list[tuple[str, str, str]] = []
     if best is not None and dense is not None:
-        share = percent(best.cost.macs / dense.cost.macs)
+        share = f"{percent(best.cost.macs / dense.cost.macs)} of dense"
+        latency = latency_text(best)
         facts.append(("best within the budget", accuracy_text(best), found_by(best)))
-        facts.append(("its cost", f"{gmacs_text(best.cost.macs)} GMACs", f"{share} of dense"))
+        facts.append(("its cost", f"{gmacs_text(best.cost.macs)} GMACs", f"{share}, {latency}" if latency else share))
     if dense is not None:
         facts.append(("dense model", accuracy_text(dense), f"{gmacs_text(dense.cost.macs)} GMACs"))
     if view.hypervolume is not None:

@@ -10,7 +10,11 @@ from sparsesearch.search.hypervolume_curve import CurvePoint, HypervolumeCurve
 from sparsesearch.search.regret import RegretPoint
 from sparsesearch.trial import Fidelity
 
-_NAMES = {Fidelity.SUPERNET: "evaluated on shared weights", Fidelity.FINETUNE: "fine-tuned"}
+_NAMES = {
+    Fidelity.UNTRAINED: "evaluated on the dense weights",
+    Fidelity.SUPERNET: "evaluated on shared weights",
+    Fidelity.FINETUNE: "fine-tuned",
+}
 _SHOWN = 0.975
 Place = Callable[[CurvePoint | RegretPoint], float]
 
@@ -61,9 +65,9 @@ def regret_charts(found: Findings) -> str:
             chart.axes(x_title, "regret, points")
             chart.level(0.0, "hand", text="as good as by hand", below=True)
             for index, curve in enumerate(found.regrets):
-                for budget in range(len(curve.budgets_macs)):
+                for budget in range(len(curve.budgets)):
                     one = [(place(p), 100 * r) for p in curve.points if (r := p.by_budget[budget]) is not None]
-                    chart.curve(one, "search thin" if len(curve.budgets_macs) > 1 else "search", steps=True)
+                    chart.curve(one, "search thin" if len(curve.budgets) > 1 else "search", steps=True)
                 mean = [(place(p), 100 * p.mean) for p in curve.points if p.mean is not None]
                 chart.curve(mean, "search", steps=True)
                 chart.marks(mean[-1:], "search", size=4.0, hints=[f"{mean[-1][1]:+.2f} points"] if mean else [])
@@ -74,7 +78,7 @@ def regret_charts(found: Findings) -> str:
         return responsive(draw, wide=HALF)
 
     charts = _twice(drawn, [point for curve in found.regrets for point in curve.points])
-    several = any(len(curve.budgets_macs) > 1 for curve in found.regrets)
+    several = any(len(curve.budgets) > 1 for curve in found.regrets)
     entries = [("mean over the budgets", "search", "line"), ("one budget", "search thin", "line")]
     return charts + (legend(entries) if several else "")  # type: ignore[arg-type]
 

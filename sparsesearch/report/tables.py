@@ -7,6 +7,7 @@ from html import escape
 
 from sparsesearch.search.comparison import HandComparison
 from sparsesearch.search.paper_overlay import PaperOverlay
+from sparsesearch.search.results import cost_along
 from sparsesearch.search.spending import PhaseSpending
 from sparsesearch.search.view import StudyView
 from sparsesearch.search.words import accuracy_text, found_by, gmacs_text, percent
@@ -17,7 +18,7 @@ from sparsesearch.wording import human_time
 def front_table(view: StudyView) -> str:
     """The front, the dearest first, under the dense model."""
     dense = view.front.reference
-    has_latency = any(trial.cost.latency_ms is not None for trial in view.front.points)
+    has_latency = any(trial.cost.ms is not None for trial in view.front.points)
     rows = []
     for trial in [*([dense] if dense is not None else []), *reversed(view.front.points)]:
         cells = [
@@ -43,8 +44,8 @@ def hand_table(view: StudyView, comparison: Sequence[HandComparison]) -> str:
     has_noise = any(row.noise is not None for row in comparison)
     rows = []
     for row in comparison:
-        budget = gmacs_text(row.budget_macs)
-        share = "" if dense is None else f"{100 * row.budget_macs / dense.cost.macs:.1f} %"
+        budget = gmacs_text(round(row.budget)) if row.axis == "macs" else f"{row.budget:.4g}"
+        share = "" if dense is None else f"{100 * row.budget / cost_along(dense, row.axis):.1f} %"
         difference = "none within it"
         if row.difference is not None:
             style = "good" if row.difference > 0 else "bad" if row.difference < 0 else ""
@@ -54,7 +55,15 @@ def hand_table(view: StudyView, comparison: Sequence[HandComparison]) -> str:
         cells = [budget, share, accuracy_text(row.hand), searched, difference, *([noise] if has_noise else [])]
         tokens = "" if row.searched is None else view.schedule_text(row.searched)
         rows.append(_row(cells, [row.hand.label, tokens]))
-    head = ["budget, GMACs", "of dense", "by hand", "searched", "difference, points", *(["noise"] if has_noise else [])]
+    unit = "GMACs" if view.front.axis == "macs" else "ms"
+    head = [
+        f"budget, {unit}",
+        "of dense",
+        "by hand",
+        "searched",
+        "difference, points",
+        *(["noise"] if has_noise else []),
+    ]
     return _table(head, ["best hand schedule", "best searched schedule"], rows)
 
 
@@ -99,7 +108,8 @@ def _cells(phase: PhaseSpending) -> list[str]:
 
 
 def _latency(trial: Trial) -> str:
-    return "" if trial.cost.latency_ms is None else f"{trial.cost.latency_ms:.3g}"
+    """`2.41` measured, `~2.41` predicted."""
+    return "" if trial.cost.ms is None else f"{'~' if trial.cost.latency_ms is None else ''}{trial.cost.ms:.4g}"
 
 
 def _row(cells: Sequence[str], words: Sequence[str], *, style: str = "", words_first: bool = False) -> str:

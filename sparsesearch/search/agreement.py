@@ -18,7 +18,7 @@ class Agreement:
     """Rank correlations over the schedules that are measured both ways.
 
     Attributes:
-        pairs: Each schedule evaluated on shared weights, and fine-tuned.
+        pairs: Each schedule evaluated on shared weights (or, without training, on the dense ones), and fine-tuned.
         tau: Kendall's tau-b of the two accuracies, None where it is not defined.
         rho: Spearman's rho of the two.
         tau_macs: Kendall's tau-b of multiply-adds and the fine-tuned accuracy: what ranking by cost alone achieves.
@@ -34,7 +34,7 @@ class Agreement:
 def agreement(view: StudyView) -> Agreement | None:
     """The agreement of the two fidelities, None while fewer than two schedules are measured both ways."""
     scored = [item.trial for item in evaluations(view)]
-    screened = {trial.key: trial for trial in scored if trial.fidelity is Fidelity.SUPERNET}
+    screened = {trial.key: trial for trial in scored if not trial.fidelity.is_training}
     tuned = {trial.key: trial for trial in scored if trial.fidelity is Fidelity.FINETUNE}
     pairs = tuple((screened[key], trial) for key, trial in tuned.items() if key in screened)
     if len(pairs) < 2:

@@ -8,11 +8,13 @@ Spatial Sparsification, arXiv:2207.01580, section 4.1).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.methods import FastSlow
 from sparsesearch.paper_schedules import paper_blocks, progressive_ratios
+from sparsesearch.protocols import Price
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.ladder import Ladder
 from sparsesearch.search.proposals import RatioRule, fit_to_budget, least_cost
@@ -43,15 +45,15 @@ class Baseline:
 
     Attributes:
         label: Its name, for example `rho at 3,6,9`.
-        budget_macs: The budget in multiply-adds.
+        limit: The budget in multiply-adds, or in the unit of the price.
         schedule: The family's largest schedule under the budget, or None if it cannot use this budget.
-        min_macs: Multiply-adds of the family at its smallest counts; above the budget, this is why.
+        least: Cost of the family at its smallest counts; above the budget, this is why.
     """
 
     label: str
-    budget_macs: int
+    limit: float
     schedule: Schedule | None
-    min_macs: int
+    least: float
 
 
 def hand_families(geometry: BackboneGeometry, *, method: Method | None = None) -> tuple[HandFamily, ...]:
@@ -97,39 +99,38 @@ class _Progressive:
 
 
 def hand_baselines(
-    geometry: BackboneGeometry,
-    space: SearchSpace,
-    *,
-    low_macs: int | None,
-    high_macs: int,
+    geometry: BackboneGeometry, space: SearchSpace, *, low: float | None, high: float, price: Price | None = None
 ) -> list[Baseline]:
     """The hand families at the budget, or at `NUM_BUDGETS` evenly spaced budgets over a range.
 
     Args:
         geometry: The backbone.
         space: Gives the limits of keep ratios and, as its first one, the method; a family may lie outside it otherwise.
-        low_macs: Lower end of the range in multiply-adds, None for a single budget.
-        high_macs: The budget, or the upper end of the range.
+        low: Lower end of the range in the unit of the price, None for a single budget.
+        high: The budget, or the upper end of the range.
+        price: What a schedule costs, exact multiply-adds if None.
 
     Returns:
         One entry a family and budget, families that cannot reach a budget included, cheapest budget first.
     """
-    budgets = [high_macs]
-    if low_macs is not None:
+    limits = [high]
+    if low is not None:
         last = NUM_BUDGETS - 1
-        budgets = [low_macs + (high_macs - low_macs) * i // last for i in range(NUM_BUDGETS)]
+        in_macs = price is None or price.unit == "macs"
+        spaced = [low + (high - low) * i / last for i in range(NUM_BUDGETS)]
+        limits = [math.floor(limit) if in_macs else limit for limit in spaced]
     families = [
         family
         for family in hand_families(geometry, method=space.for_geometry(geometry).methods[0])
-        if Ladder(geometry, space, shape=family.shape).exists
+        if Ladder(geometry, space, shape=family.shape, price=price).exists
     ]
     return [
         Baseline(
             label=family.label,
-            budget_macs=budget,
-            schedule=fit_to_budget(geometry, space, shape=family.shape, limit=budget, rule=family.rule),
-            min_macs=int(least_cost(geometry, space, shape=family.shape)),
+            limit=limit,
+            schedule=fit_to_budget(geometry, space, shape=family.shape, limit=limit, price=price, rule=family.rule),
+            least=least_cost(geometry, space, shape=family.shape, price=price),
         )
-        for budget in budgets
+        for limit in limits
         for family in families
     ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sparsesearch.search.regret import within
+from sparsesearch.search.regret import hand_budgets, within
 from sparsesearch.search.view import StudyView
-from sparsesearch.trial import Origin, Trial
+from sparsesearch.trial import Axis, Origin, Trial
 
 _SIGMAS_95 = 1.959964
 
@@ -17,7 +17,8 @@ class HandComparison:
     """The best of both sides within one budget, measured at one fidelity on the same images.
 
     Attributes:
-        budget_macs: The budget.
+        axis: What the budget is counted in.
+        budget: The budget.
         hand: The best hand schedule.
         searched: The best searched schedule, None if none is within the budget.
         difference: Accuracy of the searched one less that of the hand one, as a fraction.
@@ -26,7 +27,8 @@ class HandComparison:
             more often than not, so the true width is smaller.
     """
 
-    budget_macs: int
+    axis: Axis
+    budget: float
     hand: Trial
     searched: Trial | None
     difference: float | None
@@ -38,12 +40,15 @@ def hand_comparison(view: StudyView) -> tuple[HandComparison, ...]:
     by_hand = [trial for trial in view.front.candidates if trial.origin is Origin.BASELINE]
     searched = [trial for trial in view.front.candidates if trial.origin is Origin.SEARCH]
     rows = []
-    for limit in sorted({trial.budget_macs or trial.cost.macs for trial in by_hand}):
-        hand, found = within(by_hand, limit), within(searched, limit)
+    axis = view.front.axis
+    for limit in hand_budgets(by_hand, axis):
+        hand, found = within(by_hand, limit, axis), within(searched, limit, axis)
         assert hand is not None, "each budget is that of a hand schedule"
         difference = None if found is None else found.metrics["val_top1"] - hand.metrics["val_top1"]
         rows.append(
-            HandComparison(limit, hand, found, difference, None if found is None else _unpaired_noise(found, hand))
+            HandComparison(
+                axis, limit, hand, found, difference, None if found is None else _unpaired_noise(found, hand)
+            )
         )
     return tuple(rows)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sparsesearch.search.results import BEST_FIRST, has_score
+from sparsesearch.search.pareto import Point
+from sparsesearch.search.results import BEST_FIRST, cost_along, has_score
 from sparsesearch.search.view import StudyView
 from sparsesearch.trial import Fidelity, Origin, Trial
 
@@ -17,16 +18,13 @@ class Evaluation:
         position: Which one it was, from 1, evaluated and fine-tuned schedules counted together.
         trial: Its trial, complete.
         seconds: Since the study was created, None where no clock was recorded.
+        point: Validation accuracy, and cost in the unit of the study's front.
     """
 
     position: int
     trial: Trial
     seconds: float | None
-
-    @property
-    def point(self) -> tuple[float, float]:
-        """Validation accuracy and multiply-adds."""
-        return self.trial.metrics["val_top1"], float(self.trial.cost.macs)
+    point: Point
 
 
 def evaluations(view: StudyView) -> tuple[Evaluation, ...]:
@@ -37,7 +35,8 @@ def evaluations(view: StudyView) -> tuple[Evaluation, ...]:
     for position, trial in enumerate(scored, start=1):
         ended = view.times_of(trial).ended_at
         seconds = None if ended is None else max(0.0, ended - view.times.created_at)
-        found.append(Evaluation(position, trial, seconds))
+        point = trial.metrics["val_top1"], cost_along(trial, view.front.axis)
+        found.append(Evaluation(position, trial, seconds, point))
     return tuple(found)
 
 

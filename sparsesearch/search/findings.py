@@ -64,6 +64,7 @@ class Findings:
             "study": view.spec.name,
             "backbone": view.spec.backbone,
             "budget": str(view.spec.budget),
+            "axis": view.front.axis,
             "warnings": list(view.warnings),
             "fidelity": None if view.front.fidelity is None else view.front.fidelity.value,
             "dense": None if view.front.reference is None else view.front.reference.public(),
@@ -86,6 +87,7 @@ def _brief(view: StudyView, trial: Trial) -> dict[str, object]:
         "trial": trial.number,
         "macs": trial.cost.macs,
         "latency_ms": trial.cost.latency_ms,
+        "predicted_ms": trial.cost.predicted_ms,
         "val_top1": trial.metrics["val_top1"],
         "label": trial.label,
         "tokens": view.schedule_text(trial),
@@ -94,7 +96,8 @@ def _brief(view: StudyView, trial: Trial) -> dict[str, object]:
 
 def _compared(view: StudyView, row: HandComparison) -> dict[str, object]:
     return {
-        "budget_macs": row.budget_macs,
+        "axis": row.axis,
+        "budget": row.budget,
         "hand": _brief(view, row.hand),
         "searched": None if row.searched is None else _brief(view, row.searched),
         "difference": row.difference,

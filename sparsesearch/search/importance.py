@@ -15,9 +15,10 @@ from optuna.study import StudyDirection
 from optuna.trial import create_trial
 
 from sparsesearch.search.evaluations import evaluations, searched_fidelities
+from sparsesearch.search.results import cost_along
 from sparsesearch.search.view import StudyView
 from sparsesearch.space.encoding import Params, parameters
-from sparsesearch.trial import Origin, Trial
+from sparsesearch.trial import Axis, Origin, Trial
 
 LEAST_TRIALS = 20
 """With fewer trials importances say more about chance than about parameters."""
@@ -66,7 +67,7 @@ def importance(view: StudyView) -> Importance | None:
     if len(trials) < LEAST_TRIALS or not names:
         return None
     is_range = view.spec.budget.low is not None
-    study = _study(trials, distributions, is_range=is_range)
+    study = _study(trials, distributions, is_range=is_range, axis=view.front.axis)
     quantile = max(0.1, _LEAST_GOOD / len(trials))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
     with warnings.catch_warnings():
@@ -81,14 +82,14 @@ def importance(view: StudyView) -> Importance | None:
 
 
 def _study(
-    trials: Sequence[Trial], distributions: dict[str, BaseDistribution], *, is_range: bool
+    trials: Sequence[Trial], distributions: dict[str, BaseDistribution], *, is_range: bool, axis: Axis
 ) -> optuna.study.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     maximize, minimize = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
     study = optuna.create_study(storage=InMemoryStorage(), directions=[maximize, minimize] if is_range else [maximize])
     for trial in trials:
         assert trial.proposal is not None, "others were left out"
-        values = [trial.metrics["val_top1"], float(trial.cost.macs)]
+        values = [trial.metrics["val_top1"], cost_along(trial, axis)]
         params = _active(trial.proposal.params)
         study.add_trial(
             create_trial(

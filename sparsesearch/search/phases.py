@@ -6,19 +6,30 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.protocols import Price
 from sparsesearch.search.baselines import hand_baselines
+from sparsesearch.search.pricing import study_price
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.view import StudyView
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.spec import Budget, StudySpec
+from sparsesearch.spec import Budget, Strategy, StudySpec
 from sparsesearch.trial import Fidelity, TrialState
 
 PHASE_NAMES = {
     Fidelity.DENSE: "dense",
     Fidelity.ELASTIC: "elastic",
+    Fidelity.UNTRAINED: "search",
     Fidelity.SUPERNET: "search",
     Fidelity.FINETUNE: "fine-tuning",
 }
+
+
+SCREENED_AT: dict[Strategy, Fidelity] = {
+    "supernet": Fidelity.SUPERNET,
+    "finetune": Fidelity.FINETUNE,
+    "training-free": Fidelity.UNTRAINED,
+}
+"""At what fidelity proposals are evaluated first."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +107,24 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
     fidelity = spec.fidelity
     baselines = 0
     if spec.baselines and spec.resolved is not None:
-        baselines = _num_baselines(spec.resolved.geometry, spec.space, spec.budget)
+        price = study_price(spec)
+        baselines = _num_baselines(spec.resolved.geometry, spec.space, spec.budget, price)
     screened = fidelity.evaluations + baselines
-    if not fidelity.elastic:
-        return {Fidelity.DENSE: (1, fidelity.dense.epochs), Fidelity.FINETUNE: (screened, fidelity.finetune.epochs)}
+    wanted: dict[Fidelity, tuple[int, int | None]] = {Fidelity.DENSE: (1, fidelity.dense.epochs)}
+    if fidelity.strategy == "finetune":
+        return wanted | {Fidelity.FINETUNE: (screened, fidelity.finetune.epochs)}
+    if fidelity.elastic:
+        wanted[Fidelity.ELASTIC] = (1, fidelity.elastic_training.epochs)
     finalists = min(fidelity.finalists, fidelity.evaluations) + baselines
-    return {
-        Fidelity.DENSE: (1, fidelity.dense.epochs),
-        Fidelity.ELASTIC: (1, fidelity.elastic_training.epochs),
-        Fidelity.SUPERNET: (screened, None),
+    return wanted | {
+        SCREENED_AT[fidelity.strategy]: (screened, None),
         Fidelity.FINETUNE: (finalists, fidelity.finetune.epochs),
     }
 
 
 @lru_cache(maxsize=64)
-def _num_baselines(geometry: BackboneGeometry, space: SearchSpace, budget: Budget) -> int:
+def _num_baselines(geometry: BackboneGeometry, space: SearchSpace, budget: Budget, price: Price | None) -> int:
     """Different schedules among the hand families at the budgets of a study; some cannot reach a low one."""
-    low, high = check_budget(geometry, space, budget=budget)
-    baselines = hand_baselines(geometry, space, low_macs=low, high_macs=high)
+    low, high = check_budget(geometry, space, budget=budget, price=price)
+    baselines = hand_baselines(geometry, space, low=low, high=high, price=price)
     return len({baseline.schedule.key(geometry) for baseline in baselines if baseline.schedule is not None})

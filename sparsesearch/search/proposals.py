@@ -101,20 +101,29 @@ def least_cost(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, 
     return ladder.cost(ladder.lowest)
 
 
-def check_budget(geometry: BackboneGeometry, space: SearchSpace, *, budget: Budget) -> tuple[int | None, int]:
-    """Lower end (None for a single budget) and limit in multiply-adds, once it is sure that both can be met.
+def check_budget(
+    geometry: BackboneGeometry, space: SearchSpace, *, budget: Budget, price: Price | None = None
+) -> tuple[float | None, float]:
+    """Lower end (None for a single budget) and limit in the unit of the price, once it is sure that both can be met.
+
+    Args:
+        geometry: The backbone.
+        space: Its space; it need not be spelled out.
+        budget: What is wished.
+        price: As in `fit_to_budget`; a budget of milliseconds needs one.
 
     Raises:
         BudgetError: The budget is out of reach, or the dense model is already within it.
     """
-    dense = dense_macs(geometry)
-    low, high = budget.macs(dense)
+    dense = (price or MACS).of(geometry, Schedule())
+    low, high = budget.limits(dense_macs(geometry))
     if high >= dense:
         raise BudgetError(
-            f"the budget {budget} needs no search: dense {geometry.name} costs {_gflops(dense)}; give a smaller budget"
+            f"the budget {budget} needs no search: dense {geometry.name} costs {_amount(dense, price)}; "
+            "give a smaller budget"
         )
     for end in (high,) if low is None else (low, high):
-        check_reachable(geometry, space=space, limit=end)
+        check_reachable(geometry, space=space, limit=end, price=price)
     return low, high
 
 

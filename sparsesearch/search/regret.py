@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sparsesearch.search.evaluations import evaluations, searched_fidelities
+from sparsesearch.search.results import cost_along
 from sparsesearch.search.view import StudyView
-from sparsesearch.trial import Fidelity, Origin, Trial
+from sparsesearch.trial import Axis, Fidelity, Origin, Trial
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class RegretCurve:
 
     Attributes:
         fidelity: Both sides are measured at it.
-        budgets_macs: Budgets at which there is a hand schedule, cheapest first.
+        axis: What budgets are counted in.
+        budgets: Budgets at which there is a hand schedule, cheapest first.
         hand: The best accuracy of a hand schedule within each budget.
         points: One for each searched schedule of the fidelity.
     """
 
     fidelity: Fidelity
-    budgets_macs: tuple[int, ...]
+    axis: Axis
+    budgets: tuple[float, ...]
     hand: tuple[float, ...]
     points: tuple[RegretPoint, ...]
 
@@ -55,10 +58,11 @@ def regret_curves(view: StudyView) -> tuple[RegretCurve, ...]:
     for fidelity in searched_fidelities(view):
         here = [item for item in everything if item.trial.fidelity is fidelity]
         by_hand = [item.trial for item in here if item.trial.origin is Origin.BASELINE]
-        budgets = tuple(sorted({trial.budget_macs or trial.cost.macs for trial in by_hand}))
+        axis = view.front.axis
+        budgets = hand_budgets(by_hand, axis)
         if not budgets:
             continue
-        hand = tuple(_accuracy(within(by_hand, limit)) or 0.0 for limit in budgets)
+        hand = tuple(_accuracy(within(by_hand, limit, axis)) or 0.0 for limit in budgets)
         best: list[float | None] = [None] * len(budgets)
         points = []
         for item in here:
@@ -66,21 +70,30 @@ def regret_curves(view: StudyView) -> tuple[RegretCurve, ...]:
                 continue
             accuracy = item.trial.metrics["val_top1"]
             best = [
-                accuracy if item.trial.cost.macs <= limit and (so_far is None or accuracy > so_far) else so_far
+                accuracy if item.point[1] <= limit and (so_far is None or accuracy > so_far) else so_far
                 for limit, so_far in zip(budgets, best, strict=True)
             ]
             regrets = tuple(None if b is None else h - b for h, b in zip(hand, best, strict=True))
             known = [regret for regret in regrets if regret is not None]
             mean = sum(known) / len(known) if len(known) == len(regrets) else None
             points.append(RegretPoint(item.position, item.seconds, regrets, mean))
-        curves.append(RegretCurve(fidelity, budgets, hand, tuple(points)))
+        curves.append(RegretCurve(fidelity, axis, budgets, hand, tuple(points)))
     return tuple(curves)
 
 
-def within(trials: Iterable[Trial], limit: int) -> Trial | None:
-    """The most accurate trial that costs at most `limit` multiply-adds; the cheaper, then the earlier one of equals."""
-    affordable = [trial for trial in trials if trial.cost.macs <= limit]
-    return max(affordable, key=lambda t: (t.metrics["val_top1"], -t.cost.macs, -t.number), default=None)
+def hand_budgets(by_hand: Iterable[Trial], axis: Axis) -> tuple[float, ...]:
+    """The budgets that hand schedules were made for, cheapest first; what they cost where that was not noted."""
+    found: set[float] = set()
+    for trial in by_hand:
+        noted = trial.budget_macs if axis == "macs" else None
+        found.add(cost_along(trial, axis) if noted is None else noted)
+    return tuple(sorted(found))
+
+
+def within(trials: Iterable[Trial], limit: float, axis: Axis) -> Trial | None:
+    """The most accurate trial that costs at most `limit`; the cheaper, then the earlier one of equals."""
+    affordable = [trial for trial in trials if cost_along(trial, axis) <= limit]
+    return max(affordable, key=lambda t: (t.metrics["val_top1"], -cost_along(t, axis), -t.number), default=None)
 
 
 def _accuracy(trial: Trial | None) -> float | None:

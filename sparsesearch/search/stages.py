@@ -14,11 +14,13 @@ from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.baselines import Baseline, hand_baselines
 from sparsesearch.search.finalists import choose_finalists
+from sparsesearch.search.phases import SCREENED_AT
+from sparsesearch.search.pricing import study_latency, study_price
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.samplers import make_proposer
 from sparsesearch.seeds import derive_seed
 from sparsesearch.spec import StudySpec
-from sparsesearch.trial import Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
+from sparsesearch.trial import Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
 
 MayStart = Callable[[Fidelity], bool]
 
@@ -44,7 +46,8 @@ class StagedController:
         self._geometry = geometry
         self._may_start = may_start
         self._cost = AnalyticCost()
-        self._low, self._high = check_budget(geometry, spec.space, budget=spec.budget)
+        self._latency, self._price = study_latency(spec), study_price(spec)
+        self._low, self._high = check_budget(geometry, spec.space, budget=spec.budget, price=self._price)
         self._proposer = make_proposer(
             spec.sampler,
             geometry,
@@ -52,6 +55,7 @@ class StagedController:
             low=self._low,
             high=self._high,
             seed=spec.seed,
+            price=self._price,
             priors=() if spec.resolved is None else spec.resolved.priors,
         )
         self._told: dict[int, Trial] = {}
@@ -62,7 +66,7 @@ class StagedController:
         self._num_proposals = 0
         self._exhausted = False
         self.baselines: tuple[Baseline, ...] = (
-            tuple(hand_baselines(geometry, spec.space, low_macs=self._low, high_macs=self._high))
+            tuple(hand_baselines(geometry, spec.space, low=self._low, high=self._high, price=self._price))
             if spec.baselines
             else ()
         )
@@ -70,7 +74,7 @@ class StagedController:
     @property
     def screen_fidelity(self) -> Fidelity:
         """At what fidelity proposals are evaluated first."""
-        return Fidelity.SUPERNET if self._spec.fidelity.elastic else Fidelity.FINETUNE
+        return SCREENED_AT[self._spec.fidelity.strategy]
 
     def ask(self) -> NewTrial | None:
         """The next trial, or None while results are outstanding and when the study is done.
@@ -117,7 +121,7 @@ class StagedController:
             if baseline.schedule is not None and self._find(self.screen_fidelity, baseline.schedule) is None:
                 return self._baseline(baseline, baseline.schedule)
         proposal = self._propose()
-        if proposal is not None or not self._spec.fidelity.elastic:
+        if proposal is not None or self.screen_fidelity is Fidelity.FINETUNE:
             return proposal
         is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
         return None if is_screening else self._finalist()
@@ -128,7 +132,7 @@ class StagedController:
             self.screen_fidelity,
             origin=Origin.BASELINE,
             label=baseline.label,
-            budget_macs=baseline.budget_macs,
+            budget_macs=round(baseline.limit) if self._spec.budget.axis == "macs" else None,
         )
 
     def _propose(self) -> NewTrial | None:
@@ -144,11 +148,15 @@ class StagedController:
         return self._new(schedule, self.screen_fidelity, origin=Origin.SEARCH, label="search", proposal=proposal)
 
     def _finalist(self) -> NewTrial | None:
-        screened = self._at(Fidelity.SUPERNET, Origin.SEARCH)
+        screened = self._at(self.screen_fidelity, Origin.SEARCH)
         chosen: Sequence[Trial] = choose_finalists(
-            screened, count=self._spec.fidelity.finalists, low_macs=self._low, high_macs=self._high
+            screened,
+            count=self._spec.fidelity.finalists,
+            low=self._low,
+            high=self._high,
+            axis=self._spec.budget.axis,
         )
-        for trial in [*chosen, *self._at(Fidelity.SUPERNET, Origin.BASELINE)]:
+        for trial in [*chosen, *self._at(self.screen_fidelity, Origin.BASELINE)]:
             if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
                 continue
             if self._has_finalist() and not self._may_start(Fidelity.FINETUNE):
@@ -198,12 +206,21 @@ class StagedController:
             label=label,
             schedule=schedule.canonical(self._geometry),
             key=schedule.key(self._geometry),
-            cost=self._cost.estimate(self._geometry, schedule),
+            cost=self._priced(schedule),
             seed=derive_seed(self._spec.seed, fidelity.value),
             parent=parent,
             proposal=proposal,
             budget_macs=budget_macs,
         )
+
+    def _priced(self, schedule: Schedule) -> Cost:
+        """The cost of a schedule, milliseconds included where the study has a target."""
+        cost = self._cost.estimate(self._geometry, schedule)
+        if self._latency is None:
+            return cost
+        is_dense = not schedule.resolve(self._geometry)
+        ms = self._latency.fit.dense_ms if is_dense else self._latency.predict(self._geometry, schedule)
+        return cost.model_copy(update={"predicted_ms": ms})
 
 
 _LEAST_PROPOSALS = 3

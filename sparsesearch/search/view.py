@@ -7,7 +7,7 @@ from functools import cached_property
 
 from sparsesearch.protocols import StudyRecords
 from sparsesearch.search.pareto import Point, dominated_share
-from sparsesearch.search.results import StudyFront, study_front
+from sparsesearch.search.results import StudyFront, cost_along, study_front
 from sparsesearch.spec import StudySpec
 from sparsesearch.trial import Fidelity, StudyTimes, Trial, TrialState, TrialTimes
 
@@ -46,39 +46,47 @@ class StudyView:
     @cached_property
     def front(self) -> StudyFront:
         """The front of the highest fidelity that has one."""
-        return study_front(self.trials)
+        return study_front(self.trials, axis=self.spec.budget.axis)
 
     @cached_property
     def best(self) -> Trial | None:
         """The most accurate trial within the study's budget, None while there is none."""
-        limit = self.budget_macs
-        return None if limit is None else self.front.best(budget_macs=limit)
+        limit = self.limit
+        return None if limit is None else self.front.best(limit=limit)
 
     @cached_property
     def hypervolume(self) -> float | None:
         """Share of the area under the dense model that the front dominates, in [0, 1]; larger is better.
 
-        The area between the front and the fixed reference point (accuracy 0, the dense model's multiply-adds), divided
-        by the dense model's accuracy times its multiply-adds. So it can be compared within a study and a fidelity, and
-        across studies of one backbone and budget; at the change from evaluated to fine-tuned schedules it may drop.
+        The area between the front and the fixed reference point (accuracy 0, the dense model's cost), divided by the
+        dense model's accuracy times its cost; costs are multiply-adds, or milliseconds where the budget is one. So it
+        can be compared within a study and a fidelity, and across studies of one backbone and budget; at the change from
+        evaluated to fine-tuned schedules it may drop.
         None until the dense model is measured, and if it has no accuracy at all.
         """
         if self.dense_point is None:
             return None
-        points = [(trial.metrics["val_top1"], float(trial.cost.macs)) for trial in self.front.points]
+        points = [(trial.metrics["val_top1"], cost_along(trial, self.front.axis)) for trial in self.front.points]
         return dominated_share(points, dense=self.dense_point)
 
     @property
     def dense_point(self) -> Point | None:
-        """Accuracy and multiply-adds of the dense model, None until measured, and if it has no accuracy at all."""
+        """Accuracy and cost of the dense model, None until measured, and if it has no accuracy at all."""
         dense = self.front.reference
         if dense is None or not dense.metrics["val_top1"] > 0.0:
             return None
-        return dense.metrics["val_top1"], float(dense.cost.macs)
+        return dense.metrics["val_top1"], cost_along(dense, self.front.axis)
+
+    @property
+    def limit(self) -> float | None:
+        """The budget in the unit of the front's axis, None while a share of an unmeasured dense model."""
+        return self.spec.budget.high if self.spec.budget.axis == "ms" else self.budget_macs
 
     @property
     def budget_macs(self) -> int | None:
-        """The budget in multiply-adds, None while a share of an unmeasured dense model."""
+        """The budget in multiply-adds, None while a share of an unmeasured dense model, and for milliseconds."""
+        if self.spec.budget.axis == "ms":
+            return None
         dense = self.front.reference
         if dense is None:
             dense = next((trial for trial in self.trials if trial.fidelity is Fidelity.DENSE), None)

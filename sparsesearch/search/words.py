@@ -8,6 +8,7 @@ from sparsesearch.trial import Fidelity, Origin, Trial
 FIDELITY_WORDS = {
     Fidelity.DENSE: "the dense model",
     Fidelity.ELASTIC: "the elastic training",
+    Fidelity.UNTRAINED: "evaluated on the dense weights, without any training",
     Fidelity.SUPERNET: "evaluated on shared elastic weights, not trained themselves",
     Fidelity.FINETUNE: "fine-tuned for a short while",
     Fidelity.RETRAIN: "trained in full",
@@ -18,6 +19,13 @@ def gmacs_text(macs: int) -> str:
     """10^9 multiply-adds with the digits that matter."""
     value = macs / 1e9
     return f"{value:.3f}" if value >= 0.1 else f"{value:.5f}"
+
+
+def latency_text(trial: Trial) -> str:
+    """`2.41 ms measured`, `2.41 ms predicted`, or nothing."""
+    if trial.cost.ms is None:
+        return ""
+    return f"{trial.cost.ms:.4g} ms {'predicted' if trial.cost.latency_ms is None else 'measured'}"
 
 
 def percent(share: float) -> str:

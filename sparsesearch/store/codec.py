@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sparsesearch.errors import StoreVersionError, one_line
+from sparsesearch.latency_record import ConfirmedLatency
 from sparsesearch.schedule import Schedule
 from sparsesearch.spec import StudySpec
 from sparsesearch.trial import CheckpointRef, Cost, Measurement, NewTrial, Proposal, Trial, TrialState
@@ -63,7 +64,7 @@ def trial_to_row(trial: Trial) -> dict[str, Any]:
         "budget_macs": None if trial.budget_macs is None else _integer(trial.budget_macs, what=what),
         "macs": _integer(trial.cost.macs, what=what),
         "params": _integer(trial.cost.params, what=what),
-        "latency_ms": None if trial.cost.latency_ms is None else _finite(trial.cost.latency_ms, what=what),
+        "predicted_ms": None if trial.cost.predicted_ms is None else _finite(trial.cost.predicted_ms, what=what),
         "schedule": _document(trial.schedule.model_dump(), what=what),
         "proposal": proposal,
     }
@@ -76,7 +77,7 @@ def progress_to_row(trial: Trial) -> dict[str, Any]:
         ValueError: The trial holds something that a database cannot keep.
     """
     what = f"trial {trial.number} of study {trial.study!r}"
-    checkpoint = trial.checkpoint
+    checkpoint, confirmed = trial.checkpoint, trial.confirmed
     return {
         "state": trial.state.value,
         "attempt": trial.attempt,
@@ -84,6 +85,8 @@ def progress_to_row(trial: Trial) -> dict[str, Any]:
         "checkpoint_uri": None if checkpoint is None else _exact(checkpoint.uri, what=what),
         "checkpoint_sha256": None if checkpoint is None else _exact(checkpoint.sha256, what=what),
         "checkpoint_step": None if checkpoint is None else checkpoint.step,
+        "latency_ms": None if trial.cost.latency_ms is None else _finite(trial.cost.latency_ms, what=what),
+        "confirmed": None if confirmed is None else _document(confirmed.model_dump(), what=what),
     }
 
 
@@ -112,11 +115,14 @@ def trial_from_row(row: Row, measurements: Iterable[Row], *, study: str) -> Tria
         "seed": row["seed"],
         "parent": row["parent"],
         "budget_macs": row["budget_macs"],
-        "cost": Cost(macs=row["macs"], params=row["params"], latency_ms=row["latency_ms"]),
+        "cost": Cost(
+            macs=row["macs"], params=row["params"], latency_ms=row["latency_ms"], predicted_ms=row["predicted_ms"]
+        ),
         "schedule": _read(Schedule, row["schedule"], what=what),
         "proposal": proposal,
         "reason": row["reason"],
         "checkpoint": checkpoint,
+        "confirmed": None if row["confirmed"] is None else _read(ConfirmedLatency, row["confirmed"], what=what),
         "measurements": tuple(measurement_from_row(item, what=what) for item in measurements),
     }
     return _parse(Trial, fields, what=what)

@@ -15,6 +15,7 @@ from sparsesearch.spec import StudySpec
 from sparsesearch.store import codec, complaints, migrate, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import LEASE_SECONDS, Holder, Lease
+from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.store.sql_ledger import SqlLedger, load_trials
 from sparsesearch.trial import StudyTimes, Trial, TrialTimes
 
@@ -128,6 +129,11 @@ class SqlStore(StudyStore, StudyRecords):
             study_id = self._find(connection, name)["id"]
             self._free_lease(connection, name, study_id=study_id)
             connection.execute(delete(tables.studies).where(tables.studies.c.id == study_id))
+
+    @property
+    def profiles(self) -> SqlProfiles:
+        """The latency profiles of the same database."""
+        return SqlProfiles(self._database, clock=self._clock)
 
     def close(self) -> None:
         """Close the connections that are not in use; the store opens new ones when it needs them."""

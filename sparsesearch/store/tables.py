@@ -11,6 +11,7 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     MetaData,
     PrimaryKeyConstraint,
@@ -19,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that these tables are at; a test holds it equal to the newest file in `db/versions`."""
 
 VERSION_TABLE = "sparsesearch_version"
@@ -81,6 +82,8 @@ trials = Table(
     Column("macs", BigInteger, nullable=False),
     Column("params", BigInteger, nullable=False),
     Column("latency_ms", Double),
+    Column("predicted_ms", Double),
+    Column("confirmed", Text),
     Column("schedule", Text, nullable=False),
     Column("proposal", Text),
     Column("reason", Text),
@@ -116,13 +119,27 @@ measurements = Table(
     ),
 )
 
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("backbone", Text, nullable=False),
+    Column("shape", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    PrimaryKeyConstraint("name", name="pk_profiles"),
+    Index("ix_profiles_fingerprint_shape", "fingerprint", "shape"),
+)
+
 CLOCK_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "studies": frozenset({"created_at"}),
         "leases": frozenset(column.name for column in leases.columns),
-        "trials": frozenset({"created_at", "updated_at", "started_at", "ended_at"}),
+        "trials": frozenset({"created_at", "updated_at", "started_at", "ended_at", "latency_ms", "confirmed"}),
         "measurements": frozenset({"seconds", "created_at"}),
+        "profiles": frozenset({"created_at"}),
     }
 )
-"""Columns that say when and by whom, not what. All others are equal, byte for byte, in a study that was killed and
-resumed and in one that was left alone."""
+"""Columns that say when and by whom, or how fast a machine was, not what. All others are equal, byte for byte, in a
+study that was killed and resumed and in one that was left alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparsesearch.errors import StaleAttemptError
-from sparsesearch.events import Checkpointed, Event, Measured
+from sparsesearch.events import Checkpointed, Confirmed, Event, Measured
 from sparsesearch.store.codec import words
 from sparsesearch.trial import Trial, TrialState
 
@@ -42,6 +42,8 @@ def recorded(trial: Trial, event: Event) -> Trial:
         raise StaleAttemptError(
             f"{_name(trial)} is at attempt {trial.attempt}; a report of attempt {event.attempt} is refused"
         )
+    if isinstance(event, Confirmed):
+        return _confirmed(trial, event)
     if isinstance(event, Measured):
         after = _measured(trial, event)
     elif isinstance(event, Checkpointed):
@@ -67,6 +69,16 @@ def _measured(trial: Trial, event: Measured) -> Trial:
         return trial
     measurements = sorted((*trial.measurements, measurement), key=lambda item: item.step)
     return trial.model_copy(update={"measurements": tuple(measurements)})
+
+
+def _confirmed(trial: Trial, event: Confirmed) -> Trial:
+    """How fast a finished model is may be measured again at any time; that is no part of its result."""
+    if not trial.state.is_final:
+        raise StaleAttemptError(f"{_name(trial)} is {trial.state}; its latency is measured when it has ended")
+    if event.latency == trial.confirmed:
+        return trial
+    cost = trial.cost.model_copy(update={"latency_ms": event.latency.ms})
+    return trial.model_copy(update={"cost": cost, "confirmed": event.latency})
 
 
 def _name(trial: Trial) -> str:

@@ -6,11 +6,23 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from sparsesearch.search.results import cost_along
 from sparsesearch.search.view import StudyView
-from sparsesearch.search.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
-from sparsesearch.trial import Origin, Trial
+from sparsesearch.search.words import (
+    FIDELITY_WORDS,
+    accuracy_text,
+    found_by,
+    gmacs_text,
+    latency_text,
+    percent,
+    tokens_text,
+)
+from sparsesearch.trial import Axis, Origin, Trial
 
-X_TITLE = "cost of one image, GMACs (10<sup>9</sup> multiply-adds)"
+X_TITLES: dict[Axis, str] = {
+    "macs": "cost of one image, GMACs (10<sup>9</sup> multiply-adds)",
+    "ms": "latency of one call, ms (measured where confirmed, else predicted)",
+}
 Y_TITLE = "validation accuracy, %"
 
 _BLUE, _ORANGE, _RED, _GREY = "#1f77b4", "#e07b00", "#c62828", "#555555"
@@ -133,12 +145,18 @@ def _marks(
         "type": "scatter",
         "mode": "markers",
         "name": escape(name),
-        "x": [trial.cost.macs / 1e9 for trial in trials],
+        "x": [_x(view, trial) for trial in trials],
         "y": [100 * trial.metrics["val_top1"] for trial in trials],
         "text": [_hover(view, trial) for trial in trials],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"color": color, "symbol": symbol, "size": size, "opacity": opacity, "line": {"width": 1.5}},
     }
+
+
+def _x(view: StudyView, trial: Trial) -> float:
+    """GMACs, or milliseconds where the budget is one."""
+    cost = cost_along(trial, view.front.axis)
+    return cost / 1e9 if view.front.axis == "macs" else cost
 
 
 def _hover(view: StudyView, trial: Trial) -> str:
@@ -148,6 +166,7 @@ def _hover(view: StudyView, trial: Trial) -> str:
         f"<b>trial {trial.number}</b> ({escape(found_by(trial))}, {trial.fidelity.value})",
         f"{accuracy_text(trial)} validation accuracy",
         f"{gmacs_text(trial.cost.macs)} GMACs{share}",
+        *([latency_text(trial)] if trial.cost.ms is not None else []),
         *escape(tokens_text(view, trial)).split(", "),
     ]
     return "<br>".join(lines)
@@ -157,18 +176,21 @@ def _layout(view: StudyView) -> dict[str, Any]:
     front = view.front
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
-    costs = [trial.cost.macs / 1e9 for trial in front.candidates]
-    if view.budget_macs is not None:
-        limit = view.budget_macs / 1e9
+    costs = [_x(view, trial) for trial in front.candidates]
+    if view.limit is not None:
+        limit = view.limit / 1e9 if front.axis == "macs" else view.limit
         costs.append(limit)
         shapes.append(_line({"x0": limit, "x1": limit, "y0": 0, "y1": 1, "yref": "paper"}, _RED, "solid"))
         notes.append({"x": limit, "y": 1.0, "yref": "paper", "yanchor": "bottom", **_label("budget", _RED)})
     wide = list(costs)
     if front.reference is not None:
         accuracy = 100 * front.reference.metrics["val_top1"]
-        wide.append(front.reference.cost.macs / 1e9)
+        wide.append(_x(view, front.reference))
         shapes.append(_line({"x0": 0, "x1": 1, "xref": "paper", "y0": accuracy, "y1": accuracy}, _GREY, "dash"))
-        text = f"dense model: {accuracy:.2f} % at {gmacs_text(front.reference.cost.macs)} GMACs"
+        cost = f"{gmacs_text(front.reference.cost.macs)} GMACs"
+        if front.axis == "ms":
+            cost = f"{_x(view, front.reference):.4g} ms"
+        text = f"dense model: {accuracy:.2f} % at {cost}"
         notes.append(
             {"x": 0.0, "xref": "paper", "xanchor": "left", "y": accuracy, "yanchor": "bottom", **_label(text, _GREY)}
         )
@@ -177,7 +199,12 @@ def _layout(view: StudyView) -> dict[str, Any]:
         "margin": {"l": 70, "r": 20, "t": 40, "b": 110},
         "hovermode": "closest",
         "hoverlabel": {"align": "left", "bgcolor": "white"},
-        "xaxis": {"title": {"text": X_TITLE}, "range": views[0][1], "gridcolor": "#e6e6e6", "zeroline": False},
+        "xaxis": {
+            "title": {"text": X_TITLES[front.axis]},
+            "range": views[0][1],
+            "gridcolor": "#e6e6e6",
+            "zeroline": False,
+        },
         "yaxis": {"title": {"text": Y_TITLE}, "gridcolor": "#e6e6e6", "zeroline": False},
         "legend": {"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2, "yanchor": "top"},
         "plot_bgcolor": "white",

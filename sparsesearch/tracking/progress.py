@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sparsesearch.search.evaluations import evaluations
-from sparsesearch.search.results import BEST_FIRST
+from sparsesearch.search.results import BEST_FIRST, cost_along
 from sparsesearch.search.view import StudyView
 from sparsesearch.trial import Fidelity, Origin, Trial
 
@@ -35,7 +35,7 @@ def progress_points(view: StudyView) -> Iterator[Point]:
     Args:
         view: A study; one with more trials gives the same points and more.
     """
-    dense, limit = view.front.reference, view.budget_macs
+    dense, limit = view.front.reference, view.limit
     if dense is None or limit is None:
         return
     at = milliseconds(view.times_of(dense).ended_at or view.times.created_at)
@@ -48,7 +48,8 @@ def progress_points(view: StudyView) -> Iterator[Point]:
         step, trial = item.position, item.trial
         if trial.origin is Origin.SEARCH:
             searched.add(trial.fidelity)
-        if trial.cost.macs <= limit and (trial.fidelity not in best or _rank(trial) > _rank(best[trial.fidelity])):
+        affordable = cost_along(trial, view.front.axis) <= limit
+        if affordable and (trial.fidelity not in best or _rank(trial) > _rank(best[trial.fidelity])):
             best[trial.fidelity] = trial
         counts = next((fidelity for fidelity in BEST_FIRST if fidelity in searched), None)
         now = best.get(counts) if counts is not None else None

@@ -149,7 +149,7 @@ def _study_params(spec: StudySpec) -> dict[str, str]:
         "seed": str(spec.seed),
         "evaluations": str(fidelity.evaluations),
         "finalists": str(fidelity.finalists),
-        "elastic": str(fidelity.elastic),
+        "strategy": fidelity.strategy,
         "baselines": str(spec.baselines),
         "space_blocks": ",".join(
             str(block) if space.stages is None else f"{stage}.{block}" for stage, block in space.locations
@@ -207,6 +207,8 @@ def _cost_metrics(view: StudyView, trial: Trial) -> dict[str, float]:
         metrics["share_of_dense"] = trial.cost.macs / dense.cost.macs
     if trial.cost.latency_ms is not None:
         metrics["latency_ms"] = trial.cost.latency_ms
+    if trial.cost.predicted_ms is not None:
+        metrics["predicted_ms"] = trial.cost.predicted_ms
     return metrics
 
 

@@ -22,6 +22,7 @@ COLUMNS = (
     "state",
     "parameters, M",
     "latency, ms",
+    "predicted, ms",
     "seed",
     "reason",
 )
@@ -58,6 +59,7 @@ def _table(view: StudyView, trials: Sequence[Trial]) -> str:
                 trial.state.value,
                 round(trial.cost.params / 1e6, 4),
                 trial.cost.latency_ms,
+                trial.cost.predicted_ms,
                 trial.seed,
                 trial.reason or "",
             ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from latency_samples import made_up_confirmation
 
 from sparsesearch.errors import (
     DuplicateTrialError,
@@ -16,7 +17,7 @@ from sparsesearch.errors import (
     StudyExistsError,
     StudyNotFoundError,
 )
-from sparsesearch.events import Checkpointed, Ended, Event, Measured
+from sparsesearch.events import Checkpointed, Confirmed, Ended, Event, Measured
 from sparsesearch.protocols import StudyLedger, StudyStore
 from sparsesearch.schedule import Schedule
 from sparsesearch.spec import Budget, StudySpec
@@ -439,6 +440,18 @@ class TestRecording:
         changes: list[Event] = [ended(0, other), measured(0, 2), checkpointed(0, 2)]
         for event in changes:
             refused(running, lambda event=event: running.record(event))  # type: ignore[misc]
+
+    def test_the_latency_of_an_ended_trial_is_confirmed_and_again(self, backing: Backing, running: StudyLedger) -> None:
+        first, second = made_up_confirmation(2.0), made_up_confirmation(3.0, reference_ms=2.0)
+        with pytest.raises(StaleAttemptError, match="measured when it has ended"):
+            running.record(Confirmed(trial=0, attempt=1, latency=first))
+        running.record(ended(0))
+        for latency, ms in ((first, 2.0), (first, 2.0), (second, 1.5)):
+            after = running.record(Confirmed(trial=0, attempt=1, latency=latency))
+            assert (after.state, after.confirmed, after.cost.latency_ms) == (TrialState.COMPLETE, latency, ms)
+            assert backing.open().trials("digits")[0] == after
+        with pytest.raises(StaleAttemptError, match="attempt 2 is refused"):
+            running.record(Confirmed(trial=0, attempt=2, latency=first))
 
     def test_an_unclaimed_trial_takes_no_report(self, ledger: StudyLedger) -> None:
         ledger.add_trial(new(0))

@@ -1,4 +1,5 @@
-"""Make the database that `test_snapshots.py` keeps of a revision: `python tests/migrations/make_snapshot.py`.
+"""Make the database that `test_snapshots.py` keeps of a revision:
+`PYTHONPATH=tests python tests/migrations/make_snapshot.py`.
 
 Run it once, before a release, at the revision that is released. A snapshot is never made again: it stands for the
 databases that users have.
@@ -11,11 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sparsesearch.events import Checkpointed, Ended, Measured
+from latency_samples import made_up_confirmation, made_up_fit, made_up_profile
+
+from sparsesearch.events import Checkpointed, Confirmed, Ended, Measured
+from sparsesearch.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.protocols import StudyStore
 from sparsesearch.schedule import Schedule
 from sparsesearch.spec import Budget, StudySpec
-from sparsesearch.store.sql import open_store
+from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.store.tables import REVISION
 from sparsesearch.trial import (
     CheckpointRef,
@@ -27,6 +31,15 @@ from sparsesearch.trial import (
     Origin,
     Proposal,
     TrialState,
+)
+
+SMALL = BackboneGeometry(
+    name="small",
+    image_size=(32, 32),
+    stages=(StageGeometry(depth=3, dim=8, attn_dim=8, num_heads=1, mlp_dim=16, grid=(4, 4)),),
+    stem_macs=10,
+    head_macs=10,
+    params=10,
 )
 
 STATES: tuple[FinalState | None, ...] = (
@@ -81,6 +94,14 @@ def fill(store: StudyStore) -> None:
     ledger.close()
 
 
+def fill_profiles(store: SqlStore) -> None:
+    """What databases hold from revision 0002 on: a confirmed latency and a profile."""
+    ledger = store.open_study("snapshot")
+    ledger.record(Confirmed(trial=1, attempt=1, latency=made_up_confirmation(1.5, reference_ms=5.0)))
+    ledger.close()
+    store.profiles.save("made-up", made_up_profile(SMALL, made_up_fit(SMALL)))
+
+
 def main() -> None:
     """Write the file of the current revision, unless it is there."""
     target = Path(__file__).parent / f"{REVISION}.db"
@@ -90,6 +111,7 @@ def main() -> None:
         source = Path(folder) / "studies.db"
         store = open_store(f"sqlite:///{source}", clock=lambda: 1_700_000_000.0)
         fill(store)
+        fill_profiles(store)
         store.close()
         with sqlite3.connect(source) as connection:
             connection.execute("UPDATE leases SET host = 'host', machine = 'machine', pid = 1, process_start = NULL")

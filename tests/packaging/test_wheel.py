@@ -33,7 +33,7 @@ HEAVY = (
     "sqlalchemy",
     "typer",
 )
-LIGHT = ("schedule", "geometry", "sparsify", "backbones", "cost", "bench", "timm")
+LIGHT = ("schedule", "geometry", "latency_record", "latency_fit", "sparsify", "backbones", "cost", "bench", "timm")
 
 
 def light_modules() -> list[str]:
@@ -57,7 +57,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_holds_the_bundled_folders_and_no_litter(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for needed in ("spaces/isotropic.yaml", "db/env.py", "db/versions/0001_initial.py", "workers/Dockerfile"):
+    for needed in (
+        "spaces/isotropic.yaml",
+        "spaces/space.schema.json",
+        "db/env.py",
+        "db/versions/0001_initial.py",
+        "workers/Dockerfile",
+    ):
         assert f"sparsesearch/_bundled/{needed}" in names
     assert "sparsesearch/py.typed" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]

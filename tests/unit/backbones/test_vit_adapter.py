@@ -10,7 +10,7 @@ from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.verbs import attach_, restore_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError, ScheduleError
-from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
+from sparsesearch.methods import ClassAttentionScorer, DynamicVitScorer, NormScorer, RandomScorer, SpotScorer
 from sparsesearch.schedule import Schedule, Step
 
 IMAGES = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -342,3 +342,13 @@ def test_masked_training_needs_plain_attention():
     sparsity_of(model).state.mode = "masked"
     with pytest.raises(BackboneError, match="masked training needs"):
         model.train()(torch.zeros(1, 3, 64, 64))
+
+
+def test_spot_reads_an_attention_that_a_step_before_it_has_seen_too(model):
+    """Between a step before the feed-forward network and one before the next block lies no attention."""
+    steps = (at(2, 0.5, phase="before_ffn", scorer=ClassAttentionScorer()), at(3, 0.25, scorer=SpotScorer()))
+    sparsify_(model, Schedule(steps=steps))
+    model(IMAGES)
+    first, second = sparsity_of(model).state.trace.steps
+    for before, after in zip(first.kept_BK.tolist(), second.kept_BK.tolist(), strict=True):
+        assert set(after) < set(before)

@@ -14,8 +14,8 @@ from sparsesearch.cost.latency import (
     measure,
     working_bytes,
 )
-from sparsesearch.cost.latency_record import Conditions, Latency, parse_precision
 from sparsesearch.errors import SpecError
+from sparsesearch.latency_record import Conditions, Latency, parse_precision
 from sparsesearch.schedule import Schedule
 
 CPU = torch.device("cpu")

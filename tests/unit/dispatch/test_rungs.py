@@ -167,6 +167,24 @@ def test_a_cheap_schedule_is_not_stopped_for_being_less_accurate() -> None:
     assert cheap.number not in run(ParetoRungs(RungSpec(), epochs=3, trials=[]), [*dear, cheap])
 
 
+def test_milliseconds_rank_where_the_budget_is_one() -> None:
+    slow, fast = (
+        trial.model_copy(
+            update={
+                "schedule": Schedule.at([3, 6], [0.5 + 0.1 * (number == 0), 0.1]),
+                "cost": Cost(macs=100 + number, params=1, predicted_ms=9.0 - number),
+            }
+        )
+        for number, trial in enumerate(make_trials(2))
+    )
+    spec = RungSpec(factor=2)
+    assert run(ParetoRungs(spec, epochs=2, trials=[]), [fast, slow]) == {}, (
+        "more accurate, and cheaper in multiply-adds"
+    )
+    slower = slow.model_copy(update={"schedule": Schedule.at([3, 6], [0.4, 0.1])})
+    assert run(ParetoRungs(spec, epochs=2, trials=[], axis="ms"), [fast, slower]) == {slower.number: 1}
+
+
 def test_which_rungs_a_study_has() -> None:
     def spec(**changes: object) -> StudySpec:
         fidelity = FidelitySpec(

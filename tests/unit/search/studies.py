@@ -39,6 +39,7 @@ def trial(
     images: float | None = None,
     params: dict[str, int | float | str] | None = None,
     latency_ms: float | None = None,
+    predicted_ms: float | None = None,
     seconds: float = 1.0,
 ) -> Trial:
     """A trial with one measurement; costs are made up, so that areas come out in round numbers."""
@@ -55,7 +56,7 @@ def trial(
         label=label or names[origin],
         schedule=Schedule() if origin is Origin.REFERENCE else Schedule.at([3], [0.5]),
         key=key or f"{number}",
-        cost=Cost(macs=macs, params=1, latency_ms=latency_ms),
+        cost=Cost(macs=macs, params=1, latency_ms=latency_ms, predicted_ms=predicted_ms),
         seed=0,
         budget_macs=budget_macs,
         proposal=None if params is None else Proposal(index=number, seed=0, seen=(), params=params),

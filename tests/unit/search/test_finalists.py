@@ -26,8 +26,8 @@ def numbers(trials):
 
 def test_single_budget_takes_the_most_accurate_and_then_the_cheaper(candidates):
     trials = candidates([(0.7, 90), (0.9, 95), (0.9, 80), (0.8, 50), (0.95, 101)])
-    assert numbers(choose_finalists(trials, count=3, low_macs=None, high_macs=100)) == [2, 1, 3]
-    assert numbers(choose_finalists(trials[::-1], count=3, low_macs=None, high_macs=100)) == [2, 1, 3]
+    assert numbers(choose_finalists(trials, count=3, low=None, high=100)) == [2, 1, 3]
+    assert numbers(choose_finalists(trials[::-1], count=3, low=None, high=100)) == [2, 1, 3]
 
 
 def test_only_complete_trials_with_a_number_take_part(candidates, deit_small, make_trial):
@@ -36,20 +36,20 @@ def test_only_complete_trials_with_a_number_take_part(candidates, deit_small, ma
     trials.append(make_trial(deit_small, number=8, schedule=schedule, top1=0.9, state=TrialState.FAILED, macs=90))
     trials.append(make_trial(deit_small, number=9, schedule=schedule, top1=None, macs=90))
     for low in (None, 50):
-        assert numbers(choose_finalists(trials, count=3, low_macs=low, high_macs=100)) == [0]
+        assert numbers(choose_finalists(trials, count=3, low=low, high=100)) == [0]
 
 
 def test_one_model_is_one_finalist(deit_small, make_trial):
     schedule = Schedule.at([3], [0.5])
     trials = [make_trial(deit_small, number=i, schedule=schedule, top1=0.5 + 0.1 * i, macs=90) for i in range(3)]
-    assert numbers(choose_finalists(trials, count=3, low_macs=None, high_macs=100)) == [2]
+    assert numbers(choose_finalists(trials, count=3, low=None, high=100)) == [2]
 
 
 def test_a_range_spreads_over_the_front(candidates):
     """Ten members crowd at the dear end; three finalists must not all come from there."""
     crowd = [(0.90 + 0.001 * i, 90 + i) for i in range(10)]
     trials = candidates([(0.60, 10), (0.80, 50), *crowd])
-    chosen = choose_finalists(trials, count=3, low_macs=10, high_macs=100)
+    chosen = choose_finalists(trials, count=3, low=10, high=100)
     costs = sorted(trial.cost.macs for trial in chosen)
     assert costs[:2] == [10, 50]
     assert costs[2] >= 90
@@ -57,12 +57,12 @@ def test_a_range_spreads_over_the_front(candidates):
 
 def test_a_range_takes_the_best_within_each_budget_and_then_the_rest(candidates):
     trials = candidates([(0.9, 50), (0.8, 60), (0.7, 55), (0.5, 99)])
-    assert numbers(choose_finalists(trials, count=4, low_macs=10, high_macs=100)) == [1, 0, 2, 3]
+    assert numbers(choose_finalists(trials, count=4, low=10, high=100)) == [1, 0, 2, 3]
 
 
 def test_nobody_to_choose_from():
-    assert choose_finalists([], count=3, low_macs=None, high_macs=100) == []
-    assert choose_finalists([], count=3, low_macs=10, high_macs=100) == []
+    assert choose_finalists([], count=3, low=None, high=100) == []
+    assert choose_finalists([], count=3, low=10, high=100) == []
 
 
 def test_fidelities_are_never_mixed(deit_small, make_trial):
@@ -72,4 +72,4 @@ def test_fidelities_are_never_mixed(deit_small, make_trial):
         for i, fidelity in enumerate([Fidelity.SUPERNET, Fidelity.FINETUNE])
     ]
     with pytest.raises(ValueError, match="fidelities"):
-        choose_finalists(trials, count=1, low_macs=None, high_macs=10**10)
+        choose_finalists(trials, count=1, low=None, high=10**10)

@@ -16,7 +16,7 @@ HAND = [by_hand(1, 390, 0.50, budget_macs=400), by_hand(2, 780, 0.70, budget_mac
 def test_regret_by_budget_and_its_mean() -> None:
     found = [trial(3, 700, 0.60), trial(4, 400, 0.45), trial(5, 300, 0.55), trial(6, 790, 0.75)]
     (curve,) = regret_curves(view_of([dense(), *HAND, *found]))
-    assert curve.budgets_macs == (400, 800)
+    assert curve.budgets == (400, 800)
     assert curve.hand == (0.50, 0.70)
     assert [point.position for point in curve.points] == [3, 4, 5, 6]
     cheap, dear = zip(*(point.by_budget for point in curve.points), strict=True)
@@ -42,7 +42,7 @@ def test_no_regret_without_hand_or_without_search() -> None:
 def test_comparison_at_equal_budgets() -> None:
     found = [trial(3, 400, 0.52), trial(4, 401, 0.90), trial(5, 350, 0.52)]
     low, high = hand_comparison(view_of([dense(), *HAND, *found]))
-    assert (low.budget_macs, low.hand.number) == (400, 1)
+    assert (low.budget, low.hand.number) == (400, 1)
     assert low.searched is not None
     assert low.searched.number == 5, "of equals the cheaper"
     assert low.difference == pytest.approx(0.02)

@@ -121,7 +121,7 @@ class TestOrder:
         screened = [t for t in trials if (t.fidelity, t.origin) == (SUPERNET, SEARCH)]
         tuned = [t for t in trials if (t.fidelity, t.origin) == (FINETUNE, SEARCH)]
         dearest = max(trial.cost.macs for trial in screened)
-        chosen = choose_finalists(screened, count=3, low_macs=None, high_macs=dearest)
+        chosen = choose_finalists(screened, count=3, low=None, high=dearest)
         assert [(t.parent, t.key, t.schedule, t.cost) for t in tuned] == [
             (t.number, t.key, t.schedule, t.cost) for t in chosen
         ]

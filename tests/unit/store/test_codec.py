@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from latency_samples import made_up_confirmation
 
 from sparsesearch.errors import StoreVersionError
 from sparsesearch.schedule import Schedule
@@ -31,7 +32,7 @@ TRIAL = Trial(
     label="search",
     schedule=Schedule.at([3, 6], [0.7, 0.1 + 0.2]),
     key="ab" * 16,
-    cost=Cost(macs=2**40, params=7, latency_ms=0.1),
+    cost=Cost(macs=2**40, params=7, latency_ms=0.1, predicted_ms=0.2),
     seed=-5,
     parent=1,
     proposal=Proposal(index=3, seed=2**70, seen=(0, 2), params={"z": 1, "a": 1.0}, system_attrs={"k": [1, 1.0]}),
@@ -41,6 +42,7 @@ TRIAL = Trial(
     reason="worse",
     measurements=(MEASUREMENT,),
     checkpoint=CheckpointRef(uri="s3://b/ü", sha256="c" * 64, step=1),
+    confirmed=made_up_confirmation(),
 )
 
 

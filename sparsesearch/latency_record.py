@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ from sparsesearch.errors import SpecError
 
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
+Clock = Literal["wall", "cpu"]
 
 NUM_RUNS = 50
 """Timed runs that a median should rest on."""
@@ -37,6 +39,8 @@ class Conditions(BaseModel):
         cuda: Version of CUDA that torch was built for, None on a CPU.
         cudnn: Version of cuDNN, None on a CPU.
         driver: Version of the NVIDIA driver, None on a CPU or if it cannot be read.
+        clock: `wall` is what people wait; `cpu` is processor time of all threads, which other people's work disturbs
+            less, and which no budget of milliseconds means.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +57,45 @@ class Conditions(BaseModel):
     cuda: str | None = None
     cudnn: int | None = None
     driver: str | None = None
+    clock: Clock = "wall"
+
+    @property
+    def fingerprint(self) -> str:
+        """A short name that is equal for equal conditions alone."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    def differences(self, other: Conditions) -> list[str]:
+        """In what another target differs, in words; versions of software are not part of a target."""
+        found = []
+        for name, words in _TARGET.items():
+            if name == "num_threads" and self.device != "cpu":
+                continue
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours != theirs:
+                found.append(words.format(ours=_said(ours), theirs=_said(theirs)))
+        return found
+
+    def describe(self) -> str:
+        """What people ask first: device, type, batch size, compiled or not."""
+        threads = f", {self.num_threads} {'thread' if self.num_threads == 1 else 'threads'}" * (self.device == "cpu")
+        compiled = ", compiled" * self.compiled
+        clock = ", processor time" * (self.clock == "cpu")
+        return f"{self.device_name}, {self.precision}, batch size {self.batch_size}{compiled}{threads}{clock}"
+
+
+_TARGET = {
+    "device_name": "device {theirs} instead of {ours}",
+    "precision": "{theirs} instead of {ours}",
+    "batch_size": "batch size {theirs} instead of {ours}",
+    "compiled": "compiled {theirs} instead of {ours}",
+    "memory_format": "{theirs} instead of {ours}",
+    "clock": "{theirs} clock instead of {ours} clock",
+    "num_threads": "{theirs} CPU threads instead of {ours}",
+}
+
+
+def _said(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 class Latency(BaseModel):
@@ -96,6 +139,41 @@ class Latency(BaseModel):
     def unrest(self) -> float:
         """The median over the minimum: 1 on a machine that does nothing else."""
         return self.median_ms / self.min_ms
+
+
+class ConfirmedLatency(BaseModel):
+    """The latency of one schedule, measured in turn with the dense model.
+
+    Attributes:
+        conditions: Under which both ran.
+        latency: Of the sparse model, as the clock showed it.
+        dense: Of the dense one, in the same rounds.
+        ratio: Median over rounds of sparse over dense: what is left when the speed of the machine drifts.
+        reference_ms: Dense latency when the device was profiled, None without a profile.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    conditions: Conditions
+    latency: Latency
+    dense: Latency
+    ratio: float = Field(gt=0.0)
+    reference_ms: float | None = Field(default=None, gt=0.0)
+
+    @property
+    def ms(self) -> float:
+        """The latency to hold against a budget: at the speed that the machine had when it was profiled."""
+        return self.latency.median_ms if self.reference_ms is None else self.ratio * self.reference_ms
+
+    @property
+    def drift(self) -> float:
+        """How many times as long the dense model takes now as when the device was profiled."""
+        return 1.0 if self.reference_ms is None else self.dense.median_ms / self.reference_ms
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the machine did other work as well."""
+        return max(self.latency.unrest, self.dense.unrest) > BUSY_RATIO
 
 
 def parse_precision(text: str) -> PrecisionName:

@@ -1,0 +1,195 @@
+"""`measure`: confirm on the target how fast a recipe really is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsesearch.cli.console import say
+from sparsesearch.cli.options import DatabaseOption, check_target, device_option, json_option, open_settings
+from sparsesearch.cli.progress import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
+from sparsesearch.errors import ProfileError, StudyBusyError, StudyNotFoundError
+from sparsesearch.events import Confirmed
+from sparsesearch.export.recipe import Recipe, RecipeLatency, read_recipe, write_recipe
+from sparsesearch.latency_record import Conditions, ConfirmedLatency, parse_precision
+from sparsesearch.store.sql import SqlStore
+from sparsesearch.trial import Trial
+
+_HOW = "Target, where the recipe names none"
+
+
+def measure(
+    recipe: Annotated[Path, typer.Argument(help="A recipe that `run` or `export` wrote.")],
+    device: Annotated[str | None, device_option()] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of one call. [default: 1]", rich_help_panel=_HOW)
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="float32, bf16 or fp16. [default: float32]", rich_help_panel=_HOW)
+    ] = None,
+    compiles: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Through torch.compile.", rich_help_panel=_HOW)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of torch on the CPU. [default: torch's]", rich_help_panel=_HOW)
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="About how long it may take.")] = 60.0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of into the recipe.")
+    ] = None,
+    database: DatabaseOption = None,
+    progress: ProgressOption = ProgressMode.AUTO,
+    quiet: QuietOption = False,
+    as_json: Annotated[bool, json_option(OUTPUT_PANEL)] = False,
+) -> None:
+    """Measure a recipe on its target, in turn with the dense model, and say whether it meets its budget.
+
+    Writes the latency with its conditions into the recipe, and into the study if it is in the database: from then on
+    it is measured, no longer predicted. Exits with 1 if the budget is missed.
+
+    For example:
+
+    sparsesearch measure my-study/best.yaml
+
+    sparsesearch measure best.yaml --device cuda:0 --batch-size 64 --precision bf16 --compile
+    """
+    wanted = read_recipe(recipe)
+    target = output or recipe
+    check_target(target)
+    with open_reporter(progress, quiet=quiet) as reporter:
+        from sparsesearch.cost.device import torch_threads  # takes seconds to load
+        from sparsesearch.cost.profiling import Bed
+        from sparsesearch.target import bed_for, measure_here
+
+        known = wanted.latency
+        conditions = _asked(known.target if known else None, batch_size, precision, compiles, threads)
+        bed = bed_for(conditions, wanted.backbone, device=device or "auto", image_size=wanted.image_size)
+        bed = Bed(**{**vars(bed), "num_classes": wanted.num_classes, "in_chans": wanted.in_chans})
+        with torch_threads(conditions.num_threads or None):
+            here = bed.conditions()
+        if known is not None:
+            _check(known.target, here, path=recipe)
+        found = measure_here(
+            bed,
+            {"recipe": wanted.schedule},
+            conditions=here,
+            reference_ms=known.dense_ms if known else None,
+            progress=reporter,
+            label="measuring",
+            seconds=seconds,
+        )["recipe"]
+    made = _with(wanted, found)
+    write_recipe(made, target)
+    assert made.latency is not None
+    noted = _note_in_study(made, found, database=database)
+    budget = made.latency.budget_ms
+    verdict = None if budget is None else ("meets" if found.ms <= budget else "misses")
+    document = {
+        "recipe": str(target),
+        "latency_ms": found.ms,
+        "dense_ms": found.latency.median_ms / found.ratio,
+        "speed_up": 1.0 / found.ratio,
+        "predicted_ms": made.latency.predicted_ms,
+        "budget_ms": budget,
+        "verdict": verdict,
+        "busy": found.is_busy,
+        "confirmed": found.model_dump(mode="json"),
+        "study": noted,
+    }
+    if as_json or not reporter.tells_people:
+        reporter.result(document)
+        if as_json and not reporter.tells_result:
+            typer.echo(json.dumps(document))
+    else:
+        _print(made.latency, found, verdict)
+        say(f"written: {target}" + (f"; study {noted}" if noted else ""))
+    if verdict == "misses":
+        raise typer.Exit(1)
+
+
+def _asked(
+    known: Conditions | None, batch_size: int | None, precision: str | None, compiles: bool | None, threads: int | None
+) -> Conditions:
+    """The recipe's target with every flag laid over it; fields that say where are looked up later."""
+    base = known or Conditions(
+        device="",
+        device_name="",
+        precision="float32",
+        batch_size=1,
+        compiled=False,
+        memory_format="contiguous",
+        num_threads=0,
+        torch="",
+        timm="",
+    )
+    flags = {
+        "batch_size": batch_size,
+        "precision": None if precision is None else parse_precision(precision),
+        "compiled": compiles,
+        "num_threads": threads,
+    }
+    return base.model_copy(update={name: value for name, value in flags.items() if value is not None})
+
+
+def _check(target: Conditions, here: Conditions, *, path: Path) -> None:
+    """Refuse to confirm a recipe elsewhere than on its target."""
+    differences = target.differences(here)
+    if differences:
+        raise ProfileError(
+            f"{path} is for another target ({', '.join(differences)}); measure it on {target.describe()}, or search "
+            "for this machine with: sparsesearch run --budget-ms"
+        )
+
+
+def _with(recipe: Recipe, found: ConfirmedLatency) -> Recipe:
+    known = recipe.latency or RecipeLatency(target=found.conditions)
+    return recipe.model_copy(update={"latency": known.model_copy(update={"confirmed": found})})
+
+
+def _note_in_study(recipe: Recipe, found: ConfirmedLatency, *, database: str | None) -> str | None:
+    """Record it with the trial, if the study is here and its latency is of this target; returns the study's name."""
+    _, store = open_settings(database)
+    trial = _trial_of(recipe, store)
+    if trial is None:
+        return None
+    try:
+        ledger = store.open_study(trial.study)
+    except StudyBusyError:
+        say(f"study {trial.study!r} is being run, so the latency stands in the recipe only")
+        return None
+    try:
+        ledger.record(Confirmed(trial=trial.number, attempt=trial.attempt, latency=found))
+    finally:
+        ledger.close()
+    return trial.study
+
+
+def _trial_of(recipe: Recipe, store: SqlStore) -> Trial | None:
+    """The trial that a recipe was made of, None if it is not in the database or has no target."""
+    try:
+        spec = store.spec(recipe.provenance.study)
+        trials = store.trials(recipe.provenance.study)
+    except StudyNotFoundError:
+        return None
+    if spec.resolved is None or spec.resolved.latency is None:
+        return None
+    same = [one for one in trials if one.number == recipe.provenance.trial and one.state.is_final]
+    return next((one for one in same if one.key == recipe.provenance.schedule_key), None)
+
+
+def _print(known: RecipeLatency, found: ConfirmedLatency, verdict: str | None) -> None:
+    typer.echo(f"{found.ms:.4g} ms, {1 / found.ratio:.2f} times as fast as dense, on {found.conditions.describe()}")
+    if known.predicted_ms is not None:
+        typer.echo(f"predicted {known.predicted_ms:.4g} ms, {100 * (known.predicted_ms / found.ms - 1):+.1f} %")
+    if verdict is not None:
+        typer.echo(f"{verdict} the budget of {known.budget_ms:g} ms")
+    if abs(found.drift - 1.0) > 0.1:
+        typer.echo(
+            f"the machine takes {found.drift:.2f} times as long as when it was profiled (the clock shows "
+            f"{found.latency.median_ms:.4g} ms); the latency is stated at the speed of the profile"
+        )
+    if found.is_busy:
+        typer.echo("the machine was busy: measure again when it is idle before quoting this number")

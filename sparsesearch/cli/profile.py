@@ -1,0 +1,253 @@
+"""`profile` and its commands: measure how long schedules take on a device, keep that, look at it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sparsesearch.cli.console import out, say
+from sparsesearch.cli.options import DatabaseOption, JsonOption, check_target, device_option, open_settings
+from sparsesearch.cli.progress import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
+from sparsesearch.cost.profile_document import Profile, read_profile, write_profile
+from sparsesearch.errors import SpecError
+
+_WHAT, _HOW = "What to profile", "How to measure"
+
+app = typer.Typer(
+    help="Measure how long schedules of a backbone take on this device, for budgets of milliseconds.",
+    invoke_without_command=True,
+    no_args_is_help=False,
+)
+
+NameArgument = Annotated[str, typer.Argument(help="Name of the profile; see: sparsesearch profile list")]
+
+
+@app.callback()
+def profile(
+    context: typer.Context,
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="deit_s, or any supported model.", rich_help_panel=_WHAT)
+    ] = None,
+    device: Annotated[str | None, device_option(_WHAT)] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of one call.", rich_help_panel=_WHAT)] = 1,
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="float32, bf16 or fp16.", rich_help_panel=_WHAT)
+    ] = "float32",
+    compiles: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Run models through torch.compile.", rich_help_panel=_WHAT)
+    ] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Images and convolutions in that format.", rich_help_panel=_WHAT)
+    ] = False,
+    image_size: Annotated[
+        int | None, typer.Option(min=8, metavar="N", help="Pixels, if not the backbone's own.", rich_help_panel=_WHAT)
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="usual: what the papers do. all: every reduction and score.", rich_help_panel=_WHAT)
+    ] = "usual",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of torch on the CPU. [default: torch's]", rich_help_panel=_HOW)
+    ] = None,
+    schedules: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Random schedules to fit on.", rich_help_panel=_HOW)
+    ] = 24,
+    held_out: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Random schedules to tell the error on.", rich_help_panel=_HOW)
+    ] = 12,
+    runs: Annotated[int, typer.Option(min=3, metavar="N", help="Timed runs of each.", rich_help_panel=_HOW)] = 50,
+    seconds: Annotated[
+        float, typer.Option(help="About how long it may take; less is coarser.", rich_help_panel=_HOW)
+    ] = 600.0,
+    clock: Annotated[
+        str, typer.Option(metavar="wall|cpu", help="cpu: processor time; serves no budget.", rich_help_panel=_HOW)
+    ] = "wall",
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Keep it in the database under this name.", rich_help_panel=OUTPUT_PANEL),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write JSON.", rich_help_panel=OUTPUT_PANEL)
+    ] = None,
+    database: DatabaseOption = None,
+    progress: ProgressOption = ProgressMode.AUTO,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long schedules of a backbone take on this device, for budgets of milliseconds.
+
+    A few dozen schedules are timed in turn with the dense model; what is fitted to them predicts all others, and its
+    error is measured on schedules held out. Without --output it is kept in the database. On a device without this
+    program's other dependencies: python -m sparsesearch.cost.profile, then `profile import` here.
+
+    For example:
+
+    sparsesearch profile --backbone deit_s --device cuda:0 --batch-size 64 --precision bf16 --compile
+
+    sparsesearch profile --backbone deit_t --device cpu --threads 1 -o laptop.json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if backbone is None:
+        raise SpecError("say what to profile: --backbone deit_s")
+    if output is not None:
+        check_target(output)
+    profiles = open_settings(database)[1].profiles if output is None or name is not None else None
+    with open_reporter(progress, quiet=quiet) as reporter:
+        from sparsesearch.cost.profile import ProfilePlan, run_plan  # takes seconds to load
+        from sparsesearch.target import profile_name
+
+        plan = ProfilePlan(
+            backbone=backbone,
+            device=device or "auto",
+            batch_size=batch_size,
+            precision=precision,
+            compile=compiles,
+            channels_last=channels_last,
+            threads=threads,
+            image_size=image_size,
+            methods=methods,
+            schedules=schedules,
+            held_out=held_out,
+            runs=runs,
+            seconds=seconds,
+            clock=clock,
+        )
+        shown = 0
+        with reporter.bar("measuring, %", 100) as bar:
+
+            def advance(done: int, total: int) -> None:
+                nonlocal shown
+                bar.advance(100 * done // total - shown)
+                shown = 100 * done // total
+
+            made = run_plan(plan, on_done=advance)
+        if output is not None:
+            write_profile(made, output)
+        chosen = name or profile_name(made)
+        if profiles is not None:
+            profiles.save(chosen, made, replace=name is None)
+    if as_json or not reporter.tells_people:
+        reporter.result(made.model_dump(mode="json"))
+        if as_json and not reporter.tells_result:
+            typer.echo(made.model_dump_json())
+        return
+    for line in made.sentences():
+        typer.echo(line)
+    if output is not None:
+        say(f"written: {output}")
+    if profiles is not None:
+        say(f"kept as profile {chosen}")
+
+
+@app.command("import")
+def import_profile(
+    file: Annotated[Path, typer.Argument(help="A profile that was written on the device.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What to call it. [default: the file's name]")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Take the place of another of that name.")] = False,
+    database: DatabaseOption = None,
+) -> None:
+    """Keep a profile that was made on another machine. Writes it into the study database.
+
+    Example: sparsesearch profile import h200.json --name h200
+    """
+    read = read_profile(file)
+    _, store = open_settings(database)
+    chosen = name or file.stem
+    store.profiles.save(chosen, read, replace=replace)
+    say(f"kept as profile {chosen}; search with: sparsesearch run --budget-ms X --device-profile {chosen}")
+
+
+@app.command("list")
+def list_profiles(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """List the profiles in the database. Changes nothing.
+
+    Example: sparsesearch profile list
+    """
+    _, store = open_settings(database)
+    found = [(name, store.profiles.get(name)) for name in store.profiles.names()]
+    if as_json:
+        typer.echo(json.dumps([{"name": name, **_summary(one)} for name, one in found]))
+        return
+    if not found:
+        typer.echo("No profiles yet. Make one with: sparsesearch profile --backbone deit_s")
+        return
+    table = Table()
+    for column in ("profile", "backbone", "target", "dense ms", "mean error", "margin"):
+        table.add_column(column, justify="right" if column in ("dense ms", "mean error", "margin") else "left")
+    for name, one in found:
+        error = one.fit.error
+        table.add_row(
+            name,
+            one.geometry.name,
+            one.conditions.describe(),
+            f"{one.fit.dense_ms:.4g}",
+            f"{100 * error.mean:.1f} %",
+            f"{100 * error.margin:.1f} %",
+        )
+    out.print(table)
+
+
+@app.command()
+def show(name: NameArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """Show what a profile is of and what it is worth; with --json all of it. Changes nothing.
+
+    Example: sparsesearch profile show h200
+    """
+    _, store = open_settings(database)
+    found = store.profiles.get(name)
+    if as_json:
+        typer.echo(found.model_dump_json())
+        return
+    for line in found.sentences():
+        typer.echo(line)
+    table = Table()
+    for column in ("held out", "measured ms", "predicted ms", "error"):
+        table.add_column(column, justify="left" if column == "held out" else "right")
+    for described, measured, predicted in held_out_rows(found):
+        table.add_row(described, f"{measured:.4g}", f"{predicted:.4g}", f"{100 * (predicted / measured - 1):+.1f} %")
+    out.print(table)
+
+
+@app.command()
+def delete(name: NameArgument, database: DatabaseOption = None) -> None:
+    """Delete a profile. Studies that used it keep what they need of it.
+
+    Example: sparsesearch profile delete h200
+    """
+    _, store = open_settings(database)
+    store.profiles.delete(name)
+    say(f"deleted profile {name}")
+
+
+def held_out_rows(profile: Profile) -> list[tuple[str, float, float]]:
+    """Schedule, measured and predicted milliseconds of each that was held out."""
+    from sparsesearch.cost.latency_model import LatencyModel
+
+    model = LatencyModel(profile.fit)
+    return [
+        (
+            one.schedule.describe(profile.geometry),
+            profile.measured_ms(one),
+            model.predict(profile.geometry, one.schedule),
+        )
+        for one in profile.timings
+        if one.role == "held_out"
+    ]
+
+
+def _summary(profile: Profile) -> dict[str, object]:
+    return {
+        "backbone": profile.geometry.name,
+        "image_size": list(profile.geometry.image_size),
+        "conditions": profile.conditions.model_dump(mode="json"),
+        "dense_ms": profile.fit.dense_ms,
+        "error": profile.fit.error.model_dump(mode="json"),
+        "measurements": len(profile.timings),
+        "busy": profile.is_busy,
+    }

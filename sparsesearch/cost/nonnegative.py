@@ -1,0 +1,46 @@
+"""Least squares with coefficients that are not negative, in numpy alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_TOLERANCE = 1e-10
+
+
+def solve_nonnegative(design_RC: NDArray[np.float64], target_R: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The `x >= 0` that makes `|design @ x - target|` least.
+
+    Args:
+        design_RC: Rows are equations, columns unknowns; columns of similar size, of full rank (add a ridge).
+        target_R: Right-hand side.
+
+    Source: the active-set method of Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23.
+    """
+    gram = design_RC.T @ design_RC
+    moment = design_RC.T @ target_R
+    num = design_RC.shape[1]
+    free = np.zeros(num, dtype=bool)
+    x = np.zeros(num)
+    least = _TOLERANCE * max(1.0, float(np.abs(moment).max(initial=0.0)))
+    for _ in range(10 * num):
+        slope = moment - gram @ x
+        slope[free] = -np.inf
+        best = int(np.argmax(slope))
+        if slope[best] <= least:
+            break
+        free[best] = True
+        while True:
+            wished = np.zeros(num)
+            wished[free] = np.linalg.solve(gram[np.ix_(free, free)], moment[free])
+            negative = free & (wished <= 0.0)
+            if not negative.any():
+                x = wished
+                break
+            share = float(np.min(x[negative] / (x[negative] - wished[negative])))
+            x = x + share * (wished - x)
+            free &= x > _TOLERANCE
+            x[~free] = 0.0
+            if not free.any():
+                break
+    return x

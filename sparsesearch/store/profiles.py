@@ -1,0 +1,109 @@
+"""Latency profiles in the study database."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import delete, insert, select
+
+from sparsesearch.cost.profile_document import Profile, parse_profile
+from sparsesearch.errors import ProfileError
+from sparsesearch.latency_fit import shape_of_stages
+from sparsesearch.latency_record import Conditions
+from sparsesearch.store.database import Database
+from sparsesearch.store.tables import profiles
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+class SqlProfiles:
+    """All profiles of a database whose tables are there. Safe to use from several threads and processes."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        """Use a database; `SqlStore.profiles` is one of these."""
+        self._database = database
+        self._clock = clock
+
+    def save(self, name: str, profile: Profile, *, replace: bool = False) -> None:
+        """Keep a profile under a name.
+
+        Args:
+            name: Letters, digits, `.`, `_` and `-`.
+            profile: The profile.
+            replace: Whether it may take the place of another one of that name.
+
+        Raises:
+            ProfileError: The name is taken by another profile, or is none.
+        """
+        if _NAME.fullmatch(name) is None:
+            raise ProfileError(
+                f"a profile cannot be called {name!r}; use at most 80 letters, digits, '.', '_' and '-', beginning "
+                "with a letter or digit"
+            )
+        document = json.dumps(profile.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        with self._database.writing() as connection:
+            found = connection.scalar(select(profiles.c.document).where(profiles.c.name == name))
+            if found == document:
+                return
+            if found is not None and not replace:
+                raise ProfileError(f"there is a profile {name!r} already; give another --name, or --replace it")
+            connection.execute(delete(profiles).where(profiles.c.name == name))
+            connection.execute(
+                insert(profiles).values(
+                    name=name,
+                    backbone=profile.geometry.name,
+                    shape=shape_of_stages(profile.geometry),
+                    fingerprint=profile.conditions.fingerprint,
+                    document=document,
+                    created_at=self._clock(),
+                )
+            )
+
+    def get(self, name: str) -> Profile:
+        """The profile of a name.
+
+        Raises:
+            ProfileError: There is none, or this version cannot read it.
+        """
+        with self._database.reading() as connection:
+            document = connection.scalar(select(profiles.c.document).where(profiles.c.name == name))
+            names = [] if document is not None else list(connection.scalars(select(profiles.c.name)))
+        if document is None:
+            there_are = f"there are: {', '.join(sorted(names)[:5])}" if names else "there is none yet"
+            raise ProfileError(
+                f"no profile {name!r} in {self._database.where}; {there_are}; make one with: sparsesearch profile, or "
+                "sparsesearch profile import FILE"
+            )
+        return parse_profile(json.loads(document), what=f"profile {name!r}")
+
+    def names(self) -> Sequence[str]:
+        """Names of all profiles, in order of the alphabet."""
+        with self._database.reading() as connection:
+            return list(connection.scalars(select(profiles.c.name).order_by(profiles.c.name)))
+
+    def find(self, *, shape: str, conditions: Conditions) -> Sequence[tuple[str, Profile]]:
+        """The profiles of a backbone under exactly these conditions, with their names, newest first.
+
+        Args:
+            shape: As `shape_of_stages` gives it.
+            conditions: Of the target.
+
+        Raises:
+            ProfileError: This version cannot read one.
+        """
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(profiles.c.name, profiles.c.document)
+                .where(profiles.c.fingerprint == conditions.fingerprint, profiles.c.shape == shape)
+                .order_by(profiles.c.created_at.desc(), profiles.c.name)
+            ).all()
+        return [(name, parse_profile(json.loads(text), what=f"profile {name!r}")) for name, text in rows]
+
+    def delete(self, name: str) -> None:
+        """Remove a profile. Raises `ProfileError` if there is none of that name."""
+        self.get(name)
+        with self._database.writing() as connection:
+            connection.execute(delete(profiles).where(profiles.c.name == name))

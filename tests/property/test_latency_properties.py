@@ -1,0 +1,97 @@
+"""Fitted latencies never fall, and add up over the steps of a schedule."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from latency_samples import CONDITIONS, GUESS
+from sample_study import DEIT_SMALL
+
+from sparsesearch.cost.latency_model import LatencyModel, LatencyPrice, uses
+from sparsesearch.cost.profile_methods import all_methods
+from sparsesearch.latency_fit import Curve, LatencyFit, shape_of_stages
+from sparsesearch.methods import Merge
+from sparsesearch.schedule import Schedule, Step
+from sparsesearch.search.ladder import Ladder
+from sparsesearch.search.proposals import fit_to_budget
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.shape import Shape, Slot
+
+METHODS = [one for one in all_methods(DEIT_SMALL) if not isinstance(one.reducer, Merge)]
+SPACE = SearchSpace(max_predictors=4).for_geometry(DEIT_SMALL)
+NUM = 196
+
+small = st.floats(0.0, 0.1)
+curves = st.builds(
+    Curve,
+    offset=st.integers(0, 2),
+    constant=small,
+    linear=st.floats(0.0, 1e-3),
+    quadratic=st.floats(0.0, 1e-6),
+    steps=st.lists(st.tuples(st.sampled_from([8, 16, 64]), small), max_size=2).map(tuple),
+    rises=st.lists(st.tuples(st.integers(0, 90), st.integers(91, 196), small), max_size=2).map(tuple),
+)
+
+
+@st.composite
+def slot_lists(draw):
+    blocks = sorted(draw(st.lists(st.integers(1, 11), min_size=1, max_size=4, unique=True)))
+    methods = [draw(st.sampled_from(METHODS)) for _ in blocks]
+    return tuple(
+        Slot(block=block, phase=one.phase, reducer=one.reducer, scorer=one.scorer)
+        for block, one in zip(blocks, methods, strict=True)
+    )
+
+
+@st.composite
+def fits(draw, slots):
+    names = {use.curve for use in (*uses(DEIT_SMALL, slots), *uses(DEIT_SMALL, ()))}
+    found = {name: draw(curves) for name in sorted(names)}
+    found["everything else"] = Curve(constant=0.5)
+    return LatencyFit(
+        backbone=DEIT_SMALL.name,
+        shape=shape_of_stages(DEIT_SMALL),
+        conditions=CONDITIONS,
+        dense_ms=1.0,
+        curves=found,
+        error=GUESS,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_tables_never_fall_and_add_up(data):
+    slots = data.draw(slot_lists())
+    price = LatencyPrice(data.draw(fits(slots)))
+    base, tables = price.tables(DEIT_SMALL, slots)
+    assert all((np.diff(table) >= 0).all() for table in tables)
+    counts = sorted(data.draw(st.lists(st.integers(1, NUM - 1), min_size=len(slots), max_size=len(slots), unique=True)))
+    schedule = Schedule(
+        steps=tuple(
+            Step(block=s.block, phase=s.phase, reducer=s.reducer, scorer=s.scorer, keep_ratio=count / NUM)
+            for s, count in zip(slots, reversed(counts), strict=True)
+        )
+    )
+    total = base + sum(float(table[count]) for table, count in zip(tables, reversed(counts), strict=True))
+    assert price.of(DEIT_SMALL, schedule) == total
+    fewer = Schedule(steps=(*schedule.steps[:-1], schedule.steps[-1].model_copy(update={"keep_ratio": 1 / NUM})))
+    model = LatencyModel(price.model.fit)
+    assert model.predict(DEIT_SMALL, fewer) <= model.predict(DEIT_SMALL, schedule)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_fits_to_milliseconds_are_under_the_budget_and_maximal(data):
+    slots = data.draw(slot_lists())
+    price = LatencyPrice(data.draw(fits(slots)))
+    shape = Shape(slots=slots)
+    ladder = Ladder(DEIT_SMALL, SPACE, shape=shape, price=price)
+    low, high = ladder.cost(ladder.lowest), ladder.cost(ladder.highest)
+    limit = data.draw(st.floats(low, max(low, high)))
+    schedule = fit_to_budget(DEIT_SMALL, SPACE, shape=shape, limit=limit, price=price)
+    assert schedule is not None
+    assert price.of(DEIT_SMALL, schedule) <= limit * (1 + 1e-12)
+    counts = [step.num_tokens for step in schedule.resolve(DEIT_SMALL)]
+    for slot in range(len(counts)):
+        more = [*counts[:slot], counts[slot] + 1, *counts[slot + 1 :]]
+        if more[slot] < (counts[slot - 1] if slot else NUM):
+            assert ladder.cost(more) > limit
