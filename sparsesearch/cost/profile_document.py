@@ -54,7 +54,8 @@ class Profile(_Value):
         timings: Everything else that was measured, as the clock showed it.
         num_planned: How many timings there would have been without a time limit.
         seconds: How long it took.
-        slowness: By group, how many times as long everything took as its runs of the dense model tell; see `fit_profile`.
+        slowness: By group, how many times as long everything took as its runs of the dense model tell; see
+            `fit_profile`.
         fit: What was learned. It and `slowness` follow from all of the above.
     """
 
