@@ -11,30 +11,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
-from timm.models.vision_transformer import VisionTransformer
-
-from sparsesearch.backbones.registry import backbone_geometry, geometry
+from sparsesearch.backbones.paper_backbones import family_geometry
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.paper_results import paper_family
 from sparsesearch.paper_schedules import paper_schedule
 
 RATES = ("0.5", "0.6", "0.7", "0.8", "0.9")
 REFERENCE = Path(__file__).parents[1] / "tests" / "parity" / "gflops.json"
 
 
-def shape_of(name: str) -> BackboneGeometry:
-    """The geometry of a model by the paper's short name."""
-    if name == "deit-256":
-        with torch.device("meta"):
-            return geometry(VisionTransformer(embed_dim=256, depth=12, num_heads=4), name)
-    return backbone_geometry(name.replace("-", "_"))
-
-
 def main() -> None:
     """Print both tables as Markdown."""
     reference = json.loads(REFERENCE.read_text(encoding="utf-8"))
-    shapes = {name: shape_of(name) for name in reference["models"]}
+    shapes = {name: family_geometry(paper_family(name)) for name in reference["models"]}
 
     def ours(name: str, rho: float) -> float:
         return AnalyticCost().estimate(shapes[name], paper_schedule(shapes[name], rho)).macs / 1e9

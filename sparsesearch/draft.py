@@ -15,11 +15,11 @@ from pydantic import BaseModel, ValidationError
 from sparsesearch.backbones.registry import resolve_name
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.progress import Progress
-from sparsesearch.evaluate.recipes import default_fidelity
+from sparsesearch.evaluate.recipes import default_fidelity, for_a_front
 from sparsesearch.evaluate.source import absolute_source
 from sparsesearch.evaluate.weights import resolve_weights
 from sparsesearch.space.definition import load_space, space_for_backbone
-from sparsesearch.spec import Budget, StudySpec
+from sparsesearch.spec import Budget, StudySpec, with_strategy
 
 _HINTS = {
     "budget": "write 35%, 20%:45%, or the keys unit, low and high",
@@ -70,7 +70,16 @@ def complete(document: Mapping[str, Any], *, progress: Progress, ask_hub: bool =
     wishes = filled.get("fidelity") or {}
     if not isinstance(wishes, Mapping):
         raise SpecError(f"fidelity must be a mapping, got {wishes!r}")
-    filled["fidelity"] = _merged(default_fidelity(backbone, weights=weights).model_dump(), wishes)
+    try:
+        wishes = with_strategy(wishes)
+    except ValueError as error:
+        raise SpecError(f"the study document is not valid: fidelity: {error}") from error
+    recipe = default_fidelity(backbone, weights=weights)
+    budget = filled["budget"]
+    is_range = isinstance(budget, Mapping) and budget.get("low") is not None
+    if is_range and wishes.get("strategy", recipe.strategy) != "finetune":
+        recipe = for_a_front(recipe)
+    filled["fidelity"] = _merged(recipe.model_dump(), wishes)
     try:
         return StudySpec.model_validate(filled)
     except ValidationError as error:

@@ -14,13 +14,16 @@ from sparsesearch.errors import SpecError, one_line
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.latency_fit import LatencyFit
 from sparsesearch.latency_record import PrecisionName
+from sparsesearch.prior import Prior
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.trial import Axis
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
+SamplerName = Literal["evolution", "tpe", "nsga2", "gp", "random"]
 BudgetUnit = Literal["gflops", "share", "ms"]
 DispatcherName = Literal["inline", "ray"]
+Strategy = Literal["supernet", "finetune", "training-free"]
 DEFAULT_DISPATCHER: DispatcherName = "ray"
 
 
@@ -120,10 +123,10 @@ class DataSpec(_Value):
     """What to train and evaluate on.
 
     Attributes:
-        source: `digits` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there, PATH/test, each with a
-            folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision, such as
-            `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH` (WebDataset
-            shards). See docs/data.md.
+        source: `digits` or `digits:hard` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there,
+            PATH/test, each with a folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision,
+            such as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH`
+            (WebDataset shards). See docs/data.md.
         image_size: Pixels, or None for the backbone's own.
         val_share: Share of the training images held out for validation where the data has no test split besides.
         num_val_images: At most so many validation images are used per evaluation, None for all.
@@ -139,7 +142,7 @@ class DataSpec(_Value):
     @property
     def is_demo(self) -> bool:
         """Whether this is the bundled demo task, whose schedules do not transfer to real data."""
-        return self.source == "digits"
+        return self.source.partition(":")[0] == "digits"
 
 
 class TrainSpec(_Value):
@@ -172,7 +175,10 @@ class TrainSpec(_Value):
 
 
 class RungSpec(_Value):
-    """Successive halving while candidates are fine-tuned (ASHA): the worse ones are stopped early.
+    """Successive halving while candidates are fine-tuned: the worse ones are stopped early.
+
+    With one budget the most accurate go on (ASHA); with a range of budgets those on or near the front of accuracy and
+    cost, over all of its length (MO-ASHA).
 
     Attributes:
         first_epoch: Epochs before a candidate may be stopped.
@@ -186,9 +192,14 @@ class RungSpec(_Value):
 class FidelitySpec(_Value):
     """How candidates are evaluated, cheap before dear.
 
+    Documents of older versions say `elastic: true` for `strategy: supernet` and `elastic: false` for
+    `strategy: finetune`; that is still read.
+
     Attributes:
-        elastic: Whether one elastic training serves all candidates; if not, each is fine-tuned from the dense model.
-        evaluations: Candidates evaluated on the elastic weights (with `elastic` off: candidates fine-tuned).
+        strategy: What candidates are ranked by: `supernet` trains once for all of them and evaluates each on the shared
+            weights; `finetune` trains each from the dense model; `training-free` evaluates each on the dense weights,
+            with scores that need no training.
+        evaluations: Candidates ranked (with `finetune`: candidates fine-tuned).
         finalists: Best candidates that are then fine-tuned; the front is made of these.
         dense: Training of the dense model where no pretrained weights fit.
         elastic_training: The elastic training.
@@ -197,7 +208,7 @@ class FidelitySpec(_Value):
         rungs: When fine-tunings of searched candidates are stopped early, None for never.
     """
 
-    elastic: bool = True
+    strategy: Strategy = "supernet"
     evaluations: int = Field(default=60, ge=1)
     finalists: int = Field(default=5, ge=1)
     dense: TrainSpec = TrainSpec(epochs=12, lr=2e-3, warmup=0.2)
@@ -205,6 +216,16 @@ class FidelitySpec(_Value):
     finetune: TrainSpec = TrainSpec(epochs=2, images_per_epoch=2560, lr=3e-4, predictor_lr=1e-3)
     retrain: TrainSpec = TrainSpec(epochs=8, images_per_epoch=5376, lr=5e-4, predictor_lr=2e-3)
     rungs: RungSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_version(cls, data: object) -> object:
+        return with_strategy(data) if isinstance(data, Mapping) else data
+
+    @property
+    def elastic(self) -> bool:
+        """Whether one elastic training serves all candidates."""
+        return self.strategy == "supernet"
 
     @model_validator(mode="after")
     def _elastic_gathers(self) -> FidelitySpec:
@@ -214,6 +235,27 @@ class FidelitySpec(_Value):
                 "so set its method to gathered"
             )
         return self
+
+
+def with_strategy(fidelity: Mapping[str, object]) -> dict[str, object]:
+    """A fidelity document with `elastic`, as older versions wrote it, in the words of `strategy`.
+
+    Args:
+        fidelity: Part of a `FidelitySpec` as plain data.
+
+    Raises:
+        ValueError: It says both, and they contradict each other.
+    """
+    document = dict(fidelity)
+    if "elastic" not in document or not isinstance(document["elastic"], bool | None):
+        return document
+    elastic = document.pop("elastic")
+    if elastic is None:
+        return document
+    meant = "supernet" if elastic else "finetune"
+    if document.setdefault("strategy", meant) != meant:
+        raise ValueError(f"elastic: {str(elastic).lower()} is strategy {meant}, not {document['strategy']}; say one")
+    return document
 
 
 class ResourceSpec(_Value):
@@ -254,6 +296,7 @@ class Resolved(_Value):
         planned_work: Share of the whole work that each phase of the plan is, for estimates of what is left. It follows
             from the document and the data alone; empty in studies of older versions.
         latency: What is known of latency on the target; null where nobody asked for milliseconds.
+        priors: What the study of `warm_start` had found, so that it may be deleted.
     """
 
     geometry: BackboneGeometry
@@ -262,6 +305,7 @@ class Resolved(_Value):
     data_fingerprint: str
     planned_work: dict[str, float] = {}
     latency: LatencyFit | None = None
+    priors: tuple[Prior, ...] = ()
 
 
 class StudySpec(_Value):
@@ -275,7 +319,9 @@ class StudySpec(_Value):
         data: Data source.
         weights: `pretrained` (timm's, where they can be had), `scratch`, or the path of a checkpoint.
         space: The search space, spelled out.
-        sampler: Optuna sampler that proposes shapes.
+        sampler: What proposes shapes: `evolution`, guided by a predictor, or one of Optuna's, `tpe`, `nsga2`, `gp`
+            (slow) and `random`. See docs/search.md.
+        warm_start: Name of another study (other budget, data or backbone) whose results `evolution` begins with.
         seed: The only source of randomness.
         fidelity: How candidates are evaluated.
         baselines: Whether the hand families rho, rho^2, rho^3 are evaluated alongside.
@@ -298,7 +344,8 @@ class StudySpec(_Value):
     data: DataSpec = DataSpec()
     weights: str = "pretrained"
     space: SearchSpace = SearchSpace()
-    sampler: Literal["tpe", "random", "nsga2"] = "tpe"
+    sampler: SamplerName = "evolution"
+    warm_start: str | None = None
     seed: int = Field(default=0, ge=0)
     fidelity: FidelitySpec = FidelitySpec()
     baselines: bool = True
@@ -316,11 +363,10 @@ class StudySpec(_Value):
     def _executable(self) -> StudySpec:
         if self.storage is not None and "://" in self.storage:
             raise ValueError(f"storage must be a path, got {self.storage!r}; mount it, e.g. with a network filesystem")
-        if self.fidelity.rungs is not None:
-            if self.dispatcher != "ray":
-                raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
-            if self.budget.low is not None:
-                raise ValueError("fidelity.rungs ranks by accuracy alone; it needs one budget, not a range")
+        if self.warm_start is not None and self.sampler != "evolution":
+            raise ValueError(f"warm_start is for sampler evolution; {self.sampler} cannot use another study's results")
+        if self.fidelity.rungs is not None and self.dispatcher != "ray":
+            raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
         return self
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
 from sparsesearch.evaluate.inputs import open_task, task_geometry
 from sparsesearch.evaluate.opening import open_setting
@@ -20,12 +21,20 @@ from sparsesearch.evaluate.weights import check_weights
 from sparsesearch.execution import open_execution
 from sparsesearch.export.files import PICTURE, RECIPE, write_front_files
 from sparsesearch.export.from_study import best_trial
-from sparsesearch.protocols import StudyLedger, StudyStore, Tracker
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.prior import Prior
+from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore, Tracker
+from sparsesearch.report.page import REPORT, report_page
 from sparsesearch.search.pricing import study_price
+from sparsesearch.search.priors import collect_priors
 from sparsesearch.search.proposals import check_budget
-from sparsesearch.search.results import StudyFront, study_front
+from sparsesearch.search.results import StudyFront
 from sparsesearch.search.stages import StagedController
+from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.elastic import with_fixed_windows
+from sparsesearch.space.untrained import without_training
 from sparsesearch.spec import Resolved, StudySpec
 from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.target import confirm_front, find_latency
@@ -34,6 +43,9 @@ from sparsesearch.trial import Trial
 from sparsesearch.wording import human_time
 
 OnTrial = Callable[[Trial], None]
+
+_DEMO = "No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas."
+_HARD_DEMO = "This is the harder bundled demo, the larger of two handwritten digits on a cluttered canvas."
 
 
 def _ignore(trial: Trial) -> None:
@@ -50,6 +62,7 @@ class StudyResult:
         best: The most accurate trial within the budget.
         recipe: Path of `best.yaml`.
         front_png: Path of the picture of the front.
+        report: Path of the report.
     """
 
     spec: StudySpec
@@ -57,15 +70,23 @@ class StudyResult:
     best: Trial
     recipe: Path
     front_png: Path
+    report: Path
 
 
-def prepare(spec: StudySpec, *, progress: Progress, profiles: SqlProfiles | None = None) -> StudySpec:
+def prepare(
+    spec: StudySpec,
+    *,
+    progress: Progress,
+    store: StudyStore | None = None,
+    profiles: SqlProfiles | None = None,
+) -> StudySpec:
     """Look everything up and make the plan; refuses what cannot work before anything is trained.
 
     Args:
         spec: The study as wished.
         progress: Gets the plan and warnings as lines.
         profiles: Where latency profiles are kept; needed by a study that asks for milliseconds.
+        store: Where the study to start from is kept, if the document names one.
 
     Returns:
         The study as it will run, with names resolved, space spelled out, precision chosen and phases cut to the time.
@@ -74,15 +95,21 @@ def prepare(spec: StudySpec, *, progress: Progress, profiles: SqlProfiles | None
         UserInputError: Anything of the document that cannot be met.
     """
     backbone = resolve_name(spec.backbone)
+    priors: tuple[Prior, ...] = ()
+    if spec.warm_start is not None:
+        if store is None:
+            raise SpecError(f"there is no database to look up study {spec.warm_start!r} in; leave warm_start out")
+        priors = collect_priors(store.spec(spec.warm_start), store.trials(spec.warm_start))
+        progress.line(f"Starting from {len(priors)} results of study {spec.warm_start!r}.")
     device = open_device(spec.device)
     task = open_task(spec.data, backbone=backbone)
     geometry = task_geometry(backbone, task)
-    space = spec.space.for_geometry(geometry)
+    space = _space_for(spec, geometry)
     if spec.budget.axis == "macs":
         check_budget(geometry, space, budget=spec.budget)
     check_weights(spec.weights, backbone=backbone, task=task)
     if spec.data.is_demo:
-        progress.line("No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas.")
+        progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
         progress.line("Its accuracies and its schedule do not transfer to other data.")
     resolved = spec.model_copy(
         update={
@@ -93,6 +120,7 @@ def prepare(spec: StudySpec, *, progress: Progress, profiles: SqlProfiles | None
                 num_classes=task.num_classes,
                 in_chans=task.in_chans,
                 data_fingerprint=task.fingerprint,
+                priors=priors,
             ),
         }
     )
@@ -134,6 +162,15 @@ def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Pr
     made = spec.model_copy(update={"resolved": found.model_copy(update={"latency": fit})})
     check_budget(found.geometry, made.space, budget=made.budget, price=study_price(made))
     return made
+
+
+def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
+    """The space spelled out for a backbone, as the strategy can search it."""
+    if spec.fidelity.strategy == "training-free":
+        return without_training(spec.space, geometry)
+    if spec.fidelity.strategy == "supernet":
+        return with_fixed_windows(spec.space.for_geometry(geometry), geometry)
+    return spec.space.for_geometry(geometry)
 
 
 def run_study(
@@ -209,13 +246,14 @@ def shown(tracker: Tracker, study: str) -> Iterator[None]:
     tracker.finish()
 
 
-def write_results(spec: StudySpec, store: StudyStore, folder: Path) -> StudyResult:
-    """Write `front.png` and `best.yaml` of a study into a folder.
+def write_results(spec: StudySpec, records: StudyRecords, folder: Path) -> StudyResult:
+    """Write `front.png`, `best.yaml` and `report.html` of a study into a folder.
 
     Raises:
         StudyFailedError: The study has no finished candidate.
     """
-    front = study_front(store.trials(spec.name), axis=spec.budget.axis)
-    best = best_trial(spec, front)
-    write_front_files(spec, front, folder)
-    return StudyResult(spec, front, best, folder / RECIPE, folder / PICTURE)
+    view = StudyView.of(records, spec.name)
+    best = best_trial(spec, view.front)
+    write_front_files(spec, view.front, folder)
+    (folder / REPORT).write_text(report_page(view), encoding="utf-8")
+    return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)

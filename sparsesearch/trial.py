@@ -45,6 +45,7 @@ class Fidelity(StrEnum):
 
     Attributes:
         DENSE: The unsparsified model.
+        UNTRAINED: A schedule evaluated with the dense weights, without any training for it.
         ELASTIC: The one training that makes the weights which serve every schedule.
         SUPERNET: A schedule evaluated with those shared weights, untrained itself.
         FINETUNE: A schedule trained for a short while.
@@ -52,10 +53,16 @@ class Fidelity(StrEnum):
     """
 
     DENSE = "dense"
+    UNTRAINED = "untrained"
     ELASTIC = "elastic"
     SUPERNET = "supernet"
     FINETUNE = "finetune"
     RETRAIN = "retrain"
+
+    @property
+    def is_training(self) -> bool:
+        """Whether its trials train for a while; if not, each is one quick evaluation."""
+        return self not in (Fidelity.UNTRAINED, Fidelity.SUPERNET)
 
 
 class Origin(StrEnum):

@@ -7,7 +7,7 @@ Shapes: `B` batch, `C` channels, `H` and `W` height and width of a grid, `N` its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,8 +25,8 @@ from sparsesearch.sparsify.grid_state import Block, GridState
 from sparsesearch.sparsify.state import SparsityState
 
 __all__ = [
-    "block", "blocks", "check_step", "equip_", "geometry", "matches", "new_state", "patch_", "patches", "plan_",
-    "predictor_eps", "token_geometry",
+    "block", "blocks", "check_step", "embed", "equip_", "finish", "geometry", "matches", "new_state", "patch_",
+    "patches", "plan_", "predictor_eps", "run", "token_geometry",
 ]  # fmt: skip
 
 predictor_eps = 1e-6
@@ -43,12 +43,7 @@ class SparseConvNeXt(nn.Module):
         model: Any = self
         refuse_checkpointing(model.stages)
         features: Tensor = super().forward_features(x)  # type: ignore[misc]
-        final_BNC = None
-        if self.sparsity_state.keep_final_tokens:
-            is_normed = not isinstance(model.head, NormMlpClassifierHead)
-            final_BCHW = features if is_normed else model.head.norm(features)
-            final_BNC = final_BCHW.flatten(2).transpose(1, 2)
-        self.sparsity_state.finish(final_BNC)
+        _note_final(model, features, self.sparsity_state)
         return features
 
 
@@ -117,6 +112,41 @@ def block(model: Any, stage: int, block: int) -> nn.Module:
 def patches(model: nn.Module, entering: Tensor) -> Tensor:
     """The positions of what enters a block, `B x N x C`."""
     return entering.flatten(2).transpose(1, 2)
+
+
+def embed(model: Any, x_BCHW: Tensor) -> Tensor:
+    """The stem: the first map."""
+    map_BCHW: Tensor = model.stem(x_BCHW)
+    return map_BCHW
+
+
+def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
+    """Blocks that follow each other, and the downsampling in front of each stage."""
+    for stage, index in blocks:
+        if index == 0:
+            x = model.stages[stage].downsample(x)
+        x = model.stages[stage].blocks[index](x)
+    return x
+
+
+def finish(model: Any, x: Tensor) -> Tensor:
+    """Everything behind the last block, up to the logits."""
+    features_BCHW = model.norm_pre(x)
+    sparsity = getattr(model, "sparsity", None)
+    if isinstance(sparsity, Sparsity) and isinstance(sparsity.state, GridState):
+        _note_final(model, features_BCHW, sparsity.state)
+    logits: Tensor = model.forward_head(features_BCHW)
+    return logits
+
+
+def _note_final(model: Any, features_BCHW: Tensor, state: GridState) -> None:
+    """The positions behind the head's norm, if they are asked for."""
+    final_BNC = None
+    if state.keep_final_tokens:
+        is_normed = not isinstance(model.head, NormMlpClassifierHead)
+        final_BCHW = features_BCHW if is_normed else model.head.norm(features_BCHW)
+        final_BNC = final_BCHW.flatten(2).transpose(1, 2)
+    state.finish(final_BNC)
 
 
 def _gathered(block: Any, x_BCHW: Tensor, state: GridState, fast: nn.Module | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -64,6 +65,15 @@ class Family(Protocol):
 
     def patches(self, model: nn.Module, entering: Tensor) -> Tensor:
         """The patch tokens, `B x N x C` in raster order, of what enters a block."""
+
+    def embed(self, model: Any, x_BCHW: Tensor) -> Tensor:
+        """Everything in front of the first block."""
+
+    def run(self, model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
+        """Blocks that follow each other, as `blocks` names them, with what lies in front of each."""
+
+    def finish(self, model: Any, x: Tensor) -> Tensor:
+        """Everything behind the last block, up to the logits."""
 
     @property
     def predictor_eps(self) -> float:

@@ -1,90 +1,147 @@
-"""A ViT in three pieces, so that the output of its first blocks can be kept and resumed from.
+"""A model in three pieces, so that the output of its first blocks can be kept and resumed from.
 
-`finish(run_blocks(embed(images), 0, depth))` is `model(images)`, bit for bit.
+`finish(run_blocks(embed(images), 0, depth))` is `model(images)`, bit for bit, for every family. Blocks are numbered
+through all stages in order of execution; what lies in front of a block, such as a stage's downsampling, is run with it.
 
-Shapes: `B` batch, `N` tokens incl. prefix, `C` channels, `H` and `W` pixels.
+A `Moment` is a pass that has stopped in front of a block: the tokens, and what the state remembers of them. It can be
+taken up again under any schedule that would have done the same so far (`done_before`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable, Iterator
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
 
-from timm.models.eva import Eva
 from torch import Tensor, nn
 
-from sparsesearch.backbones.sparsity import Sparsity
-from sparsesearch.backbones.vit_geometry import as_vit
+from sparsesearch.backbones.sparsity import Sparsity, sparsity_of
+from sparsesearch.backbones.verbs import family_of
+from sparsesearch.sparsify.state import Trace
 from sparsesearch.sparsify.token_state import TokenState
+
+
+class Moment(NamedTuple):
+    """A pass that has stopped in front of a block.
+
+    Attributes:
+        x: The tokens or the map.
+        trace: What the state remembers; None at the very beginning.
+    """
+
+    x: Tensor
+    trace: Trace | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes."""
+        return sum({t.data_ptr(): t.numel() * t.element_size() for t in (self.x, *_tensors(self.trace))}.values())
+
+
+def num_blocks(model: nn.Module) -> int:
+    """Blocks of a model, over all stages."""
+    return len(family_of(model).blocks(model))
 
 
 def embed(model: nn.Module, x_BCHW: Tensor) -> Tensor:
     """Everything in front of the first block.
 
     Args:
-        model: A timm `VisionTransformer` or `Eva`, sparse or dense.
+        model: A model of any family, sparse or dense.
         x_BCHW: Images.
 
     Returns:
-        Tokens `B x N x C`, prefix tokens first.
+        Tokens `B x T x C`, prefix tokens first, or a map as the blocks of the model take it.
     """
-    vit = as_vit(model)
-    x_BNC: Tensor
-    if isinstance(vit, Eva):
-        x_BNC = vit.norm_pre(vit._pos_embed(vit.patch_embed(x_BCHW))[0])
-    else:
-        x_BNC = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(x_BCHW))))
-    return x_BNC
+    return family_of(model).embed(model, x_BCHW)
 
 
-def run_blocks(model: nn.Module, x_BNC: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+def run_blocks(model: nn.Module, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
     """The blocks from `start` to before `stop`, with the steps of the schedule at each of them.
 
     If a step of the schedule lies in front of `start`, the call continues the one before it, which must have ended
     at `start`; otherwise the tokens may come from anywhere, for example from a cache.
 
     Args:
-        model: A timm `VisionTransformer` or `Eva`, sparse or dense.
-        x_BNC: Tokens as they arrive at block `start`.
-        start: First block to run.
+        model: A model of any family, sparse or dense.
+        x: Tokens or map as they arrive at block `start`.
+        start: First block to run, numbered through all stages.
         stop: First block not to run; None for all that are left.
 
     Returns:
-        Tokens `B x N x C` as they arrive at block `stop`.
+        Tokens or map as they arrive at block `stop`.
     """
-    vit = as_vit(model)
-    sparsity = getattr(vit, "sparsity", None)
-    if isinstance(sparsity, Sparsity) and all(block >= start for _, block, _ in sparsity.state.plan):
-        sparsity.state.begin()
-    ropes = ropes_of(vit)
-    for index, block in list(enumerate(vit.blocks))[start:stop]:
-        x_BNC = block(x_BNC) if ropes is None else block(x_BNC, rope=ropes[index])
-    return x_BNC
+    family = family_of(model)
+    blocks = family.blocks(model)
+    sparsity = getattr(model, "sparsity", None)
+    if isinstance(sparsity, Sparsity):
+        before = set(blocks[:start])
+        if not any((stage, block) in before for stage, block, _ in sparsity.state.plan):
+            sparsity.state.begin()
+    return family.run(model, x, blocks[start:stop])
 
 
-def finish(model: nn.Module, x_BNC: Tensor) -> Tensor:
+def finish(model: nn.Module, x: Tensor) -> Tensor:
     """Everything behind the last block.
 
     Args:
-        model: A timm `VisionTransformer` or `Eva`, sparse or dense.
-        x_BNC: Tokens behind the last block.
+        model: A model of any family, sparse or dense.
+        x: Tokens or map behind the last block.
 
     Returns:
         Logits, `B x` classes.
     """
-    vit = as_vit(model)
-    x_BNC = vit.norm(x_BNC)
-    sparsity = getattr(vit, "sparsity", None)
-    if isinstance(sparsity, Sparsity) and isinstance(sparsity.state, TokenState):
-        sparsity.state.finish(x_BNC)
-    logits: Tensor = vit.forward_head(x_BNC)
-    return logits
+    return family_of(model).finish(model, x)
 
 
-def ropes_of(vit: Any) -> list[Tensor] | None:
-    """The rotary embeddings of each block, None for models without."""
-    rope = getattr(vit, "rope", None)
-    if rope is None:
-        return None
-    has_shape = getattr(rope, "feat_shape", None) is not None
-    embedding = rope.get_embed() if has_shape else rope.get_embed(shape=vit.patch_embed.grid_size)
-    return list(embedding) if getattr(vit, "rope_mixed", False) else [embedding] * len(vit.blocks)
+def advance(model: nn.Module, moment: Moment, start: int, stop: int) -> Moment:
+    """Take a pass of a sparse model up in front of block `start` and stop it in front of block `stop`.
+
+    Args:
+        model: A sparse model under a schedule that so far has done what the moment's did.
+        moment: Not changed.
+        start: Where it stopped.
+        stop: Where to stop it; all blocks if it is their number.
+    """
+    state = sparsity_of(model).state
+    if moment.trace is None:
+        state.begin()
+    else:
+        state.trace = replace(moment.trace, steps=[])
+    family = family_of(model)
+    x = family.run(model, moment.x, family.blocks(model)[start:stop])
+    return Moment(x, replace(state.trace, steps=[]))
+
+
+def done_before(model: nn.Module, index: int) -> Hashable:
+    """All that a sparse model's schedule has it do otherwise than the dense model in front of a block.
+
+    A moment in front of the block may be taken up under any schedule for which this is equal.
+
+    Args:
+        model: A sparse model.
+        index: The block, numbered through all stages.
+    """
+    sparsity = sparsity_of(model)
+    before = set(family_of(model).blocks(model)[:index])
+    state: Any = sparsity.state
+    resolved = [step for step in sparsity.schedule.resolve(sparsity.geometry) if (step.stage, step.block) in before]
+    steps = tuple(step.model_dump_json() for step in resolved)
+    if not isinstance(state, TokenState):
+        return steps
+    notes = tuple(sorted((block, wishes) for block, wishes in state.wishes.items() if (0, block) in before))
+    if not resolved:
+        return steps, notes
+    return steps, notes, state.counts_size, state.weighs_attention, state.forgets_statistics, state.tracks_positions
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """The tensors that a trace holds on to."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
+    elif isinstance(value, Trace):
+        for field in fields(value):
+            yield from _tensors(getattr(value, field.name))

@@ -7,7 +7,7 @@ Shapes: `B` batch, `H` and `W` height and width of a grid, `C` channels, `R` row
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,8 +24,8 @@ from sparsesearch.sparsify.grid_state import Block, GridState
 from sparsesearch.sparsify.state import SparsityState
 
 __all__ = [
-    "block", "blocks", "check_step", "equip_", "geometry", "matches", "new_state", "patch_", "patches", "plan_",
-    "predictor_eps", "token_geometry",
+    "block", "blocks", "check_step", "embed", "equip_", "finish", "geometry", "matches", "new_state", "patch_",
+    "patches", "plan_", "predictor_eps", "run", "token_geometry",
 ]  # fmt: skip
 
 predictor_eps = 1e-5
@@ -41,7 +41,7 @@ class SparseSwin(nn.Module):
         model: Any = self
         refuse_checkpointing(model.layers)
         features: Tensor = super().forward_features(x)  # type: ignore[misc]
-        self.sparsity_state.finish(features.flatten(1, 2) if self.sparsity_state.keep_final_tokens else None)
+        _note_final(features, self.sparsity_state)
         return features
 
 
@@ -109,6 +109,36 @@ def block(model: Any, stage: int, block: int) -> nn.Module:
 def patches(model: nn.Module, entering: Tensor) -> Tensor:
     """The positions of what enters a block, `B x N x C`."""
     return entering.flatten(1, 2)
+
+
+def embed(model: Any, x_BCHW: Tensor) -> Tensor:
+    """The patch embedding: the first map."""
+    map_BHWC: Tensor = model.patch_embed(x_BCHW)
+    return map_BHWC
+
+
+def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
+    """Blocks that follow each other, and the merging of patches in front of each stage."""
+    for stage, index in blocks:
+        if index == 0:
+            x = model.layers[stage].downsample(x)
+        x = model.layers[stage].blocks[index](x)
+    return x
+
+
+def finish(model: Any, x: Tensor) -> Tensor:
+    """Everything behind the last block, up to the logits."""
+    features_BHWC = model.norm(x)
+    sparsity = getattr(model, "sparsity", None)
+    if isinstance(sparsity, Sparsity) and isinstance(sparsity.state, GridState):
+        _note_final(features_BHWC, sparsity.state)
+    logits: Tensor = model.forward_head(features_BHWC)
+    return logits
+
+
+def _note_final(features_BHWC: Tensor, state: GridState) -> None:
+    """The final positions, if they are asked for."""
+    state.finish(features_BHWC.flatten(1, 2) if state.keep_final_tokens else None)
 
 
 def _gathered(block: Any, x_BHWC: Tensor, state: GridState, fast: nn.Module | None) -> Tensor:

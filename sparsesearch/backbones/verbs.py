@@ -185,11 +185,13 @@ def _check_steps(family: Family, model: nn.Module, resolved: tuple[ResolvedStep,
 
 
 def _probes(sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> dict[Place, tuple[PlannedStep, ...]]:
-    """The learned scorers of all attached places, each with the tokens that arrive there under the schedule."""
+    """The learned scorers of all attached places, each with the tokens that arrive there under the schedule.
+
+    A scorer that serves several reductions at its place scores once.
+    """
     probes: dict[Place, tuple[PlannedStep, ...]] = {}
-    for location in sorted(sparsity.locations, key=lambda location: location.name):
-        if not is_learned(location.scorer):
-            continue
+    by_name = {location.name: location for location in sparsity.locations if is_learned(location.scorer)}
+    for _, location in sorted(by_name.items()):
         here = location.as_step
         num_alive = sparsity.geometry.stages[location.stage].num_tokens
         if location.reducer.kind != "fast_slow":

@@ -6,11 +6,13 @@ Weights, dense `state_dict` keys and `isinstance` survive; `restore_` gives the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from timm.layers.attention_pool import AttentionPoolLatent
+from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from sparsesearch.backbones.attention_parts import is_known_attention
@@ -23,18 +25,18 @@ from sparsesearch.backbones.vit_blocks import (
     SparseViT,
     is_plain_block,
 )
-from sparsesearch.backbones.vit_geometry import KINDS, geometry, token_geometry
+from sparsesearch.backbones.vit_geometry import KINDS, as_vit, geometry, token_geometry
 from sparsesearch.errors import ScheduleError
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import ClassAttentionScorer, KeyNormScorer, Merge, SpotScorer, reads_attention
+from sparsesearch.methods import ClassAttentionScorer, KeyNormScorer, Merge, SpotScorer, is_learned, reads_attention
 from sparsesearch.schedule import ResolvedStep
 from sparsesearch.sparsify.attention import Wishes
 from sparsesearch.sparsify.state import PlannedStep, SparsityState
 from sparsesearch.sparsify.token_state import TokenState
 
 __all__ = [
-    "block", "blocks", "check_step", "equip_", "geometry", "matches", "new_state", "patch_", "patches", "plan_",
-    "predictor_eps", "token_geometry",
+    "block", "blocks", "check_step", "embed", "equip_", "finish", "geometry", "matches", "new_state", "patch_",
+    "patches", "plan_", "predictor_eps", "run", "token_geometry",
 ]  # fmt: skip
 
 predictor_eps = 1e-5
@@ -100,7 +102,8 @@ def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ..
     """Tell the state what attention has to note, and whether tokens are counted."""
     state = sparsity.state
     assert isinstance(state, TokenState)
-    probes = [location.as_step for location in sorted(sparsity.locations, key=lambda place: place.name)]
+    places = sorted(sparsity.locations, key=lambda place: place.name)
+    probes = [place.as_step for place in places if is_learned(place.scorer)]
     planned: list[PlannedStep] = [step for steps in state.plan.values() for step in steps]
     state.wishes = _wishes(resolved)
     state.probe_wishes = _wishes((*resolved, *probes))
@@ -130,6 +133,45 @@ def block(model: Any, stage: int, block: int) -> nn.Module:
 def patches(model: Any, entering: Tensor) -> Tensor:
     """The patch tokens of what enters a block, `B x N x C`."""
     return entering[:, model.num_prefix_tokens :]
+
+
+def embed(model: nn.Module, x_BCHW: Tensor) -> Tensor:
+    """Everything in front of the first block: tokens `B x T x C`, prefix tokens first."""
+    vit = as_vit(model)
+    x_BTC: Tensor
+    if isinstance(vit, Eva):
+        x_BTC = vit.norm_pre(vit._pos_embed(vit.patch_embed(x_BCHW))[0])
+    else:
+        x_BTC = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(x_BCHW))))
+    return x_BTC
+
+
+def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
+    """Blocks that follow each other."""
+    ropes = ropes_of(model)
+    for _, index in blocks:
+        x = model.blocks[index](x) if ropes is None else model.blocks[index](x, rope=ropes[index])
+    return x
+
+
+def finish(model: Any, x: Tensor) -> Tensor:
+    """Everything behind the last block, up to the logits."""
+    x = model.norm(x)
+    sparsity = getattr(model, "sparsity", None)
+    if isinstance(sparsity, Sparsity) and isinstance(sparsity.state, TokenState):
+        sparsity.state.finish(x)
+    logits: Tensor = model.forward_head(x)
+    return logits
+
+
+def ropes_of(vit: Any) -> list[Tensor] | None:
+    """The rotary embeddings of each block, None for models without."""
+    rope = getattr(vit, "rope", None)
+    if rope is None:
+        return None
+    has_shape = getattr(rope, "feat_shape", None) is not None
+    embedding = rope.get_embed() if has_shape else rope.get_embed(shape=vit.patch_embed.grid_size)
+    return list(embedding) if getattr(vit, "rope_mixed", False) else [embedding] * len(vit.blocks)
 
 
 def _wishes(steps: tuple[ResolvedStep, ...]) -> dict[int, Wishes]:

@@ -14,6 +14,7 @@ from sparsesearch.cli import (
     init,
     measure,
     profile,
+    report,
     run,
     spaces,
     status,
@@ -42,6 +43,7 @@ app.command(rich_help_panel=_LOOK)(studies.studies)
 app.command(rich_help_panel=_LOOK)(studies.show)
 app.command(rich_help_panel=_LOOK)(studies.trials)
 app.command(rich_help_panel=_LOOK)(studies.front)
+app.command(rich_help_panel=_LOOK)(report.report)
 app.command(rich_help_panel=_LOOK)(studies.delete)
 app.command(rich_help_panel=_LOOK)(tracking.ui)
 app.add_typer(tracking.app, name="mlflow", rich_help_panel=_LOOK)
@@ -52,8 +54,8 @@ app.command(rich_help_panel=_USE)(measure.measure)
 app.command(rich_help_panel=_USE)(visualize.visualize)
 app.command(rich_help_panel=_USE)(import_checkpoint.import_checkpoint)
 app.command(rich_help_panel=_MORE)(cost.cost)
-app.add_typer(profile.app, name="profile", rich_help_panel=_MORE)
 app.add_typer(spaces.app, name="spaces", rich_help_panel=_MORE)
+app.add_typer(profile.app, name="profile", rich_help_panel=_MORE)
 app.add_typer(db.app, name="db", rich_help_panel=_MORE)
 
 

@@ -9,7 +9,7 @@ from sparsesearch.cli.console import say
 from sparsesearch.cli.reporter import Reporter
 from sparsesearch.cli.sentences import ended_line, search_line, started_line
 from sparsesearch.cli.watch import StudyWatch
-from sparsesearch.trial import Fidelity, Trial
+from sparsesearch.trial import Trial
 
 SUMMARY_SECONDS = 30.0
 """How often it is said how far the search is."""
@@ -36,16 +36,16 @@ class PlainReporter(Reporter):
     def started(self, watch: StudyWatch, trial: Trial) -> None:
         """An attempt of a trial began."""
         self._say(started_line(watch.spec, trial))
-        if trial.fidelity is Fidelity.SUPERNET and self._said_at is None:
+        if not trial.fidelity.is_training and self._said_at is None:
             self._said_at = self._clock()
 
     def ended(self, watch: StudyWatch, trial: Trial) -> None:
         """A trial reached a final state."""
         self._say(ended_line(watch.spec, trial))
-        if trial.fidelity is not Fidelity.SUPERNET or self._said_at is None:
+        if trial.fidelity.is_training or self._said_at is None:
             return
         status = watch.status()
-        phase = next(phase for phase in status.phases if phase.fidelity is Fidelity.SUPERNET)
+        phase = next(phase for phase in status.phases if phase.fidelity is trial.fidelity)
         if self._clock() - self._said_at >= SUMMARY_SECONDS or phase.done == phase.total:
             self._said_at = self._clock()
             self.line(search_line(status, phase))

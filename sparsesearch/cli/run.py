@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sparsesearch.cli.tracking import open_tracker
 from sparsesearch.cli.work import report, work
 from sparsesearch.errors import SpecError, StudyExistsError, UserInputError
 from sparsesearch.latency_record import parse_precision
-from sparsesearch.spec import Budget, executed_by, read_document
+from sparsesearch.spec import Budget, executed_by, read_document, with_strategy
 
 
 def run(
@@ -35,8 +35,10 @@ def run(
     time_budget: o.TimeBudgetOption = None,
     evaluations: o.EvaluationsOption = None,
     finalists: o.FinalistsOption = None,
+    strategy: o.StrategyOption = None,
     elastic: o.ElasticOption = None,
     sampler: o.SamplerOption = None,
+    warm_start: o.WarmStartOption = None,
     baselines: o.BaselinesOption = None,
     seed: o.SeedOption = None,
     precision: o.PrecisionOption = None,
@@ -59,9 +61,9 @@ def run(
     """Find the best sparsification schedule of a backbone under a budget.
 
     Trains the dense model where needed, makes its weights elastic once, tries schedules that just fit the budget, and
-    fine-tunes the best. Writes STUDY/best.yaml, the recipe for `retrain`, and STUDY/front.png, and keeps every trial in
-    the study database. Killed or interrupted, `sparsesearch resume` goes on; from another terminal, `sparsesearch
-    status` shows how far it is.
+    fine-tunes the best. Writes STUDY/best.yaml, the recipe for `retrain`, STUDY/report.html and STUDY/front.png, and
+    keeps every trial in the study database. Killed or interrupted, `sparsesearch resume` goes on; from another
+    terminal, `sparsesearch status` shows how far it is.
 
     For example:
 
@@ -98,6 +100,7 @@ def run(
         "name": study,
         "space": space,
         "sampler": sampler,
+        "warm_start": warm_start,
         "seed": seed,
         "baselines": baselines,
         "precision": precision,
@@ -118,7 +121,7 @@ def run(
         "fidelity": {
             "evaluations": evaluations,
             "finalists": finalists,
-            "elastic": None if elastic is None else elastic == "on",
+            "strategy": o.chosen_strategy(strategy, elastic=elastic),
         },
     }
     wished = _overlay(document_read, flags)
@@ -139,7 +142,7 @@ def run(
         from sparsesearch.draft import complete
         from sparsesearch.study import prepare
 
-        spec = prepare(complete(wished, progress=reporter), progress=reporter, profiles=store.profiles)
+        spec = prepare(complete(wished, progress=reporter), progress=reporter, store=store, profiles=store.profiles)
         ledger = store.create_study(spec)
         try:
             tracker = open_tracker(store, settings, reporter, wanted=mlflow, database=database)
@@ -168,8 +171,8 @@ def resume(
 ) -> None:
     """Go on with a study that was interrupted or killed; at most the epochs under way are repeated.
 
-    What executes it may be another than before; that is not stored. Of a study that has ended, it writes best.yaml and
-    front.png again. Writes what `run` writes.
+    What executes it may be another than before; that is not stored. Of a study that has ended, it writes its files
+    again. Writes what `run` writes.
 
     For example:
 
@@ -200,6 +203,9 @@ def _read(document: Path | None) -> dict[str, Any]:
     read = read_document(document)
     if not isinstance(read, dict):
         raise SpecError(f"{document} is not a study document; write one with: sparsesearch init")
+    if isinstance(read.get("fidelity"), dict):
+        with suppress(ValueError):  # it is told of when the document is completed
+            read["fidelity"] = with_strategy(read["fidelity"])
     return read
 
 

@@ -9,7 +9,8 @@ import typer
 
 from sparsesearch.cli.options import database_option, device_option, json_option
 from sparsesearch.cli.progress import OUTPUT_PANEL
-from sparsesearch.spec import DEFAULT_DISPATCHER
+from sparsesearch.errors import SpecError
+from sparsesearch.spec import DEFAULT_DISPATCHER, SamplerName, Strategy
 
 _WHAT, _HOW, _WHERE = "What to search", "How long and how well", "Where it runs"
 _TARGET = "Target of a budget of milliseconds"
@@ -58,7 +59,7 @@ DataOption = Annotated[
     typer.Option(
         metavar="SOURCE",
         help="folder:PATH (PATH/train, PATH/val[, PATH/test], or plain class folders), hfds/OWNER/NAME, hfds:PATH, "
-        "torch/NAME:PATH, wds:PATH (tar shards); see docs/data.md. "
+        "torch/NAME:PATH, wds:PATH (tar shards), digits:hard; see docs/data.md. "
         "[default: $SPARSESEARCH_DATA, else the bundled digits demo]",
         rich_help_panel=_WHAT,
     ),
@@ -84,23 +85,42 @@ TimeBudgetOption = Annotated[
     typer.Option(metavar="DURATION", help="Cut the study to this time: 90s, 10m, 1h30m.", rich_help_panel=_HOW),
 ]
 EvaluationsOption = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Schedules to try. [default: 60]", rich_help_panel=_HOW)
+    int | None,
+    typer.Option(min=1, metavar="N", help="Schedules to try. [default: 60, for a front 200]", rich_help_panel=_HOW),
 ]
 FinalistsOption = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Best schedules to fine-tune. [default: 5]", rich_help_panel=_HOW)
-]
-ElasticOption = Annotated[
-    Literal["on", "off"] | None,
+    int | None,
     typer.Option(
-        metavar="on|off",
-        help="One elastic training serves all schedules (on), or each is trained from dense (off).",
+        min=1, metavar="N", help="Best schedules to fine-tune. [default: 5, for a front 16]", rich_help_panel=_HOW
+    ),
+]
+StrategyOption = Annotated[
+    Strategy | None,
+    typer.Option(
+        metavar="NAME",
+        help="What schedules are ranked by: supernet (one elastic training serves all), finetune (each is trained from "
+        "dense), training-free (on the dense weights). [default: supernet]",
         rich_help_panel=_HOW,
     ),
 ]
+ElasticOption = Annotated[
+    Literal["on", "off"] | None,
+    typer.Option(metavar="on|off", help="Older name: on is supernet, off is finetune.", hidden=True),
+]
 SamplerOption = Annotated[
-    Literal["tpe", "random", "nsga2"] | None,
+    SamplerName | None,
     typer.Option(
-        metavar="NAME", help="What proposes schedules: tpe, random or nsga2. [default: tpe]", rich_help_panel=_HOW
+        metavar="NAME",
+        help="What proposes schedules: evolution, or Optuna's tpe, nsga2, gp and random. [default: evolution]",
+        rich_help_panel=_HOW,
+    ),
+]
+WarmStartOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STUDY",
+        help="Begin with what another study found, at other budgets, on other data or another backbone.",
+        rich_help_panel=_HOW,
     ),
 ]
 BaselinesOption = Annotated[
@@ -221,3 +241,17 @@ MlflowOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, json_option(OUTPUT_PANEL)]
+
+
+def chosen_strategy(strategy: Strategy | None, *, elastic: Literal["on", "off"] | None) -> Strategy | None:
+    """The strategy asked for in today's words or older ones; None for neither.
+
+    Raises:
+        SpecError: They contradict each other.
+    """
+    if elastic is None:
+        return strategy
+    meant: Strategy = "supernet" if elastic == "on" else "finetune"
+    if strategy not in (None, meant):
+        raise SpecError(f"--elastic {elastic} is --strategy {meant}, not {strategy}; leave one of them out")
+    return meant

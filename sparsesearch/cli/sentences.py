@@ -12,7 +12,7 @@ from sparsesearch.wording import human_time
 
 def started_line(spec: StudySpec, trial: Trial) -> str | None:
     """A training that began; None for an evaluation, of which there are many."""
-    if trial.fidelity is Fidelity.SUPERNET:
+    if not trial.fidelity.is_training:
         return None
     what = f"{trial.fidelity.value} training begins"
     if trial.fidelity is Fidelity.FINETUNE:
@@ -28,7 +28,7 @@ def ended_line(spec: StudySpec, trial: Trial) -> str | None:
     """A training that ended, or any trial that failed; None for an evaluation."""
     if trial.state is TrialState.FAILED:
         return f"trial {trial.number} failed: {trial.reason}"
-    if trial.fidelity is Fidelity.SUPERNET:
+    if not trial.fidelity.is_training:
         return None
     what = trial.label
     if trial.fidelity is Fidelity.FINETUNE:

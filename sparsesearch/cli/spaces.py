@@ -31,41 +31,44 @@ from sparsesearch.space.problems import problems_of
 
 
 class _Group(TyperGroup):
-    """`spaces NAME` is short for `spaces show NAME`, and `spaces` alone for `spaces list`."""
+    """`spaces NAME` and `spaces --backbone NAME` are short for `spaces show`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args:
-            args = ["list"]
-        elif args[0] not in (*self.commands, "-h", "--help"):
-            args = ["list" if args == ["--json"] else "show", *args]
+        """The arguments, with the command that is meant."""
+        if args and args[0] not in (*self.commands, "-h", "--help") and args != ["--json"]:
+            args = ["show", *args]
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
-    cls=_Group,
-    help="Search spaces: list, show, check and count them.\n\n"
-    "`sparsesearch spaces` lists the bundled ones; `sparsesearch spaces deit_small --backbone deit_s` shows one and "
-    "the budgets that it reaches.",
-)
-
-NameArgument = Annotated[str, typer.Argument(metavar="SPACE", help="A bundled space or the path of a .yaml file.")]
-BackboneOption = Annotated[
-    str | None, typer.Option(help="Lay the space over this backbone: deit_s, convnext_tiny, deit_pico, ...")
-]
+app = typer.Typer(cls=_Group, invoke_without_command=True)
 
 
-@app.command("list")
-def list_(as_json: JsonOption = False) -> None:
-    """List the bundled search spaces.
+@app.callback()
+def spaces(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List search spaces; show, check or count one.
 
-    Example: sparsesearch spaces list
+    Without a command, the bundled spaces are listed; with the name of one, it is shown.
+
+    For example:
+
+    sparsesearch spaces
+
+    sparsesearch spaces deit_small --backbone deit_s
     """
+    if context.invoked_subcommand is not None:
+        return
     found = {name: describe_space(name) for name in bundled_spaces()}
     if as_json:
         typer.echo(json.dumps([{"name": name, "describes": text} for name, text in found.items()]))
         return
     for name, text in found.items():
         typer.echo(f"{name:<16}  {text}")
+
+
+NameArgument = Annotated[str, typer.Argument(metavar="SPACE", help="A bundled space or the path of a .yaml file.")]
+BackboneOption = Annotated[
+    str | None, typer.Option(help="Lay the space over this backbone: deit_s, convnext_tiny, deit_pico, ...")
+]
 
 
 @app.command()

@@ -21,7 +21,11 @@ MAX_RUNNING = 8
 """Running trials that are shown one by one."""
 
 _WIDTH = 100
-_HOW = {Fidelity.FINETUNE: "fine-tuned", Fidelity.SUPERNET: "on the shared elastic weights"}
+_HOW = {
+    Fidelity.FINETUNE: "fine-tuned",
+    Fidelity.SUPERNET: "on the shared elastic weights",
+    Fidelity.UNTRAINED: "on the dense weights, untrained",
+}
 _STATE_STYLES = {
     StudyState.RUNNING: "",
     StudyState.FINISHED: "green",

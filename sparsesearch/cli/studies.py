@@ -12,11 +12,13 @@ import typer
 import yaml
 from rich.table import Table
 
-from sparsesearch.cli.console import out
+from sparsesearch.cli.console import out, say
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_target, open_settings
+from sparsesearch.cli.paper import WithPaperOption, open_paper, paper_table
 from sparsesearch.cli.tables import accuracy_warning, front_table, trials_table
 from sparsesearch.errors import SpecError, StudyFailedError
 from sparsesearch.search.results import joint_front, study_front
+from sparsesearch.search.view import StudyView
 from sparsesearch.trial import TrialState
 
 
@@ -119,38 +121,45 @@ def front(
         ),
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Also draw the front into this file.")] = None,
+    with_paper: WithPaperOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the Pareto front of a study: validation accuracy against multiply-adds, or against milliseconds.
 
     Milliseconds are there where the study has a target; `~` marks predicted ones. Writes nothing, unless --png names a
-    file for a picture.
+    file for a picture. --with-paper lays over it what a paper set by hand for rho 0.5 to 0.9: exact multiply-adds, and
+    the accuracies that were published on ImageNet.
 
     For example:
 
-    sparsesearch front deit_pico-35p
-
     sparsesearch front deit_pico-35p --png front.png
-    """
-    from sparsesearch.export.plot import save_front
 
+    sparsesearch front deit_s-65p --with-paper deit_s
+    """
     if png is not None:
         check_target(png)
     _, store = open_settings(database)
-    spec = store.spec(study)
+    view = StudyView.of(store, study)
+    spec = view.spec
     axis = spec.budget.axis if x is None else ("ms" if x == "ms" else "macs")
     if x in ("ms", "both") and (spec.resolved is None or spec.resolved.latency is None):
         raise SpecError(
             f"study {study!r} has no target, so no milliseconds; run it with --device-profile or --budget-ms"
         )
-    found = study_front(store.trials(study), axis=axis)
+    if with_paper is not None and axis == "ms" and png is not None:
+        raise SpecError("papers' hand schedules have no milliseconds; draw them over multiply-adds with --x macs")
+    found = study_front(view.trials, axis=axis)
     points = joint_front(found) if x == "both" else found.points
+    paper = None if with_paper is None else open_paper(with_paper, view)
     if png is not None:
+        from sparsesearch.export.plot import save_front
+
         if found.reference is None:
             raise StudyFailedError(f"study {study!r} has nothing to draw yet")
         limit = spec.budget.limits(found.reference.cost.macs)[1] if axis == spec.budget.axis else None
-        save_front(found, png, title=study, limit=limit)
+        note = None if paper is None else paper.caveat or None
+        save_front(found, png, title=study, limit=limit, note=note, paper=paper)
     if as_json:
         document = {
             "fidelity": found.fidelity.value if found.fidelity else None,
@@ -158,10 +167,16 @@ def front(
             "x": x or axis,
             "points": [{**trial.public(), **accuracy_warning(spec)} for trial in points],
             **accuracy_warning(spec),
+            **({} if paper is None else {"paper": paper.document()}),
         }
         typer.echo(json.dumps(document))
         return
     out.print(front_table(spec, found, points=points))
+    if paper is not None:
+        out.print(paper_table(paper))
+        say(f"source: {paper.family.source}")
+        if paper.caveat:
+            say(f"note: {paper.caveat}", style="yellow")
 
 
 def delete(

@@ -82,7 +82,7 @@ def report(spec: StudySpec, store: SqlStore, folder: Path, reporter: Reporter, *
         err.print(front_table(spec, result.front, best=result.best))
         if not spec.meaningful:
             say(f"accuracy {NOT_MEANINGFUL}", style="yellow")
-        say(f"picture: {result.front_png}\nrecipe:  {result.recipe}")
+        say(f"report:  {result.report}\npicture: {result.front_png}\nrecipe:  {result.recipe}")
         if mlflow:
             say(f"explore: {program()} ui")
         say(f"Next, train the best schedule in full: {program()} retrain {result.recipe}")
@@ -99,6 +99,7 @@ def report(spec: StudySpec, store: SqlStore, folder: Path, reporter: Reporter, *
         },
         "recipe": str(result.recipe),
         "front_png": str(result.front_png),
+        "report": str(result.report),
     }
     reporter.result(document)
     if as_json and not reporter.tells_result:

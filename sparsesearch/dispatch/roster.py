@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from sparsesearch.events import Ended, Event
 from sparsesearch.protocols import Controller, StudyLedger
-from sparsesearch.trial import Fidelity, Trial, TrialState
+from sparsesearch.trial import Trial, TrialState
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def _ignore(trial: Trial) -> None:
 
 def is_training(trial: Trial) -> bool:
     """Whether a trial trains for a while; if not, it is one quick evaluation."""
-    return trial.fidelity is not Fidelity.SUPERNET
+    return trial.fidelity.is_training
 
 
 class Interrupted(Exception):

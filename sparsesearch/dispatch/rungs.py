@@ -1,17 +1,47 @@
-"""Rung decisions of one objective: Ray Tune's ASHA, fed from stored measurements alone."""
+"""Rung decisions, from stored measurements alone: Ray Tune's ASHA for one budget, MO-ASHA for a range of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from sparsesearch.spec import RungSpec
-from sparsesearch.trial import Fidelity, Measurement, Origin, Trial
+from sparsesearch.search.pareto import Point
+from sparsesearch.search.rung_ranking import goes_on
+from sparsesearch.spec import RungSpec, StudySpec
+from sparsesearch.trial import Axis, Fidelity, Measurement, Origin, Trial
 
 _METRIC = "val_top1"
+
+
+class Rungs(Protocol):
+    """Decides after each epoch of a searched candidate whether it goes on.
+
+    Baselines and references always go on, and so does a candidate that has reached its last epoch. A decision depends
+    on the measurements that were decided upon before, in whatever order, so rungs that are filled again from the store
+    go on as before.
+    """
+
+    def decide(self, trial: Trial, measurement: Measurement) -> str | None:
+        """Why the trial is to be stopped after this measurement, or None if it goes on."""
+
+
+def open_rungs(spec: StudySpec, trials: Iterable[Trial]) -> Rungs | None:
+    """The rungs of a study, filled with its stored measurements; None if it has none."""
+    rungs = spec.fidelity.rungs
+    if rungs is None:
+        return None
+    epochs = spec.fidelity.finetune.epochs
+    if spec.budget.low is None:
+        return AccuracyRungs(rungs, epochs=epochs, trials=trials)
+    return ParetoRungs(rungs, epochs=epochs, trials=trials, axis=spec.budget.axis)
+
+
+def has_rungs(trial: Trial) -> bool:
+    """Whether a trial may be stopped at a rung."""
+    return trial.fidelity is Fidelity.FINETUNE and trial.origin is Origin.SEARCH
 
 
 @dataclass(frozen=True)
@@ -21,10 +51,8 @@ class _Known:
     trial_id: str
 
 
-class Rungs:
-    """Decides after each epoch of a searched candidate whether it goes on.
-
-    Baselines and references always go on, and so does a candidate that has reached its last epoch.
+class AccuracyRungs:
+    """See `Rungs`: the most accurate go on. For studies of one budget, where all candidates cost the same.
 
     Args:
         spec: Where the rungs are.
@@ -50,8 +78,8 @@ class Rungs:
                 self.decide(trial, measurement)
 
     def decide(self, trial: Trial, measurement: Measurement) -> str | None:
-        """Why the trial is to be stopped after this measurement, or None if it goes on."""
-        if trial.fidelity is not Fidelity.FINETUNE or trial.origin is not Origin.SEARCH:
+        """See `Rungs`."""
+        if not has_rungs(trial):
             return None
         if trial.number not in self._known:
             self._known[trial.number] = _Known(f"{trial.number:05d}")
@@ -61,3 +89,51 @@ class Rungs:
         if decision != TrialScheduler.STOP or measurement.step >= self._epochs:
             return None
         return f"below the best 1 of {self._spec.factor} after epoch {measurement.step}"
+
+
+class ParetoRungs:
+    """See `Rungs`: ranks by non-domination in accuracy and cost, and spreads out within a rank (MO-ASHA).
+
+    For studies of a range of budgets: a cheap candidate is not stopped for being less accurate than a dear one.
+
+    Args:
+        spec: Where the rungs are.
+        epochs: Epochs of a whole fine-tuning.
+        trials: The stored trials; their measurements fill the rungs again after a restart.
+        axis: What costs are counted in; milliseconds are the predicted ones, which do not change while a study runs.
+
+    Source: MO-ASHA, Schmucker et al. 2021 (arXiv:2106.12639).
+    """
+
+    def __init__(self, spec: RungSpec, *, epochs: int, trials: Iterable[Trial], axis: Axis = "macs") -> None:
+        self._spec = spec
+        self._axis = axis
+        self._rungs: dict[int, dict[int, Point]] = {milestone: {} for milestone in _milestones(spec, epochs)}
+        for trial in trials:
+            for measurement in trial.measurements:
+                if has_rungs(trial) and measurement.step in self._rungs:
+                    self._rungs[measurement.step][trial.number] = self._point(trial, measurement)
+
+    def decide(self, trial: Trial, measurement: Measurement) -> str | None:
+        """See `Rungs`. Deciding upon a measurement again gives None: that decision was made."""
+        rung = self._rungs.get(measurement.step)
+        if rung is None or not has_rungs(trial) or trial.number in rung:
+            return None
+        newest = self._point(trial, measurement)
+        others = [point for _, point in sorted(rung.items())]
+        rung[trial.number] = newest
+        if goes_on(others, newest=newest, factor=self._spec.factor):
+            return None
+        return f"not among the best 1 of {self._spec.factor} in accuracy and cost after epoch {measurement.step}"
+
+    def _point(self, trial: Trial, measurement: Measurement) -> Point:
+        cost = trial.cost.macs if self._axis == "macs" else trial.cost.predicted_ms
+        return measurement.metrics.get(_METRIC, float("nan")), float("nan") if cost is None else float(cost)
+
+
+def _milestones(spec: RungSpec, epochs: int) -> Iterator[int]:
+    """Epochs after which a candidate may be stopped; none is the last."""
+    milestone = spec.first_epoch
+    while milestone < epochs:
+        yield milestone
+        milestone *= spec.factor

@@ -15,7 +15,7 @@ from sparsesearch.dispatch.cluster import Room, joined
 from sparsesearch.dispatch.interrupt import Interrupt
 from sparsesearch.dispatch.lease import LeaseKeeper
 from sparsesearch.dispatch.roster import OnTrial, Roster, is_training
-from sparsesearch.dispatch.rungs import Rungs
+from sparsesearch.dispatch.rungs import open_rungs
 from sparsesearch.dispatch.storage_probe import check_shared
 from sparsesearch.dispatch.tune_scheduler import RecordingScheduler
 from sparsesearch.dispatch.tune_searcher import ControllerSearcher, RunCallback
@@ -112,10 +112,7 @@ class RayDispatcher:
         callback: RunCallback,
     ) -> None:
         """Have Ray Tune run trainings until the roster has none to take and none is under way."""
-        rungs = None
-        if ledger.spec.fidelity.rungs is not None:
-            epochs = ledger.spec.fidelity.finetune.epochs
-            rungs = Rungs(ledger.spec.fidelity.rungs, epochs=epochs, trials=ledger.trials())
+        rungs = open_rungs(ledger.spec, ledger.trials())
         with tempfile.TemporaryDirectory(prefix="sparsesearch-tune-") as scratch:
             tuner = tune.Tuner(
                 StudyTrial,

@@ -1,9 +1,12 @@
-"""The bundled task: find and read the one whole digit on a cluttered canvas.
+"""The bundled task: find and read whole digits on a cluttered canvas.
 
 Real handwritten 8x8 digits (scikit-learn's `load_digits`, 1797 of them) are split once by source digit, so that no
-handwriting is shared between the splits. A canvas holds one whole digit and three quarters of other digits of the same
-split in four different cells of a 3x3 layout; the label is the whole digit. Few of the tokens matter, which is what a
-sparsification schedule can exploit.
+handwriting is shared between the splits. Digits and quarters of digits of one split lie in different cells of a 3x3
+layout. Few of the tokens matter, which is what a sparsification schedule can exploit.
+
+- `plain`: one whole digit and three quarters of others; the label is the whole digit.
+- `hard`: two whole digits and two quarters; the label is the larger digit. Both must be read before either may go, so
+  that cuts in late blocks matter more.
 """
 
 from __future__ import annotations
@@ -17,18 +20,19 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 Split = Literal["train", "val", "test"]
+Variant = Literal["plain", "hard"]
 
 CANVAS = 32
 DIGIT = 8
 CELL = 10
 NUM_CLASSES = 10
 _QUARTER = DIGIT // 2
-_NUM_QUARTERS = 3
 _MAX_JITTER = 3
 _NOISE_STD = 0.05
 MEAN, STD = 0.1, 0.3
 _SPLIT_SIZES = (1100, 300)
 _SPLITS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+_LAYOUTS: dict[Variant, tuple[int, int]] = {"plain": (0, 3), "hard": (1, 2)}  # further whole digits, quarters
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,8 @@ class Canvases:
     Attributes:
         images: float32 `B x 1 x 32 x 32`, normalised.
         labels: int64 `B`, 0 to 9.
-        corners: int64 `B x 2`, row and column of the top left pixel of the whole digit.
-        sources: int64 `B`, index of the whole digit inside its split (canvases of one source are not independent).
+        corners: int64 `B x 2`, row and column of the top left pixel of the digit that gives the label.
+        sources: int64 `B`, index of that digit inside its split (canvases of one source are not independent).
     """
 
     images: NDArray[np.float32]
@@ -63,13 +67,17 @@ def num_sources(split: Split) -> int:
     return len(_source_digits(split)[1])
 
 
-def draw_canvases(split: Split, *, per_digit: int, seed: int) -> Canvases:
+def draw_canvases(split: Split, *, per_digit: int, seed: int, variant: Variant = "plain") -> Canvases:
     """Draw `per_digit` fresh canvases for every source digit of a split, in shuffled order.
+
+    It gives the label: further whole digits are drawn from those that are not larger, so that labels are as frequent as
+    digits are.
 
     Args:
         split: Which source digits to use, also for the quarters.
         per_digit: Canvases for each source digit.
-        seed: Seed of the layout, quarters, contrast and noise.
+        seed: Seed of the layout, further digits, quarters, contrast and noise.
+        variant: What lies on a canvas.
     """
     digits, labels = _source_digits(split)
     rng = np.random.default_rng([seed, _SPLITS[split]])
@@ -77,24 +85,30 @@ def draw_canvases(split: Split, *, per_digit: int, seed: int) -> Canvases:
     count = len(sources)
     images = rng.normal(0.0, _NOISE_STD, (count, CANVAS, CANVAS)).astype(np.float32)
 
-    num_items = 1 + _NUM_QUARTERS
-    cells = np.argsort(rng.random((count, 9)), axis=1)[:, :num_items]
+    num_further, num_quarters = _LAYOUTS[variant]
+    num_whole = 1 + num_further
+    cells = np.argsort(rng.random((count, 9)), axis=1)[:, : num_whole + num_quarters]
     tops = CELL * (cells // 3) + rng.integers(0, _MAX_JITTER + 1, cells.shape)
     lefts = CELL * (cells % 3) + rng.integers(0, _MAX_JITTER + 1, cells.shape)
     contrasts = rng.uniform(0.7, 1.0, cells.shape).astype(np.float32)
 
-    _paste(images, digits[sources] * contrasts[:, 0, None, None], tops[:, 0], lefts[:, 0])
-    others = (sources[:, None] + rng.integers(1, len(labels), (count, _NUM_QUARTERS))) % len(labels)
+    whole = sources[:, None]
+    if num_further:
+        whole = np.concatenate([whole, _not_larger(labels, sources, count=num_further, rng=rng)], axis=1)
+    for i in range(num_whole):
+        _paste(images, digits[whole[:, i]] * contrasts[:, i, None, None], tops[:, i], lefts[:, i])
+    others = (sources[:, None] + rng.integers(1, len(labels), (count, num_quarters))) % len(labels)
     rows = _QUARTER * rng.integers(0, 2, others.shape)
     columns = _QUARTER * rng.integers(0, 2, others.shape)
     span = np.arange(_QUARTER)
-    for i in range(_NUM_QUARTERS):
+    for i in range(num_quarters):
         quarter = digits[
             others[:, i, None, None],
             (rows[:, i, None] + span)[:, :, None],
             (columns[:, i, None] + span)[:, None, :],
         ]
-        _paste(images, quarter * contrasts[:, i + 1, None, None], tops[:, i + 1], lefts[:, i + 1])
+        place = num_whole + i
+        _paste(images, quarter * contrasts[:, place, None, None], tops[:, place], lefts[:, place])
 
     return Canvases(
         images=((images - MEAN) / STD)[:, None].astype(np.float32),
@@ -102,6 +116,18 @@ def draw_canvases(split: Split, *, per_digit: int, seed: int) -> Canvases:
         corners=np.stack([tops[:, 0], lefts[:, 0]], axis=1).astype(np.int64),
         sources=sources.astype(np.int64),
     )
+
+
+def _not_larger(
+    labels: NDArray[np.int64], sources: NDArray[np.int64], *, count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """For each source digit `count` others of the split whose digit is not larger, `B x count`."""
+    order = np.argsort(labels, kind="stable")
+    rank = np.argsort(order)
+    num_able = np.searchsorted(labels[order], labels[sources], side="right")[:, None]
+    shift: NDArray[np.int64] = rng.integers(1, num_able, (len(sources), count))
+    found: NDArray[np.int64] = order[(rank[sources][:, None] + shift) % num_able]
+    return found
 
 
 def _paste(

@@ -13,13 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparsesearch.evaluate.digits import CANVAS, DIGIT, NUM_CLASSES, Canvases, Split, draw_canvases, num_sources
+from sparsesearch.evaluate.digits import (
+    CANVAS,
+    DIGIT,
+    NUM_CLASSES,
+    Canvases,
+    Split,
+    Variant,
+    draw_canvases,
+    num_sources,
+)
 from sparsesearch.evaluate.task import Batch, Task, ValPart
 from sparsesearch.seeds import derive_seed
 
 FRESH_PER_DIGIT = 5
 POOL_PER_DIGIT = 10
 VAL_PER_DIGIT = 12
+_CURRICULUM_SHARES: dict[Variant, float] = {"plain": 2 / 3, "hard": 1 / 2}
 _POOL_SEED, _SCREEN_SEED, _CONFIRM_SEED, _TEST_SEED = 11, 21, 22, 31
 
 
@@ -30,25 +40,32 @@ class DigitsTask:
         image_size: Pixels; canvases of 32 pixels are enlarged bilinearly.
         in_chans: The grey canvas is repeated over so many channels.
         num_val_images: At most so many images of a validation part, None for all 3600.
+        variant: What lies on a canvas.
     """
 
     num_classes = NUM_CLASSES
 
-    def __init__(self, *, image_size: int, in_chans: int, num_val_images: int | None = None) -> None:
+    def __init__(
+        self, *, image_size: int, in_chans: int, num_val_images: int | None = None, variant: Variant = "plain"
+    ) -> None:
+        self._variant = variant
+        self.curriculum_share = _CURRICULUM_SHARES[variant]
         self.image_size = image_size
         self.in_chans = in_chans
         self.num_train = FRESH_PER_DIGIT * num_sources("train")
         self.num_val = min(num_val_images or VAL_PER_DIGIT * num_sources("val"), VAL_PER_DIGIT * num_sources("val"))
         document = {"task": "digits", "version": 1, "image_size": image_size, "in_chans": in_chans}
+        if variant != "plain":
+            document["variant"] = variant
         self.fingerprint = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property
     def _pool(self) -> Canvases:
-        return draw_canvases("train", per_digit=POOL_PER_DIGIT, seed=_POOL_SEED)
+        return self._draw("train", per_digit=POOL_PER_DIGIT, seed=_POOL_SEED)
 
     def fresh_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
         """Canvases never seen before; see `Task.fresh_epoch`."""
-        canvases = draw_canvases("train", per_digit=FRESH_PER_DIGIT, seed=derive_seed(seed, "fresh", epoch))
+        canvases = self._draw("train", per_digit=FRESH_PER_DIGIT, seed=derive_seed(seed, "fresh", epoch))
         order = np.arange(len(canvases.labels))[: num_images or None]
         yield from self._batches(canvases, order, batch_size=batch_size, drop_last=True)
 
@@ -67,8 +84,11 @@ class DigitsTask:
         seed = _SCREEN_SEED if part == "screen" else _CONFIRM_SEED
         yield from self._evaluation("val", seed=seed, limit=self.num_val, batch_size=batch_size)
 
+    def _draw(self, split: Split, *, per_digit: int, seed: int) -> Canvases:
+        return draw_canvases(split, per_digit=per_digit, seed=seed, variant=self._variant)
+
     def _evaluation(self, split: Split, *, seed: int, limit: int | None, batch_size: int) -> Iterator[Batch]:
-        canvases = draw_canvases(split, per_digit=VAL_PER_DIGIT, seed=seed)
+        canvases = self._draw(split, per_digit=VAL_PER_DIGIT, seed=seed)
         yield from self._batches(canvases, np.arange(len(canvases.labels))[: limit or None], batch_size=batch_size)
 
     def _batches(
@@ -107,7 +127,7 @@ class DigitsTest(DigitsTask):
 
     def test_sources(self) -> NDArray[np.int64]:
         """Source digit of each test canvas, int64 `4764`: resample these, not canvases, for an interval."""
-        return draw_canvases("test", per_digit=VAL_PER_DIGIT, seed=_TEST_SEED).sources
+        return self._draw("test", per_digit=VAL_PER_DIGIT, seed=_TEST_SEED).sources
 
 
 _: type[Task] = DigitsTask

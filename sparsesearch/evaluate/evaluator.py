@@ -18,6 +18,7 @@ from sparsesearch.evaluate.phases import (
     dense_training,
     elastic_training,
     given_dense_model,
+    load_dense_part,
     sparse_training,
 )
 from sparsesearch.evaluate.progress import Progress
@@ -68,9 +69,10 @@ class StudyEvaluator:
         """Run a trial from where its record stands to its end."""
         try:
             match trial.fidelity:
-                case Fidelity.SUPERNET:
+                case Fidelity.SUPERNET | Fidelity.UNTRAINED:
+                    scorer = self._supernet if trial.fidelity is Fidelity.SUPERNET else self._untrained
                     started = perf_counter()
-                    metrics = self._supernet.score(trial.schedule)
+                    metrics = scorer.score(trial.schedule)
                     yield self._measured(trial, 0, metrics, seconds=perf_counter() - started)
                 case Fidelity.FINETUNE:
                     yield from self._train(trial, self._finetune(trial))
@@ -232,13 +234,17 @@ class StudyEvaluator:
 
     @cached_property
     def _supernet(self) -> PrefixCachedScorer:
-        return PrefixCachedScorer(
-            self._elastic_model(self._folder.read(Fidelity.ELASTIC.value)),
-            self._setting.task.val("screen", batch_size=EVAL_BATCH),
-            geometry=self._setting.geometry,
-            blocks=[block for _, block in self._spec.space.locations],
-            arithmetic=self._setting.arithmetic,
-        )
+        return self._scorer_of(self._elastic_model(self._folder.read(Fidelity.ELASTIC.value)))
+
+    @cached_property
+    def _untrained(self) -> PrefixCachedScorer:
+        model = self._setting.elastic_model(self._spec.space)
+        load_dense_part(model, self._folder.read(Fidelity.DENSE.value))
+        return self._scorer_of(model)
+
+    def _scorer_of(self, model: nn.Module) -> PrefixCachedScorer:
+        batches = self._setting.task.val("screen", batch_size=EVAL_BATCH)
+        return PrefixCachedScorer(model, batches, arithmetic=self._setting.arithmetic)
 
     def _elastic_model(self, tensors: dict[str, Tensor]) -> nn.Module:
         model = self._setting.elastic_model(self._spec.space)

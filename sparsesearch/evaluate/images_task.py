@@ -45,6 +45,8 @@ class ImagesTask:
         spec: Loader settings.
     """
 
+    curriculum_share = 0.0
+
     def __init__(self, splits: Splits, preprocessing: Preprocessing, spec: DataSpec) -> None:
         self.num_classes = splits.num_classes
         self.in_chans = preprocessing.in_chans

@@ -53,7 +53,12 @@ def open_task(data: DataSpec, *, backbone: str) -> Task:
     """
     source, wanted = parse_source(data.source), preprocessing_of(backbone, data)
     if source.kind == "digits":
-        return DigitsTask(image_size=wanted.image_size, in_chans=wanted.in_chans, num_val_images=data.num_val_images)
+        return DigitsTask(
+            image_size=wanted.image_size,
+            in_chans=wanted.in_chans,
+            num_val_images=data.num_val_images,
+            variant=source.variant,
+        )
     if source.kind == "wds" and source.path is not None:
         return StreamTask(open_stream(source.path), wanted, data)
     return ImagesTask(open_splits(source, data, mode=wanted.mode), wanted, data)

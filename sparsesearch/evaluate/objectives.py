@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,8 +22,7 @@ from sparsesearch.evaluate.training import Arithmetic
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import is_monotone
-from sparsesearch.space.shape import Placed, Shape
+from sparsesearch.space.elastic import minimal_schedule, random_schedule
 from sparsesearch.sparsify.losses import saliency_loss, token_kl
 from sparsesearch.sparsify.token_state import TokenState
 from sparsesearch.sparsify.tokens import gather_tokens
@@ -32,8 +32,6 @@ LOGIT_WEIGHT = 0.5
 SALIENCY_WEIGHT = 0.3
 TOKEN_WEIGHT = 0.5
 SCORE_NOISE = 0.3
-_LOWEST_RATIO = 0.04
-_MINIMAL_RATIOS = (20 / 64, 10 / 64, 5 / 64)
 
 
 class DenseObjective:
@@ -202,10 +200,11 @@ class ElasticObjective:
 
     Each step adds the losses of two passes: a random schedule, and alternately the dense model (with every predictor
     scoring) and a minimal schedule, so that both ends of the budget range stay good (the sandwich rule of BigNAS,
-    arXiv:2003.11142, section 3).
+    arXiv:2003.11142, section 3). The teacher of all passes is the frozen dense model, not the dense pass of the same
+    step.
 
     Args:
-        model: A sparse ViT with predictors at every place of the space.
+        model: A sparse model with everything attached that the space may do.
         teacher: Gives targets.
         space: The search space.
         geometry: The backbone.
@@ -229,39 +228,15 @@ class ElasticObjective:
     def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
         """The summed loss of both passes."""
         targets = self._inner.targets(batch)
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         state = sparsity_of(self._model).state
-        set_schedule_(self._model, self._random_schedule(generator))
+        set_schedule_(self._model, random_schedule(self._space, self._geometry, rng=rng))
         loss = self._inner.pass_loss(batch, targets, generator)
         if step % 2 == 0:
             set_schedule_(self._model, Schedule())
             state.probe = True
         else:
-            set_schedule_(self._model, self._minimal_schedule(generator))
+            set_schedule_(self._model, minimal_schedule(self._space, self._geometry, rng=rng))
         loss = loss + self._inner.pass_loss(batch, targets, generator)
         state.probe = False
         return loss
-
-    def _random_schedule(self, generator: torch.Generator) -> Schedule:
-        space = self._space
-        count = _draw(generator, max(space.min_predictors, min(2, space.max_predictors)), space.max_predictors)
-        lowest = max(_LOWEST_RATIO, space.min_keep_ratio)
-        exponents = torch.rand(count, generator=generator)
-        ratios = sorted((lowest ** float(e) for e in exponents), reverse=True)
-        return self._schedule(ratios, generator)
-
-    def _minimal_schedule(self, generator: torch.Generator) -> Schedule:
-        count = min(len(_MINIMAL_RATIOS), self._space.max_predictors)
-        ratios = [max(r, self._space.min_keep_ratio) for r in _MINIMAL_RATIOS[-count:]]
-        return self._schedule(ratios, generator)
-
-    def _schedule(self, ratios: list[float], generator: torch.Generator) -> Schedule:
-        locations, methods = self._space.locations, self._space.methods
-        order = torch.randperm(len(locations), generator=generator)[: len(ratios)].sort().values
-        method = methods[_draw(generator, 0, len(methods) - 1)]
-        slots = [Placed(locations[int(i)], method, 1.0).slots[0] for i in order]
-        return Shape(slots=tuple(slots), monotone=is_monotone(self._space)).schedule(ratios)
-
-
-def _draw(generator: torch.Generator, low: int, high: int) -> int:
-    """A whole number from low to high, both included."""
-    return int(torch.randint(low, high + 1, (1,), generator=generator))

@@ -45,7 +45,7 @@ class Pace:
         """Whether one more trial of this fidelity ends in time, judged by the longest so far."""
         if self._budget is None:
             return True
-        end = self._budget * (_SCREEN_END if fidelity is Fidelity.SUPERNET else 1.0) - _CLOSING_S
+        end = self._budget * (1.0 if fidelity.is_training else _SCREEN_END) - _CLOSING_S
         return self.elapsed_s + 1.2 * self._longest.get(fidelity, 0.0) < end
 
     def limit(self, fidelity: Fidelity, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -23,8 +23,6 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.spec import TrainSpec
 
-CURRICULUM_SHARE = 2 / 3
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -114,7 +112,7 @@ def dense_training(setting: Setting, spec: TrainSpec, *, weights: str, seed: int
     objective = DenseObjective(
         model,
         setting.geometry,
-        curriculum_steps=round(CURRICULUM_SHARE * spec.epochs) * steps,
+        curriculum_steps=round(setting.task.curriculum_share * spec.epochs) * steps,
         arithmetic=setting.arithmetic,
     )
     return Training(

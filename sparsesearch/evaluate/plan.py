@@ -47,6 +47,7 @@ class Plan:
         parts = [f"dense {fidelity.dense.epochs} x {_images(fidelity.dense)} images"]
         if fidelity.elastic:
             parts.append(f"elastic {fidelity.elastic_training.epochs} x {_images(fidelity.elastic_training)}")
+        if _is_screened(fidelity):
             parts.append(f"{fidelity.evaluations} schedules evaluated")
             parts.append(f"{fidelity.finalists} finalists fine-tuned")
         else:
@@ -74,14 +75,20 @@ def estimate(
 
     dense = used(fidelity.dense) * train * (_DENSE_WINDOWED if windowed else 1.0)
     one_finetune = used(fidelity.finetune) * (train * _SPARSE + infer) + num_val * infer * _SPARSE
-    if not fidelity.elastic:
+    if not _is_screened(fidelity):
         return {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + num_baselines)}
+    elastic = used(fidelity.elastic_training) * (train * _ELASTIC + infer)
     return {
         "dense": dense + fidelity.dense.epochs * min(num_val, 960) * infer,
-        "elastic": used(fidelity.elastic_training) * (train * _ELASTIC + infer),
+        **({"elastic": elastic} if fidelity.elastic else {}),
         "screen": (fidelity.evaluations + num_baselines) * num_val * infer * _SCREEN,
         "finetune": one_finetune * (fidelity.finalists + num_baselines),
     }
+
+
+def _is_screened(fidelity: FidelitySpec) -> bool:
+    """Whether candidates are evaluated before the best of them are trained."""
+    return fidelity.strategy != "finetune"
 
 
 def make_plan(
@@ -159,10 +166,12 @@ def _cut(
     windowed: bool,
 ) -> FidelitySpec:
     shares = dict(_SHARES)
+    if not _is_screened(fidelity):
+        shares["finetune"] += shares.pop("screen")
     if not fidelity.elastic:
-        shares["finetune"] += shares.pop("elastic") + shares.pop("screen")
+        shares["finetune"] += shares.pop("elastic")
     spare = sum(max(0.0, share * available - full[phase]) for phase, share in shares.items() if phase != "dense")
-    if fidelity.elastic:
+    if _is_screened(fidelity):
         trials = _LEAST_FINALISTS + _BASELINES_OF_RANGE // 2  # baselines are fine-tuned last, while there is time
     else:
         trials = min(fidelity.evaluations, _LEAST_EVALUATIONS) + num_baselines
@@ -176,9 +185,10 @@ def _cut(
     }
     if fidelity.elastic:
         elastic_images = shares["elastic"] * available / (speeds.train_s * _ELASTIC + speeds.infer_s)
+        update["elastic_training"] = _shorter(fidelity.elastic_training, elastic_images, task=task)
+    if _is_screened(fidelity):
         one_screen_s = num_val * speeds.infer_s * _SCREEN
         affordable = int(shares["screen"] * available / max(one_screen_s, 1e-9)) - num_baselines
-        update["elastic_training"] = _shorter(fidelity.elastic_training, elastic_images, task=task)
         update["evaluations"] = min(fidelity.evaluations, max(_LEAST_EVALUATIONS, affordable))
     else:
         update["evaluations"] = min(fidelity.evaluations, _LEAST_EVALUATIONS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sparsesearch.backbones.own import is_small
 from sparsesearch.spec import FidelitySpec, TrainSpec
 
+_EVALUATIONS_OF_FRONT, _FINALISTS_OF_FRONT = 200, 16
+
 
 def default_fidelity(backbone: str, *, weights: str) -> FidelitySpec:
     """Training phases that suit a backbone (resolved name) and where its weights come from.
@@ -28,3 +30,8 @@ def default_fidelity(backbone: str, *, weights: str) -> FidelitySpec:
         finetune=TrainSpec(epochs=1, lr=2e-5, predictor_lr=1e-3),
         retrain=TrainSpec(epochs=30, lr=2e-5, predictor_lr=1e-3),
     )
+
+
+def for_a_front(fidelity: FidelitySpec) -> FidelitySpec:
+    """The phases for a range of budgets: more schedules, which is cheap, and enough fine-tuned for a front."""
+    return fidelity.model_copy(update={"evaluations": _EVALUATIONS_OF_FRONT, "finalists": _FINALISTS_OF_FRONT})

@@ -1,21 +1,19 @@
-"""Validation accuracy; many schedules of one model share everything before the first predictor.
-
-Shapes: `B` batch, `N` tokens, `C` channels.
-"""
+"""Validation accuracy; many schedules of one model share everything in front of the first step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsesearch.backbones.segments import embed, finish, run_blocks
-from sparsesearch.backbones.verbs import set_schedule_
+from sparsesearch.backbones.segments import Moment, advance, done_before, embed, finish
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.backbones.verbs import family_of, set_schedule_
 from sparsesearch.evaluate.task import Batch
 from sparsesearch.evaluate.training import Arithmetic
-from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
 
 EVAL_BATCH = 240
@@ -61,64 +59,70 @@ def evaluate_model(model: nn.Module, batches: Iterable[Batch], *, arithmetic: Ar
 
 
 class PrefixCachedScorer:
-    """Scores schedules of one frozen model, starting each behind the dense blocks that all share.
+    """Scores schedules of one frozen model of any family, starting each behind what it shares with others.
 
-    What goes into block b without any predictor before it is the same for every schedule whose first predictor sits at
-    b or later; it is kept for every possible b as far as memory allows. The results are identical to running whole.
+    What arrives at a block is the same for all schedules that do nothing different in front of it. It is kept in front
+    of the block of each schedule's first step, and of every block up to there: mostly that is the dense model's, else
+    the dense model's with what a scorer wants to know of the attention in front of the step. The results are identical
+    to running whole.
 
     Args:
-        model: A sparse ViT with predictors attached.
+        model: A sparse model with everything attached that the schedules need. It is left in evaluation mode, without
+            a record of what steps did.
         batches: Validation batches.
-        geometry: The backbone.
-        blocks: Blocks before which a schedule may start.
         arithmetic: Device and precision.
-        max_bytes: Most memory for kept activations; blocks beyond it start from the nearest kept one before.
+        max_bytes: Most memory for what is kept, the embedded images not counted; what was not used for longest goes.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        batches: Iterable[Batch],
-        *,
-        geometry: BackboneGeometry,
-        blocks: Iterable[int],
-        arithmetic: Arithmetic,
-        max_bytes: int = 2_000_000_000,
+        self, model: nn.Module, batches: Iterable[Batch], *, arithmetic: Arithmetic, max_bytes: int = 2_000_000_000
     ) -> None:
         self._model = model.eval()
-        self._geometry = geometry
         self._arithmetic = arithmetic
+        self._max_bytes = max_bytes
         self._labels: list[Tensor] = []
-        self._entries: dict[int, list[Tensor]] = {}
-        self._fill(list(batches), sorted({0, *blocks}), max_bytes=max_bytes)
-
-    @torch.no_grad()
-    def _fill(self, batches: list[Batch], blocks: list[int], *, max_bytes: int) -> None:
-        set_schedule_(self._model, Schedule())
-        stage = self._geometry.stages[0]
-        num_images = sum(len(batch.labels) for batch in batches)
-        one_block = num_images * (stage.num_tokens + stage.num_prefix_tokens) * stage.dim * 4
-        blocks = blocks[: max(1, max_bytes // one_block)]
-        self._entries = {block: [] for block in blocks}
-        for batch in map(self._arithmetic.place, batches):
-            self._labels.append(batch.labels)
-            with self._arithmetic.autocast():
-                x_BNC = embed(self._model, batch.images)
-                for start, stop in zip(blocks, [*blocks[1:], None], strict=True):
-                    self._entries[start].append(x_BNC)
-                    if stop is not None:
-                        x_BNC = run_blocks(self._model, x_BNC, start=start, stop=stop)
+        self._embedded: list[Moment] = []
+        self._kept: OrderedDict[tuple[int, Hashable], list[Moment]] = OrderedDict()
+        self._num_bytes = 0
+        self._blocks = {block: index for index, block in enumerate(family_of(model).blocks(model))}
+        sparsity_of(model).state.record = False
+        with torch.no_grad():
+            for batch in map(arithmetic.place, batches):
+                self._labels.append(batch.labels)
+                with arithmetic.autocast():
+                    self._embedded.append(Moment(embed(model, batch.images)))
 
     @torch.no_grad()
     def score(self, schedule: Schedule) -> dict[str, float]:
         """Validation metrics of a schedule with the model's weights as they are."""
         set_schedule_(self._model, schedule)
-        depth = self._geometry.stages[0].depth
-        first = min((step.block for step in schedule.steps), default=depth)
-        start = max(block for block in self._entries if block <= first)
+        depth = len(self._blocks)
+        planned = sparsity_of(self._model).state.plan
+        first = min((self._blocks[stage, block] for stage, block, _ in planned), default=depth)
+        keys = [(index, done_before(self._model, index)) for index in range(min(first, depth - 1) + 1)]
+        start = max((index for index, key in enumerate(keys) if key in self._kept), default=0)
+        moments = self._kept.get(keys[start], self._embedded)
+        if start:
+            self._kept.move_to_end(keys[start])
+        for index in range(start, len(keys) - 1):
+            moments = [self._advanced(moment, index, index + 1) for moment in moments]
+            self._keep(keys[index + 1], moments)
         tally = Tally()
-        for x_BNC, labels in zip(self._entries[start], self._labels, strict=True):
+        for moment, labels in zip(moments, self._labels, strict=True):
             with self._arithmetic.autocast():
-                logits = finish(self._model, run_blocks(self._model, x_BNC, start=start, stop=depth))
+                logits = finish(self._model, advance(self._model, moment, len(keys) - 1, depth).x)
             tally.add(logits, labels)
         return tally.metrics("val")
+
+    def _advanced(self, moment: Moment, start: int, stop: int) -> Moment:
+        with self._arithmetic.autocast():
+            return advance(self._model, moment, start, stop)
+
+    def _keep(self, key: tuple[int, Hashable], moments: list[Moment]) -> None:
+        size = sum(moment.num_bytes for moment in moments)
+        while self._kept and self._num_bytes + size > self._max_bytes:
+            _, gone = self._kept.popitem(last=False)
+            self._num_bytes -= sum(moment.num_bytes for moment in gone)
+        if self._num_bytes + size <= self._max_bytes:
+            self._kept[key] = moments
+            self._num_bytes += size

@@ -9,7 +9,8 @@ from typing import Literal
 from sparsesearch.errors import DataError
 
 _FORMS = (
-    "write digits, folder:PATH, torch/NAME:PATH (such as torch/cifar10:PATH), hfds/OWNER/NAME, hfds:PATH or wds:PATH"
+    "write digits, digits:hard, folder:PATH, torch/NAME:PATH (such as torch/cifar10:PATH), hfds/OWNER/NAME, hfds:PATH "
+    "or wds:PATH"
 )
 
 Kind = Literal["digits", "folder", "torch", "hfds", "wds"]
@@ -21,7 +22,7 @@ class Source:
 
     Attributes:
         kind: Who reads it.
-        name: Its name where it has one, else empty.
+        name: Its name where it has one, else empty; `hard` for the harder digits.
         path: Where it lies, or None.
     """
 
@@ -30,13 +31,20 @@ class Source:
     path: Path | None = None
 
     def __str__(self) -> str:
+        if self.kind == "digits":
+            return "digits:hard" if self.variant == "hard" else "digits"
         name = f"/{self.name}" if self.name else ""
         path = f":{self.path}" if self.path is not None else ""
         return f"{self.kind}{name}{path}"
 
+    @property
+    def variant(self) -> Literal["plain", "hard"]:
+        """Which of the bundled tasks."""
+        return "hard" if self.name == "hard" else "plain"
+
 
 def parse_source(text: str) -> Source:
-    """Read `digits`, `folder:PATH`, `torch/NAME:PATH`, `hfds/OWNER/NAME`, `hfds:PATH`, `wds:PATH` or `wds/PATH`.
+    """Read one of the forms of docs/data.md, such as `digits`, `digits:hard`, `folder:PATH` or `torch/NAME:PATH`.
 
     Paths become absolute; whether they exist is not looked at.
 
@@ -49,6 +57,8 @@ def parse_source(text: str) -> Source:
     match kind:
         case "digits" if not slash and not colon:
             return Source("digits")
+        case "digits" if not slash and rest == "hard":
+            return Source("digits", name="hard")
         case "folder" if not slash and path is not None:
             return Source("folder", path=path)
         case "torch" if name and path is not None:

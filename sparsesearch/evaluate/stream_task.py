@@ -254,6 +254,8 @@ class StreamTask:
         spec: Loader settings.
     """
 
+    curriculum_share = 0.0
+
     def __init__(self, stream: Stream, preprocessing: Preprocessing, spec: DataSpec) -> None:
         self.num_classes = stream.num_classes
         self.in_chans = preprocessing.in_chans

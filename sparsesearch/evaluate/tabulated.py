@@ -31,7 +31,7 @@ class TabulatedEvaluator:
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
         """Report what is left of a trial, and its end."""
-        first = 0 if trial.fidelity is Fidelity.SUPERNET else 1
+        first = 1 if trial.fidelity.is_training else 0
         reported = {measurement.step for measurement in trial.measurements}
         for step, metrics in enumerate(self._table(trial.schedule, trial.fidelity), start=first):
             if step not in reported:

@@ -41,6 +41,8 @@ class Task(Protocol):
         num_train: Images of one full training epoch.
         num_val: Images of one validation part.
         fingerprint: Hash of the data and how it is prepared.
+        curriculum_share: Share of the epochs of dense training that begin with windows around objects; 0 where nothing
+            is known of where they are.
     """
 
     num_classes: int
@@ -49,6 +51,7 @@ class Task(Protocol):
     num_train: int
     num_val: int
     fingerprint: str
+    curriculum_share: float
 
     def fresh_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
         """Training batches of one epoch for training a dense model (augmented, nothing cached)."""

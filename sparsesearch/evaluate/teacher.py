@@ -6,7 +6,7 @@ Shapes: `B` batch, `N` patch tokens, `K` classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from sparsesearch.evaluate.task import Batch, Task
 from sparsesearch.evaluate.training import Arithmetic
 
 POOL_BATCH = 250
+MAX_TOKEN_BYTES = 300_000_000
 
 
 @dataclass(frozen=True)
@@ -55,25 +56,38 @@ class Teacher:
 
         Args:
             batch: Images, on the device.
-            tokens: Whether final tokens are wanted. They are computed online: those of a whole pool fill the memory.
+            tokens: Whether final tokens are wanted. Of a pool they are kept if they are few enough; else they are
+                computed online.
         """
-        if batch.ids is None or not self._use_pool or tokens:
+        if batch.ids is None or not self._use_pool:
             return self._compute(batch, tokens=tokens)
         if self._pooled is None:
-            self._pooled = self._run_pool()
-        device = self._arithmetic.device
+            self._pooled = self._run_pool(tokens=tokens)
+        pooled, device = self._pooled, self._arithmetic.device
+        if tokens and pooled.tokens_BNC is None:
+            return self._compute(batch, tokens=True)
         return TeacherTargets(
-            self._pooled.log_probs_BK[batch.ids].to(device),
-            {stage: shares[batch.ids].to(device) for stage, shares in self._pooled.saliency.items()},
+            pooled.log_probs_BK[batch.ids].to(device),
+            {stage: shares[batch.ids].to(device) for stage, shares in pooled.saliency.items()},
+            pooled.tokens_BNC[batch.ids].to(device) if tokens and pooled.tokens_BNC is not None else None,
         )
 
-    def _run_pool(self) -> TeacherTargets:
+    def _run_pool(self, *, tokens: bool) -> TeacherTargets:
         batches = self._task.pool(batch_size=POOL_BATCH)
         assert batches is not None, "a batch has ids, so its task has a pool"
-        parts = [self._compute(self._arithmetic.place(batch)) for batch in batches]
+        parts: list[TeacherTargets] = []
+        kept: list[Tensor] | None = [] if tokens else None
+        for batch in batches:
+            part = self._compute(self._arithmetic.place(batch), tokens=kept is not None)
+            if kept is not None and part.tokens_BNC is not None:
+                kept.append(part.tokens_BNC.cpu())
+                if sum(tensor.nbytes for tensor in kept) > MAX_TOKEN_BYTES:
+                    kept = None
+            parts.append(replace(part, tokens_BNC=None))
         return TeacherTargets(
             torch.cat([part.log_probs_BK.cpu() for part in parts]),
             {stage: torch.cat([part.saliency[stage].cpu() for part in parts]) for stage in parts[0].saliency},
+            torch.cat(kept) if kept else None,
         )
 
     def _compute(self, batch: Batch, *, tokens: bool = False) -> TeacherTargets:

@@ -20,7 +20,7 @@ def open_test(data: DataSpec, *, backbone: str) -> DigitsTest | ImagesTest | Str
     """
     source, wanted = parse_source(data.source), preprocessing_of(backbone, data)
     if source.kind == "digits":
-        return DigitsTest(image_size=wanted.image_size, in_chans=wanted.in_chans)
+        return DigitsTest(image_size=wanted.image_size, in_chans=wanted.in_chans, variant=source.variant)
     if source.kind == "wds" and source.path is not None:
         return StreamTest(open_stream(source.path), wanted, data)
     return ImagesTest(open_splits(source, data, mode=wanted.mode), wanted, data)

@@ -51,7 +51,8 @@ class Measured(_Value):
     """What the search measured.
 
     Attributes:
-        fidelity: How: `finetune` after a short training, `supernet` with shared weights.
+        fidelity: How: `finetune` after a short training, `supernet` with shared weights,
+            `untrained` with those of the dense model.
         macs: Multiply-adds of one image.
         dense_macs: The same of the dense model.
         params: Parameters, predictors included.

@@ -15,7 +15,7 @@ from sparsesearch.trial import Fidelity, Trial
 
 
 def trained_tensors(trial: Trial, trials: Sequence[Trial], folder: CheckpointFolder) -> dict[str, Tensor] | None:
-    """The weights that a trial was scored with: its own, or those that all schedules share. None if they are gone.
+    """The weights that a trial was scored with: its own, or those that all schedules shared. None if they are gone.
 
     Args:
         trial: A complete trial.
@@ -26,8 +26,9 @@ def trained_tensors(trial: Trial, trials: Sequence[Trial], folder: CheckpointFol
         CheckpointError: A file is there, but not what was recorded.
     """
     source: Trial | None = trial
-    if trial.fidelity is Fidelity.SUPERNET:
-        source = next((other for other in trials if other.fidelity is Fidelity.ELASTIC), None)
+    if not trial.fidelity.is_training:
+        shared = Fidelity.ELASTIC if trial.fidelity is Fidelity.SUPERNET else Fidelity.DENSE
+        source = next((other for other in trials if other.fidelity is shared), None)
     ref = None if source is None else source.checkpoint
     if ref is None or not folder.holds(ref):
         return None

@@ -99,12 +99,7 @@ class _Progressive:
 
 
 def hand_baselines(
-    geometry: BackboneGeometry,
-    space: SearchSpace,
-    *,
-    low: float | None,
-    high: float,
-    price: Price | None = None,
+    geometry: BackboneGeometry, space: SearchSpace, *, low: float | None, high: float, price: Price | None = None
 ) -> list[Baseline]:
     """The hand families at the budget, or at `NUM_BUDGETS` evenly spaced budgets over a range.
 

@@ -8,7 +8,7 @@ largest vector, and costs never fall on the way from the one to the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sparsesearch.cost.separable import MACS
@@ -41,7 +41,7 @@ class Ladder:
         self._shape, self._geometry = shape, geometry
         slots = shape.slots
         self._base, tables = (price or MACS).tables(geometry, slots)
-        self._tables: list[list[Any]] = [table.tolist() for table in tables]
+        self._tables: list[Callable[[int], Any]] = [table.item for table in tables]
         num = len(slots)
         self._totals = [geometry.stages[slot.stage].num_tokens for slot in slots]
         self._falls = shape.monotone
@@ -66,7 +66,7 @@ class Ladder:
 
     def cost(self, counts: Sequence[int]) -> float:
         """Cost of the whole model."""
-        added: float = sum([table[count] for table, count in zip(self._tables, counts, strict=True)])
+        added: float = sum([table(count) for table, count in zip(self._tables, counts, strict=True)])
         return self._base + added
 
     def counts(self, keep_ratios: Sequence[float]) -> list[int]:
@@ -110,7 +110,7 @@ class Ladder:
         if halved and counts[behind] < (count + 2) // 2:
             return None
         table = self._tables[slot]
-        found: float = table[count + 1] - table[count]
+        found: float = table(count + 1) - table(count)
         return found
 
     def schedule(self, counts: Sequence[int]) -> Schedule:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from sparsesearch.errors import BudgetError
 from sparsesearch.geometry import BackboneGeometry
@@ -49,11 +50,7 @@ def _towards_reachable(
     geometry: BackboneGeometry, space: SearchSpace, shape: Shape, limit: float, price: Price | None
 ) -> Iterator[Shape]:
     wishes = wishes_of(shape, space)
-    able = [
-        wishes_of(one.shape, space)
-        for one in ranges(geometry, space, price=price)
-        if one.low <= limit and WORTHWHILE * limit <= one.high
-    ]
+    able = [goal for low, high, goal in _goals(geometry, space, price) if low <= limit and WORTHWHILE * limit <= high]
     if not able:
         return
     goal = min(able, key=lambda candidate: _distance(wishes, candidate))
@@ -61,14 +58,23 @@ def _towards_reachable(
         yield settle(_between(wishes, goal, share=part / _PARTS), space)
 
 
-def _distance(wishes: list[Wish], goal: list[Wish]) -> float:
+@lru_cache(maxsize=64)
+def _goals(
+    geometry: BackboneGeometry, space: SearchSpace, price: Price | None
+) -> tuple[tuple[float, float, tuple[Wish, ...]], ...]:
+    """Extreme shapes of a space as wishes, with the least and the greatest cost of each."""
+    found = ranges(geometry, space, price=price)
+    return tuple((one.low, one.high, tuple(wishes_of(one.shape, space))) for one in found)
+
+
+def _distance(wishes: Sequence[Wish], goal: Sequence[Wish]) -> float:
     pairs = list(zip(wishes, goal, strict=False))
     moved = sum(abs(wish.place - wanted.place) for wish, wanted in pairs)
     changed = sum(wish.method != wanted.method for wish, wanted in pairs)
     return moved + changed + 3.0 * abs(len(wishes) - len(goal))
 
 
-def _between(wishes: list[Wish], goal: list[Wish], *, share: float) -> list[Wish]:
+def _between(wishes: Sequence[Wish], goal: Sequence[Wish], *, share: float) -> list[Wish]:
     """As many places as the goal has, a share of the way there; merges behind a prune go as soon as half way."""
     found = []
     for number, wanted in enumerate(goal):

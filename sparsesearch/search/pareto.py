@@ -58,3 +58,15 @@ def hypervolume(points: Sequence[Point], *, reference: Point) -> float:
         return 0.0
     losses = np.asarray(inside, dtype=np.float64)
     return float(compute_hypervolume(losses, np.asarray([-reference[0], reference[1]], dtype=np.float64)))
+
+
+def dominated_share(points: Sequence[Point], *, dense: Point) -> float:
+    """The hypervolume as a share of the area under the dense model, in [0, 1] as long as none is more accurate.
+
+    The reference point is fixed: accuracy 0 and the dense model's cost.
+
+    Args:
+        points: Accuracy and multiply-adds of each, in any order.
+        dense: Those of the dense model, above 0.
+    """
+    return hypervolume(points, reference=(0.0, dense[1])) / (dense[0] * dense[1])

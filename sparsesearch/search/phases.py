@@ -12,15 +12,24 @@ from sparsesearch.search.pricing import study_price
 from sparsesearch.search.proposals import check_budget
 from sparsesearch.search.view import StudyView
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.spec import Budget, StudySpec
+from sparsesearch.spec import Budget, Strategy, StudySpec
 from sparsesearch.trial import Fidelity, TrialState
 
 PHASE_NAMES = {
     Fidelity.DENSE: "dense",
     Fidelity.ELASTIC: "elastic",
+    Fidelity.UNTRAINED: "search",
     Fidelity.SUPERNET: "search",
     Fidelity.FINETUNE: "fine-tuning",
 }
+
+
+SCREENED_AT: dict[Strategy, Fidelity] = {
+    "supernet": Fidelity.SUPERNET,
+    "finetune": Fidelity.FINETUNE,
+    "training-free": Fidelity.UNTRAINED,
+}
+"""At what fidelity proposals are evaluated first."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +110,14 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
         price = study_price(spec)
         baselines = _num_baselines(spec.resolved.geometry, spec.space, spec.budget, price)
     screened = fidelity.evaluations + baselines
-    if not fidelity.elastic:
-        return {Fidelity.DENSE: (1, fidelity.dense.epochs), Fidelity.FINETUNE: (screened, fidelity.finetune.epochs)}
+    wanted: dict[Fidelity, tuple[int, int | None]] = {Fidelity.DENSE: (1, fidelity.dense.epochs)}
+    if fidelity.strategy == "finetune":
+        return wanted | {Fidelity.FINETUNE: (screened, fidelity.finetune.epochs)}
+    if fidelity.elastic:
+        wanted[Fidelity.ELASTIC] = (1, fidelity.elastic_training.epochs)
     finalists = min(fidelity.finalists, fidelity.evaluations) + baselines
-    return {
-        Fidelity.DENSE: (1, fidelity.dense.epochs),
-        Fidelity.ELASTIC: (1, fidelity.elastic_training.epochs),
-        Fidelity.SUPERNET: (screened, None),
+    return wanted | {
+        SCREENED_AT[fidelity.strategy]: (screened, None),
         Fidelity.FINETUNE: (finalists, fidelity.finetune.epochs),
     }
 

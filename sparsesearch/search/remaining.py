@@ -11,6 +11,7 @@ from sparsesearch.trial import Fidelity, Trial
 _WORK = {
     Fidelity.DENSE: "dense",
     Fidelity.ELASTIC: "elastic",
+    Fidelity.UNTRAINED: "screen",
     Fidelity.SUPERNET: "screen",
     Fidelity.FINETUNE: "finetune",
 }

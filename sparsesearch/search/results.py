@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sparsesearch.search.pareto import pareto_front
 from sparsesearch.trial import Axis, Fidelity, Origin, Trial, TrialState
 
-BEST_FIRST = (Fidelity.FINETUNE, Fidelity.SUPERNET)
+BEST_FIRST = (Fidelity.FINETUNE, Fidelity.SUPERNET, Fidelity.UNTRAINED)
 """Fidelities of candidates, the one that counts most first."""
 
 

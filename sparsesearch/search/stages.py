@@ -14,9 +14,10 @@ from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.baselines import Baseline, hand_baselines
 from sparsesearch.search.finalists import choose_finalists
-from sparsesearch.search.optuna_search import OptunaProposer
+from sparsesearch.search.phases import SCREENED_AT
 from sparsesearch.search.pricing import study_latency, study_price
 from sparsesearch.search.proposals import check_budget
+from sparsesearch.search.samplers import make_proposer
 from sparsesearch.seeds import derive_seed
 from sparsesearch.spec import StudySpec
 from sparsesearch.trial import Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
@@ -47,14 +48,15 @@ class StagedController:
         self._cost = AnalyticCost()
         self._latency, self._price = study_latency(spec), study_price(spec)
         self._low, self._high = check_budget(geometry, spec.space, budget=spec.budget, price=self._price)
-        self._proposer = OptunaProposer(
+        self._proposer = make_proposer(
+            spec.sampler,
             geometry,
             spec.space,
             low=self._low,
             high=self._high,
-            sampler=spec.sampler,
             seed=spec.seed,
             price=self._price,
+            priors=() if spec.resolved is None else spec.resolved.priors,
         )
         self._told: dict[int, Trial] = {}
         self._asked: dict[int, Trial] = {}
@@ -72,7 +74,7 @@ class StagedController:
     @property
     def screen_fidelity(self) -> Fidelity:
         """At what fidelity proposals are evaluated first."""
-        return Fidelity.SUPERNET if self._spec.fidelity.elastic else Fidelity.FINETUNE
+        return SCREENED_AT[self._spec.fidelity.strategy]
 
     def ask(self) -> NewTrial | None:
         """The next trial, or None while results are outstanding and when the study is done.
@@ -119,7 +121,7 @@ class StagedController:
             if baseline.schedule is not None and self._find(self.screen_fidelity, baseline.schedule) is None:
                 return self._baseline(baseline, baseline.schedule)
         proposal = self._propose()
-        if proposal is not None or not self._spec.fidelity.elastic:
+        if proposal is not None or self.screen_fidelity is Fidelity.FINETUNE:
             return proposal
         is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
         return None if is_screening else self._finalist()
@@ -146,7 +148,7 @@ class StagedController:
         return self._new(schedule, self.screen_fidelity, origin=Origin.SEARCH, label="search", proposal=proposal)
 
     def _finalist(self) -> NewTrial | None:
-        screened = self._at(Fidelity.SUPERNET, Origin.SEARCH)
+        screened = self._at(self.screen_fidelity, Origin.SEARCH)
         chosen: Sequence[Trial] = choose_finalists(
             screened,
             count=self._spec.fidelity.finalists,
@@ -154,7 +156,7 @@ class StagedController:
             high=self._high,
             axis=self._spec.budget.axis,
         )
-        for trial in [*chosen, *self._at(Fidelity.SUPERNET, Origin.BASELINE)]:
+        for trial in [*chosen, *self._at(self.screen_fidelity, Origin.BASELINE)]:
             if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
                 continue
             if self._has_finalist() and not self._may_start(Fidelity.FINETUNE):

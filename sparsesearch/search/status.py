@@ -195,7 +195,7 @@ def state_at_rest(view: StudyView) -> StudyState:
 
 def _running(view: StudyView, phases: Sequence[Phase], *, now: float) -> list[RunningTrial]:
     epochs = {phase.fidelity: phase.epochs for phase in phases}
-    is_model = {Fidelity.SUPERNET, Fidelity.FINETUNE}
+    is_model = {Fidelity.UNTRAINED, Fidelity.SUPERNET, Fidelity.FINETUNE}
     return [
         RunningTrial(
             number=trial.number,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sparsesearch.protocols import StudyRecords
-from sparsesearch.search.pareto import hypervolume
+from sparsesearch.search.pareto import Point, dominated_share
 from sparsesearch.search.results import StudyFront, cost_along, study_front
 from sparsesearch.spec import StudySpec
 from sparsesearch.trial import Fidelity, StudyTimes, Trial, TrialState, TrialTimes
@@ -64,14 +64,18 @@ class StudyView:
         evaluated to fine-tuned schedules it may drop.
         None until the dense model is measured, and if it has no accuracy at all.
         """
+        if self.dense_point is None:
+            return None
+        points = [(trial.metrics["val_top1"], cost_along(trial, self.front.axis)) for trial in self.front.points]
+        return dominated_share(points, dense=self.dense_point)
+
+    @property
+    def dense_point(self) -> Point | None:
+        """Accuracy and cost of the dense model, None until measured, and if it has no accuracy at all."""
         dense = self.front.reference
         if dense is None or not dense.metrics["val_top1"] > 0.0:
             return None
-        axis = self.front.axis
-        most = cost_along(dense, axis)
-        points = [(trial.metrics["val_top1"], cost_along(trial, axis)) for trial in self.front.points]
-        area = hypervolume(points, reference=(0.0, most))
-        return area / (dense.metrics["val_top1"] * most)
+        return dense.metrics["val_top1"], cost_along(dense, self.front.axis)
 
     @property
     def limit(self) -> float | None:

@@ -1,7 +1,7 @@
 """Fast paths, and how the rows of a map are sent through the slow or the fast one.
 
 Shapes: `B` batch, `N` positions of one image in raster order, `R` rows: the positions of all images one after another,
-`S` rows on the slow path, `F` rows on the fast path, `C` channels.
+`S` rows on the slow path, `F` rows on the fast path, `P` rows of a part, `C` channels.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsesearch.methods import FastPath
+
+_PART_BYTES = 3 * 2**20  # of the input of a path; its hidden layer has four times as much
 
 
 class LinearPath(nn.Module):
@@ -119,12 +121,29 @@ class Split(NamedTuple):
             slow: The slow path.
             fast: The fast path; None for a branch of zeros.
         """
-        slow_SC = slow(x_RC.index_select(0, self.slow_S))
-        if fast is None:
-            return slow_SC.new_zeros(x_RC.shape).index_copy_(0, self.slow_S, slow_SC)
-        fast_FC = fast(x_RC.index_select(0, self.fast_F)).to(slow_SC.dtype)
-        branch_RC = slow_SC.new_empty(x_RC.shape).index_copy_(0, self.slow_S, slow_SC)
-        return branch_RC.index_copy_(0, self.fast_F, fast_FC)
+        size = _rows_at_once(x_RC)
+        branch_RC: Tensor | None = None
+        for path, rows in ((slow, self.slow_S), (fast, self.fast_F)):
+            if path is None:
+                continue
+            for part in rows.chunk(-(-rows.shape[0] // size) or 1):
+                y_PC = path(x_RC.index_select(0, part))
+                if branch_RC is None:
+                    branch_RC = (y_PC.new_zeros if fast is None else y_PC.new_empty)(x_RC.shape)
+                branch_RC = branch_RC.index_copy_(0, part, y_PC.to(branch_RC.dtype))
+        assert branch_RC is not None
+        return branch_RC
+
+
+def _rows_at_once(x_RC: Tensor) -> int:
+    """How many rows go through a path in one piece.
+
+    On a CPU the hidden layer of many rows does not fit into any cache, so inference goes in parts. Training would have
+    to keep the parts for the backward pass, and a compiler fuses better what is whole.
+    """
+    if x_RC.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return x_RC.shape[0]
+    return max(1, _PART_BYTES // (x_RC.shape[1] * x_RC.element_size()))
 
 
 def _scale(dim: int, scale: float | None) -> nn.Parameter | None:

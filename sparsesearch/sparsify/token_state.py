@@ -234,7 +234,7 @@ class TokenState(SparsityState):
             if size_BN is None:
                 size_BN = x_BTC.new_ones(patches_BNC.shape[:2], dtype=torch.float32)
             trace.size_BN = reduction.total(size_BN)
-        if self._tracks_positions():
+        if self.tracks_positions:
             trace.positions_BN = reduction.positions(self._positions(patches_BNC))
         trace.rope_BHND = None
         trace.notes = trace.notes.carried(reduction)
@@ -256,7 +256,9 @@ class TokenState(SparsityState):
             return gather_tokens(x_BTC, torch.cat((prefix_BP, reduction.index_BK + prefix), dim=1))
         return torch.cat((x_BTC[:, :prefix], reduction.average(patches_BNC)), dim=1)
 
-    def _tracks_positions(self) -> bool:
+    @property
+    def tracks_positions(self) -> bool:
+        """Whether account is kept of where each token comes from."""
         return self.record or self.has_rope or any(not step.learned for steps in self.plan.values() for step in steps)
 
     def _positions(self, patches_BNC: Tensor) -> Tensor:

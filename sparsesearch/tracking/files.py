@@ -1,4 +1,4 @@
-"""The files on a study's run: the front as a page and as tables, and the study's document."""
+"""The files on a study's run: the report, the front as a page and as tables, and the study's document."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from sparsesearch.report.page import REPORT, report_page
 from sparsesearch.search.view import StudyView
 from sparsesearch.tracking.note import study_note
 from sparsesearch.tracking.pareto_page import pareto_page
@@ -32,6 +33,7 @@ def write_all(view: StudyView, folder: Path) -> None:
     """Write the files into a folder."""
     document = view.spec.model_dump(mode="json", exclude={"resolved"})
     contents = {
+        REPORT: report_page(view),
         "front.html": pareto_page(view),
         FRONT_TABLE: front_table(view),
         EVALUATIONS_TABLE: evaluations_table(view),

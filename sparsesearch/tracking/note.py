@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from sparsesearch.search.view import StudyView
-from sparsesearch.tracking.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
+from sparsesearch.search.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
 from sparsesearch.trial import Fidelity, Trial
 
 RUN_PAGE = "RUN_PAGE"
@@ -40,6 +40,8 @@ def study_note(view: StudyView) -> str:
     lines += [
         "### Where to look",
         "",
+        f"- [Artifacts / report.html]({RUN_PAGE}/artifacts/report.html?{_MODE}): the whole report: front, hypervolume, "
+        "regret against hand schedules, what mattered, what it cost, and whether going on pays.",
         f"- [Artifacts / front.html]({RUN_PAGE}/artifacts/front.html?{_MODE}): the front to explore, with every "
         "schedule; it needs no network. `front.png` is the same as a picture, `front.json` as a table.",
         f"- [Artifacts / supernet.json]({RUN_PAGE}/artifacts/supernet.json?{_MODE}): every schedule that was evaluated "

@@ -8,7 +8,7 @@ from typing import Any
 
 from sparsesearch.search.results import cost_along
 from sparsesearch.search.view import StudyView
-from sparsesearch.tracking.words import (
+from sparsesearch.search.words import (
     FIDELITY_WORDS,
     accuracy_text,
     found_by,

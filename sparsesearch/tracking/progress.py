@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sparsesearch.search.results import BEST_FIRST, cost_along, has_score
+from sparsesearch.search.evaluations import evaluations
+from sparsesearch.search.results import BEST_FIRST, cost_along
 from sparsesearch.search.view import StudyView
 from sparsesearch.trial import Fidelity, Origin, Trial
 
@@ -40,11 +41,11 @@ def progress_points(view: StudyView) -> Iterator[Point]:
     at = milliseconds(view.times_of(dense).ended_at or view.times.created_at)
     yield Point("dense_val_top1", dense.metrics["val_top1"], 0, at)
     yield Point("dense_gmacs", dense.cost.macs / 1e9, 0, at)
-    scored = [trial for trial in view.trials if trial.fidelity in BEST_FIRST and has_score(trial)]
     best: dict[Fidelity, Trial] = {}
     searched: set[Fidelity] = set()
     shown: int | None = None
-    for step, trial in enumerate(sorted(scored, key=lambda t: (view.times_of(t).ended_at or 0.0, t.number)), start=1):
+    for item in evaluations(view):
+        step, trial = item.position, item.trial
         if trial.origin is Origin.SEARCH:
             searched.add(trial.fidelity)
         affordable = cost_along(trial, view.front.axis) <= limit

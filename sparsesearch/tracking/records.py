@@ -10,13 +10,13 @@ from functools import cached_property
 from typing import Literal
 
 from sparsesearch.search.view import StudyView
+from sparsesearch.search.words import found_by
 from sparsesearch.spec import StudySpec, TrainSpec
 from sparsesearch.tracking.note import study_note, trial_note
 from sparsesearch.tracking.progress import Point, milliseconds, progress_points
-from sparsesearch.tracking.words import found_by
 from sparsesearch.trial import Fidelity, Origin, Trial, TrialState
 
-FORMAT = "2"
+FORMAT = "3"
 """Raise it when the way things are shown changes: everything is then shown anew."""
 
 STUDY_TAG = "sparsesearch.study"
@@ -149,7 +149,7 @@ def _study_params(spec: StudySpec) -> dict[str, str]:
         "seed": str(spec.seed),
         "evaluations": str(fidelity.evaluations),
         "finalists": str(fidelity.finalists),
-        "elastic": str(fidelity.elastic),
+        "strategy": fidelity.strategy,
         "baselines": str(spec.baselines),
         "space_blocks": ",".join(
             str(block) if space.stages is None else f"{stage}.{block}" for stage, block in space.locations

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from sparsesearch.search.view import StudyView
-from sparsesearch.tracking.words import found_by
+from sparsesearch.search.words import found_by
 from sparsesearch.trial import Trial
 
 COLUMNS = (

@@ -135,7 +135,7 @@ class TestData:
     @pytest.mark.parametrize("source", ["cifar10", "folder", "folder:", "torch/cifar10", "hfds", "wds", "digits:x", ""])
     def test_an_unknown_name_lists_the_forms(self, command: Command, source: str) -> None:
         line = command(*RUN, f"--data={source}").complaint
-        assert f"{source!r}; write digits, folder:PATH" in line
+        assert f"{source!r}; write digits, digits:hard, folder:PATH" in line
 
     def test_a_path_without_its_kind(self, command: Command, tmp_path: Path) -> None:
         assert f"did you mean folder:{tmp_path}?" in command(*RUN, "--data", tmp_path).complaint
@@ -195,7 +195,7 @@ class TestDocuments:
             ("data: {val_share: 1.5}", "data.val_share: Input should be less than 1, got 1.5"),
             ("data: {image_size: None}", "data.image_size: Input should be a valid integer"),
             ("seed: -1", "seed: Input should be greater than or equal to 0"),
-            ("sampler: best", "sampler: Input should be 'tpe', 'random' or 'nsga2', got 'best'"),
+            ("sampler: best", "sampler: Input should be 'evolution', 'tpe', 'nsga2', 'gp' or 'random', got 'best'"),
             ("device: tpu", "device: 'tpu' will not do; say auto, cpu, cuda or cuda:0"),
             ("name: a b", "name: 'a b' will not do; at most 80 letters"),
             ("name: [a]", "name: ['a'] will not do"),
@@ -332,6 +332,14 @@ class TestDatabase:
         line = command(verb, "talen").complaint
         assert "no study 'talen'" in line
         assert "taken" in line
+
+    def test_a_study_to_start_from(self, command: Command, home: Path) -> None:
+        stored_study(home)
+        assert "no study 'talen'" in command(*RUN, "--warm-start", "talen").complaint
+        line = command(*RUN, "--warm-start", "taken").complaint
+        assert "'taken' has no evaluated schedule to start from" in line
+        assert "sparsesearch resume taken" in line
+        assert "sampler evolution" in command(*RUN, "--warm-start", "taken", "--sampler", "tpe").complaint
 
     def test_deleting_asks_somebody(self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         stored_study(home)
@@ -488,7 +496,7 @@ class TestUsage:
             (("nope",), "no such command 'nope'"),
             (("run", "--budge", "3%"), "no such option: --budge"),
             (("run", "--backbone"), "'--backbone' requires an argument"),
-            (("run", "--sampler", "best"), "'best' is not one of 'tpe', 'random', 'nsga2'"),
+            (("run", "--sampler", "best"), "'best' is not one of 'evolution', 'tpe', 'nsga2', 'gp', 'random'"),
             (("run", "--seed", "x"), "'--seed'"),
             (("run", "--evaluations", "0"), "'--evaluations'"),
             (("run", "a.yaml", "b.yaml"), "unexpected extra argument"),
@@ -538,7 +546,7 @@ class TestUsage:
 
     def test_defaults_are_shown(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         shown = " ".join(command("run", "--help").out.replace("│", " ").split())
-        for default in ("[default: tpe]", "[default: auto]", "[default: 60]", "[default: ./STUDY]"):
+        for default in ("[default: evolution]", "[default: auto]", "[default: 60]", "[default: ./STUDY]"):
             assert default in shown
 
 

@@ -59,6 +59,7 @@ def test_the_wheel_holds_the_bundled_folders_and_no_litter(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
         "spaces/isotropic.yaml",
+        "spaces/space.schema.json",
         "db/env.py",
         "db/versions/0001_initial.py",
         "db/versions/0002_profiles.py",

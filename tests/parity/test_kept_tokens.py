@@ -8,8 +8,8 @@ import pytest
 import torch
 from test_dense_parity import MODELS, PLAIN, build
 
-from sparsesearch.backbones.segments import ropes_of
 from sparsesearch.backbones.verbs import restore_, sparsify_
+from sparsesearch.backbones.vit import ropes_of
 from sparsesearch.methods import ClassAttentionScorer, KeyNormScorer, NormScorer, SpotScorer
 from sparsesearch.schedule import Schedule, Step
 

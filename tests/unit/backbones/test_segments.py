@@ -66,5 +66,5 @@ def test_final_tokens_are_kept_when_asked_for():
 
 
 def test_other_models_are_refused():
-    with pytest.raises(BackboneError, match="not a timm VisionTransformer"):
+    with pytest.raises(BackboneError, match="cannot be sparsified"):
         embed(torch.nn.Linear(2, 2), torch.zeros(1, 2))

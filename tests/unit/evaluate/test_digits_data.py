@@ -3,9 +3,14 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from sparsesearch.errors import DataError
 from sparsesearch.evaluate import digits
 from sparsesearch.evaluate.digits import CANVAS, DIGIT, draw_canvases, num_sources
 from sparsesearch.evaluate.digits_task import DigitsTask
+from sparsesearch.evaluate.inputs import open_task
+from sparsesearch.evaluate.source import absolute_source
+from sparsesearch.evaluate.test_split import open_test
+from sparsesearch.spec import DataSpec
 
 SPLITS = ("train", "val", "test")
 
@@ -42,21 +47,64 @@ def test_canvases_use_the_digits_of_their_split_only(monkeypatch, split):
     assert set(asked) == {split}
 
 
-def test_the_label_is_that_of_the_whole_digit_at_the_corner():
-    canvases = draw_canvases("val", per_digit=2, seed=4)
-    images, labels = digits._source_digits("val")
-    known = images.reshape(len(images), -1)
+def nearest_digits(canvases):
+    """For each canvas the source digit of the val split that best explains what lies at its corner."""
+    known = digits._source_digits("val")[0].reshape(300, -1)
     known = known / np.linalg.norm(known, axis=1, keepdims=True)
     pixels = canvases.images[:, 0] * digits.STD + digits.MEAN
-    nearest = []
-    for pixel, (top, left) in zip(pixels, canvases.corners, strict=True):
-        patch = pixel[top : top + DIGIT, left : left + DIGIT].reshape(-1)
-        nearest.append(int(np.argmax(known @ patch)))
-    assert np.mean(np.asarray(nearest) == canvases.sources) > 0.99  # a quarter may touch a digit's edge
-    assert canvases.labels.tolist() == labels[canvases.sources].tolist()
+    patches = [p[t : t + DIGIT, left : left + DIGIT] for p, (t, left) in zip(pixels, canvases.corners, strict=True)]
+    return np.argmax(np.stack(patches).reshape(len(patches), -1) @ known.T, axis=1)
+
+
+def test_the_label_is_that_of_the_whole_digit_at_the_corner():
+    canvases = draw_canvases("val", per_digit=2, seed=4)
+    assert np.mean(nearest_digits(canvases) == canvases.sources) > 0.99  # a quarter may touch a digit's edge
+    assert canvases.labels.tolist() == digits._source_digits("val")[1][canvases.sources].tolist()
     assert sorted(canvases.sources.tolist()) == sorted([*range(300), *range(300)])
     assert canvases.corners.min() >= 0
     assert canvases.corners.max() + DIGIT <= CANVAS
+
+
+def test_the_label_of_the_hard_variant_is_the_larger_of_two_digits():
+    labels = digits._source_digits("val")[1]
+    sources = np.arange(len(labels)).repeat(60)
+    further = digits._not_larger(labels, sources, count=1, rng=np.random.default_rng(0))
+    assert (further != sources[:, None]).all()
+    for label in range(10):
+        seen = labels[further[labels[sources] == label]]
+        assert set(seen.ravel()) == set(range(label + 1))
+    hard = draw_canvases("val", per_digit=4, seed=4, variant="hard")
+    plain = draw_canvases("val", per_digit=4, seed=4)
+    assert np.mean(nearest_digits(hard) == hard.sources) > 0.99
+    assert hard.labels.tolist() == labels[hard.sources].tolist()
+    assert sorted(hard.sources.tolist()) == sorted(plain.sources.tolist())
+    ink = [float((c.images * digits.STD + digits.MEAN).sum(axis=(1, 2, 3)).mean()) for c in (plain, hard)]
+    assert ink[1] / ink[0] == pytest.approx((2 + 2 / 4) / (1 + 3 / 4), rel=0.05)
+
+
+def test_the_variants_are_different_data(task):
+    hard = DigitsTask(image_size=32, in_chans=1, num_val_images=96, variant="hard")
+    assert hard.fingerprint != task.fingerprint
+    ours, theirs = (collected(each.val("confirm", batch_size=96))[0] for each in (hard, task))
+    assert not canvases_of(ours) & canvases_of(theirs)
+
+
+@pytest.mark.parametrize(("source", "kind"), [("digits", "plain"), ("digits:hard", "hard")])
+def test_either_variant_is_a_demo_with_a_test_split_of_its_own(source, kind):
+    data = DataSpec(source=absolute_source(source))
+    assert data.source == source
+    assert data.is_demo
+    opened = open_test(data, backbone="deit_pico")
+    assert opened.fingerprint == open_task(data, backbone="deit_pico").fingerprint
+    images = next(opened.test(batch_size=8)).images
+    canvases = draw_canvases("test", per_digit=12, seed=31, variant=kind)
+    assert np.array_equal(images.numpy(), canvases.images[:8])
+    assert np.array_equal(opened.test_sources(), canvases.sources)
+
+
+def test_another_variant_is_refused():
+    with pytest.raises(DataError, match="digits:hard"):
+        absolute_source("digits:easy")
 
 
 def test_canvases_depend_on_split_and_seed_alone():

@@ -34,7 +34,7 @@ def least(spec, speeds, *, task, num_val, num_baselines, windowed):
     """Seconds of a study cut to the bone."""
     bare = TrainSpec(epochs=1, images_per_epoch=64)
     fidelity = FidelitySpec(
-        elastic=spec.fidelity.elastic,
+        strategy=spec.fidelity.strategy,
         evaluations=min(6, spec.fidelity.evaluations),
         finalists=min(3, spec.fidelity.finalists),
         dense=bare,
@@ -60,7 +60,7 @@ def wishes(draw):
     batch = {"batch_size": draw(st.sampled_from([4, 24, 64, 256]))}
     changes = {
         **{phase: getattr(fidelity, phase).model_copy(update=batch) for phase in PHASES},
-        "elastic": draw(st.booleans()),
+        "strategy": draw(st.sampled_from(["supernet", "finetune", "training-free"])),
         "evaluations": draw(st.integers(1, 300)),
         "finalists": draw(st.integers(1, 20)),
     }
@@ -136,7 +136,7 @@ def test_the_estimate_is_what_the_phases_add_up_to():
     [(Budget(high=0.4), True, 2), (Budget(low=0.2, high=0.4), True, 10), (Budget(low=0.2, high=0.4), False, 0)],
 )
 def test_baselines_are_counted(budget, baselines, num):
-    fidelity = FidelitySpec(elastic=False, evaluations=20, finetune=TrainSpec(epochs=1, images_per_epoch=100))
+    fidelity = FidelitySpec(strategy="finetune", evaluations=20, finetune=TrainSpec(epochs=1, images_per_epoch=100))
     made = plan(study(budget=budget, baselines=baselines, fidelity=fidelity), num_val=100)
     one = 100 * (1e-3 * 0.7 + 3e-4) + 100 * 3e-4 * 0.7
     assert made.seconds_by_phase["finetune"] == pytest.approx((20 + num) * one)
@@ -155,6 +155,6 @@ def test_a_plan_reads_well():
     assert line.startswith("plan: dense 1 x ")
     assert "100 images/s training, 500 evaluating" in line
     assert "\n" not in line
-    dense_only = plan(study(fidelity=FidelitySpec(elastic=False, evaluations=7)))
+    dense_only = plan(study(fidelity=FidelitySpec(strategy="finetune", evaluations=7)))
     assert "7 schedules fine-tuned" in dense_only.describe(Speeds(1, 1), device="cpu", precision="float32")
     assert [human_time(s) for s in (42.4, 600.0, 7200.0)] == ["42 s", "10 min", "2.0 h"]

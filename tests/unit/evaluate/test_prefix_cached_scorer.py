@@ -1,49 +1,138 @@
+"""Scores from kept activations are those of the whole model, to the last bit, whatever family, scorer and reducer."""
+
 import pytest
 import torch
 
-from sparsesearch.backbones.verbs import set_schedule_
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.backbones.verbs import attach_, set_schedule_
+from sparsesearch.evaluate.digits_task import DigitsTask
+from sparsesearch.evaluate.inputs import task_geometry
+from sparsesearch.evaluate.phases import Setting
 from sparsesearch.evaluate.scoring import PrefixCachedScorer, Tally, evaluate_model
-from sparsesearch.methods import NormScorer, RandomScorer
+from sparsesearch.evaluate.training import Arithmetic
+from sparsesearch.methods import (
+    ClassAttentionScorer,
+    DynamicVitScorer,
+    FastSlow,
+    Fuse,
+    KeyNormScorer,
+    Merge,
+    NormScorer,
+    Prune,
+    RandomScorer,
+    SpotScorer,
+)
 from sparsesearch.schedule import Schedule, Step
-from sparsesearch.space.definition import SearchSpace
 
-SPACE = SearchSpace(blocks=(1, 3, 5), max_predictors=3, scorers=({"kind": "dynamicvit"}, NormScorer(), RandomScorer()))
-ONE_BLOCK = 96 * (64 + 1) * 48 * 4
-SCHEDULES = [
-    Schedule(),
-    Schedule.at([1], [0.5]),
-    Schedule.at([5], [0.1]),
-    Schedule.at([3, 5], [0.7, 0.2]),
-    Schedule.at([1, 3, 5], [0.8, 0.5, 0.3]),
-    Schedule(steps=(Step(block=3, keep_ratio=0.4, scorer=NormScorer()),)),
-    Schedule(steps=(Step(block=5, keep_ratio=0.4, scorer=RandomScorer()),)),
-]
+FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
+SCORERS = (
+    DynamicVitScorer(),
+    SpotScorer(layers=2),
+    SpotScorer(layers="all", heads="mean"),
+    ClassAttentionScorer(),
+    KeyNormScorer(),
+    NormScorer(),
+    RandomScorer(),
+)
 
 
-@pytest.fixture(scope="module")
-def model(setting):
-    return setting.elastic_model(SPACE)
+def step(block, keep, scorer=None, reducer=None, phase="before_block", stage=0):
+    reducer = reducer or Prune()
+    if scorer is None and not isinstance(reducer, Merge):
+        scorer = DynamicVitScorer()
+    return Step(stage=stage, block=block, phase=phase, keep_ratio=keep, scorer=scorer, reducer=reducer)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 2, 3, 100])
-def test_scores_are_those_of_the_whole_model_to_the_last_bit(setting, model, kept):
-    """However few blocks fit the memory, and whatever was scored before."""
-    scorer = PrefixCachedScorer(
-        model,
-        setting.task.val("screen", batch_size=40),
-        geometry=setting.geometry,
-        blocks=SPACE.blocks,
-        arithmetic=setting.arithmetic,
-        max_bytes=kept * ONE_BLOCK,
-    )
-    found = [scorer.score(schedule) for schedule in [*SCHEDULES, *reversed(SCHEDULES)]]
+def token_schedules():
+    """Every scorer with every reducer in both phases, alone and one behind another."""
+    made = [Schedule()]
+    for reducer in (Prune(), Fuse()):
+        for scorer in SCORERS:
+            for phase in ("before_block", "before_ffn"):
+                made.append(
+                    Schedule(steps=(step(3, 0.5, scorer, reducer, phase), step(5, 0.2, scorer, reducer, phase)))
+                )
+    for metric in ("keys", "tokens"):
+        for phase in ("before_block", "before_ffn"):
+            one, two = step(3, 0.6, reducer=Merge(metric=metric), phase=phase), step(5, 0.2)
+            made += [Schedule(steps=(one, two)), Schedule(steps=(step(2, 0.9, NormScorer()), one, two))]
+    made.append(Schedule(steps=(step(3, 0.6, KeyNormScorer()), step(3, 0.4, reducer=Merge()))))
+    made.append(Schedule(steps=(step(1, 0.8, ClassAttentionScorer()), step(7, 0.1, SpotScorer(layers=2)))))
+    return made
+
+
+def grid_schedules(stages):
+    made = [Schedule()]
+    for path in ("linear", "bottleneck", "identity"):
+        for scorer in (DynamicVitScorer(), NormScorer(), RandomScorer()):
+            reducer = FastSlow(fast_path=path)
+            made += [Schedule(steps=(step(block, 0.3, scorer, reducer, stage=1),)) for block in (0, 2)]
+            made.append(
+                Schedule(steps=(step(1, 0.4, scorer, reducer, stage=1), step(3, 0.7, scorer, reducer, stage=1)))
+            )
+            last = stages - 1
+            made.append(Schedule(steps=(step(0, 0.6, scorer, reducer), step(0, 0.5, scorer, reducer, stage=last))))
+    return made
+
+
+def attached(setting, schedules):
+    """The model with everything that the schedules need, and every weight and statistic away from its start."""
+    model = setting.fresh_model()
+    steps = [step for schedule in schedules for step in schedule.resolve(setting.geometry)]
+    attach_(model, [(s.stage, s.block, s.phase, s.scorer, s.reducer, s.num_layers) for s in steps])
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture(scope="module", params=["deit_pico", "lvvit_pico", "convnext_pico", "swin_pico"])
+def case(request):
+    task = DigitsTask(image_size=32, in_chans=1, num_val_images=24)
+    batches = list(task.val("screen", batch_size=14))
+    setting = Setting(request.param, task_geometry(request.param, task), task, FLOAT32, seed=0)
+    is_grid = setting.geometry.stages[0].mixer != "attention"
+    schedules = grid_schedules(len(setting.geometry.stages)) if is_grid else token_schedules()
+    model = attached(setting, schedules)
     expected = []
-    for schedule in SCHEDULES:
+    for schedule in schedules:
         set_schedule_(model, schedule)
-        whole = evaluate_model(model, setting.task.val("screen", batch_size=40), arithmetic=setting.arithmetic)
-        expected.append(whole.metrics("val"))
+        expected.append(evaluate_model(model, batches, arithmetic=FLOAT32).metrics("val"))
+    return model, batches, schedules, expected
+
+
+@pytest.mark.parametrize("max_bytes", [0, 1_500_000, 2_000_000_000])
+def test_scores_are_those_of_the_whole_model_to_the_last_bit(case, max_bytes):
+    """However little fits the memory, and whatever was scored before."""
+    model, batches, schedules, expected = case
+    scorer = PrefixCachedScorer(model, batches, arithmetic=FLOAT32, max_bytes=max_bytes)
+    found = [scorer.score(schedule) for schedule in [*schedules, *reversed(schedules)]]
+    assert scorer._num_bytes <= max_bytes
     assert found == expected + expected[::-1]
-    assert len({metrics["val_loss"] for metrics in expected}) == len(SCHEDULES)
+    assert len({metrics["val_loss"] for metrics in expected}) > 0.9 * len(schedules)
+
+
+def test_what_is_kept_is_not_run_again(case):
+    model, batches, schedules, _ = case
+    scorer = PrefixCachedScorer(model, batches, arithmetic=FLOAT32)
+    late = max(schedules, key=lambda schedule: [s.location for s in schedule.steps][:1])
+    scorer.score(late)
+    ran = []
+    blocks = _blocks(model)
+    hooks = [block.register_forward_hook(lambda block, *_: ran.append(block)) for block in blocks]
+    scorer.score(late)
+    for hook in hooks:
+        hook.remove()
+    stages = sparsity_of(model).geometry.stages
+    start = sum(stage.depth for stage in stages[: late.steps[0].stage]) + late.steps[0].block
+    assert start > 0
+    assert ran == len(batches) * blocks[start:]
+
+
+def _blocks(model):
+    parts = getattr(model, "stages", None) or getattr(model, "layers", None)
+    return list(model.blocks) if parts is None else [block for part in parts for block in part.blocks]
 
 
 def test_metrics_are_counted_by_hand():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sparsesearch.backbones.verbs import sparsify_
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.errors import CheckpointError, StudyFailedError
 from sparsesearch.evaluate.checkpoints import CheckpointFolder, read_tensors
@@ -13,10 +14,12 @@ from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.evaluate.pace import Pace
 from sparsesearch.evaluate.phases import Setting
 from sparsesearch.evaluate.progress import Silent
+from sparsesearch.evaluate.scoring import evaluate_model
 from sparsesearch.evaluate.warehouse import Warehouse
 from sparsesearch.events import Checkpointed
 from sparsesearch.search.results import study_front
 from sparsesearch.search.stages import StagedController
+from sparsesearch.space.untrained import without_training
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.trial import Fidelity, TrialState
 
@@ -284,12 +287,33 @@ def assert_same_but_uri(home, one, other):
 
 
 def test_without_elastic_weights_every_schedule_is_trained(home, spec):
-    spec = renamed(spec, "plain", fidelity=spec.fidelity.model_copy(update={"elastic": False, "evaluations": 2}))
+    spec = renamed(spec, "plain", fidelity=spec.fidelity.model_copy(update={"strategy": "finetune", "evaluations": 2}))
     home.run(spec)
     trials = home.store.trials(spec.name)
     assert [t.fidelity.value for t in trials] == ["dense", "finetune", "finetune"]
     assert [t.state for t in trials] == [TrialState.REFERENCE, TrialState.COMPLETE, TrialState.COMPLETE]
     assert home.kept() == ["dense"]
+
+
+def test_without_training_schedules_are_ranked_on_the_dense_weights(home, spec):
+    geometry = spec.resolved.geometry
+    fidelity = spec.fidelity.model_copy(update={"strategy": "training-free"})
+    spec = renamed(spec, "free", fidelity=fidelity, space=without_training(spec.space, geometry))
+    home.run(spec)
+    trials = home.store.trials(spec.name)
+    assert [t.fidelity.value for t in trials] == ["dense", "untrained", "untrained", "untrained", "finetune"]
+    assert [[m.step for m in t.measurements] for t in trials] == [[1, 2], [0], [0], [0], [1]]
+    assert home.kept() == ["dense"]
+    assert {step.scorer.kind for trial in trials for step in trial.schedule.steps} == {"class_attention"}
+    best = max(trials[1:4], key=lambda t: (t.metrics["val_top1"], -t.cost.macs, -t.number))
+    assert trials[4].parent == best.number
+
+    tensors = home.folder(spec).read("dense")
+    for trial in trials[1:4]:
+        model = home.setting.model_with(tensors)
+        sparsify_(model, trial.schedule)
+        batches = home.setting.task.val("screen", batch_size=240)
+        assert evaluate_model(model, batches, arithmetic=home.setting.arithmetic).metrics("val") == trial.metrics
 
 
 def test_what_is_evaluated_does_not_depend_on_what_was_before(home, spec):

@@ -33,6 +33,30 @@ def tiny() -> BackboneGeometry:
     )
 
 
+@pytest.fixture
+def convnext_like() -> BackboneGeometry:
+    """Three stages of convolutions, the second the deepest."""
+    stages = tuple(
+        StageGeometry(
+            depth=depth,
+            dim=dim,
+            attn_dim=0,
+            num_heads=0,
+            mlp_dim=4 * dim,
+            grid=(grid, grid),
+            num_prefix_tokens=0,
+            has_class_token=False,
+            mixer="convolution",
+            mixer_macs=49 * dim * grid * grid,
+            entry_macs=1000 if index else 0,
+        )
+        for index, (depth, dim, grid) in enumerate([(2, 16, 16), (6, 32, 8), (2, 64, 4)])
+    )
+    return BackboneGeometry(
+        name="convnext_like", image_size=(64, 64), stages=stages, stem_macs=10_000, head_macs=640, params=100_000
+    )
+
+
 MakeTrial = Callable[..., Trial]
 
 

@@ -104,7 +104,7 @@ class TestPhases:
 
     def test_without_elastic_training_there_are_two(self):
         spec = sample_spec(evaluations=3)
-        spec = spec.model_copy(update={"fidelity": spec.fidelity.model_copy(update={"elastic": False})})
+        spec = spec.model_copy(update={"fidelity": spec.fidelity.model_copy(update={"strategy": "finetune"})})
         assert counts(after(2, spec=spec)) == {"dense": (1, 1, 0), "fine-tuning": (1, 13, 1)}
 
     def test_hand_families_that_cannot_reach_the_budget_are_not_waited_for(self):

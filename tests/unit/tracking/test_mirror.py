@@ -20,7 +20,7 @@ from sparsesearch.tracking.mirror import Changes, StudyMirror
 from sparsesearch.tracking.turns import Turns
 from sparsesearch.trial import Cost, Fidelity, Measurement, NewTrial, Origin
 
-FILES = {"best.yaml", "front.html", "front.json", "front.png", "study.yaml", "supernet.json"}
+FILES = {"best.yaml", "front.html", "front.json", "front.png", "report.html", "study.yaml", "supernet.json"}
 NOTHING = Changes()
 
 

@@ -8,6 +8,7 @@ from sparsesearch.trial import Fidelity, Origin, Trial
 FIDELITY_WORDS = {
     Fidelity.DENSE: "the dense model",
     Fidelity.ELASTIC: "the elastic training",
+    Fidelity.UNTRAINED: "evaluated on the dense weights, without any training",
     Fidelity.SUPERNET: "evaluated on shared elastic weights, not trained themselves",
     Fidelity.FINETUNE: "fine-tuned for a short while",
     Fidelity.RETRAIN: "trained in full",

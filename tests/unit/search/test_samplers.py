@@ -8,18 +8,18 @@ import pytest
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import BudgetError
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.optuna_search import OptunaProposer
 from sparsesearch.search.reach import attainable
+from sparsesearch.search.samplers import make_proposer
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.trial import Fidelity, Origin, Proposal, TrialState
 
 SPACE = SearchSpace(max_predictors=4)
-SAMPLERS = ["tpe", "random", "nsga2"]
+SAMPLERS = ["evolution", "tpe", "random", "nsga2"]
 RANGES = [(None, 3_000_000_000), (1_500_000_000, 3_000_000_000)]
 
 
 def proposer(geometry, *, sampler="tpe", low=None, high=3_000_000_000, seed=0, space=SPACE):
-    return OptunaProposer(geometry, space, low=low, high=high, sampler=sampler, seed=seed)
+    return make_proposer(sampler, geometry, space, low=low, high=high, seed=seed)
 
 
 def landscape(geometry, schedule):
@@ -92,12 +92,12 @@ def test_proposals_under_way_push_the_next_away(deit_small, make_trial):
 SCRIPT = """
 import json, sys
 from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.search.optuna_search import OptunaProposer
+from sparsesearch.search.samplers import make_proposer
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.trial import Trial
 told = json.load(sys.stdin)
-search = OptunaProposer(BackboneGeometry.model_validate(told["geometry"]), SearchSpace(max_predictors=4),
-                        low=told["low"], high=told["high"], sampler=told["sampler"], seed=0)
+search = make_proposer(told["sampler"], BackboneGeometry.model_validate(told["geometry"]),
+                       SearchSpace(max_predictors=4), low=told["low"], high=told["high"], seed=0)
 for trial in told["trials"]:
     search.tell(Trial.model_validate_json(trial))
 schedule, proposal = search.propose(len(told["trials"]))
@@ -132,7 +132,7 @@ def test_seeds_differ_by_study_and_index(deit_small):
     assert len({proposal.seed for _, proposal in found}) == 4
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["evolution", "tpe", "nsga2"])
 def test_samplers_learn(deit_small, make_trial, sampler):
     """After the first, random proposals come better ones."""
     early, late = 0.0, 0.0
@@ -233,7 +233,7 @@ def test_large_studies_show_the_sampler_the_newest_and_the_best(deit_small, make
         search.tell(make_trial(deit_small, number=number, schedule=schedule, top1=top1))
         if number == 520:
             search.propose(0)
-    visible = search._visible()
+    visible = search._shown()
     assert len(visible) <= 500
     assert sum(frozen.values == [0.9] for frozen in visible if frozen.values) == 14
     assert search.propose(1)[1].seen == tuple(range(700))
@@ -256,3 +256,12 @@ def test_told_cost_is_the_schedules_own(deit_small, make_trial):
     schedule, proposal = search.propose(1)
     price = AnalyticCost().estimate(deit_small, schedule).macs
     assert price <= round(proposal.params["budget"] * 1e9)
+
+
+def test_the_gaussian_process_of_optuna(deit_small, make_trial):
+    """Few, for it is slow: the first ten are random."""
+    trials = run(proposer(deit_small, sampler="gp"), deit_small, make_trial, stop=13)
+    again = proposer(deit_small, sampler="gp")
+    for trial in trials[:12]:
+        again.tell(trial)
+    assert run(again, deit_small, make_trial, start=12, stop=13) == trials[12:]

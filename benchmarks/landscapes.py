@@ -1,0 +1,297 @@
+"""Accuracies of schedules that searches are compared on: made up, those of a trained supernet, or made from a table."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import stand_in
+
+from sparsesearch.cost.analytic import AnalyticCost, dense_macs
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.schedule import Schedule
+from sparsesearch.search.baselines import hand_baselines
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.trial import Fidelity, Origin, Trial, TrialState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landscape(ABC):
+    """What is searched, and what comes out.
+
+    Attributes:
+        name: Short name.
+        geometry: The backbone.
+        space: The space.
+        low: Lower end of the range of budgets in multiply-adds.
+        high: Upper end; what costs more does not count.
+        reference_top1: Accuracy in percent at or below which nothing counts.
+        reachable: Hypervolume in percent x multiply-adds that the best schedules reach; None where it is not known.
+    """
+
+    name: str
+    geometry: BackboneGeometry
+    space: SearchSpace
+    low: int
+    high: int
+    reference_top1: float
+    reachable: float | None
+
+    is_stand_in = False
+
+    @abstractmethod
+    def accuracy(self, schedule: Schedule) -> float:
+        """Accuracy in percent."""
+
+    def hand_family(self) -> list[Schedule]:
+        """What people would try: the hand families at five budgets of the range."""
+        found = hand_baselines(self.geometry, self.space, low_macs=self.low, high_macs=self.high)
+        return [baseline.schedule for baseline in found if baseline.schedule is not None]
+
+    @abstractmethod
+    def describe(self) -> str:
+        """One line on what it is and what its values are shares of."""
+
+
+class StandIn(Landscape):
+    """The fixed made-up landscape; see `stand_in`."""
+
+    is_stand_in = True
+
+    def accuracy(self, schedule: Schedule) -> float:
+        """Made-up accuracy."""
+        return stand_in.accuracy(schedule)
+
+    def hand_family(self) -> list[Schedule]:
+        """Equal ratios before blocks 3, 6, 9."""
+        return stand_in.hand_family()
+
+    def describe(self) -> str:
+        """One line."""
+        grid = stand_in.REACHABLE_ON_GRID / stand_in.REACHABLE
+        return f"share of what any token counts reach; the grid of the stock methods alone reaches {grid:.3f}"
+
+
+class Shifted(Landscape):
+    """The stand-in on another backbone, of 16 blocks, with all constants changed: a study to start from."""
+
+    dense_top1 = 85.0
+
+    def accuracy(self, schedule: Schedule) -> float:
+        """Made-up accuracy; drops cost less early and more if they are big, and their cost falls more slowly."""
+        alive, loss = self.geometry.stages[0].num_tokens, 0.0
+        for step in schedule.resolve(self.geometry):
+            drop = math.log(alive / step.num_tokens)
+            loss += 3.5 * math.exp(-step.block / 7.0) * drop + 2.2 * drop**2
+            alive = step.num_tokens
+        return self.dense_top1 - loss
+
+    def describe(self) -> str:
+        """One line."""
+        return "the stand-in on another backbone with other constants"
+
+
+def shifted() -> Shifted:
+    """A landscape to learn from before the stand-in; budgets are 35 % to 55 % of dense, in place of 33 % to 65 %."""
+    (stage,) = stand_in.GEOMETRY.stages
+    deeper = stage.model_copy(update={"depth": 16})
+    geometry = stand_in.GEOMETRY.model_copy(update={"name": "deeper", "stages": (deeper,)})
+    dense = dense_macs(geometry)
+    return Shifted(
+        name="shifted",
+        geometry=geometry,
+        space=SearchSpace(max_predictors=stand_in.NUM_STEPS, scorers=stand_in.SPACE.scorers),
+        low=round(0.35 * dense),
+        high=round(0.55 * dense),
+        reference_top1=0.0,
+        reachable=None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supernet(Landscape):
+    """The real thing: validation accuracy on elastic weights of deit_pico, bundled task.
+
+    What was evaluated is kept in a table, `{"schedule", "macs", "val_top1"}` each, and not evaluated again.
+
+    Attributes:
+        evaluator: Of a study whose elastic training is done.
+        table: Where evaluations are kept, one document a line.
+        known: Accuracies by schedule key.
+    """
+
+    evaluator: Any
+    table: Path
+    known: dict[str, float] = field(default_factory=dict)
+
+    def accuracy(self, schedule: Schedule) -> float:
+        """Accuracy on 1,200 validation canvases."""
+        key = schedule.key(self.geometry)
+        if key not in self.known:
+            trial = reference_trial(self.geometry, schedule, Fidelity.SUPERNET)
+            top1 = next(iter(self.evaluator.evaluate(trial))).measurement.metrics["val_top1"]
+            entry = {"schedule": schedule.model_dump(mode="json"), "macs": trial.cost.macs, "val_top1": top1}
+            with self.table.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(entry) + "\n")
+            self.known[key] = top1
+        return 100.0 * self.known[key]
+
+    def describe(self) -> str:
+        """One line."""
+        return "share of the hypervolume of everything that any of these searches evaluated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Landscape):
+    """Schedules with their accuracies, and a forest of trees in between: made from real numbers, but smoothed.
+
+    The forest (scikit-learn's extremely randomised trees) sees the share of tokens that each block is given. It is no
+    relative of the predictor that our sampler uses.
+
+    Attributes:
+        forest: Fitted to the table.
+        num: Schedules in the table.
+    """
+
+    forest: Any
+    num: int
+
+    def accuracy(self, schedule: Schedule) -> float:
+        """What the forest says."""
+        return 100.0 * float(self.forest.predict([profile(schedule, self.geometry)])[0])
+
+    def describe(self) -> str:
+        """One line."""
+        return f"trees fitted to {self.num} schedules; share of the hypervolume of everything that was evaluated"
+
+
+def profile(schedule: Schedule, geometry: BackboneGeometry) -> list[float]:
+    """Share of the patch tokens that each block of an isotropic backbone is given, and that each step drops."""
+    stage = geometry.stages[0]
+    left, dropped = np.ones(stage.depth), np.zeros(stage.depth)
+    for step in schedule.resolve(geometry):
+        left[step.block :] = step.num_tokens / stage.num_tokens
+        dropped[step.block] += math.log(step.num_before / step.num_tokens)
+    return [*left.tolist(), *dropped.tolist()]
+
+
+def reference_trial(geometry: BackboneGeometry, schedule: Schedule, fidelity: Fidelity) -> Trial:
+    """A trial to evaluate outside a study."""
+    return Trial(
+        number=0,
+        fidelity=fidelity,
+        origin=Origin.SEARCH if fidelity is Fidelity.SUPERNET else Origin.REFERENCE,
+        label=fidelity.value,
+        schedule=schedule,
+        key=schedule.key(geometry),
+        cost=AnalyticCost().estimate(geometry, schedule),
+        seed=0,
+        study="landscape",
+        state=TrialState.RUNNING,
+        attempt=1,
+    )
+
+
+def open_supernet(folder: Path) -> Landscape:
+    """Train the elastic deit_pico, or find it where it was trained before.
+
+    Args:
+        folder: Keeps the training and the table.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from sparsesearch.draft import complete
+    from sparsesearch.evaluate.opening import open_evaluator, portable_evaluator
+    from sparsesearch.evaluate.progress import Silent
+    from sparsesearch.study import prepare
+
+    wishes = {
+        "name": "landscape",
+        "backbone": "deit_pico",
+        "budget": "20%:45%",
+        "data": {"source": "digits", "num_val_images": 1200},
+        "precision": "float32",
+        "device": "cpu",
+    }
+    spec = prepare(complete(wishes, progress=Silent()), progress=Silent())
+    assert spec.resolved is not None
+    geometry = spec.resolved.geometry
+    portable = portable_evaluator(spec, storage=folder / "storage", cache=folder / "cache", elapsed_s=0.0)
+    evaluator = open_evaluator(portable.document)
+    start = time.perf_counter()
+    for fidelity in (Fidelity.DENSE, Fidelity.ELASTIC):
+        for _ in evaluator.evaluate(reference_trial(geometry, Schedule(), fidelity)):
+            pass
+    print(f"elastic training: {time.perf_counter() - start:.0f} s", flush=True)
+    table, known = folder / "supernet_table.jsonl", {}
+    if table.is_file():
+        for line in table.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            known[Schedule.model_validate(entry["schedule"]).key(geometry)] = entry["val_top1"]
+    dense = dense_macs(geometry)
+    return Supernet(
+        name="supernet of deit_pico",
+        geometry=geometry,
+        space=spec.space,
+        low=round(0.20 * dense),
+        high=round(0.45 * dense),
+        reference_top1=85.0,
+        reachable=None,
+        evaluator=evaluator,
+        table=table,
+        known=known,
+    )
+
+
+def open_table(path: Path) -> Landscape:
+    """A landscape from a JSON list (or lines) of `{"schedule", "macs", "val_top1"}` of deit_pico's own space.
+
+    The range is that of the table; what is less accurate than three quarters of the table does not count.
+    """
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    from sparsesearch.evaluate.inputs import open_task, task_geometry
+    from sparsesearch.space.definition import space_for_backbone
+    from sparsesearch.spec import DataSpec
+
+    geometry = task_geometry("deit_pico", open_task(DataSpec(), backbone="deit_pico"))
+    text = path.read_text(encoding="utf-8")
+    entries = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
+    top1 = [float(entry["val_top1"]) for entry in entries]
+    macs = [int(entry["macs"]) for entry in entries]
+    forest = ExtraTreesRegressor(n_estimators=100, min_samples_leaf=2, random_state=0, n_jobs=1)
+    forest.fit([profile(Schedule.model_validate(entry["schedule"]), geometry) for entry in entries], top1)
+    return Table(
+        name=path.name,
+        geometry=geometry,
+        space=space_for_backbone("deit_pico"),
+        low=min(macs),
+        high=max(macs),
+        reference_top1=100.0 * float(np.quantile(top1, 0.25)),
+        reachable=None,
+        forest=forest,
+        num=len(entries),
+    )
+
+
+def open_landscape(name: str) -> Landscape:
+    """A landscape by name or path."""
+    if name.split(":")[0] == "supernet":
+        return open_supernet(Path(name.partition(":")[2] or "supernet_landscape").absolute())
+    if name != "stand-in":
+        return open_table(Path(name))
+    return StandIn(
+        name="stand-in",
+        geometry=stand_in.GEOMETRY,
+        space=stand_in.SPACE,
+        low=1_500_000_000,
+        high=stand_in.LIMIT_MACS,
+        reference_top1=stand_in.REFERENCE[0],
+        reachable=stand_in.REACHABLE * 1e9,
+    )

@@ -1,0 +1,124 @@
+"""A made-up landscape of schedules on which searches are compared; it was fixed before any sampler was tuned on it.
+
+Up to three pruning steps in DeiT-S at exact multiply-adds, by a score that costs nothing, and a smooth accuracy: what a
+step costs rises with the share of tokens that it drops, is higher early in the network, and higher for one big step
+than for several small ones. It says nothing about real accuracies. It is a harness, of the difficulty that was measured
+with stock tools on an older landscape of the same kind (200 evaluations, share of the reachable hypervolume: uniform
+random 0.78, NSGA-II with a population of 20 0.87, TPE 0.91, the hand family at blocks 3, 6, 9 0.47); the constants were
+chosen so that the same tools come to the same values, and are not to be changed.
+
+python benchmarks/stand_in.py
+
+recomputes what is reachable, by trying everything: two minutes on one core.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from instant import DEIT_SMALL
+from numpy.typing import NDArray
+
+from sparsesearch.cost.analytic import price_many
+from sparsesearch.methods import NormScorer
+from sparsesearch.schedule import Schedule, num_kept
+from sparsesearch.search.pareto import hypervolume
+from sparsesearch.space.definition import SearchSpace
+
+GEOMETRY = DEIT_SMALL
+LIMIT_MACS = 3_000_000_000
+REFERENCE = (74.0, float(LIMIT_MACS))
+RATIOS = tuple(round(0.05 * i, 2) for i in range(6, 21))  # what a step keeps of the tokens that arrive
+BLOCKS = tuple(range(1, 12))
+NUM_STEPS = 3
+SPACE = SearchSpace(blocks=BLOCKS, max_predictors=NUM_STEPS, scorers=(NormScorer(),))
+
+DENSE = 79.8  # accuracy in percent of a schedule that drops nothing
+EARLY = 5.0  # points a drop by a factor e costs before block 0, if small
+DEPTH = 4.0  # blocks over which that falls by a factor e
+BIG = 1.7  # points a drop by a factor e costs besides, wherever it is; grows with its square
+
+REACHABLE_ON_GRID = 3.5917  # accuracy x 10^9 multiply-adds: every choice of RATIOS and BLOCKS
+REACHABLE = 3.6313  # the same: every count of tokens at every choice of at most NUM_STEPS blocks
+
+
+def accuracy(schedule: Schedule) -> float:
+    """Made-up accuracy of a schedule in percent; several steps before one block count as one."""
+    alive, loss = GEOMETRY.stages[0].num_tokens, 0.0
+    for block, steps in itertools.groupby(schedule.resolve(GEOMETRY), key=lambda step: step.block):
+        left = list(steps)[-1].num_tokens
+        drop = math.log(alive / left)
+        loss += EARLY * math.exp(-block / DEPTH) * drop + BIG * drop**2
+        alive = left
+    return DENSE - loss
+
+
+def accuracies(blocks: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`accuracy` of many schedules: rows of blocks, not falling, and of tokens left, not rising."""
+    left = counts.copy()
+    for slot in range(counts.shape[1] - 2, -1, -1):
+        left[:, slot] = np.where(blocks[:, slot] == blocks[:, slot + 1], left[:, slot + 1], left[:, slot])
+    alive = np.concatenate([np.full((len(left), 1), GEOMETRY.stages[0].num_tokens), left], axis=1)
+    drops = np.log(alive[:, :-1] / alive[:, 1:])
+    loss: NDArray[np.float64] = (EARLY * np.exp(-blocks / DEPTH) * drops + BIG * drops**2).sum(axis=1)
+    return DENSE - loss
+
+
+def schedule_of(ratios: tuple[float, ...], blocks: tuple[int, ...]) -> Schedule:
+    """The schedule of one point of the grid: relative keep ratios, and blocks in any order."""
+    keep = [math.prod(ratios[: slot + 1]) for slot in range(len(ratios))]
+    return Schedule.model_validate(
+        {
+            "steps": [
+                {"block": block, "keep_ratio": ratio, "scorer": {"kind": "norm"}}
+                for block, ratio in zip(sorted(blocks), keep, strict=True)
+            ]
+        }
+    )
+
+
+def hand_family() -> list[Schedule]:
+    """Equal ratios before blocks 3, 6, 9, from one half up to the limit."""
+    return [schedule_of((ratio,) * NUM_STEPS, (3, 6, 9)) for ratio in (0.5, 0.55, 0.6, 0.65, 0.7)]
+
+
+def reachable(counts: NDArray[np.int64], choices: list[tuple[int, ...]]) -> float:
+    """Hypervolume of the best of every row of counts at every choice of blocks, in accuracy x 10^9 multiply-adds."""
+    points: list[tuple[float, float]] = []
+    for choice in choices:
+        blocks = np.broadcast_to(np.array(choice, dtype=np.int64), counts.shape)
+        macs = price_many(GEOMETRY, blocks=blocks, counts=counts, scorer=NormScorer())
+        top1 = accuracies(blocks, counts)
+        able = np.flatnonzero((macs <= LIMIT_MACS) & (top1 > REFERENCE[0]))
+        order = able[np.lexsort((-top1[able], macs[able]))]
+        best = np.maximum.accumulate(top1[order])
+        front = order[np.concatenate([[True], best[1:] > best[:-1]])] if len(order) else order
+        points += [(float(top1[i]), float(macs[i])) for i in front]
+    return hypervolume(points, reference=REFERENCE) / 1e9
+
+
+def grid_counts() -> NDArray[np.int64]:
+    """Tokens left after each of the steps, for every choice of ratios."""
+    num_tokens = GEOMETRY.stages[0].num_tokens
+    return np.array(
+        [
+            [num_kept(num_tokens, math.prod(ratios[: slot + 1])) for slot in range(NUM_STEPS)]
+            for ratios in itertools.product(RATIOS, repeat=NUM_STEPS)
+        ]
+    )
+
+
+def all_counts() -> NDArray[np.int64]:
+    """Every row of counts that do not rise; steps that drop nothing stand for fewer steps."""
+    num_tokens = GEOMETRY.stages[0].num_tokens
+    rows = itertools.combinations_with_replacement(range(num_tokens, 3, -1), NUM_STEPS)
+    return np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64).reshape(-1, NUM_STEPS)
+
+
+if __name__ == "__main__":
+    placed = list(itertools.combinations_with_replacement(BLOCKS, NUM_STEPS))
+    print(f"on the grid of ratios     {reachable(grid_counts(), placed):.4f}")
+    distinct = list(itertools.combinations(BLOCKS, NUM_STEPS))
+    print(f"with every count          {reachable(all_counts(), distinct):.4f}")

@@ -1,0 +1,254 @@
+"""How well, and how fast, the supernet ranks schedules of deit_pico on the bundled task.
+
+python benchmarks/supernet_ranking.py --home /tmp/ranking --out docs/results/supernet_ranking.json
+
+1. One elastic training, and 1,000 schedules between 20 % and 65 % of the dense multiply-adds evaluated on its weights,
+   1,200 validation canvases each, one thread on each core. The dense model is trained first and not counted.
+2. Kendall's tau between the supernet and fine-tuning each schedule by itself: 12 schedules spread over the range, and
+   12 random ones within 3 % of 25 %. Fine-tuned are they twice, from the elastic weights, as finalists are, and from
+   the dense ones, which know nothing of the supernet. Beside it the tau of plain multiply-adds.
+
+The schedules that were evaluated are written as a table, `{"schedule", "macs", "val_top1"}` each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+from torch import Tensor
+
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.draft import complete
+from sparsesearch.evaluate.checkpoints import read_tensors, write_tensors
+from sparsesearch.evaluate.opening import open_setting
+from sparsesearch.evaluate.phases import Setting, Training, dense_training, elastic_training, sparse_training
+from sparsesearch.evaluate.progress import Silent
+from sparsesearch.evaluate.scoring import EVAL_BATCH, PrefixCachedScorer, evaluate_model
+from sparsesearch.evaluate.teacher import Teacher
+from sparsesearch.evaluate.training import TrainingRun
+from sparsesearch.schedule import Schedule
+from sparsesearch.search.proposals import fit_to_budget
+from sparsesearch.seeds import derive_seed
+from sparsesearch.space.sampling import draw_shape
+from sparsesearch.spec import StudySpec, TrainSpec
+from sparsesearch.study import prepare
+
+RANGE = (0.20, 0.65)
+ONE_BUDGET, TOLERANCE = 0.25, 0.03
+
+
+def open_spec(arguments: argparse.Namespace) -> StudySpec:
+    """The study whose parts are used; no study is run."""
+    wishes = {
+        "name": "ranking",
+        "backbone": "deit_pico",
+        "budget": {"unit": "share", "low": RANGE[0], "high": RANGE[1]},
+        "space": arguments.space,
+        "data": {"source": arguments.data, "num_val_images": arguments.canvases},
+        "seed": arguments.seed,
+        "precision": "float32",
+        "device": "cpu",
+        "fidelity": {"elastic_training": {"epochs": arguments.epochs}},
+    }
+    return prepare(complete(wishes, progress=Silent()), progress=Silent())
+
+
+def train(training: Training, setting: Setting, *, seed: int) -> dict[str, Tensor]:
+    """Run a training to its end; the weights."""
+    run = TrainingRun(
+        training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=setting.arithmetic
+    )
+    for epoch in range(1, training.spec.epochs + 1):
+        with Silent().bar("", training.steps_per_epoch) as bar:
+            run.epoch(training.batches(epoch), training.objective, seed=derive_seed(seed, "epoch", epoch), bar=bar)
+    return training.model.state_dict()
+
+
+def draw(spec: StudySpec, setting: Setting, *, count: int, low: float, high: float, seed: int) -> list[Schedule]:
+    """Random shapes of the space, each scaled to a budget between two shares of dense; no schedule twice."""
+    rng = np.random.default_rng(seed)
+    dense = AnalyticCost().estimate(setting.geometry, Schedule()).macs
+    found: dict[str, Schedule] = {}
+    while len(found) < count:
+        limit = round(dense * rng.uniform(low, high))
+        shape = draw_shape(spec.space, rng=rng)
+        schedule = fit_to_budget(setting.geometry, space=spec.space, shape=shape, limit=limit)
+        if schedule is not None and share(setting, schedule) >= low:
+            found.setdefault(schedule.key(setting.geometry), schedule)
+    return list(found.values())
+
+
+def share(setting: Setting, schedule: Schedule) -> float:
+    """Multiply-adds as a share of dense."""
+    cost = AnalyticCost()
+    return cost.estimate(setting.geometry, schedule).macs / cost.estimate(setting.geometry, Schedule()).macs
+
+
+class Worker:
+    """What one process keeps between schedules."""
+
+    setting: Setting
+    spec: StudySpec
+    elastic: dict[str, Tensor]
+    dense: dict[str, Tensor]
+    scorer: PrefixCachedScorer
+    teacher: Teacher
+
+
+def open_worker(spec: StudySpec, folder: Path) -> None:
+    """Load the weights in a new process."""
+    torch.set_num_threads(1)
+    Worker.spec, Worker.setting = spec, open_setting(spec)
+    Worker.elastic = read_tensors(folder / "elastic.safetensors")[0]
+    Worker.dense = read_tensors(folder / "dense.safetensors")[0]
+    setting = Worker.setting
+    model = setting.elastic_model(spec.space)
+    model.load_state_dict(Worker.elastic)
+    batches = setting.task.val("screen", batch_size=EVAL_BATCH)
+    Worker.scorer = PrefixCachedScorer(model, batches, arithmetic=setting.arithmetic)
+    teacher = setting.model_with(Worker.dense)
+    Worker.teacher = Teacher(teacher, setting.task, arithmetic=setting.arithmetic, use_pool=True)
+
+
+def score(schedule: Schedule) -> float:
+    """Accuracy on the supernet."""
+    return Worker.scorer.score(schedule)["val_top1"]
+
+
+def fine_tune(schedule: Schedule, *, start: str) -> float:
+    """Accuracy after the study's fine-tuning, on other validation canvases than those of the supernet."""
+    setting, spec = Worker.setting, Worker.spec.fidelity.finetune
+    training = sparse_training(
+        setting,
+        spec,
+        schedule=schedule,
+        start=Worker.elastic if start == "elastic" else Worker.dense,
+        teacher=Worker.teacher,
+        seed=derive_seed(Worker.spec.seed, "ranking"),
+        label="",
+    )
+    train(training, setting, seed=Worker.spec.seed)
+    tally = evaluate_model(
+        training.model, setting.task.val("confirm", batch_size=EVAL_BATCH), arithmetic=setting.arithmetic
+    )
+    return tally.metrics("val")["val_top1"]
+
+
+def tau(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's tau-b."""
+    return float(kendalltau(first, second).statistic)
+
+
+def main() -> None:
+    """Run everything, print what was found and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, required=True, help="folder for weights; a dense model there is reused")
+    parser.add_argument("--out", type=Path, required=True, help="JSON with the table and the correlations")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--schedules", type=int, default=1000)
+    parser.add_argument("--canvases", type=int, default=1200)
+    parser.add_argument("--pairs", type=int, default=12, help="schedules of each correlation")
+    parser.add_argument("--epochs", type=int, default=4, help="of the elastic training")
+    parser.add_argument("--dense-epochs", type=int, default=None)
+    parser.add_argument("--starts", nargs="*", default=["elastic", "dense"], choices=["elastic", "dense"])
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--space", default="deit_pico")
+    parser.add_argument("--data", default="digits")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.workers)
+    spec = open_spec(arguments)
+    setting = open_setting(spec)
+
+    seconds: dict[str, float] = {}
+    began = perf_counter()
+    dense_file = arguments.home / "dense.safetensors"
+    if not dense_file.is_file():
+        recipe: TrainSpec = spec.fidelity.dense
+        if arguments.dense_epochs is not None:
+            recipe = recipe.model_copy(update={"epochs": arguments.dense_epochs})
+        training = dense_training(setting, recipe, weights="scratch", seed=spec.seed)
+        assert training is not None
+        write_tensors(dense_file, train(training, setting, seed=spec.seed), metadata={})
+    dense = read_tensors(dense_file)[0]
+    seconds["dense"] = perf_counter() - began
+
+    began = perf_counter()
+    teacher = Teacher(setting.model_with(dense), setting.task, arithmetic=setting.arithmetic, use_pool=True)
+    elastic = elastic_training(
+        setting, spec.fidelity.elastic_training, space=spec.space, dense=dense, teacher=teacher, seed=spec.seed
+    )
+    write_tensors(arguments.home / "elastic.safetensors", train(elastic, setting, seed=spec.seed), metadata={})
+    seconds["elastic"] = perf_counter() - began
+
+    ranked = draw(spec, setting, count=arguments.schedules, low=RANGE[0], high=RANGE[1], seed=1)
+    near = {"low": ONE_BUDGET * (1 - TOLERANCE), "high": ONE_BUDGET * (1 + TOLERANCE)}
+    at_one = draw(spec, setting, count=arguments.pairs, **near, seed=2)
+    by_cost = sorted(ranked, key=partial(share, setting))
+    over_range = [by_cost[i] for i in np.linspace(0, len(by_cost) - 1, arguments.pairs).round().astype(int)]
+    results: dict[str, object] = {"correlations": []}
+    with ProcessPoolExecutor(
+        arguments.workers, mp_context=get_context("spawn"), initializer=open_worker, initargs=(spec, arguments.home)
+    ) as pool:
+        began = perf_counter()
+        accuracies = list(pool.map(score, ranked))
+        seconds["ranking"] = perf_counter() - began
+        found = dict(zip((s.key(setting.geometry) for s in ranked), accuracies, strict=True))
+        rate = seconds["ranking"] / len(ranked) * arguments.workers
+        print(
+            f"{len(ranked)} schedules x {setting.task.num_val} canvases on {arguments.workers} workers: elastic "
+            f"training {seconds['elastic']:.0f} s + evaluations {seconds['ranking']:.0f} s ({rate:.3f} s each on one "
+            f"core) = {seconds['elastic'] + seconds['ranking']:.0f} s; before that dense {seconds['dense']:.0f} s",
+            flush=True,
+        )
+        for label, schedules in (("over the range", over_range), ("at one budget", at_one)):
+            new = [s for s in schedules if s.key(setting.geometry) not in found]
+            found |= dict(zip((s.key(setting.geometry) for s in new), pool.map(score, new), strict=True))
+            supernet = [found[s.key(setting.geometry)] for s in schedules]
+            macs = [share(setting, s) for s in schedules]
+            for start in arguments.starts:
+                tuned = list(pool.map(partial(fine_tune, start=start), schedules))
+                row = {
+                    "schedules": label,
+                    "fine_tuned_from": start,
+                    "tau_supernet": tau(supernet, tuned),
+                    "tau_macs": tau(macs, tuned),
+                    "pairs": [
+                        {"schedule": s.describe(setting.geometry), "share": m, "supernet": a, "tuned": b}
+                        for s, m, a, b in zip(schedules, macs, supernet, tuned, strict=True)
+                    ],
+                }
+                results["correlations"].append(row)  # type: ignore[attr-defined]
+                print(
+                    f"{len(schedules)} schedules {label}, fine-tuned from {start} weights: Kendall tau "
+                    f"{row['tau_supernet']:.2f} (plain multiply-adds {row['tau_macs']:.2f}); fine-tuned "
+                    f"{min(tuned):.3f} to {max(tuned):.3f}, supernet {min(supernet):.3f} to {max(supernet):.3f}",
+                    flush=True,
+                )
+    seconds["all"] = sum(seconds.values())
+    macs_of = AnalyticCost()
+    results["seconds"] = seconds
+    results["table"] = [
+        {
+            "schedule": s.model_dump(mode="json"),
+            "macs": macs_of.estimate(setting.geometry, s).macs,
+            "val_top1": accuracy,
+        }
+        for s, accuracy in zip(ranked, accuracies, strict=True)
+    ]
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(results) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""The backbones of papers' published tables."""
+
+from __future__ import annotations
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from sparsesearch.backbones.registry import backbone_geometry, geometry
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.paper_results import PaperFamily
+
+
+def family_geometry(family: PaperFamily) -> BackboneGeometry:
+    """The backbone of a family, at 224 pixels with 1000 classes."""
+    if family.name == "deit_256":  # of the papers' repository alone: timm has no model of this width
+        with torch.device("meta"):
+            return geometry(VisionTransformer(embed_dim=256, depth=12, num_heads=4), family.name)
+    return backbone_geometry(family.name)

@@ -1,0 +1,70 @@
+"""`--with-paper`: the schedules that papers set by hand, beside a study."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sparsesearch.cli.console import program
+from sparsesearch.cli.tables import gmacs, percent_text, share_text
+from sparsesearch.errors import SpecError
+from sparsesearch.search.paper_overlay import PaperOverlay, paper_overlay
+from sparsesearch.search.view import StudyView
+
+WithPaperOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Lay a paper's hand schedules over it: deit_256, deit_s, deit_b, lvvit_s, lvvit_m, convnext_t, "
+        "convnext_s, convnext_b, swin_t, swin_s or swin_b.",
+    ),
+]
+
+
+def open_paper(name: str, view: StudyView) -> PaperOverlay:
+    """The hand schedules of a paper over a study.
+
+    Raises:
+        SpecError: There are none of that name, or the study has no results yet.
+    """
+    from sparsesearch.paper_results import paper_family
+
+    family = paper_family(name)
+    view_with_results(view)
+    from sparsesearch.backbones.paper_backbones import family_geometry  # loads torch
+
+    return paper_overlay(family, family_geometry(family), view.spec)
+
+
+def view_with_results(view: StudyView) -> StudyView:
+    """The view, if anything was measured yet.
+
+    Raises:
+        SpecError: Nothing was.
+    """
+    if not view.has_results:
+        name = view.spec.name
+        raise SpecError(f"study {name!r} has no results yet; see how far it is with: {program()} status {name}")
+    return view
+
+
+def paper_table(paper: PaperOverlay) -> Table:
+    """The schedules of a paper, the cheapest first."""
+    title = f"{paper.family.title}, set by hand" + (" (not comparable)" if paper.caveat else "")
+    table = Table(title=title, title_justify="left")
+    for column in ("rho", "GMACs", "of dense", "published", "published top-1"):
+        table.add_column(column, justify="right")
+    table.add_column("tokens left before block")
+    for point in paper.points:
+        known = point.published
+        table.add_row(
+            f"{point.rho:g}",
+            gmacs(point.macs),
+            share_text(point.share),
+            "" if known is None else f"{known.gflops:g} G",
+            "" if known is None else percent_text(known.top1, meaningful=True),
+            point.tokens,
+        )
+    return table

@@ -1,0 +1,68 @@
+"""`report`: everything about a study on one page."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsesearch.cli.console import say
+from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_target, open_settings
+from sparsesearch.cli.paper import WithPaperOption, open_paper, view_with_results
+from sparsesearch.errors import SpecError
+from sparsesearch.search.view import StudyView
+
+
+def report(
+    study: StudyArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Where the page goes. [default: STUDY/report.html]"),
+    ] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    with_paper: WithPaperOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one page that says what a study found, what mattered, what it cost, and whether going on pays.
+
+    The front; hypervolume over trials; regret against schedules set by hand; the best schedules over depth; parameter
+    importances; how well shared weights rank. One file without scripts that needs no network. Also of a study that is
+    still running. `run` writes it at its end, and MLflow shows it. --json prints the numbers instead, and writes the
+    page only where -o names one.
+
+    For example:
+
+    sparsesearch report deit_pico-20p-45p --open
+
+    sparsesearch report deit_pico-20p-45p -o report.html
+
+    sparsesearch report deit_pico-20p-45p --json
+    """
+    from sparsesearch.report.page import REPORT, findings_page
+    from sparsesearch.search.findings import Findings
+
+    if open_it and as_json and out is None:
+        raise SpecError("--json prints numbers and writes no page to open; give a name for one: -o report.html")
+    _, store = open_settings(database)
+    view = view_with_results(StudyView.of(store, study))
+    path = out or (None if as_json else Path(study) / REPORT)
+    if path is not None:
+        check_target(path)
+    paper = None if with_paper is None else open_paper(with_paper, view)
+    found = Findings.of(view, paper=paper)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(findings_page(found), encoding="utf-8")
+        if open_it and not webbrowser.open(path.absolute().as_uri()):
+            say(f"no browser could be started; open {path} yourself")
+    if as_json:
+        typer.echo(json.dumps(found.document()))
+        return
+    typer.echo(f"report: {path}")
+    say(found.outlook.sentence)
+    for warning in view.warnings:
+        say(f"note: {warning}", style="yellow")

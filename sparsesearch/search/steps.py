@@ -1,0 +1,105 @@
+"""Many schedules as arrays, one row each: what a predictor of accuracy and a rough price look at.
+
+Shapes: `P` schedules, `S` steps at most, `B` blocks over all stages, `M` methods, `F` features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.methods import FastSlow
+from sparsesearch.schedule import Schedule
+from sparsesearch.search.arrays import Bools, Floats, Ints
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.shape import Method
+
+
+class Steps(NamedTuple):
+    """Schedules step by step, in order of execution.
+
+    Attributes:
+        block_PS: Index of the block over all stages.
+        method_PS: Index into the methods of `Features`.
+        log_left_PS: Logarithm of the share of the stage's initial tokens that is left, or on the slow path.
+        used_PS: Whether there is such a step; used ones come first.
+    """
+
+    block_PS: Ints
+    method_PS: Ints
+    log_left_PS: Floats
+    used_PS: Bools
+
+
+class Features:
+    """Numbers that the accuracy of a schedule depends on smoothly.
+
+    For each block the logarithm of the share of tokens that its attention and its feed-forward network see, how much is
+    dropped in front of it on that scale, and how much each method drops in all. Two schedules that treat tokens nearly
+    alike are near to each other, wherever they come from; budgets and methods share what is learned.
+
+    Args:
+        geometry: The backbone.
+        space: Its space, spelled out; its methods are told apart, all others count as one.
+    """
+
+    def __init__(self, geometry: BackboneGeometry, space: SearchSpace) -> None:
+        depths = [stage.depth for stage in geometry.stages]
+        self._starts = np.concatenate([[0], np.cumsum(depths)])
+        self.num_blocks = int(self._starts[-1])
+        self.stage_of_block = np.repeat(np.arange(len(depths)), depths)
+        merges = [Method(reducer=space.merge, phase=phase) for phase in space.phases] if space.merge_after_prune else []
+        self._methods = {method: i for i, method in enumerate(dict.fromkeys([*space.methods, *merges]))}
+        known = list(self._methods)
+        self.num_methods = len(known) + 1
+        self._keeps_grid = np.array([isinstance(method.reducer, FastSlow) for method in known] + [False])
+        self._in_ffn = np.array([method.phase == "before_ffn" for method in known] + [False])
+        self._num_tokens = [stage.num_tokens for stage in geometry.stages]
+        self._geometry = geometry
+
+    def block(self, stage: int, block: int) -> int:
+        """Index of a block over all stages."""
+        return int(self._starts[stage]) + block
+
+    def steps(self, schedules: Sequence[Schedule]) -> Steps:
+        """Schedules as arrays."""
+        rows = [schedule.resolve(self._geometry) for schedule in schedules]
+        width = max((len(row) for row in rows), default=0) or 1
+        block_PS, method_PS = np.zeros((2, len(rows), width), dtype=np.int64)
+        log_left_PS, used_PS = np.zeros((len(rows), width)), np.zeros((len(rows), width), dtype=np.bool_)
+        for p, row in enumerate(rows):
+            for s, step in enumerate(row):
+                method = Method(reducer=step.reducer, scorer=step.scorer, phase=step.phase)
+                block_PS[p, s] = self.block(step.stage, step.block)
+                method_PS[p, s] = self._methods.get(method, self.num_methods - 1)
+                log_left_PS[p, s] = math.log(step.num_tokens / self._num_tokens[step.stage])
+                used_PS[p, s] = True
+        return Steps(block_PS, method_PS, log_left_PS, used_PS)
+
+    def of(self, steps: Steps) -> Floats:
+        """Features, `P x F`."""
+        num, width = steps.block_PS.shape
+        everyone, blocks_B = np.arange(num), np.arange(self.num_blocks)
+        attention_PB, ffn_PB, drop_PB = np.zeros((3, num, self.num_blocks))
+        by_method_PM = np.zeros((num, self.num_methods))
+        before_P, stage_P = np.zeros(num), np.full(num, -1)
+        for slot in range(width):
+            used_P, block_P = steps.used_PS[:, slot], steps.block_PS[:, slot]
+            method_P, left_P = steps.method_PS[:, slot], steps.log_left_PS[:, slot]
+            here_P = self.stage_of_block[block_P]
+            before_P = np.where(here_P == stage_P, before_P, 0.0)
+            within_PB = (self.stage_of_block == here_P[:, None]) & used_P[:, None]
+            ffn_PB = np.where(within_PB & (blocks_B >= block_P[:, None]), left_P[:, None], ffn_PB)
+            first_P = block_P + self._in_ffn[method_P]
+            attended_PB = within_PB & (blocks_B >= first_P[:, None]) & ~self._keeps_grid[method_P][:, None]
+            attention_PB = np.where(attended_PB, left_P[:, None], attention_PB)
+            dropped_P = np.where(used_P, before_P - left_P, 0.0)
+            drop_PB[everyone, block_P] += dropped_P
+            by_method_PM[everyone, method_P] += dropped_P
+            before_P, stage_P = np.where(used_P, left_P, before_P), np.where(used_P, here_P, stage_P)
+        scale = 1.0 / math.sqrt(2.0 * self.num_blocks)
+        return np.concatenate([scale * attention_PB, scale * ffn_PB, drop_PB, by_method_PM], axis=1)

@@ -1,0 +1,104 @@
+"""What one training for a whole space needs of it: schedules to train under, and predictors that fit all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.methods import FastSlow, Merge, Scorer, SpotScorer
+from sparsesearch.schedule import Schedule, num_kept
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.sampling import draw_shape
+from sparsesearch.space.shape import Shape
+
+LOWEST_RATIO = 0.04
+_MINIMAL_RATIOS = (20 / 64, 5 / 64)
+_WINDOW_SHARE = 4
+
+
+def random_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.random.Generator) -> Schedule:
+    """A random schedule of a space: a random shape with ratios log-uniform between the limits of each stage.
+
+    Args:
+        space: A space for the geometry (spelled out).
+        geometry: The backbone.
+        rng: Source of randomness.
+    """
+    shape = draw_shape(space, rng=rng)
+    ratios = []
+    for slot in shape.slots:
+        low, high = _limits(space, slot.stage)
+        ratios.append(math.exp(rng.uniform(math.log(low), math.log(high))))
+    return _schedule(shape, ratios, geometry)
+
+
+def minimal_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.random.Generator) -> Schedule:
+    """A schedule near the lower end of a space: as many steps as there may be, a third to a tenth of tokens left.
+
+    Args:
+        space: As in `random_schedule`.
+        geometry: The backbone.
+        rng: Source of randomness.
+    """
+    shape = draw_shape(space.model_copy(update={"min_predictors": space.max_predictors}), rng=rng)
+    ratios: list[float] = []
+    for stage in dict.fromkeys(slot.stage for slot in shape.slots):
+        num = sum(slot.stage == stage for slot in shape.slots)
+        first, last = _MINIMAL_RATIOS
+        low, high = _limits(space, stage)
+        falling = np.geomspace(min(first, last * 2 ** (num - 1)), last, num)
+        ratios += [float(ratio) for ratio in falling.clip(low, high)]
+    return _schedule(shape, ratios, geometry)
+
+
+def with_fixed_windows(space: SearchSpace, geometry: BackboneGeometry) -> SearchSpace:
+    """The space with SPOT reading a number of layers that does not depend on where the step before it is.
+
+    A predictor that many schedules share has one width. SPOT's own rule, the layers since the last step, becomes the
+    last quarter of the depth: in SPOT's own setting, steps at a quarter, half and three quarters of the depth
+    (arXiv:2511.10488), that is the same number of layers. Where fewer layers lie before a step, it reads those.
+
+    Args:
+        space: Any space.
+        geometry: The backbone.
+    """
+    window = max(1, max(stage.depth for stage in geometry.stages) // _WINDOW_SHARE)
+
+    def fixed(scorer: Scorer) -> Scorer:
+        if isinstance(scorer, SpotScorer) and scorer.layers == "since_last":
+            return scorer.model_copy(update={"layers": window})
+        return scorer
+
+    methods = tuple(
+        method if method.scorer is None else method.model_copy(update={"scorer": fixed(method.scorer)})
+        for method in space.methods
+    )
+    update = {"methods": tuple(dict.fromkeys(methods)), "scorers": tuple(dict.fromkeys(map(fixed, space.scorers)))}
+    return space.model_copy(update=update)
+
+
+def _limits(space: SearchSpace, stage: int) -> tuple[float, float]:
+    low, high = space.ratio_limits(stage)
+    return min(max(low, LOWEST_RATIO), high), high
+
+
+def _schedule(shape: Shape, ratios: Sequence[float], geometry: BackboneGeometry) -> Schedule:
+    """The shape with ratios near those given that it can have: falling, and at most half of the tokens merged away."""
+    made: list[float] = []
+    for stage in dict.fromkeys(slot.stage for slot in shape.slots):
+        slots = [slot for slot in shape.slots if slot.stage == stage]
+        wished = [ratio for slot, ratio in zip(shape.slots, ratios, strict=True) if slot.stage == stage]
+        if shape.monotone:
+            wished.sort(reverse=True)
+        initial = alive = geometry.stages[stage].num_tokens
+        for slot, ratio in zip(slots, wished, strict=True):
+            count = num_kept(initial, ratio)
+            if isinstance(slot.reducer, Merge):
+                count = max(count, (alive + 1) // 2)
+            if not isinstance(slot.reducer, FastSlow):
+                count = alive = min(alive, count)
+            made.append(count / initial)
+    return shape.schedule(made)

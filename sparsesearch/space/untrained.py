@@ -1,0 +1,41 @@
+"""A space in which nothing has weights of its own, so that schedules can be ranked on the dense model's alone."""
+
+from __future__ import annotations
+
+from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.methods import ClassAttentionScorer, FastSlow, NormScorer, Scorer, is_learned
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.shape import Method
+
+
+def without_training(space: SearchSpace, geometry: BackboneGeometry) -> SearchSpace:
+    """The space without whatever would have to be trained first.
+
+    Learned scorers are left out; where no other is left, the class token's attention takes their place (EViT,
+    arXiv:2202.07800, section 3.2), or the norm of tokens on backbones without one. Fast paths become the identity.
+
+    Args:
+        space: Any space.
+        geometry: The backbone.
+
+    Returns:
+        The space, spelled out.
+
+    Raises:
+        SpaceError: Nothing is left that the backbone can do.
+    """
+    space = space.for_geometry(geometry)
+    has_class_token = all(stage.has_class_token and stage.mixer == "attention" for stage in geometry.stages)
+    usual: Scorer = ClassAttentionScorer() if has_class_token else NormScorer()
+    free = [method for method in space.methods if not is_learned(method.scorer)]
+    methods = [_free(method, method.scorer) for method in free]
+    if not any(method.scorer is not None for method in methods):
+        methods = [_free(method, usual if is_learned(method.scorer) else method.scorer) for method in space.methods]
+    scorers = tuple(scorer for scorer in space.scorers if not is_learned(scorer)) or (usual,)
+    changed = space.model_copy(update={"methods": tuple(dict.fromkeys(methods)), "scorers": scorers})
+    return changed.for_geometry(geometry)
+
+
+def _free(method: Method, scorer: Scorer | None) -> Method:
+    reducer = FastSlow(fast_path="identity") if isinstance(method.reducer, FastSlow) else method.reducer
+    return Method(reducer=reducer, scorer=scorer, phase=method.phase)
