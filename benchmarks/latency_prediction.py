@@ -59,14 +59,16 @@ class Row:
 
     def line(self) -> str:
         """The row for people."""
-        return (
-            f"{self.model:14s} b{self.batch_size:<3d} dense {self.dense_ms:8.3f} ms | "
-            f"error mean {self.mean_error:6.2%} "
-            f"median {self.median_error:6.2%} worst {self.worst_error:6.2%} bias {self.bias:+6.2%} | by multiply-adds "
-            f"{self.mean_error_by_macs:6.1%} | profile says {self.stated_mean_error:6.2%}, margin {self.margin:5.1%} "
-            f"holds {self.within_margin:4.0%} | unrest {self.unrest:.3f} (worst {self.worst_unrest:.3f}) drift "
-            f"{self.drift:.3f} | {self.num_measurements} measurements, {self.seconds:.0f} s"
+        parts = (
+            f"{self.model:10s} b{self.batch_size:<3d} dense {self.dense_ms:8.3f} ms",
+            f"error mean {self.mean_error:6.2%} median {self.median_error:6.2%} worst {self.worst_error:6.2%} "
+            f"bias {self.bias:+6.2%}",
+            f"by multiply-adds {self.mean_error_by_macs:5.1%}",
+            f"profile says {self.stated_mean_error:5.2%}, margin {self.margin:5.1%} holds {self.within_margin:4.0%}",
+            f"unrest {self.unrest:.3f} (worst {self.worst_unrest:.3f}) drift {self.drift:.3f}",
+            f"{self.num_measurements} measurements, {self.seconds:.0f} s",
         )
+        return " | ".join(parts)
 
 
 def run(name: str, batch_size: int, options: argparse.Namespace) -> Row:

@@ -54,7 +54,7 @@ def measure(
 
     sparsesearch measure my-study/best.yaml
 
-    sparsesearch measure best.yaml --device cuda:0 --batch-size 64 --precision bf16 --compile
+    sparsesearch measure best.yaml --device cuda:0 --batch-size 64 --compile
     """
     wanted = read_recipe(recipe)
     target = output or recipe

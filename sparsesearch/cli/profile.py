@@ -17,11 +17,7 @@ from sparsesearch.errors import SpecError
 
 _WHAT, _HOW = "What to profile", "How to measure"
 
-app = typer.Typer(
-    help="Measure how long schedules of a backbone take on this device, for budgets of milliseconds.",
-    invoke_without_command=True,
-    no_args_is_help=False,
-)
+app = typer.Typer(invoke_without_command=True)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the profile; see: sparsesearch profile list")]
 
@@ -85,9 +81,9 @@ def profile(
 
     For example:
 
-    sparsesearch profile --backbone deit_s --device cuda:0 --batch-size 64 --precision bf16 --compile
+    sparsesearch profile --backbone deit_t --device cpu --threads 1
 
-    sparsesearch profile --backbone deit_t --device cpu --threads 1 -o laptop.json
+    sparsesearch profile --backbone deit_s --device cuda:0 -o gpu.json --compile
     """
     if context.invoked_subcommand is not None:
         return

@@ -73,7 +73,7 @@ def run(
 
     sparsesearch run --backbone deit_s --budget-gflops 3.0 --time-budget 10m
 
-    sparsesearch run --backbone deit_s --budget-ms 2.5 --device cuda:0 --batch-size 64 --precision bf16 --compile
+    sparsesearch run --backbone deit_s --budget-ms 2.5 --device-profile h200
     """
     from sparsesearch.cli import STARTED
 

@@ -62,6 +62,7 @@ def test_the_wheel_holds_the_bundled_folders_and_no_litter(wheel: Path) -> None:
         "spaces/space.schema.json",
         "db/env.py",
         "db/versions/0001_initial.py",
+        "db/versions/0002_profiles.py",
         "workers/Dockerfile",
     ):
         assert f"sparsesearch/_bundled/{needed}" in names
@@ -149,7 +150,12 @@ def test_the_service_of_the_compose_file_runs_by_hand(installed: Path, tmp_path:
 @pytest.mark.slow
 def test_the_light_modules_import_with_torch_timm_and_pydantic_alone() -> None:
     modules = light_modules()
-    assert {"sparsesearch.cost.traced", "sparsesearch.backbones.registry", "sparsesearch.sparsify.tokens"} <= {*modules}
+    assert {
+        "sparsesearch.cost.traced",
+        "sparsesearch.cost.profile",
+        "sparsesearch.backbones.registry",
+        "sparsesearch.sparsify.tokens",
+    } <= {*modules}
     script = (
         "import importlib, sys\n"
         "class Without:\n"
@@ -168,12 +174,16 @@ def test_the_light_modules_import_with_torch_timm_and_pydantic_alone() -> None:
         "print(traced_macs(model, torch.zeros(1, 1, 32, 32)))\n"
         "from sparsesearch.bench.__main__ import main\n"
         "main(['--backbone', 'deit_pico', '--rho', '0.5', '--device', 'cpu', '--runs', '3', '--seconds', '0.1'])\n"
+        "from sparsesearch.cost.profile import main\n"
+        "quick = ['--device', 'cpu', '--runs', '3', '--seconds', '0.1', '--quiet']\n"
+        "assert main(['--backbone', 'deit_pico', *quick]) == 0\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     macs, *table = done.stdout.splitlines()
     assert 0 < int(macs) < 18_341_088
     assert table[0].startswith("deit_pico at 32x32")
+    assert any(line.startswith("error on") for line in table)
 
 
 def test_the_package_itself_imports_no_framework() -> None:

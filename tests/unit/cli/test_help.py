@@ -8,7 +8,8 @@ from sparsesearch.cli.app import app
 
 def commands(group=app, path=()):
     for command in group.registered_commands:
-        yield (*path, command.callback.__name__.replace("_", "-")), command.callback
+        name = command.name or command.callback.__name__.replace("_", "-")
+        yield (*path, name), command.callback
     for inner in group.registered_groups:
         yield from commands(inner.typer_instance, (*path, inner.name))
 
