@@ -66,8 +66,9 @@ class HeldOutError(_Value):
         mean: Mean of the absolute error.
         worst: Largest absolute error.
         bias: Mean of measured over predicted, less 1.
-        margin: What is added to a prediction before it is held against a budget: nine held-out schedules of ten stay
-            below.
+        margin: What is added to a prediction before it is held against a budget: nine schedules of ten are to stay
+            below. The larger of what nine held-out ones of ten did, and of that quantile of a normal distribution of
+            their width.
     """
 
     num_schedules: int = Field(ge=0)

@@ -92,6 +92,7 @@ def made_up_profile(
                 ratio=ratio,
             )
         )
+    fitted = fit_profile(geometry, CONDITIONS, anchors=anchors, timings=timings)
     return Profile(
         geometry=geometry,
         methods=methods,
@@ -101,7 +102,8 @@ def made_up_profile(
         timings=tuple(timings),
         num_planned=len(planned),
         seconds=1.0,
-        fit=fit_profile(geometry, CONDITIONS, anchors=anchors, timings=timings),
+        slowness=fitted.slowness,
+        fit=fitted.fit,
     )
 
 

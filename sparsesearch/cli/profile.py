@@ -233,7 +233,7 @@ def held_out_rows(profile: Profile) -> list[tuple[str, float, float]]:
     return [
         (
             one.schedule.describe(profile.geometry),
-            one.ratio * profile.fit.dense_ms,
+            profile.measured_ms(one),
             model.predict(profile.geometry, one.schedule),
         )
         for one in profile.timings

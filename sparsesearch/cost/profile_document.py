@@ -54,7 +54,9 @@ class Profile(_Value):
         timings: Everything else that was measured, as the clock showed it.
         num_planned: How many timings there would have been without a time limit.
         seconds: How long it took.
-        fit: What was learned; follows from all of the above.
+        slowness: By group, how many times as long everything took as its runs of the dense model tell; see
+            `fit_profile`.
+        fit: What was learned. It and `slowness` follow from all of the above.
     """
 
     schema_version: Literal[1] = 1
@@ -66,7 +68,12 @@ class Profile(_Value):
     timings: tuple[Timing, ...]
     num_planned: int
     seconds: float
+    slowness: tuple[float, ...]
     fit: LatencyFit
+
+    def measured_ms(self, timing: Timing) -> float:
+        """The latency of a timing at the usual speed of the machine."""
+        return timing.ratio * self.fit.dense_ms / self.slowness[timing.group]
 
     @property
     def drift(self) -> float:

@@ -179,6 +179,7 @@ def profile_backbone(
             ]
             on_done(len(timings), len(planned))
         conditions = bed.conditions()
+    fitted = fit_profile(shape, conditions, anchors=anchors, timings=timings)
     return Profile(
         geometry=shape,
         methods=able,
@@ -188,7 +189,8 @@ def profile_backbone(
         timings=tuple(timings),
         num_planned=len(planned),
         seconds=monotonic() - started,
-        fit=fit_profile(shape, conditions, anchors=anchors, timings=timings),
+        slowness=fitted.slowness,
+        fit=fitted.fit,
     )
 
 

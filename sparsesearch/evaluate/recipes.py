@@ -33,5 +33,5 @@ def default_fidelity(backbone: str, *, weights: str) -> FidelitySpec:
 
 
 def for_a_front(fidelity: FidelitySpec) -> FidelitySpec:
-    """The phases for a range of budgets: more schedules evaluated, which is cheap, and enough fine-tuned for it."""
+    """The phases for a range of budgets: more schedules, which is cheap, and enough fine-tuned for a front."""
     return fidelity.model_copy(update={"evaluations": _EVALUATIONS_OF_FRONT, "finalists": _FINALISTS_OF_FRONT})

@@ -95,13 +95,15 @@ class OptunaProposer(Proposer):
         return params
 
     def _make_sampler(self, seed: int) -> BaseSampler:
-        if self._sampler == "tpe":
-            return TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        if self._sampler == "nsga2":
-            return NSGAIISampler(seed=seed, population_size=_POPULATION)
-        if self._sampler == "gp":
-            return GPSampler(seed=seed, deterministic_objective=False)
-        return RandomSampler(seed=seed)
+        match self._sampler:
+            case "tpe":
+                return TPESampler(seed=seed, multivariate=True, constant_liar=True)
+            case "nsga2":
+                return NSGAIISampler(seed=seed, population_size=_POPULATION)
+            case "gp":
+                return GPSampler(seed=seed)
+            case "random":
+                return RandomSampler(seed=seed)
 
     def _make_distributions(self) -> dict[str, BaseDistribution]:
         found: dict[str, BaseDistribution] = {}

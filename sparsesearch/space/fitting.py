@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sparsesearch.space.definition import SearchSpace
 
 
+Places = dict[int, tuple[tuple[int, ...], int | None]]
+
+
 def fitted(space: SearchSpace, geometry: BackboneGeometry) -> dict[str, Any]:
     """What changes of a space when it is spelled out for a backbone, field by field.
 
@@ -30,7 +33,7 @@ def fitted(space: SearchSpace, geometry: BackboneGeometry) -> dict[str, Any]:
         raise SpaceError(
             f"the space wants at least {space.min_predictors} predictors, but has {len(locations)} blocks to put them"
         )
-    judged = [(method, _why_not(space, method, locations, geometry)) for method in _wanted(space, geometry)]
+    judged = [(method, _why_not(space, method, places, geometry)) for method in _wanted(space, geometry)]
     methods = [method for method, reason in judged if reason is None]
     if not methods:
         raise SpaceError(f"the space leaves nothing to search on {geometry.name}: {judged[0][1]}")
@@ -105,8 +108,8 @@ def refusal(method: Method, location: Location, geometry: BackboneGeometry) -> s
 
 def dropped_methods(space: SearchSpace, geometry: BackboneGeometry) -> list[tuple[Method, str]]:
     """The methods of a space, as written, that a backbone cannot do at any of its locations, and why."""
-    locations = [(stage, block) for stage, (blocks, _) in _places(space, geometry).items() for block in blocks]
-    judged = ((method, _why_not(space, method, locations, geometry)) for method in _wanted(space, geometry))
+    places = _places(space, geometry)
+    judged = ((method, _why_not(space, method, places, geometry)) for method in _wanted(space, geometry))
     return [(method, reason) for method, reason in judged if reason is not None]
 
 
@@ -125,13 +128,24 @@ def _wanted(space: SearchSpace, geometry: BackboneGeometry) -> tuple[Method, ...
     return methods
 
 
-def _why_not(space: SearchSpace, method: Method, locations: list[Location], geometry: BackboneGeometry) -> str | None:
+def _why_not(space: SearchSpace, method: Method, places: Places, geometry: BackboneGeometry) -> str | None:
     """Why a method is of no use in a space; None if it is."""
-    reasons = [refusal(method, location, geometry) for location in locations]
-    num_possible = sum(reason is None for reason in reasons)
-    if num_possible >= (1 if space.methods_per == "location" else max(1, space.min_predictors)):
-        return None
-    return next(reason for reason in reasons if reason is not None)
+    reasons = {
+        (stage, block): refusal(method, (stage, block), geometry)
+        for stage, (blocks, _) in places.items()
+        for block in blocks
+    }
+    num_possible = sum(reason is None for reason in reasons.values())
+    if space.methods_per == "location":
+        is_useful = num_possible > 0
+    else:
+        starts = [
+            [reasons[stage, block] is None for block in blocks if block <= latest]
+            for stage, (blocks, latest) in places.items()
+            if latest is not None
+        ]
+        is_useful = num_possible >= max(1, space.min_predictors) and all(any(here) for here in starts if here)
+    return None if is_useful else next(reason for reason in reasons.values() if reason is not None)
 
 
 def _products(space: SearchSpace, geometry: BackboneGeometry) -> Iterator[Method]:
@@ -162,7 +176,7 @@ def _entries(space: SearchSpace, geometry: BackboneGeometry) -> tuple[StagePlace
     return (StagePlaces(stage=deepest, blocks=space.blocks, earliest=space.earliest, latest=space.latest),)
 
 
-def _places(space: SearchSpace, geometry: BackboneGeometry) -> dict[int, tuple[tuple[int, ...], int | None]]:
+def _places(space: SearchSpace, geometry: BackboneGeometry) -> Places:
     """Blocks of each stage that may be sparse, and the last one at which it may start."""
     found = {}
     for entry in _entries(space, geometry):

@@ -135,7 +135,7 @@ class TestData:
     @pytest.mark.parametrize("source", ["cifar10", "folder", "folder:", "torch/cifar10", "hfds", "wds", "digits:x", ""])
     def test_an_unknown_name_lists_the_forms(self, command: Command, source: str) -> None:
         line = command(*RUN, f"--data={source}").complaint
-        assert f"{source!r}; write digits, folder:PATH" in line
+        assert f"{source!r}; write digits, digits:hard, folder:PATH" in line
 
     def test_a_path_without_its_kind(self, command: Command, tmp_path: Path) -> None:
         assert f"did you mean folder:{tmp_path}?" in command(*RUN, "--data", tmp_path).complaint
@@ -332,6 +332,14 @@ class TestDatabase:
         line = command(verb, "talen").complaint
         assert "no study 'talen'" in line
         assert "taken" in line
+
+    def test_a_study_to_start_from(self, command: Command, home: Path) -> None:
+        stored_study(home)
+        assert "no study 'talen'" in command(*RUN, "--warm-start", "talen").complaint
+        line = command(*RUN, "--warm-start", "taken").complaint
+        assert "'taken' has no evaluated schedule to start from" in line
+        assert "sparsesearch resume taken" in line
+        assert "sampler evolution" in command(*RUN, "--warm-start", "taken", "--sampler", "tpe").complaint
 
     def test_deleting_asks_somebody(self, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         stored_study(home)

@@ -8,7 +8,6 @@ from strategies import geometries, shapes, spaces
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import BudgetError
 from sparsesearch.schedule import Schedule, Step, num_kept
-from sparsesearch.search.optuna_search import OptunaProposer
 from sparsesearch.search.proposals import (
     WORTHWHILE,
     check_reachable,
@@ -16,7 +15,9 @@ from sparsesearch.search.proposals import (
     least_cost,
 )
 from sparsesearch.search.reach import attainable, first_place_floors
+from sparsesearch.search.samplers import make_proposer
 from sparsesearch.space.shape import Shape
+from sparsesearch.trial import Fidelity, Measurement, Origin, Trial, TrialState
 
 
 def macs(geometry, schedule):
@@ -125,18 +126,40 @@ def test_proposals_are_feasible_new_and_inside_the_space(data):
     except BudgetError:
         return
     sampler = data.draw(st.sampled_from(["evolution", "random", "tpe", "nsga2"]))
-    proposer = OptunaProposer(
-        geometry, space, low=None, high=budget, sampler=sampler, seed=data.draw(st.integers(0, 9))
-    )
+    proposer = make_proposer(sampler, geometry, space, low=None, high=budget, seed=data.draw(st.integers(0, 9)))
     keys = set()
-    for index in range(4):
+    for index in range(14):
         proposed = proposer.propose(index)
         if proposed is None:
             break
-        schedule, _ = proposed
+        schedule, proposal = proposed
         blocks = [step.block for step in schedule.resolve(geometry)]
         assert macs(geometry, schedule) <= budget
         assert set(blocks) <= set(space.blocks)
         assert space.min_predictors <= len(blocks) <= space.max_predictors
         keys.add(schedule.key(geometry))
         assert len(keys) == index + 1
+        proposer.tell(finished(geometry, schedule, number=index, proposal=proposal))
+
+
+def finished(geometry, schedule, *, number, proposal):
+    """The trial of a proposal, with a made-up accuracy."""
+    top1 = 1.0 / (2.0 + sum(step.num_before / step.num_tokens for step in schedule.resolve(geometry)))
+    measured = Measurement(
+        step=0, attempt=1, fidelity=Fidelity.SUPERNET, metrics={"val_top1": top1}, seconds=0.0, seed=0
+    )
+    return Trial(
+        number=number,
+        fidelity=Fidelity.SUPERNET,
+        origin=Origin.SEARCH,
+        label="search",
+        schedule=schedule,
+        key=schedule.key(geometry),
+        cost=AnalyticCost().estimate(geometry, schedule),
+        seed=0,
+        proposal=proposal,
+        study="study",
+        state=TrialState.COMPLETE,
+        attempt=1,
+        measurements=(measured,),
+    )

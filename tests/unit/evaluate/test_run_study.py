@@ -8,7 +8,7 @@ from sparsesearch.settings import Settings
 from sparsesearch.spec import Budget, StudySpec
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study import prepare, run_study
-from sparsesearch.trial import TrialState
+from sparsesearch.trial import Fidelity, Origin, TrialState
 
 
 @pytest.fixture
@@ -61,6 +61,22 @@ def test_a_study_runs_to_its_end_and_gives_the_lease_back(spec, store, settings)
     assert told == list(store.trials(spec.name))
     assert all(trial.state.is_final for trial in told)
     store.open_study(spec.name).close()
+
+
+def test_a_study_can_start_from_another_one_which_may_then_go(spec, store, settings):
+    run_study(store.create_study(spec), settings)
+    progress = Lines()
+    wished = unprepared(spec, name="second", warm_start=spec.name, budget=Budget(high=0.5))
+    prepared = prepare(wished, progress=progress, store=store)
+    scored = [t for t in store.trials(spec.name) if t.fidelity is Fidelity.SUPERNET and t.state is TrialState.COMPLETE]
+    assert len(prepared.resolved.priors) == len(scored)
+    assert any("results of study" in line for line in progress.lines)
+    assert StudySpec.model_validate_json(prepared.model_dump_json()) == prepared
+    store.delete_study(spec.name)
+    run_study(store.create_study(prepared), settings)
+    assert any(trial.origin is Origin.SEARCH for trial in store.trials("second"))
+    with pytest.raises(SpecError, match="leave warm_start out"):
+        prepare(wished, progress=Silent())
 
 
 def test_people_can_follow_a_study(spec, store, settings):

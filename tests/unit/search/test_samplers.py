@@ -256,3 +256,12 @@ def test_told_cost_is_the_schedules_own(deit_small, make_trial):
     schedule, proposal = search.propose(1)
     price = AnalyticCost().estimate(deit_small, schedule).macs
     assert price <= round(proposal.params["budget"] * 1e9)
+
+
+def test_the_gaussian_process_of_optuna(deit_small, make_trial):
+    """Few, for it is slow: the first ten are random."""
+    trials = run(proposer(deit_small, sampler="gp"), deit_small, make_trial, stop=13)
+    again = proposer(deit_small, sampler="gp")
+    for trial in trials[:12]:
+        again.tell(trial)
+    assert run(again, deit_small, make_trial, start=12, stop=13) == trials[12:]

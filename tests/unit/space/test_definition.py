@@ -93,6 +93,7 @@ class TestMethods:
                 DEIT_SMALL,
                 "at block 4 or before.*first possible block is 5; raise",
             ),
+            (SearchSpace(blocks=(0, 3), latest=0, scorers=(ClassAttentionScorer(),)), DEIT_SMALL, "start at block 1"),
             (SearchSpace(earliest=11, min_predictors=2), DEIT_SMALL, "at least 2 predictors, but has 1 blocks"),
         ],
     )
