@@ -126,7 +126,7 @@ class Split(NamedTuple):
         for path, rows in ((slow, self.slow_S), (fast, self.fast_F)):
             if path is None:
                 continue
-            for part in rows.chunk(-(-rows.shape[0] // size) or 1):
+            for part in (rows,) if size is None else rows.chunk(max(1, -(-rows.shape[0] // size))):
                 y_PC = path(x_RC.index_select(0, part))
                 if branch_RC is None:
                     branch_RC = (y_PC.new_zeros if fast is None else y_PC.new_empty)(x_RC.shape)
@@ -135,14 +135,14 @@ class Split(NamedTuple):
         return branch_RC
 
 
-def _rows_at_once(x_RC: Tensor) -> int:
-    """How many rows go through a path in one piece.
+def _rows_at_once(x_RC: Tensor) -> int | None:
+    """How many rows go through a path in one piece, None for all.
 
     On a CPU the hidden layer of many rows does not fit into any cache, so inference goes in parts. Training would have
     to keep the parts for the backward pass, and a compiler fuses better what is whole.
     """
     if x_RC.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return x_RC.shape[0]
+        return None
     return max(1, _PART_BYTES // (x_RC.shape[1] * x_RC.element_size()))
 
 

@@ -546,7 +546,12 @@ class TestUsage:
 
     def test_defaults_are_shown(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         shown = " ".join(command("run", "--help").out.replace("│", " ").split())
-        for default in ("[default: evolution]", "[default: auto]", "[default: 60]", "[default: ./STUDY]"):
+        for default in (
+            "[default: evolution]",
+            "[default: auto]",
+            "[default: 60, for a front 200]",
+            "[default: ./STUDY]",
+        ):
             assert default in shown
 
 

@@ -55,7 +55,12 @@ STATES: tuple[FinalState | None, ...] = (
 def fill(store: StudyStore) -> None:
     """One study with a trial of every kind."""
     spec = StudySpec(
-        name="snapshot", backbone="deit_pico", budget=Budget(low=0.2, high=0.65), dispatcher="inline", seed=3
+        name="snapshot",
+        backbone="deit_pico",
+        budget=Budget(low=0.2, high=0.65),
+        sampler="tpe",
+        dispatcher="inline",
+        seed=3,
     )
     ledger = store.create_study(spec)
     for number, state in enumerate(STATES):
