@@ -28,17 +28,14 @@ class Gain:
 
     Args:
         predictor: The predictor.
-        known_NF: Features of what was evaluated.
-        costs_N: Costs of what was evaluated.
+        costs_N: Costs of what was evaluated: of the predictor's first observations.
         low: Lower end of the range of budgets, None for a single budget.
         limit: The largest cost that counts.
     """
 
-    def __init__(
-        self, predictor: Predictor, *, known_NF: Floats, costs_N: Floats, low: float | None, limit: float
-    ) -> None:
+    def __init__(self, predictor: Predictor, *, costs_N: Floats, low: float | None, limit: float) -> None:
         self._predictor, self._low, self._limit = predictor, low, limit
-        top1_N = predictor.mean(known_NF)
+        top1_N = predictor.known_mean_N[: len(costs_N)]
         self.gaps_N = gaps_to_front(top1_N, None if low is None else costs_N)
         order = np.lexsort((-top1_N, costs_N))
         front = order[(self.gaps_N[order] == 0.0) & (np.diff(costs_N[order], prepend=-math.inf) > 0.0)]

@@ -36,8 +36,8 @@ _OPENING = 10  # results before the predictor is asked
 _PRIOR_OPENING = 5  # the same, where another study has been asked
 _OPENERS = 3  # places of the first shapes
 _PARENTS = 16  # results that the inner evolution starts from
-_EXACT = 4  # shapes that are scaled exactly at a time
-_ROUNDS = 12  # times that so many are tried before random shapes take over
+_EXACT = 3  # shapes that are scaled exactly at a time
+_ROUNDS = 16  # times that so many are tried before random shapes take over
 _ATTEMPTS = 4  # shapes of the opening that are tried for one proposal
 
 
@@ -48,7 +48,7 @@ class EvolutionProposer(Proposer):
     be off by a constant and a little more each; the more results there are, the fewer of them it is shown.
     """
 
-    most_visible = 150
+    most_visible = 120
 
     def __init__(
         self,
@@ -79,7 +79,8 @@ class EvolutionProposer(Proposer):
         super().__init__(geometry, space, low=low, high=high, seed=seed, price=price)
         self._features = Features(geometry, self.space)
         self._inner = InnerEvolution(geometry, self.space, features=self._features, low=low, high=high, price=price)
-        self._rows: dict[int, Floats] = {}
+        self._rows: dict[int, int] = {}  # trial number to row of the features
+        self._matrix: Floats = self._features.of(self._features.steps([]))
         self._wishes: dict[int, list[Wish]] = {}
         self._learned: tuple[tuple[int, ...], Settings] | None = None
         self._dense = self.cost(Schedule())
@@ -175,7 +176,6 @@ class EvolutionProposer(Proposer):
         observed = self._observations(results)
         return Gain(
             Predictor(observed, self._settings(), pending_PF=pending_PF),
-            known_NF=observed.x_NF[: len(results)],
             costs_N=np.array([result.cost for result in results]),
             low=self.low,
             limit=self.high,
@@ -193,9 +193,10 @@ class EvolutionProposer(Proposer):
     def _observations(self, results: Sequence[Result]) -> Observations:
         new = [result for result in results if result.number not in self._rows]
         if new:
+            self._rows.update({result.number: len(self._matrix) + i for i, result in enumerate(new)})
             rows = self._features.of(self._features.steps([result.schedule for result in new]))
-            self._rows.update(zip((result.number for result in new), rows, strict=True))
-        own_NF = np.array([self._rows[result.number] for result in results])
+            self._matrix = np.concatenate([self._matrix, rows])
+        own_NF = self._matrix[[self._rows[result.number] for result in results]]
         num_priors = min(len(self._priors), max(0, self.most_visible - len(results)))
         foreign = [prior.accuracy for prior in self._priors][:num_priors]
         return Observations(

@@ -18,7 +18,7 @@ from sparsesearch.search.rough_price import RoughPrice
 from sparsesearch.search.steps import Features, Steps
 from sparsesearch.space.definition import SearchSpace
 
-_GENERATIONS = ((96, 64, 48), (128, 32, 0))  # mutated, crossed and random genomes of each
+_GENERATIONS = ((64, 48, 32), (96, 32, 0))  # mutated, crossed and random genomes of each
 _SURVIVORS = 16  # genomes of a generation that are parents of the next
 _NEAR = 0.05  # deviation of the logarithm of a child's budget from its parent's
 
@@ -93,7 +93,10 @@ class InnerEvolution:
     def _children(
         self, parents: Candidates, num_mutated: int, num_crossed: int, num_random: int, rng: np.random.Generator
     ) -> Candidates:
-        genomes, limits = [self._variation.draw(num_random, rng=rng)], [self._limits(num_random, rng)]
+        genomes, limits = [], []
+        if num_random:
+            genomes.append(self._variation.draw(num_random, rng=rng))
+            limits.append(self._limits(num_random, rng))
         if num_mutated + num_crossed:
             first = rng.integers(len(parents.limits_P), size=num_mutated + num_crossed)
             second = rng.integers(len(parents.limits_P), size=num_crossed)

@@ -90,6 +90,9 @@ class Predictor:
         pending_PF: Features of schedules whose results are under way; they make nothing known but their neighbourhood
             less uncertain.
 
+    Attributes:
+        known_mean_N: Expected accuracies where the observations are: those less their noise.
+
     Source: Rasmussen and Williams (2006), section 2.2; kernel: Matern 5/2 and linear.
     """
 
@@ -99,8 +102,10 @@ class Predictor:
         self._centre_F = known.x_NF.mean(axis=0)
         self._level = float(known.y_N[known.source_N == 0].mean())
         y_N = _centred(known)
-        cov_NN = self._covariance(known.x_NF, known.x_NF) + _extra(known, settings)
+        extra_NN = _extra(known, settings)
+        cov_NN = self._covariance(known.x_NF, known.x_NF) + extra_NN
         self._weights_N = np.linalg.solve(cov_NN, y_N)
+        self.known_mean_N: Floats = self._level + y_N - extra_NN @ self._weights_N
         self._amplitude = math.sqrt(max(float(y_N @ self._weights_N) / len(y_N), 1e-12))
         self._seen_NF = known.x_NF
         if pending_PF is not None and len(pending_PF):

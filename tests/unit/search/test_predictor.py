@@ -30,6 +30,7 @@ def test_it_predicts_a_smooth_function_and_knows_where_it_has_been():
     mean, deviation = predictor.predict(x_PF)
     assert np.abs(mean - smooth(x_PF)).max() < 0.01
     np.testing.assert_allclose(mean, predictor.mean(x_PF))
+    np.testing.assert_allclose(predictor.known_mean_N, predictor.mean(known.x_NF))
     at_known, sure = predictor.predict(known.x_NF)
     assert np.abs(at_known - known.y_N).max() < 2e-3
     assert sure.mean() < deviation.mean()
@@ -110,7 +111,7 @@ def test_gain_prefers_what_is_better_than_the_front_and_what_fills_a_gap():
     costs = np.linspace(1.0, 2.0, 30)
     for low in (None, 1.0):
         predictor = Predictor(known, choose_settings(known))
-        gain = Gain(predictor, known_NF=known.x_NF, costs_N=costs, low=low, limit=2.0)
+        gain = Gain(predictor, costs_N=costs, low=low, limit=2.0)
         good, bad = np.array([[-1.0, 0.0, 0.0]]), np.array([[1.0, 1.0, 0.0]])
         at = np.array([1.5])
         assert gain(good, at)[0] > gain(bad, at)[0] >= 0.0
