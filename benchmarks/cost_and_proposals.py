@@ -204,8 +204,8 @@ def report_samplers(*, pending: int) -> None:
         what = "a budget" if low is None else "a range"
         print(
             f"{name:9s} propose + tell, {what:8s}, {num:5d} told, {pending} pending: median "
-            f"{statistics.median(times):7.2f} "
-            f"ms, least {min(times):7.2f}, largest {max(times):7.2f}; CPU median {statistics.median(cpu):7.2f}",
+            f"{statistics.median(times):7.2f} ms, least {min(times):7.2f}, largest {max(times):7.2f}; "
+            f"CPU median {statistics.median(cpu):7.2f}",
             flush=True,
         )
 

@@ -52,7 +52,7 @@ class Landscape(ABC):
 
     def hand_family(self) -> list[Schedule]:
         """What people would try: the hand families at five budgets of the range."""
-        found = hand_baselines(self.geometry, self.space, low_macs=self.low, high_macs=self.high)
+        found = hand_baselines(self.geometry, self.space, low=self.low, high=self.high)
         return [baseline.schedule for baseline in found if baseline.schedule is not None]
 
     @abstractmethod

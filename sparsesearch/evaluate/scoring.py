@@ -62,9 +62,9 @@ class PrefixCachedScorer:
     """Scores schedules of one frozen model of any family, starting each behind what it shares with others.
 
     What arrives at a block is the same for all schedules that do nothing different in front of it. It is kept in front
-    of the block of each schedule's first step, and of every block up to there: mostly that is the dense model's, else
-    the dense model's with what a scorer wants to know of the attention in front of the step. The results are identical
-    to running whole.
+    of every block up to that of a schedule's second step: what the dense model brings there, with what a scorer wants
+    to know of its attention, and what is left of it behind an equal first step, which a search tries again and again.
+    The results are identical to running whole.
 
     Args:
         model: A sparse model with everything attached that the schedules need. It is left in evaluation mode, without
@@ -98,8 +98,9 @@ class PrefixCachedScorer:
         set_schedule_(self._model, schedule)
         depth = len(self._blocks)
         planned = sparsity_of(self._model).state.plan
-        first = min((self._blocks[stage, block] for stage, block, _ in planned), default=depth)
-        keys = [(index, done_before(self._model, index)) for index in range(min(first, depth - 1) + 1)]
+        stops = sorted({self._blocks[stage, block] for stage, block, _ in planned})
+        last = stops[1] if len(stops) > 1 else depth - 1
+        keys = [(index, done_before(self._model, index)) for index in range(last + 1)]
         start = max((index for index, key in enumerate(keys) if key in self._kept), default=0)
         moments = self._kept.get(keys[start], self._embedded)
         if start:
