@@ -26,6 +26,9 @@ from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.trial import Trial, TrialState
 
 CONFIRM_SECONDS = 60.0
+_SHARE_OF_TIME = 0.3
+"""Most of a time budget that goes into profiling."""
+
 _CLEAR_DRIFT = 1.1
 _ROUNDS = 5
 
@@ -62,6 +65,8 @@ def find_latency(
         progress.line(f"target: {profile.conditions.describe()} (profile {wish.profile})")
     else:
         bed = _bed_here(spec, wish, geometry, num_classes=num_classes, in_chans=in_chans)
+        share = float("inf") if spec.time_budget_s is None else _SHARE_OF_TIME * spec.time_budget_s
+        wish = wish.model_copy(update={"profile_seconds": min(wish.profile_seconds, share)})
         profile = _profile_here(bed, geometry, space, wish=wish, profiles=profiles, progress=progress)
     _check_methods(profile.fit, geometry, space)
     return profile.fit
