@@ -37,7 +37,7 @@ from sparsesearch.search.samplers import make_proposer
 from sparsesearch.spec import SamplerName
 from sparsesearch.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
 
-MARKS = (30, 80, 100, 200, 300)
+MARKS = (30, 60, 80, 100, 200, 300)
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 WARM, WARM_EVALUATIONS = "evolution, warm start", 100
 SLOW = ("stock gp", "gp")  # about a second an ask: left out unless named, and then with fewer seeds and evaluations
