@@ -119,7 +119,7 @@ def test_the_study_left_alone_is_complete(calm: Path) -> None:
     once = {label: 1 for label in epochs(calm, "begun")}
     assert len(once) == 2 * (NUM_TRAINED + NUM_FINETUNED)
     assert epochs(calm, "begun") == epochs(calm, "finished") == once
-    assert set(tables(calm)) == {"measurements", "sparsesearch_version", "studies", "trials"}
+    assert set(tables(calm)) == {"measurements", "sparsesearch_version", "profiles", "studies", "trials"}
 
 
 def test_the_same_seed_gives_the_same_study(job: Job, calm: Path, tmp_path: Path) -> None:
