@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparsesearch.backbones.own import is_small
 from sparsesearch.spec import FidelitySpec, TrainSpec
 
-_EVALUATIONS_OF_FRONT, _FINALISTS_OF_FRONT = 200, 16
+_EVALUATIONS_OF_FRONT, _FINALISTS_OF_FRONT = 200, 24
 
 
 def default_fidelity(backbone: str, *, weights: str) -> FidelitySpec:
