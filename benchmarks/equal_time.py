@@ -1,0 +1,291 @@
+"""Fronts at equal wall time: the supernet strategy, the finetune strategy and both hand families, bundled task.
+
+python benchmarks/equal_time.py --home /tmp/equal --out docs/results/equal_time.json
+
+For each seed, after one dense training that all share and nobody is charged for:
+
+1. `run --budget 20%:45% --strategy supernet` with its defaults. Its time, elastic training included, is what the
+   others get.
+2. `--strategy finetune` for the same range: every schedule its sampler proposes is fine-tuned from the dense model. It
+   is given more schedules than fit; those that ended in time count.
+3. Each hand family, its budgets evenly spaced over the range, fine-tuned from the dense model as finalists are, as many
+   at a time as the search had. More of them than `--hand-points` would lie closer than one token apart.
+
+Each rival's front is chosen by validation accuracy, from what itself proposed (studies without their hand baselines).
+Then the test split is opened: the hypervolume of the front's test accuracies and multiply-adds between the reference
+point, 80 % accuracy and half of the dense multiply-adds, and the ideal one, 100 % at no cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean
+from time import perf_counter
+
+import torch
+from supernet_ranking import train
+
+from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.draft import complete
+from sparsesearch.evaluate.checkpoints import CheckpointFolder
+from sparsesearch.evaluate.digits_task import DigitsTest
+from sparsesearch.evaluate.opening import open_setting
+from sparsesearch.evaluate.phases import Setting, sparse_training
+from sparsesearch.evaluate.progress import Silent
+from sparsesearch.evaluate.scoring import EVAL_BATCH, evaluate_model
+from sparsesearch.evaluate.teacher import Teacher
+from sparsesearch.evaluate.test_split import open_test
+from sparsesearch.schedule import Schedule
+from sparsesearch.search.baselines import hand_families
+from sparsesearch.search.pareto import hypervolume, pareto_front
+from sparsesearch.search.proposals import fit_to_budget
+from sparsesearch.search.results import has_score
+from sparsesearch.search.view import StudyView
+from sparsesearch.settings import Settings
+from sparsesearch.spec import Strategy, StudySpec
+from sparsesearch.store.sql import open_store
+from sparsesearch.study import prepare, run_study
+from sparsesearch.trial import Fidelity, Origin, Trial
+
+LOW, HIGH = 0.20, 0.45
+WORST_ACCURACY, WORST_SHARE = 0.80, 0.50
+
+
+@dataclass(frozen=True)
+class Point:
+    """One fine-tuned schedule.
+
+    Attributes:
+        schedule: Tokens left before which block.
+        share: Multiply-adds as a share of dense.
+        val_top1: Accuracy on the validation canvases, which chooses the front.
+        test_top1: Accuracy on the test canvases.
+    """
+
+    schedule: str
+    share: float
+    val_top1: float
+    test_top1: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rival and seed.
+
+    Attributes:
+        rival: Its name.
+        seed: Of the study.
+        seconds: Wall time after the dense training.
+        num_trained: Schedules that were fine-tuned in that time.
+        front: Its front by validation accuracy.
+        hypervolume: On the test split, as a share of the area between reference and ideal point.
+    """
+
+    rival: str
+    seed: int
+    seconds: float
+    num_trained: int
+    front: tuple[Point, ...]
+    hypervolume: float
+
+    def line(self) -> str:
+        """The row for people."""
+        return (
+            f"seed {self.seed} {self.rival:<14} {self.seconds:5.0f} s, {self.num_trained:3d} fine-tuned, front of "
+            f"{len(self.front):2d}, test hypervolume {self.hypervolume:.4f}"
+        )
+
+
+def make_row(rival: str, seed: int, seconds: float, points: Sequence[Point]) -> Row:
+    """The front of what was trained, and its hypervolume on the test split."""
+    front = tuple(points[i] for i in pareto_front([(point.val_top1, point.share) for point in points]))
+    area = hypervolume([(p.test_top1, p.share) for p in front], reference=(WORST_ACCURACY, WORST_SHARE))
+    return Row(rival, seed, seconds, len(points), front, area / ((1.0 - WORST_ACCURACY) * WORST_SHARE))
+
+
+def run(settings: Settings, *, seed: int, strategy: Strategy, evaluations: int | None = None) -> StudyView:
+    """One study, taken up where it was left."""
+    store = open_store(settings.database_url)
+    name = f"{strategy}-seed{seed}"
+    if name not in store.studies():
+        wishes: dict[str, object] = {
+            "name": name,
+            "backbone": "deit_pico",
+            "budget": {"unit": "share", "low": LOW, "high": HIGH},
+            "seed": seed,
+            "precision": "float32",
+            "device": "cpu",
+            "fidelity": {"strategy": strategy} | ({} if evaluations is None else {"evaluations": evaluations}),
+            "baselines": strategy == "supernet",  # its wall time is that of the command as people type it
+        }
+        store.create_study(prepare(complete(wishes, progress=Silent()), progress=Silent())).close()
+    run_study(store.open_study(name), settings)
+    return StudyView.of(store, name)
+
+
+def seconds_after_dense(view: StudyView, trial: Trial) -> float:
+    """When a trial ended, counted from the end of the dense training."""
+    dense = next(trial for trial in view.trials if trial.fidelity is Fidelity.DENSE)
+    began, ended = view.times_of(dense).ended_at, view.times_of(trial).ended_at
+    assert began is not None, "the store records the clock"
+    assert ended is not None, "the store records the clock"
+    return ended - began
+
+
+def fine_tuned(view: StudyView, *, within: float) -> list[Trial]:
+    """The searched schedules that were fine-tuned in time."""
+    return [
+        trial
+        for trial in view.trials
+        if trial.fidelity is Fidelity.FINETUNE
+        and trial.origin is Origin.SEARCH
+        and has_score(trial)
+        and seconds_after_dense(view, trial) <= within
+    ]
+
+
+def test_points(setting: Setting, test: DigitsTest, folder: CheckpointFolder, trials: Sequence[Trial]) -> list[Point]:
+    """The trials with their test accuracy."""
+    dense_macs = AnalyticCost().estimate(setting.geometry, Schedule()).macs
+    points = []
+    for trial in trials:
+        assert trial.checkpoint is not None
+        model = setting.fresh_model()
+        sparsify_(model, trial.schedule)
+        model.load_state_dict(folder.load(trial.checkpoint)[0])
+        tally = evaluate_model(model, test.test(batch_size=EVAL_BATCH), arithmetic=setting.arithmetic)
+        points.append(
+            Point(
+                schedule=trial.schedule.describe(setting.geometry),
+                share=trial.cost.macs / dense_macs,
+                val_top1=trial.metrics["val_top1"],
+                test_top1=tally.metrics("val")["val_top1"],
+            )
+        )
+    return points
+
+
+class Worker:
+    """What one process keeps between schedules of the hand families."""
+
+    spec: StudySpec
+    setting: Setting
+    dense: dict[str, torch.Tensor]
+    teacher: Teacher
+
+
+def open_worker(spec: StudySpec, dense: dict[str, torch.Tensor]) -> None:
+    """Open the task in a new process."""
+    torch.set_num_threads(1)
+    Worker.spec, Worker.setting, Worker.dense = spec, open_setting(spec), dense
+    Worker.teacher = Teacher(
+        Worker.setting.model_with(dense), Worker.setting.task, arithmetic=Worker.setting.arithmetic, use_pool=True
+    )
+
+
+def train_by_hand(schedule: Schedule) -> Point:
+    """Fine-tune a schedule from the dense model, as finalists are."""
+    setting, spec = Worker.setting, Worker.spec
+    training = sparse_training(
+        setting,
+        spec.fidelity.finetune,
+        schedule=schedule,
+        start=Worker.dense,
+        teacher=Worker.teacher,
+        seed=spec.seed,
+        label="",
+    )
+    train(training, setting, seed=spec.seed)
+    test = open_test(spec.data, backbone=spec.backbone)
+    assert isinstance(test, DigitsTest)
+    accuracies = [
+        evaluate_model(training.model, batches, arithmetic=setting.arithmetic).metrics("val")["val_top1"]
+        for batches in (setting.task.val("confirm", batch_size=EVAL_BATCH), test.test(batch_size=EVAL_BATCH))
+    ]
+    cost = AnalyticCost()
+    dense_macs = cost.estimate(setting.geometry, Schedule()).macs
+    share = cost.estimate(setting.geometry, schedule).macs / dense_macs
+    return Point(schedule.describe(setting.geometry), share, *accuracies)
+
+
+def by_hand(
+    view: StudyView, settings: Settings, *, num_points: int, workers: int
+) -> dict[str, tuple[float, list[Point]]]:
+    """Both hand families over the range: seconds and points of each."""
+    spec = view.spec
+    setting = open_setting(spec)
+    dense_trial = next(trial for trial in view.trials if trial.fidelity is Fidelity.DENSE)
+    assert dense_trial.checkpoint is not None
+    dense = CheckpointFolder(settings.storage, spec.name).load(dense_trial.checkpoint)[0]
+    dense_macs = dense_trial.cost.macs
+    found = {}
+    for family in hand_families(setting.geometry):
+        schedules: dict[str, Schedule] = {}
+        for i in range(num_points):
+            limit = round(dense_macs * (LOW + (HIGH - LOW) * i / (num_points - 1)))
+            schedule = fit_to_budget(setting.geometry, spec.space, shape=family.shape, limit=limit, rule=family.rule)
+            if schedule is not None:
+                schedules.setdefault(schedule.key(setting.geometry), schedule)
+        began = perf_counter()
+        with ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=open_worker, initargs=(spec, dense)
+        ) as pool:
+            points = list(pool.map(train_by_hand, schedules.values()))
+        found[family.label] = (perf_counter() - began, points)
+    return found
+
+
+def main() -> None:
+    """Run everything and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, required=True, help="folder for studies and trainings (resumable)")
+    parser.add_argument("--out", type=Path, required=True, help="JSON with every number")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--hand-points", type=int, default=24, help="budgets of each hand family")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="for the hand families")
+    arguments = parser.parse_args()
+    settings = Settings(home=arguments.home, database_url=f"sqlite:///{arguments.home / 'studies.db'}")
+    rows: list[Row] = []
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        ours = run(settings, seed=seed, strategy="supernet")
+        given = max(seconds_after_dense(ours, trial) for trial in ours.trials if trial.fidelity is Fidelity.FINETUNE)
+        setting, folder = open_setting(ours.spec), CheckpointFolder(settings.storage, ours.spec.name)
+        test = open_test(ours.spec.data, backbone=ours.spec.backbone)
+        assert isinstance(test, DigitsTest)
+        trials = fine_tuned(ours, within=given)
+        rows.append(make_row("supernet", seed, given, test_points(setting, test, folder, trials)))
+        print(rows[-1].line(), flush=True)
+
+        one = mean(sum(m.seconds for m in trial.measurements) for trial in trials) / arguments.workers
+        rival = run(settings, seed=seed, strategy="finetune", evaluations=round(1.2 * given / one))
+        folder = CheckpointFolder(settings.storage, rival.spec.name)
+        trials = fine_tuned(rival, within=given)
+        last = max(seconds_after_dense(rival, trial) for trial in trials)
+        rows.append(make_row("finetune", seed, last, test_points(setting, test, folder, trials)))
+        print(rows[-1].line(), flush=True)
+
+        found = by_hand(ours, settings, num_points=arguments.hand_points, workers=arguments.workers)
+        for label, (seconds, points) in found.items():
+            rows.append(make_row(label, seed, seconds, points))
+            print(rows[-1].line(), flush=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+    for rival in dict.fromkeys(row.rival for row in rows):
+        mine = [row for row in rows if row.rival == rival]
+        print(
+            f"| {rival} | {mean(row.seconds for row in mine):.0f} | {mean(row.num_trained for row in mine):.0f} | "
+            f"{mean(len(row.front) for row in mine):.0f} | {', '.join(f'{row.hypervolume:.4f}' for row in mine)} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
