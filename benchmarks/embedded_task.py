@@ -1,7 +1,10 @@
 """Searched schedules against hand-set ones on the bundled task, test split, several seeds, paired intervals.
 
-python benchmarks/embedded_task.py --home /tmp/embedded --out docs/results/embedded_task.json
-python benchmarks/embedded_task.py --data digits:hard --home /tmp/embedded --out docs/results/embedded_hard.json
+OMP_NUM_THREADS=1 python benchmarks/embedded_task.py --home /tmp/embedded --out docs/results/embedded_task.json
+OMP_NUM_THREADS=1 python benchmarks/embedded_task.py --data digits:hard --home /tmp/embedded --out /tmp/hard.json
+
+Studies that are done are not run again, so seeds can be worked on side by side (`--seeds 1 --first-seed K`, one process
+a core) and pooled by the command above.
 
 For each seed: one dense and one elastic training, shared by a search at each budget; the finalists and both hand
 families are fine-tuned alike. The searched schedule is the one with the best validation accuracy; the test split is
@@ -66,6 +69,7 @@ class Wishes:
             "data": {"source": self.data},
             "seed": seed,
             "precision": "float32",
+            "dispatcher": "inline",
             "fidelity": {"evaluations": self.evaluations},
         }
         if self.space is not None:

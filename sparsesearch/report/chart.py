@@ -16,7 +16,7 @@ Place = tuple[float, float]
 WIDE, HALF, NARROW = 1000, 490, 340
 """Widths of drawings in pixels: a whole row, half a row, and a telephone."""
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 22, 42
 
 
 @dataclass
@@ -96,13 +96,12 @@ class Chart:
             self.text((self.x.start + 6, at + 14 if below else at - 5), text, style=style)
 
     def limit(self, value: float, style: str, *, text: str = "") -> None:
-        """A vertical line with a text on its top, on the side where there is room."""
+        """A vertical line with a text above the axes, on the side where there is room."""
         at = self.x(value)
         self._line((at, self.y.start), (at, self.y.end), f"line {style}")
         if text:
             is_left = at > (self.x.start + self.x.end) / 2
-            self.text((at - 5 if is_left else at + 5, self.y.end + 10), text, anchor="end" if is_left else "start",
-                      style=style)  # fmt: skip
+            self.text((at, self.y.end - 6), text, anchor="end" if is_left else "start", style=style)
 
     def foot(self, value: float, style: str, *, hint: str) -> None:
         """A short tick on the horizontal axis, for what has no place on the other."""

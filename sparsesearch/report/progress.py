@@ -63,7 +63,6 @@ def regret_charts(found: Findings) -> str:
                 label=f"regret over {x_title}",
             )
             chart.axes(x_title, "regret, points")
-            chart.level(0.0, "hand", text="as good as by hand", below=True)
             for index, curve in enumerate(found.regrets):
                 for budget in range(len(curve.budgets)):
                     one = [(place(p), 100 * r) for p in curve.points if (r := p.by_budget[budget]) is not None]
@@ -73,6 +72,7 @@ def regret_charts(found: Findings) -> str:
                 chart.marks(mean[-1:], "search", size=4.0, hints=[f"{mean[-1][1]:+.2f} points"] if mean else [])
                 if index:
                     chart.limit(place(curve.points[0]), "dense thin", text="fine-tuning")
+            chart.level(0.0, "hand", text="as good as by hand", below=True)
             return chart.svg()
 
         return responsive(draw, wide=HALF)
