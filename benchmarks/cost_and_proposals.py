@@ -26,6 +26,7 @@ from sparsesearch.search.proposals import fit_to_budget, reachable
 from sparsesearch.search.samplers import make_proposer
 from sparsesearch.space.definition import SearchSpace, load_space
 from sparsesearch.space.sampling import draw_shape
+from sparsesearch.space.shape import Shape
 from sparsesearch.spec import SamplerName
 from sparsesearch.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
 
@@ -131,7 +132,11 @@ def report_families() -> None:
         first = time.perf_counter() - start
         rng = np.random.default_rng(0)
         limits = [low + share * (0.98 * high - low) for share in rng.random(NUM)]
-        draw_median, draw_least = seconds(lambda s=space, r=rng: [draw_shape(s, rng=r) for _ in range(NUM)], repeats=5)
+
+        def draw_all(s: SearchSpace = space, r: np.random.Generator = rng) -> list[Shape]:
+            return [draw_shape(s, rng=r) for _ in range(NUM)]
+
+        draw_median, draw_least = seconds(draw_all, repeats=5)
         pairs = list(zip([draw_shape(space, rng=rng) for _ in range(NUM)], limits, strict=True))
 
         def fit_all(g: BackboneGeometry = geometry, s: SearchSpace = space, p: list[Any] = pairs) -> list[Schedule]:

@@ -117,7 +117,7 @@ def report_trials(folder: Path) -> None:
     show("  stock Tune, reuse_actors=True", slope(lambda n: stock(n, reuse=True), 4, 14))
     show("  stock Tune, as it comes", slope(lambda n: stock(n, reuse=False), 2, 8))
     show("an evaluation on a warm actor, ours", slope(lambda n: run(Fidelity.SUPERNET, n), 20, 620))
-    actor = Bare.remote()
+    actor = Bare.remote()  # type: ignore[attr-defined]  # what the decorator adds
     ray.get(actor.work.remote("x"))
     show("  bare actor call", [timed(lambda: ray.get(actor.work.remote("x"))) for _ in range(500)])
     ray.kill(actor)

@@ -279,10 +279,10 @@ def main() -> None:
             print(rows[-1].line(), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
-    for rival in dict.fromkeys(row.rival for row in rows):
-        mine = [row for row in rows if row.rival == rival]
+    for name in dict.fromkeys(row.rival for row in rows):
+        mine = [row for row in rows if row.rival == name]
         print(
-            f"| {rival} | {mean(row.seconds for row in mine):.0f} | {mean(row.num_trained for row in mine):.0f} | "
+            f"| {name} | {mean(row.seconds for row in mine):.0f} | {mean(row.num_trained for row in mine):.0f} | "
             f"{mean(len(row.front) for row in mine):.0f} | {', '.join(f'{row.hypervolume:.4f}' for row in mine)} |"
         )
 

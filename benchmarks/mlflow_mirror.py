@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -96,7 +97,7 @@ def runs_alone(records: list[RunRecord], settings: Settings) -> float:
     def one(record: RunRecord) -> None:
         _update(connection, _create(connection, record, parent="0" * 32), record, parent="0" * 32)
 
-    return median(timed(lambda record=record: one(record)) for record in records)
+    return median(timed(partial(one, record)) for record in records)
 
 
 def single_calls(records: list[RunRecord], folder: Path) -> float:
@@ -116,7 +117,7 @@ def single_calls(records: list[RunRecord], folder: Path) -> float:
             client.log_metric(run, point.key, point.value, timestamp=point.time_ms, step=point.step)
         client.set_terminated(run)
 
-    return median(timed(lambda record=record: one(record)) for record in records)
+    return median(timed(partial(one, record)) for record in records)
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -25,6 +25,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +193,9 @@ def run(name: str, options: argparse.Namespace, *, batch_size: int, threads: int
         models = {key: model.to(memory_format=torch.channels_last) for key, model in models.items()}
     if options.compile:
         torch._dynamo.reset()
-        models = {key: torch.compile(model, fullgraph=True) for key, model in models.items()}
-    calls = {key: (lambda model=model: model(images)) for key, model in models.items()}
+        for model in models.values():
+            model.compile(fullgraph=True)
+    calls: dict[str, Callable[[], Tensor]] = {key: partial(model, images) for key, model in models.items()}
     took = measure(calls, rounds=options.rounds, device=options.device, clock=options.clock)
 
     def version(key: str) -> Version:

@@ -254,8 +254,8 @@ def main() -> None:
         cost = AnalyticCost()
         with arguments.table.open("w", encoding="utf-8") as lines:
             for schedule, accuracy in zip(ranked, accuracies, strict=True):
-                macs = cost.estimate(setting.geometry, schedule).macs
-                entry = {"schedule": schedule.model_dump(mode="json"), "macs": macs, "val_top1": accuracy}
+                price = cost.estimate(setting.geometry, schedule).macs
+                entry = {"schedule": schedule.model_dump(mode="json"), "macs": price, "val_top1": accuracy}
                 lines.write(json.dumps(entry) + "\n")
 
 
