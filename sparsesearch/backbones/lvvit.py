@@ -19,6 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sparsesearch.backbones.pico import draw_small_
+from sparsesearch.backbones.wishes import NO_WISHES, ModelWishes
 from sparsesearch.errors import BackboneError
 
 _STRIDE_OF_FIRST = 2
@@ -233,39 +234,25 @@ class LvVit(VisionTransformer):
         return head
 
 
-def create_lvvit(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    in_chans: int | None = None,
-    image_size: tuple[int, int] | None = None,
-    drop_rate: float = 0.0,
-    drop_path_rate: float = 0.0,
-    seed: int = 0,
-) -> nn.Module:
+def create_lvvit(name: str, wishes: ModelWishes = NO_WISHES) -> nn.Module:
     """An LV-ViT by name.
 
     Args:
         name: One of `SIZES`.
-        num_classes: Classes; None for the model's own.
-        in_chans: Channels of the image; None for the model's own.
-        image_size: Height and width in pixels; None for the model's own.
-        drop_rate: As in `LvVit`.
-        drop_path_rate: As in `LvVit`.
-        seed: Seed of the weights. The global random state is left as it was.
+        wishes: What differs from the size's own.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(wishes.seed)
         model = LvVit(
             SIZES[name],
-            img_size=image_size,
-            in_chans=in_chans,
-            num_classes=num_classes,
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
+            img_size=wishes.image_size,
+            in_chans=wishes.in_chans,
+            num_classes=wishes.num_classes,
+            drop_rate=wishes.drop_rate,
+            drop_path_rate=wishes.drop_path_rate,
         )
     if SIZES[name].dim < 100:
-        draw_small_(model, seed=seed)
+        draw_small_(model, seed=wishes.seed)
         for parameter in model.aux_head.parameters():
             nn.init.zeros_(parameter)
     return model

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from torch import nn
 
 from sparsesearch.backbones import lvvit, pico, pico_grid
-
-
-class Builder(Protocol):
-    """Builds a dense model, in training mode."""
-
-    def __call__(
-        self,
-        *,
-        num_classes: int | None = None,
-        in_chans: int | None = None,
-        image_size: tuple[int, int] | None = None,
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
-        seed: int = 0,
-    ) -> nn.Module:
-        """The model; what is None is the backbone's own."""
+from sparsesearch.backbones.wishes import ModelWishes
 
 
 @dataclass(frozen=True)
@@ -33,12 +17,12 @@ class OwnBackbone:
     """A backbone of this package.
 
     Attributes:
-        build: Makes it.
+        build: Makes a dense model, in training mode.
         image_size: Its own height and width in pixels.
         in_chans: Its own channels of an image: 1 for those made for the bundled task, which take any number.
     """
 
-    build: Builder
+    build: Callable[[ModelWishes], nn.Module]
     image_size: int
     in_chans: int
 

@@ -12,6 +12,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from sparsesearch.backbones.wishes import NO_WISHES, ModelWishes
 from sparsesearch.errors import BackboneError
 
 IMAGE_SIZE = 32
@@ -79,43 +80,34 @@ class ConvStem(nn.Module):
         return map_BCHW.flatten(2).transpose(1, 2)
 
 
-def create_pico(
-    *,
-    num_classes: int | None = None,
-    in_chans: int | None = None,
-    image_size: tuple[int, int] | None = None,
-    drop_rate: float = 0.0,
-    drop_path_rate: float = 0.0,
-    seed: int = 0,
-) -> nn.Module:
+def create_pico(wishes: ModelWishes = NO_WISHES) -> nn.Module:
     """A timm `VisionTransformer` of width 48 and depth 8 behind a convolutional stem.
 
     Args:
-        num_classes: Classes of the head; None for 10.
-        in_chans: Channels of the image; None for 1.
-        image_size: Height and width in pixels, multiples of 4; None for 32 each.
-        drop_rate: Dropout in front of the head.
-        drop_path_rate: Stochastic depth, rising linearly over the blocks to this rate.
-        seed: Seed of the weights. The global random state is left as it was.
+        wishes: By itself it has 10 classes, 1 channel and 32x32 pixels; it takes multiples of 4.
+
+    Raises:
+        BackboneError: The image does not divide into tokens.
     """
     with torch.random.fork_rng(devices=[]):
         model: Any = VisionTransformer(
-            img_size=(IMAGE_SIZE, IMAGE_SIZE) if image_size is None else image_size,
+            **small_arguments(wishes),
             patch_size=_STRIDE,
-            in_chans=IN_CHANS if in_chans is None else in_chans,
-            num_classes=NUM_CLASSES if num_classes is None else num_classes,
             embed_dim=48,
             depth=8,
             num_heads=3,
             mlp_ratio=4.0,
             embed_layer=ConvStem,
             weight_init="skip",
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
         )
-    draw_small_(model, seed=seed)
+    draw_small_(model, seed=wishes.seed)
     built: nn.Module = model
     return built
+
+
+def small_arguments(wishes: ModelWishes) -> dict[str, Any]:
+    """Arguments of timm's constructors for the backbones that are made for the bundled task."""
+    return wishes.arguments(num_classes=NUM_CLASSES, in_chans=IN_CHANS, image_size=(IMAGE_SIZE, IMAGE_SIZE))
 
 
 def draw_small_(model: nn.Module, *, seed: int) -> None:

@@ -12,7 +12,8 @@ from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
-from sparsesearch.backbones.pico import IMAGE_SIZE, IN_CHANS, NUM_CLASSES, draw_small_
+from sparsesearch.backbones.pico import IMAGE_SIZE, IN_CHANS, draw_small_, small_arguments
+from sparsesearch.backbones.wishes import NO_WISHES, ModelWishes
 from sparsesearch.errors import BackboneError
 
 _LAYER_SCALE = 0.5
@@ -77,81 +78,54 @@ class GridStem(nn.Module):
         return map_BCHW.permute(0, 2, 3, 1) if self.is_last else map_BCHW
 
 
-def create_convnext_pico(
-    *,
-    num_classes: int | None = None,
-    in_chans: int | None = None,
-    image_size: tuple[int, int] | None = None,
-    drop_rate: float = 0.0,
-    drop_path_rate: float = 0.0,
-    seed: int = 0,
-) -> nn.Module:
+def create_convnext_pico(wishes: ModelWishes = NO_WISHES) -> nn.Module:
     """A timm `ConvNeXt` of four stages on grids of 16, 8, 4 and 2 behind a stem with batch norm.
 
     Args:
-        num_classes: Classes of the head; None for 10.
-        in_chans: Channels of the image; None for 1.
-        image_size: Height and width in pixels; None for 32 each.
-        drop_rate: Dropout in front of the head.
-        drop_path_rate: Stochastic depth, rising linearly over the blocks to this rate.
-        seed: Seed of the weights. The global random state is left as it was.
+        wishes: By itself it has 10 classes, 1 channel and 32x32 pixels.
+
+    Raises:
+        BackboneError: The image is too small.
     """
-    size = (IMAGE_SIZE, IMAGE_SIZE) if image_size is None else image_size
-    chans = IN_CHANS if in_chans is None else in_chans
+    arguments = small_arguments(wishes)
+    size, chans = arguments.pop("img_size"), arguments["in_chans"]
     dims = (24, 48, 96, 128)
     with torch.random.fork_rng(devices=[]):
         model: Any = ConvNeXt(
-            in_chans=chans,
-            num_classes=NUM_CLASSES if num_classes is None else num_classes,
+            **arguments,
             depths=(1, 4, 2, 1),
             dims=dims,
             kernel_sizes=(3, 7, 3, 3),
             ls_init_value=_LAYER_SCALE,
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
         )
         model.stem = GridStem(img_size=size, in_chans=chans, embed_dim=dims[0])
     for info in model.feature_info:
         info["reduction"] //= 2  # timm counts a stem of stride 4
     model.pretrained_cfg = {"input_size": (chans, *size)}
     model.layer_scale_init = _LAYER_SCALE
-    return _drawn(model, seed=seed)
+    return _drawn(model, seed=wishes.seed)
 
 
-def create_swin_pico(
-    *,
-    num_classes: int | None = None,
-    in_chans: int | None = None,
-    image_size: tuple[int, int] | None = None,
-    drop_rate: float = 0.0,
-    drop_path_rate: float = 0.0,
-    seed: int = 0,
-) -> nn.Module:
+def create_swin_pico(wishes: ModelWishes = NO_WISHES) -> nn.Module:
     """A timm `SwinTransformer` of three stages on grids of 16, 8 and 4, in windows of 4, behind the same stem.
 
     Args:
-        num_classes: As in `create_convnext_pico`.
-        in_chans: As in `create_convnext_pico`.
-        image_size: As in `create_convnext_pico`.
-        drop_rate: As in `create_convnext_pico`.
-        drop_path_rate: As in `create_convnext_pico`.
-        seed: As in `create_convnext_pico`.
+        wishes: As in `create_convnext_pico`.
+
+    Raises:
+        BackboneError: The image is too small.
     """
     with torch.random.fork_rng(devices=[]):
         model: Any = SwinTransformer(
-            img_size=(IMAGE_SIZE, IMAGE_SIZE) if image_size is None else image_size,
+            **small_arguments(wishes),
             patch_size=2,
-            in_chans=IN_CHANS if in_chans is None else in_chans,
-            num_classes=NUM_CLASSES if num_classes is None else num_classes,
             embed_dim=24,
             depths=(1, 4, 1),
             num_heads=(2, 4, 8),
             window_size=4,
             embed_layer=GridStem,
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
         )
-    return _drawn(model, seed=seed)
+    return _drawn(model, seed=wishes.seed)
 
 
 def _drawn(model: nn.Module, *, seed: int) -> nn.Module:

@@ -13,6 +13,7 @@ from torch import nn
 
 from sparsesearch.backbones.own import OWN, PICO
 from sparsesearch.backbones.verbs import SUPPORTED, family_of
+from sparsesearch.backbones.wishes import ModelWishes
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.geometry import BackboneGeometry
 
@@ -115,7 +116,8 @@ def create_model(
     if resolved in OWN:
         if pretrained:
             raise CheckpointError(f"{resolved} has no published weights here; load your own, or train it from scratch")
-        return OWN[resolved].build(num_classes=num_classes, in_chans=in_chans, image_size=size, seed=seed)
+        own = ModelWishes(num_classes=num_classes, in_chans=in_chans, image_size=size, seed=seed)
+        return OWN[resolved].build(own)
     wishes = {"num_classes": num_classes, "in_chans": in_chans}
     options: dict[str, Any] = {key: value for key, value in wishes.items() if value is not None}
     with torch.random.fork_rng(devices=[]):

@@ -19,6 +19,7 @@ from torch import nn
 from sparsesearch.backbones.own import OWN
 from sparsesearch.backbones.registry import geometry, supported_models
 from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.wishes import ModelWishes
 from sparsesearch.errors import BackboneError, CheckpointError, ScheduleError
 from sparsesearch.paper_schedules import paper_schedule
 from sparsesearch.timm.schedules import parse_schedule
@@ -66,11 +67,12 @@ def _own(
     if unknown:
         raise BackboneError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(_OWN_OPTIONS)}")
     size = options.pop("img_size", None)
-    built: Any = OWN[name].build(
+    wishes = ModelWishes(
         image_size=(size, size) if isinstance(size, int) else size,
         seed=torch.initial_seed() % 2**32,  # timm's models start from the global seed too
         **options,
     )
+    built: Any = OWN[name].build(wishes)
     config: Any = resolve_pretrained_cfg(f"{PREFIX}{name}", pretrained_cfg, pretrained_cfg_overlay)
     built.pretrained_cfg = built.default_cfg = config.to_dict()
     model: nn.Module = built

@@ -9,6 +9,7 @@ import torch
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.verbs import attach_, restore_, set_schedule_, sparsify_
+from sparsesearch.backbones.wishes import ModelWishes
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.methods import ClassAttentionScorer, DynamicVitScorer, NormScorer, RandomScorer, SpotScorer
 from sparsesearch.schedule import Schedule, Step
@@ -19,7 +20,7 @@ HAND = Schedule.at([2, 4, 6], [0.5, 0.25, 0.1])
 
 @pytest.fixture
 def model():
-    return create_pico(seed=1).eval()
+    return create_pico(ModelWishes(seed=1)).eval()
 
 
 def at(block, ratio, **options):

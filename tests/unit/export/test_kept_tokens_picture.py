@@ -10,6 +10,7 @@ from sample_study import sample_spec
 
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.wishes import ModelWishes
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import CheckpointError, DataError, SpecError
 from sparsesearch.export.best_picture import KEPT_TOKENS, write_best_picture
@@ -165,7 +166,7 @@ def test_what_is_said_of_untrained_models():
 
 def test_a_saved_model_is_trained(tmp_path):
     subject = find_subject(backbone="deit_pico", rho=0.5)
-    model = create_pico(seed=3)
+    model = create_pico(ModelWishes(seed=3))
     sparsify_(model, subject.schedule)
     cost = AnalyticCost().estimate(subject.geometry, subject.schedule)
     card = ModelCard(
