@@ -11,7 +11,9 @@ from sparsesearch.evaluate.phases import Setting, dense_training, sparse_trainin
 from sparsesearch.evaluate.progress import Silent
 from sparsesearch.evaluate.teacher import Teacher
 from sparsesearch.evaluate.training import Arithmetic, TrainingRun
+from sparsesearch.methods import FastSlow
 from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.schedule import Schedule, Step
 from sparsesearch.spec import TrainSpec
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
@@ -52,6 +54,27 @@ def test_sparse(grid_setting, method):
     still = {n for n, p in training.model.named_parameters() if n in new and torch.equal(p, new[n])}
     assert {name.split(".")[1] for name in new} == {"predictors", "fast_paths"}
     assert not still, "predictors and fast paths all learn"
+
+
+@pytest.mark.parametrize("ratios", [(1.0, 0.5), (0.5, 1.0), (1.0, 1.0)])
+def test_a_step_that_keeps_all_positions_slow_has_no_share_to_learn(grid_setting, ratios):
+    stage = grid_setting.geometry.deepest_stage
+    steps = [Step(stage=stage, block=i + 1, keep_ratio=ratio, reducer=FastSlow()) for i, ratio in enumerate(ratios)]
+    dense = grid_setting.fresh_model()
+    training = sparse_training(
+        grid_setting,
+        TrainSpec(epochs=1, images_per_epoch=32, batch_size=16, method="masked"),
+        schedule=Schedule(steps=tuple(steps)),
+        start=dense.state_dict(),
+        teacher=Teacher(dense, grid_setting.task, arithmetic=FLOAT32, use_pool=False),
+        seed=0,
+        label="",
+    )
+    loss = training.objective(next(iter(training.batches(1))), 0, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert math.isfinite(loss.item())
+    taught = {n.split(".")[2] for n, p in training.model.named_parameters() if "predictors" in n and p.grad is not None}
+    assert len(taught) == ratios.count(0.5)
 
 
 def test_windows_of_pixels():
