@@ -60,13 +60,6 @@ def choose_arithmetic(
     return chosen.setting.arithmetic, chosen.speeds
 
 
-def measure_speeds(setting: Setting) -> Speeds:
-    """Time a few batches of random images through a fresh dense model."""
-    probe = _Probe(setting)
-    _alternate([probe])
-    return probe.speeds
-
-
 def _alternate(probes: list[_Probe]) -> None:
     """Time the probes in turn, so that a machine whose speed drifts treats them alike; the first round is warm-up.
 

@@ -189,31 +189,3 @@ def _changed_share(share: float, rng: np.random.Generator) -> float:
     if rng.random() < _SWITCH:
         return 0.0 if share else float(rng.uniform(MIN_WEIGHT, 1.0))
     return canonical_share(share + float(rng.normal(0.0, 0.1))) if share else 0.0
-
-
-def cross_shapes(
-    first: Shape, second: Shape, space: SearchSpace, *, rng: np.random.Generator, latest_first: int | None = None
-) -> Shape:
-    """A child of two shapes: as many places as a parent or between, each with all that a parent has there.
-
-    Args:
-        first: A shape of the space.
-        second: Another.
-        space: A space for a geometry (spelled out).
-        rng: Source of randomness.
-        latest_first: Index into `space.locations` behind which the first step may not lie.
-    """
-    parents = [wishes_of(first, space), wishes_of(second, space)]
-    pool: dict[int, Wish] = {}
-    for parent in (parents[1], parents[0]):
-        for wish in parent:
-            if wish.place not in pool or rng.random() < 0.5:
-                pool[wish.place] = wish
-    counts = sorted(len(parent) for parent in parents)
-    num = int(rng.integers(counts[0], counts[1] + 1))
-    chosen = sorted(int(p) for p in rng.choice(sorted(pool), size=num, replace=False))
-    wishes = [pool[p] for p in chosen]
-    if space.methods_per == "schedule":
-        method = parents[int(rng.integers(2))][0].method
-        wishes = [wish._replace(method=method) for wish in wishes]
-    return settle(wishes, space, latest_first=latest_first)

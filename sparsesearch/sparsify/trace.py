@@ -38,12 +38,6 @@ class StepTrace:
     stage: int = 0
 
     @property
-    def keep_log_prob_BN(self) -> Tensor:
-        """Log-probability of keeping each token that arrived."""
-        assert self.scores_BN2 is not None, "nothing was ranked"
-        return self.scores_BN2[..., 0]
-
-    @property
     def score_BN(self) -> Tensor:
         """What tokens are ranked by: log-odds of keeping, or a control's score."""
         assert self.scores_BN2 is not None, "nothing was ranked"

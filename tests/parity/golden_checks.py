@@ -87,7 +87,7 @@ def check_step(evaluated: Run, reference: str, predictor: int) -> None:
     step = evaluated.steps[predictor]
     assert step.kept_BK is not None
     order = step.positions_BN.argsort(dim=1)
-    near(step.keep_log_prob_BN.gather(1, order), evaluated.golden(reference, f"score_{predictor}"))
+    near(step.scores_BN2[..., 0].gather(1, order), evaluated.golden(reference, f"score_{predictor}"))
     assert step.positions_BN.gather(1, order).tolist() == evaluated.golden(reference, f"cand_{predictor}").tolist()
     assert step.kept_BK.shape[1] == evaluated.golden(reference, "n_keep")[predictor]
     kept = evaluated.golden(reference, f"keep_{predictor}")

@@ -25,7 +25,7 @@ from sparsesearch.methods import (
 )
 from sparsesearch.schedule import Phase, Schedule, Step
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import cross_shapes, draw_shape, mutate_shape
+from sparsesearch.space.sampling import draw_shape, mutate_shape
 from sparsesearch.space.shape import Shape
 
 SCORERS: list[Scorer] = [DynamicVitScorer(), NormScorer(), RandomScorer(), RandomScorer(seed=1)]
@@ -202,9 +202,9 @@ def full_spaces(draw: st.DrawFn, *, geometry: BackboneGeometry, max_places: int 
 
 @st.composite
 def full_shapes(draw: st.DrawFn, *, space: SearchSpace) -> Shape:
-    """Shapes of a space, drawn, changed and crossed."""
+    """Shapes of a space, drawn and changed."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     shape = draw_shape(space, rng=rng)
     for _ in range(draw(st.integers(0, 2))):
         shape = mutate_shape(shape, space, rng=rng)
-    return cross_shapes(shape, draw_shape(space, rng=rng), space, rng=rng) if draw(st.booleans()) else shape
+    return shape

@@ -39,7 +39,7 @@ def test_trace_follows_tokens_through_all_steps(model):
         for before, after in zip(earlier.kept_BK.tolist(), later.kept_BK.tolist(), strict=True):
             assert set(after) < set(before)
     assert torch.equal(steps[0].positions_BN[0], torch.arange(64))
-    assert steps[0].keep_log_prob_BN.shape == (3, 64)
+    assert steps[0].scores_BN2.shape == (3, 64, 2)
 
 
 def test_schedules_switch_without_patching(model):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sparsesearch.errors import BudgetError, DataError, SpecError
-from sparsesearch.evaluate.hardware import measure_speeds, open_device
+from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
 from sparsesearch.evaluate.progress import Silent
 from sparsesearch.settings import Settings
 from sparsesearch.spec import Budget, StudySpec
@@ -117,6 +117,12 @@ def test_measuring_leaves_the_global_generator_alone(setting):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    speeds = measure_speeds(setting)
+    _, speeds = choose_arithmetic(
+        "float32",
+        device=setting.arithmetic.device,
+        backbone=setting.backbone,
+        geometry=setting.geometry,
+        task=setting.task,
+    )
     assert torch.equal(torch.rand(3), expected)
     assert 0.0 < speeds.infer_s < speeds.train_s
