@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON with every number")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--hand-points", type=int, default=24, help="budgets of each hand family")
+    parser.add_argument("--hand-points", type=int, default=16, help="budgets of each hand family")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="for the hand families")
     arguments = parser.parse_args()
     settings = Settings(home=arguments.home, database_url=f"sqlite:///{arguments.home / 'studies.db'}")
@@ -266,7 +266,7 @@ def main() -> None:
         print(rows[-1].line(), flush=True)
 
         one = mean(sum(m.seconds for m in trial.measurements) for trial in trials) / arguments.workers
-        rival = run(settings, seed=seed, strategy="finetune", evaluations=round(1.2 * given / one))
+        rival = run(settings, seed=seed, strategy="finetune", evaluations=round(1.1 * given / one))
         folder = CheckpointFolder(settings.storage, rival.spec.name)
         trials = fine_tuned(rival, within=given)
         last = max(seconds_after_dense(rival, trial) for trial in trials)
