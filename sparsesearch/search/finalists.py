@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from sparsesearch.search.pareto import pareto_front
 from sparsesearch.search.results import cost_along
 from sparsesearch.trial import Axis, Trial, TrialState
 
@@ -17,8 +20,10 @@ def choose_finalists(
     Trials that are not complete, have no finite `val_top1`, or cost more than `high` are no candidates, and of
     trials of one model (equal keys) only the best is one.
 
-    For a single budget the finalists are the best by `val_top1`. For a range they are the best within each of `count`
-    budgets evenly spaced over it, no trial twice, the dearest first; if that leaves places, the best of the rest.
+    For a single budget the finalists are the best by `val_top1`. For a range they are members of the front, spread over
+    its costs evenly, up to twice as densely where accuracy changes; none lies where more cost buys nothing, and one at
+    most below the range. Places that are left go to the best of the others within each of as many budgets, evenly
+    spaced over the range, and then to the best of the rest.
 
     Args:
         candidates: Evaluated trials, all of one fidelity.
@@ -26,6 +31,9 @@ def choose_finalists(
         low: Lower end of the range of budgets, None for a single budget.
         high: The budget, or the upper end of the range.
         axis: What budgets and costs are counted in.
+
+    Returns:
+        The best first, or for a range members of the front from the dearest to the cheapest and then the others.
 
     Raises:
         ValueError: The candidates are of several fidelities.
@@ -39,17 +47,35 @@ def choose_finalists(
         and cost_along(trial, axis) <= high
         and math.isfinite(trial.metrics.get("val_top1", math.nan))
     ]
-    ranked: dict[str, Trial] = {}
+    best_of_model: dict[str, Trial] = {}
     for trial in sorted(able, key=lambda t: (-t.metrics["val_top1"], cost_along(t, axis), t.number)):
-        ranked.setdefault(trial.key, trial)
-    if low is None:
-        return list(ranked.values())[:count]
-    spacing = (high - low) / max(1, count - 1)
-    left = list(ranked.values())
-    chosen: list[Trial] = []
-    for i in range(count):
-        within = next((trial for trial in left if cost_along(trial, axis) <= low + i * spacing), None)
+        best_of_model.setdefault(trial.key, trial)
+    ranked = list(best_of_model.values())
+    if low is None or not ranked:
+        return ranked[:count]
+    points = [(trial.metrics["val_top1"], cost_along(trial, axis)) for trial in ranked]
+    front = pareto_front(points)
+    front = front[max(0, sum(points[i][1] <= low for i in front) - 1) :]
+    chosen = [ranked[front[i]] for i in reversed(_spread([points[i] for i in front], count))]
+    left = [trial for trial in ranked if trial not in chosen]
+    num_left = count - len(chosen)
+    for budget in np.linspace(low, high, num_left).tolist():
+        within = next((trial for trial in left if cost_along(trial, axis) <= budget), None)
         if within is not None:
-            chosen.insert(0, within)
+            chosen.append(within)
             left.remove(within)
     return chosen + left[: count - len(chosen)]
+
+
+def _spread(front: Sequence[tuple[float, float]], count: int) -> list[int]:
+    """Which members of a front (accuracy and cost, cheapest first) lie about evenly on it, both ends included."""
+    if len(front) <= count:
+        return list(range(len(front)))
+    values_P2 = np.asarray(front)
+    extent_2 = np.ptp(values_P2, axis=0)
+    accuracy_P, cost_P = (np.diff(values_P2, axis=0) / extent_2).T  # of several members none are equal in either
+    way_P = np.concatenate(([0.0], (cost_P + np.minimum(accuracy_P, cost_P)).cumsum()))
+    free = dict(enumerate(way_P.tolist()))
+    for wanted in np.linspace(way_P[-1], 0.0, count).tolist():
+        del free[min(free, key=lambda i: (abs(free[i] - wanted), i))]
+    return sorted(set(range(len(front))) - free.keys())

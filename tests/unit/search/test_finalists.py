@@ -49,15 +49,32 @@ def test_a_range_spreads_over_the_front(candidates):
     """Ten members crowd at the dear end; three finalists must not all come from there."""
     crowd = [(0.90 + 0.001 * i, 90 + i) for i in range(10)]
     trials = candidates([(0.60, 10), (0.80, 50), *crowd])
-    chosen = choose_finalists(trials, count=3, low=10, high=100)
-    costs = sorted(trial.cost.macs for trial in chosen)
-    assert costs[:2] == [10, 50]
-    assert costs[2] >= 90
+    assert [t.cost.macs for t in choose_finalists(trials, count=3, low=10, high=100)] == [99, 50, 10]
 
 
-def test_a_range_takes_the_best_within_each_budget_and_then_the_rest(candidates):
-    trials = candidates([(0.9, 50), (0.8, 60), (0.7, 55), (0.5, 99)])
-    assert numbers(choose_finalists(trials, count=4, low=10, high=100)) == [1, 0, 2, 3]
+def test_finalists_of_a_range_are_denser_where_accuracy_changes(candidates):
+    """It rises by 30 points over the first third of the range, hardly over the second, and not at all over the last."""
+    steep = [(0.60 + 0.01 * i, 100 + i) for i in range(31)]
+    flat = [(0.90 + 0.0001 * i, 130 + i) for i in range(1, 31)]
+    nothing = [(0.80, 160 + i) for i in range(1, 31)]
+    trials = candidates([*steep, *flat, *nothing])
+    costs = [trial.cost.macs for trial in choose_finalists(trials, count=16, low=100, high=190)]
+    assert costs == sorted(costs, reverse=True)
+    assert (costs[0], costs[-1]) == (160, 100)
+    assert sum(cost <= 130 for cost in costs) in (10, 11)
+
+
+def test_below_a_range_lies_one_finalist_at_most(candidates):
+    trials = candidates([(0.5 + 0.01 * i, 80 + 2 * i) for i in range(20)])
+    costs = [trial.cost.macs for trial in choose_finalists(trials, count=4, low=101, high=118)]
+    assert (costs[0], costs[-1]) == (118, 100)
+
+
+def test_places_that_the_front_leaves_go_to_the_best_of_the_rest(candidates):
+    trials = candidates([(0.9, 50), (0.8, 60), (0.7, 55), (0.5, 99), (0.4, 20)])
+    assert numbers(choose_finalists(trials, count=4, low=10, high=100)) == [0, 4, 1, 2]
+    assert numbers(choose_finalists(trials, count=5, low=10, high=100)) == [0, 4, 2, 1, 3]
+    assert numbers(choose_finalists(trials, count=1, low=10, high=100)) == [0]
 
 
 def test_nobody_to_choose_from():
