@@ -104,11 +104,11 @@ class Row:
         )
 
 
-def make_row(rival: str, seed: int, seconds: float, points: Sequence[Point]) -> Row:
-    """The front of what was trained, and its hypervolume on the test split."""
-    front = tuple(points[i] for i in pareto_front([(point.val_top1, point.share) for point in points]))
+def make_row(rival: str, seed: int, seconds: float, num_trained: int, front: Sequence[Point]) -> Row:
+    """The hypervolume of a front on the test split."""
     area = hypervolume([(p.test_top1, p.share) for p in front], reference=(WORST_ACCURACY, WORST_SHARE))
-    return Row(rival, seed, seconds, len(points), front, area / ((1.0 - WORST_ACCURACY) * WORST_SHARE))
+    share = area / ((1.0 - WORST_ACCURACY) * WORST_SHARE)
+    return Row(rival, seed, seconds, num_trained, tuple(front), share)
 
 
 def run(settings: Settings, *, seed: int, strategy: Strategy, evaluations: int | None = None) -> StudyView:
@@ -152,17 +152,24 @@ def fine_tuned(view: StudyView, *, within: float) -> list[Trial]:
     ]
 
 
-def test_points(setting: Setting, test: DigitsTest, folder: CheckpointFolder, trials: Sequence[Trial]) -> list[Point]:
-    """The trials with their test accuracy."""
+def study_row(rival: str, view: StudyView, settings: Settings, *, within: float) -> Row:
+    """The front of what a study fine-tuned in time, its members tested."""
+    trials = fine_tuned(view, within=within)
+    seconds = min(within, max(seconds_after_dense(view, trial) for trial in view.trials))
+    spec = view.spec
+    setting, folder = open_setting(spec), CheckpointFolder(settings.storage, spec.name)
+    test = open_test(spec.data, backbone=spec.backbone)
+    assert isinstance(test, DigitsTest)
     dense_macs = AnalyticCost().estimate(setting.geometry, Schedule()).macs
-    points = []
-    for trial in trials:
+    front = []
+    for i in pareto_front([(trial.metrics["val_top1"], trial.cost.macs) for trial in trials]):
+        trial = trials[i]
         assert trial.checkpoint is not None
         model = setting.fresh_model()
         sparsify_(model, trial.schedule)
         model.load_state_dict(folder.load(trial.checkpoint)[0])
         tally = evaluate_model(model, test.test(batch_size=EVAL_BATCH), arithmetic=setting.arithmetic)
-        points.append(
+        front.append(
             Point(
                 schedule=trial.schedule.describe(setting.geometry),
                 share=trial.cost.macs / dense_macs,
@@ -170,7 +177,7 @@ def test_points(setting: Setting, test: DigitsTest, folder: CheckpointFolder, tr
                 test_top1=tally.metrics("val")["val_top1"],
             )
         )
-    return points
+    return make_row(rival, spec.seed, seconds, len(trials), front)
 
 
 class Worker:
@@ -257,25 +264,20 @@ def main() -> None:
     rows: list[Row] = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         ours = run(settings, seed=seed, strategy="supernet")
-        given = max(seconds_after_dense(ours, trial) for trial in ours.trials if trial.fidelity is Fidelity.FINETUNE)
-        setting, folder = open_setting(ours.spec), CheckpointFolder(settings.storage, ours.spec.name)
-        test = open_test(ours.spec.data, backbone=ours.spec.backbone)
-        assert isinstance(test, DigitsTest)
-        trials = fine_tuned(ours, within=given)
-        rows.append(make_row("supernet", seed, given, test_points(setting, test, folder, trials)))
+        given = max(seconds_after_dense(ours, trial) for trial in ours.trials)
+        rows.append(study_row("supernet", ours, settings, within=given))
         print(rows[-1].line(), flush=True)
 
-        one = mean(sum(m.seconds for m in trial.measurements) for trial in trials) / arguments.workers
+        took = [sum(m.seconds for m in trial.measurements) for trial in fine_tuned(ours, within=given)]
+        one = mean(took) / arguments.workers
         rival = run(settings, seed=seed, strategy="finetune", evaluations=round(1.1 * given / one))
-        folder = CheckpointFolder(settings.storage, rival.spec.name)
-        trials = fine_tuned(rival, within=given)
-        last = max(seconds_after_dense(rival, trial) for trial in trials)
-        rows.append(make_row("finetune", seed, last, test_points(setting, test, folder, trials)))
+        rows.append(study_row("finetune", rival, settings, within=given))
         print(rows[-1].line(), flush=True)
 
         found = by_hand(ours, settings, num_points=arguments.hand_points, workers=arguments.workers)
         for label, (seconds, points) in found.items():
-            rows.append(make_row(label, seed, seconds, points))
+            front = [points[i] for i in pareto_front([(point.val_top1, point.share) for point in points])]
+            rows.append(make_row(label, seed, seconds, len(points), front))
             print(rows[-1].line(), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
