@@ -27,4 +27,5 @@ fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 workers="${TEST_WORKERS:-$(nproc --all 2>/dev/null || echo 2)}"
 "$bin/pytest" -n "$workers" --dist loadfile --durations 10 -m "not slow"
-"$bin/pytest" -n "$workers" --dist loadfile --durations 10 -m slow
+# In order, not the files with most tests first: the longest ones have few tests, and would run alone at the end.
+"$bin/pytest" -n "$workers" --dist loadfile --no-loadscope-reorder --durations 10 -m slow
