@@ -9,7 +9,8 @@ For each seed, after one dense training that all share and nobody is charged for
 2. `--strategy finetune` for the same range: every schedule its sampler proposes is fine-tuned from the dense model. It
    is given more schedules than fit; those that ended in time count.
 3. Each hand family, its budgets evenly spaced over the range, fine-tuned from the dense model as finalists are, as many
-   at a time as the search had. More of them than `--hand-points` would lie closer than one token apart.
+   at a time as the search had. They may take less time: budgets between `--hand-points` evenly spaced ones add points
+   that lie too close together to be told apart.
 
 Each rival's front is chosen by validation accuracy, from what itself proposed (studies without their hand baselines).
 Then the test split is opened: the hypervolume of the front's test accuracies and multiply-adds between the reference
@@ -269,8 +270,8 @@ def main() -> None:
         print(rows[-1].line(), flush=True)
 
         took = [sum(m.seconds for m in trial.measurements) for trial in fine_tuned(ours, within=given)]
-        one = mean(took) / arguments.workers
-        rival = run(settings, seed=seed, strategy="finetune", evaluations=round(1.1 * given / one))
+        one = mean(took) / arguments.workers  # to propose and to evaluate takes a while besides
+        rival = run(settings, seed=seed, strategy="finetune", evaluations=round(0.8 * given / one))
         rows.append(study_row("finetune", rival, settings, within=given))
         print(rows[-1].line(), flush=True)
 
