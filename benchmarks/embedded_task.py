@@ -1,7 +1,8 @@
-"""Searched schedules against hand-set ones on the bundled task, test split, several seeds, paired intervals.
+r"""Searched schedules against hand-set ones on the bundled task, test split, several seeds, paired intervals.
 
 OMP_NUM_THREADS=1 python benchmarks/embedded_task.py --home /tmp/embedded --out docs/results/embedded_task.json
-OMP_NUM_THREADS=1 python benchmarks/embedded_task.py --data digits:hard --home /tmp/embedded --out /tmp/hard.json
+OMP_NUM_THREADS=1 python benchmarks/embedded_task.py --data digits:hard --home /tmp/embedded \
+    --out docs/results/embedded_hard.json
 
 Studies that are done are not run again, so seeds can be worked on side by side (`--seeds 1 --first-seed K`, one process
 a core) and pooled by the command above.
