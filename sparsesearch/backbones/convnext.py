@@ -8,6 +8,7 @@ Shapes: `B` batch, `C` channels, `H` and `W` height and width of a grid, `N` its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ from timm.layers.classifier import NormMlpClassifierHead
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
+from sparsesearch.backbones.checkpointing import checkpoints_in_blocks
 from sparsesearch.backbones.convnext_geometry import geometry, token_geometry
 from sparsesearch.backbones.family import change_class_
-from sparsesearch.backbones.fast_slow import add_fast_paths_, grid_state, plan_fast_paths_, refuse_checkpointing
+from sparsesearch.backbones.fast_slow import add_fast_paths_, grid_state, plan_fast_paths_, run_part
 from sparsesearch.backbones.sparsity import Sparsity
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import ResolvedStep
-from sparsesearch.sparsify.grid_state import Block, GridState
+from sparsesearch.sparsify.grid_state import Block, GridState, Pair, merge
+from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.state import SparsityState
 
 __all__ = [
@@ -41,8 +44,8 @@ class SparseConvNeXt(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """As timm's, with the final positions noted: behind the head's norm, which timm applies after pooling."""
         model: Any = self
-        refuse_checkpointing(model.stages)
-        features: Tensor = super().forward_features(x)  # type: ignore[misc]
+        with checkpoints_in_blocks(model.stages, self.sparsity_state, training=self.training):
+            features: Tensor = super().forward_features(x)  # type: ignore[misc]
         _note_final(model, features, self.sparsity_state)
         return features
 
@@ -58,11 +61,12 @@ class SparseConvNeXtBlock(nn.Module):
         state, block = self.sparsity_state, self.sparsity_block
         chosen = state.enter(block, x.permute(0, 2, 3, 1), training=self.training)
         if block not in state.paths:
-            y_BCHW: Tensor = super().forward(x)
+            y_BCHW: Tensor = run_part(super().forward, x, state=state)
             return y_BCHW
         if state.masks(self.training):
             return _masked(self, x, state, state.paths[block], chosen=chosen)
-        return _gathered(self, x, state, state.paths[block])
+        assert state.trace.split is not None, "no step has chosen paths"
+        return run_part(partial(_gathered, self, state.trace.split, state.paths[block]), x, state=state)
 
 
 def matches(model: nn.Module) -> bool:
@@ -149,11 +153,9 @@ def _note_final(model: Any, features_BCHW: Tensor, state: GridState) -> None:
     state.finish(final_BNC)
 
 
-def _gathered(block: Any, x_BCHW: Tensor, state: GridState, fast: nn.Module | None) -> Tensor:
-    """A block with each position on one path."""
+def _gathered(block: Any, split: Split, fast: nn.Module | None, x_BCHW: Tensor) -> Tensor:
+    """A block with each position on one path; the fast path is the identity if None."""
     y_BHWC = block.conv_dw(x_BCHW).permute(0, 2, 3, 1)
-    split = state.trace.split
-    assert split is not None, "no step has chosen paths"
     branch_RC = split.run(y_BHWC.flatten(0, 2), slow=lambda x_RC: _feed_forward(block, x_RC), fast=fast)
     branch_BCHW = branch_RC.reshape(y_BHWC.shape).permute(0, 3, 1, 2)
     z_BCHW: Tensor = block.drop_path(branch_BCHW) + block.shortcut(x_BCHW)
@@ -161,7 +163,7 @@ def _gathered(block: Any, x_BCHW: Tensor, state: GridState, fast: nn.Module | No
 
 
 def _masked(block: Any, x_BCHW: Tensor, state: GridState, fast: nn.Module | None, *, chosen: bool) -> Tensor:
-    """A block with all positions on both paths; each path adds to its own history.
+    """A block with all positions on both paths.
 
     Args:
         block: The block.
@@ -169,24 +171,32 @@ def _masked(block: Any, x_BCHW: Tensor, state: GridState, fast: nn.Module | None
         state: Where the mask and both histories are.
         fast: The fast path; None for the identity.
         chosen: Whether a new mask was drawn in front of the block.
+    """
+    trace, x_BHWC = state.trace, x_BCHW.permute(0, 2, 3, 1)
+    assert trace.mask_BN is not None, "no step has drawn a mask"
+    pair = trace.pair or (x_BHWC, x_BHWC)
+    if chosen:
+        x_BHWC = merge(pair, trace.mask_BN)
+    trace.pair = run_part(partial(_both_paths, block, fast), x_BHWC, *pair, trace.mask_BN, state=state)
+    return merge(trace.pair, trace.mask_BN).permute(0, 3, 1, 2)
+
+
+def _both_paths(
+    block: Any, fast: nn.Module | None, x_BHWC: Tensor, slow_BHWC: Tensor, fast_BHWC: Tensor, mask_BN: Tensor
+) -> Pair:
+    """Either path adds to its own history, from what convolution made of the merged map.
 
     Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3 and its published code.
     """
-    x_BHWC = x_BCHW.permute(0, 2, 3, 1)
-    slow_BHWC, fast_BHWC = state.trace.pair or (x_BHWC, x_BHWC)
-    if chosen:
-        x_BHWC = state.merge(slow_BHWC, fast_BHWC)
     y_BHWC = block.conv_dw(x_BHWC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
     def branch(path: Callable[[Tensor], Tensor], z_BHWC: Tensor) -> Tensor:
         kept: Tensor = block.drop_path(path(z_BHWC.flatten(0, 2)).reshape(z_BHWC.shape))
         return kept
 
-    entry_BHWC = state.merge(fast_BHWC, y_BHWC)
-    slow_BHWC = slow_BHWC + branch(lambda x_RC: _feed_forward(block, x_RC), state.merge(y_BHWC, slow_BHWC))
-    fast_BHWC = fast_BHWC if fast is None else fast_BHWC + branch(fast, entry_BHWC)
-    state.trace.pair = (slow_BHWC, fast_BHWC)
-    return state.merge(slow_BHWC, fast_BHWC).permute(0, 3, 1, 2)
+    entry_BHWC = merge((fast_BHWC, y_BHWC), mask_BN)
+    slow_BHWC = slow_BHWC + branch(lambda x_RC: _feed_forward(block, x_RC), merge((y_BHWC, slow_BHWC), mask_BN))
+    return slow_BHWC, fast_BHWC if fast is None else fast_BHWC + branch(fast, entry_BHWC)
 
 
 def _feed_forward(block: Any, x_RC: Tensor) -> Tensor:

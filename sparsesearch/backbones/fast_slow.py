@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 from timm.layers.classifier import ClassifierHead, NormMlpClassifierHead
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sparsesearch.backbones.sparsity import Sparsity, describe_class
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.methods import FastPath, FastSlow
 from sparsesearch.schedule import ResolvedStep
-from sparsesearch.sparsify.grid_state import Block, GridState
+from sparsesearch.sparsify.grid_state import Block, GridState, Pair
 from sparsesearch.sparsify.paths import build_fast_path
+
+_Result = TypeVar("_Result", Tensor, Pair)
 
 
 def grid_state(geometry: BackboneGeometry, generator: torch.Generator) -> GridState:
@@ -72,17 +76,12 @@ def fast_path_name(block: Block, kind: FastPath) -> str:
     return place if kind == "linear" else f"{place}_{kind}"
 
 
-def refuse_checkpointing(stages: Iterable[nn.Module]) -> None:
-    """Refuse to run blocks twice.
-
-    Raises:
-        BackboneError: A stage would.
-    """
-    if any(getattr(stage, "grad_checkpointing", False) for stage in stages):
-        raise BackboneError(
-            "gradient checkpointing runs blocks twice and would choose paths twice; "
-            "call model.set_grad_checkpointing(False)"
-        )
+def run_part(part: Callable[..., _Result], *inputs: Tensor, state: GridState) -> _Result:
+    """The part of a block behind its steps; with gradient checkpointing computed again in the backward pass."""
+    if not state.checkpoints:
+        return part(*inputs)
+    result: _Result = checkpoint(part, *inputs, use_reentrant=False)
+    return result
 
 
 def head_macs(head: nn.Module, name: str) -> int:

@@ -8,19 +8,22 @@ Shapes: `B` batch, `H` and `W` height and width of a grid, `C` channels, `R` row
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
+from sparsesearch.backbones.checkpointing import checkpoints_in_blocks
 from sparsesearch.backbones.family import change_class_
-from sparsesearch.backbones.fast_slow import add_fast_paths_, grid_state, plan_fast_paths_, refuse_checkpointing
+from sparsesearch.backbones.fast_slow import add_fast_paths_, grid_state, plan_fast_paths_, run_part
 from sparsesearch.backbones.sparsity import Sparsity
 from sparsesearch.backbones.swin_geometry import geometry, token_geometry
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import ResolvedStep
-from sparsesearch.sparsify.grid_state import Block, GridState
+from sparsesearch.sparsify.grid_state import Block, GridState, Pair, merge
+from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.state import SparsityState
 
 __all__ = [
@@ -39,8 +42,8 @@ class SparseSwin(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """As timm's, with the final positions noted."""
         model: Any = self
-        refuse_checkpointing(model.layers)
-        features: Tensor = super().forward_features(x)  # type: ignore[misc]
+        with checkpoints_in_blocks(model.layers, self.sparsity_state, training=self.training):
+            features: Tensor = super().forward_features(x)  # type: ignore[misc]
         _note_final(features, self.sparsity_state)
         return features
 
@@ -56,11 +59,12 @@ class SparseSwinBlock(nn.Module):
         state, block = self.sparsity_state, self.sparsity_block
         chosen = state.enter(block, x, training=self.training)
         if block not in state.paths:
-            y_BHWC: Tensor = super().forward(x)
+            y_BHWC: Tensor = run_part(super().forward, x, state=state)
             return y_BHWC
         if state.masks(self.training):
             return _masked(self, x, state, state.paths[block], chosen=chosen)
-        return _gathered(self, x, state, state.paths[block])
+        assert state.trace.split is not None, "no step has chosen paths"
+        return run_part(partial(_gathered, self, state.trace.split, state.paths[block]), x, state=state)
 
 
 def matches(model: nn.Module) -> bool:
@@ -141,10 +145,8 @@ def _note_final(features_BHWC: Tensor, state: GridState) -> None:
     state.finish(features_BHWC.flatten(1, 2) if state.keep_final_tokens else None)
 
 
-def _gathered(block: Any, x_BHWC: Tensor, state: GridState, fast: nn.Module | None) -> Tensor:
-    """A block with each position on one path."""
-    split = state.trace.split
-    assert split is not None, "no step has chosen paths"
+def _gathered(block: Any, split: Split, fast: nn.Module | None, x_BHWC: Tensor) -> Tensor:
+    """A block with each position on one path; the fast path is the identity if None."""
     x_BHWC = x_BHWC + block.drop_path1(block._attn(block.norm1(x_BHWC)))
     branch_RC = split.run(x_BHWC.flatten(0, 2), slow=lambda x_RC: block.mlp(block.norm2(x_RC)), fast=fast)
     y_BHWC: Tensor = x_BHWC + block.drop_path2(branch_RC.reshape(x_BHWC.shape))
@@ -152,7 +154,7 @@ def _gathered(block: Any, x_BHWC: Tensor, state: GridState, fast: nn.Module | No
 
 
 def _masked(block: Any, x_BHWC: Tensor, state: GridState, fast: nn.Module | None, *, chosen: bool) -> Tensor:
-    """A block with all positions on both paths; each path goes on from what attention made of the merged map.
+    """A block with all positions on both paths.
 
     Args:
         block: The block.
@@ -160,20 +162,29 @@ def _masked(block: Any, x_BHWC: Tensor, state: GridState, fast: nn.Module | None
         state: Where the mask and both histories are.
         fast: The fast path; None for the identity.
         chosen: Whether a new mask was drawn in front of the block.
+    """
+    trace = state.trace
+    assert trace.mask_BN is not None, "no step has drawn a mask"
+    pair = trace.pair or (x_BHWC, x_BHWC)
+    if chosen:
+        x_BHWC = merge(pair, trace.mask_BN)
+    trace.pair = run_part(partial(_both_paths, block, fast), x_BHWC, *pair, trace.mask_BN, state=state)
+    return merge(trace.pair, trace.mask_BN)
+
+
+def _both_paths(
+    block: Any, fast: nn.Module | None, x_BHWC: Tensor, slow_BHWC: Tensor, fast_BHWC: Tensor, mask_BN: Tensor
+) -> Pair:
+    """Either path goes on from what attention made of the merged map.
 
     Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3 and its published code.
     """
-    slow_BHWC, fast_BHWC = state.trace.pair or (x_BHWC, x_BHWC)
-    if chosen:
-        x_BHWC = state.merge(slow_BHWC, fast_BHWC)
     x_BHWC = x_BHWC + block.drop_path1(block._attn(block.norm1(x_BHWC)))
 
     def branch(path: Callable[[Tensor], Tensor], z_BHWC: Tensor) -> Tensor:
         kept: Tensor = block.drop_path2(path(z_BHWC))
         return kept
 
-    entry_BHWC = state.merge(fast_BHWC, x_BHWC)
-    slow_BHWC = x_BHWC + branch(lambda z: block.mlp(block.norm2(z)), state.merge(x_BHWC, slow_BHWC))
-    fast_BHWC = x_BHWC if fast is None else x_BHWC + branch(fast, entry_BHWC)
-    state.trace.pair = (slow_BHWC, fast_BHWC)
-    return state.merge(slow_BHWC, fast_BHWC)
+    entry_BHWC = merge((fast_BHWC, x_BHWC), mask_BN)
+    slow_BHWC = x_BHWC + branch(lambda z: block.mlp(block.norm2(z)), merge((x_BHWC, slow_BHWC), mask_BN))
+    return slow_BHWC, x_BHWC if fast is None else x_BHWC + branch(fast, entry_BHWC)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sparsesearch.backbones.attention_parts import output, queries_keys_values
+from sparsesearch.backbones.checkpointing import checkpoints_in_blocks
 from sparsesearch.backbones.sparsity import own_class
 from sparsesearch.errors import BackboneError
 from sparsesearch.sparsify.attention import Wishes, attend
@@ -31,18 +32,10 @@ class SparseViT(nn.Module):
     sparsity_state: TokenState
 
     def forward_features(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As timm's; gradient checkpointing is done block by block, so that tokens are chosen only once."""
-        model: Any = self
+        """As timm's, with the final tokens noted."""
         state = self.sparsity_state
-        state.checkpoints = getattr(model, "grad_checkpointing", False) and self.training
-        if state.checkpoints:
-            model.grad_checkpointing = False
-        try:
+        with checkpoints_in_blocks([self], state, training=self.training):
             features: Tensor = super().forward_features(x, *args, **kwargs)  # type: ignore[misc]
-        finally:
-            if state.checkpoints:
-                model.grad_checkpointing = True
-                state.checkpoints = False
         state.finish(features)
         return features
 

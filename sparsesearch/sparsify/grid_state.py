@@ -21,6 +21,9 @@ from sparsesearch.sparsify.trace import StepTrace
 Block = tuple[int, int]
 """Stage and block."""
 
+Pair = tuple[Tensor, Tensor]
+"""A map as either path has it in masked mode, `B x H x W x C` each, slow first."""
+
 _NOTHING_SEEN = Seen()
 
 
@@ -36,11 +39,23 @@ class GridTrace(Trace):
 
     split: Split | None = None
     mask_BN: Tensor | None = None
-    pair: tuple[Tensor, Tensor] | None = None
+    pair: Pair | None = None
 
     def forget_paths(self) -> None:
         """All positions take the slow path again."""
         self.split = self.mask_BN = self.pair = None
+
+
+def merge(pair: Pair, mask_BN: Tensor) -> Tensor:
+    """In masked mode, each position from its own path.
+
+    Args:
+        pair: The map as either path has it.
+        mask_BN: 1 on the slow path.
+    """
+    slow_BHWC, fast_BHWC = pair
+    mask_BHW1 = mask_BN.to(slow_BHWC.dtype).reshape(*slow_BHWC.shape[:3], 1)
+    return slow_BHWC * mask_BHW1 + fast_BHWC * (1.0 - mask_BHW1)
 
 
 @dataclass(kw_only=True)
@@ -91,13 +106,6 @@ class GridState(SparsityState):
             if self.record:
                 self._record(step, map_BHWC, scores_BN2, kept_BK)
         return bool(planned)
-
-    def merge(self, slow_BHWC: Tensor, fast_BHWC: Tensor) -> Tensor:
-        """In masked mode, each position from its own path."""
-        mask_BN = self.trace.mask_BN
-        assert mask_BN is not None, "no step has drawn a mask"
-        mask_BHW1 = mask_BN.to(slow_BHWC.dtype).reshape(*slow_BHWC.shape[:3], 1)
-        return slow_BHWC * mask_BHW1 + fast_BHWC * (1.0 - mask_BHW1)
 
     def finish(self, final_BNC: Tensor | None) -> None:
         """The model is through: let go of what only its blocks needed.

@@ -101,6 +101,7 @@ class SparsityState:
         probe: Also score, without dropping anything, at every attached place that has no step of its own.
         record: Keep a trace of scores and indices. Turn off for export, where only the logits may leave the graph.
         keep_final_tokens: Also keep the final patch tokens in the trace.
+        checkpoints: Whether blocks are computed again in the backward pass; set while a model runs.
         forced: Decisions by place that replace the random draw of masked training, `B x N` zeros and ones each, in
             raster order and, for tokens, before the product with the previous decision.
         plan: Steps in force, by stage, block and phase. Replaced as a whole, never changed while a model runs.
@@ -114,6 +115,7 @@ class SparsityState:
     probe: bool = False
     record: bool = True
     keep_final_tokens: bool = False
+    checkpoints: bool = False
     forced: Mapping[str, Tensor] | None = None
     plan: Mapping[Place, tuple[PlannedStep, ...]] = field(default_factory=dict)
     probes: Mapping[Place, tuple[PlannedStep, ...]] = field(default_factory=dict)

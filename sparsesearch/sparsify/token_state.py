@@ -62,7 +62,6 @@ class TokenState(SparsityState):
         weighs_attention: Whether attention weighs tokens by that number.
         keep_groups: Also note in the trace which patches each token stands for; needs `record`.
         listener: Is told what each attention layer notes.
-        checkpoints: Whether blocks are computed again in the backward pass.
         trace: The last forward pass.
     """
 
@@ -77,7 +76,6 @@ class TokenState(SparsityState):
     weighs_attention: bool = False
     keep_groups: bool = False
     listener: Callable[[Notes], None] | None = None
-    checkpoints: bool = False
     trace: TokenTrace = field(default_factory=TokenTrace)
 
     def wishes_of(self, block: int) -> Wishes | None:

@@ -415,9 +415,41 @@ def test_what_cannot_be_done_is_refused(kind):
     sparsity_of(model).state.forced = {"2_1": torch.ones(2, 24)}
     with pytest.raises(ScheduleError, match="masked training only"):
         model.train()(images)
-    model.set_grad_checkpointing()
-    with pytest.raises(BackboneError, match=r"set_grad_checkpointing\(False\)"):
-        model(images)
+
+
+@pytest.mark.parametrize("mode", ["gather", "masked"])
+@pytest.mark.parametrize("kind", ["convnext", "swin"])
+def test_gradient_checkpointing_changes_no_gradient(kind, mode):
+    """Nor what is chosen: positions are scored once, and blocks run again under the decisions of their first time."""
+    model, images = build(kind)
+    schedule = Schedule(steps=(step(1, 1, 0.6), step(2, 1, 0.5), step(2, 3, 0.25)))
+    sparsify_(model, schedule)
+    liven_(model)
+    model.train()
+    state = sparsity_of(model).state
+    state.mode, state.noise = mode, 0.3
+    calls = []
+    stages_of(model)[2].blocks[2].mlp.register_forward_hook(lambda *_: calls.append(1))
+    found = []
+    for checkpointing in (False, True):
+        state.generator = torch.Generator().manual_seed(0)
+        calls.clear()
+        model.zero_grad()
+        model.set_grad_checkpointing(checkpointing)
+        loss = model(images).square().sum()
+        num_steps = len(state.trace.steps)
+        state.begin()
+        set_schedule_(model, Schedule())
+        loss.backward()
+        set_schedule_(model, schedule)
+        found.append((loss.item(), num_steps, {k: p.grad for k, p in model.named_parameters() if p.grad is not None}))
+        assert len(calls) == 1 + checkpointing
+        assert all(stage.grad_checkpointing is checkpointing for stage in stages_of(model))
+    assert found[0][:2] == found[1][:2]
+    assert found[0][1] == 3
+    assert found[0][2].keys() == found[1][2].keys()
+    for name, grad in found[0][2].items():
+        torch.testing.assert_close(found[1][2][name], grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize(
