@@ -14,7 +14,7 @@ from timm.models.convnext import ConvNeXt, ConvNeXtBlock
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sparsesearch.backbones.fast_slow import head_macs
+from sparsesearch.backbones.grid_geometry import costs_of_stage, priced, unpriced, unpriced_stage
 from sparsesearch.backbones.sparsity import describe_class, own_class
 from sparsesearch.backbones.vit_geometry import stem_macs
 from sparsesearch.errors import BackboneError
@@ -59,27 +59,11 @@ def token_geometry(model: nn.Module) -> BackboneGeometry:
     """Blocks and grids of a model, enough to resolve schedules but not to price them: all MACs are 0."""
     convnext = as_convnext(model)
     size = image_size(convnext)
-    return BackboneGeometry(
-        name=describe_class(convnext),
-        image_size=size,
-        stages=tuple(
-            StageGeometry(
-                depth=len(stage.blocks),
-                dim=_width(stage),
-                attn_dim=0,
-                num_heads=0,
-                mlp_dim=1,
-                grid=grid,
-                num_prefix_tokens=0,
-                has_class_token=False,
-                mixer="convolution",
-            )
-            for stage, grid in zip(convnext.stages, _grids(convnext, size), strict=True)
-        ),
-        stem_macs=0,
-        head_macs=0,
-        params=0,
+    stages = (
+        unpriced_stage(depth=len(stage.blocks), dim=_width(stage), grid=grid, mixer="convolution")
+        for stage, grid in zip(convnext.stages, _grids(convnext, size), strict=True)
     )
+    return unpriced(describe_class(convnext), size, stages)
 
 
 def geometry(model: nn.Module, name: str) -> BackboneGeometry:
@@ -97,33 +81,24 @@ def geometry(model: nn.Module, name: str) -> BackboneGeometry:
     stages = []
     entered = None
     for stage, shape in zip(convnext.stages, bare.stages, strict=True):
-        costs = {_block_costs(block, shape) for block in stage.blocks}
-        if len(costs) != 1:
-            raise BackboneError(f"the blocks of a stage of {name} differ in width; only equal blocks can be priced")
-        mlp_dim, mixer_macs = costs.pop()
+        costs = costs_of_stage((_block_costs(block, shape) for block in stage.blocks), name)
         has_entry = entered is not None and not isinstance(stage.downsample, nn.Identity)
         entry = stem_macs(stage.downsample, entered, name) if has_entry and entered is not None else 0
-        stages.append(shape.model_copy(update={"mlp_dim": mlp_dim, "mixer_macs": mixer_macs, "entry_macs": entry}))
+        stages.append(shape.model_copy(update={**costs, "entry_macs": entry}))
         entered = shape.grid
-    return bare.model_copy(
-        update={
-            "name": name,
-            "stages": tuple(stages),
-            "stem_macs": stem_macs(convnext.stem, bare.image_size, name),
-            "head_macs": head_macs(convnext.head, name),
-            "params": sum(p.numel() for key, p in convnext.named_parameters() if not key.startswith("sparsity.")),
-        }
-    )
+    return priced(bare, convnext, name, stem=convnext.stem, stages=stages)
 
 
 def _width(stage: Any) -> int:
     return int(stage.blocks[0].conv_dw.out_channels)
 
 
-def _block_costs(block: Any, shape: StageGeometry) -> tuple[int, int]:
+def _block_costs(block: Any, shape: StageGeometry) -> dict[str, int]:
     """Hidden channels of the feed-forward network, and multiply-adds of the depthwise convolution over the grid."""
-    hidden = block.mlp.fc1.weight.shape[0]
-    return hidden, shape.num_tokens * block.conv_dw.weight.numel()
+    return {
+        "mlp_dim": block.mlp.fc1.weight.shape[0],
+        "mixer_macs": shape.num_tokens * block.conv_dw.weight.numel(),
+    }
 
 
 def _grids(model: Any, size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
-from timm.layers.classifier import ClassifierHead, NormMlpClassifierHead
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sparsesearch.backbones.sparsity import Sparsity, describe_class
-from sparsesearch.errors import BackboneError, ScheduleError
+from sparsesearch.backbones.sparsity import Sparsity
+from sparsesearch.errors import ScheduleError
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.methods import FastPath, FastSlow
 from sparsesearch.schedule import ResolvedStep
@@ -82,20 +81,6 @@ def run_part(part: Callable[..., _Result], *inputs: Tensor, state: GridState) ->
         return part(*inputs)
     result: _Result = checkpoint(part, *inputs, use_reentrant=False)
     return result
-
-
-def head_macs(head: nn.Module, name: str) -> int:
-    """Multiply-adds behind the pooling of timm's classifier heads.
-
-    Raises:
-        BackboneError: The head does not pool, or is another one.
-    """
-    if not isinstance(head, ClassifierHead | NormMlpClassifierHead):
-        raise BackboneError(f"{name} ends in a {describe_class(head)}, which cannot be priced")
-    if head.global_pool.is_identity():
-        raise BackboneError(f'{name} has no pooling (global_pool=""); build it with global_pool="avg"')
-    layers = [module for module in head.modules() if isinstance(module, nn.Linear)]
-    return sum(layer.in_features * layer.out_features for layer in layers)
 
 
 def _fast_path(sparsity: Sparsity, block: Block, kind: FastPath) -> nn.Module | None:

@@ -74,7 +74,7 @@ def geometry(model: nn.Module, name: str) -> BackboneGeometry:
         stem_macs=stem_macs(vit.patch_embed, tuple(vit.patch_embed.img_size), name),
         head_macs=head_macs,
         head_token_macs=head_token_macs,
-        params=sum(p.numel() for key, p in vit.named_parameters() if not key.startswith("sparsity.")),
+        params=dense_params(vit),
     )
 
 
@@ -123,6 +123,11 @@ def _block_widths(block: Any, name: str) -> _Widths:
             "known are blocks of queries, keys, values, output and a feed-forward network"
         )
     return widths
+
+
+def dense_params(model: nn.Module) -> int:
+    """Parameters of a model without those of its predictors and fast paths."""
+    return sum(p.numel() for key, p in model.named_parameters() if not key.startswith("sparsity."))
 
 
 def stem_macs(stem: nn.Module, image_size: tuple[int, int], name: str) -> int:
