@@ -34,7 +34,12 @@ def profile(
         str, typer.Option(metavar="NAME", help="float32, bf16 or fp16.", rich_help_panel=_WHAT)
     ] = "float32",
     compiles: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Run models through torch.compile.", rich_help_panel=_WHAT)
+        bool,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Run models through torch.compile; compiling takes most of the time then.",
+            rich_help_panel=_WHAT,
+        ),
     ] = False,
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="Images and convolutions in that format.", rich_help_panel=_WHAT)
