@@ -54,15 +54,17 @@ class Wishes:
         data: The bundled task or a variant of it.
         space: Name or path of the search space; None for the backbone's own.
         evaluations: Schedules evaluated on the elastic weights of each seed, at each budget.
+        finalists: Of these fine-tuned.
     """
 
     data: str
     space: str | None
     evaluations: int
+    finalists: int
 
     def study(self, *, seed: int, share: float) -> dict[str, object]:
         """The document of one study."""
-        name = f"{self.data}-{self.space or 'own'}-seed{seed}-{share:.0%}"
+        name = f"{self.data}-{self.space or 'own'}-{self.evaluations}-{self.finalists}-seed{seed}-{share:.0%}"
         document: dict[str, object] = {
             "name": re.sub(r"[^A-Za-z0-9.-]", "-", name.replace("%", "p")),
             "backbone": "deit_pico",
@@ -71,7 +73,7 @@ class Wishes:
             "seed": seed,
             "precision": "float32",
             "dispatcher": "inline",
-            "fidelity": {"evaluations": self.evaluations},
+            "fidelity": {"evaluations": self.evaluations, "finalists": self.finalists},
         }
         if self.space is not None:
             document["space"] = load_space(self.space).model_dump(mode="json")
@@ -165,9 +167,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0, help="with --seeds 1: one part of a run in parallel")
     parser.add_argument("--evaluations", type=int, default=60)
+    parser.add_argument("--finalists", type=int, default=5)
     arguments = parser.parse_args()
     settings = Settings(home=arguments.home, database_url=f"sqlite:///{arguments.home / 'studies.db'}")
-    wishes = Wishes(arguments.data, arguments.space, arguments.evaluations)
+    wishes = Wishes(arguments.data, arguments.space, arguments.evaluations, arguments.finalists)
     results: dict[str, object] = {**asdict(wishes), "seeds": arguments.seeds, "cells": []}
     lines = [
         "| budget | rival | MACs, share of dense | test accuracy, % (mean of seeds) | searched minus rival [95 %] |"

@@ -9,8 +9,8 @@ For each seed, after one dense training that all share and nobody is charged for
 2. `--strategy finetune` for the same range: every schedule its sampler proposes is fine-tuned from the dense model. It
    is given more schedules than fit; those that ended in time count.
 3. Each hand family, its budgets evenly spaced over the range, fine-tuned from the dense model as finalists are, as many
-   at a time as the search had. They may take less time: budgets between `--hand-points` evenly spaced ones add points
-   that lie too close together to be told apart.
+   at a time as the search had. That takes less time; more budgets would add points too close together to be told apart.
+4. Each hand family once more, every schedule for as many epochs as fit into the time of the search.
 
 Each rival's front is chosen by validation accuracy, from what itself proposed (studies without their hand baselines).
 Then the test split is opened: the hypervolume of the front's test accuracies and multiply-adds between the reference
@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -51,7 +51,7 @@ from sparsesearch.search.proposals import fit_to_budget
 from sparsesearch.search.results import has_score
 from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
-from sparsesearch.spec import Strategy, StudySpec
+from sparsesearch.spec import Strategy, StudySpec, TrainSpec
 from sparsesearch.store.sql import open_store
 from sparsesearch.study import prepare, run_study
 from sparsesearch.trial import Fidelity, Origin, Trial
@@ -86,6 +86,7 @@ class Row:
         seed: Of the study.
         seconds: Wall time after the dense training.
         num_trained: Schedules that were fine-tuned in that time.
+        epochs: Of each fine-tuning.
         front: Its front by validation accuracy.
         hypervolume: On the test split, as a share of the area between reference and ideal point.
     """
@@ -94,22 +95,25 @@ class Row:
     seed: int
     seconds: float
     num_trained: int
+    epochs: int
     front: tuple[Point, ...]
     hypervolume: float
 
     def line(self) -> str:
         """The row for people."""
         return (
-            f"seed {self.seed} {self.rival:<14} {self.seconds:5.0f} s, {self.num_trained:3d} fine-tuned, front of "
-            f"{len(self.front):2d}, test hypervolume {self.hypervolume:.4f}"
+            f"seed {self.seed} {self.rival:<23} {self.seconds:5.0f} s, {self.num_trained:3d} fine-tuned for "
+            f"{self.epochs} epochs, front of {len(self.front):2d}, test hypervolume {self.hypervolume:.4f}"
         )
 
 
-def make_row(rival: str, seed: int, seconds: float, num_trained: int, front: Sequence[Point]) -> Row:
+def make_row(
+    rival: str, spec: StudySpec, *, seconds: float, num_trained: int, epochs: int, front: Sequence[Point]
+) -> Row:
     """The hypervolume of a front on the test split."""
     area = hypervolume([(p.test_top1, p.share) for p in front], reference=(WORST_ACCURACY, WORST_SHARE))
     share = area / ((1.0 - WORST_ACCURACY) * WORST_SHARE)
-    return Row(rival, seed, seconds, num_trained, tuple(front), share)
+    return Row(rival, spec.seed, seconds, num_trained, epochs, tuple(front), share)
 
 
 def run(settings: Settings, *, seed: int, strategy: Strategy, evaluations: int | None = None) -> StudyView:
@@ -173,7 +177,8 @@ def study_row(rival: str, view: StudyView, settings: Settings, *, within: float)
                 test_top1=float(test_correct(setting, folder, test, trial).mean()),
             )
         )
-    return make_row(rival, spec.seed, seconds, len(trials), front)
+    epochs = spec.fidelity.finetune.epochs
+    return make_row(rival, spec, seconds=seconds, num_trained=len(trials), epochs=epochs, front=front)
 
 
 class Worker:
@@ -181,32 +186,35 @@ class Worker:
 
     spec: StudySpec
     setting: Setting
+    recipe: TrainSpec
     dense: dict[str, torch.Tensor]
     teacher: Teacher
 
 
-def open_worker(spec: StudySpec, dense: dict[str, torch.Tensor]) -> None:
+def open_worker(spec: StudySpec, recipe: TrainSpec, dense: dict[str, torch.Tensor]) -> None:
     """Open the task in a new process."""
     torch.set_num_threads(1)
-    Worker.spec, Worker.setting, Worker.dense = spec, open_setting(spec), dense
+    Worker.spec, Worker.setting, Worker.recipe, Worker.dense = spec, open_setting(spec), recipe, dense
     Worker.teacher = Teacher(
         Worker.setting.model_with(dense), Worker.setting.task, arithmetic=Worker.setting.arithmetic, use_pool=True
     )
 
 
-def train_by_hand(schedule: Schedule) -> Point:
-    """Fine-tune a schedule from the dense model, as finalists are."""
+def train_by_hand(schedule: Schedule) -> tuple[Point, float]:
+    """Fine-tune a schedule from the dense model, as finalists are; also the seconds of training."""
     setting, spec = Worker.setting, Worker.spec
     training = sparse_training(
         setting,
-        spec.fidelity.finetune,
+        Worker.recipe,
         schedule=schedule,
         start=Worker.dense,
         teacher=Worker.teacher,
         seed=spec.seed,
         label="",
     )
+    began = perf_counter()
     train(training, setting, seed=spec.seed)
+    seconds = perf_counter() - began
     test = open_test(spec.data, backbone=spec.backbone)
     assert isinstance(test, DigitsTest)
     accuracies = [
@@ -216,34 +224,90 @@ def train_by_hand(schedule: Schedule) -> Point:
     cost = AnalyticCost()
     dense_macs = cost.estimate(setting.geometry, Schedule()).macs
     share = cost.estimate(setting.geometry, schedule).macs / dense_macs
-    return Point(schedule.describe(setting.geometry), share, *accuracies)
+    return Point(schedule.describe(setting.geometry), share, *accuracies), seconds
 
 
-def by_hand(
-    view: StudyView, settings: Settings, *, num_points: int, workers: int
-) -> dict[str, tuple[float, list[Point]]]:
-    """Both hand families over the range: seconds and points of each."""
+@dataclass(frozen=True)
+class Hand:
+    """A hand family over the range.
+
+    Attributes:
+        label: Its name.
+        schedules: At evenly spaced budgets, as far as it can meet them.
+    """
+
+    label: str
+    schedules: tuple[Schedule, ...]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A hand family after fine-tuning.
+
+    Attributes:
+        seconds: Wall time in all, processes started and models tested included.
+        training_seconds: Of it, with all workers at it.
+        points: One a schedule.
+    """
+
+    seconds: float
+    training_seconds: float
+    points: tuple[Point, ...]
+
+    def epochs_within(self, seconds: float, *, epochs: int) -> int:
+        """How many epochs would have fitted into a time, in place of `epochs`."""
+        left = seconds - (self.seconds - self.training_seconds)
+        return max(epochs, int(epochs * left / self.training_seconds))
+
+
+def hands_of(view: StudyView, *, num_points: int) -> list[Hand]:
+    """Both hand families at evenly spaced budgets."""
     spec = view.spec
-    setting = open_setting(spec)
-    dense_trial = next(trial for trial in view.trials if trial.fidelity is Fidelity.DENSE)
-    assert dense_trial.checkpoint is not None
-    dense = CheckpointFolder(settings.storage, spec.name).load(dense_trial.checkpoint)[0]
-    dense_macs = dense_trial.cost.macs
-    found = {}
-    for family in hand_families(setting.geometry):
+    geometry = open_setting(spec).geometry
+    dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
+    found = []
+    for family in hand_families(geometry):
         schedules: dict[str, Schedule] = {}
         for i in range(num_points):
             limit = round(dense_macs * (LOW + (HIGH - LOW) * i / (num_points - 1)))
-            schedule = fit_to_budget(setting.geometry, spec.space, shape=family.shape, limit=limit, rule=family.rule)
+            schedule = fit_to_budget(geometry, spec.space, shape=family.shape, limit=limit, rule=family.rule)
             if schedule is not None:
-                schedules.setdefault(schedule.key(setting.geometry), schedule)
-        began = perf_counter()
-        with ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=open_worker, initargs=(spec, dense)
-        ) as pool:
-            points = list(pool.map(train_by_hand, schedules.values()))
-        found[family.label] = (perf_counter() - began, points)
+                schedules.setdefault(schedule.key(geometry), schedule)
+        found.append(Hand(family.label, tuple(schedules.values())))
     return found
+
+
+def by_hand(hand: Hand, view: StudyView, settings: Settings, *, epochs: int, workers: int) -> Tuned:
+    """Fine-tune a hand family."""
+    spec = view.spec
+    dense_trial = next(trial for trial in view.trials if trial.fidelity is Fidelity.DENSE)
+    assert dense_trial.checkpoint is not None
+    dense = CheckpointFolder(settings.storage, spec.name).load(dense_trial.checkpoint)[0]
+    recipe = spec.fidelity.finetune.model_copy(update={"epochs": epochs})
+    began = perf_counter()
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=open_worker, initargs=(spec, recipe, dense)
+    ) as pool:
+        points, seconds = zip(*pool.map(train_by_hand, hand.schedules), strict=True)
+    return Tuned(perf_counter() - began, sum(seconds) / workers, points)
+
+
+def hand_rows(view: StudyView, settings: Settings, *, within: float, num_points: int, workers: int) -> Iterator[Row]:
+    """Both hand families, fine-tuned as finalists are and then for as long as there is time."""
+    epochs = view.spec.fidelity.finetune.epochs
+    for hand in hands_of(view, num_points=num_points):
+        tuned = by_hand(hand, view, settings, epochs=epochs, workers=workers)
+        yield hand_row(hand.label, view, tuned, epochs=epochs)
+        longer = tuned.epochs_within(within, epochs=epochs)
+        tuned = by_hand(hand, view, settings, epochs=longer, workers=workers)
+        yield hand_row(f"{hand.label}, longer", view, tuned, epochs=longer)
+
+
+def hand_row(label: str, view: StudyView, tuned: Tuned, *, epochs: int) -> Row:
+    """The front of a hand family."""
+    points = tuned.points
+    front = [points[i] for i in pareto_front([(point.val_top1, point.share) for point in points])]
+    return make_row(label, view.spec, seconds=tuned.seconds, num_trained=len(points), epochs=epochs, front=front)
 
 
 def main() -> None:
@@ -270,11 +334,10 @@ def main() -> None:
         rows.append(study_row("finetune", rival, settings, within=given))
         print(rows[-1].line(), flush=True)
 
-        found = by_hand(ours, settings, num_points=arguments.hand_points, workers=arguments.workers)
-        for label, (seconds, points) in found.items():
-            front = [points[i] for i in pareto_front([(point.val_top1, point.share) for point in points])]
-            rows.append(make_row(label, seed, seconds, len(points), front))
-            print(rows[-1].line(), flush=True)
+        points, workers = arguments.hand_points, arguments.workers
+        for hand_family in hand_rows(ours, settings, within=given, num_points=points, workers=workers):
+            rows.append(hand_family)
+            print(hand_family.line(), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     for name in dict.fromkeys(row.rival for row in rows):
