@@ -26,7 +26,7 @@ $(STAMP): requirements.lock pyproject.toml
 	fi
 	touch $@
 
-# The whole product on the bundled task: search 20 to 45 % of dense, about four minutes on two cores. What it keeps lies
+# The whole product on the bundled task: search 20 to 45 % of dense, four to nine minutes on two cores. What it keeps lies
 # in ./.sparsesearch, which the program uses wherever it exists, so that the command it ends with works as printed.
 demo: $(STAMP)
 	mkdir -p .sparsesearch
