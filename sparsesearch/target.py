@@ -147,21 +147,14 @@ def measure_here(
     seconds: float = CONFIRM_SECONDS,
 ) -> dict[str, ConfirmedLatency]:
     """Measure schedules on this machine and show how far it is; arguments as for `confirm`."""
-    done_before = 0
-    with progress.bar(label, len(schedules)) as bar:
-
-        def advance(done: int, total: int) -> None:
-            nonlocal done_before
-            bar.advance(done - done_before)
-            done_before = done
-
+    with progress.bar(f"{label}, %", 100) as bar:
         return confirm(
             bed,
             schedules,
             reference_ms=reference_ms,
             seconds=seconds,
             threads=conditions.num_threads if conditions.device == "cpu" else None,
-            on_done=advance,
+            on_percent=bar.advance,
         )
 
 
@@ -216,21 +209,14 @@ def _profile_here(
             return profile
     methods = dict.fromkeys((*_methods(space), *usual_methods(geometry)))
     stages = sorted({stage for stage, _ in space.locations})
-    shown = 0
     with progress.bar("profiling, %", 100) as bar:
-
-        def advance(done: int, total: int) -> None:
-            nonlocal shown
-            bar.advance(100 * done // total - shown)
-            shown = 100 * done // total
-
         made = profile_backbone(
             bed,
             methods=tuple(methods),
             stages=stages,
             seconds=wish.profile_seconds,
             threads=wish.num_threads,
-            on_done=advance,
+            on_percent=bar.advance,
         )
     name = profile_name(made)
     profiles.save(name, made, replace=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import TracebackType
 
 from sparsesearch.cli.console import say
 from sparsesearch.cli.reporter import Reporter
@@ -12,7 +13,29 @@ from sparsesearch.cli.watch import StudyWatch
 from sparsesearch.trial import Trial
 
 SUMMARY_SECONDS = 30.0
-"""How often it is said how far the search is."""
+"""How often it is said how far the search, or another long piece of work, is."""
+
+
+class _PlainBar:
+    def __init__(self, label: str, total: int, clock: Callable[[], float]) -> None:
+        self._label, self._total, self._clock = label, total, clock
+        self._done = 0
+        self._said_at = clock()
+
+    def advance(self, amount: int = 1, *, note: str | None = None) -> None:
+        """Say so, but not every time."""
+        self._done += amount
+        if self._clock() - self._said_at >= SUMMARY_SECONDS:
+            self._said_at = self._clock()
+            say(f"{self._label}: {self._done} of {self._total}" + (f" ({note})" if note else ""))
+
+    def __enter__(self) -> _PlainBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What follows says what came of it."""
 
 
 class PlainReporter(Reporter):
@@ -28,6 +51,10 @@ class PlainReporter(Reporter):
         super().__init__()
         self._clock = clock
         self._said_at: float | None = None
+
+    def bar(self, label: str, total: int) -> _PlainBar:
+        """A line now and then; none for what is soon done."""
+        return _PlainBar(label, total, self._clock)
 
     def line(self, text: str) -> None:
         """A line that stays."""

@@ -117,15 +117,8 @@ def profile(
             seconds=seconds,
             clock=clock,
         )
-        shown = 0
         with reporter.bar("measuring, %", 100) as bar:
-
-            def advance(done: int, total: int) -> None:
-                nonlocal shown
-                bar.advance(100 * done // total - shown)
-                shown = 100 * done // total
-
-            made = run_plan(plan, on_done=advance)
+            made = run_plan(plan, on_percent=bar.advance)
         if output is not None:
             write_profile(made, output)
         chosen = name or profile_name(made)

@@ -17,7 +17,7 @@ from sparsesearch.cost.device import open_device
 from sparsesearch.cost.profile_design import NUM_HELD_OUT, NUM_WHOLES
 from sparsesearch.cost.profile_document import Profile, write_profile
 from sparsesearch.cost.profile_methods import all_methods, usual_methods
-from sparsesearch.cost.profiling import SECONDS, Bed, OnDone, profile_backbone
+from sparsesearch.cost.profiling import SECONDS, Bed, OnPercent, profile_backbone
 from sparsesearch.errors import SparseSearchError, SpecError
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.latency_record import NUM_RUNS, Clock, parse_precision
@@ -98,12 +98,12 @@ class ProfilePlan:
         )
 
 
-def run_plan(plan: ProfilePlan, *, on_done: OnDone | None = None) -> Profile:
+def run_plan(plan: ProfilePlan, *, on_percent: OnPercent | None = None) -> Profile:
     """Measure what a plan says.
 
     Args:
         plan: What to profile and how.
-        on_done: Called with how much is measured and how much there is.
+        on_percent: Told what has been done; it adds up to 100.
 
     Raises:
         UserInputError: The plan cannot be carried out; see `profile_backbone`.
@@ -117,7 +117,7 @@ def run_plan(plan: ProfilePlan, *, on_done: OnDone | None = None) -> Profile:
         seconds=plan.seconds,
         runs=plan.runs,
         threads=plan.threads,
-        on_done=on_done or (lambda done, total: None),
+        on_percent=on_percent or (lambda percent: None),
     )
 
 
@@ -136,12 +136,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wishes = vars(_parser().parse_args(arguments))
     output, as_json, quiet = wishes.pop("output"), wishes.pop("json"), wishes.pop("quiet")
 
-    def tell(done: int, total: int) -> None:
+    shown = 0
+
+    def tell(percent: int) -> None:
+        nonlocal shown
+        shown += percent
         if not quiet:
-            sys.stderr.write(f"\rmeasured {done} of {total}")
+            sys.stderr.write(f"\rmeasured {shown} %")
+            sys.stderr.flush()
 
     try:
-        profile = run_plan(ProfilePlan(**wishes), on_done=tell)
+        profile = run_plan(ProfilePlan(**wishes), on_percent=tell)
         if not quiet:
             sys.stderr.write("\n")
         if output is not None:

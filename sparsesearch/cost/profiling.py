@@ -37,10 +37,11 @@ _LEAST_TIMINGS = 24
 _MEASURE_FACTOR = 2.25
 """`measure` takes at most so many times its limit: a warm-up, and a second attempt on a busy machine."""
 
-OnDone = Callable[[int, int], object]
+OnPercent = Callable[[int], object]
+"""Called with how many percent of the work have been done since the last call."""
 
 
-def _nothing(done: int, total: int) -> None:
+def _nothing(percent: int) -> None:
     return
 
 
@@ -125,7 +126,7 @@ def profile_backbone(
     runs: int = NUM_RUNS,
     threads: int | None = None,
     seed: int = 0,
-    on_done: OnDone = _nothing,
+    on_percent: OnPercent = _nothing,
 ) -> Profile:
     """Measure and fit a profile.
 
@@ -140,7 +141,7 @@ def profile_backbone(
         runs: Timed runs of each.
         threads: Threads of torch on the CPU, None for its own choice.
         seed: Seed of the random schedules.
-        on_done: Called with how much is measured and how much there is.
+        on_percent: Told what has been done; it adds up to 100.
 
     Raises:
         BackboneError: The backbone is unknown or unsupported.
@@ -159,12 +160,15 @@ def profile_backbone(
         images = bed.images(dense, shape)
         anchors: list[Latency] = []
         timings: list[Timing] = []
+        steps = _Steps(2 * len(planned), on_percent)
         for index, group in enumerate(groups):
             left = None if seconds is None else seconds - (monotonic() - started)
             if left is not None and left <= 0 and len(timings) >= _LEAST_TIMINGS:
                 break
             limit = None if left is None else max(left, 1.0) / (len(groups) - index) / _MEASURE_FACTOR
-            measured = _time_group(bed, dense, group, images=images, shape=shape, runs=runs, seconds=limit)
+            measured = _time_group(
+                bed, dense, group, images=images, shape=shape, runs=runs, seconds=limit, on_ready=steps.advance
+            )
             anchors.append(measured.latencies[DENSE])
             timings += [
                 Timing(
@@ -177,7 +181,8 @@ def profile_backbone(
                 )
                 for number, one in enumerate(group)
             ]
-            on_done(len(timings), len(planned))
+            steps.advance(len(group))
+        steps.finish()
         conditions = bed.conditions()
     fitted = fit_profile(shape, conditions, anchors=anchors, timings=timings)
     return Profile(
@@ -202,7 +207,7 @@ def confirm(
     seconds: float | None = None,
     runs: int = NUM_RUNS,
     threads: int | None = None,
-    on_done: OnDone = _nothing,
+    on_percent: OnPercent = _nothing,
 ) -> dict[str, ConfirmedLatency]:
     """Measure schedules for certain, in turn with the dense model.
 
@@ -213,7 +218,7 @@ def confirm(
         seconds: About how long it may take; at least three runs of each are made.
         runs: Timed runs of each.
         threads: Threads of torch on the CPU, None for its own choice.
-        on_done: Called with how much is measured and how much there is.
+        on_percent: Told what has been done; it adds up to 100.
 
     Raises:
         ProfileError: It does not fit into the memory of the device.
@@ -227,6 +232,7 @@ def confirm(
         shape = geometry(dense, resolve_name(bed.backbone))
         images = bed.images(dense, shape)
         conditions = bed.conditions()
+        steps = _Steps(2 * len(names), on_percent)
         for start in range(0, len(names), GROUP):
             group = names[start : start + GROUP]
             left = None if seconds is None else max(seconds - (monotonic() - started), 1.0)
@@ -239,6 +245,7 @@ def confirm(
                 shape=shape,
                 runs=runs,
                 seconds=None if left is None else left / num_groups / _MEASURE_FACTOR,
+                on_ready=steps.advance,
             )
             for number, name in enumerate(group):
                 found[name] = ConfirmedLatency(
@@ -248,8 +255,26 @@ def confirm(
                     ratio=measured.ratio(str(number), to=DENSE),
                     reference_ms=reference_ms,
                 )
-            on_done(len(found), len(names))
+            steps.advance(len(group))
     return found
+
+
+class _Steps:
+    """Tells percents; each schedule has two steps, one until it has run for the first time, compiled by then."""
+
+    def __init__(self, total: int, on_percent: OnPercent) -> None:
+        self._done, self._told, self._total, self._on_percent = 0, 0, total, on_percent
+
+    def advance(self, steps: int = 1) -> None:
+        """So many more are done."""
+        self._done += steps
+        percent = 100 * self._done // self._total
+        self._on_percent(percent - self._told)
+        self._told = percent
+
+    def finish(self) -> None:
+        """What is left is not done, as there is no time."""
+        self.advance(self._total - self._done)
 
 
 def _time_group(
@@ -261,8 +286,12 @@ def _time_group(
     shape: BackboneGeometry,
     runs: int,
     seconds: float | None,
+    on_ready: Callable[[], object],
 ) -> Measured:
-    """The dense model and a few others side by side; compiled anew, so that no shape is dynamic."""
+    """The dense model and a few others side by side; compiled anew, so that no shape is dynamic.
+
+    `on_ready` is called when one of the others has run for the first time.
+    """
     if bed.compiled:
         torch.compiler.reset()
 
@@ -281,6 +310,8 @@ def _time_group(
                 stage = shape.stages[0]
                 x_BTC = bed.noise(bed.batch_size, one.num_tokens + stage.num_prefix_tokens, stage.dim)
                 works[str(number)] = work_of(ready(_FeedForwards(dense)), x_BTC)
+            works[str(number)]()
+            on_ready()
         return measure(
             works, device=bed.device, num_runs=runs, seconds=seconds, stopwatch=stopwatch_for(bed.device, bed.clock)
         )

@@ -1,6 +1,7 @@
 """What each way of telling tells, of a study that runs from its beginning to its end."""
 
 import io
+import itertools
 import json
 import logging
 import sys
@@ -112,6 +113,13 @@ class TestPlain:
         assert 2 <= len(summaries) < 22
         assert summaries[-1].startswith("22 of 22 schedules, best ")
         assert summaries[-1].split(", ")[1].endswith("GMACs")
+
+    def test_long_work_says_now_and_then_how_far_it_is(self, lines):
+        clock = itertools.count(0.0, 5.0)
+        with PlainReporter(clock=lambda: next(clock)).bar("profiling, %", 100) as bar:
+            for _ in range(15):
+                bar.advance(4, note="busy")
+        assert lines == ["profiling, %: 24 of 100 (busy)", "profiling, %: 48 of 100 (busy)"]
 
     def test_another_attempt_says_why(self, make_view, lines):
         from sparsesearch.cli.watch import StudyWatch
