@@ -179,8 +179,17 @@ def reachable(
         else:
             joined.append((one.low, high))
     if not joined:
-        raise BudgetError(f"every schedule of this space costs more than dense {geometry.name}; use cheaper scorers")
+        raise BudgetError(_nothing_saved(geometry, price))
     return joined
+
+
+def _nothing_saved(geometry: BackboneGeometry, price: Price | None) -> str:
+    if price is not None and price.unit == "ms":
+        return (
+            f"every schedule of this space takes longer than dense {geometry.name} on this target: small calls gain "
+            "nothing, so ask for a larger --batch-size; if the machine was busy, profile it again when it is idle"
+        )
+    return f"every schedule of this space costs more than dense {geometry.name}; use cheaper scorers"
 
 
 def _interval(low: float, high: float, dense: float, price: Price | None) -> str:

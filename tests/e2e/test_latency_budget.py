@@ -19,7 +19,7 @@ DOCUMENT = {
     "dispatcher": "inline",
     "device": "cpu",
     "data": {"num_val_images": 96},
-    "latency": {"num_threads": 1, "batch_size": 16, "profile_seconds": 4.0},
+    "latency": {"num_threads": 1, "batch_size": 64, "profile_seconds": 4.0},
     "fidelity": {
         "evaluations": 4,
         "finalists": 2,
@@ -39,7 +39,7 @@ def document(home: Path) -> Path:
 
 
 def profiled(command: Command) -> dict[str, object]:
-    answer = command("profile", "--backbone", "deit_pico", "--batch-size", "16", *QUICK, "-o", "p.json", "--quiet")
+    answer = command("profile", "--backbone", "deit_pico", "--batch-size", "64", *QUICK, "-o", "p.json", "--quiet")
     assert answer.code == 0, answer.err
     return json.loads(Path("p.json").read_text(encoding="utf-8"))
 
@@ -71,8 +71,8 @@ def test_what_does_not_fit_is_refused_in_one_line(command: Command, document: Pa
         ("--budget", "30%"): "give either --budget or --budget-ms, not both",
         ("--device-profile", "h200"): "no profile 'h200'",
         ("--device-profile", "./none.json"): "no such file",
-        ("--device-profile", "./p.json", "--batch-size", "64"): "profile ./p.json is not of the target you ask for "
-        "(batch size 64 instead of 16); profile it there with: sparsesearch profile --backbone deit_pico",
+        ("--device-profile", "./p.json", "--batch-size", "32"): "profile ./p.json is not of the target you ask for "
+        "(batch size 32 instead of 64); profile it there with: sparsesearch profile --backbone deit_pico",
         ("--device-profile", "./p.json", "--precision", "bf16"): "bfloat16 instead of float32",
         ("--device-profile", "./p.json", "--compile"): "compiled yes instead of no",
         ("--device-profile", "./p.json", "--backbone", "convnext_pico"): "profile it: sparsesearch profile",
@@ -92,7 +92,7 @@ def test_a_search_profiles_this_machine_confirms_its_front_and_is_measured_again
     ms = ("run", document, "--no-mlflow", "--progress", "plain", "--study", "one")
     refused = command(*ms, "--budget-ms", "0.001")
     assert refused.code == 2
-    assert "kept as profile deit_pico-32-cpu-b16-float32-" in refused.err
+    assert "kept as profile deit_pico-32-cpu-b64-float32-" in refused.err
     budget = middle_of(refused)
     answer = command(*ms, "--budget-ms", str(budget), "--json")
     assert answer.code in (0, 2), answer.err  # on a busy machine every schedule may miss its budget
@@ -129,7 +129,7 @@ def test_a_search_profiles_this_machine_confirms_its_front_and_is_measured_again
     assert trial["latency_ms"] == pytest.approx(document_now["latency_ms"])
     elsewhere = command("measure", "best.yaml", "--batch-size", "3")
     assert elsewhere.code == 2
-    assert "is for another target (batch size 3 instead of 16)" in elsewhere.err
+    assert "is for another target (batch size 3 instead of 64)" in elsewhere.err
 
 
 def test_a_profile_of_another_machine_serves_and_its_milliseconds_stay_predicted(
