@@ -162,7 +162,7 @@ def study_row(rival: str, view: StudyView, settings: Settings, *, within: float)
     trials = fine_tuned(view, within=within)
     seconds = min(within, max(seconds_after_dense(view, trial) for trial in view.trials))
     spec = view.spec
-    setting, folder = open_setting(spec), CheckpointFolder(settings.storage, spec.name)
+    setting = open_setting(spec)
     test = open_test(spec.data, backbone=spec.backbone)
     assert isinstance(test, DigitsTest)
     dense_macs = AnalyticCost().estimate(setting.geometry, Schedule()).macs
@@ -174,7 +174,7 @@ def study_row(rival: str, view: StudyView, settings: Settings, *, within: float)
                 schedule=trial.schedule.describe(setting.geometry),
                 share=trial.cost.macs / dense_macs,
                 val_top1=trial.metrics["val_top1"],
-                test_top1=float(test_correct(setting, folder, test, trial).mean()),
+                test_top1=float(test_correct(setting, settings, test, trial).mean()),
             )
         )
     epochs = spec.fidelity.finetune.epochs
