@@ -22,12 +22,14 @@ from pathlib import Path
 
 from sparsesearch.backbones.registry import resolve_name
 from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.cost.bed import Bed
+from sparsesearch.cost.confirming import confirm
 from sparsesearch.cost.device import open_device
 from sparsesearch.cost.latency_model import LatencyModel
 from sparsesearch.cost.profile_design import design
 from sparsesearch.cost.profile_document import write_profile
 from sparsesearch.cost.profile_methods import usual_methods
-from sparsesearch.cost.profiling import Bed, confirm, profile_backbone
+from sparsesearch.cost.profiling import profile_backbone
 from sparsesearch.latency_record import parse_precision
 from sparsesearch.schedule import Schedule
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sparsesearch.cost.bed import Bed
+from sparsesearch.cost.confirming import confirm
 from sparsesearch.cost.device import open_device, torch_threads
 from sparsesearch.cost.latency_model import LatencyModel
 from sparsesearch.cost.profile_document import Profile, read_profile
 from sparsesearch.cost.profile_methods import usual_methods
-from sparsesearch.cost.profiling import Bed, confirm, profile_backbone
+from sparsesearch.cost.profiling import profile_backbone
 from sparsesearch.errors import ProfileError
 from sparsesearch.evaluate.progress import Progress
 from sparsesearch.events import Confirmed

@@ -60,8 +60,8 @@ def measure(
     target = output or recipe
     check_target(target)
     with open_reporter(progress, quiet=quiet) as reporter:
-        from sparsesearch.cost.device import torch_threads  # takes seconds to load
-        from sparsesearch.cost.profiling import Bed
+        from sparsesearch.cost.bed import Bed  # takes seconds to load
+        from sparsesearch.cost.device import torch_threads
         from sparsesearch.target import bed_for, measure_here
 
         known = wanted.latency

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.cost.bed import Bed
 from sparsesearch.cost.device import open_device
 from sparsesearch.cost.profile_design import NUM_HELD_OUT, NUM_WHOLES
 from sparsesearch.cost.profile_document import Profile, write_profile
 from sparsesearch.cost.profile_methods import all_methods, usual_methods
-from sparsesearch.cost.profiling import SECONDS, Bed, OnPercent, profile_backbone
+from sparsesearch.cost.profiling import SECONDS, profile_backbone
+from sparsesearch.cost.side_by_side import OnPercent, tell_nobody
 from sparsesearch.errors import SparseSearchError, SpecError
 from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.latency_record import NUM_RUNS, Clock, parse_precision
@@ -98,7 +100,7 @@ class ProfilePlan:
         )
 
 
-def run_plan(plan: ProfilePlan, *, on_percent: OnPercent | None = None) -> Profile:
+def run_plan(plan: ProfilePlan, *, on_percent: OnPercent = tell_nobody) -> Profile:
     """Measure what a plan says.
 
     Args:
@@ -117,7 +119,7 @@ def run_plan(plan: ProfilePlan, *, on_percent: OnPercent | None = None) -> Profi
         seconds=plan.seconds,
         runs=plan.runs,
         threads=plan.threads,
-        on_percent=on_percent or (lambda percent: None),
+        on_percent=on_percent,
     )
 
 

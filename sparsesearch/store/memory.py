@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from sparsesearch.events import Event
 from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore
 from sparsesearch.spec import StudySpec
-from sparsesearch.store import codec, complaints, transitions
+from sparsesearch.store import codec, complaints
+from sparsesearch.store.changing_ledger import ChangingLedger
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
 from sparsesearch.trial import Fidelity, NewTrial, StudyTimes, Trial, TrialState, TrialTimes
 
@@ -108,7 +108,7 @@ class MemoryStore(StudyStore, StudyRecords):
         return study
 
 
-class MemoryLedger(StudyLedger):
+class MemoryLedger(ChangingLedger):
     """One open study of a `MemoryStore`. Safe to use from several threads."""
 
     def __init__(self, store: MemoryStore, *, spec: StudySpec, lease: Lease) -> None:
@@ -135,24 +135,6 @@ class MemoryLedger(StudyLedger):
             study.trials[new.number] = new
             study.times[new.number] = TrialTimes()
             return new
-
-    def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
-        """Mark a trial that is not in a final state as RUNNING; see `StudyLedger.claim`.
-
-        Raises:
-            StaleAttemptError: The lease is lost, or the trial is in a final state.
-            LookupError: There is no such trial.
-        """
-        return self._change(number, lambda trial: transitions.claimed(trial, retry=retry, reason=reason))
-
-    def record(self, event: Event) -> Trial:
-        """Write what happened and return the trial as it is afterwards; see `StudyLedger.record`.
-
-        Raises:
-            StaleAttemptError: The lease is lost, the attempt is not the current one, or the trial is in a final state.
-            LookupError: There is no such trial.
-        """
-        return self._change(event.trial, lambda trial: transitions.recorded(trial, event))
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
         """The trials in order of their numbers, all or those in one of the states."""

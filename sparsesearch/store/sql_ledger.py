@@ -10,10 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Update, bindparam, insert, select, update
 
-from sparsesearch.events import Event
-from sparsesearch.protocols import StudyLedger
 from sparsesearch.spec import StudySpec
-from sparsesearch.store import codec, complaints, tables, transitions
+from sparsesearch.store import codec, complaints, tables
+from sparsesearch.store.changing_ledger import ChangingLedger
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
 from sparsesearch.trial import NewTrial, Trial, TrialState
@@ -42,7 +41,7 @@ def _update_trial(columns: tuple[str, ...]) -> Update:
     return update(tables.trials).where(*ours).values({name: bindparam(name) for name in columns})
 
 
-class SqlLedger(StudyLedger):
+class SqlLedger(ChangingLedger):
     """One open study of a `SqlStore`. Safe to use from several threads of the process that opened it.
 
     Every write first extends the lease, which fails if it is another's by now, in the transaction of the write.
@@ -85,24 +84,6 @@ class SqlLedger(StudyLedger):
             row = codec.trial_to_row(new)
             connection.execute(_ADD_TRIAL, {**row, "study_id": self._study_id, "created_at": now, "updated_at": now})
         return new
-
-    def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
-        """Mark a trial that is not in a final state as RUNNING; see `StudyLedger.claim`.
-
-        Raises:
-            StaleAttemptError: The lease is lost, or the trial is in a final state.
-            LookupError: There is no such trial.
-        """
-        return self._change(number, lambda trial: transitions.claimed(trial, retry=retry, reason=reason))
-
-    def record(self, event: Event) -> Trial:
-        """Write what happened and return the trial as it is afterwards; see `StudyLedger.record`.
-
-        Raises:
-            StaleAttemptError: The lease is lost, the attempt is not the current one, or the trial is in a final state.
-            LookupError: There is no such trial.
-        """
-        return self._change(event.trial, lambda trial: transitions.recorded(trial, event))
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
         """The trials in order of their numbers, all or those in one of the states."""

@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 
+from sparsesearch.cost.bed import Bed
+from sparsesearch.cost.confirming import confirm
 from sparsesearch.cost.latency import Measured
 from sparsesearch.cost.profile import ProfilePlan, main
 from sparsesearch.cost.profile_document import read_profile
-from sparsesearch.cost.profiling import Bed, confirm, profile_backbone
+from sparsesearch.cost.profiling import profile_backbone
 from sparsesearch.errors import SpecError
 from sparsesearch.schedule import Schedule
 
