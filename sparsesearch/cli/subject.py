@@ -12,7 +12,7 @@ _PANEL = "Which model"
 BackboneOption = Annotated[
     str | None,
     typer.Option(
-        "--backbone", help="Backbone: deit_t, deit_s, deit_b, deit_pico or a timm ViT.", rich_help_panel=_PANEL
+        "--backbone", help="deit_s, lvvit_s, convnext_tiny, swin_tiny or any supported model.", rich_help_panel=_PANEL
     ),
 ]
 ScheduleOption = Annotated[

@@ -23,6 +23,8 @@ _BELOW = 0.1  # of the front's height: how far below its cheapest end an accurac
 class Gain:
     """What evaluations are expected to add to what is known; larger is better.
 
+    Accuracies are the predictor's, on the scale of the error; so is the area under the front.
+
     The best so far are the predicted accuracies of what was evaluated, not the measured ones: of many noisy
     measurements the best is too good.
 

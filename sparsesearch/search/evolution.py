@@ -23,7 +23,7 @@ from sparsesearch.search.acquisition import Gain
 from sparsesearch.search.arrays import Floats
 from sparsesearch.search.genomes import genomes_of
 from sparsesearch.search.inner_evolution import Candidates, InnerEvolution
-from sparsesearch.search.predictor import Observations, Predictor, Settings, choose_settings
+from sparsesearch.search.predictor import Observations, Predictor, Settings, choose_settings, on_error_scale
 from sparsesearch.search.priors import best_at, transferred
 from sparsesearch.search.proposer import Proposer, Result
 from sparsesearch.search.steps import Features
@@ -39,6 +39,7 @@ _PARENTS = 16  # results that the inner evolution starts from
 _EXACT = 3  # shapes that are scaled exactly at a time
 _ROUNDS = 16  # times that so many are tried before random shapes take over
 _ATTEMPTS = 4  # shapes of the opening that are tried for one proposal
+_WINDOW = 0.1  # share of the range of budgets in which every other proposal has to lie
 
 
 class EvolutionProposer(Proposer):
@@ -78,7 +79,7 @@ class EvolutionProposer(Proposer):
         """
         super().__init__(geometry, space, low=low, high=high, seed=seed, price=price)
         self._features = Features(geometry, self.space)
-        self._inner = InnerEvolution(geometry, self.space, features=self._features, low=low, high=high, price=price)
+        self._inner = InnerEvolution(geometry, self.space, features=self._features, price=price)
         self._rows: dict[int, int] = {}  # trial number to row of the features
         self._matrix: Floats = self._features.of(self._features.steps([]))
         self._wishes: dict[int, list[Wish]] = {}
@@ -155,7 +156,8 @@ class EvolutionProposer(Proposer):
         rng = np.random.default_rng(self.derive(index))
         results = self.visible()
         gain = self._gain(results)
-        found = self._inner.run(self._parents(results, gain), gain, rng=rng)
+        low, high = self._window(index)
+        found = self._inner.run(self._parents(results, gain), gain, low=low, high=high, rng=rng)
         for start in range(0, min(len(found.limits_P), _EXACT * _ROUNDS), _EXACT):
             fits: list[tuple[Schedule, float]] = []
             for row in range(start, min(start + _EXACT, len(found.limits_P))):
@@ -168,6 +170,20 @@ class EvolutionProposer(Proposer):
                 x_PF = self._features.of(self._features.steps([schedule for schedule, _ in fits]))
                 gains = gain(x_PF, np.array([limit for _, limit in fits]))
                 yield from (fits[i] for i in np.argsort(-gains, kind="stable").tolist())
+
+    def _window(self, index: int) -> tuple[float, float]:
+        """The budgets that a proposal may have: all, or every other time some around one of an even sequence.
+
+        Where accuracy falls steeply, at the cheap end, each evaluation promises more than it gives; left alone, search
+        spends itself there.
+        """
+        if self.low is None:
+            return self.high, self.high
+        if index % 2:
+            return self.low, self.high
+        half = 0.5 * _WINDOW * (self.high - self.low)
+        centre = min(max(self.spread_budget(index // 2), self.low + half), self.high - half)
+        return centre - half, centre + half
 
     def _gain(self, results: Sequence[Result]) -> Gain:
         """What an evaluation is expected to add to these results."""
@@ -198,10 +214,13 @@ class EvolutionProposer(Proposer):
             self._matrix = np.concatenate([self._matrix, rows])
         own_NF = self._matrix[[self._rows[result.number] for result in results]]
         num_priors = min(len(self._priors), max(0, self.most_visible - len(results)))
-        foreign = [prior.accuracy for prior in self._priors][:num_priors]
+        own_N = np.array([result.top1 for result in results])
+        foreign_N = np.array([prior.accuracy for prior in self._priors][:num_priors])
+        if num_priors:  # as if its dense model were as accurate as the best here
+            foreign_N *= own_N.max()
         return Observations(
             x_NF=np.concatenate([own_NF, self._prior_rows[:num_priors]]),
-            y_N=np.array([*(result.top1 for result in results), *foreign]),
+            y_N=on_error_scale(np.concatenate([own_N, foreign_N])),
             source_N=np.repeat([0, 1], [len(results), num_priors]),
         )
 

@@ -18,6 +18,7 @@ _NOISES = (1e-4, 1e-2, 1e-1, 1.0)  # variance of the noise, of that of the smoot
 _LINEARS = (0.0, 3.0)  # variance of the linear part, likewise
 _STRANGENESS = (1e-2, 1e-1, 1.0)  # variance by which an observation of another study may differ, likewise
 _OFFSET = 4.0  # variance of the constant by which all observations of another study differ, likewise
+_LEAST_ERROR = 1e-3  # errors below are not told apart
 
 
 class Observations(NamedTuple):
@@ -25,7 +26,7 @@ class Observations(NamedTuple):
 
     Attributes:
         x_NF: Features.
-        y_N: Accuracies.
+        y_N: Accuracies, as `on_error_scale` has them.
         source_N: 0 for this study, another number for each other study.
     """
 
@@ -57,6 +58,16 @@ class Settings(NamedTuple):
     scale: float
 
 
+def on_error_scale(top1_N: Floats) -> Floats:
+    """Accuracies as negative logarithms of the error: what is learned and compared.
+
+    Errors of the cheapest schedules are many times those of good ones, which differ by percents of theirs; a process
+    of one scale, told plain accuracies, sees the former only.
+    """
+    scaled_N: Floats = -np.log(np.maximum(1.0 - top1_N, _LEAST_ERROR))
+    return scaled_N
+
+
 def choose_settings(known: Observations) -> Settings:
     """The most likely settings of a small grid (type II maximum likelihood).
 
@@ -82,7 +93,9 @@ def choose_settings(known: Observations) -> Settings:
 
 
 class Predictor:
-    """Mean and deviation of the accuracy of schedules that were not evaluated, of this study.
+    """What the accuracy of schedules of this study would be that were not evaluated: mean and deviation.
+
+    Accuracies are on the scale of `on_error_scale` throughout.
 
     Args:
         known: At least one observation of this study.

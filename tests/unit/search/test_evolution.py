@@ -30,7 +30,7 @@ def made_up_top1(geometry, schedule):
     return 0.8 - loss
 
 
-def run(proposer, make_trial, *, start=0, stop, delay=0):
+def run(proposer, make_trial, *, start=0, stop, delay=0, top1_of=made_up_top1):
     """Results come `delay` proposals late, and the last ones never."""
     trials, waiting = [], []
     for index in range(start, stop):
@@ -38,7 +38,7 @@ def run(proposer, make_trial, *, start=0, stop, delay=0):
         if proposed is None:
             break
         schedule, proposal = proposed
-        top1 = made_up_top1(proposer.geometry, schedule)
+        top1 = top1_of(proposer.geometry, schedule)
         waiting.append(make_trial(proposer.geometry, number=index, schedule=schedule, top1=top1, proposal=proposal))
         trials.append(waiting[-1])
         if len(waiting) > delay:
@@ -48,6 +48,20 @@ def run(proposer, make_trial, *, start=0, stop, delay=0):
 
 def best_gap(trials, limit):
     return max(t.metrics["val_top1"] for t in trials if t.cost.macs <= limit)
+
+
+def test_a_steep_cheap_end_does_not_draw_everything(deit_small, make_trial):
+    """The whole range is covered, where the cheapest tenth promises most by far."""
+    low, high = (share * dense_macs(deit_small) for share in (0.35, 0.65))
+
+    def cliff(geometry, schedule):
+        share = (AnalyticCost().estimate(geometry, schedule).macs - low) / (high - low)
+        return 0.1 + made_up_top1(geometry, schedule) - 0.5 * np.exp(-max(share, 0.0) / 0.03)
+
+    proposer = EvolutionProposer(deit_small, SPACE, low=low, high=high, seed=0)
+    trials = run(proposer, make_trial, stop=60, top1_of=cliff)
+    num_by_fifth = np.histogram([trial.cost.macs for trial in trials[10:]], bins=5, range=(0.98 * low, high))[0]
+    assert num_by_fifth.min() >= 3
 
 
 def test_it_beats_random_search_of_the_same_length(deit_small, make_trial):

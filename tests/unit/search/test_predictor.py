@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsesearch.search.acquisition import Gain, expected_area, expected_improvement
-from sparsesearch.search.predictor import Observations, Predictor, choose_settings
+from sparsesearch.search.predictor import Observations, Predictor, choose_settings, on_error_scale
 from sparsesearch.search.visible import best, gaps_to_front, split
 
 
@@ -36,6 +36,28 @@ def test_it_predicts_a_smooth_function_and_knows_where_it_has_been():
     assert sure.mean() < deviation.mean()
     _, far = predictor.predict(np.full((1, 3), 5.0))
     assert far[0] > 3 * deviation.max()
+
+
+def test_errors_are_learned_by_their_size():
+    halved = on_error_scale(np.array([0.2, 0.6, 0.8, 0.9]))
+    np.testing.assert_allclose(np.diff(halved), [math.log(2.0)] * 3)
+    assert np.isfinite(on_error_scale(np.array([0.0, 1.0]))).all()
+
+
+def test_bad_schedules_do_not_drown_what_tells_good_ones_apart():
+    """Errors that rise tenfold along one feature and by a fifth along another, as from dear to cheap schedules."""
+    missed = {"plain": 0.0, "error": 0.0}
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        x_NF = rng.uniform(0.0, 1.0, (360, 3))
+        errors_N = 0.04 * 10.0 ** x_NF[:, 0] * 1.2 ** x_NF[:, 1]
+        seen_N = 1.0 - errors_N[:60] * np.exp(0.02 * rng.standard_normal(60))
+        good = np.arange(60, 360)[x_NF[60:, 0] < 0.1]
+        for name, y_N in (("plain", seen_N), ("error", on_error_scale(seen_N))):
+            known = Observations(x_NF[:60], y_N, np.zeros(60, dtype=int))
+            mean_P = Predictor(known, choose_settings(known)).mean(x_NF[good])
+            missed[name] += 1.0 - np.corrcoef(mean_P, -errors_N[good])[0, 1]
+    assert missed["error"] < 0.5 * missed["plain"]
 
 
 def test_noise_is_told_from_signal():
