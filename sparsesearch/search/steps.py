@@ -39,7 +39,8 @@ class Features:
     """Numbers that the accuracy of a schedule depends on smoothly.
 
     For each block the logarithm of the share of tokens that its attention and its feed-forward network see, how much is
-    dropped in front of it on that scale, and how much each method drops in all. Two schedules that treat tokens nearly
+    dropped in front of it on that scale, and how much each method drops, early and late (a drop counts as both, by its
+    place): what a score reads is worth little in front of the first blocks. Two schedules that treat tokens nearly
     alike are near to each other, wherever they come from; budgets and methods share what is learned.
 
     Args:
@@ -85,7 +86,7 @@ class Features:
         num, width = steps.block_PS.shape
         everyone, blocks_B = np.arange(num), np.arange(self.num_blocks)
         attention_PB, ffn_PB, drop_PB = np.zeros((3, num, self.num_blocks))
-        by_method_PM = np.zeros((num, self.num_methods))
+        early_PM, late_PM = np.zeros((2, num, self.num_methods))
         before_P, stage_P = np.zeros(num), np.full(num, -1)
         for slot in range(width):
             used_P, block_P = steps.used_PS[:, slot], steps.block_PS[:, slot]
@@ -99,7 +100,8 @@ class Features:
             attention_PB = np.where(attended_PB, left_P[:, None], attention_PB)
             dropped_P = np.where(used_P, before_P - left_P, 0.0)
             drop_PB[everyone, block_P] += dropped_P
-            by_method_PM[everyone, method_P] += dropped_P
+            early_PM[everyone, method_P] += (1.0 - block_P / self.num_blocks) * dropped_P
+            late_PM[everyone, method_P] += block_P / self.num_blocks * dropped_P
             before_P, stage_P = np.where(used_P, left_P, before_P), np.where(used_P, here_P, stage_P)
         scale = 1.0 / math.sqrt(2.0 * self.num_blocks)
-        return np.concatenate([scale * attention_PB, scale * ffn_PB, drop_PB, by_method_PM], axis=1)
+        return np.concatenate([scale * attention_PB, scale * ffn_PB, drop_PB, early_PM, late_PM], axis=1)

@@ -104,18 +104,19 @@ def test_features_say_what_each_block_sees(deit_small):
     ffn = Schedule.at([3, 6], [0.5, 0.25], phase="before_ffn")
     foreign = Schedule.at([3, 6], [0.5, 0.25], scorer=NormScorer())
     x = features.of(features.steps([before, same, ffn, foreign, Schedule()]))
-    assert x.shape == (5, 3 * 12 + features.num_methods)
+    assert x.shape == (5, 3 * 12 + 2 * features.num_methods)
     np.testing.assert_array_equal(x[0], x[1])
     assert not np.any(x[4])
-    attention, ffn_part, drops, methods = np.split(x * 1.0, [12, 24, 36], axis=1)
+    attention, ffn_part, drops, early, late = np.split(x * 1.0, [12, 24, 36, 36 + features.num_methods], axis=1)
     scale = np.sqrt(2 * 12)
     np.testing.assert_allclose(np.exp(scale * attention[0]), [1.0] * 3 + [0.5] * 3 + [0.25] * 6)
     np.testing.assert_allclose(attention[0], ffn_part[0])
     np.testing.assert_allclose(np.exp(scale * attention[2]), [1.0] * 4 + [0.5] * 3 + [0.25] * 5)
     np.testing.assert_allclose(ffn_part[2], ffn_part[0])
     np.testing.assert_allclose(drops[0], np.log(2.0) * np.isin(np.arange(12), [3, 6]))
-    np.testing.assert_allclose(methods.sum(axis=1), [np.log(4.0)] * 4 + [0.0])
-    assert methods[3, -1] == pytest.approx(np.log(4.0))
+    np.testing.assert_allclose((early + late).sum(axis=1), [np.log(4.0)] * 4 + [0.0])
+    assert early[3, -1] == pytest.approx(np.log(2.0) * (9 / 12 + 6 / 12))
+    assert late[3, -1] == pytest.approx(np.log(2.0) * (3 / 12 + 6 / 12))
 
 
 def test_features_of_genomes_are_those_of_their_schedules(deit_small):
