@@ -11,7 +11,7 @@ from sparsesearch.backbones.registry import geometry, resolve_name
 from sparsesearch.cost.bed import Bed
 from sparsesearch.cost.device import torch_threads
 from sparsesearch.cost.profile_design import Planned
-from sparsesearch.cost.side_by_side import DENSE, GROUP, MEASURE_FACTOR, OnPercent, Steps, tell_nobody, time_group
+from sparsesearch.cost.side_by_side import DENSE, GROUP, MEASURE_FACTOR, OnPercent, Percents, tell_nobody, time_group
 from sparsesearch.latency_record import NUM_RUNS, ConfirmedLatency
 from sparsesearch.schedule import Schedule
 
@@ -49,7 +49,7 @@ def confirm(
         shape = geometry(dense, resolve_name(bed.backbone))
         images = bed.images(dense, shape)
         conditions = bed.conditions()
-        steps = Steps(2 * len(names), on_percent)
+        steps = Percents(2 * len(names), on_percent)
         for start in range(0, len(names), GROUP):
             group = names[start : start + GROUP]
             left = None if seconds is None else max(seconds - (monotonic() - started), 1.0)

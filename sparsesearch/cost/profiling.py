@@ -19,7 +19,7 @@ from sparsesearch.cost.side_by_side import (
     GROUP,
     MEASURE_FACTOR,
     OnPercent,
-    Steps,
+    Percents,
     can_run,
     tell_nobody,
     time_group,
@@ -76,7 +76,7 @@ def profile_backbone(
         images = bed.images(dense, shape)
         anchors: list[Latency] = []
         timings: list[Timing] = []
-        steps = Steps(2 * len(planned), on_percent)
+        steps = Percents(2 * len(planned), on_percent)
         for index, group in enumerate(groups):
             left = None if seconds is None else seconds - (monotonic() - started)
             if left is not None and left <= 0 and len(timings) >= _LEAST_TIMINGS:

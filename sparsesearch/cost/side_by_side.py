@@ -35,7 +35,7 @@ def tell_nobody(percent: int) -> None:
     """An `OnPercent` that does nothing."""
 
 
-class Steps:
+class Percents:
     """Tells percents; each schedule has two steps, one until it has run for the first time, compiled by then."""
 
     def __init__(self, total: int, on_percent: OnPercent) -> None:
