@@ -23,7 +23,9 @@ from sparsesearch.search.acquisition import Gain
 from sparsesearch.search.arrays import Floats
 from sparsesearch.search.genomes import genomes_of
 from sparsesearch.search.inner_evolution import Candidates, InnerEvolution
-from sparsesearch.search.predictor import Observations, Predictor, Settings, choose_settings, on_error_scale
+from sparsesearch.search.kernel import Observations, Settings
+from sparsesearch.search.likelihood import choose_settings
+from sparsesearch.search.predictor import Predictor, on_error_scale
 from sparsesearch.search.priors import best_at, transferred
 from sparsesearch.search.proposer import Proposer, Result
 from sparsesearch.search.steps import Features
@@ -203,7 +205,7 @@ class EvolutionProposer(Proposer):
         cut = num - num % 2 ** max(0, int(np.log2(num / _OPENING)))
         key = self.result_numbers(cut)
         if self._learned is None or self._learned[0] != key:
-            self._learned = (key, choose_settings(self._observations(self.visible(cut))))
+            self._learned = (key, choose_settings(self._observations(self.visible(cut)), self._features.columns))
         return self._learned[1]
 
     def _observations(self, results: Sequence[Result]) -> Observations:

@@ -18,6 +18,8 @@ from sparsesearch.search.arrays import Bools, Floats, Ints
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.shape import Method
 
+_OF_METHODS = 0.3  # scale of what each method drops, beside that of what blocks see
+
 
 class Steps(NamedTuple):
     """Schedules step by step, in order of execution.
@@ -35,6 +37,28 @@ class Steps(NamedTuple):
     used_PS: Bools
 
 
+class Columns(NamedTuple):
+    """What features are about, so that a predictor can learn how much each kind of them matters.
+
+    Attributes:
+        depth_F: Where the feature's block lies, from 0 to 1; 0 for a feature of no block.
+        is_drop_F: Whether it is what is dropped in front of a block.
+    """
+
+    depth_F: Floats
+    is_drop_F: Bools
+
+    def weights(self, *, decay: float, drops: float) -> Floats:
+        """Factors of the features.
+
+        Args:
+            decay: How much less the last blocks count than the first, as a logarithm.
+            drops: What drops count, beside what blocks see.
+        """
+        weights_F: Floats = np.exp(-decay * self.depth_F) * np.where(self.is_drop_F, drops, 1.0)
+        return weights_F
+
+
 class Features:
     """Numbers that the accuracy of a schedule depends on smoothly.
 
@@ -45,7 +69,11 @@ class Features:
 
     Args:
         geometry: The backbone.
-        space: Its space, spelled out; its methods are told apart, all others count as one.
+        space: Its space, spelled out; its methods are told apart, all others count as one. Where it has one alone,
+            only the others have features.
+
+    Attributes:
+        columns: What each feature is about.
     """
 
     def __init__(self, geometry: BackboneGeometry, space: SearchSpace) -> None:
@@ -59,8 +87,15 @@ class Features:
         self.num_methods = len(known) + 1
         self._keeps_grid = np.array([isinstance(method.reducer, FastSlow) for method in known] + [False])
         self._in_ffn = np.array([method.phase == "before_ffn" for method in known] + [False])
+        self._told_apart = slice(0 if len(known) > 1 else 1, None)
         self._num_tokens = [stage.num_tokens for stage in geometry.stages]
         self._geometry = geometry
+        depth_B = np.arange(self.num_blocks) / self.num_blocks
+        of_methods = np.zeros(2 * len(range(self.num_methods)[self._told_apart]))
+        self.columns = Columns(
+            depth_F=np.concatenate([depth_B, depth_B, depth_B, of_methods]),
+            is_drop_F=np.repeat([False, True, False], [2 * self.num_blocks, self.num_blocks, len(of_methods)]),
+        )
 
     def block(self, stage: int, block: int) -> int:
         """Index of a block over all stages."""
@@ -104,4 +139,5 @@ class Features:
             late_PM[everyone, method_P] += block_P / self.num_blocks * dropped_P
             before_P, stage_P = np.where(used_P, left_P, before_P), np.where(used_P, here_P, stage_P)
         scale = 1.0 / math.sqrt(2.0 * self.num_blocks)
-        return np.concatenate([scale * attention_PB, scale * ffn_PB, drop_PB, early_PM, late_PM], axis=1)
+        methods_PM = _OF_METHODS * np.concatenate([early_PM[:, self._told_apart], late_PM[:, self._told_apart]], axis=1)
+        return np.concatenate([scale * attention_PB, scale * ffn_PB, drop_PB, methods_PM], axis=1)

@@ -114,9 +114,32 @@ def test_features_say_what_each_block_sees(deit_small):
     np.testing.assert_allclose(np.exp(scale * attention[2]), [1.0] * 4 + [0.5] * 3 + [0.25] * 5)
     np.testing.assert_allclose(ffn_part[2], ffn_part[0])
     np.testing.assert_allclose(drops[0], np.log(2.0) * np.isin(np.arange(12), [3, 6]))
-    np.testing.assert_allclose((early + late).sum(axis=1), [np.log(4.0)] * 4 + [0.0])
-    assert early[3, -1] == pytest.approx(np.log(2.0) * (9 / 12 + 6 / 12))
-    assert late[3, -1] == pytest.approx(np.log(2.0) * (3 / 12 + 6 / 12))
+    np.testing.assert_allclose((early + late).sum(axis=1) / 0.3, [np.log(4.0)] * 4 + [0.0])
+    assert early[3, -1] / 0.3 == pytest.approx(np.log(2.0) * (9 / 12 + 6 / 12))
+    assert late[3, -1] / 0.3 == pytest.approx(np.log(2.0) * (3 / 12 + 6 / 12))
+
+
+def test_a_method_alone_is_not_told_apart_from_what_blocks_see(deit_small):
+    space = SearchSpace(max_predictors=3).for_geometry(deit_small)
+    features = Features(deit_small, space)
+    steps = features.steps(
+        [Schedule.at([3, 6], [0.5, 0.25], scorer=scorer) for scorer in (*space.scorers, NormScorer())]
+    )
+    x = features.of(steps)
+    assert x.shape == (2, 3 * 12 + 2)
+    assert not np.any(x[0, 36:])
+    assert np.all(x[1, 36:] > 0.0)
+
+
+def test_weights_tell_early_from_late_and_drops_from_what_is_left(deit_small):
+    features = Features(deit_small, SPACES[2].for_geometry(deit_small))
+    weights = features.columns.weights(decay=1.0, drops=0.3)
+    attention, ffn, drops, methods = np.split(weights, [12, 24, 36])
+    np.testing.assert_allclose(attention, np.exp(-np.arange(12) / 12))
+    np.testing.assert_allclose(ffn, attention)
+    np.testing.assert_allclose(drops, 0.3 * attention)
+    np.testing.assert_allclose(methods, 1.0)
+    assert len(methods) == 2 * features.num_methods
 
 
 def test_features_of_genomes_are_those_of_their_schedules(deit_small):
