@@ -199,11 +199,12 @@ def reference_trial(geometry: BackboneGeometry, schedule: Schedule, fidelity: Fi
     )
 
 
-def open_supernet(folder: Path) -> Landscape:
+def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
     """Train the elastic deit_pico, or find it where it was trained before.
 
     Args:
         folder: Keeps the training and the table.
+        seed: Of the trainings.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from sparsesearch.draft import complete
@@ -218,6 +219,7 @@ def open_supernet(folder: Path) -> Landscape:
         "data": {"source": "digits", "num_val_images": 1200},
         "precision": "float32",
         "device": "cpu",
+        "seed": seed,
     }
     spec = prepare(complete(wishes, progress=Silent()), progress=Silent())
     assert spec.resolved is not None
@@ -282,8 +284,10 @@ def open_table(path: Path) -> Landscape:
 
 def open_landscape(name: str) -> Landscape:
     """A landscape by name or path."""
-    if name.split(":")[0] == "supernet":
-        return open_supernet(Path(name.partition(":")[2] or "supernet_landscape").absolute())
+    kind, *rest = name.split(":")
+    if kind == "supernet":
+        folder, *seed = rest or ["supernet_landscape"]
+        return open_supernet(Path(folder).absolute(), seed=int(*seed))
     if name != "stand-in":
         return open_table(Path(name))
     return StandIn(

@@ -203,7 +203,9 @@ def draw(curves: dict[str, list[float]], landscape: Landscape, path: Path) -> No
 def main() -> None:
     """Run what was asked for and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--landscape", default="stand-in", help="stand-in, supernet[:FOLDER] or the path of a table")
+    parser.add_argument(
+        "--landscape", default="stand-in", help="stand-in, supernet[:FOLDER[:SEED]] or the path of a table"
+    )
     parser.add_argument("--methods", help="names with semicolons; all but the slow ones if left out")
     parser.add_argument("--evaluations", type=int, default=300)
     parser.add_argument(
