@@ -251,24 +251,34 @@ def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
     )
 
 
-def open_table(path: Path) -> Landscape:
-    """A landscape from a JSON list (or lines) of `{"schedule", "macs", "val_top1"}` of deit_pico's own space.
+def read_table(path: Path) -> tuple[BackboneGeometry, list[Schedule], list[int], list[float]]:
+    """A JSON list (or lines) of `{"schedule", "macs", "val_top1"}` of deit_pico's own space.
 
-    The range is that of the table; what is less accurate than three quarters of the table does not count.
+    Returns:
+        The backbone, schedules, multiply-adds and accuracies from 0 to 1.
     """
-    from sklearn.ensemble import ExtraTreesRegressor
-
     from sparsesearch.evaluate.inputs import open_task, task_geometry
-    from sparsesearch.space.definition import space_for_backbone
     from sparsesearch.spec import DataSpec
 
     geometry = task_geometry("deit_pico", open_task(DataSpec(), backbone="deit_pico"))
     text = path.read_text(encoding="utf-8")
     entries = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
-    top1 = [float(entry["val_top1"]) for entry in entries]
-    macs = [int(entry["macs"]) for entry in entries]
+    schedules = [Schedule.model_validate(entry["schedule"]) for entry in entries]
+    return geometry, schedules, [int(e["macs"]) for e in entries], [float(e["val_top1"]) for e in entries]
+
+
+def open_table(path: Path) -> Landscape:
+    """A landscape from a table, see `read_table`.
+
+    The range is that of the table; what is less accurate than three quarters of the table does not count.
+    """
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    from sparsesearch.space.definition import space_for_backbone
+
+    geometry, schedules, macs, top1 = read_table(path)
     forest = ExtraTreesRegressor(n_estimators=100, min_samples_leaf=2, random_state=0, n_jobs=1)
-    forest.fit([profile(Schedule.model_validate(entry["schedule"]), geometry) for entry in entries], top1)
+    forest.fit([profile(schedule, geometry) for schedule in schedules], top1)
     return Table(
         name=path.name,
         geometry=geometry,
@@ -278,7 +288,7 @@ def open_table(path: Path) -> Landscape:
         reference_top1=100.0 * float(np.quantile(top1, 0.25)),
         reachable=None,
         forest=forest,
-        num=len(entries),
+        num=len(schedules),
     )
 
 

@@ -1,0 +1,69 @@
+"""How well the light predictor of accuracy ranks schedules that were not evaluated.
+
+OMP_NUM_THREADS=1 python benchmarks/predictor.py TABLE
+
+TABLE holds evaluated schedules of deit_pico's own space, one `{"schedule", "macs", "val_top1"}` a line, as
+`supernet_ranking.py --table` writes them. Some are shown to the predictor, the others are predicted. Kendall's tau
+within fifths of the range of budgets: over the whole range plain multiply-adds rank well too. Beside it the same
+predictor told all features alike, and scikit-learn's extremely randomised trees on the features and the multiply-adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from landscapes import read_table
+from scipy.stats import kendalltau
+from sklearn.ensemble import ExtraTreesRegressor
+
+from sparsesearch.search.arrays import Floats
+from sparsesearch.search.kernel import Observations
+from sparsesearch.search.likelihood import choose_settings
+from sparsesearch.search.predictor import Predictor, on_error_scale
+from sparsesearch.search.steps import Features
+from sparsesearch.space.definition import space_for_backbone
+
+SHOWN = (40, 100, 200)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--draws", type=int, default=8, help="random choices of what is shown")
+    arguments = parser.parse_args()
+    geometry, schedules, macs, top1 = read_table(arguments.table)
+    features = Features(geometry, space_for_backbone("deit_pico").for_geometry(geometry))
+    x_NF, z_N = features.of(features.steps(schedules)), on_error_scale(np.array(top1))
+    costs_N = np.array(macs, dtype=np.float64)
+    print(f"{len(schedules)} schedules; Kendall's tau within fifths of the range\n")
+    print("| shown | predictor | all features alike | trees | multiply-adds |\n|---|---|---|---|---|")
+    for shown in SHOWN:
+        rows = []
+        for draw in range(arguments.draws):
+            order = np.random.default_rng(draw).permutation(len(z_N))
+            seen, rest = order[:shown], order[shown:]
+            known = Observations(x_NF[seen], z_N[seen], np.zeros(shown, dtype=np.int64))
+            both_NF = np.column_stack([x_NF, costs_N / costs_N.max()])
+            trees = ExtraTreesRegressor(200, random_state=0).fit(both_NF[seen], z_N[seen])
+            guesses = (
+                Predictor(known, choose_settings(known, features.columns)).mean(x_NF[rest]),
+                Predictor(known, choose_settings(known)).mean(x_NF[rest]),
+                trees.predict(both_NF[rest]),
+                costs_N[rest],
+            )
+            rows.append([tau_within(guess, z_N[rest], costs_N[rest]) for guess in guesses])
+        print(f"| {shown} | " + " | ".join(f"{tau:.2f}" for tau in np.mean(rows, axis=0)) + " |", flush=True)
+
+
+def tau_within(guess_P: Floats, true_P: Floats, costs_P: Floats) -> float:
+    """Kendall's tau-b, mean of five parts of the range of costs that hold equally many."""
+    fifth_P = np.digitize(costs_P, np.quantile(costs_P, [0.2, 0.4, 0.6, 0.8]))
+    parts = [fifth_P == fifth for fifth in range(5)]
+    return float(np.mean([kendalltau(guess_P[part], true_P[part]).statistic for part in parts]))
+
+
+if __name__ == "__main__":
+    main()
