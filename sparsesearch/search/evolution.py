@@ -41,7 +41,7 @@ _PARENTS = 16  # results that the inner evolution starts from
 _EXACT = 3  # shapes that are scaled exactly at a time
 _ROUNDS = 16  # times that so many are tried before random shapes take over
 _ATTEMPTS = 4  # shapes of the opening that are tried for one proposal
-_WINDOW = 0.1  # share of the range of budgets in which every other proposal has to lie
+_WINDOW = 0.1  # share of the range of budgets in which a proposal has to lie
 
 
 class EvolutionProposer(Proposer):
@@ -174,17 +174,15 @@ class EvolutionProposer(Proposer):
                 yield from (fits[i] for i in np.argsort(-gains, kind="stable").tolist())
 
     def _window(self, index: int) -> tuple[float, float]:
-        """The budgets that a proposal may have: all, or every other time some around one of an even sequence.
+        """The budgets that a proposal may have: for a front some around one of an even sequence.
 
         Where accuracy falls steeply, at the cheap end, each evaluation promises more than it gives; left alone, search
         spends itself there.
         """
         if self.low is None:
             return self.high, self.high
-        if index % 2:
-            return self.low, self.high
         half = 0.5 * _WINDOW * (self.high - self.low)
-        centre = min(max(self.spread_budget(index // 2), self.low + half), self.high - half)
+        centre = min(max(self.spread_budget(index), self.low + half), self.high - half)
         return centre - half, centre + half
 
     def _gain(self, results: Sequence[Result]) -> Gain:
