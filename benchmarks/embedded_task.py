@@ -204,7 +204,8 @@ def main() -> None:
     wishes = Wishes(
         arguments.data, arguments.space, arguments.evaluations, arguments.finalists, arguments.elastic_epochs
     )
-    results: dict[str, object] = {**asdict(wishes), "seeds": arguments.seeds, "cells": []}
+    of_seeds = {"first_seed": arguments.first_seed, "seeds": arguments.seeds}
+    results: dict[str, object] = {**asdict(wishes), **of_seeds, "cells": []}
     lines = [
         "| budget | rival | MACs, share of dense | test accuracy, % (mean of seeds) | searched minus rival [95 %] |"
     ]
