@@ -166,7 +166,7 @@ class EvolutionProposer(Proposer):
                 limit = self.rounded(float(found.limits_P[row]))
                 shape = settle(found.genomes.wishes(row), self.space, latest_first=self.latest(limit))
                 schedule = self.fit(shape, limit)
-                if schedule is not None:
+                if schedule is not None and self.is_new(schedule):
                     fits.append((schedule, limit))
             if fits:
                 x_PF = self._features.of(self._features.steps([schedule for schedule, _ in fits]))

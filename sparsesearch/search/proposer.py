@@ -157,11 +157,10 @@ class Proposer(ABC):
             when no new schedule can be found any more.
         """
         for schedule, limit in itertools.chain(self.sampled(index), self._strays(index)):
-            key = schedule.key(self.geometry)
-            if key in self._keys:
+            if not self.is_new(schedule):
                 continue
             params = self.params(schedule, limit=limit)
-            self._keys.add(key)
+            self._keys.add(schedule.key(self.geometry))
             self._pending[index] = UnderWay(schedule, params)
             return schedule, Proposal(index=index, seed=self.derive(index), seen=tuple(self._told), params=params)
         return None
@@ -172,6 +171,10 @@ class Proposer(ABC):
 
         Those that are known already are passed over; when there are no more, random ones take over.
         """
+
+    def is_new(self, schedule: Schedule) -> bool:
+        """Whether a schedule was neither told nor proposed before."""
+        return schedule.key(self.geometry) not in self._keys
 
     @property
     def num_results(self) -> int:
