@@ -294,10 +294,10 @@ def open_table(path: Path) -> Landscape:
 
 def open_landscape(name: str) -> Landscape:
     """A landscape by name or path."""
-    kind, *rest = name.split(":")
+    kind, _, rest = name.partition(":")
     if kind == "supernet":
-        folder, *seed = rest or ["supernet_landscape"]
-        return open_supernet(Path(folder).absolute(), seed=int(*seed))
+        folder, _, seed = rest.partition(":")
+        return open_supernet(Path(folder or "supernet_landscape").absolute(), seed=int(seed or 0))
     if name != "stand-in":
         return open_table(Path(name))
     return StandIn(

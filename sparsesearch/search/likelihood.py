@@ -58,8 +58,10 @@ def choose_settings(known: Observations, columns: Columns | None = None) -> Sett
         for axis, values in axes.items():
             for value in values:
                 tried = choice._replace(**{axis: value})
+                if tried == choice:
+                    continue
                 settings = _settings(tried, known.x_NF, columns)
-                likelihood = _likelihood(known, y_N, settings) if tried != choice else best
+                likelihood = _likelihood(known, y_N, settings)
                 if likelihood > best + 1e-9:
                     best, choice, chosen = likelihood, tried, settings
         if choice == before:

@@ -7,7 +7,6 @@ from sparsesearch.search.acquisition import Gain, expected_area, expected_improv
 from sparsesearch.search.kernel import Observations
 from sparsesearch.search.likelihood import choose_settings
 from sparsesearch.search.predictor import Predictor, on_error_scale
-from sparsesearch.search.steps import Columns
 from sparsesearch.search.visible import best, gaps_to_front, split
 
 
@@ -61,26 +60,6 @@ def test_bad_schedules_do_not_drown_what_tells_good_ones_apart():
             mean_P = Predictor(known, choose_settings(known)).mean(x_NF[good])
             missed[name] += 1.0 - np.corrcoef(mean_P, -errors_N[good])[0, 1]
     assert missed["error"] < 0.5 * missed["plain"]
-
-
-def test_it_learns_whether_drops_or_what_is_left_matter():
-    rng = np.random.default_rng(0)
-    columns = Columns(depth_F=np.tile(np.arange(4) / 4, 2), is_drop_F=np.repeat([False, True], 4))
-    dropped_NB = rng.exponential(0.5, (80, 4)) * rng.integers(2, size=(80, 4))
-    left_NB = -np.cumsum(dropped_NB, axis=1)
-    x_NF, source_N = np.concatenate([0.35 * left_NB, dropped_NB], axis=1), np.zeros(80, dtype=int)
-    by_drops = -(dropped_NB**2).sum(axis=1)
-    by_what_is_left = -np.exp(-left_NB[:, 0]) - 0.1 * left_NB[:, 3] ** 2
-    drops = choose_settings(Observations(x_NF, by_drops, source_N), columns).weights_F
-    left = choose_settings(Observations(x_NF, by_what_is_left, source_N), columns).weights_F
-    assert drops[4] > 0.5
-    assert left[4] < 0.5
-    assert left[3] < 0.7 * left[0]
-
-
-def test_noise_is_told_from_signal():
-    quiet, loud = observed(60), observed(60, noise=0.05)
-    assert choose_settings(quiet).noise < choose_settings(loud).noise
 
 
 def test_pending_points_change_certainty_only():
