@@ -17,18 +17,18 @@ import numpy as np
 from instant import DEIT_SMALL
 
 from sparsesearch.backbones.registry import backbone_geometry
+from sparsesearch.budget.solve import fit_to_budget, reachable
 from sparsesearch.cost.analytic import AnalyticCost, price_many
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import DynamicVitScorer
 from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import DynamicVitScorer
 from sparsesearch.search.mending import fit_nearest
-from sparsesearch.search.proposals import fit_to_budget, reachable
-from sparsesearch.search.samplers import make_proposer
+from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.space.definition import SearchSpace, load_space
 from sparsesearch.space.sampling import draw_shape
 from sparsesearch.space.shape import Shape
-from sparsesearch.spec import SamplerName
-from sparsesearch.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
+from sparsesearch.study.spec import SamplerName
+from sparsesearch.study.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
 
 BUDGET = 3_000_000_000
 SPACE = SearchSpace(max_predictors=4)

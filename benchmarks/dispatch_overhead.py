@@ -24,14 +24,14 @@ from sparsesearch.dispatch.cluster import joined
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.dispatch.tune import RayDispatcher
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.events import Ended, Measured
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.protocols import StudyLedger
-from sparsesearch.search.stages import StagedController
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.search.controller import StagedController
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
 from sparsesearch.store.sql import open_store
-from sparsesearch.trial import Fidelity, Measurement, NewTrial, TrialState
+from sparsesearch.study.events import Ended, Measured
+from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
+from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, TrialState
 
 EVALUATOR = PortableEvaluator(factory="instant:open_instant")
 RESOURCES = ResourceSpec(max_concurrent=2)

@@ -29,25 +29,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.analysis.study_front import study_front
+from sparsesearch.app.complete import complete
+from sparsesearch.app.run_study import prepare, run_study
+from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.budget.baselines import hand_baselines
 from sparsesearch.cost.analytic import dense_macs
-from sparsesearch.draft import complete
-from sparsesearch.evaluate.checkpoints import CheckpointFolder
-from sparsesearch.evaluate.digits_task import DigitsTest
+from sparsesearch.data.digits_task import DigitsTest
+from sparsesearch.data.test_split import open_test
 from sparsesearch.evaluate.opening import open_setting
-from sparsesearch.evaluate.phases import Setting
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.scoring import EVAL_BATCH, evaluate_model
-from sparsesearch.evaluate.test_split import open_test
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.search.baselines import hand_baselines
-from sparsesearch.search.results import study_front
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.settings import Settings
 from sparsesearch.space.definition import load_space
-from sparsesearch.spec import StudySpec
 from sparsesearch.store.sql import open_store
-from sparsesearch.study import prepare, run_study
-from sparsesearch.trial import Fidelity, Origin, Trial
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Fidelity, Origin, Trial
+from sparsesearch.training.checkpoints import CheckpointFolder
+from sparsesearch.training.kinds import Setting
+from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 
 BUDGETS = (0.20, 0.25, 0.35, 0.45)
 _RESAMPLES = 10_000

@@ -34,27 +34,27 @@ import torch
 from embedded_task import test_correct
 from supernet_ranking import train
 
+from sparsesearch.analysis.pareto import hypervolume, pareto_front
+from sparsesearch.analysis.study_front import has_score
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.complete import complete
+from sparsesearch.app.run_study import prepare, run_study
+from sparsesearch.budget.baselines import hand_families
+from sparsesearch.budget.solve import fit_to_budget
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.draft import complete
-from sparsesearch.evaluate.checkpoints import CheckpointFolder
-from sparsesearch.evaluate.digits_task import DigitsTest
+from sparsesearch.data.digits_task import DigitsTest
+from sparsesearch.data.test_split import open_test
 from sparsesearch.evaluate.opening import open_setting
-from sparsesearch.evaluate.phases import Setting, sparse_training
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.scoring import EVAL_BATCH, evaluate_model
-from sparsesearch.evaluate.teacher import Teacher
-from sparsesearch.evaluate.test_split import open_test
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.baselines import hand_families
-from sparsesearch.search.pareto import hypervolume, pareto_front
-from sparsesearch.search.proposals import fit_to_budget
-from sparsesearch.search.results import has_score
-from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
-from sparsesearch.spec import Strategy, StudySpec, TrainSpec
 from sparsesearch.store.sql import open_store
-from sparsesearch.study import prepare, run_study
-from sparsesearch.trial import Fidelity, Origin, Trial
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import Strategy, StudySpec, TrainSpec
+from sparsesearch.study.trial import Fidelity, Origin, Trial
+from sparsesearch.training.checkpoints import CheckpointFolder
+from sparsesearch.training.kinds import Setting, sparse_training
+from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
+from sparsesearch.training.teacher import Teacher
 
 LOW, HIGH = 0.20, 0.45
 WORST_ACCURACY, WORST_SHARE = 0.80, 0.50

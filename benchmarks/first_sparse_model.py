@@ -19,16 +19,16 @@ from torch import nn
 
 from sparsesearch import Schedule, restore_, sparsify_
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
-from sparsesearch.evaluate.digits_task import DigitsTask, DigitsTest
-from sparsesearch.evaluate.inputs import task_geometry
-from sparsesearch.evaluate.phases import Setting, Training, dense_training, sparse_training
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.scoring import EVAL_BATCH, evaluate_model
-from sparsesearch.evaluate.teacher import Teacher
-from sparsesearch.evaluate.training import Arithmetic, TrainingRun
-from sparsesearch.methods import ClassAttentionScorer, Fuse, Merge, Prune
+from sparsesearch.data.digits_task import DigitsTask, DigitsTest
+from sparsesearch.data.inputs import task_geometry
+from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, Merge, Prune
 from sparsesearch.seeds import derive_seed
-from sparsesearch.spec import FidelitySpec, TrainSpec
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import FidelitySpec, TrainSpec
+from sparsesearch.training.kinds import Setting, Training, dense_training, sparse_training
+from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
+from sparsesearch.training.teacher import Teacher
 
 BLOCKS = (2, 4, 6)
 RATES = (0.7, 0.5)

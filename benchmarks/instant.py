@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.events import Ended, Event, Measured
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule import Schedule
-from sparsesearch.trial import Fidelity, Measurement, NewTrial, Origin, Trial, TrialState
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.study.events import Ended, Event, Measured
+from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Origin, Trial, TrialState
 
 DEIT_SMALL = BackboneGeometry(
     name="deit_small_patch16_224",

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import stand_in
 
+from sparsesearch.budget.baselines import hand_baselines
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
-from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.baselines import hand_baselines
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.trial import Fidelity, Origin, Trial, TrialState
+from sparsesearch.study.trial import Fidelity, Origin, Trial, TrialState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,10 +207,10 @@ def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
         seed: Of the trainings.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from sparsesearch.draft import complete
+    from sparsesearch.app.complete import complete
+    from sparsesearch.app.run_study import prepare
     from sparsesearch.evaluate.opening import open_evaluator, portable_evaluator
-    from sparsesearch.evaluate.progress import Silent
-    from sparsesearch.study import prepare
+    from sparsesearch.study.progress import Silent
 
     wishes = {
         "name": "landscape",
@@ -257,8 +257,8 @@ def read_table(path: Path) -> tuple[BackboneGeometry, list[Schedule], list[int],
     Returns:
         The backbone, schedules, multiply-adds and accuracies from 0 to 1.
     """
-    from sparsesearch.evaluate.inputs import open_task, task_geometry
-    from sparsesearch.spec import DataSpec
+    from sparsesearch.data.inputs import open_task, task_geometry
+    from sparsesearch.study.spec import DataSpec
 
     geometry = task_geometry("deit_pico", open_task(DataSpec(), backbone="deit_pico"))
     text = path.read_text(encoding="utf-8")

@@ -22,16 +22,16 @@ from pathlib import Path
 
 from sparsesearch.backbones.registry import resolve_name
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.cost.bed import Bed
-from sparsesearch.cost.confirming import confirm
-from sparsesearch.cost.device import open_device
 from sparsesearch.cost.latency_model import LatencyModel
-from sparsesearch.cost.profile_design import design
-from sparsesearch.cost.profile_document import write_profile
-from sparsesearch.cost.profile_methods import usual_methods
-from sparsesearch.cost.profiling import profile_backbone
-from sparsesearch.latency_record import parse_precision
+from sparsesearch.latency.confirm import confirm
+from sparsesearch.latency.device import open_device
+from sparsesearch.latency.profile.design import design
+from sparsesearch.latency.profile.document import write_profile
+from sparsesearch.latency.profile.profiled_methods import usual_methods
+from sparsesearch.latency.profile.profiling import profile_backbone
+from sparsesearch.latency.target import Bed
 from sparsesearch.schedule import Schedule
+from sparsesearch.study.latency_record import parse_precision
 
 _PROFILE_SHARE = 0.65
 

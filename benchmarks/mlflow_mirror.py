@@ -24,18 +24,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from mlflow_server import MlflowServer
 from sample_study import DEIT_SMALL, sample_spec
 
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.tracker import mlflow_address, study_mirror
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.events import Ended, Measured
-from sparsesearch.protocols import StudyLedger
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore, open_store
-from sparsesearch.tracker import mlflow_address, study_mirror
+from sparsesearch.study.events import Ended, Measured
+from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Origin, TrialState
 from sparsesearch.tracking.connection import apply_environment, connect
 from sparsesearch.tracking.pareto_page import pareto_page
 from sparsesearch.tracking.records import RunRecord, trial_record
-from sparsesearch.trial import Fidelity, Measurement, NewTrial, Origin, TrialState
 
 EPOCHS = 10
 
@@ -90,7 +90,7 @@ def mirror_times(store: SqlStore, settings: Settings, *, trials: int, evaluation
 
 def runs_alone(records: list[RunRecord], settings: Settings) -> float:
     """Seconds of a run, without reading the store: what MLflow itself takes."""
-    from sparsesearch.tracking.mirror import _create, _update
+    from sparsesearch.tracking.sync import _create, _update
 
     connection = connect(mlflow_address(settings))
 

@@ -18,11 +18,11 @@ from landscapes import read_table
 from scipy.stats import kendalltau
 from sklearn.ensemble import ExtraTreesRegressor
 
-from sparsesearch.search.arrays import Floats
-from sparsesearch.search.kernel import Observations
-from sparsesearch.search.likelihood import choose_settings
-from sparsesearch.search.predictor import Predictor, on_error_scale
-from sparsesearch.search.steps import Features
+from sparsesearch.search.samplers.arrays import Floats
+from sparsesearch.search.samplers.kernel import Observations
+from sparsesearch.search.samplers.likelihood import choose_settings
+from sparsesearch.search.samplers.predictor import Predictor, on_error_scale
+from sparsesearch.search.samplers.steps import Features
 from sparsesearch.space.definition import space_for_backbone
 
 SHOWN = (40, 100, 200)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sparsesearch.backbones.paper_backbones import family_geometry
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.paper_results import paper_family
-from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.papers.results import paper_family
+from sparsesearch.papers.schedules import paper_schedule
 
 RATES = ("0.5", "0.6", "0.7", "0.8", "0.9")
 REFERENCE = Path(__file__).parents[1] / "tests" / "parity" / "gflops.json"

@@ -28,14 +28,14 @@ import stand_in
 from landscapes import Landscape, open_landscape, shifted
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
+from sparsesearch.analysis.pareto import Point, hypervolume
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.prior import Prior
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.pareto import Point, hypervolume
-from sparsesearch.search.priors import make_priors
-from sparsesearch.search.samplers import make_proposer
-from sparsesearch.spec import SamplerName
-from sparsesearch.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
+from sparsesearch.search.samplers.factory import make_proposer
+from sparsesearch.search.samplers.priors import make_priors
+from sparsesearch.study.prior import Prior
+from sparsesearch.study.spec import SamplerName
+from sparsesearch.study.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
 
 MARKS = (30, 60, 80, 100, 200, 300)
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)

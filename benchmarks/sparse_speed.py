@@ -34,9 +34,9 @@ from torch import Tensor, nn
 
 from sparsesearch.backbones.registry import create_model, geometry, resolve_name
 from sparsesearch.backbones.sparsity import Sparsity, sparsity_of
-from sparsesearch.backbones.verbs import family_of, sparsify_
+from sparsesearch.backbones.transforms import family_of, sparsify_
 from sparsesearch.cost.analytic import block_table, dense_macs
-from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.sparsify.grid_state import GridState
 
 

@@ -21,10 +21,10 @@ import numpy as np
 from instant import DEIT_SMALL
 from numpy.typing import NDArray
 
+from sparsesearch.analysis.pareto import hypervolume
 from sparsesearch.cost.analytic import price_many
-from sparsesearch.methods import NormScorer
 from sparsesearch.schedule import Schedule, num_kept
-from sparsesearch.search.pareto import hypervolume
+from sparsesearch.schedule.methods import NormScorer
 from sparsesearch.space.definition import SearchSpace
 
 GEOMETRY = DEIT_SMALL

@@ -30,21 +30,21 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
+from sparsesearch.app.complete import complete
+from sparsesearch.app.run_study import prepare
+from sparsesearch.budget.solve import fit_to_budget
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.draft import complete
-from sparsesearch.evaluate.checkpoints import read_tensors, write_tensors
 from sparsesearch.evaluate.opening import open_setting
-from sparsesearch.evaluate.phases import Setting, Training, dense_training, elastic_training, sparse_training
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.scoring import EVAL_BATCH, PrefixCachedScorer, evaluate_model
-from sparsesearch.evaluate.teacher import Teacher
-from sparsesearch.evaluate.training import TrainingRun
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.proposals import fit_to_budget
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.sampling import draw_shape
-from sparsesearch.spec import StudySpec, TrainSpec
-from sparsesearch.study import prepare
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import StudySpec, TrainSpec
+from sparsesearch.training.checkpoints import read_tensors, write_tensors
+from sparsesearch.training.kinds import Setting, Training, dense_training, elastic_training, sparse_training
+from sparsesearch.training.loop import TrainingRun
+from sparsesearch.training.scoring import EVAL_BATCH, PrefixCachedScorer, evaluate_model
+from sparsesearch.training.teacher import Teacher
 
 RANGE = (0.20, 0.45)
 ONE_BUDGET, TOLERANCE = 0.25, 0.03

@@ -25,20 +25,20 @@ from torch import Tensor
 
 from sparsesearch.backbones.registry import create_model, geometry
 from sparsesearch.backbones.sparsity import sparsity_of
-from sparsesearch.backbones.verbs import sparsify_
-from sparsesearch.evaluate.digits_task import DigitsTask, DigitsTest
-from sparsesearch.evaluate.inputs import task_geometry
-from sparsesearch.evaluate.masked import MaskedObjective
-from sparsesearch.evaluate.objectives import SparseObjective
-from sparsesearch.evaluate.phases import Setting, Training, dense_training, sparse_training
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.scoring import EVAL_BATCH, evaluate_model
-from sparsesearch.evaluate.task import Batch
-from sparsesearch.evaluate.teacher import Teacher
-from sparsesearch.evaluate.training import Arithmetic, TrainingRun
-from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.data.digits_task import DigitsTask, DigitsTest
+from sparsesearch.data.inputs import task_geometry
+from sparsesearch.data.task import Batch
+from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.seeds import derive_seed
-from sparsesearch.spec import FidelitySpec, TrainSpec
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import FidelitySpec, TrainSpec
+from sparsesearch.training.kinds import Setting, Training, dense_training, sparse_training
+from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.masked import MaskedObjective
+from sparsesearch.training.objectives import SparseObjective
+from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
+from sparsesearch.training.teacher import Teacher
 
 METHODS = ("gathered", "masked")
 _RESAMPLES = 10_000

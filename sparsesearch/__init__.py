@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from sparsesearch.schedule import Schedule, Step
 
 if TYPE_CHECKING:
-    from sparsesearch.backbones.verbs import restore_, sparsify_
-    from sparsesearch.export.checkpoint import load
+    from sparsesearch.artifacts.checkpoint import load
+    from sparsesearch.backbones.transforms import restore_, sparsify_
 
 __version__ = version("sparsesearch")
 
 __all__ = ["Schedule", "Step", "__version__", "load", "restore_", "sparsify_"]
 
 _LAZY = {
-    "sparsify_": "sparsesearch.backbones.verbs",
-    "restore_": "sparsesearch.backbones.verbs",
-    "load": "sparsesearch.export.checkpoint",
+    "sparsify_": "sparsesearch.backbones.transforms",
+    "restore_": "sparsesearch.backbones.transforms",
+    "load": "sparsesearch.artifacts.checkpoint",
 }
 
 

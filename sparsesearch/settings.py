@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict
+
+from sparsesearch.value import Value
 
 
-class Settings(BaseModel):
+class Settings(Value):
     """Locations, read once from the environment.
 
     Attributes:
@@ -18,8 +19,6 @@ class Settings(BaseModel):
         data: Default data source, or None for the bundled task.
         mlflow_tracking_uri: Where studies are shown with MLflow, None for a database in `home`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: Path
     database_url: str

@@ -1,6 +1,6 @@
 """Backbones of every family as plain data, without building a model."""
 
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 
 DEIT_SMALL = BackboneGeometry(
     name="deit_small_patch16_224",

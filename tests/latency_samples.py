@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sparsesearch.cost.latency_fitting import TILES
 from sparsesearch.cost.latency_model import LatencyModel
-from sparsesearch.cost.profile_design import design, profiled_stages
-from sparsesearch.cost.profile_document import Profile, Timing
-from sparsesearch.cost.profile_fit import fit_profile
-from sparsesearch.cost.profile_methods import usual_methods
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.latency_fit import Curve, HeldOutError, LatencyFit, shape_of_stages
-from sparsesearch.latency_record import Conditions, ConfirmedLatency, Latency
+from sparsesearch.latency.profile.design import design, profiled_stages
+from sparsesearch.latency.profile.document import Profile, Timing
+from sparsesearch.latency.profile.fit import fit_profile
+from sparsesearch.latency.profile.latency_fitting import TILES
+from sparsesearch.latency.profile.profiled_methods import usual_methods
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.shape import Method
+from sparsesearch.study.latency_fit import Curve, HeldOutError, LatencyFit, shape_of_stages
+from sparsesearch.study.latency_record import Conditions, ConfirmedLatency, Latency
 
 CONDITIONS = Conditions(
     device="cuda",

@@ -7,14 +7,14 @@ from itertools import count
 
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.errors import StudyExistsError
-from sparsesearch.events import Ended, Event, Measured
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.protocols import Controller, StudyStore
-from sparsesearch.search.stages import StagedController
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.search.controller import StagedController
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.spec import Budget, DataSpec, FidelitySpec, Resolved, StudySpec, TrainSpec
-from sparsesearch.trial import Fidelity, Measurement, Origin, Trial, TrialState
+from sparsesearch.study.events import Ended, Event, Measured
+from sparsesearch.study.protocols import Controller, StudyStore
+from sparsesearch.study.spec import Budget, DataSpec, FidelitySpec, Resolved, StudySpec, TrainSpec
+from sparsesearch.study.trial import Fidelity, Measurement, Origin, Trial, TrialState
 
 DEIT_SMALL = BackboneGeometry(
     name="deit_small_patch16_224",

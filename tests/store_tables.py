@@ -1,8 +1,8 @@
 """Print what small studies leave in their database, clocks aside: `python tests/store_tables.py [--projection]`.
 
-Studies of seeds 0, 1 and 2 on three families run inline, one thread each, so two versions of the program that mean the
-same print the same bytes on one machine. `--projection` prints only what a change of the tables or of their words keeps:
-number, fidelity, key, counts, seed and cost of each trial, and what was measured.
+Studies of seeds 0, 1 and 2 on three families run inline, one thread each, so two versions of the program that mean
+the same print the same bytes on one machine. `--projection` prints only what a change of the tables or of their words
+keeps: number, fidelity, key, counts, seed and cost of each trial, and what was measured.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from sparsesearch.backbones.checkpointing import checkpoints_in_blocks
 from sparsesearch.backbones.convnext_geometry import geometry, token_geometry
 from sparsesearch.backbones.family import change_class_
-from sparsesearch.backbones.fast_slow import add_fast_paths_, grid_state, plan_fast_paths_, run_part
+from sparsesearch.backbones.grid_blocks import add_fast_paths_, grid_state, plan_fast_paths_, run_part
 from sparsesearch.backbones.sparsity import Sparsity
-from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import ResolvedStep
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.sparsify.grid_state import Block, GridState, Pair, merge
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.state import SparsityState

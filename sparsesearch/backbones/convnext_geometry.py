@@ -18,7 +18,7 @@ from sparsesearch.backbones.grid_geometry import costs_of_stage, priced, unprice
 from sparsesearch.backbones.sparsity import describe_class, own_class
 from sparsesearch.backbones.vit_geometry import stem_macs
 from sparsesearch.errors import BackboneError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 
 _DEFAULT_SIZE = (224, 224)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsesearch.backbones.sparsity import Sparsity
-from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import ResolvedStep
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.sparsify.state import SparsityState
 
 

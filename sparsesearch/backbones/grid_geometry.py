@@ -11,7 +11,7 @@ from torch import nn
 from sparsesearch.backbones.sparsity import describe_class
 from sparsesearch.backbones.vit_geometry import dense_params, stem_macs
 from sparsesearch.errors import BackboneError
-from sparsesearch.geometry import BackboneGeometry, Mixer, StageGeometry
+from sparsesearch.schedule.geometry import BackboneGeometry, Mixer, StageGeometry
 
 
 def unpriced(name: str, image_size: tuple[int, int], stages: Iterable[StageGeometry]) -> BackboneGeometry:

@@ -18,8 +18,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from sparsesearch.backbones.model_options import NO_WISHES, ModelWishes
 from sparsesearch.backbones.pico import draw_small_
-from sparsesearch.backbones.wishes import NO_WISHES, ModelWishes
 from sparsesearch.errors import BackboneError
 
 _STRIDE_OF_FIRST = 2

@@ -6,8 +6,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from sparsesearch.backbones.registry import backbone_geometry, geometry
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.paper_results import PaperFamily
+from sparsesearch.papers.results import PaperFamily
+from sparsesearch.schedule.geometry import BackboneGeometry
 
 
 def family_geometry(family: PaperFamily) -> BackboneGeometry:

@@ -12,7 +12,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sparsesearch.backbones.wishes import NO_WISHES, ModelWishes
+from sparsesearch.backbones.model_options import NO_WISHES, ModelWishes
 from sparsesearch.errors import BackboneError
 
 IMAGE_SIZE = 32

@@ -12,8 +12,8 @@ from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
+from sparsesearch.backbones.model_options import NO_WISHES, ModelWishes
 from sparsesearch.backbones.pico import IMAGE_SIZE, IN_CHANS, draw_small_, small_arguments
-from sparsesearch.backbones.wishes import NO_WISHES, ModelWishes
 from sparsesearch.errors import BackboneError
 
 _LAYER_SCALE = 0.5

@@ -11,11 +11,11 @@ import torch
 from timm.models import is_model, model_entrypoint, split_model_name_tag
 from torch import nn
 
-from sparsesearch.backbones.own import OWN, PICO
-from sparsesearch.backbones.verbs import SUPPORTED, family_of
-from sparsesearch.backbones.wishes import ModelWishes
+from sparsesearch.backbones.bundled import OWN, PICO
+from sparsesearch.backbones.model_options import ModelWishes
+from sparsesearch.backbones.transforms import SUPPORTED, family_of
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
-from sparsesearch.geometry import BackboneGeometry
+from sparsesearch.schedule.geometry import BackboneGeometry
 
 __all__ = [
     "ALIASES", "OWN", "PICO", "backbone_geometry", "create_model", "geometry", "resolve_name", "supported_models",

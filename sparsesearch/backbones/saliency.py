@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sparsesearch.backbones.attention_parts import is_known_attention
 from sparsesearch.backbones.sparsity import Sparsity, sparsity_of
-from sparsesearch.backbones.verbs import attach_, family_of, restore_
+from sparsesearch.backbones.transforms import attach_, family_of, restore_
 from sparsesearch.errors import BackboneError
 from sparsesearch.sparsify.attention import Wishes
 from sparsesearch.sparsify.state import SparsityState

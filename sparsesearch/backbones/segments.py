@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from sparsesearch.backbones.sparsity import Sparsity, sparsity_of
-from sparsesearch.backbones.verbs import family_of
+from sparsesearch.backbones.transforms import family_of
 from sparsesearch.sparsify.state import Trace
 from sparsesearch.sparsify.token_state import TokenState
 

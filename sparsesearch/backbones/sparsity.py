@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from sparsesearch.errors import BackboneError, ScheduleError
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import DynamicVitScorer, Prune, Reducer, Scorer, SpotScorer, is_learned
 from sparsesearch.schedule import Phase, ResolvedStep, Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import DynamicVitScorer, Prune, Reducer, Scorer, SpotScorer, is_learned
 from sparsesearch.sparsify.scorers import TokenScorer, build_control
 from sparsesearch.sparsify.state import SparsityState
 

@@ -12,7 +12,7 @@ from torch import nn
 from sparsesearch.backbones.grid_geometry import costs_of_stage, priced, unpriced, unpriced_stage
 from sparsesearch.backbones.sparsity import describe_class, own_class
 from sparsesearch.errors import BackboneError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 
 
 def as_swin(model: nn.Module) -> Any:

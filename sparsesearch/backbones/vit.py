@@ -27,9 +27,16 @@ from sparsesearch.backbones.vit_blocks import (
 )
 from sparsesearch.backbones.vit_geometry import KINDS, as_vit, geometry, token_geometry
 from sparsesearch.errors import ScheduleError
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import ClassAttentionScorer, KeyNormScorer, Merge, SpotScorer, is_learned, reads_attention
 from sparsesearch.schedule import ResolvedStep
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import (
+    ClassAttentionScorer,
+    KeyNormScorer,
+    Merge,
+    SpotScorer,
+    is_learned,
+    reads_attention,
+)
 from sparsesearch.sparsify.attention import Wishes
 from sparsesearch.sparsify.state import PlannedStep, SparsityState
 from sparsesearch.sparsify.token_state import TokenState

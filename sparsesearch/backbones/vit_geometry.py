@@ -18,7 +18,7 @@ from torch.func import functional_call
 from sparsesearch.backbones.attention_parts import is_known_attention
 from sparsesearch.backbones.sparsity import describe_class, own_class
 from sparsesearch.errors import BackboneError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 
 KINDS = (VisionTransformer, Eva)
 

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sparsesearch.bench import text
-from sparsesearch.bench.plan import BenchPlan, help_of
 from sparsesearch.cli.console import out, say
 from sparsesearch.cli.options import check_target, device_option, json_option
-from sparsesearch.cli.progress import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
+from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.cli.subject import AtOption, BackboneOption, ImageSizeOption, KeepOption, RhoOption, ScheduleOption
-from sparsesearch.cost.comparison import Comparison
+from sparsesearch.latency.bench import table as text
+from sparsesearch.latency.bench.bench_plan import BenchPlan, help_of
+from sparsesearch.latency.bench.comparison import Comparison
 
 _HOW = "How to measure"
 
@@ -57,8 +57,8 @@ def bench(
     """Time a sparse model and its dense one side by side: latency, throughput, speed-up.
 
     Runs of both take turns after a warm-up, each waited for. Fewer multiply-adds are not always faster: this says how
-    much of the gain is left on this machine. `python -m sparsesearch.bench` is the same where only torch and timm are
-    installed.
+    much of the gain is left on this machine. `python -m sparsesearch.latency.bench` is the same where only torch and
+    timm are installed.
 
     For example:
 
@@ -81,17 +81,17 @@ def bench(
             check_target(target)
     reporter = open_reporter(progress, quiet=quiet)
     with reporter:
-        from sparsesearch.bench.compare import compare  # takes seconds to load
-        from sparsesearch.export.subject import find_subject
+        from sparsesearch.artifacts.model_reference import find_subject
+        from sparsesearch.latency.bench.compare import compare  # takes seconds to load
 
         subject = find_subject(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
         found = compare(subject, plan, progress=reporter)
     if output is not None:
-        from sparsesearch.bench.__main__ import write_document
+        from sparsesearch.latency.bench.__main__ import write_document
 
         write_document(found, output)
     if plot is not None:
-        from sparsesearch.export.latency_plot import save_comparison
+        from sparsesearch.visualize.latency_plot import save_comparison
 
         save_comparison(found, plot, title=text.title(found), note=text.conditions_line(found))
     if as_json or not reporter.tells_people:

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from sparsesearch.cli.console import out
 from sparsesearch.cli.options import JsonOption
+from sparsesearch.cli.rich_tables import gmacs
 from sparsesearch.cli.subject import AtOption, BackboneOption, ImageSizeOption, KeepOption, RhoOption, ScheduleOption
-from sparsesearch.cli.tables import gmacs
 from sparsesearch.cost.analytic import AnalyticCost, block_table
 from sparsesearch.cost.rows import BlockCost
 from sparsesearch.schedule import Schedule
@@ -36,7 +36,7 @@ def cost(
 
     sparsesearch cost --schedule best.yaml
     """
-    from sparsesearch.export.subject import find_subject  # takes seconds to load
+    from sparsesearch.artifacts.model_reference import find_subject  # takes seconds to load
 
     found = find_subject(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
     geometry, steps = found.geometry, found.schedule

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from sparsesearch.analysis.study_front import study_front
+from sparsesearch.artifacts.from_study import best_trial, make_recipe
+from sparsesearch.artifacts.recipe import DEMO_NOTE, read_recipe, write_recipe
 from sparsesearch.cli.console import program, say
 from sparsesearch.cli.options import (
     DatabaseOption,
@@ -18,11 +21,8 @@ from sparsesearch.cli.options import (
     open_settings,
     parse_budget,
 )
-from sparsesearch.cli.progress import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
+from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.errors import SpecError
-from sparsesearch.export.from_study import best_trial, make_recipe
-from sparsesearch.export.recipe import DEMO_NOTE, read_recipe, write_recipe
-from sparsesearch.search.results import study_front
 from sparsesearch.settings import Settings
 
 
@@ -98,7 +98,7 @@ def retrain(
     if epochs is not None:
         wanted = wanted.model_copy(update={"training": wanted.training.model_copy(update={"epochs": epochs})})
     with reporter:
-        from sparsesearch.retrain import retrain as train_recipe  # takes seconds to load
+        from sparsesearch.app.retrain import retrain as train_recipe  # takes seconds to load
 
         trained = train_recipe(
             wanted, output, settings=Settings.from_environment(), progress=reporter, device=device or "auto"

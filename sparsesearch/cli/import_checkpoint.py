@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
+from sparsesearch.artifacts.schedule_file import read_schedule
 from sparsesearch.cli.console import say
 from sparsesearch.cli.options import JsonOption, check_target
-from sparsesearch.cli.tables import gmacs
+from sparsesearch.cli.rich_tables import gmacs
 from sparsesearch.errors import SpecError
-from sparsesearch.schedule_file import read_schedule
 
 
 def import_checkpoint(
@@ -48,8 +48,8 @@ def import_checkpoint(
         raise SpecError(f"{output} exists; name another file with -o, or write over it with --force")
     wanted = None if schedule is None else read_schedule(schedule)
 
-    from sparsesearch.export.checkpoint import save  # takes seconds to load
-    from sparsesearch.export.from_checkpoint import import_checkpoint as read
+    from sparsesearch.artifacts.checkpoint import save  # takes seconds to load
+    from sparsesearch.artifacts.import_checkpoint import import_checkpoint as read
 
     done = read(path, backbone=backbone, rho=rho, schedule=wanted, ema=ema)
     save(done.model, output, card=done.card)

@@ -25,7 +25,7 @@ def init(
     """
     if check_target(output).exists() and not force:
         raise SpecError(f"{output} exists already; overwrite it with --force, or choose another name with -o")
-    from sparsesearch.draft import commented_yaml, complete
+    from sparsesearch.app.complete import commented_yaml, complete
 
     wishes = {"name": as_name(output.stem), "backbone": backbone, "budget": {"unit": "share", "high": 0.35}}
     spec = complete(wishes, progress=PlainReporter(), ask_hub=False).model_copy(update={"backbone": backbone})

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sparsesearch.cli.reporter import Reporter
-from sparsesearch.cli.tables import accuracy_warning
+from sparsesearch.cli.rich_tables import accuracy_warning
 from sparsesearch.cli.watch import StudyWatch
-from sparsesearch.trial import Trial
+from sparsesearch.study.trial import Trial
 
 _PLAN = "plan: "
 

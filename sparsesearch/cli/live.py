@@ -27,7 +27,7 @@ from sparsesearch.cli.reporter import Reporter
 from sparsesearch.cli.sentences import ended_line
 from sparsesearch.cli.status_view import MAX_RUNNING, status_view
 from sparsesearch.cli.watch import StudyWatch
-from sparsesearch.trial import Trial
+from sparsesearch.study.trial import Trial
 
 _REFRESHES_A_SECOND = 4
 _LINES_BESIDE_RUNNING = 18

@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
+from sparsesearch.artifacts.recipe import Recipe, RecipeLatency, read_recipe, write_recipe
 from sparsesearch.cli.console import say
 from sparsesearch.cli.options import DatabaseOption, check_target, device_option, json_option, open_settings
-from sparsesearch.cli.progress import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
+from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.errors import ProfileError, StudyBusyError, StudyNotFoundError
-from sparsesearch.events import Confirmed
-from sparsesearch.export.recipe import Recipe, RecipeLatency, read_recipe, write_recipe
-from sparsesearch.latency_record import Conditions, ConfirmedLatency, parse_precision
 from sparsesearch.store.sql import SqlStore
-from sparsesearch.trial import Trial
+from sparsesearch.study.events import Confirmed
+from sparsesearch.study.latency_record import Conditions, ConfirmedLatency, parse_precision
+from sparsesearch.study.trial import Trial
 
 _HOW = "Target, where the recipe names none"
 
@@ -60,9 +60,9 @@ def measure(
     target = output or recipe
     check_target(target)
     with open_reporter(progress, quiet=quiet) as reporter:
-        from sparsesearch.cost.bed import Bed  # takes seconds to load
-        from sparsesearch.cost.device import torch_threads
-        from sparsesearch.target import bed_for, measure_here
+        from sparsesearch.app.target_lookup import bed_for, measure_here
+        from sparsesearch.latency.device import torch_threads
+        from sparsesearch.latency.target import Bed  # takes seconds to load
 
         known = wanted.latency
         conditions = _asked(known.target if known else None, batch_size, precision, compiles, threads)

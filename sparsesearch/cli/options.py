@@ -11,8 +11,8 @@ import typer
 
 from sparsesearch.errors import SpecError
 from sparsesearch.settings import Settings
-from sparsesearch.spec import Budget
 from sparsesearch.store.sql import SqlStore, open_store
+from sparsesearch.study.spec import Budget
 
 
 def database_option(panel: str | None = None) -> Any:

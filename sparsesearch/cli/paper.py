@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import program
-from sparsesearch.cli.tables import gmacs, percent_text, share_text
+from sparsesearch.cli.rich_tables import gmacs, percent_text, share_text
 from sparsesearch.errors import SpecError
-from sparsesearch.search.paper_overlay import PaperOverlay, paper_overlay
-from sparsesearch.search.view import StudyView
+from sparsesearch.papers.overlay import PaperOverlay, paper_overlay
 
 WithPaperOption = Annotated[
     str | None,
@@ -29,7 +29,7 @@ def open_paper(name: str, view: StudyView) -> PaperOverlay:
     Raises:
         SpecError: There are none of that name, or the study has no results yet.
     """
-    from sparsesearch.paper_results import paper_family
+    from sparsesearch.papers.results import paper_family
 
     family = paper_family(name)
     view_with_results(view)

@@ -10,7 +10,7 @@ from sparsesearch.cli.console import say
 from sparsesearch.cli.reporter import Reporter
 from sparsesearch.cli.sentences import ended_line, search_line, started_line
 from sparsesearch.cli.watch import StudyWatch
-from sparsesearch.trial import Trial
+from sparsesearch.study.trial import Trial
 
 SUMMARY_SECONDS = 30.0
 """How often it is said how far the search, or another long piece of work, is."""

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from sparsesearch.cli.console import out, say
 from sparsesearch.cli.options import DatabaseOption, JsonOption, check_target, device_option, open_settings
-from sparsesearch.cli.progress import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
-from sparsesearch.cost.profile_document import Profile, read_profile, write_profile
+from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.errors import SpecError
+from sparsesearch.latency.profile.document import Profile, read_profile, write_profile
 
 _WHAT, _HOW = "What to profile", "How to measure"
 
@@ -82,7 +82,7 @@ def profile(
 
     A few dozen schedules are timed in turn with the dense model; what is fitted to them predicts all others, and its
     error is measured on schedules held out. Without --output it is kept in the database. On a device without this
-    program's other dependencies: python -m sparsesearch.cost.profile, then `profile import` here.
+    program's other dependencies: python -m sparsesearch.latency.profile, then `profile import` here.
 
     For example:
 
@@ -98,8 +98,8 @@ def profile(
         check_target(output)
     profiles = open_settings(database)[1].profiles if output is None or name is not None else None
     with open_reporter(progress, quiet=quiet) as reporter:
-        from sparsesearch.cost.profile import ProfilePlan, run_plan  # takes seconds to load
-        from sparsesearch.target import profile_name
+        from sparsesearch.app.target_lookup import profile_name
+        from sparsesearch.latency.profile.__main__ import ProfilePlan, run_plan  # takes seconds to load
 
         plan = ProfilePlan(
             backbone=backbone,

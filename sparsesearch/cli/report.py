@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import say
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_target, open_settings
 from sparsesearch.cli.paper import WithPaperOption, open_paper, view_with_results
 from sparsesearch.errors import SpecError
-from sparsesearch.search.view import StudyView
 
 
 def report(
@@ -42,8 +42,8 @@ def report(
 
     sparsesearch report deit_pico-20p-45p --json
     """
+    from sparsesearch.analysis.findings import Findings
     from sparsesearch.report.page import REPORT, findings_page
-    from sparsesearch.search.findings import Findings
 
     if open_it and as_json and out is None:
         raise SpecError("--json prints numbers and writes no page to open; give a name for one: -o report.html")

@@ -6,8 +6,8 @@ import logging
 from types import TracebackType
 
 from sparsesearch.cli.watch import Change, StudyWatch
-from sparsesearch.evaluate.progress import Bar, Progress, Silent
-from sparsesearch.trial import Trial
+from sparsesearch.study.progress import Bar, Progress, Silent
+from sparsesearch.study.trial import Trial
 
 
 class Reporter:

@@ -10,12 +10,12 @@ from typing import Any
 
 from sparsesearch.cli import run_options as o
 from sparsesearch.cli.options import StudyArgument, check_folder, open_settings, parse_budget, parse_duration
-from sparsesearch.cli.progress import ProgressMode, ProgressOption, QuietOption, open_reporter
+from sparsesearch.cli.progress_option import ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.cli.tracking import open_tracker
 from sparsesearch.cli.work import report, work
 from sparsesearch.errors import SpecError, StudyExistsError, UserInputError
-from sparsesearch.latency_record import parse_precision
-from sparsesearch.spec import Budget, executed_by, read_document, with_strategy
+from sparsesearch.study.latency_record import parse_precision
+from sparsesearch.study.spec import Budget, executed_by, read_document, with_strategy
 
 
 def run(
@@ -139,8 +139,8 @@ def run(
     folder = check_folder(out or Path(str(wished["name"])))
     with open_reporter(progress, quiet=quiet) as reporter:
         # Only now what takes seconds to load.
-        from sparsesearch.draft import complete
-        from sparsesearch.study import prepare
+        from sparsesearch.app.complete import complete
+        from sparsesearch.app.run_study import prepare
 
         spec = prepare(complete(wished, progress=reporter), progress=reporter, store=store, profiles=store.profiles)
         ledger = store.create_study(spec)

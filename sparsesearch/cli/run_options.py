@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from sparsesearch.cli.options import database_option, device_option, json_option
-from sparsesearch.cli.progress import OUTPUT_PANEL
+from sparsesearch.cli.progress_option import OUTPUT_PANEL
 from sparsesearch.errors import SpecError
-from sparsesearch.spec import DEFAULT_DISPATCHER, SamplerName, Strategy
+from sparsesearch.study.spec import DEFAULT_DISPATCHER, SamplerName, Strategy
 
 _WHAT, _HOW, _WHERE = "What to search", "How long and how well", "Where it runs"
 _TARGET = "Target of a budget of milliseconds"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sparsesearch.cli.tables import accuracy_text, gmacs, ms_text, schedule_text, share_text
-from sparsesearch.search.phases import Phase
-from sparsesearch.search.status import StudyStatus
-from sparsesearch.spec import StudySpec
-from sparsesearch.trial import Fidelity, Trial, TrialState
-from sparsesearch.wording import human_time
+from sparsesearch.analysis.phases import Phase
+from sparsesearch.analysis.status import StudyStatus
+from sparsesearch.cli.rich_tables import accuracy_text, gmacs, ms_text, schedule_text, share_text
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Fidelity, Trial, TrialState
+from sparsesearch.text import human_time
 
 
 def started_line(spec: StudySpec, trial: Trial) -> str | None:

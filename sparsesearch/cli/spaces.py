@@ -10,12 +10,12 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
+from sparsesearch.budget.count import share_of_budget
+from sparsesearch.budget.solve import check_budget, reachable
 from sparsesearch.cli.options import JsonOption, parse_budget
 from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.errors import SpaceError, SpecError, UserInputError
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.search.proposals import check_budget, reachable
-from sparsesearch.search.size import share_of_budget
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.counting import size as size_of
 from sparsesearch.space.definition import (
     SearchSpace,

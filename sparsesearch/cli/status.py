@@ -11,14 +11,14 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from sparsesearch.analysis.status import StudyState, StudyStatus
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import out, program
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_settings
 from sparsesearch.cli.status_view import status_view
 from sparsesearch.cli.tracking import named
 from sparsesearch.errors import SpecError
-from sparsesearch.protocols import StudyRecords
-from sparsesearch.search.status import StudyState, StudyStatus
-from sparsesearch.search.view import StudyView
+from sparsesearch.study.protocols import StudyRecords
 
 WATCH_SECONDS = 2.0
 

@@ -10,12 +10,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sparsesearch.analysis.phases import Phase
+from sparsesearch.analysis.status import RunningTrial, StudyState, StudyStatus
+from sparsesearch.cli.rich_tables import accuracy_text, percent_text
 from sparsesearch.cli.sentences import clock_text, price_text
-from sparsesearch.cli.tables import accuracy_text, percent_text
-from sparsesearch.search.phases import Phase
-from sparsesearch.search.status import RunningTrial, StudyState, StudyStatus
-from sparsesearch.trial import Fidelity
-from sparsesearch.wording import human_time
+from sparsesearch.study.trial import Fidelity
+from sparsesearch.text import human_time
 
 MAX_RUNNING = 8
 """Running trials that are shown one by one."""

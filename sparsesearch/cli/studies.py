@@ -12,14 +12,14 @@ import typer
 import yaml
 from rich.table import Table
 
+from sparsesearch.analysis.study_front import joint_front, study_front
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import out, say
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_target, open_settings
 from sparsesearch.cli.paper import WithPaperOption, open_paper, paper_table
-from sparsesearch.cli.tables import accuracy_warning, front_table, trials_table
+from sparsesearch.cli.rich_tables import accuracy_warning, front_table, trials_table
 from sparsesearch.errors import SpecError, StudyFailedError
-from sparsesearch.search.results import joint_front, study_front
-from sparsesearch.search.view import StudyView
-from sparsesearch.trial import TrialState
+from sparsesearch.study.trial import TrialState
 
 
 def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
@@ -153,7 +153,7 @@ def front(
     points = joint_front(found) if x == "both" else found.points
     paper = None if with_paper is None else open_paper(with_paper, view)
     if png is not None:
-        from sparsesearch.export.plot import save_front
+        from sparsesearch.visualize.front_plot import save_front
 
         if found.reference is None:
             raise StudyFailedError(f"study {study!r} has nothing to draw yet")
@@ -188,8 +188,8 @@ def delete(
 
     Example: sparsesearch delete deit_pico-35p --yes
     """
-    from sparsesearch.evaluate.checkpoints import CheckpointFolder
-    from sparsesearch.execution import storage_of
+    from sparsesearch.app.parts import storage_of
+    from sparsesearch.training.checkpoints import CheckpointFolder
 
     settings, store = open_settings(database)
     count = len(store.trials(study))

@@ -9,9 +9,9 @@ import typer
 from sparsesearch.cli.console import out, program, say
 from sparsesearch.cli.options import DatabaseOption, open_settings
 from sparsesearch.errors import TrackingError
-from sparsesearch.evaluate.progress import Progress
-from sparsesearch.protocols import StudyRecords, Tracker
 from sparsesearch.settings import Settings
+from sparsesearch.study.progress import Progress
+from sparsesearch.study.protocols import StudyRecords, Tracker
 
 app = typer.Typer(help="Show studies in MLflow.", no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def sync(
 
     Example: sparsesearch mlflow sync my-study
     """
-    from sparsesearch.tracker import mlflow_address, study_mirror
+    from sparsesearch.app.tracker import mlflow_address, study_mirror
 
     settings, store = open_settings(database)
     names = studies or list(store.studies())
@@ -69,7 +69,7 @@ def ui(
 
     Example: sparsesearch ui --port 5001
     """
-    from sparsesearch.tracker import mlflow_address
+    from sparsesearch.app.tracker import mlflow_address
     from sparsesearch.tracking.ui_server import UiServer
 
     address = mlflow_address(Settings.from_environment())
@@ -98,7 +98,7 @@ def open_tracker(
         wanted: Whether the study is to be shown at all.
         database: The `--database` flag.
     """
-    from sparsesearch.tracker import mlflow_tracker
+    from sparsesearch.app.tracker import mlflow_tracker
     from sparsesearch.tracking.null import NullTracker
 
     if not wanted:

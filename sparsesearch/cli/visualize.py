@@ -10,14 +10,14 @@ import typer
 
 from sparsesearch.cli.console import say
 from sparsesearch.cli.options import DatabaseOption, check_target, json_option, open_settings
-from sparsesearch.cli.progress import OUTPUT_PANEL
+from sparsesearch.cli.progress_option import OUTPUT_PANEL
 from sparsesearch.cli.subject import AtOption, BackboneOption, ImageSizeOption, KeepOption, RhoOption, ScheduleOption
 from sparsesearch.errors import CheckpointError, SpecError, StudyNotFoundError
 
 if TYPE_CHECKING:
-    from sparsesearch.export.kept_tokens import ImageView
-    from sparsesearch.export.recipe import Recipe
-    from sparsesearch.export.sight import Sight
+    from sparsesearch.artifacts.recipe import Recipe
+    from sparsesearch.visualize.kept_tokens import ImageView
+    from sparsesearch.visualize.model import Sight
 
 _MODELS = (".yaml", ".yml", ".json", ".safetensors")
 _ENDINGS = (".png", ".pdf", ".svg")
@@ -65,9 +65,9 @@ def visualize(
         raise SpecError(f"{output}: a picture ends in .png, .pdf or .svg")
     check_target(output)
 
-    from sparsesearch.export.kept_tokens import save_kept_tokens  # takes seconds to load
-    from sparsesearch.export.sight import open_sight
-    from sparsesearch.export.subject import find_subject, read_recipe_of
+    from sparsesearch.artifacts.model_reference import find_subject, read_recipe_of
+    from sparsesearch.visualize.kept_tokens import save_kept_tokens  # takes seconds to load
+    from sparsesearch.visualize.model import open_sight
 
     subject = find_subject(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
     recipe = None if schedule is None or backbone is not None else read_recipe_of(schedule)
@@ -91,9 +91,9 @@ def visualize(
 
 def _of_study(recipe: Recipe, database: str | None) -> tuple[dict[str, object], str] | None:
     """The weights that the recipe's trial was scored with, and whose they are, if its study is here with them."""
-    from sparsesearch.evaluate.checkpoints import CheckpointFolder
-    from sparsesearch.execution import storage_of
-    from sparsesearch.export.trained import trained_tensors
+    from sparsesearch.app.parts import storage_of
+    from sparsesearch.artifacts.trained import trained_tensors
+    from sparsesearch.training.checkpoints import CheckpointFolder
 
     settings, store = open_settings(database)
     name, number = recipe.provenance.study, recipe.provenance.trial

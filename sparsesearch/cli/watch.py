@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from enum import Enum, auto
 
-from sparsesearch.search.status import StudyStatus
-from sparsesearch.search.view import StudyView
-from sparsesearch.spec import StudySpec
-from sparsesearch.trial import StudyTimes, Trial, TrialState, TrialTimes
+from sparsesearch.analysis.status import StudyStatus
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import StudyTimes, Trial, TrialState, TrialTimes
 
 
 class Change(Enum):

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import typer
 
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import err, program, say
 from sparsesearch.cli.reporter import Reporter
-from sparsesearch.cli.tables import front_table
+from sparsesearch.cli.rich_tables import front_table
 from sparsesearch.cli.tracking import named
 from sparsesearch.cli.watch import StudyWatch
-from sparsesearch.protocols import StudyLedger, Tracker
-from sparsesearch.search.view import StudyView
 from sparsesearch.settings import Settings
-from sparsesearch.spec import StudySpec
 from sparsesearch.store.sql import SqlStore
+from sparsesearch.study.protocols import StudyLedger, Tracker
+from sparsesearch.study.spec import StudySpec
 
 
 def work(
@@ -42,7 +42,7 @@ def work(
         database: The `--database` flag.
         spec: The study as it is executed; as stored if not given.
     """
-    from sparsesearch.study import run_study
+    from sparsesearch.app.run_study import run_study
 
     spec = spec or ledger.spec
     view = StudyView(spec=spec, trials=tuple(ledger.trials()), times=store.times(spec.name))
@@ -74,8 +74,8 @@ def report(spec: StudySpec, store: SqlStore, folder: Path, reporter: Reporter, *
         mlflow: Whether the study is shown there.
         as_json: Whether the result is wanted as JSON.
     """
-    from sparsesearch.export.recipe import NOT_MEANINGFUL
-    from sparsesearch.study import write_results
+    from sparsesearch.app.run_study import write_results
+    from sparsesearch.artifacts.recipe import NOT_MEANINGFUL
 
     result = write_results(spec, store, folder)
     if reporter.tells_people:

@@ -18,13 +18,13 @@ from sparsesearch.cost.rows import BlockCost
 from sparsesearch.cost.selection import scorer_macs, scorer_params
 from sparsesearch.cost.tokens import token_rows
 from sparsesearch.errors import BackboneError, ScheduleError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import Prune, Scorer, reads_attention
 from sparsesearch.schedule import Phase, Schedule
-from sparsesearch.trial import Cost
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import Prune, Scorer, reads_attention
+from sparsesearch.study.trial import Cost
 
 if TYPE_CHECKING:
-    from sparsesearch.protocols import CostModel
+    from sparsesearch.study.protocols import CostModel
 
 
 class AnalyticCost:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sparsesearch.cost.rows import BlockCost
 from sparsesearch.cost.selection import Count, scorer_macs
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import FastPath, FastSlow, fast_path_macs
 from sparsesearch.schedule import ResolvedStep
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import FastPath, FastSlow, fast_path_macs
 
 
 def slow_macs(stage: StageGeometry, num_slow: Count) -> Count:

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsesearch.errors import ProfileError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.latency_fit import LatencyFit, shape_of_stages
-from sparsesearch.methods import FastSlow, Merge, Reducer, Scorer, SpotScorer, reads_attention
-from sparsesearch.protocols import SlotTables
 from sparsesearch.schedule import Phase, Schedule, last_attention, num_layers
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import FastSlow, Merge, Reducer, Scorer, SpotScorer, reads_attention
+from sparsesearch.study.latency_fit import LatencyFit, shape_of_stages
+from sparsesearch.study.protocols import SlotTables
 
 if TYPE_CHECKING:
-    from sparsesearch.protocols import Price
+    from sparsesearch.study.protocols import Price
 
 REST = "everything else"
 

@@ -7,8 +7,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsesearch.geometry import StageGeometry
-from sparsesearch.methods import Merge, Reducer, Scorer, is_learned
+from sparsesearch.schedule.geometry import StageGeometry
+from sparsesearch.schedule.methods import Merge, Reducer, Scorer, is_learned
 
 Count = TypeVar("Count", int, NDArray[np.int64])
 

@@ -17,14 +17,14 @@ from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.cost.fast_slow import fast_macs, slow_macs
 from sparsesearch.cost.selection import matching_macs, scorer_macs
 from sparsesearch.cost.tokens import attention_macs, class_row_macs, class_rows, feed_forward_macs
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import FastPath, FastSlow, Merge, Scorer
-from sparsesearch.protocols import SlotTables
 from sparsesearch.schedule import Schedule, last_attention, num_layers, num_statistics
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import FastPath, FastSlow, Merge, Scorer
 from sparsesearch.space.shape import Slot
+from sparsesearch.study.protocols import SlotTables
 
 if TYPE_CHECKING:
-    from sparsesearch.protocols import Price
+    from sparsesearch.study.protocols import Price
 
 __all__ = ["MACS", "MacsPrice", "SlotTables"]
 

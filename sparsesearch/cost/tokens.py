@@ -7,9 +7,9 @@ from typing import Protocol
 
 from sparsesearch.cost.rows import BlockCost
 from sparsesearch.cost.selection import Count, matching_macs, scorer_macs
-from sparsesearch.geometry import StageGeometry
-from sparsesearch.methods import ClassAttentionScorer, Scorer, SpotScorer
 from sparsesearch.schedule import ResolvedStep
+from sparsesearch.schedule.geometry import StageGeometry
+from sparsesearch.schedule.methods import ClassAttentionScorer, Scorer, SpotScorer
 
 
 class Reading(Protocol):

@@ -9,11 +9,11 @@ import ray
 
 from sparsesearch.dispatch.cluster import Share
 from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, read_report
-from sparsesearch.dispatch.roster import Roster
+from sparsesearch.dispatch.trial_queue import Roster
 from sparsesearch.dispatch.worker import Worker
 from sparsesearch.errors import one_line
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.trial import Trial
+from sparsesearch.study.trial import Trial
 
 _LOOK_S = 0.5
 

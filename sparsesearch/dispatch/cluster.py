@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import ray
 
 from sparsesearch.errors import ClusterError, one_line
-from sparsesearch.spec import ResourceSpec
+from sparsesearch.study.spec import ResourceSpec
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from sparsesearch.dispatch.lease import LeaseKeeper
+from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.errors import StaleAttemptError, UserInputError, one_line
-from sparsesearch.events import Ended, Measured
-from sparsesearch.protocols import Controller, Dispatcher, Evaluator, StudyLedger
-from sparsesearch.trial import Trial, TrialState
+from sparsesearch.study.events import Ended, Measured
+from sparsesearch.study.protocols import Controller, Dispatcher, Evaluator, StudyLedger
+from sparsesearch.study.trial import Trial, TrialState
 
 logger = logging.getLogger(__name__)
 

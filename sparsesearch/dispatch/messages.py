@@ -8,18 +8,17 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from sparsesearch import errors
 from sparsesearch.errors import UserInputError
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.events import Event
-from sparsesearch.trial import Trial
+from sparsesearch.study.events import Event
+from sparsesearch.study.trial import Trial
+from sparsesearch.value import Value
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Message(Value):
     def to_json(self) -> str:
         """The message as text."""
         return json.dumps(self.model_dump())

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from sparsesearch.search.pareto import Point
+from sparsesearch.analysis.pareto import Point
 from sparsesearch.search.rung_ranking import goes_on
-from sparsesearch.spec import RungSpec, StudySpec
-from sparsesearch.trial import Axis, Fidelity, Measurement, Origin, Trial
+from sparsesearch.study.spec import RungSpec, StudySpec
+from sparsesearch.study.trial import Axis, Fidelity, Measurement, Origin, Trial
 
 _METRIC = "val_top1"
 

@@ -13,17 +13,17 @@ from ray import tune
 from sparsesearch.dispatch.actors import ActorPool
 from sparsesearch.dispatch.cluster import Room, joined
 from sparsesearch.dispatch.interrupt import Interrupt
-from sparsesearch.dispatch.lease import LeaseKeeper
-from sparsesearch.dispatch.roster import OnTrial, Roster, is_training
+from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.dispatch.rungs import open_rungs
 from sparsesearch.dispatch.storage_probe import check_shared
+from sparsesearch.dispatch.trial_queue import OnTrial, Roster, is_training
 from sparsesearch.dispatch.tune_scheduler import RecordingScheduler
 from sparsesearch.dispatch.tune_searcher import ControllerSearcher, RunCallback
 from sparsesearch.dispatch.tune_trainable import StudyTrial
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.protocols import Controller, Dispatcher, Evaluator, StudyLedger
-from sparsesearch.spec import ResourceSpec
-from sparsesearch.trial import Trial
+from sparsesearch.study.protocols import Controller, Dispatcher, Evaluator, StudyLedger
+from sparsesearch.study.spec import ResourceSpec
+from sparsesearch.study.trial import Trial
 
 logger = logging.getLogger(__name__)
 

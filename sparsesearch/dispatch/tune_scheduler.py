@@ -9,11 +9,11 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sparsesearch.dispatch.messages import Failed, Refused, read_report
-from sparsesearch.dispatch.roster import Roster
 from sparsesearch.dispatch.rungs import Rungs
+from sparsesearch.dispatch.trial_queue import Roster
 from sparsesearch.dispatch.tune_trainable import ATTEMPT, NUMBER, REPORT
-from sparsesearch.events import Checkpointed, Ended, Measured
-from sparsesearch.trial import TrialState
+from sparsesearch.study.events import Checkpointed, Ended, Measured
+from sparsesearch.study.trial import TrialState
 
 _DIED = "the worker process died (killed, out of memory, or its machine was lost)"
 _OUT_OF_MEMORY = "the worker process was killed because its machine ran out of memory"

@@ -12,10 +12,10 @@ from ray.tune.search import Searcher
 from sparsesearch.dispatch.cluster import Room
 from sparsesearch.dispatch.interrupt import Interrupt
 from sparsesearch.dispatch.messages import Job
-from sparsesearch.dispatch.roster import Roster
+from sparsesearch.dispatch.trial_queue import Roster
 from sparsesearch.dispatch.tune_trainable import ATTEMPT, CPUS, GPUS, JOB, NUMBER
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.trial import Fidelity, Trial
+from sparsesearch.study.trial import Fidelity, Trial
 
 
 class ControllerSearcher(Searcher):

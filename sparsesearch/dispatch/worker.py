@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused
 from sparsesearch.errors import UserInputError, one_line
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.events import Event
+from sparsesearch.study.events import Event
 
 logger = logging.getLogger(__name__)
 

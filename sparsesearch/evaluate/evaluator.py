@@ -9,10 +9,17 @@ from time import perf_counter
 
 from torch import Tensor, nn
 
-from sparsesearch.backbones.verbs import set_schedule_
-from sparsesearch.evaluate.checkpoints import CheckpointFolder
-from sparsesearch.evaluate.pace import Pace
-from sparsesearch.evaluate.phases import (
+from sparsesearch.backbones.transforms import set_schedule_
+from sparsesearch.evaluate.deadline import Pace
+from sparsesearch.seeds import derive_seed
+from sparsesearch.study.events import Checkpointed, Ended, Event, Measured
+from sparsesearch.study.progress import Progress
+from sparsesearch.study.protocols import Evaluator
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
+from sparsesearch.training.cache import StoredTraining, Warehouse, dense_key, elastic_key
+from sparsesearch.training.checkpoints import CheckpointFolder
+from sparsesearch.training.kinds import (
     Setting,
     Training,
     dense_training,
@@ -21,16 +28,9 @@ from sparsesearch.evaluate.phases import (
     load_dense_part,
     sparse_training,
 )
-from sparsesearch.evaluate.progress import Progress
-from sparsesearch.evaluate.scoring import EVAL_BATCH, PrefixCachedScorer, evaluate_model
-from sparsesearch.evaluate.teacher import Teacher
-from sparsesearch.evaluate.training import NonFiniteLossError, TrainingRun, model_tensors
-from sparsesearch.evaluate.warehouse import StoredTraining, Warehouse, dense_key, elastic_key
-from sparsesearch.events import Checkpointed, Ended, Event, Measured
-from sparsesearch.protocols import Evaluator
-from sparsesearch.seeds import derive_seed
-from sparsesearch.spec import StudySpec
-from sparsesearch.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
+from sparsesearch.training.loop import NonFiniteLossError, TrainingRun, model_tensors
+from sparsesearch.training.scoring import EVAL_BATCH, PrefixCachedScorer, evaluate_model
+from sparsesearch.training.teacher import Teacher
 
 _NUM_INTERIM_BATCHES = 4
 _WHOLE = "whole"

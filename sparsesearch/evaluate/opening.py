@@ -6,21 +6,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from sparsesearch.data.inputs import open_task
 from sparsesearch.errors import DataError
-from sparsesearch.evaluate.checkpoints import CheckpointFolder
+from sparsesearch.evaluate.deadline import Pace
 from sparsesearch.evaluate.evaluator import StudyEvaluator
-from sparsesearch.evaluate.hardware import open_device
-from sparsesearch.evaluate.inputs import open_task
-from sparsesearch.evaluate.pace import Pace
-from sparsesearch.evaluate.phases import Setting
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.training import Arithmetic
-from sparsesearch.evaluate.warehouse import Warehouse
-from sparsesearch.protocols import Evaluator
-from sparsesearch.spec import StudySpec
+from sparsesearch.evaluate.throughput import open_device
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.protocols import Evaluator
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.training.cache import Warehouse
+from sparsesearch.training.checkpoints import CheckpointFolder
+from sparsesearch.training.kinds import Setting
+from sparsesearch.training.loop import Arithmetic
+from sparsesearch.value import Value
 
 
 def open_setting(spec: StudySpec) -> Setting:
@@ -41,7 +40,7 @@ def open_setting(spec: StudySpec) -> Setting:
     return Setting(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
 
 
-class _Order(BaseModel):
+class _Order(Value):
     """What a worker needs to open a study's evaluator.
 
     Attributes:
@@ -50,8 +49,6 @@ class _Order(BaseModel):
         cache: Folder of trainings that studies share.
         started_at: When the time budget began to run, in seconds since the epoch, which all machines agree on.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: StudySpec
     storage: Path

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from sparsesearch.evaluate.hardware import Speeds
-from sparsesearch.evaluate.task import Task
-from sparsesearch.spec import FidelitySpec, StudySpec, TrainSpec
-from sparsesearch.wording import human_time
+from sparsesearch.data.task import Task
+from sparsesearch.evaluate.throughput import Speeds
+from sparsesearch.study.spec import FidelitySpec, StudySpec, TrainSpec
+from sparsesearch.text import human_time
 
 # Work of a phase in units of one dense pass over its images. The windowed part of dense training is cheap; an elastic
 # step runs two schedules, one of them sometimes dense; a screened schedule starts behind a cached prefix.

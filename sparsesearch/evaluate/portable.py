@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 
-from sparsesearch.events import Event
-from sparsesearch.protocols import Evaluator
-from sparsesearch.trial import Trial
+from sparsesearch.study.events import Event
+from sparsesearch.study.protocols import Evaluator
+from sparsesearch.study.trial import Trial
+from sparsesearch.value import Value
 
 
-class PortableEvaluator(BaseModel):
+class PortableEvaluator(Value):
     """See `protocols.Evaluator`. Opened at its first use, in whatever process that is; crosses processes as JSON.
 
     Attributes:
@@ -21,10 +22,8 @@ class PortableEvaluator(BaseModel):
         document: Plain data.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     factory: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    document: dict[str, Any] = {}
+    document: dict[str, Any] = Field(default_factory=dict)
     _opened: Evaluator | None = PrivateAttr(default=None)
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from sparsesearch.events import Ended, Event, Measured
-from sparsesearch.protocols import Evaluator
 from sparsesearch.schedule import Schedule
-from sparsesearch.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
+from sparsesearch.study.events import Ended, Event, Measured
+from sparsesearch.study.protocols import Evaluator
+from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
 
 Table = Callable[[Schedule, Fidelity], Sequence[Mapping[str, float]]]
 """(schedule, fidelity) -> the metrics of each report in order: one for a supernet evaluation, else one an epoch."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from html import escape
 
+from sparsesearch.analysis.agreement import Agreement
+from sparsesearch.analysis.importance import Importance
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.report.chart import HALF, Chart, responsive
 from sparsesearch.report.fronts import hint
-from sparsesearch.search.agreement import Agreement
-from sparsesearch.search.importance import Importance
-from sparsesearch.search.view import StudyView
 
 _WORDS = (
     (r"predictors", "how many steps"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from sparsesearch.analysis.pareto import pareto_front
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.analysis.words import accuracy_text, found_by, gmacs_text, latency_text, percent
+from sparsesearch.papers.overlay import PaperOverlay
 from sparsesearch.report.chart import HALF, WIDE, Chart, Shape, legend, responsive
-from sparsesearch.search.paper_overlay import PaperOverlay
-from sparsesearch.search.pareto import pareto_front
-from sparsesearch.search.view import StudyView
-from sparsesearch.search.words import accuracy_text, found_by, gmacs_text, latency_text, percent
-from sparsesearch.trial import Origin, Trial
+from sparsesearch.study.trial import Origin, Trial
 
 HAND_SHAPES: tuple[Shape, ...] = ("square", "diamond", "up", "down")
 Price = Callable[[Trial], float]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from html import escape
 
+from sparsesearch.analysis.agreement import FEW_PAIRS, Agreement
+from sparsesearch.analysis.findings import Findings
+from sparsesearch.analysis.importance import LEAST_TRIALS
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.analysis.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, latency_text, percent
+from sparsesearch.papers.overlay import PaperOverlay
 from sparsesearch.report.bars import agreement_chart, importance_bars
+from sparsesearch.report.depth_charts import schedule_drawings
 from sparsesearch.report.fronts import front_charts
-from sparsesearch.report.progress import hypervolume_charts, regret_charts
-from sparsesearch.report.schedules import schedule_drawings
+from sparsesearch.report.html_tables import front_table, hand_table, paper_table, spending_table
+from sparsesearch.report.progress_charts import hypervolume_charts, regret_charts
 from sparsesearch.report.style import STYLE
-from sparsesearch.report.tables import front_table, hand_table, paper_table, spending_table
-from sparsesearch.search.agreement import FEW_PAIRS, Agreement
-from sparsesearch.search.findings import Findings
-from sparsesearch.search.importance import LEAST_TRIALS
-from sparsesearch.search.paper_overlay import PaperOverlay
-from sparsesearch.search.view import StudyView
-from sparsesearch.search.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, latency_text, percent
-from sparsesearch.wording import human_time
+from sparsesearch.text import human_time
 
 REPORT = "report.html"
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sparsesearch.search.pareto import pareto_front
-from sparsesearch.search.results import cost_along
-from sparsesearch.trial import Axis, Trial, TrialState
+from sparsesearch.analysis.pareto import pareto_front
+from sparsesearch.analysis.study_front import cost_along
+from sparsesearch.study.trial import Axis, Trial, TrialState
 
 
 def choose_finalists(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
+from sparsesearch.budget.feasible import ranges
+from sparsesearch.budget.solve import WORTHWHILE, fit_to_budget
 from sparsesearch.errors import BudgetError
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.protocols import Price
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.proposals import WORTHWHILE, fit_to_budget
-from sparsesearch.search.reach import ranges
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import Wish, settle, wishes_of
 from sparsesearch.space.shape import Shape
+from sparsesearch.study.protocols import Price
 
 _PARTS = 4
 

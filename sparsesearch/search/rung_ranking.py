@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sparsesearch.search.pareto import Point, pareto_front
+from sparsesearch.analysis.pareto import Point, pareto_front
 
 
 def promising_order(points: Sequence[Point]) -> list[int]:

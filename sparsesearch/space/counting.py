@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import Merge
 from sparsesearch.schedule import num_kept
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import Merge
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import is_monotone, may_merge_behind
 from sparsesearch.space.shape import Location, Method

@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from sparsesearch.errors import SpaceError, one_line
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import DynamicVitScorer, Merge, Reducer, Scorer
-from sparsesearch.resources import bundled
+from sparsesearch.package_files import bundled
 from sparsesearch.schedule import Phase
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import DynamicVitScorer, Merge, Reducer, Scorer
 from sparsesearch.space.fitting import fitted
 from sparsesearch.space.shape import Location, Method
 from sparsesearch.space.stage_places import StagePlaces
+from sparsesearch.value import Value
 
 
-class SearchSpace(BaseModel):
+class SearchSpace(Value):
     """Which schedules a search may propose.
 
     A predictor is a block at which something is done: a merge that follows a prune at the same block is not counted.
@@ -43,8 +44,6 @@ class SearchSpace(BaseModel):
         merge_after_prune: Whether a merge may follow right behind a prune or fuse.
         monotone: Whether the share on the slow path falls with depth inside a stage; what drops tokens always does.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     blocks: tuple[int, ...] = ()
     stages: tuple[StagePlaces, ...] | None = Field(min_length=1, default=None)

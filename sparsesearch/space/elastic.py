@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import FastSlow, Merge, Scorer, SpotScorer
 from sparsesearch.schedule import Schedule, num_kept
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import FastSlow, Merge, Scorer, SpotScorer
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import draw_shape
 from sparsesearch.space.shape import Shape

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sparsesearch.errors import SpaceError, one_line
-from sparsesearch.geometry import BackboneGeometry
 from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import Wish, is_monotone, may_merge_behind, settle
 from sparsesearch.space.shape import MIN_WEIGHT, Shape, Slot, canonical_share, canonical_weights

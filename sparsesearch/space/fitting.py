@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from sparsesearch.errors import ScheduleError, SpaceError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import FastSlow, Merge, Prune, Reducer, Scorer, fast_path_macs
 from sparsesearch.schedule import Phase, ResolvedStep, check_step, last_attention, num_layers
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import FastSlow, Merge, Prune, Reducer, Scorer, fast_path_macs
 from sparsesearch.space.shape import Location, Method
 from sparsesearch.space.stage_places import StagePlaces
 

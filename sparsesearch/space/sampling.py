@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparsesearch.methods import Fuse, Prune
+from sparsesearch.schedule.methods import Fuse, Prune
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.shape import MIN_WEIGHT, Location, Method, Placed, Shape, canonical_share, canonical_weights
 

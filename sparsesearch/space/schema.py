@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sparsesearch import methods
+from sparsesearch.schedule import methods
 from sparsesearch.space import shape, stage_places
 from sparsesearch.space.definition import SearchSpace
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
-from sparsesearch.methods import FastSlow, Fuse, Merge, Prune, Reducer, Scorer, Value, reads_attention
 from sparsesearch.schedule import PHASE_ORDER, Phase, Schedule, Step, usual_scorer
+from sparsesearch.schedule.methods import FastSlow, Fuse, Merge, Prune, Reducer, Scorer, reads_attention
+from sparsesearch.value import Value
 
 MIN_WEIGHT = 0.05
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from sparsesearch.methods import Value
+from sparsesearch.value import Value
 
 
 class StagePlaces(Value):

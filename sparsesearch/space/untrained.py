@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import ClassAttentionScorer, FastSlow, NormScorer, Scorer, is_learned
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import ClassAttentionScorer, FastSlow, NormScorer, Scorer, is_learned
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.shape import Method
 

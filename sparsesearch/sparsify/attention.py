@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sparsesearch.sparsify.gather import masked_softmax
 from sparsesearch.sparsify.reductions import Reduction
-from sparsesearch.sparsify.tokens import masked_softmax
 
 _MANY_TOKENS = 128
 """With so many tokens attention maps are made head by head, in a fraction of the memory; with fewer all at once."""

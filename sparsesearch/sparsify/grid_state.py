@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from sparsesearch.errors import BackboneError, ScheduleError
+from sparsesearch.sparsify.gather import gumbel_keep, noisy_scores, select_tokens
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.scorers import Seen
 from sparsesearch.sparsify.state import Place, PlannedStep, SparsityState, Trace
-from sparsesearch.sparsify.tokens import gumbel_keep, noisy_scores, select_tokens
 from sparsesearch.sparsify.trace import StepTrace
 
 Block = tuple[int, int]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sparsesearch.methods import FastPath
+from sparsesearch.schedule.methods import FastPath
 
 _PART_BYTES = 3 * 2**20  # of the input of a path; its hidden layer has four times as much
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from sparsesearch.methods import ATTENTION_STATISTICS, SpotScorer
+from sparsesearch.schedule.methods import ATTENTION_STATISTICS, SpotScorer
 
 if TYPE_CHECKING:
     from sparsesearch.sparsify.attention import LayerStatistics

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sparsesearch.errors import ShapeError
-from sparsesearch.sparsify.tokens import gather_tokens, select_tokens
+from sparsesearch.sparsify.gather import gather_tokens, select_tokens
 
 NO_POSITION = -1
 GONE = -1

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsesearch.errors import ShapeError
-from sparsesearch.methods import (
+from sparsesearch.schedule.methods import (
     ClassAttentionScorer,
     DynamicVitScorer,
     KeyNormScorer,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from sparsesearch.errors import BackboneError
-from sparsesearch.methods import Prune, Reducer, is_learned
 from sparsesearch.schedule import Phase, ResolvedStep
+from sparsesearch.schedule.methods import Prune, Reducer, is_learned
 from sparsesearch.sparsify.scorers import TokenScorer
 from sparsesearch.sparsify.trace import StepTrace
 

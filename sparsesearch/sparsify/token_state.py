@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from sparsesearch.errors import BackboneError, ScheduleError
-from sparsesearch.methods import Fuse, Merge, Prune
+from sparsesearch.schedule.methods import Fuse, Merge, Prune
 from sparsesearch.sparsify.attention import NOTHING_NOTED, Attended, LayerStatistics, Notes, Wishes
+from sparsesearch.sparsify.gather import gather_tokens, gumbel_keep, noisy_scores, select_tokens
 from sparsesearch.sparsify.reductions import GONE, Pruned, Reduction, fuse, merge, prune
 from sparsesearch.sparsify.scorers import Seen
 from sparsesearch.sparsify.state import Place, PlannedStep, SparsityState, Trace
-from sparsesearch.sparsify.tokens import gather_tokens, gumbel_keep, noisy_scores, select_tokens
 from sparsesearch.sparsify.trace import StepTrace
 
 

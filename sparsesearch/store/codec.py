@@ -14,10 +14,10 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sparsesearch.errors import StoreVersionError, one_line
-from sparsesearch.latency_record import ConfirmedLatency
 from sparsesearch.schedule import Schedule
-from sparsesearch.spec import StudySpec
-from sparsesearch.trial import CheckpointRef, Cost, Measurement, NewTrial, Proposal, Trial, TrialState
+from sparsesearch.study.latency_record import ConfirmedLatency
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import CheckpointRef, Cost, Measurement, NewTrial, Proposal, Trial, TrialState
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _LARGEST_INTEGER = 2**63 - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparsesearch.errors import DuplicateTrialError, StaleAttemptError, StudyExistsError, StudyNotFoundError
-from sparsesearch.trial import NewTrial
+from sparsesearch.study.trial import NewTrial
 
 _NAMES_SHOWN = 5
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore
-from sparsesearch.spec import StudySpec
 from sparsesearch.store import codec, complaints
-from sparsesearch.store.changing_ledger import ChangingLedger
+from sparsesearch.store.changing_writer import ChangingLedger
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
-from sparsesearch.trial import Fidelity, NewTrial, StudyTimes, Trial, TrialState, TrialTimes
+from sparsesearch.study.protocols import StudyLedger, StudyRecords, StudyStore
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Fidelity, NewTrial, StudyTimes, Trial, TrialState, TrialTimes
 
 _WHERE = "this process's memory"
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import delete, insert, select
 
-from sparsesearch.cost.profile_document import Profile, parse_profile
 from sparsesearch.errors import ProfileError
-from sparsesearch.latency_fit import shape_of_stages
-from sparsesearch.latency_record import Conditions
+from sparsesearch.latency.profile.document import Profile, parse_profile
 from sparsesearch.store.database import Database
 from sparsesearch.store.tables import profiles
+from sparsesearch.study.latency_fit import shape_of_stages
+from sparsesearch.study.latency_record import Conditions
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 

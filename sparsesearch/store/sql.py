@@ -10,14 +10,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from sparsesearch.errors import StudyNotFoundError
-from sparsesearch.protocols import StudyLedger, StudyRecords, StudyStore
-from sparsesearch.spec import StudySpec
 from sparsesearch.store import codec, complaints, migrate, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import LEASE_SECONDS, Holder, Lease
 from sparsesearch.store.profiles import SqlProfiles
-from sparsesearch.store.sql_ledger import SqlLedger, load_trials
-from sparsesearch.trial import StudyTimes, Trial, TrialTimes
+from sparsesearch.store.sql_writer import SqlLedger, load_trials
+from sparsesearch.study.protocols import StudyLedger, StudyRecords, StudyStore
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import StudyTimes, Trial, TrialTimes
 
 
 def open_store(url: str, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> SqlStore:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sparsesearch.errors import StaleAttemptError
-from sparsesearch.events import Checkpointed, Confirmed, Event, Measured
 from sparsesearch.store.codec import words
-from sparsesearch.trial import Trial, TrialState
+from sparsesearch.study.events import Checkpointed, Confirmed, Event, Measured
+from sparsesearch.study.trial import Trial, TrialState
 
 
 def claimed(trial: Trial, *, retry: bool, reason: str | None = None) -> Trial:

@@ -16,13 +16,13 @@ from timm.models import (
 )
 from torch import nn
 
-from sparsesearch.backbones.own import OWN
+from sparsesearch.backbones.bundled import OWN
+from sparsesearch.backbones.model_options import ModelWishes
 from sparsesearch.backbones.registry import geometry, supported_models
-from sparsesearch.backbones.verbs import sparsify_
-from sparsesearch.backbones.wishes import ModelWishes
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError, CheckpointError, ScheduleError
-from sparsesearch.paper_schedules import paper_schedule
-from sparsesearch.timm.schedules import parse_schedule
+from sparsesearch.papers.schedules import paper_schedule
+from sparsesearch.timm.schedule_argument import parse_schedule
 
 PREFIX = "sparse_"
 _OWN_OPTIONS = ("num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import yaml
 
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.report.page import REPORT, report_page
-from sparsesearch.search.view import StudyView
+from sparsesearch.tracking.artifact_tables import evaluations_table, front_table
 from sparsesearch.tracking.note import study_note
 from sparsesearch.tracking.pareto_page import pareto_page
 from sparsesearch.tracking.records import FORMAT
-from sparsesearch.tracking.tables import evaluations_table, front_table
 
 FRONT_TABLE, EVALUATIONS_TABLE = "front.json", "supernet.json"
 TABLES = json.dumps([{"path": name, "type": "table"} for name in (FRONT_TABLE, EVALUATIONS_TABLE)])

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sparsesearch.errors import SparseSearchError, one_line
-from sparsesearch.protocols import Tracker
-from sparsesearch.tracking.mirror import StudyMirror
-from sparsesearch.trial import Trial
+from sparsesearch.study.protocols import Tracker
+from sparsesearch.study.trial import Trial
+from sparsesearch.tracking.sync import StudyMirror
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sparsesearch.search.view import StudyView
-from sparsesearch.search.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
-from sparsesearch.trial import Fidelity, Trial
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.analysis.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
+from sparsesearch.study.trial import Fidelity, Trial
 
 RUN_PAGE = "RUN_PAGE"
 """Stands for the address of the run's own page, which is known only when MLflow has the run."""

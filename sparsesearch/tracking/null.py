@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sparsesearch.protocols import Tracker
-from sparsesearch.trial import Trial
+from sparsesearch.study.protocols import Tracker
+from sparsesearch.study.trial import Trial
 
 
 class NullTracker(Tracker):

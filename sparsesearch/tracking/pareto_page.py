@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from sparsesearch.search.results import cost_along
-from sparsesearch.search.view import StudyView
-from sparsesearch.search.words import (
+from sparsesearch.analysis.study_front import cost_along
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.analysis.words import (
     FIDELITY_WORDS,
     accuracy_text,
     found_by,
@@ -17,7 +17,7 @@ from sparsesearch.search.words import (
     percent,
     tokens_text,
 )
-from sparsesearch.trial import Axis, Origin, Trial
+from sparsesearch.study.trial import Axis, Origin, Trial
 
 X_TITLES: dict[Axis, str] = {
     "macs": "cost of one image, GMACs (10<sup>9</sup> multiply-adds)",

@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Literal
 
-from sparsesearch.search.view import StudyView
-from sparsesearch.search.words import found_by
-from sparsesearch.spec import StudySpec, TrainSpec
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.analysis.words import found_by
+from sparsesearch.study.spec import StudySpec, TrainSpec
+from sparsesearch.study.trial import Fidelity, Origin, Trial, TrialState
 from sparsesearch.tracking.note import study_note, trial_note
-from sparsesearch.tracking.progress import Point, milliseconds, progress_points
-from sparsesearch.trial import Fidelity, Origin, Trial, TrialState
+from sparsesearch.tracking.progress_metrics import Point, milliseconds, progress_points
 
 FORMAT = "3"
 """Raise it when the way things are shown changes: everything is then shown anew."""

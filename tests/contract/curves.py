@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sparsesearch.errors import DataError
-from sparsesearch.events import Checkpointed, Ended, Event, Measured
-from sparsesearch.trial import CheckpointRef, Fidelity, FinalState, Measurement, Origin, Trial, TrialState
+from sparsesearch.study.events import Checkpointed, Ended, Event, Measured
+from sparsesearch.study.trial import CheckpointRef, Fidelity, FinalState, Measurement, Origin, Trial, TrialState
 
 
 @dataclass(frozen=True)

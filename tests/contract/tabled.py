@@ -8,10 +8,10 @@ from typing import Any
 from sparsesearch import errors
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.evaluate.tabulated import TabulatedEvaluator
-from sparsesearch.events import Ended, Event
-from sparsesearch.protocols import Evaluator
 from sparsesearch.schedule import Schedule
-from sparsesearch.trial import Fidelity, Trial
+from sparsesearch.study.events import Ended, Event
+from sparsesearch.study.protocols import Evaluator
+from sparsesearch.study.trial import Fidelity, Trial
 
 
 def table(schedule: Schedule, fidelity: Fidelity) -> list[dict[str, float]]:

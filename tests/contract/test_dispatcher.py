@@ -14,7 +14,7 @@ from sample_study import DEIT_SMALL as GEOMETRY
 from tabled import endless, failing, never, table, tabled
 
 from sparsesearch.dispatch.inline import InlineDispatcher
-from sparsesearch.dispatch.lease import LeaseKeeper
+from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.errors import (
     CheckpointError,
     SparseSearchError,
@@ -24,14 +24,14 @@ from sparsesearch.errors import (
     UserInputError,
 )
 from sparsesearch.evaluate.tabulated import TabulatedEvaluator
-from sparsesearch.events import Ended, Event, Measured
-from sparsesearch.protocols import Controller, Dispatcher, StudyLedger, StudyStore
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.stages import StagedController
-from sparsesearch.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
+from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
-from sparsesearch.trial import Fidelity, Measurement, NewTrial, Trial, TrialState
+from sparsesearch.study.events import Ended, Event, Measured
+from sparsesearch.study.protocols import Controller, Dispatcher, StudyLedger, StudyStore
+from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
+from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Trial, TrialState
 
 MakeDispatcher = Callable[..., Dispatcher]
 Before = Callable[[str, int], None]

@@ -9,10 +9,10 @@ import pytest
 from latency_samples import CONDITIONS, made_up_fit, made_up_profile
 from sample_study import DEIT_SMALL
 
-from sparsesearch.cost.profile_document import Profile
 from sparsesearch.errors import ProfileError
-from sparsesearch.latency_fit import shape_of_stages
+from sparsesearch.latency.profile.document import Profile
 from sparsesearch.store.sql import SqlStore, open_store
+from sparsesearch.study.latency_fit import shape_of_stages
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

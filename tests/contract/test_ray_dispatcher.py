@@ -22,14 +22,14 @@ from sparsesearch.dispatch.tune_scheduler import RecordingScheduler
 from sparsesearch.dispatch.tune_searcher import ControllerSearcher, RunCallback
 from sparsesearch.errors import ClusterError, StudyFailedError, UserInputError
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.events import Checkpointed, Measured
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.protocols import StudyLedger
-from sparsesearch.search.stages import StagedController
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.search.controller import StagedController
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.spec import Budget, FidelitySpec, ResourceSpec, RungSpec, StudySpec, TrainSpec
 from sparsesearch.store.memory import MemoryStore
-from sparsesearch.trial import Fidelity, NewTrial, Origin, Trial, TrialState
+from sparsesearch.study.events import Checkpointed, Measured
+from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, RungSpec, StudySpec, TrainSpec
+from sparsesearch.study.trial import Fidelity, NewTrial, Origin, Trial, TrialState
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,12 @@ from tabled import tabled
 from test_ray_dispatcher import GEOMETRY
 
 from sparsesearch.dispatch.tune import RayDispatcher
+from sparsesearch.search.controller import StagedController
 from sparsesearch.search.rung_ranking import goes_on
-from sparsesearch.search.stages import StagedController
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.spec import Budget, FidelitySpec, ResourceSpec, RungSpec, StudySpec, TrainSpec
 from sparsesearch.store.memory import MemoryStore
-from sparsesearch.trial import Origin, Trial, TrialState
+from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, RungSpec, StudySpec, TrainSpec
+from sparsesearch.study.trial import Origin, Trial, TrialState
 
 pytestmark = pytest.mark.slow
 

@@ -17,13 +17,13 @@ from sparsesearch.errors import (
     StudyExistsError,
     StudyNotFoundError,
 )
-from sparsesearch.events import Checkpointed, Confirmed, Ended, Event, Measured
-from sparsesearch.protocols import StudyLedger, StudyStore
 from sparsesearch.schedule import Schedule
-from sparsesearch.spec import Budget, StudySpec
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import SqlStore, open_store
-from sparsesearch.trial import (
+from sparsesearch.study.events import Checkpointed, Confirmed, Ended, Event, Measured
+from sparsesearch.study.protocols import StudyLedger, StudyStore
+from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.trial import (
     CheckpointRef,
     Cost,
     Fidelity,

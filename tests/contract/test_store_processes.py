@@ -15,19 +15,19 @@ from pathlib import Path
 import pytest
 
 from sparsesearch.errors import StudyBusyError
-from sparsesearch.events import Ended, Measured
 from sparsesearch.schedule import Schedule
-from sparsesearch.spec import Budget, StudySpec
 from sparsesearch.store.sql import open_store
 from sparsesearch.store.tables import CLOCK_COLUMNS, metadata
-from sparsesearch.trial import Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
+from sparsesearch.study.events import Ended, Measured
+from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
 
 # A controller that is led by lines on its standard input and answers each with one line.
 CONTROLLER = """
 import sys
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.store.sql import open_store
-from sparsesearch.events import EVENT
+from sparsesearch.study.events import EVENT
 store = open_store(sys.argv[1], lease_s=float(sys.argv[2]))
 print("ready", flush=True)
 for line in sys.stdin:
@@ -49,7 +49,7 @@ for line in sys.stdin:
 WRITER = """
 import sys
 from sparsesearch.store.sql import open_store
-from sparsesearch.events import EVENT
+from sparsesearch.study.events import EVENT
 ledger = open_store(sys.argv[1]).open_study("digits")
 trial = ledger.claim(0)
 template = sys.argv[2]

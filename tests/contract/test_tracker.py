@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 from sample_study import run_sample, sample_spec
 
-from sparsesearch.protocols import Tracker
-from sparsesearch.search.view import StudyView
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.run_study import shown
+from sparsesearch.app.tracker import study_mirror
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore, open_store
-from sparsesearch.study import shown
-from sparsesearch.tracker import study_mirror
+from sparsesearch.study.protocols import Tracker
 from sparsesearch.tracking.mlflow_tracker import MlflowTracker
 from sparsesearch.tracking.null import NullTracker
 

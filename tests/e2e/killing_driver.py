@@ -27,15 +27,15 @@ from types import TracebackType
 
 import sklearn.datasets
 
-from sparsesearch.draft import complete
-from sparsesearch.evaluate.progress import Bar, Silent
-from sparsesearch.events import Event
-from sparsesearch.protocols import StudyLedger
+from sparsesearch.app.complete import complete
+from sparsesearch.app.run_study import prepare, run_study
 from sparsesearch.settings import Settings
-from sparsesearch.spec import StudySpec
 from sparsesearch.store.sql import open_store
-from sparsesearch.study import prepare, run_study
-from sparsesearch.trial import NewTrial, Trial, TrialState
+from sparsesearch.study.events import Event
+from sparsesearch.study.progress import Bar, Silent
+from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import NewTrial, Trial, TrialState
 
 DOCUMENT = {
     "name": "tiny",

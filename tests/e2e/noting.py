@@ -14,10 +14,10 @@ import ray
 
 from sparsesearch.evaluate.opening import open_evaluator, portable_evaluator
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.events import Event
-from sparsesearch.protocols import Evaluator
-from sparsesearch.spec import StudySpec
-from sparsesearch.trial import Fidelity, Trial
+from sparsesearch.study.events import Event
+from sparsesearch.study.protocols import Evaluator
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Fidelity, Trial
 
 STARTED = "started"
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from noting import noting
 
+from sparsesearch.app.complete import complete
+from sparsesearch.app.run_study import prepare
 from sparsesearch.dispatch.tune import RayDispatcher
-from sparsesearch.draft import complete
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.search.stages import StagedController
-from sparsesearch.spec import StudySpec
+from sparsesearch.search.controller import StagedController
 from sparsesearch.store.sql import open_store
-from sparsesearch.study import prepare
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import StudySpec
 
 NAME = "tiny"
 DOCUMENT = {

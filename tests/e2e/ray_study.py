@@ -18,7 +18,7 @@ from noting import Note, read_notes
 
 import sparsesearch
 from sparsesearch.store.sql import open_store
-from sparsesearch.trial import Fidelity, Trial, TrialState
+from sparsesearch.study.trial import Fidelity, Trial, TrialState
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {

@@ -16,15 +16,15 @@ from answers import PROGRAM, Command
 from shapes import write_classes
 
 import sparsesearch
+from sparsesearch.artifacts.recipe import Measured, Provenance, Recipe, write_recipe
 from sparsesearch.backbones.registry import PICO, backbone_geometry, create_model
 from sparsesearch.cli import main
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import CheckpointError
-from sparsesearch.export.recipe import Measured, Provenance, Recipe, write_recipe
 from sparsesearch.schedule import Schedule
-from sparsesearch.spec import Budget, DataSpec, Resolved, StudySpec, TrainSpec
 from sparsesearch.store.sql import open_store
 from sparsesearch.store.tables import VERSION_TABLE
+from sparsesearch.study.spec import Budget, DataSpec, Resolved, StudySpec, TrainSpec
 
 RUN = ("run", "--backbone", PICO, "--budget", "35%")
 
@@ -565,7 +565,7 @@ class TestExitCodes:
         def interrupted(*arguments: object, **options: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("sparsesearch.study.run_study", interrupted)
+        monkeypatch.setattr("sparsesearch.app.run_study.run_study", interrupted)
         database = f"sqlite:///{Path('mine.db').absolute()}"
         for flags, tail in (((), ""), (("--database", database), f" --database {database}")):
             answer = command(*RUN, "--study", "stopped", *flags)
@@ -603,7 +603,7 @@ class TestExitCodes:
             ledger.close()  # type: ignore[attr-defined]
             raise CheckpointError("the weights score no better than chance")
 
-        monkeypatch.setattr("sparsesearch.study.run_study", refused)
+        monkeypatch.setattr("sparsesearch.app.run_study.run_study", refused)
         assert "no better than chance" in command(*RUN, "--study", "mine").err.splitlines()[-1]
         assert command("studies", "--json").document == []
 

@@ -16,11 +16,11 @@ from answers import Answer, Command
 from safetensors.torch import load_file, save_file
 
 import sparsesearch
+from sparsesearch.artifacts.checkpoint import read_card
+from sparsesearch.artifacts.recipe import DEMO_NOTE, read_recipe
 from sparsesearch.backbones.registry import PICO, backbone_geometry
+from sparsesearch.backbones.traced import traced_macs
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.cost.traced import traced_macs
-from sparsesearch.export.checkpoint import read_card
-from sparsesearch.export.recipe import DEMO_NOTE, read_recipe
 from sparsesearch.schedule import Schedule
 
 pytestmark = pytest.mark.slow
@@ -174,7 +174,7 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
 
 def test_what_retraining_saves_is_what_it_scored(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     """The logits of the model in memory, not only of a second loading."""
-    from sparsesearch import retrain
+    from sparsesearch.app import retrain
 
     kept: list[torch.nn.Module] = []
     real = retrain.save
@@ -237,7 +237,7 @@ def test_a_study_can_be_resumed_from_another_folder(
     """Also where its data was named by a relative path."""
     from shapes import write_classes
 
-    from sparsesearch import study
+    from sparsesearch.app import run_study as study
 
     write_classes(Path("pictures"), per_class=30, seed=0)
     wishes = {**WISHES, "name": "moved", "backbone": PICO, "budget": "40%", "baselines": False}

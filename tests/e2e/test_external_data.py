@@ -23,14 +23,14 @@ from torch import Tensor
 
 import sparsesearch
 from sparsesearch.backbones.registry import PICO
+from sparsesearch.data import stream_task
+from sparsesearch.data.inputs import open_task
+from sparsesearch.data.source import absolute_source, parse_source
+from sparsesearch.data.splits import open_splits
+from sparsesearch.data.task import Batch, Task
+from sparsesearch.data.test_split import open_test
 from sparsesearch.errors import DataError, MissingExtraError
-from sparsesearch.evaluate import stream_task
-from sparsesearch.evaluate.inputs import open_task
-from sparsesearch.evaluate.source import absolute_source, parse_source
-from sparsesearch.evaluate.splits import open_splits
-from sparsesearch.evaluate.task import Batch, Task
-from sparsesearch.evaluate.test_split import open_test
-from sparsesearch.spec import DataSpec
+from sparsesearch.study.spec import DataSpec
 
 LAYOUTS = ("train-val", "train-val-test", "classes")
 
@@ -248,7 +248,7 @@ class TestNames:
         assert absolute_source("folder:~/data") == f"folder:{Path.home() / 'data'}"
 
     def test_a_missing_reader_names_the_extra(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sparsesearch.evaluate.splits.find_spec", lambda name: None)
+        monkeypatch.setattr("sparsesearch.data.splits.find_spec", lambda name: None)
         with pytest.raises(MissingExtraError, match=r"pip install 'sparsesearch\[data\]'"):
             open_task(DataSpec(source="hfds/owner/name"), backbone=PICO)
         answer = command("run", "--backbone", PICO, "--budget", "35%", "--data", "hfds/owner/name")

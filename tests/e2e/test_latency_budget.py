@@ -9,8 +9,8 @@ import pytest
 import yaml
 from answers import Answer, Command
 
-from sparsesearch.cost.profile_document import read_profile
-from sparsesearch.export.recipe import read_recipe
+from sparsesearch.artifacts.recipe import read_recipe
+from sparsesearch.latency.profile.document import read_profile
 
 pytestmark = pytest.mark.slow
 

@@ -58,8 +58,8 @@ def test_nothing_is_lost(
     assert "mlflow sync" not in with_it.err
     assert "nothing to do" in program("mlflow", "sync").out
 
+    from sparsesearch.app.tracker import mlflow_address
     from sparsesearch.settings import Settings
-    from sparsesearch.tracker import mlflow_address
     from sparsesearch.tracking.connection import connect
 
     local = shown_runs(connect(mlflow_address(Settings.from_environment())).client)

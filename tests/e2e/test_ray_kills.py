@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ray_study import calm, check_complete, finish, notes_of, nothing_outlives, processes, start, trials_of, wait_for
 
-from sparsesearch.trial import Fidelity, TrialState
+from sparsesearch.study.trial import Fidelity, TrialState
 
 __all__ = ["calm", "nothing_outlives"]  # fixtures of the tests below
 

@@ -31,7 +31,7 @@ from ray_study import (
 )
 
 from sparsesearch.evaluate.opening import open_evaluator, portable_evaluator
-from sparsesearch.trial import TrialState
+from sparsesearch.study.trial import TrialState
 
 __all__ = ["calm", "nothing_outlives"]  # fixtures of the tests below
 

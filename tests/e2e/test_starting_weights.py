@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 from shapes import write_classes
 from torch import Tensor
 
+from sparsesearch.app.complete import complete
 from sparsesearch.backbones.registry import PICO, create_model
-from sparsesearch.draft import complete
+from sparsesearch.data.inputs import open_task
+from sparsesearch.data.task import Task
 from sparsesearch.errors import CheckpointError
-from sparsesearch.evaluate.inputs import open_task
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.task import Task
-from sparsesearch.evaluate.weights import dense_start, resolve_weights
-from sparsesearch.spec import DataSpec
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import DataSpec
+from sparsesearch.training.weights import dense_start, resolve_weights
 
 DEIT_S = "deit_small_patch16_224"
 

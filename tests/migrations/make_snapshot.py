@@ -14,14 +14,14 @@ from pathlib import Path
 
 from latency_samples import made_up_confirmation, made_up_fit, made_up_profile
 
-from sparsesearch.events import Checkpointed, Confirmed, Ended, Measured
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.protocols import StudyStore
 from sparsesearch.schedule import Schedule
-from sparsesearch.spec import Budget, StudySpec
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.store.tables import REVISION
-from sparsesearch.trial import (
+from sparsesearch.study.events import Checkpointed, Confirmed, Ended, Measured
+from sparsesearch.study.protocols import StudyStore
+from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.trial import (
     CheckpointRef,
     Cost,
     Fidelity,

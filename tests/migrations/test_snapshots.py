@@ -13,7 +13,7 @@ from sparsesearch.store import migrate
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
 from sparsesearch.store.tables import REVISION
-from sparsesearch.trial import Trial, TrialState
+from sparsesearch.study.trial import Trial, TrialState
 
 SNAPSHOTS = sorted(Path(__file__).parent.glob("*.db"))
 

@@ -151,10 +151,10 @@ def test_the_service_of_the_compose_file_runs_by_hand(installed: Path, tmp_path:
 def test_the_light_modules_import_with_torch_timm_and_pydantic_alone() -> None:
     modules = light_modules()
     assert {
-        "sparsesearch.cost.traced",
-        "sparsesearch.cost.profile",
+        "sparsesearch.backbones.traced",
+        "sparsesearch.latency.profile.__main__",
         "sparsesearch.backbones.registry",
-        "sparsesearch.sparsify.tokens",
+        "sparsesearch.sparsify.gather",
     } <= {*modules}
     script = (
         "import importlib, sys\n"
@@ -168,13 +168,13 @@ def test_the_light_modules_import_with_torch_timm_and_pydantic_alone() -> None:
         "import torch\n"
         "from sparsesearch import Schedule, sparsify_\n"
         "from sparsesearch.backbones.registry import create_model\n"
-        "from sparsesearch.cost.traced import traced_macs\n"
+        "from sparsesearch.backbones.traced import traced_macs\n"
         "model = create_model('deit_pico')\n"
         "sparsify_(model, Schedule.at([3], [0.5]))\n"
         "print(traced_macs(model, torch.zeros(1, 1, 32, 32)))\n"
-        "from sparsesearch.bench.__main__ import main\n"
+        "from sparsesearch.latency.bench.__main__ import main\n"
         "main(['--backbone', 'deit_pico', '--rho', '0.5', '--device', 'cpu', '--runs', '3', '--seconds', '0.1'])\n"
-        "from sparsesearch.cost.profile import main\n"
+        "from sparsesearch.latency.profile.__main__ import main\n"
         "quick = ['--device', 'cpu', '--runs', '3', '--seconds', '0.1', '--quiet']\n"
         "assert main(['--backbone', 'deit_pico', *quick]) == 0\n"
     )

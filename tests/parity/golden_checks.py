@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from sparsesearch.backbones.registry import create_model, geometry
 from sparsesearch.backbones.saliency import final_outputs
-from sparsesearch.backbones.verbs import restore_, sparsify_
-from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.backbones.transforms import restore_, sparsify_
+from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.sparsify.trace import StepTrace
 
 TOLERANCE = 3e-5

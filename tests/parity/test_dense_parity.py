@@ -10,9 +10,9 @@ import timm
 import torch
 
 from sparsesearch.backbones.registry import create_model
-from sparsesearch.backbones.verbs import attach_, set_schedule_, sparsify_
-from sparsesearch.methods import NormScorer, RandomScorer
+from sparsesearch.backbones.transforms import attach_, set_schedule_, sparsify_
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import NormScorer, RandomScorer
 
 # One small configuration of each kind.
 MODELS = {

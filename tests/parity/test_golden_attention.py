@@ -9,10 +9,10 @@ import torch
 
 from sparsesearch.backbones.attention_parts import output, queries_keys_values
 from sparsesearch.backbones.registry import create_model
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule
 from sparsesearch.sparsify.attention import Wishes, attend
-from sparsesearch.sparsify.tokens import masked_softmax
+from sparsesearch.sparsify.gather import masked_softmax
 
 SHAPE = (2, 197, 384)
 POLICIES = {

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from sparsesearch.methods import ATTENTION_STATISTICS, SpotScorer
+from sparsesearch.schedule.methods import ATTENTION_STATISTICS, SpotScorer
 from sparsesearch.sparsify.attention import Wishes, attend, attention_statistics
+from sparsesearch.sparsify.gather import masked_softmax
 from sparsesearch.sparsify.predictors import SpotPredictor
 from sparsesearch.sparsify.reductions import Pruned
 from sparsesearch.sparsify.scorers import Seen
-from sparsesearch.sparsify.tokens import masked_softmax
 
 TOLERANCE = 1e-6
 

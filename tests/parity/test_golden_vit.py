@@ -7,7 +7,7 @@ import torch
 from golden_checks import near, numbers, stats
 
 from sparsesearch.backbones.registry import create_model
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule
 
 MODELS = {"deit-s": ("deit_s", (3, 6, 9)), "lvvit-s": ("lvvit_s", (4, 8, 12))}

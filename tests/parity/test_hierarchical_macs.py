@@ -13,12 +13,12 @@ from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 
 from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry
-from sparsesearch.backbones.verbs import restore_, sparsify_
+from sparsesearch.backbones.traced import fvcore_macs, traced_macs
+from sparsesearch.backbones.transforms import restore_, sparsify_
 from sparsesearch.cost.analytic import AnalyticCost, block_table, dense_macs
-from sparsesearch.cost.traced import fvcore_macs, traced_macs
-from sparsesearch.methods import DynamicVitScorer, FastSlow, NormScorer, RandomScorer
-from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import DynamicVitScorer, FastSlow, NormScorer, RandomScorer
 
 REFERENCE = json.loads((Path(__file__).parent / "gflops.json").read_text(encoding="utf-8"))["models"]
 NAMES = {f"{kind}_{size}": f"{kind}-{size}" for kind in ("convnext", "swin") for size in "tsb"}

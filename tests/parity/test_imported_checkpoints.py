@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 import sparsesearch
+from sparsesearch.artifacts.checkpoint import read_card
 from sparsesearch.cli.app import app
-from sparsesearch.export.checkpoint import read_card
 
 IMAGE = golden_inputs.image()
 

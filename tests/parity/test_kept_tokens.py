@@ -8,10 +8,10 @@ import pytest
 import torch
 from test_dense_parity import MODELS, PLAIN, build
 
-from sparsesearch.backbones.verbs import restore_, sparsify_
+from sparsesearch.backbones.transforms import restore_, sparsify_
 from sparsesearch.backbones.vit import ropes_of
-from sparsesearch.methods import ClassAttentionScorer, KeyNormScorer, NormScorer, SpotScorer
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import ClassAttentionScorer, KeyNormScorer, NormScorer, SpotScorer
 
 SCORERS = {"dynamicvit": None, "norm": NormScorer(), "key_norm": KeyNormScorer(), "spot": SpotScorer()}
 CASES = [

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from sparsesearch.backbones.registry import backbone_geometry, create_model
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.traced import fvcore_macs, traced_macs
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cost.analytic import AnalyticCost, block_table, price_many
-from sparsesearch.cost.traced import fvcore_macs, traced_macs
-from sparsesearch.methods import DynamicVitScorer
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import DynamicVitScorer
 
 REFERENCE = json.loads((Path(__file__).parent / "gflops.json").read_text(encoding="utf-8"))["models"]
 STEM_NORM_ELEMENTS = 3 * 64 * 112 * 112

@@ -6,9 +6,9 @@ import torch
 from timm.layers.attention import Attention
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.verbs import sparsify_
-from sparsesearch.methods import NormScorer
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import NormScorer
 
 # Each dropped key keeps a weight of 1e-6 / N in every row, and the four to eight layers add that up.
 TOLERANCE = 2e-5

@@ -8,7 +8,7 @@ import torch
 
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.registry import create_model
-from sparsesearch.backbones.verbs import attach_, restore_, sparsify_
+from sparsesearch.backbones.transforms import attach_, restore_, sparsify_
 from sparsesearch.schedule import Schedule, Step
 
 SMALL = {"img_size": 64, "depth": 3, "num_classes": 7}

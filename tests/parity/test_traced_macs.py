@@ -10,11 +10,12 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.traced import fvcore_macs, traced_macs
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cost.analytic import AnalyticCost, block_table
 from sparsesearch.cost.selection import scorer_macs
-from sparsesearch.cost.traced import fvcore_macs, traced_macs
-from sparsesearch.methods import (
+from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import (
     ClassAttentionScorer,
     DynamicVitScorer,
     Fuse,
@@ -25,7 +26,6 @@ from sparsesearch.methods import (
     RandomScorer,
     SpotScorer,
 )
-from sparsesearch.schedule import Schedule, Step
 
 REFERENCE = json.loads((Path(__file__).parent / "gflops.json").read_text(encoding="utf-8"))["models"]
 BACKBONES = ("deit_pico", "deit_t", "deit_s", "deit_b")

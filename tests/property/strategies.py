@@ -9,8 +9,9 @@ from hypothesis import reject
 from hypothesis import strategies as st
 
 from sparsesearch.errors import SpaceError
-from sparsesearch.geometry import BackboneGeometry, Mixer, StageGeometry
-from sparsesearch.methods import (
+from sparsesearch.schedule import Phase, Schedule, Step
+from sparsesearch.schedule.geometry import BackboneGeometry, Mixer, StageGeometry
+from sparsesearch.schedule.methods import (
     ClassAttentionScorer,
     DynamicVitScorer,
     FastSlow,
@@ -23,7 +24,6 @@ from sparsesearch.methods import (
     Scorer,
     SpotScorer,
 )
-from sparsesearch.schedule import Phase, Schedule, Step
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import draw_shape, mutate_shape
 from sparsesearch.space.shape import Shape

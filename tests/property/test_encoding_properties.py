@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import geometries, shapes, spaces
 
+from sparsesearch.budget.solve import fit_to_budget, least_cost
 from sparsesearch.schedule import num_kept
-from sparsesearch.search.proposals import fit_to_budget, least_cost
 from sparsesearch.space.encoding import decode, encode, parameters
 from sparsesearch.space.sampling import MIN_WEIGHT, draw_shape, mutate_shape, place
 

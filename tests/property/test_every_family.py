@@ -8,15 +8,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import families, full_shapes, full_spaces
 
+from sparsesearch.budget.feasible import attainable, first_place_floors, ranges
+from sparsesearch.budget.lattice import Ladder
+from sparsesearch.budget.solve import WORTHWHILE, check_reachable, fit_to_budget
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.cost.separable import MACS
 from sparsesearch.errors import BudgetError
-from sparsesearch.methods import Merge
 from sparsesearch.schedule import num_kept
-from sparsesearch.search.ladder import Ladder
+from sparsesearch.schedule.methods import Merge
 from sparsesearch.search.mending import fit_nearest
-from sparsesearch.search.proposals import WORTHWHILE, check_reachable, fit_to_budget
-from sparsesearch.search.reach import attainable, first_place_floors, ranges
 from sparsesearch.space.encoding import decode, encode, outside, parameters
 from sparsesearch.space.sampling import draw_shape
 from sparsesearch.space.shape import Placed, Shape

@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsesearch.search.pareto import hypervolume, pareto_front
+from sparsesearch.analysis.pareto import hypervolume, pareto_front
 
 VALUES = st.one_of(st.integers(0, 6).map(float), st.just(math.nan))
 POINTS = st.lists(st.tuples(VALUES, VALUES), max_size=12)

@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 from latency_samples import CONDITIONS, GUESS
 from sample_study import DEIT_SMALL
 
+from sparsesearch.budget.lattice import Ladder
+from sparsesearch.budget.solve import fit_to_budget
 from sparsesearch.cost.latency_model import LatencyModel, LatencyPrice, uses
-from sparsesearch.cost.profile_methods import all_methods
-from sparsesearch.latency_fit import Curve, LatencyFit, shape_of_stages
-from sparsesearch.methods import Merge
+from sparsesearch.latency.profile.profiled_methods import all_methods
 from sparsesearch.schedule import Schedule, Step
-from sparsesearch.search.ladder import Ladder
-from sparsesearch.search.proposals import fit_to_budget
+from sparsesearch.schedule.methods import Merge
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.shape import Shape, Slot
+from sparsesearch.study.latency_fit import Curve, LatencyFit, shape_of_stages
 
 METHODS = [one for one in all_methods(DEIT_SMALL) if not isinstance(one.reducer, Merge)]
 SPACE = SearchSpace(max_predictors=4).for_geometry(DEIT_SMALL)

@@ -5,19 +5,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import geometries, shapes, spaces
 
-from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.errors import BudgetError
-from sparsesearch.schedule import Schedule, Step, num_kept
-from sparsesearch.search.proposals import (
+from sparsesearch.budget.feasible import attainable, first_place_floors
+from sparsesearch.budget.solve import (
     WORTHWHILE,
     check_reachable,
     fit_to_budget,
     least_cost,
 )
-from sparsesearch.search.reach import attainable, first_place_floors
-from sparsesearch.search.samplers import make_proposer
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.errors import BudgetError
+from sparsesearch.schedule import Schedule, Step, num_kept
+from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.space.shape import Shape
-from sparsesearch.trial import Fidelity, Measurement, Origin, Trial, TrialState
+from sparsesearch.study.trial import Fidelity, Measurement, Origin, Trial, TrialState
 
 
 def macs(geometry, schedule):

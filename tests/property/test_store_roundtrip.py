@@ -10,15 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsesearch.events import Checkpointed, Ended, Measured
-from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
-from sparsesearch.protocols import StudyStore
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import DynamicVitScorer, NormScorer, RandomScorer
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.spec import Budget, DataSpec, FidelitySpec, StudySpec, TrainSpec
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
-from sparsesearch.trial import CheckpointRef, Cost, Fidelity, Measurement, NewTrial, Origin, Proposal, Trial, TrialState
+from sparsesearch.study.events import Checkpointed, Ended, Measured
+from sparsesearch.study.protocols import StudyStore
+from sparsesearch.study.spec import Budget, DataSpec, FidelitySpec, StudySpec, TrainSpec
+from sparsesearch.study.trial import (
+    CheckpointRef,
+    Cost,
+    Fidelity,
+    Measurement,
+    NewTrial,
+    Origin,
+    Proposal,
+    Trial,
+    TrialState,
+)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 numbers = st.floats(allow_nan=False)  # NaN is kept too, but is not equal to itself; the contract suite looks at it

@@ -3,8 +3,10 @@
 import pytest
 
 from sparsesearch.errors import ScheduleError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import (
+from sparsesearch.papers.schedules import paper_schedule
+from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import (
     ClassAttentionScorer,
     DynamicVitScorer,
     FastSlow,
@@ -15,8 +17,6 @@ from sparsesearch.methods import (
     RandomScorer,
     SpotScorer,
 )
-from sparsesearch.paper_schedules import paper_schedule
-from sparsesearch.schedule import Schedule, Step
 
 
 def vit(**changes):

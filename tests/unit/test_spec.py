@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from sparsesearch.draft import complete
+from sparsesearch.app.complete import complete
 from sparsesearch.errors import SpecError
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.spec import FidelitySpec, with_strategy
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import FidelitySpec, with_strategy
 
 
 @pytest.mark.parametrize(

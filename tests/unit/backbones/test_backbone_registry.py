@@ -11,7 +11,7 @@ from sparsesearch.backbones.registry import (
     resolve_name,
     supported_models,
 )
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError, CheckpointError
 from sparsesearch.schedule import Schedule
 
@@ -125,7 +125,7 @@ def test_what_is_not_known_is_not_priced():
     "name", ["deit_tiny_distilled_patch16_224", "vit_tiny_r_s16_p8_224", "deit3_small_patch16_224"]
 )
 def test_geometry_of_other_kinds(name):
-    from sparsesearch.cost.traced import traced_macs
+    from sparsesearch.backbones.traced import traced_macs
 
     shape = backbone_geometry(name)
     stage = shape.stages[0]

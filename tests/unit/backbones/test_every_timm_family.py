@@ -7,7 +7,7 @@ import timm
 import torch
 from timm.models import is_model, list_modules, model_entrypoint
 
-from sparsesearch.backbones.verbs import attach_, restore_
+from sparsesearch.backbones.transforms import attach_, restore_
 from sparsesearch.errors import BackboneError
 
 pytestmark = pytest.mark.slow

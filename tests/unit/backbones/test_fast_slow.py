@@ -11,10 +11,17 @@ from torch import nn
 
 from sparsesearch.backbones.registry import create_model, geometry
 from sparsesearch.backbones.sparsity import Location, sparsity_of
-from sparsesearch.backbones.verbs import attach_, restore_, set_schedule_, sparsify_
+from sparsesearch.backbones.transforms import attach_, restore_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError, ScheduleError
-from sparsesearch.methods import ClassAttentionScorer, DynamicVitScorer, FastSlow, NormScorer, Prune, RandomScorer
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import (
+    ClassAttentionScorer,
+    DynamicVitScorer,
+    FastSlow,
+    NormScorer,
+    Prune,
+    RandomScorer,
+)
 
 SIZE = (64, 96)
 

@@ -10,7 +10,7 @@ from torch.nn import LayerNorm
 from sparsesearch.backbones.lvvit import SIZES, LvVit
 from sparsesearch.backbones.registry import backbone_geometry, create_model
 from sparsesearch.backbones.segments import embed, finish, run_blocks
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.backbones.vit_blocks import is_plain_block
 from sparsesearch.errors import BackboneError, CheckpointError
 from sparsesearch.schedule import Schedule, Step

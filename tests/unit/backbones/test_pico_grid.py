@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.traced import traced_macs
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
-from sparsesearch.cost.traced import traced_macs
 from sparsesearch.errors import BackboneError, CheckpointError
-from sparsesearch.methods import FastSlow
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import FastSlow
 
 NAMES = ("convnext_pico", "swin_pico")
 

@@ -4,7 +4,7 @@ import torch
 
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.saliency import read_teacher, saliency_blocks
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule import Schedule
 

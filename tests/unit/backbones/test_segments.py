@@ -4,10 +4,10 @@ import torch
 
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.segments import embed, finish, run_blocks
-from sparsesearch.backbones.verbs import attach_, set_schedule_, sparsify_
+from sparsesearch.backbones.transforms import attach_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError
-from sparsesearch.methods import RandomScorer
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import RandomScorer
 
 MODELS = {
     "pico": create_pico,

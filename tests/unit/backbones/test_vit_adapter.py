@@ -6,13 +6,13 @@ import pytest
 import timm
 import torch
 
+from sparsesearch.backbones.model_options import ModelWishes
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.sparsity import sparsity_of
-from sparsesearch.backbones.verbs import attach_, restore_, set_schedule_, sparsify_
-from sparsesearch.backbones.wishes import ModelWishes
+from sparsesearch.backbones.transforms import attach_, restore_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError, ScheduleError
-from sparsesearch.methods import ClassAttentionScorer, DynamicVitScorer, NormScorer, RandomScorer, SpotScorer
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import ClassAttentionScorer, DynamicVitScorer, NormScorer, RandomScorer, SpotScorer
 
 IMAGES = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 HAND = Schedule.at([2, 4, 6], [0.5, 0.25, 0.1])

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.verbs import sparsify_
-from sparsesearch.methods import ClassAttentionScorer, Fuse, KeyNormScorer, Merge, RandomScorer, SpotScorer
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, KeyNormScorer, Merge, RandomScorer, SpotScorer
 
 IMAGES = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 SCHEDULES = {

@@ -1,16 +1,16 @@
-"""The dense and the sparse model of a subject side by side, from Python and by `python -m sparsesearch.bench`."""
+"""The dense and the sparse model side by side, from Python and by `python -m sparsesearch.latency.bench`."""
 
 import json
 
 import pytest
 import torch
 
-from sparsesearch.bench import text
-from sparsesearch.bench.__main__ import main, plain_text
-from sparsesearch.bench.compare import compare
-from sparsesearch.bench.plan import CPU_SECONDS, BenchPlan
+from sparsesearch.artifacts.model_reference import find_subject
 from sparsesearch.errors import ScheduleError, SpecError
-from sparsesearch.export.subject import find_subject
+from sparsesearch.latency.bench import table as text
+from sparsesearch.latency.bench.__main__ import main, plain_text
+from sparsesearch.latency.bench.bench_plan import CPU_SECONDS, BenchPlan
+from sparsesearch.latency.bench.compare import compare
 
 QUICK = {"device": "cpu", "runs": 3, "seconds": 0.01}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sample_study import DEIT_SMALL, MadeUpEvaluator, run_sample, sample_spec, ticking
 
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.watch import StudyWatch
 from sparsesearch.dispatch.inline import InlineDispatcher
-from sparsesearch.search.stages import StagedController
-from sparsesearch.search.view import StudyView
+from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore
 
 START = 1_780_000_000.0

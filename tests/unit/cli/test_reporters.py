@@ -11,13 +11,14 @@ import pytest
 from rich.console import Console
 
 from sparsesearch.cli import console as consoles
-from sparsesearch.cli import live, plain, progress
+from sparsesearch.cli import live, plain
+from sparsesearch.cli import progress_option as progress
 from sparsesearch.cli.jsonl import JsonLinesReporter
 from sparsesearch.cli.live import LiveReporter
 from sparsesearch.cli.plain import PlainReporter
-from sparsesearch.cli.progress import ProgressMode, open_reporter
+from sparsesearch.cli.progress_option import ProgressMode, open_reporter
 from sparsesearch.cli.reporter import Reporter
-from sparsesearch.trial import Fidelity
+from sparsesearch.study.trial import Fidelity
 
 RESULT = {"study": "sample", "best": {"trial": 30}}
 

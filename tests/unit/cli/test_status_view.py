@@ -1,10 +1,10 @@
 import pytest
 from rich.console import Console
 
+from sparsesearch.analysis.status import StudyStatus
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.status_view import status_view
-from sparsesearch.search.status import StudyStatus
-from sparsesearch.search.view import StudyView
-from sparsesearch.trial import TrialState
+from sparsesearch.study.trial import TrialState
 
 NOW = 1_780_000_120.0
 

@@ -1,7 +1,7 @@
+from sparsesearch.analysis.status import StudyStatus
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.watch import Change, StudyWatch
-from sparsesearch.search.status import StudyStatus
-from sparsesearch.search.view import StudyView
-from sparsesearch.trial import StudyTimes, TrialState
+from sparsesearch.study.trial import StudyTimes, TrialState
 
 NOW = 1_780_000_900.0
 

@@ -14,9 +14,9 @@ from sparsesearch.cost.analytic import (
     scorer_params,
 )
 from sparsesearch.errors import BackboneError, ScheduleError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import DynamicVitScorer, NormScorer, RandomScorer
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "parity" / "gflops.json").read_text())["models"]
 WIDTHS = {"deit-s": (384, 6), "deit-256": (256, 4), "deit-b": (768, 12)}

@@ -4,9 +4,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from sparsesearch.cost.comparison import BatchLatencies, Comparison
-from sparsesearch.cost.device import conditions_here, open_device
-from sparsesearch.cost.latency import (
+from sparsesearch.errors import SpecError
+from sparsesearch.latency.bench.comparison import BatchLatencies, Comparison
+from sparsesearch.latency.device import conditions_here, open_device
+from sparsesearch.latency.timer import (
     LEAST_RUNS,
     LEAST_WARMUP,
     NUM_WARMUP,
@@ -14,9 +15,8 @@ from sparsesearch.cost.latency import (
     measure,
     working_bytes,
 )
-from sparsesearch.errors import SpecError
-from sparsesearch.latency_record import Conditions, Latency, parse_precision
 from sparsesearch.schedule import Schedule
+from sparsesearch.study.latency_record import Conditions, Latency, parse_precision
 
 CPU = torch.device("cpu")
 

@@ -6,19 +6,19 @@ from latency_samples import made_up_confirmation, made_up_fit, made_up_profile
 from sample_study import DEIT_SMALL
 from scipy.optimize import nnls
 
+from sparsesearch.budget.solve import fit_to_budget
 from sparsesearch.cost.latency_model import LatencyModel, LatencyPrice
-from sparsesearch.cost.nonnegative import solve_nonnegative
-from sparsesearch.cost.profile_design import design, tile_counts
-from sparsesearch.cost.profile_document import Profile, parse_profile, read_profile, write_profile
-from sparsesearch.cost.profile_methods import all_methods, usual_methods
 from sparsesearch.errors import ProfileError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.latency_fit import Curve
-from sparsesearch.methods import Merge, Prune
+from sparsesearch.latency.nonnegative import solve_nonnegative
+from sparsesearch.latency.profile.design import design, tile_counts
+from sparsesearch.latency.profile.document import Profile, parse_profile, read_profile, write_profile
+from sparsesearch.latency.profile.profiled_methods import all_methods, usual_methods
 from sparsesearch.schedule import Schedule, Step
-from sparsesearch.search.proposals import fit_to_budget
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import Merge, Prune
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.shape import Shape, Slot
+from sparsesearch.study.latency_fit import Curve
 
 CONVNEXT = BackboneGeometry(
     name="convnext_like",

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from sparsesearch.cost.bed import Bed
-from sparsesearch.cost.confirming import confirm
-from sparsesearch.cost.latency import Measured
-from sparsesearch.cost.profile import ProfilePlan, main
-from sparsesearch.cost.profile_document import read_profile
-from sparsesearch.cost.profiling import profile_backbone
 from sparsesearch.errors import SpecError
+from sparsesearch.latency.confirm import confirm
+from sparsesearch.latency.profile.__main__ import ProfilePlan, main
+from sparsesearch.latency.profile.document import read_profile
+from sparsesearch.latency.profile.profiling import profile_backbone
+from sparsesearch.latency.target import Bed
+from sparsesearch.latency.timer import Measured
 from sparsesearch.schedule import Schedule
 
 CPU = torch.device("cpu")

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.verbs import sparsify_
-from sparsesearch.cost.traced import fvcore_macs, traced_macs
+from sparsesearch.backbones.traced import fvcore_macs, traced_macs
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule import Schedule
 

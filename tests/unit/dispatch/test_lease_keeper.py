@@ -3,10 +3,10 @@ import threading
 
 import pytest
 
-from sparsesearch.dispatch.lease import LeaseKeeper
+from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.errors import StaleAttemptError, StoreError
-from sparsesearch.spec import Budget, StudySpec
 from sparsesearch.store.memory import MemoryLedger, MemoryStore
+from sparsesearch.study.spec import Budget, StudySpec
 
 SPEC = StudySpec(name="study", backbone="deit_pico", budget=Budget(high=0.65))
 SOON = 0.001

@@ -3,11 +3,11 @@
 import pytest
 from sample_study import DEIT_SMALL, MadeUpEvaluator, sample_spec
 
-from sparsesearch.dispatch.roster import Roster
-from sparsesearch.events import Ended
-from sparsesearch.search.stages import StagedController
+from sparsesearch.dispatch.trial_queue import Roster
+from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore
-from sparsesearch.trial import TrialState
+from sparsesearch.study.events import Ended
+from sparsesearch.study.trial import TrialState
 
 SPEC = sample_spec()
 

@@ -9,11 +9,11 @@ import pytest
 
 from sparsesearch.dispatch.rungs import AccuracyRungs, ParetoRungs, Rungs, open_rungs
 from sparsesearch.evaluate.tabulated import TabulatedEvaluator
-from sparsesearch.events import Measured
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.rung_ranking import goes_on
-from sparsesearch.spec import Budget, FidelitySpec, RungSpec, StudySpec, TrainSpec
-from sparsesearch.trial import Cost, Fidelity, Measurement, Origin, Trial
+from sparsesearch.study.events import Measured
+from sparsesearch.study.spec import Budget, FidelitySpec, RungSpec, StudySpec, TrainSpec
+from sparsesearch.study.trial import Cost, Fidelity, Measurement, Origin, Trial
 
 EPOCHS = 9
 

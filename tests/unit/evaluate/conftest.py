@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from sparsesearch.backbones.registry import PICO
-from sparsesearch.evaluate.digits_task import DigitsTask
-from sparsesearch.evaluate.inputs import task_geometry
-from sparsesearch.evaluate.phases import Setting
-from sparsesearch.evaluate.training import Arithmetic
-from sparsesearch.spec import Budget, DataSpec, FidelitySpec, Resolved, StudySpec, TrainSpec
+from sparsesearch.data.digits_task import DigitsTask
+from sparsesearch.data.inputs import task_geometry
+from sparsesearch.study.spec import Budget, DataSpec, FidelitySpec, Resolved, StudySpec, TrainSpec
+from sparsesearch.training.kinds import Setting
+from sparsesearch.training.loop import Arithmetic
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
 

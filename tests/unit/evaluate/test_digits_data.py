@@ -3,14 +3,14 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from sparsesearch.data import digits
+from sparsesearch.data.digits import CANVAS, DIGIT, draw_canvases, num_sources
+from sparsesearch.data.digits_task import DigitsTask
+from sparsesearch.data.inputs import open_task
+from sparsesearch.data.source import absolute_source
+from sparsesearch.data.test_split import open_test
 from sparsesearch.errors import DataError
-from sparsesearch.evaluate import digits
-from sparsesearch.evaluate.digits import CANVAS, DIGIT, draw_canvases, num_sources
-from sparsesearch.evaluate.digits_task import DigitsTask
-from sparsesearch.evaluate.inputs import open_task
-from sparsesearch.evaluate.source import absolute_source
-from sparsesearch.evaluate.test_split import open_test
-from sparsesearch.spec import DataSpec
+from sparsesearch.study.spec import DataSpec
 
 SPLITS = ("train", "val", "test")
 

@@ -4,14 +4,14 @@ import ast
 from pathlib import Path
 
 from sparsesearch.backbones.registry import PICO
-from sparsesearch.evaluate.digits_task import DigitsTask, DigitsTest
-from sparsesearch.evaluate.images_task import ImagesTask, ImagesTest, Preprocessing, Splits
-from sparsesearch.evaluate.inputs import open_task
-from sparsesearch.evaluate.test_split import open_test
-from sparsesearch.spec import DataSpec
+from sparsesearch.data.digits_task import DigitsTask, DigitsTest
+from sparsesearch.data.images_task import ImagesTask, ImagesTest, Preprocessing, Splits
+from sparsesearch.data.inputs import open_task
+from sparsesearch.data.test_split import open_test
+from sparsesearch.study.spec import DataSpec
 
 ROOT = Path(__file__).parents[3]
-DOOR = "sparsesearch.evaluate.test_split"
+DOOR = "sparsesearch.data.test_split"
 BEHIND = {"DigitsTest", "ImagesTest", "StreamTest"}
 
 
@@ -39,7 +39,7 @@ def users(wanted):
 
 
 def test_only_retraining_goes_through_the_door():
-    assert users(lambda tree: DOOR in set(imported(tree))) == {"sparsesearch/retrain.py"}
+    assert users(lambda tree: DOOR in set(imported(tree))) == {"sparsesearch/app/retrain.py"}
 
 
 def test_only_the_door_makes_a_task_with_a_test_split():
@@ -48,17 +48,17 @@ def test_only_the_door_makes_a_task_with_a_test_split():
             name.rpartition(".")[2] in BEHIND for name in imported(tree)
         )
 
-    assert users(names_one) == {"sparsesearch/evaluate/test_split.py"}
+    assert users(names_one) == {"sparsesearch/data/test_split.py"}
 
 
 def test_nothing_that_searches_imports_retraining():
     parts = {"search", "evaluate", "dispatch", "store", "space", "cost", "backbones", "sparsify"}
-    users_of_it = users(lambda tree: "sparsesearch.retrain" in set(imported(tree)))
+    users_of_it = users(lambda tree: "sparsesearch.app.retrain" in set(imported(tree)))
     assert not {name for name in users_of_it if name.split("/")[1] in parts or name.endswith("/study.py")}
 
 
 def test_the_test_digits_are_drawn_in_one_class_only():
-    path = ROOT / "sparsesearch/evaluate/digits_task.py"
+    path = ROOT / "sparsesearch/data/digits_task.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     places = [
         (getattr(node, "name", None), inner.value)
@@ -77,7 +77,7 @@ def test_the_test_digits_are_drawn_in_one_class_only():
             for node in ast.walk(tree)
         )
 
-    assert users(draws_it) == {"sparsesearch/evaluate/digits_task.py"}
+    assert users(draws_it) == {"sparsesearch/data/digits_task.py"}
 
 
 def test_tasks_of_a_search_have_no_test_split(task):

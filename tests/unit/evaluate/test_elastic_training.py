@@ -6,13 +6,9 @@ import pytest
 import torch
 
 from sparsesearch.backbones.sparsity import sparsity_of
-from sparsesearch.evaluate.digits_task import DigitsTask
-from sparsesearch.evaluate.inputs import task_geometry
-from sparsesearch.evaluate.phases import Setting, elastic_training
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.teacher import Teacher
-from sparsesearch.evaluate.training import Arithmetic, TrainingRun
-from sparsesearch.methods import (
+from sparsesearch.data.digits_task import DigitsTask
+from sparsesearch.data.inputs import task_geometry
+from sparsesearch.schedule.methods import (
     ClassAttentionScorer,
     DynamicVitScorer,
     FastSlow,
@@ -26,7 +22,11 @@ from sparsesearch.methods import (
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.elastic import with_fixed_windows
-from sparsesearch.spec import TrainSpec
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import TrainSpec
+from sparsesearch.training.kinds import Setting, elastic_training
+from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.teacher import Teacher
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
 SPEC = TrainSpec(epochs=2, images_per_epoch=96, batch_size=4)

@@ -5,16 +5,16 @@ import math
 import pytest
 import torch
 
-from sparsesearch.evaluate.inputs import task_geometry
-from sparsesearch.evaluate.objectives import _cropped
-from sparsesearch.evaluate.phases import Setting, dense_training, sparse_training
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.teacher import Teacher
-from sparsesearch.evaluate.training import Arithmetic, TrainingRun
-from sparsesearch.methods import FastSlow
-from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.data.inputs import task_geometry
+from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule, Step
-from sparsesearch.spec import TrainSpec
+from sparsesearch.schedule.methods import FastSlow
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import TrainSpec
+from sparsesearch.training.kinds import Setting, dense_training, sparse_training
+from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.objectives import _cropped
+from sparsesearch.training.teacher import Teacher
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
 NAMES = ("convnext_pico", "swin_pico")

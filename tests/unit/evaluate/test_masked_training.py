@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.data.inputs import task_geometry
 from sparsesearch.errors import ScheduleError
-from sparsesearch.evaluate.inputs import task_geometry
-from sparsesearch.evaluate.masked import MaskedObjective
-from sparsesearch.evaluate.phases import Setting, sparse_training
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.teacher import Teacher
-from sparsesearch.evaluate.training import Arithmetic, TrainingRun
-from sparsesearch.methods import ClassAttentionScorer, Fuse, Merge
-from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule, Step
-from sparsesearch.spec import FidelitySpec, TrainSpec
+from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, Merge
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import FidelitySpec, TrainSpec
+from sparsesearch.training.kinds import Setting, sparse_training
+from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.masked import MaskedObjective
+from sparsesearch.training.teacher import Teacher
 
 
 @pytest.fixture

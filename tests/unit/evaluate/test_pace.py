@@ -1,8 +1,8 @@
 import pytest
 
-from sparsesearch.evaluate.pace import Pace
+from sparsesearch.evaluate.deadline import Pace
 from sparsesearch.schedule import Schedule
-from sparsesearch.trial import Cost, Fidelity, Measurement, Origin, Trial
+from sparsesearch.study.trial import Cost, Fidelity, Measurement, Origin, Trial
 
 
 class Clock:

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sparsesearch.evaluate.hardware import Speeds
 from sparsesearch.evaluate.plan import estimate, make_plan
-from sparsesearch.evaluate.recipes import default_fidelity
-from sparsesearch.spec import Budget, FidelitySpec, StudySpec, TrainSpec
-from sparsesearch.wording import human_time
+from sparsesearch.evaluate.throughput import Speeds
+from sparsesearch.study.spec import Budget, FidelitySpec, StudySpec, TrainSpec
+from sparsesearch.text import human_time
+from sparsesearch.training.recipes import default_fidelity
 
 
 @dataclass

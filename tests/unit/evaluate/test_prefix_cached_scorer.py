@@ -4,13 +4,11 @@ import pytest
 import torch
 
 from sparsesearch.backbones.sparsity import sparsity_of
-from sparsesearch.backbones.verbs import attach_, set_schedule_
-from sparsesearch.evaluate.digits_task import DigitsTask
-from sparsesearch.evaluate.inputs import task_geometry
-from sparsesearch.evaluate.phases import Setting
-from sparsesearch.evaluate.scoring import PrefixCachedScorer, Tally, evaluate_model
-from sparsesearch.evaluate.training import Arithmetic
-from sparsesearch.methods import (
+from sparsesearch.backbones.transforms import attach_, set_schedule_
+from sparsesearch.data.digits_task import DigitsTask
+from sparsesearch.data.inputs import task_geometry
+from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import (
     ClassAttentionScorer,
     DynamicVitScorer,
     FastSlow,
@@ -22,7 +20,9 @@ from sparsesearch.methods import (
     RandomScorer,
     SpotScorer,
 )
-from sparsesearch.schedule import Schedule, Step
+from sparsesearch.training.kinds import Setting
+from sparsesearch.training.loop import Arithmetic
+from sparsesearch.training.scoring import PrefixCachedScorer, Tally, evaluate_model
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
 SCORERS = (

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
+from sparsesearch.app.run_study import prepare, run_study
 from sparsesearch.errors import BudgetError, DataError, SpecError
-from sparsesearch.evaluate.hardware import choose_arithmetic, open_device
-from sparsesearch.evaluate.progress import Silent
+from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.settings import Settings
-from sparsesearch.spec import Budget, StudySpec
 from sparsesearch.store.memory import MemoryStore
-from sparsesearch.study import prepare, run_study
-from sparsesearch.trial import Fidelity, Origin, TrialState
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.trial import Fidelity, Origin, TrialState
 
 
 @pytest.fixture

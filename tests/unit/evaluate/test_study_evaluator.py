@@ -5,23 +5,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.analysis.study_front import study_front
+from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.errors import CheckpointError, StudyFailedError
-from sparsesearch.evaluate.checkpoints import CheckpointFolder, read_tensors
-from sparsesearch.evaluate.digits_task import DigitsTask
+from sparsesearch.evaluate.deadline import Pace
 from sparsesearch.evaluate.evaluator import StudyEvaluator
-from sparsesearch.evaluate.pace import Pace
-from sparsesearch.evaluate.phases import Setting
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.scoring import evaluate_model
-from sparsesearch.evaluate.warehouse import Warehouse
-from sparsesearch.events import Checkpointed
-from sparsesearch.search.results import study_front
-from sparsesearch.search.stages import StagedController
+from sparsesearch.search.controller import StagedController
 from sparsesearch.space.untrained import without_training
 from sparsesearch.store.memory import MemoryStore
-from sparsesearch.trial import Fidelity, TrialState
+from sparsesearch.study.events import Checkpointed
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.trial import Fidelity, TrialState
+from sparsesearch.training.cache import Warehouse
+from sparsesearch.training.checkpoints import CheckpointFolder, read_tensors
+from sparsesearch.training.kinds import Setting
+from sparsesearch.training.scoring import evaluate_model
 
 
 class Epochs(Silent):

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from sparsesearch.evaluate import teacher
-from sparsesearch.evaluate.task import Batch
-from sparsesearch.evaluate.teacher import Teacher
+from sparsesearch.data.task import Batch
+from sparsesearch.training import teacher
+from sparsesearch.training.teacher import Teacher
 
 
 class ShortPool:

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from sparsesearch.errors import CheckpointError
-from sparsesearch.evaluate.checkpoints import CheckpointFolder, read_foreign_weights, read_tensors, write_tensors
-from sparsesearch.evaluate.warehouse import Warehouse, dense_key, elastic_key
-from sparsesearch.spec import Budget, StudySpec, TrainSpec
-from sparsesearch.trial import CheckpointRef
+from sparsesearch.study.spec import Budget, StudySpec, TrainSpec
+from sparsesearch.study.trial import CheckpointRef
+from sparsesearch.training.cache import Warehouse, dense_key, elastic_key
+from sparsesearch.training.checkpoints import CheckpointFolder, read_foreign_weights, read_tensors, write_tensors
 
 TENSORS = {
     "weight": torch.linspace(-1, 1, 12).reshape(3, 4),

@@ -5,17 +5,17 @@ import math
 import pytest
 import torch
 
-from sparsesearch.backbones.verbs import sparsify_
-from sparsesearch.evaluate.checkpoints import read_tensors, write_tensors
-from sparsesearch.evaluate.objectives import DenseObjective, ElasticObjective, SparseObjective
-from sparsesearch.evaluate.phases import steps_per_epoch
-from sparsesearch.evaluate.progress import Silent
-from sparsesearch.evaluate.teacher import Teacher
-from sparsesearch.evaluate.training import NonFiniteLossError, TrainingRun, lr_factor, model_tensors, parameter_groups
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.spec import TrainSpec
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import TrainSpec
+from sparsesearch.training.checkpoints import read_tensors, write_tensors
+from sparsesearch.training.kinds import steps_per_epoch
+from sparsesearch.training.loop import NonFiniteLossError, TrainingRun, lr_factor, model_tensors, parameter_groups
+from sparsesearch.training.objectives import DenseObjective, ElasticObjective, SparseObjective
+from sparsesearch.training.teacher import Teacher
 
 SPEC = TrainSpec(epochs=2, images_per_epoch=96, batch_size=32, lr=1e-3)
 SPACE = SearchSpace(blocks=(1, 3, 5), max_predictors=2)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsesearch.evaluate.objectives import window_tokens
+from sparsesearch.training.objectives import window_tokens
 
 
 @st.composite

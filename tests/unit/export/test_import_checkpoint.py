@@ -5,14 +5,14 @@ import pytest
 import torch
 
 import sparsesearch
+from sparsesearch.artifacts.checkpoint import read_card
+from sparsesearch.artifacts.schedule_file import read_schedule
 from sparsesearch.backbones.registry import create_model
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cli.app import app
 from sparsesearch.errors import CheckpointError, ScheduleError, SparseSearchError, SpecError
-from sparsesearch.evaluate.checkpoints import read_foreign_weights
-from sparsesearch.export.checkpoint import read_card
 from sparsesearch.schedule import Schedule
-from sparsesearch.schedule_file import read_schedule
+from sparsesearch.training.checkpoints import read_foreign_weights
 
 SCHEDULE = Schedule.at([2, 4, 6], [0.7, 0.49, 0.343])
 

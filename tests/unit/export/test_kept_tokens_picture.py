@@ -8,21 +8,21 @@ import torch
 from PIL import Image
 from sample_study import sample_spec
 
+from sparsesearch.analysis.study_front import StudyFront
+from sparsesearch.artifacts.checkpoint import ModelCard, save
+from sparsesearch.artifacts.model_reference import Subject, find_subject
+from sparsesearch.backbones.model_options import ModelWishes
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.verbs import sparsify_
-from sparsesearch.backbones.wishes import ModelWishes
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import CheckpointError, DataError, SpecError
-from sparsesearch.export.best_picture import KEPT_TOKENS, write_best_picture
-from sparsesearch.export.checkpoint import ModelCard, save
-from sparsesearch.export.kept_tokens import NOBODY, StepView, enlarged, panel, save_kept_tokens, tokens_text
-from sparsesearch.export.looking import look, preprocessing_for, read_images, validation_images
-from sparsesearch.export.sight import UNTRAINED, UNTRAINED_PREDICTORS, open_sight
-from sparsesearch.export.subject import Subject, find_subject
-from sparsesearch.methods import ClassAttentionScorer, FastSlow, Fuse, Merge, NormScorer, Prune
 from sparsesearch.schedule import ResolvedStep, Schedule, Step
-from sparsesearch.search.results import StudyFront
-from sparsesearch.spec import DataSpec
+from sparsesearch.schedule.methods import ClassAttentionScorer, FastSlow, Fuse, Merge, NormScorer, Prune
+from sparsesearch.study.spec import DataSpec
+from sparsesearch.visualize.best import KEPT_TOKENS, write_best_picture
+from sparsesearch.visualize.inspect import look, preprocessing_for, read_images, validation_images
+from sparsesearch.visualize.kept_tokens import NOBODY, StepView, enlarged, panel, save_kept_tokens, tokens_text
+from sparsesearch.visualize.model import UNTRAINED, UNTRAINED_PREDICTORS, open_sight
 
 SCHEDULES = {
     "prune": (Step(block=2, keep_ratio=0.5), Step(block=5, keep_ratio=0.25)),

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 from sample_study import DEIT_SMALL, run_sample, sample_spec, ticking
 
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import Fuse, Merge
-from sparsesearch.paper_results import paper_family
-from sparsesearch.paper_schedules import paper_schedule
+from sparsesearch.analysis.findings import Findings
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.papers.overlay import paper_overlay
+from sparsesearch.papers.results import paper_family
+from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.report.bars import parameter_words
+from sparsesearch.report.depth_charts import chosen_schedules
 from sparsesearch.report.page import findings_page, report_page
-from sparsesearch.report.schedules import chosen_schedules
 from sparsesearch.schedule import Schedule, Step
-from sparsesearch.search.findings import Findings
-from sparsesearch.search.paper_overlay import paper_overlay
-from sparsesearch.search.view import StudyView
-from sparsesearch.spec import StudySpec
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import Fuse, Merge
 from sparsesearch.store.memory import MemoryStore
-from sparsesearch.trial import Fidelity, Origin
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Fidelity, Origin
 
 SECTIONS = ["front", "front-table", "hand", "hypervolume", "regret", "schedules", "importance", "agreement", "spending"]
 

@@ -3,9 +3,9 @@ from collections.abc import Callable
 import pytest
 
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule import Schedule
-from sparsesearch.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.study.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from sample_study import DEIT_SMALL, sample_spec
 
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.view import StudyView
-from sparsesearch.spec import Budget, StudySpec
-from sparsesearch.trial import (
+from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.trial import (
     Cost,
     Fidelity,
     Measurement,

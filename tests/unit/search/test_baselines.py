@@ -1,11 +1,11 @@
 import pytest
 from geometries import CONVNEXT_TINY, SWIN_TINY
 
+from sparsesearch.budget.baselines import hand_baselines, hand_families
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.methods import NormScorer
-from sparsesearch.paper_schedules import paper_schedule
-from sparsesearch.search.baselines import hand_baselines, hand_families
+from sparsesearch.papers.schedules import paper_schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import NormScorer
 from sparsesearch.space.definition import SearchSpace
 
 

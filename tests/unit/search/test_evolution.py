@@ -3,18 +3,18 @@ import itertools
 import numpy as np
 import pytest
 
+from sparsesearch.budget.feasible import attainable
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
 from sparsesearch.errors import SpecError
-from sparsesearch.methods import DynamicVitScorer, FastSlow, Fuse, Merge, NormScorer, Prune
-from sparsesearch.prior import Prior, PriorStep
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.evolution import EvolutionProposer
-from sparsesearch.search.priors import MOST_PRIORS, best_at, collect_priors, make_priors, transferred
-from sparsesearch.search.reach import attainable
+from sparsesearch.schedule.methods import DynamicVitScorer, FastSlow, Fuse, Merge, NormScorer, Prune
+from sparsesearch.search.samplers.evolution import EvolutionProposer
+from sparsesearch.search.samplers.priors import MOST_PRIORS, best_at, collect_priors, make_priors, transferred
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import outside, shape_of
-from sparsesearch.spec import Budget, Resolved, StudySpec
-from sparsesearch.trial import Fidelity, Origin, TrialState
+from sparsesearch.study.prior import Prior, PriorStep
+from sparsesearch.study.spec import Budget, Resolved, StudySpec
+from sparsesearch.study.trial import Fidelity, Origin, TrialState
 
 SPACE = SearchSpace(max_predictors=3)
 

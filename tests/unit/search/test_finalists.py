@@ -4,7 +4,7 @@ import pytest
 
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.finalists import choose_finalists
-from sparsesearch.trial import Fidelity, TrialState
+from sparsesearch.study.trial import Fidelity, TrialState
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studies import by_hand, dense, trial, view_of
 
-from sparsesearch.search.hypervolume_curve import hypervolume_curves
-from sparsesearch.search.pareto import dominated_share
-from sparsesearch.trial import Fidelity
+from sparsesearch.analysis.hypervolume_curve import hypervolume_curves
+from sparsesearch.analysis.pareto import dominated_share
+from sparsesearch.study.trial import Fidelity
 
 
 def test_worked_out_by_hand() -> None:

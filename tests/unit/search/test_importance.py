@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from studies import dense, trial, view_of
 
-from sparsesearch.search.importance import LEAST_TRIALS, importance
-from sparsesearch.search.view import StudyView
-from sparsesearch.spec import Budget
-from sparsesearch.trial import Trial
+from sparsesearch.analysis.importance import LEAST_TRIALS, importance
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.spec import Budget
+from sparsesearch.study.trial import Trial
 
 ONE, RANGE = Budget(high=0.6), Budget(low=0.2, high=0.9)
 

@@ -1,13 +1,21 @@
 import numpy as np
 import pytest
 
+from sparsesearch.budget.solve import fit_to_budget
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.methods import ClassAttentionScorer, DynamicVitScorer, FastSlow, Fuse, Merge, NormScorer, Prune
 from sparsesearch.schedule import Schedule, Step
-from sparsesearch.search.genomes import Variation, genomes_of
-from sparsesearch.search.proposals import fit_to_budget
-from sparsesearch.search.rough_price import RoughPrice
-from sparsesearch.search.steps import Features
+from sparsesearch.schedule.methods import (
+    ClassAttentionScorer,
+    DynamicVitScorer,
+    FastSlow,
+    Fuse,
+    Merge,
+    NormScorer,
+    Prune,
+)
+from sparsesearch.search.samplers.genomes import Variation, genomes_of
+from sparsesearch.search.samplers.rough_price import RoughPrice
+from sparsesearch.search.samplers.steps import Features
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import outside, shape_of
 from sparsesearch.space.sampling import draw_shape, settle, wishes_of

@@ -4,17 +4,17 @@ import pytest
 from latency_samples import made_up_confirmation, made_up_fit
 from sample_study import DEIT_SMALL, run_sample, sample_spec
 
+from sparsesearch.analysis.study_front import joint_front, study_front
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.budget.price import study_latency, study_price
+from sparsesearch.budget.solve import check_budget
 from sparsesearch.cost.latency_model import LatencyModel, LatencyPrice
 from sparsesearch.errors import BudgetError, SpecError
-from sparsesearch.events import Confirmed
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.pricing import study_latency, study_price
-from sparsesearch.search.proposals import check_budget
-from sparsesearch.search.results import joint_front, study_front
-from sparsesearch.search.view import StudyView
-from sparsesearch.spec import Budget, StudySpec
 from sparsesearch.store.memory import MemoryStore
-from sparsesearch.trial import Fidelity, Origin
+from sparsesearch.study.events import Confirmed
+from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.trial import Fidelity, Origin
 
 FIT = made_up_fit(DEIT_SMALL)
 PRICE = LatencyPrice(FIT)

@@ -1,8 +1,8 @@
 import numpy as np
 
-from sparsesearch.search.kernel import Observations
-from sparsesearch.search.likelihood import choose_settings
-from sparsesearch.search.steps import Columns
+from sparsesearch.search.samplers.kernel import Observations
+from sparsesearch.search.samplers.likelihood import choose_settings
+from sparsesearch.search.samplers.steps import Columns
 
 
 def observed(noise):

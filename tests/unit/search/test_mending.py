@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from geometries import CONVNEXT_TINY, DEIT_PICO, DEIT_SMALL, SWIN_TINY
 
+from sparsesearch.budget.solve import fit_to_budget, reachable
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
 from sparsesearch.errors import BudgetError
 from sparsesearch.search.mending import fit_nearest
-from sparsesearch.search.proposals import fit_to_budget, reachable
 from sparsesearch.space.definition import load_space
 from sparsesearch.space.encoding import outside, shape_of
 from sparsesearch.space.sampling import draw_shape

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from studies import by_hand, dense, trial, view_of
 
-from sparsesearch.search.outlook import Verdict, outlook
-from sparsesearch.search.spending import spending
-from sparsesearch.search.view import StudyView
-from sparsesearch.trial import Fidelity, TrialState
+from sparsesearch.analysis.outlook import Verdict, outlook
+from sparsesearch.analysis.spending import spending
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.trial import Fidelity, TrialState
 
 
 def growing(values: list[float]) -> StudyView:

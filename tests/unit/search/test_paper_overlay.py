@@ -10,9 +10,9 @@ from sample_study import DEIT_SMALL, sample_spec
 
 from sparsesearch.backbones.paper_backbones import family_geometry
 from sparsesearch.errors import SpecError
-from sparsesearch.paper_results import FAMILIES, RATES, paper_family
-from sparsesearch.search.paper_overlay import paper_overlay
-from sparsesearch.spec import StudySpec
+from sparsesearch.papers.overlay import paper_overlay
+from sparsesearch.papers.results import FAMILIES, RATES, paper_family
+from sparsesearch.study.spec import StudySpec
 
 MEASURED = json.loads((Path(__file__).parents[2] / "parity" / "gflops.json").read_text(encoding="utf-8"))
 

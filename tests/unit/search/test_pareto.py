@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from sparsesearch.search.pareto import hypervolume, pareto_front
+from sparsesearch.analysis.pareto import hypervolume, pareto_front
 
 
 def test_front_is_cheapest_first():

@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from sparsesearch.search.acquisition import Gain, expected_area, expected_improvement
-from sparsesearch.search.kernel import Observations
-from sparsesearch.search.likelihood import choose_settings
-from sparsesearch.search.predictor import Predictor, on_error_scale
-from sparsesearch.search.visible import best, gaps_to_front, split
+from sparsesearch.search.samplers.acquisition import Gain, expected_area, expected_improvement
+from sparsesearch.search.samplers.kernel import Observations
+from sparsesearch.search.samplers.likelihood import choose_settings
+from sparsesearch.search.samplers.predictor import Predictor, on_error_scale
+from sparsesearch.search.samplers.visible import best, gaps_to_front, split
 
 
 def smooth(x_NF):

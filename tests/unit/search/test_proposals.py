@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
+from sparsesearch.budget.feasible import attainable, first_place_floors
+from sparsesearch.budget.solve import check_budget, fit_to_budget, least_cost
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
 from sparsesearch.errors import BudgetError
-from sparsesearch.methods import NormScorer
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.proposals import check_budget, fit_to_budget, least_cost
-from sparsesearch.search.reach import attainable, first_place_floors
+from sparsesearch.schedule.methods import NormScorer
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import draw_shape
 from sparsesearch.space.shape import Method, Shape
-from sparsesearch.spec import Budget
+from sparsesearch.study.spec import Budget
 
 SPACE = SearchSpace(max_predictors=4)
 HAND = Shape.at((3, 6, 9), (1.0, 1.0, 1.0))

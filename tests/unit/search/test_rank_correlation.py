@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import kendalltau, spearmanr
 from studies import dense, trial, view_of
 
-from sparsesearch.search.agreement import agreement
-from sparsesearch.search.rank_correlation import kendall_tau, spearman_rho
-from sparsesearch.trial import Fidelity, TrialState
+from sparsesearch.analysis.agreement import agreement
+from sparsesearch.analysis.rank_correlation import kendall_tau, spearman_rho
+from sparsesearch.study.trial import Fidelity, TrialState
 
 
 def test_worked_out_by_hand() -> None:

@@ -1,11 +1,11 @@
 import pytest
 from geometries import CONVNEXT_TINY, DEIT_SMALL, SWIN_TINY
 
+from sparsesearch.budget.feasible import attainable, first_place_floors, ranges
+from sparsesearch.budget.solve import check_reachable, fit_to_budget, reachable
 from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.errors import BudgetError
-from sparsesearch.methods import Merge
-from sparsesearch.search.proposals import check_reachable, fit_to_budget, reachable
-from sparsesearch.search.reach import attainable, first_place_floors, ranges
+from sparsesearch.schedule.methods import Merge
 from sparsesearch.space.definition import SearchSpace
 
 

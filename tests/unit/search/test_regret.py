@@ -7,8 +7,8 @@ import math
 import pytest
 from studies import by_hand, dense, trial, view_of
 
-from sparsesearch.search.comparison import hand_comparison
-from sparsesearch.search.regret import regret_curves
+from sparsesearch.analysis.baseline_comparison import hand_comparison
+from sparsesearch.analysis.regret import regret_curves
 
 HAND = [by_hand(1, 390, 0.50, budget_macs=400), by_hand(2, 780, 0.70, budget_macs=800)]
 

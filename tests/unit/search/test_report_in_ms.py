@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from studies import by_hand, trial, view_of
 
+from sparsesearch.analysis.baseline_comparison import hand_comparison
+from sparsesearch.analysis.hypervolume_curve import hypervolume_curves
+from sparsesearch.analysis.regret import regret_curves
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.report.page import report_page
-from sparsesearch.search.comparison import hand_comparison
-from sparsesearch.search.hypervolume_curve import hypervolume_curves
-from sparsesearch.search.regret import regret_curves
-from sparsesearch.search.view import StudyView
-from sparsesearch.spec import Budget
-from sparsesearch.trial import Fidelity, Origin, TrialState
+from sparsesearch.study.spec import Budget
+from sparsesearch.study.trial import Fidelity, Origin, TrialState
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsesearch.search.pareto import Point
+from sparsesearch.analysis.pareto import Point
 from sparsesearch.search.rung_ranking import goes_on, promising_order
 
 POINTS = st.lists(

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
+from sparsesearch.budget.feasible import attainable
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import BudgetError
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.reach import attainable
-from sparsesearch.search.samplers import make_proposer
+from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.trial import Fidelity, Origin, Proposal, TrialState
+from sparsesearch.study.trial import Fidelity, Origin, Proposal, TrialState
 
 SPACE = SearchSpace(max_predictors=4)
 SAMPLERS = ["evolution", "tpe", "random", "nsga2"]
@@ -91,10 +91,10 @@ def test_proposals_under_way_push_the_next_away(deit_small, make_trial):
 
 SCRIPT = """
 import json, sys
-from sparsesearch.geometry import BackboneGeometry
-from sparsesearch.search.samplers import make_proposer
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.trial import Trial
+from sparsesearch.study.trial import Trial
 told = json.load(sys.stdin)
 search = make_proposer(told["sampler"], BackboneGeometry.model_validate(told["geometry"]),
                        SearchSpace(max_predictors=4), low=told["low"], high=told["high"], seed=0)

@@ -2,10 +2,10 @@ import itertools
 
 from geometries import DEIT_PICO
 
+from sparsesearch.budget.count import share_of_budget
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
-from sparsesearch.methods import Merge, Prune
 from sparsesearch.schedule import Schedule, Step
-from sparsesearch.search.size import share_of_budget
+from sparsesearch.schedule.methods import Merge, Prune
 from sparsesearch.space.definition import SearchSpace
 
 

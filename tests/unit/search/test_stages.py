@@ -4,12 +4,12 @@ import pytest
 
 from sparsesearch.errors import BudgetError, StudyFailedError
 from sparsesearch.schedule import Schedule
+from sparsesearch.search.controller import StagedController
 from sparsesearch.search.finalists import choose_finalists
-from sparsesearch.search.stages import StagedController
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.spec import Budget, FidelitySpec, StudySpec
-from sparsesearch.trial import Fidelity, Measurement, Origin, Trial, TrialState
+from sparsesearch.study.spec import Budget, FidelitySpec, StudySpec
+from sparsesearch.study.trial import Fidelity, Measurement, Origin, Trial, TrialState
 
 DENSE, ELASTIC, SUPERNET, FINETUNE = Fidelity.DENSE, Fidelity.ELASTIC, Fidelity.SUPERNET, Fidelity.FINETUNE
 REFERENCE, BASELINE, SEARCH = Origin.REFERENCE, Origin.BASELINE, Origin.SEARCH

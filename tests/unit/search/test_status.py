@@ -5,15 +5,15 @@ import json
 import pytest
 from sample_study import MadeUpEvaluator, run_sample, sample_spec, ticking
 
+from sparsesearch.analysis.status import StudyState, StudyStatus
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.errors import StudyFailedError
-from sparsesearch.events import Ended, Measured
-from sparsesearch.search.stages import StagedController
-from sparsesearch.search.status import StudyState, StudyStatus
-from sparsesearch.search.view import StudyView
-from sparsesearch.spec import Budget
+from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore
-from sparsesearch.trial import Fidelity, StudyTimes, TrialState, TrialTimes
+from sparsesearch.study.events import Ended, Measured
+from sparsesearch.study.spec import Budget
+from sparsesearch.study.trial import Fidelity, StudyTimes, TrialState, TrialTimes
 
 START = 1_780_000_000.0
 WORK = {"dense": 0.4, "elastic": 0.3, "screen": 0.1, "finetune": 0.2}

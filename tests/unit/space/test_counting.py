@@ -4,7 +4,7 @@ from math import comb
 import pytest
 from geometries import CONVNEXT_TINY, DEIT_PICO
 
-from sparsesearch.methods import ClassAttentionScorer, DynamicVitScorer, Merge, Prune
+from sparsesearch.schedule.methods import ClassAttentionScorer, DynamicVitScorer, Merge, Prune
 from sparsesearch.space.counting import num_vectors, size
 from sparsesearch.space.definition import SearchSpace
 

@@ -1,9 +1,17 @@
 import pytest
 from geometries import CONVNEXT_TINY, DEIT_PICO, DEIT_SMALL, SWIN_TINY
 
+from sparsesearch.budget.feasible import attainable
 from sparsesearch.errors import SpaceError
-from sparsesearch.methods import ClassAttentionScorer, DynamicVitScorer, FastSlow, Fuse, Merge, Prune, SpotScorer
-from sparsesearch.search.reach import attainable
+from sparsesearch.schedule.methods import (
+    ClassAttentionScorer,
+    DynamicVitScorer,
+    FastSlow,
+    Fuse,
+    Merge,
+    Prune,
+    SpotScorer,
+)
 from sparsesearch.space.definition import (
     SearchSpace,
     bundled_spaces,

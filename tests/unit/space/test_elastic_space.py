@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import (
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import (
     ClassAttentionScorer,
     DynamicVitScorer,
     FastSlow,

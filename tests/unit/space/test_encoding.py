@@ -1,9 +1,9 @@
 import pytest
 
 from sparsesearch.errors import SpaceError
-from sparsesearch.geometry import BackboneGeometry, StageGeometry
-from sparsesearch.methods import NormScorer
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import NormScorer
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import decode, encode, parameters, shape_of
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sparsesearch.methods import NormScorer
+from sparsesearch.schedule.methods import NormScorer
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import draw_shape, mutate_shape, place
 from sparsesearch.space.shape import MIN_WEIGHT, Method, Shape, canonical_weights

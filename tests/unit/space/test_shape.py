@@ -1,6 +1,6 @@
 import pytest
 
-from sparsesearch.methods import FastSlow, Fuse, Merge
+from sparsesearch.schedule.methods import FastSlow, Fuse, Merge
 from sparsesearch.space.shape import MIN_WEIGHT, Method, Placed, Shape, Slot
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sparsesearch.backbones.pico import create_pico
-from sparsesearch.backbones.verbs import sparsify_
-from sparsesearch.methods import ClassAttentionScorer, Fuse, KeyNormScorer, Merge, NormScorer
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule, Step
+from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, KeyNormScorer, Merge, NormScorer
 from sparsesearch.sparsify.reductions import GONE, fuse, merge, prune
 
 SCORES = torch.tensor([[0.1, 0.9, 0.5, 0.7, 0.3], [0.5, 0.4, 0.3, 0.2, 0.1]])

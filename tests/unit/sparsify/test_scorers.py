@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sparsesearch.errors import ShapeError
-from sparsesearch.methods import DynamicVitScorer, NormScorer, RandomScorer
+from sparsesearch.schedule.methods import DynamicVitScorer, NormScorer, RandomScorer
 from sparsesearch.sparsify.scorers import Seen, build_control, build_predictor
 
 

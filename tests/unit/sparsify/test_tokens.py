@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sparsesearch.errors import ShapeError
-from sparsesearch.sparsify.tokens import (
+from sparsesearch.sparsify.gather import (
     gather_tokens,
     gumbel_keep,
     logistic_noise,

@@ -7,9 +7,9 @@ from latency_samples import made_up_confirmation
 
 from sparsesearch.errors import StoreVersionError
 from sparsesearch.schedule import Schedule
-from sparsesearch.spec import Budget, StudySpec
 from sparsesearch.store import codec
-from sparsesearch.trial import (
+from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.trial import (
     CheckpointRef,
     Cost,
     Fidelity,

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from sparsesearch.errors import MissingExtraError, StoreError
-from sparsesearch.spec import Budget, StudySpec
 from sparsesearch.store import filesystem
 from sparsesearch.store.database import Database
 from sparsesearch.store.sql import open_store
+from sparsesearch.study.spec import Budget, StudySpec
 
 SPEC = StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65))
 

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import Engine, event
 
 from sparsesearch.errors import StoreVersionError
-from sparsesearch.events import Ended, Measured
 from sparsesearch.schedule import Schedule
-from sparsesearch.spec import Budget, StudySpec
 from sparsesearch.store.sql import SqlStore, open_store
-from sparsesearch.trial import Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
+from sparsesearch.study.events import Ended, Measured
+from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
 
 SPEC = StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65))
 

@@ -12,13 +12,13 @@ from timm.utils import ParseKwargs
 from torch import nn
 
 import sparsesearch.timm
+from sparsesearch.artifacts.checkpoint import ModelCard, save
 from sparsesearch.backbones.registry import create_model, supported_models
-from sparsesearch.backbones.verbs import sparsify_
+from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError, CheckpointError, ScheduleError, SpecError
-from sparsesearch.export.checkpoint import ModelCard, save
 from sparsesearch.schedule import Schedule
 from sparsesearch.timm.__main__ import main
-from sparsesearch.timm.schedules import parse_schedule
+from sparsesearch.timm.schedule_argument import parse_schedule
 
 SCHEDULE = Schedule.at([3, 6, 9], [0.7, 0.49, 0.343])
 STEPS = SCHEDULE.model_dump(mode="json")
@@ -57,7 +57,7 @@ def test_what_timm_knows_of_a_model_it_knows_of_the_sparse_one():
 
 def test_registering_is_quick():
     script = (
-        "import time, timm, sparsesearch.backbones.registry, sparsesearch.schedule_file\n"
+        "import time, timm, sparsesearch.backbones.registry, sparsesearch.artifacts.schedule_file\n"
         "start = time.perf_counter()\n"
         "import sparsesearch.timm\n"
         "print(time.perf_counter() - start)\n"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sparsesearch.app.tracker import mlflow_address
 from sparsesearch.errors import TrackingError
 from sparsesearch.settings import Settings
-from sparsesearch.tracker import mlflow_address
 from sparsesearch.tracking.connection import EXPERIMENT, Address, connect
 
 

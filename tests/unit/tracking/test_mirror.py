@@ -9,16 +9,16 @@ import pytest
 from sample_study import run_sample, sample_spec
 from shown import ShownRun, shown_runs
 
+from sparsesearch.app.tracker import mlflow_address, study_mirror
 from sparsesearch.errors import StudyNotFoundError, TrackingError
-from sparsesearch.events import Measured
 from sparsesearch.schedule import Schedule
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore, open_store
-from sparsesearch.tracker import mlflow_address, study_mirror
+from sparsesearch.study.events import Measured
+from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin
 from sparsesearch.tracking.connection import Connection, connect
-from sparsesearch.tracking.mirror import Changes, StudyMirror
-from sparsesearch.tracking.turns import Turns
-from sparsesearch.trial import Cost, Fidelity, Measurement, NewTrial, Origin
+from sparsesearch.tracking.file_lock import Turns
+from sparsesearch.tracking.sync import Changes, StudyMirror
 
 FILES = {"best.yaml", "front.html", "front.json", "front.png", "report.html", "study.yaml", "supernet.json"}
 NOTHING = Changes()

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sample_study import run_sample, sample_spec, ticking
 
-from sparsesearch.search.view import StudyView
-from sparsesearch.spec import StudySpec
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.store.memory import MemoryStore
+from sparsesearch.study.spec import StudySpec
 from sparsesearch.tracking.pareto_page import pareto_page
 
 _HOVER = """<script>

@@ -9,14 +9,14 @@ import sys
 import pytest
 from sample_study import run_sample, sample_spec, ticking
 
-from sparsesearch.events import Ended, Measured
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.view import StudyView
 from sparsesearch.store.memory import MemoryStore
-from sparsesearch.tracking.progress import progress_points
+from sparsesearch.study.events import Ended, Measured
+from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
+from sparsesearch.tracking.artifact_tables import COLUMNS, evaluations_table, front_table
+from sparsesearch.tracking.progress_metrics import progress_points
 from sparsesearch.tracking.records import CREATED_TAG, STUDY_TAG, TRIAL_TAG, study_record, trial_record
-from sparsesearch.tracking.tables import COLUMNS, evaluations_table, front_table
-from sparsesearch.trial import Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
 
 
 @pytest.fixture(scope="module")
@@ -171,8 +171,8 @@ class TestTables:
 
 def test_none_of_this_loads_mlflow() -> None:
     code = (
-        "import sys, sparsesearch.cli.app, sparsesearch.tracker, sparsesearch.tracking.records, "
-        "sparsesearch.tracking.files, sparsesearch.tracking.mirror; "
+        "import sys, sparsesearch.cli.app, sparsesearch.app.tracker, sparsesearch.tracking.records, "
+        "sparsesearch.tracking.files, sparsesearch.tracking.sync; "
         "print([name for name in ('mlflow', 'plotly', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from sparsesearch.tracking.turns import Turns
+from sparsesearch.tracking.file_lock import Turns
 
 
 def test_what_is_known_holds_until_somebody_else_had_a_turn(tmp_path: Path) -> None:

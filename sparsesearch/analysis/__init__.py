@@ -1,0 +1,1 @@
+"""What a study has found, as pure functions of its records."""

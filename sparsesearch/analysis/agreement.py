@@ -1,0 +1,45 @@
+"""How well shared weights predict what a training of its own gives: the same schedules, measured both ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sparsesearch.analysis.evaluations import evaluations
+from sparsesearch.analysis.rank_correlation import kendall_tau, spearman_rho
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.trial import Fidelity, Trial
+
+FEW_PAIRS = 8
+"""With fewer pairs a rank correlation says hardly anything."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Rank correlations over the schedules that are measured both ways.
+
+    Attributes:
+        pairs: Each schedule evaluated on shared weights (or, without training, on the dense ones), and fine-tuned.
+        tau: Kendall's tau-b of the two accuracies, None where it is not defined.
+        rho: Spearman's rho of the two.
+        tau_macs: Kendall's tau-b of multiply-adds and the fine-tuned accuracy: what ranking by cost alone achieves.
+            Shared weights are worth their training only where `tau` is above it.
+    """
+
+    pairs: tuple[tuple[Trial, Trial], ...]
+    tau: float | None
+    rho: float | None
+    tau_macs: float | None
+
+
+def agreement(view: StudyView) -> Agreement | None:
+    """The agreement of the two fidelities, None while fewer than two schedules are measured both ways."""
+    scored = [item.trial for item in evaluations(view)]
+    screened = {trial.key: trial for trial in scored if not trial.fidelity.is_training}
+    tuned = {trial.key: trial for trial in scored if trial.fidelity is Fidelity.FINETUNE}
+    pairs = tuple((screened[key], trial) for key, trial in tuned.items() if key in screened)
+    if len(pairs) < 2:
+        return None
+    before = [pair[0].metrics["val_top1"] for pair in pairs]
+    after = [pair[1].metrics["val_top1"] for pair in pairs]
+    macs = [float(pair[1].cost.macs) for pair in pairs]
+    return Agreement(pairs, kendall_tau(before, after), spearman_rho(before, after), kendall_tau(macs, after))

@@ -1,0 +1,114 @@
+"""All that a report says of a study, computed from its view alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from sparsesearch.analysis.agreement import Agreement, agreement
+from sparsesearch.analysis.baseline_comparison import HandComparison, hand_comparison
+from sparsesearch.analysis.hypervolume_curve import HypervolumeCurve, hypervolume_curves
+from sparsesearch.analysis.importance import Importance, importance
+from sparsesearch.analysis.outlook import Outlook, outlook
+from sparsesearch.analysis.regret import RegretCurve, regret_curves
+from sparsesearch.analysis.spending import PhaseSpending, spending
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.papers.overlay import PaperOverlay
+from sparsesearch.study.trial import Trial
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study, judged.
+
+    Attributes:
+        view: The study.
+        curves: How its hypervolume grew, by fidelity.
+        regrets: How far it was behind hand schedules, by fidelity.
+        importance: Which parameters mattered, None with too few trials.
+        comparison: Searched beside hand schedules, by budget.
+        agreement: Whether shared weights rank like fine-tunings, None where nothing is measured both ways.
+        spending: What the study cost, by phase.
+        outlook: Whether going on pays.
+        paper: A paper's hand schedules to be laid over the front, or None.
+    """
+
+    view: StudyView
+    curves: tuple[HypervolumeCurve, ...]
+    regrets: tuple[RegretCurve, ...]
+    importance: Importance | None
+    comparison: tuple[HandComparison, ...]
+    agreement: Agreement | None
+    spending: tuple[PhaseSpending, ...]
+    outlook: Outlook
+    paper: PaperOverlay | None = None
+
+    @classmethod
+    def of(cls, view: StudyView, *, paper: PaperOverlay | None = None) -> Findings:
+        """Judge a study."""
+        return cls(
+            view=view,
+            curves=hypervolume_curves(view),
+            regrets=regret_curves(view),
+            importance=importance(view),
+            comparison=hand_comparison(view),
+            agreement=agreement(view),
+            spending=spending(view),
+            outlook=outlook(view),
+            paper=paper,
+        )
+
+    def document(self) -> dict[str, object]:
+        """The object that `report --json` prints."""
+        view = self.view
+        return {
+            "study": view.spec.name,
+            "backbone": view.spec.backbone,
+            "budget": str(view.spec.budget),
+            "axis": view.front.axis,
+            "warnings": list(view.warnings),
+            "fidelity": None if view.front.fidelity is None else view.front.fidelity.value,
+            "dense": None if view.front.reference is None else view.front.reference.public(),
+            "best": None if view.best is None else view.best.public(),
+            "front": [_brief(view, trial) for trial in view.front.points],
+            "hypervolume": view.hypervolume,
+            "hypervolume_curves": [asdict(curve) for curve in self.curves],
+            "regret": [asdict(curve) for curve in self.regrets],
+            "importance": None if self.importance is None else asdict(self.importance),
+            "against_hand": [_compared(view, row) for row in self.comparison],
+            "agreement": None if self.agreement is None else _agreed(self.agreement),
+            "spending": [asdict(phase) for phase in self.spending],
+            "outlook": {**asdict(self.outlook), "sentence": self.outlook.sentence},
+            **({} if self.paper is None else {"paper": self.paper.document()}),
+        }
+
+
+def _brief(view: StudyView, trial: Trial) -> dict[str, object]:
+    return {
+        "trial": trial.number,
+        "macs": trial.cost.macs,
+        "latency_ms": trial.cost.latency_ms,
+        "predicted_ms": trial.cost.predicted_ms,
+        "val_top1": trial.metrics["val_top1"],
+        "label": trial.label,
+        "tokens": view.schedule_text(trial),
+    }
+
+
+def _compared(view: StudyView, row: HandComparison) -> dict[str, object]:
+    return {
+        "axis": row.axis,
+        "budget": row.budget,
+        "hand": _brief(view, row.hand),
+        "searched": None if row.searched is None else _brief(view, row.searched),
+        "difference": row.difference,
+        "noise": row.noise,
+    }
+
+
+def _agreed(found: Agreement) -> dict[str, object]:
+    return {
+        "schedules": len(found.pairs),
+        "kendall_tau": found.tau,
+        "spearman_rho": found.rho,
+        "kendall_tau_of_macs": found.tau_macs,
+    }

@@ -1,0 +1,79 @@
+"""How the hypervolume of a study grew, evaluation by evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparsesearch.analysis.evaluations import Evaluation, evaluations, searched_fidelities
+from sparsesearch.analysis.pareto import Point, dominated_share, pareto_front
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.trial import Fidelity, Origin
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A value after an evaluation.
+
+    Attributes:
+        position: See `Evaluation.position`.
+        seconds: See `Evaluation.seconds`.
+        value: The value.
+    """
+
+    position: int
+    seconds: float | None
+    value: float
+
+
+@dataclass(frozen=True)
+class HypervolumeCurve:
+    """The hypervolume of one fidelity; see `StudyView.hypervolume` for its reference point and scale.
+
+    Attributes:
+        fidelity: Which. Curves of two fidelities cannot be compared.
+        points: One for each measured schedule, hand baselines included; never falls. The last one of the highest
+            fidelity is `StudyView.hypervolume`.
+        searched: Of the searched schedules alone, one for each of them.
+        hand: Of the hand baselines alone, None if there are none.
+    """
+
+    fidelity: Fidelity
+    points: tuple[CurvePoint, ...]
+    searched: tuple[CurvePoint, ...]
+    hand: float | None
+
+
+def hypervolume_curves(view: StudyView) -> tuple[HypervolumeCurve, ...]:
+    """One curve for each fidelity with searched schedules; none while there is no dense model to compare with."""
+    dense = view.dense_point
+    if dense is None:
+        return ()
+    curves = []
+    for fidelity in searched_fidelities(view):
+        here = [item for item in evaluations(view) if item.trial.fidelity is fidelity]
+        by_hand = [item.point for item in here if item.trial.origin is Origin.BASELINE]
+        searched = [item for item in here if item.trial.origin is Origin.SEARCH]
+        curves.append(
+            HypervolumeCurve(
+                fidelity=fidelity,
+                points=_growing(here, dense),
+                searched=_growing(searched, dense),
+                hand=dominated_share(by_hand, dense=dense) if by_hand else None,
+            )
+        )
+    return tuple(curves)
+
+
+def _growing(items: Sequence[Evaluation], dense: Point) -> tuple[CurvePoint, ...]:
+    front: list[Point] = []
+    value = 0.0
+    points = []
+    for item in items:
+        known = [*front, item.point]
+        on_front = pareto_front(known)
+        if len(known) - 1 in on_front:
+            front = [known[i] for i in on_front]
+            value = dominated_share(front, dense=dense)
+        points.append(CurvePoint(item.position, item.seconds, value))
+    return tuple(points)

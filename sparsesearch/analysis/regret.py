@@ -1,0 +1,100 @@
+"""How far the search was behind the schedules that people write by hand, trial by trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sparsesearch.analysis.evaluations import evaluations, searched_fidelities
+from sparsesearch.analysis.study_front import cost_along
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.trial import Axis, Fidelity, Origin, Trial
+
+
+@dataclass(frozen=True)
+class RegretPoint:
+    """Regrets after an evaluation.
+
+    Attributes:
+        position: See `Evaluation.position`.
+        seconds: See `Evaluation.seconds`.
+        by_budget: For each budget of the curve; None while no searched schedule is within it.
+        mean: Their mean, None until there are all.
+    """
+
+    position: int
+    seconds: float | None
+    by_budget: tuple[float | None, ...]
+    mean: float | None
+
+
+@dataclass(frozen=True)
+class RegretCurve:
+    """Regret against the hand schedules: accuracy as a fraction, negative where the search is ahead.
+
+    Attributes:
+        fidelity: Both sides are measured at it.
+        axis: What budgets are counted in.
+        budgets: Budgets at which there is a hand schedule, cheapest first.
+        hand: The best accuracy of a hand schedule within each budget.
+        points: One for each searched schedule of the fidelity.
+    """
+
+    fidelity: Fidelity
+    axis: Axis
+    budgets: tuple[float, ...]
+    hand: tuple[float, ...]
+    points: tuple[RegretPoint, ...]
+
+
+def regret_curves(view: StudyView) -> tuple[RegretCurve, ...]:
+    """One curve for each fidelity that has both searched and hand schedules.
+
+    The regret at a budget is the accuracy of the best hand schedule within it, of all that the study measured, less
+    that of the best schedule that the search had found within it so far.
+    """
+    everything = evaluations(view)
+    curves = []
+    for fidelity in searched_fidelities(view):
+        here = [item for item in everything if item.trial.fidelity is fidelity]
+        by_hand = [item.trial for item in here if item.trial.origin is Origin.BASELINE]
+        axis = view.front.axis
+        budgets = hand_budgets(by_hand, axis)
+        if not budgets:
+            continue
+        hand = tuple(_accuracy(within(by_hand, limit, axis)) or 0.0 for limit in budgets)
+        best: list[float | None] = [None] * len(budgets)
+        points = []
+        for item in here:
+            if item.trial.origin is not Origin.SEARCH:
+                continue
+            accuracy = item.trial.metrics["val_top1"]
+            best = [
+                accuracy if item.point[1] <= limit and (so_far is None or accuracy > so_far) else so_far
+                for limit, so_far in zip(budgets, best, strict=True)
+            ]
+            regrets = tuple(None if b is None else h - b for h, b in zip(hand, best, strict=True))
+            known = [regret for regret in regrets if regret is not None]
+            mean = sum(known) / len(known) if len(known) == len(regrets) else None
+            points.append(RegretPoint(item.position, item.seconds, regrets, mean))
+        curves.append(RegretCurve(fidelity, axis, budgets, hand, tuple(points)))
+    return tuple(curves)
+
+
+def hand_budgets(by_hand: Iterable[Trial], axis: Axis) -> tuple[float, ...]:
+    """The budgets that hand schedules were made for, cheapest first; what they cost where that was not noted."""
+    found: set[float] = set()
+    for trial in by_hand:
+        noted = trial.budget_macs if axis == "macs" else None
+        found.add(cost_along(trial, axis) if noted is None else noted)
+    return tuple(sorted(found))
+
+
+def within(trials: Iterable[Trial], limit: float, axis: Axis) -> Trial | None:
+    """The most accurate trial that costs at most `limit`; the cheaper, then the earlier one of equals."""
+    affordable = [trial for trial in trials if cost_along(trial, axis) <= limit]
+    return max(affordable, key=lambda t: (t.metrics["val_top1"], -cost_along(t, axis), -t.number), default=None)
+
+
+def _accuracy(trial: Trial | None) -> float | None:
+    return None if trial is None else trial.metrics["val_top1"]

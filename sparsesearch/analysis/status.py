@@ -1,0 +1,228 @@
+"""Where a study stands: what is done, what runs, what was found, how long it will still take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+from sparsesearch.analysis.eta import seconds_left
+from sparsesearch.analysis.phases import Phase, study_phases
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.errors import StudyFailedError
+from sparsesearch.search.controller import StagedController
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Fidelity, Trial, TrialState
+
+
+class StudyState(StrEnum):
+    """Where a study is in its life.
+
+    Attributes:
+        RUNNING: A process works on it.
+        INTERRUPTED: Nobody works on it, and there is more to do.
+        FINISHED: There is nothing more to do.
+        FAILED: Its dense or its elastic training failed, so that nothing can follow.
+    """
+
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial under way.
+
+    Attributes:
+        number: Its number.
+        attempt: Its attempt.
+        label: Short name for people.
+        schedule: `3:137 6:96`, empty for the dense and the elastic training.
+        epochs_done: Epochs that are measured.
+        epochs: Epochs in all, None for an evaluation without a training.
+        val_top1: The newest validation accuracy, None before there is one.
+        seconds: Since it began.
+    """
+
+    number: int
+    attempt: int
+    label: str
+    schedule: str
+    epochs_done: int
+    epochs: int | None
+    val_top1: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Trials that failed for good, or needed another attempt.
+
+    Attributes:
+        count: How many.
+        last: What happened to the last of them: `trial 5: ...`; None if there are none.
+    """
+
+    count: int
+    last: str | None
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """A study at one moment.
+
+    Attributes:
+        spec: The study.
+        state: Where it is in its life.
+        phases: Its phases in order.
+        running: Its trials under way, by number; none unless it is running.
+        failed: Trials that failed for good.
+        retried: Trials that needed another attempt.
+        dense: The dense model, None until it is measured.
+        fidelity: The fidelity of its front, None while there is none.
+        best: The most accurate trial within the budget, None while there is none.
+        best_schedule: Its schedule in a line.
+        front_size: Schedules on the front.
+        hypervolume: See `StudyView.hypervolume`.
+        elapsed_s: Seconds since it was created; of a study that is not running, until the last that happened.
+        left_s: About how many seconds it will still take, None where nothing can be told, and unless it is running.
+    """
+
+    spec: StudySpec
+    state: StudyState
+    phases: tuple[Phase, ...]
+    running: tuple[RunningTrial, ...]
+    failed: Trouble
+    retried: Trouble
+    dense: Trial | None
+    fidelity: Fidelity | None
+    best: Trial | None
+    best_schedule: str
+    front_size: int
+    hypervolume: float | None
+    elapsed_s: float
+    left_s: float | None
+
+    @classmethod
+    def of(cls, view: StudyView, *, is_held: bool, now: float) -> StudyStatus:
+        """Where a study stands.
+
+        Args:
+            view: The study.
+            is_held: Whether a living process has it open.
+            now: Seconds since 1970.
+        """
+        state = StudyState.RUNNING if is_held else state_at_rest(view)
+        is_running = state is StudyState.RUNNING
+        phases = study_phases(view, is_finished=state is StudyState.FINISHED)
+        if not is_running:
+            phases = tuple(replace(phase, running=0) for phase in phases)
+        return cls(
+            spec=view.spec,
+            state=state,
+            phases=phases,
+            running=tuple(_running(view, phases, now=now)) if is_running else (),
+            failed=_trouble([trial for trial in view.trials if trial.state is TrialState.FAILED], view),
+            retried=_trouble([trial for trial in view.trials if trial.attempt > 1], view),
+            dense=view.front.reference,
+            fidelity=view.front.fidelity,
+            best=view.best,
+            best_schedule="" if view.best is None else view.schedule_text(view.best),
+            front_size=len(view.front.points),
+            hypervolume=view.hypervolume,
+            elapsed_s=max(0.0, (now if is_running else _last_event(view)) - view.times.created_at),
+            left_s=seconds_left(view, phases, now=now) if is_running else None,
+        )
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase under way, None if all are over."""
+        return next((phase for phase in self.phases if not phase.is_over), None)
+
+    def document(self) -> dict[str, object]:
+        """The object that `status --json` prints."""
+        best = None if self.best is None else {**self.best.public(), "tokens": self.best_schedule}
+        return {
+            "study": self.spec.name,
+            "state": self.state.value,
+            "backbone": self.spec.backbone,
+            "budget": str(self.spec.budget),
+            "dispatcher": self.spec.dispatcher,
+            "accuracy": "ok" if self.spec.meaningful else "not meaningful",
+            "elapsed_s": round(self.elapsed_s, 1),
+            "left_s": None if self.left_s is None else round(self.left_s, 1),
+            "phases": [
+                {
+                    "phase": phase.name,
+                    "done": phase.done,
+                    "total": phase.total,
+                    "running": phase.running,
+                    "epochs_done": None if phase.epochs is None else phase.epochs_done,
+                    "epochs_total": phase.epochs_total,
+                }
+                for phase in self.phases
+            ],
+            "running": [asdict(trial) for trial in self.running],
+            "failed": asdict(self.failed),
+            "retried": asdict(self.retried),
+            "dense": None if self.dense is None else self.dense.public(),
+            "fidelity": None if self.fidelity is None else self.fidelity.value,
+            "best": best,
+            "front_size": self.front_size,
+            "hypervolume": self.hypervolume,
+        }
+
+
+def state_at_rest(view: StudyView) -> StudyState:
+    """Where a study is that nobody works on.
+
+    A time budget ends a study when the time is over, and how much time there was is not stored: such a study counts as
+    finished once it has all that it cannot do without and nothing in it is left half done.
+    """
+    if view.is_under_way or view.spec.resolved is None:
+        return StudyState.INTERRUPTED
+    in_no_hurry = view.spec.time_budget_s is None
+    controller = StagedController(view.spec, view.spec.resolved.geometry, may_start=lambda fidelity: in_no_hurry)
+    for trial in view.trials:
+        controller.tell(trial)
+    try:
+        return StudyState.FINISHED if controller.ask() is None else StudyState.INTERRUPTED
+    except StudyFailedError:
+        return StudyState.FAILED
+
+
+def _running(view: StudyView, phases: Sequence[Phase], *, now: float) -> list[RunningTrial]:
+    epochs = {phase.fidelity: phase.epochs for phase in phases}
+    is_model = {Fidelity.UNTRAINED, Fidelity.SUPERNET, Fidelity.FINETUNE}
+    return [
+        RunningTrial(
+            number=trial.number,
+            attempt=trial.attempt,
+            label=trial.label,
+            schedule=view.schedule_text(trial) if trial.fidelity in is_model else "",
+            epochs_done=trial.epochs_done,
+            epochs=epochs.get(trial.fidelity),
+            val_top1=trial.metrics.get("val_top1"),
+            seconds=max(0.0, now - (view.times_of(trial).started_at or now)),
+        )
+        for trial in view.trials
+        if trial.state is TrialState.RUNNING
+    ]
+
+
+def _trouble(trials: Sequence[Trial], view: StudyView) -> Trouble:
+    def when(trial: Trial) -> float:
+        times = view.times_of(trial)
+        return times.ended_at or times.started_at or 0.0
+
+    last = max(trials, key=when, default=None)
+    return Trouble(len(trials), None if last is None else f"trial {last.number}: {last.reason or 'no reason is known'}")
+
+
+def _last_event(view: StudyView) -> float:
+    events = [view.times.created_at]
+    for times in view.times.trials.values():
+        events += [at for at in (times.started_at, times.ended_at, *times.measured_at.values()) if at is not None]
+    return max(events)

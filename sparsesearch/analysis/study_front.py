@@ -1,0 +1,84 @@
+"""What a study has found: its front, its best trial, its references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparsesearch.analysis.pareto import pareto_front
+from sparsesearch.study.trial import Axis, Fidelity, Origin, Trial, TrialState
+
+BEST_FIRST = (Fidelity.FINETUNE, Fidelity.SUPERNET, Fidelity.UNTRAINED)
+"""Fidelities of candidates, the one that counts most first."""
+
+
+@dataclass(frozen=True)
+class StudyFront:
+    """The front of one study at one fidelity.
+
+    Attributes:
+        fidelity: The highest fidelity at which candidates are complete, None if there are none yet.
+        reference: The dense model, None until it is measured.
+        points: The non-dominated trials, cheapest first; hand baselines take part.
+        candidates: All complete trials of that fidelity, by number.
+        axis: What costs are counted in.
+    """
+
+    fidelity: Fidelity | None
+    reference: Trial | None
+    points: tuple[Trial, ...]
+    candidates: tuple[Trial, ...]
+    axis: Axis = "macs"
+
+    def best(self, *, limit: float) -> Trial | None:
+        """The most accurate trial within a budget on the front's axis; the cheaper one of equals.
+
+        Milliseconds are measured ones where there are any: a schedule that misses the budget when it is measured is
+        not the best, whatever was predicted.
+        """
+        affordable = [trial for trial in self.points if cost_along(trial, self.axis) <= limit]
+        return max(affordable, key=lambda t: (t.metrics["val_top1"], -cost_along(t, self.axis)), default=None)
+
+
+def study_front(trials: Sequence[Trial], *, axis: Axis = "macs") -> StudyFront:
+    """The front of the highest fidelity that has complete trials; fidelities are never mixed.
+
+    Args:
+        trials: Of one study.
+        axis: What costs are counted in; trials whose milliseconds nobody knows take no part in a front over them.
+    """
+    reference = next((t for t in trials if t.fidelity is Fidelity.DENSE and t.state is TrialState.REFERENCE), None)
+    for fidelity in BEST_FIRST:
+        candidates = tuple(
+            trial
+            for trial in trials
+            if trial.fidelity is fidelity and has_score(trial) and trial.cost.along(axis) is not None
+        )
+        if any(trial.origin is Origin.SEARCH for trial in candidates):
+            on_front = pareto_front([(t.metrics["val_top1"], cost_along(t, axis)) for t in candidates])
+            return StudyFront(fidelity, reference, tuple(candidates[i] for i in on_front), candidates, axis)
+    return StudyFront(None, reference, (), (), axis)
+
+
+def joint_front(front: StudyFront) -> tuple[Trial, ...]:
+    """The candidates that none beats in accuracy, multiply-adds and milliseconds at once, the cheapest first."""
+    known = [trial for trial in front.candidates if trial.cost.ms is not None]
+    values = [(-t.metrics["val_top1"], float(t.cost.macs), cost_along(t, "ms")) for t in known]
+    kept = [
+        trial
+        for trial, own in zip(known, values, strict=True)
+        if not any(all(a <= b for a, b in zip(one, own, strict=True)) and one != own for one in values)
+    ]
+    return tuple(sorted(kept, key=lambda trial: (cost_along(trial, front.axis), trial.number)))
+
+
+def cost_along(trial: Trial, axis: Axis) -> float:
+    """What a trial costs, infinite if that is not known."""
+    cost = trial.cost.along(axis)
+    return math.inf if cost is None else float(cost)
+
+
+def has_score(trial: Trial) -> bool:
+    """Whether a trial can be compared with others."""
+    return trial.state is TrialState.COMPLETE and math.isfinite(trial.metrics.get("val_top1", math.nan))

@@ -1,0 +1,80 @@
+"""What executes a study: a dispatcher, with the evaluator that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sparsesearch.dispatch.inline import InlineDispatcher
+from sparsesearch.evaluate.deadline import Pace
+from sparsesearch.evaluate.evaluator import StudyEvaluator
+from sparsesearch.evaluate.opening import portable_evaluator
+from sparsesearch.settings import Settings
+from sparsesearch.study.progress import Progress
+from sparsesearch.study.protocols import Dispatcher, Evaluator
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Trial
+from sparsesearch.training.cache import Warehouse
+from sparsesearch.training.checkpoints import CheckpointFolder
+from sparsesearch.training.kinds import Setting
+
+
+def open_execution(
+    spec: StudySpec,
+    settings: Settings,
+    *,
+    setting: Setting,
+    pace: Pace,
+    progress: Progress,
+    on_trial: Callable[[Trial], None],
+    on_progress: Callable[[Trial], None],
+) -> tuple[Dispatcher, Evaluator]:
+    """The dispatcher that a study names, and the evaluator to run with it.
+
+    Args:
+        spec: The study, prepared.
+        settings: Where checkpoints and shared trainings lie.
+        setting: Backbone, data and arithmetic of the study, opened.
+        pace: Its clock.
+        progress: Where long work shows itself.
+        on_trial: Called with every trial that ended.
+        on_progress: Called with every trial that began or was measured.
+    """
+    storage, cache = storage_of(spec, settings), cache_of(spec, settings)
+    if spec.dispatcher == "inline":
+        evaluator = StudyEvaluator(
+            spec,
+            setting=setting,
+            folder=CheckpointFolder(storage, spec.name),
+            warehouse=Warehouse(cache),
+            pace=pace,
+            progress=progress,
+        )
+        return InlineDispatcher(on_trial=on_trial, on_progress=on_progress), evaluator
+    from sparsesearch.dispatch.tune import RayDispatcher  # Ray takes seconds to load
+
+    device = setting.arithmetic.device.type
+    dispatcher = RayDispatcher(
+        spec.resources,
+        storage=storage,
+        uses_gpu=device == "cuda",
+        on_trial=on_trial,
+        on_progress=on_progress,
+        on_stopping=lambda: progress.line(
+            "stopping: epochs under way are brought to their end and kept; Ctrl-C once more stops at once"
+        ),
+    )
+    portable = portable_evaluator(
+        spec.model_copy(update={"device": device}), storage=storage, cache=cache, elapsed_s=pace.elapsed_s
+    )
+    return dispatcher, portable
+
+
+def storage_of(spec: StudySpec, settings: Settings) -> Path:
+    """Root of the checkpoints of a study."""
+    return settings.storage if spec.storage is None else Path(spec.storage)
+
+
+def cache_of(spec: StudySpec, settings: Settings) -> Path:
+    """Folder of trainings that studies share: beside the checkpoints where these have a place of their own."""
+    return settings.cache if spec.storage is None else Path(spec.storage) / ".cache"

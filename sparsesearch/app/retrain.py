@@ -1,0 +1,154 @@
+"""From a recipe to a trained sparse model, with its accuracy on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sparsesearch.artifacts.checkpoint import ModelCard, save
+from sparsesearch.artifacts.recipe import Recipe
+from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.backbones.traced import traced_macs
+from sparsesearch.backbones.transforms import set_schedule_
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.data.inputs import task_geometry
+from sparsesearch.data.test_split import open_test
+from sparsesearch.errors import SpecError
+from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
+from sparsesearch.schedule import Schedule
+from sparsesearch.seeds import derive_seed
+from sparsesearch.settings import Settings
+from sparsesearch.study.progress import Progress
+from sparsesearch.training.cache import Warehouse, dense_key
+from sparsesearch.training.kinds import Setting, Training, dense_training, given_dense_model, sparse_training
+from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
+from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.weights import resolve_weights
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A trained sparse model on disk.
+
+    Attributes:
+        path: The safetensors file.
+        card: What it says of itself; test metrics included.
+        dense_metrics: Test metrics of the dense model, its teacher.
+        dense_macs: Multiply-adds of one image through the dense model.
+    """
+
+    path: Path
+    card: ModelCard
+    dense_metrics: dict[str, float]
+    dense_macs: int
+
+
+def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progress, device: str = "auto") -> Retrained:
+    """Train the dense model where needed, then the schedule in full, and score both on the test split.
+
+    The test split is opened here and nowhere in the search.
+
+    Args:
+        recipe: What to train.
+        path: Target safetensors file.
+        settings: Where shared trainings lie.
+        progress: Where long work shows itself.
+        device: `auto`, `cpu` or `cuda[:N]`.
+
+    Raises:
+        SpecError: The recipe contradicts itself: its cost is not that of its schedule.
+        DataError: The data cannot be read.
+        CheckpointError: The starting weights do not fit.
+    """
+    backbone = resolve_name(recipe.backbone)
+    task = open_test(recipe.data, backbone=backbone)
+    geometry = task_geometry(backbone, task)
+    cost = AnalyticCost().estimate(geometry, recipe.schedule)
+    if task.num_classes == recipe.num_classes and cost.macs != recipe.measured.macs:
+        raise SpecError(
+            f"the recipe says {recipe.measured.macs:,} multiply-adds, but its schedule on {backbone} costs "
+            f"{cost.macs:,}; the file was changed by hand or made by another version: export it again"
+        )
+    weights, line = resolve_weights(recipe.weights, backbone=backbone)
+    if line is not None:
+        progress.line(line)
+    if recipe.precision == "auto":
+        chosen = choose_arithmetic("auto", device=open_device(device), backbone=backbone, geometry=geometry, task=task)
+        arithmetic = chosen[0]
+    else:
+        arithmetic = Arithmetic.of(recipe.precision, device=open_device(device))
+    setting = Setting(backbone, geometry, task, arithmetic, seed=recipe.seed)
+    dense = _dense_weights(setting, recipe, weights=weights, settings=settings, progress=progress)
+    teacher_model = setting.model_with(dense)
+    uses = recipe.training.epochs * (recipe.training.images_per_epoch or task.num_train)
+    teacher = Teacher(teacher_model, task, arithmetic=arithmetic, use_pool=uses >= task.num_train)
+    training = sparse_training(
+        setting,
+        recipe.training,
+        schedule=recipe.schedule,
+        start=dense,
+        teacher=teacher,
+        seed=derive_seed(recipe.seed, "retrain"),
+        label="retraining",
+    )
+    _run(training, arithmetic, seed=derive_seed(recipe.seed, "retrain"), progress=progress)
+    model = training.model
+    set_schedule_(model, recipe.schedule)
+    sparse_metrics = evaluate_model(model, task.test(batch_size=EVAL_BATCH), arithmetic=arithmetic).metrics("test")
+    dense_metrics = evaluate_model(teacher_model, task.test(batch_size=EVAL_BATCH), arithmetic=arithmetic)
+    one_image = torch.zeros(1, task.in_chans, *geometry.image_size, device=arithmetic.device)
+    counted = traced_macs(model, one_image)
+    assert counted == cost.macs, f"closed form {cost.macs} and traced count {counted} differ"
+    card = ModelCard(
+        backbone=backbone,
+        schedule=recipe.schedule,
+        num_classes=task.num_classes,
+        in_chans=task.in_chans,
+        image_size=task.image_size,
+        metrics=sparse_metrics,
+        macs=cost.macs,
+    )
+    save(model, path, card=card)
+    dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
+    return Retrained(path, card, dense_metrics.metrics("test"), dense_macs)
+
+
+def _dense_weights(
+    setting: Setting, recipe: Recipe, *, weights: str, settings: Settings, progress: Progress
+) -> Mapping[str, Tensor]:
+    """The dense model's weights: taken over from a search, given with a head, or trained now."""
+    warehouse = Warehouse(settings.cache)
+    key = dense_key(
+        backbone=setting.backbone,
+        weights=weights,
+        data_fingerprint=setting.task.fingerprint,
+        training=recipe.dense,
+        seed=recipe.seed,
+        dtype=setting.arithmetic.dtype,
+    )
+    stored = warehouse.find(key)
+    if stored is not None:
+        return stored.tensors
+    seed = derive_seed(recipe.seed, "dense")
+    training = dense_training(setting, recipe.dense, weights=weights, seed=seed)
+    if training is None:
+        return given_dense_model(setting, weights=weights)[0].state_dict()
+    _run(training, setting.arithmetic, seed=seed, progress=progress)
+    batches = setting.task.val("confirm", batch_size=EVAL_BATCH)
+    metrics = evaluate_model(training.model, batches, arithmetic=setting.arithmetic).metrics("val")
+    warehouse.keep(key, training.model.state_dict(), history=[(recipe.dense.epochs, metrics)])
+    return training.model.state_dict()
+
+
+def _run(training: Training, arithmetic: Arithmetic, *, seed: int, progress: Progress) -> None:
+    run = TrainingRun(training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=arithmetic)
+    total = training.spec.epochs * training.steps_per_epoch
+    with progress.bar(training.label, total) as bar:
+        while run.epochs_done < training.spec.epochs:
+            epoch = run.epochs_done + 1
+            run.epoch(training.batches(epoch), training.objective, seed=derive_seed(seed, "epoch", epoch), bar=bar)

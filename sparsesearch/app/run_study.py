@@ -1,0 +1,259 @@
+"""Run a study: prepare it, build the parts, let the dispatcher work, write what came out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsesearch.analysis.study_front import StudyFront
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.parts import open_execution
+from sparsesearch.app.target_lookup import confirm_front, find_latency
+from sparsesearch.app.write_results import PICTURE, RECIPE, write_front_files
+from sparsesearch.artifacts.from_study import best_trial
+from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.budget.price import study_price
+from sparsesearch.budget.solve import check_budget
+from sparsesearch.data.inputs import open_task, task_geometry
+from sparsesearch.errors import SpecError
+from sparsesearch.evaluate.deadline import Pace
+from sparsesearch.evaluate.opening import open_setting
+from sparsesearch.evaluate.plan import make_plan
+from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
+from sparsesearch.report.page import REPORT, report_page
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.search.controller import StagedController
+from sparsesearch.search.samplers.priors import collect_priors
+from sparsesearch.settings import Settings
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.elastic import with_fixed_windows
+from sparsesearch.space.untrained import without_training
+from sparsesearch.store.profiles import SqlProfiles
+from sparsesearch.study.prior import Prior
+from sparsesearch.study.progress import Progress, Silent
+from sparsesearch.study.protocols import StudyLedger, StudyRecords, StudyStore, Tracker
+from sparsesearch.study.spec import Resolved, StudySpec
+from sparsesearch.study.trial import Trial
+from sparsesearch.text import human_time
+from sparsesearch.tracking.null import NullTracker
+from sparsesearch.training.weights import check_weights
+
+OnTrial = Callable[[Trial], None]
+
+_DEMO = "No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas."
+_HARD_DEMO = "This is the harder bundled demo, the larger of two handwritten digits on a cluttered canvas."
+
+
+def _ignore(trial: Trial) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a finished study leaves.
+
+    Attributes:
+        spec: The study as it ran.
+        front: Its front.
+        best: The most accurate trial within the budget.
+        recipe: Path of `best.yaml`.
+        front_png: Path of the picture of the front.
+        report: Path of the report.
+    """
+
+    spec: StudySpec
+    front: StudyFront
+    best: Trial
+    recipe: Path
+    front_png: Path
+    report: Path
+
+
+def prepare(
+    spec: StudySpec,
+    *,
+    progress: Progress,
+    store: StudyStore | None = None,
+    profiles: SqlProfiles | None = None,
+) -> StudySpec:
+    """Look everything up and make the plan; refuses what cannot work before anything is trained.
+
+    Args:
+        spec: The study as wished.
+        progress: Gets the plan and warnings as lines.
+        profiles: Where latency profiles are kept; needed by a study that asks for milliseconds.
+        store: Where the study to start from is kept, if the document names one.
+
+    Returns:
+        The study as it will run, with names resolved, space spelled out, precision chosen and phases cut to the time.
+
+    Raises:
+        UserInputError: Anything of the document that cannot be met.
+    """
+    backbone = resolve_name(spec.backbone)
+    priors: tuple[Prior, ...] = ()
+    if spec.warm_start is not None:
+        if store is None:
+            raise SpecError(f"there is no database to look up study {spec.warm_start!r} in; leave warm_start out")
+        priors = collect_priors(store.spec(spec.warm_start), store.trials(spec.warm_start))
+        progress.line(f"Starting from {len(priors)} results of study {spec.warm_start!r}.")
+    device = open_device(spec.device)
+    task = open_task(spec.data, backbone=backbone)
+    geometry = task_geometry(backbone, task)
+    space = _space_for(spec, geometry)
+    if spec.budget.axis == "macs":
+        check_budget(geometry, space, budget=spec.budget)
+    check_weights(spec.weights, backbone=backbone, task=task)
+    if spec.data.is_demo:
+        progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
+        progress.line("Its accuracies and its schedule do not transfer to other data.")
+    resolved = spec.model_copy(
+        update={
+            "backbone": backbone,
+            "space": space,
+            "resolved": Resolved(
+                geometry=geometry,
+                num_classes=task.num_classes,
+                in_chans=task.in_chans,
+                data_fingerprint=task.fingerprint,
+                priors=priors,
+            ),
+        }
+    )
+    if spec.latency is not None or spec.budget.axis == "ms":
+        resolved = _with_latency(resolved, profiles=profiles, progress=progress)
+    arithmetic, speeds = choose_arithmetic(
+        spec.precision, device=device, backbone=backbone, geometry=geometry, task=task
+    )
+    plan = make_plan(resolved, speeds, task=task, num_val=task.num_val, windowed=spec.data.is_demo)
+    precision = "bfloat16" if arithmetic.is_bfloat16 else "float32"
+    progress.line(plan.describe(speeds, device=device.type, precision=precision))
+    if not plan.spec.meaningful:
+        progress.line(
+            f"{backbone} can hardly be trained in this time: training it fully would take about "
+            f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use --weights PATH, more time, "
+            "or --backbone deit_pico. Accuracies of this study are marked 'not meaningful'."
+        )
+    storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
+    found = plan.spec.resolved
+    assert found is not None, "it was filled in above"
+    found = found.model_copy(update={"planned_work": plan.work_by_phase})
+    return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
+
+
+def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Progress) -> StudySpec:
+    """The study with what is known of latency on its target, once it is sure that its budget can be met there."""
+    found = spec.resolved
+    assert found is not None, "it is filled in before"
+    assert profiles is not None, "a study that asks for milliseconds is prepared with a place for profiles"
+    fit = find_latency(
+        spec,
+        found.geometry,
+        spec.space,
+        profiles=profiles,
+        num_classes=found.num_classes,
+        in_chans=found.in_chans,
+        progress=progress,
+    )
+    made = spec.model_copy(update={"resolved": found.model_copy(update={"latency": fit})})
+    check_budget(found.geometry, made.space, budget=made.budget, price=study_price(made))
+    return made
+
+
+def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
+    """The space spelled out for a backbone, as the strategy can search it."""
+    if spec.fidelity.strategy == "training-free":
+        return without_training(spec.space, geometry)
+    if spec.fidelity.strategy == "supernet":
+        return with_fixed_windows(spec.space.for_geometry(geometry), geometry)
+    return spec.space.for_geometry(geometry)
+
+
+def run_study(
+    ledger: StudyLedger,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    on_trial: OnTrial | None = None,
+    on_progress: OnTrial | None = None,
+    tracker: Tracker | None = None,
+    started: float | None = None,
+    spec: StudySpec | None = None,
+) -> None:
+    """Run an open study to its end, or go on with it where it was left.
+
+    Args:
+        ledger: The open study; closed on return.
+        settings: Where checkpoints and shared trainings lie.
+        progress: Where long work shows itself.
+        on_trial: Called with every trial that ended.
+        on_progress: Called with every trial that began, that was measured, and that is tried again.
+        tracker: Shows the study while it runs.
+        started: When the time budget began to run, by `time.monotonic`; now if not given.
+        spec: The study with another dispatcher or other resources, which change nothing of its results; as stored if
+            not given.
+
+    Raises:
+        ClusterError: Ray cannot be had, or has no room for the trials.
+        DataError: The data is not what the study began with.
+        StudyFailedError: The dense or elastic training failed.
+    """
+    tracker = tracker or NullTracker()
+    with closing(ledger):
+        spec = spec or ledger.spec
+        pace = Pace(
+            started=time.monotonic() if started is None else started,
+            time_budget_s=spec.time_budget_s,
+            clock=time.monotonic,
+        )
+        setting = open_setting(spec)
+        controller = StagedController(spec, setting.geometry, may_start=pace.may_start)
+
+        def finished(trial: Trial) -> None:
+            pace.note(trial)
+            tracker.log(trial)
+            if on_trial is not None:
+                on_trial(trial)
+
+        dispatcher, evaluator = open_execution(
+            spec,
+            settings,
+            setting=setting,
+            pace=pace,
+            progress=progress or Silent(),
+            on_trial=finished,
+            on_progress=on_progress or _ignore,
+        )
+        with shown(tracker, spec.name):
+            dispatcher.run(controller, ledger, evaluator)
+            for trial in confirm_front(spec, ledger, progress=progress or Silent()):
+                tracker.log(trial)
+
+
+@contextmanager
+def shown(tracker: Tracker, study: str) -> Iterator[None]:
+    """Has a study shown while it is worked on, and as it then stands, however that ends."""
+    tracker.start(study)
+    try:
+        yield
+    except BaseException:
+        tracker.finish(interrupted=True)
+        raise
+    tracker.finish()
+
+
+def write_results(spec: StudySpec, records: StudyRecords, folder: Path) -> StudyResult:
+    """Write `front.png`, `best.yaml` and `report.html` of a study into a folder.
+
+    Raises:
+        StudyFailedError: The study has no finished candidate.
+    """
+    view = StudyView.of(records, spec.name)
+    best = best_trial(spec, view.front)
+    write_front_files(spec, view.front, folder)
+    (folder / REPORT).write_text(report_page(view), encoding="utf-8")
+    return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)

@@ -1,0 +1,314 @@
+"""The target of a study in milliseconds: finding or making its profile, and confirming what was found on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sparsesearch.analysis.study_front import study_front
+from sparsesearch.cost.latency_model import LatencyModel
+from sparsesearch.errors import ProfileError
+from sparsesearch.latency.confirm import confirm
+from sparsesearch.latency.device import open_device, torch_threads
+from sparsesearch.latency.profile.document import Profile, read_profile
+from sparsesearch.latency.profile.profiled_methods import usual_methods
+from sparsesearch.latency.profile.profiling import profile_backbone
+from sparsesearch.latency.target import Bed
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.shape import Method, Slot
+from sparsesearch.store.profiles import SqlProfiles
+from sparsesearch.study.events import Confirmed
+from sparsesearch.study.latency_fit import LatencyFit, shape_of_stages
+from sparsesearch.study.latency_record import Conditions, ConfirmedLatency
+from sparsesearch.study.progress import Progress
+from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.spec import LatencySpec, StudySpec
+from sparsesearch.study.trial import Trial, TrialState
+
+CONFIRM_SECONDS = 60.0
+_SHARE_OF_TIME = 0.3
+"""Most of a time budget that goes into profiling."""
+
+_CLEAR_DRIFT = 1.1
+_ROUNDS = 5
+
+
+def find_latency(
+    spec: StudySpec,
+    geometry: BackboneGeometry,
+    space: SearchSpace,
+    *,
+    profiles: SqlProfiles,
+    num_classes: int,
+    in_chans: int,
+    progress: Progress,
+) -> LatencyFit:
+    """What is known of latency on a study's target; this machine is profiled if it is the target and was not before.
+
+    Args:
+        spec: The study, its backbone resolved.
+        geometry: The backbone with the head and input of the task.
+        space: Its space, spelled out.
+        profiles: Where profiles are kept.
+        num_classes: Of the head.
+        in_chans: Image channels.
+        progress: Where profiling shows itself.
+
+    Raises:
+        ProfileError: There is no such profile, or it is not of what is asked for.
+        SpecError: There is no such device.
+    """
+    wish = spec.latency or LatencySpec()
+    if wish.profile is not None:
+        profile = load_profile(wish.profile, profiles)
+        _check_wishes(profile, spec, wish)
+        progress.line(f"target: {profile.conditions.describe()} (profile {wish.profile})")
+    else:
+        bed = _bed_here(spec, wish, geometry, num_classes=num_classes, in_chans=in_chans)
+        share = float("inf") if spec.time_budget_s is None else _SHARE_OF_TIME * spec.time_budget_s
+        wish = wish.model_copy(update={"profile_seconds": min(wish.profile_seconds, share)})
+        profile = _profile_here(bed, geometry, space, wish=wish, profiles=profiles, progress=progress)
+    _check_methods(profile.fit, geometry, space)
+    return profile.fit
+
+
+def load_profile(name: str, profiles: SqlProfiles) -> Profile:
+    """A profile by its name in the database, or from its file.
+
+    Raises:
+        ProfileError: There is none.
+    """
+    path = Path(name)
+    if path.suffix == ".json" or "/" in name:
+        return read_profile(path)
+    return profiles.get(name)
+
+
+def profile_name(profile: Profile) -> str:
+    """The name of a profile that nobody named: what it is of, and its fingerprint."""
+    at = profile.conditions
+    parts = [
+        profile.geometry.name, str(profile.geometry.image_size[0]), at.device, f"b{at.batch_size}", at.precision,
+        *(["compiled"] if at.compiled else []), at.fingerprint[:6],
+    ]  # fmt: skip
+    return "-".join(parts)
+
+
+def confirm_front(spec: StudySpec, ledger: StudyLedger, *, progress: Progress) -> list[Trial]:
+    """Measure the front of a study on its target, and again what takes the place of schedules that miss the budget.
+
+    On any other machine nothing is measured, and latencies stay predictions.
+
+    Args:
+        spec: The study, prepared.
+        ledger: It, open; the latencies are recorded there.
+        progress: Where it shows itself.
+
+    Returns:
+        The trials that were measured.
+    """
+    found = spec.resolved
+    if found is None or found.latency is None or spec.budget.axis != "ms":
+        return []
+    fit = found.latency
+    bed, differences = _target_here(spec, fit)
+    if differences:
+        progress.line(
+            f"this is not the target ({differences[0]}): milliseconds stay predicted; "
+            "confirm the winner there with: sparsesearch measure best.yaml"
+        )
+        return []
+    measured: list[Trial] = []
+    for _ in range(_ROUNDS):
+        front = study_front(ledger.trials(), axis="ms")
+        waiting = [trial for trial in front.points if trial.confirmed is None and trial.state is TrialState.COMPLETE]
+        if not waiting:
+            break
+        named = {str(trial.number): trial.schedule for trial in waiting}
+        latencies = measure_here(
+            bed, named, conditions=fit.conditions, reference_ms=fit.dense_ms, progress=progress, label="confirming"
+        )
+        measured += [
+            ledger.record(Confirmed(trial=trial.number, attempt=trial.attempt, latency=latencies[str(trial.number)]))
+            for trial in waiting
+        ]
+    _tell(measured, limit=spec.budget.high, progress=progress)
+    return measured
+
+
+def measure_here(
+    bed: Bed,
+    schedules: Mapping[str, Schedule],
+    *,
+    conditions: Conditions,
+    reference_ms: float | None,
+    progress: Progress,
+    label: str,
+    seconds: float = CONFIRM_SECONDS,
+) -> dict[str, ConfirmedLatency]:
+    """Measure schedules on this machine and show how far it is; arguments as for `confirm`."""
+    with progress.bar(f"{label}, %", 100) as bar:
+        return confirm(
+            bed,
+            schedules,
+            reference_ms=reference_ms,
+            seconds=seconds,
+            threads=conditions.num_threads if conditions.device == "cpu" else None,
+            on_percent=bar.advance,
+        )
+
+
+def bed_for(conditions: Conditions, backbone: str, *, device: str, image_size: int | tuple[int, int] | None) -> Bed:
+    """A backbone on a device of this machine, run as conditions say.
+
+    Raises:
+        SpecError: There is no such device.
+    """
+    return Bed(
+        backbone=backbone,
+        device=open_device(device),
+        batch_size=conditions.batch_size,
+        precision=conditions.precision,
+        compiled=conditions.compiled,
+        channels_last=conditions.memory_format == "channels_last",
+        image_size=image_size,
+        clock=conditions.clock,
+    )
+
+
+def _bed_here(
+    spec: StudySpec, wish: LatencySpec, geometry: BackboneGeometry, *, num_classes: int, in_chans: int
+) -> Bed:
+    return Bed(
+        backbone=spec.backbone,
+        device=open_device(spec.device),
+        batch_size=wish.batch_size or 1,
+        precision=wish.precision or "float32",
+        compiled=bool(wish.compiled),
+        image_size=geometry.image_size,
+        num_classes=num_classes,
+        in_chans=in_chans,
+    )
+
+
+def _profile_here(
+    bed: Bed,
+    geometry: BackboneGeometry,
+    space: SearchSpace,
+    *,
+    wish: LatencySpec,
+    profiles: SqlProfiles,
+    progress: Progress,
+) -> Profile:
+    """The profile of this machine: the newest that serves, or a new one, which is kept."""
+    with torch_threads(wish.num_threads):
+        conditions = bed.conditions()
+    for name, profile in profiles.find(shape=shape_of_stages(geometry), conditions=conditions):
+        if _serves(profile.fit, geometry, space):
+            progress.line(f"target: {conditions.describe()} (profile {name})")
+            return profile
+    methods = dict.fromkeys((*_methods(space), *usual_methods(geometry)))
+    stages = sorted({stage for stage, _ in space.locations})
+    with progress.bar("profiling, %", 100) as bar:
+        made = profile_backbone(
+            bed,
+            methods=tuple(methods),
+            stages=stages,
+            seconds=wish.profile_seconds,
+            threads=wish.num_threads,
+            on_percent=bar.advance,
+        )
+    name = profile_name(made)
+    profiles.save(name, made, replace=True)
+    for line in made.sentences():
+        progress.line(line)
+    progress.line(f"kept as profile {name}")
+    return made
+
+
+def _methods(space: SearchSpace) -> list[Method]:
+    """What steps of a space may do."""
+    merge = [Method(reducer=space.merge, phase=phase) for phase in space.phases] if space.merge_after_prune else []
+    return [*space.methods, *merge]
+
+
+def _places(space: SearchSpace) -> list[Slot]:
+    """Every kind of step of a space, each at one place where it can be."""
+    return [
+        Slot(stage=stage, block=block, phase=method.phase, reducer=method.reducer, scorer=method.scorer)
+        for stage, block in {stage: (stage, block) for stage, block in space.locations}.values()
+        for method in _methods(space)
+        if method.is_possible_at((stage, block))
+    ]
+
+
+def _serves(fit: LatencyFit, geometry: BackboneGeometry, space: SearchSpace) -> bool:
+    try:
+        _check_methods(fit, geometry, space)
+    except ProfileError:
+        return False
+    return True
+
+
+def _check_methods(fit: LatencyFit, geometry: BackboneGeometry, space: SearchSpace) -> None:
+    LatencyModel(fit).check_methods(geometry, _places(space))
+
+
+def _check_wishes(profile: Profile, spec: StudySpec, wish: LatencySpec) -> None:
+    """Refuse a profile that is not of the requested target."""
+    has = profile.conditions
+    asked: dict[str, object] = {
+        "batch_size": wish.batch_size, "precision": wish.precision, "compiled": wish.compiled, "clock": "wall",
+        "num_threads": wish.num_threads,
+    }  # fmt: skip
+    wished = has.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    if spec.device != "auto":
+        bed = bed_for(wished, spec.backbone, device=spec.device, image_size=None)
+        here = bed.conditions()
+        wished = wished.model_copy(update={"device": here.device, "device_name": here.device_name})
+    differences = has.differences(wished)
+    if differences:
+        command = f"sparsesearch profile --backbone {spec.backbone} --device {wished.device} --batch-size "
+        command += f"{wished.batch_size} --precision {wished.precision}{' --compile' * wished.compiled}"
+        raise ProfileError(
+            f"profile {wish.profile} is not of the target you ask for ({', '.join(differences)}); profile it there "
+            f"with: {command}"
+        )
+
+
+def _target_here(spec: StudySpec, fit: LatencyFit) -> tuple[Bed, list[str]]:
+    """The backbone on this machine's device, and in what that differs from the target."""
+    found = spec.resolved
+    assert found is not None
+    device = open_device(spec.device)
+    bed = Bed(
+        backbone=spec.backbone,
+        device=device,
+        batch_size=fit.conditions.batch_size,
+        precision=fit.conditions.precision,
+        compiled=fit.conditions.compiled,
+        channels_last=fit.conditions.memory_format == "channels_last",
+        image_size=found.geometry.image_size,
+        num_classes=found.num_classes,
+        in_chans=found.in_chans,
+    )
+    with torch_threads(fit.conditions.num_threads if device.type == "cpu" else None):
+        return bed, fit.conditions.differences(bed.conditions())
+
+
+def _tell(measured: Sequence[Trial], *, limit: float, progress: Progress) -> None:
+    """What confirming showed."""
+    latencies = [trial.confirmed for trial in measured if trial.confirmed is not None]
+    if not latencies:
+        return
+    misses = [one for one in latencies if one.ms > limit]
+    missed = f"; {len(misses)} of them over the budget" if misses else ""
+    progress.line(f"measured {len(latencies)} schedules of the front on the target{missed}")
+    drift = max(one.drift for one in latencies)
+    if drift > _CLEAR_DRIFT or drift < 1.0 / _CLEAR_DRIFT:
+        progress.line(
+            f"the machine now takes {drift:.2f} times as long as when it was profiled; latencies are stated at the "
+            "speed of the profile"
+        )

@@ -1,0 +1,55 @@
+"""Builds the mirror of studies from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sparsesearch.analysis.study_front import StudyFront
+from sparsesearch.app.write_results import write_front_files
+from sparsesearch.settings import Settings
+from sparsesearch.study.protocols import StudyRecords
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.tracking.connection import Address
+from sparsesearch.tracking.file_lock import Turns
+from sparsesearch.tracking.mlflow_tracker import SYNC_COMMAND, MlflowTracker
+from sparsesearch.tracking.sync import StudyMirror
+from sparsesearch.visualize.best import write_best_picture
+
+
+def mlflow_address(settings: Settings) -> Address:
+    """The MLflow that the settings name."""
+    is_ours = settings.mlflow_tracking_uri is None
+    return Address(uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts, is_ours=is_ours)
+
+
+def study_mirror(records: StudyRecords, settings: Settings, study: str) -> StudyMirror:
+    """The mirror of one study in MLflow."""
+
+    def write_picture(spec: StudySpec, front: StudyFront, folder: Path) -> None:
+        from sparsesearch.app.parts import storage_of  # loads torch
+
+        write_best_picture(spec, front, folder, storage=storage_of(spec, settings))
+
+    return StudyMirror(
+        records,
+        study,
+        address=mlflow_address(settings),
+        turns=Turns(settings.home / "mlflow-turns" / f"{study}.lock"),
+        write_files=write_front_files,
+        write_last=write_picture,
+    )
+
+
+def mlflow_tracker(
+    records: StudyRecords, settings: Settings, *, report: Callable[[str], None], sync_command: str = SYNC_COMMAND
+) -> MlflowTracker:
+    """A tracker that shows running studies in MLflow.
+
+    Args:
+        records: The store.
+        settings: Where MLflow is.
+        report: Gets the lines that people should see.
+        sync_command: How people catch up; the study's name follows.
+    """
+    return MlflowTracker(lambda study: study_mirror(records, settings, study), report=report, sync_command=sync_command)

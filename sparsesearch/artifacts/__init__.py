@@ -1,0 +1,1 @@
+"""Files that leave a study: recipes and trained models, read and written."""

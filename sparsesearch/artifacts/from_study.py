@@ -1,0 +1,95 @@
+"""A recipe from a trial of a study."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from sparsesearch.analysis.study_front import StudyFront, cost_along
+from sparsesearch.artifacts.recipe import DEMO_NOTE, NOT_MEANINGFUL, Measured, Provenance, Recipe, RecipeLatency
+from sparsesearch.errors import BudgetError, StudyFailedError
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Trial
+
+
+def best_trial(spec: StudySpec, front: StudyFront, *, limit: float | None = None) -> Trial:
+    """The most accurate trial within a budget (the study's own if none is given).
+
+    Args:
+        spec: The study.
+        front: Its front; the budget is counted along its axis.
+        limit: The budget.
+
+    Raises:
+        StudyFailedError: No candidate is complete yet.
+        BudgetError: None of the front is that cheap.
+    """
+    resolved = spec.resolved
+    if resolved is None or front.reference is None or not front.points:
+        raise StudyFailedError(
+            f"study {spec.name!r} has no finished candidate yet; go on with: sparsesearch resume {spec.name}"
+        )
+    limit = spec.budget.limits(front.reference.cost.macs)[1] if limit is None else limit
+    best = front.best(limit=limit)
+    if best is None:
+        cheapest = cost_along(front.points[0], front.axis)
+        costs = f"costs {cheapest / 1e9:.6g} GFLOPs (multiply-adds), more than {limit / 1e9:.6g}"
+        if front.axis == "ms":
+            how = "predicted" if front.points[0].confirmed is None else "measured"
+            costs = f"takes {cheapest:.4g} ms ({how}), more than {limit:.4g}"
+        raise BudgetError(f"the cheapest schedule of study {spec.name!r} {costs}; search again with a lower budget")
+    return best
+
+
+def make_recipe(spec: StudySpec, front: StudyFront, trial: Trial) -> Recipe:
+    """All that `retrain` needs of a trial."""
+    resolved, dense = spec.resolved, front.reference
+    assert resolved is not None, "only prepared studies are stored"
+    assert dense is not None, "a study with candidates has its dense reference"
+    return Recipe(
+        note=DEMO_NOTE if spec.data.is_demo else None,
+        backbone=spec.backbone,
+        schedule=trial.schedule,
+        data=spec.data,
+        num_classes=resolved.num_classes,
+        image_size=resolved.geometry.image_size[0],
+        in_chans=resolved.in_chans,
+        weights=spec.weights,
+        dense=spec.fidelity.dense,
+        training=spec.fidelity.retrain,
+        precision=spec.precision,
+        seed=spec.seed,
+        measured=Measured(
+            fidelity=trial.fidelity.value,
+            macs=trial.cost.macs,
+            dense_macs=dense.cost.macs,
+            params=trial.cost.params,
+            metrics=trial.metrics,
+            dense_metrics=dense.metrics,
+            accuracy="ok" if spec.meaningful else NOT_MEANINGFUL,
+        ),
+        latency=_latency(spec, trial),
+        provenance=Provenance(
+            study=spec.name,
+            trial=trial.number,
+            label=trial.label,
+            schedule_key=trial.key,
+            data_fingerprint=resolved.data_fingerprint,
+            sparsesearch=version("sparsesearch"),
+            torch=version("torch"),
+            timm=version("timm"),
+        ),
+    )
+
+
+def _latency(spec: StudySpec, trial: Trial) -> RecipeLatency | None:
+    """What is known of a trial's latency, None where the study has no target."""
+    fit = None if spec.resolved is None else spec.resolved.latency
+    if fit is None:
+        return None
+    return RecipeLatency(
+        target=fit.conditions,
+        dense_ms=fit.dense_ms,
+        predicted_ms=trial.cost.predicted_ms,
+        budget_ms=spec.budget.high if spec.budget.axis == "ms" else None,
+        confirmed=trial.confirmed,
+    )

@@ -1,0 +1,153 @@
+"""Published and other people's checkpoints as models of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from sparsesearch.artifacts.checkpoint import ModelCard
+from sparsesearch.backbones.reference_keys import new_names, num_predictors, squeezed
+from sparsesearch.backbones.registry import create_model, geometry, resolve_name
+from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.errors import CheckpointError
+from sparsesearch.papers.schedules import paper_schedule
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import is_learned
+from sparsesearch.training.checkpoints import read_foreign_weights
+
+_SHOWN = 20
+_HEADS = ("head.fc.weight", "head.weight")
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """A model with the weights of a foreign checkpoint.
+
+    Attributes:
+        model: The model, its schedule applied.
+        card: What its file will say of it.
+        geometry: The shape of its backbone.
+        num_params: Parameters, predictors and fast paths included.
+        dense_macs: Multiply-adds of one image through the dense model.
+    """
+
+    model: nn.Module
+    card: ModelCard
+    geometry: BackboneGeometry
+    num_params: int
+    dense_macs: int
+
+
+def import_checkpoint(
+    path: Path, *, backbone: str, rho: float | None = None, schedule: Schedule | None = None, ema: bool = False
+) -> Imported:
+    """Build a model from a foreign checkpoint, all of whose parameters must find their place in it.
+
+    Args:
+        path: A training checkpoint or a state dict, as torch or safetensors wrote it.
+        backbone: Backbone name; its head gets as many classes as the checkpoint has.
+        rho: The rate of a model with the schedule of DynamicViT's papers.
+        schedule: Any other schedule; without it and a rate the checkpoint is of a dense model.
+        ema: Take the averaged weights (`model_ema`), not the trained ones.
+
+    Raises:
+        BackboneError: No such backbone.
+        CheckpointError: The file cannot be read, or does not fit backbone and schedule.
+        ScheduleError: The backbone cannot do the schedule.
+    """
+    assert rho is None or schedule is None
+    name = resolve_name(backbone)
+    weights = read_foreign_weights(path, ema=ema)
+    model = create_model(name, num_classes=_num_classes(weights))
+    shape = geometry(model, name)
+    told = rho is not None or schedule is not None
+    if rho is not None:
+        schedule = paper_schedule(shape, rho)
+    schedule = (schedule or Schedule()).canonical(shape)
+    blocks = [step.block for step in schedule.steps if is_learned(step.scorer)]
+    _check_predictors(path, num_predictors(weights), blocks, name=name, told=told)
+    if schedule.steps:
+        sparsify_(model, schedule)
+    _load(model, weights, blocks=blocks, source=f"{path} does not fit {name}")
+    cost = AnalyticCost()
+    card = ModelCard(
+        backbone=name,
+        schedule=schedule,
+        num_classes=_num_classes(model.state_dict()) or 0,
+        in_chans=next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)),
+        image_size=shape.image_size[0],
+        macs=cost.estimate(shape, schedule).macs,
+    )
+    return Imported(
+        model=model.eval(),
+        card=card,
+        geometry=shape,
+        num_params=sum(parameter.numel() for parameter in model.parameters()),
+        dense_macs=cost.estimate(shape, Schedule()).macs,
+    )
+
+
+def _num_classes(weights: Mapping[str, Tensor]) -> int | None:
+    """Classes of the head; None without one."""
+    for head in _HEADS:
+        if head in weights and weights[head].ndim == 2:
+            return weights[head].shape[0]
+    return None
+
+
+def _check_predictors(path: Path, found: int, blocks: Sequence[int], *, name: str, told: bool) -> None:
+    """See that the file has as many predictors as the schedule, if one was given."""
+    if found == len(blocks):
+        return
+    if not told:
+        raise CheckpointError(
+            f"{path} has {found} predictors: it is a sparse {name}; give its rate (--rho 0.7) or --schedule FILE"
+        )
+    if not found:
+        raise CheckpointError(
+            f"{path} has no predictors, but the schedule has {len(blocks)}; leave --rho and --schedule out to import a "
+            "dense model"
+        )
+    where = f" (blocks {', '.join(map(str, blocks))})" if blocks else ""
+    raise CheckpointError(
+        f"{path} has {found} predictors, but the schedule drops tokens at {len(blocks)} places{where}; give the "
+        "schedule that it was trained with"
+    )
+
+
+def _load(model: nn.Module, weights: Mapping[str, Tensor], *, blocks: Sequence[int], source: str) -> None:
+    """Load all weights into a model, or say which do not fit."""
+    renamed = new_names(weights, blocks=blocks)
+    tensors = {new: squeezed(new, weights[old]) for old, new in renamed.items() if new is not None}
+    wanted = model.state_dict()
+    unknown = [old for old, new in renamed.items() if new is not None and new not in wanted]
+    missing = [new for new in wanted if new not in tensors]
+    misshapen = [
+        f"{old} {_shape_text(tensors[new])} for {_shape_text(wanted[new])}"
+        for old, new in renamed.items()
+        if new in wanted and tensors[new].shape != wanted[new].shape
+    ]
+    problems = [
+        f"{len(names)} {what} ({_listed(names)})"
+        for what, names in (("unknown", unknown), ("missing", missing), ("of another shape", misshapen))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{source}: keys {'; '.join(problems)}; name the backbone and the schedule that it was trained with"
+        )
+    model.load_state_dict(tensors)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _shape_text(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"

@@ -1,0 +1,146 @@
+"""The sparse model that a command is about, however it was named: a file, or a backbone with a schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sparsesearch.artifacts.checkpoint import read_card
+from sparsesearch.artifacts.recipe import Recipe, read_recipe
+from sparsesearch.artifacts.schedule_file import read_schedule
+from sparsesearch.backbones.registry import create_model, geometry, resolve_name
+from sparsesearch.errors import ScheduleError, SpecError
+from sparsesearch.papers.schedules import paper_schedule
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.study.spec import read_document
+from sparsesearch.text import parse_counts, parse_numbers
+
+DENSE = Schedule()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A backbone with its head and input, and a schedule.
+
+    Attributes:
+        backbone: Resolved backbone name.
+        schedule: The schedule.
+        num_classes: Classes of the head, None for the backbone's own.
+        in_chans: Image channels, None for the backbone's own.
+        image_size: Pixels, None for the backbone's own.
+    """
+
+    backbone: str
+    schedule: Schedule = DENSE
+    num_classes: int | None = None
+    in_chans: int | None = None
+    image_size: int | None = None
+
+    def dense_model(self, *, seed: int = 0, pretrained: bool = False) -> nn.Module:
+        """The dense model.
+
+        Args:
+            seed: Seed of weights that are not loaded.
+            pretrained: Load published weights.
+        """
+        return create_model(
+            self.backbone,
+            num_classes=self.num_classes,
+            in_chans=self.in_chans,
+            image_size=self.image_size,
+            pretrained=pretrained,
+            seed=seed,
+        )
+
+    @cached_property
+    def geometry(self) -> BackboneGeometry:
+        """The backbone's shape; no weights are made."""
+        with torch.device("meta"):
+            return geometry(self.dense_model(), self.backbone)
+
+
+def find_subject(
+    *,
+    backbone: str | None = None,
+    schedule: Path | None = None,
+    rho: float | None = None,
+    at: str = "",
+    keep: str = "",
+    image_size: int | None = None,
+) -> Subject:
+    """What `--backbone`, `--schedule`, `--rho`, `--at` and `--keep` name together.
+
+    Args:
+        backbone: Backbone name; needed unless the file names one.
+        schedule: A recipe, a model that was saved with its schedule (`.safetensors`), or steps as YAML or JSON.
+        rho: The papers' schedule at this rate.
+        at: Blocks, with commas between.
+        keep: Share of the initial tokens kept from each block on.
+        image_size: Pixels, if not the backbone's or the file's own.
+
+    Raises:
+        SpecError: There is no backbone, there are several schedules, or the file cannot be read.
+        BackboneError: The backbone is unknown or unsupported.
+        ScheduleError: The schedule does not fit the backbone.
+    """
+    if sum((schedule is not None, rho is not None, bool(at or keep))) > 1:
+        raise SpecError("give one schedule: --schedule FILE, or --rho, or --at with --keep")
+    if schedule is not None:
+        found = _from_file(schedule, backbone=backbone)
+    elif backbone is None:
+        raise SpecError("say which model: --backbone deit_s, or --schedule best.yaml")
+    else:
+        found = Subject(resolve_name(backbone))
+    if image_size is not None:
+        found = _with(found, image_size=image_size)
+    if rho is not None:
+        found = _with(found, schedule=paper_schedule(found.geometry, rho))
+    elif at or keep:
+        try:
+            blocks = parse_counts(at, what="--at", least=0)
+        except SpecError as error:
+            raise ScheduleError(str(error)) from error
+        found = _with(found, schedule=Schedule.at(blocks, parse_numbers(keep, what="--keep")))
+    found.schedule.resolve(found.geometry)
+    return found
+
+
+def read_recipe_of(path: Path) -> Recipe | None:
+    """The recipe in a file, None if it holds something else."""
+    if path.suffix == ".safetensors":
+        return None
+    document = read_document(path)
+    return read_recipe(path) if isinstance(document, dict) and "steps" not in document else None
+
+
+def _from_file(path: Path, *, backbone: str | None) -> Subject:
+    """The model of a file, or its schedule on another backbone."""
+    if path.suffix == ".safetensors":
+        card = read_card(path)
+        if backbone is not None:
+            return Subject(resolve_name(backbone), card.schedule)
+        return Subject(card.backbone, card.schedule, card.num_classes, card.in_chans, card.image_size)
+    document = read_document(path)
+    if backbone is not None:
+        return Subject(resolve_name(backbone), read_schedule(path))
+    if isinstance(document, dict) and "steps" in document:
+        raise SpecError(f"{path} holds steps alone; say of which model with --backbone")
+    recipe = read_recipe(path)
+    return Subject(
+        resolve_name(recipe.backbone), recipe.schedule, recipe.num_classes, recipe.in_chans, recipe.image_size
+    )
+
+
+def _with(subject: Subject, *, schedule: Schedule | None = None, image_size: int | None = None) -> Subject:
+    return Subject(
+        subject.backbone,
+        schedule or subject.schedule,
+        subject.num_classes,
+        subject.in_chans,
+        image_size or subject.image_size,
+    )

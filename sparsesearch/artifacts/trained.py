@@ -1,0 +1,51 @@
+"""The trained weights of a trial, where they are on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from sparsesearch.artifacts.model_reference import Subject
+from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.errors import CheckpointError
+from sparsesearch.schedule import Schedule
+from sparsesearch.study.trial import Fidelity, Trial
+from sparsesearch.training.checkpoints import CheckpointFolder
+
+
+def trained_tensors(trial: Trial, trials: Sequence[Trial], folder: CheckpointFolder) -> dict[str, Tensor] | None:
+    """The weights that a trial was scored with: its own, or those that all schedules shared. None if they are gone.
+
+    Args:
+        trial: A complete trial.
+        trials: All trials of its study.
+        folder: The study's checkpoints.
+
+    Raises:
+        CheckpointError: A file is there, but not what was recorded.
+    """
+    source: Trial | None = trial
+    if not trial.fidelity.is_training:
+        shared = Fidelity.ELASTIC if trial.fidelity is Fidelity.SUPERNET else Fidelity.DENSE
+        source = next((other for other in trials if other.fidelity is shared), None)
+    ref = None if source is None else source.checkpoint
+    if ref is None or not folder.holds(ref):
+        return None
+    return folder.load(ref)[0]
+
+
+def model_of(subject: Subject, tensors: Mapping[str, Tensor], *, schedule: Schedule | None = None) -> nn.Module:
+    """The sparse model of a subject with trained weights; those of other places than its schedule's are left out.
+
+    Raises:
+        CheckpointError: A weight is missing.
+    """
+    model = subject.dense_model()
+    sparsify_(model, subject.schedule if schedule is None else schedule)
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    if missing:
+        raise CheckpointError(f"the checkpoint lacks {len(missing)} weights of the sparse model, first {missing[0]}")
+    model.load_state_dict({name: tensors[name] for name in expected})
+    return model.eval()

@@ -1,0 +1,136 @@
+"""The schedules people write by hand, solved to a budget by the same solver as proposals.
+
+They take part in every study, so that a searched schedule is compared at equal cost. Isotropic backbones: rho, rho^2,
+rho^3 at a quarter, half and three quarters of the depth (DynamicViT, arXiv:2106.02034, section 4.1: blocks 3, 6, 9 of
+12). Hierarchical ones: rho, rho - 0.2, rho - 0.4 of the positions on the slow path, early in the deepest stage (Dynamic
+Spatial Sparsification, arXiv:2207.01580, section 4.1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sparsesearch.budget.lattice import Ladder
+from sparsesearch.budget.solve import RatioRule, fit_to_budget, least_cost
+from sparsesearch.papers.schedules import paper_blocks, progressive_ratios
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import FastSlow
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.shape import Method, Shape
+from sparsesearch.study.protocols import Price
+
+NUM_BUDGETS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandFamily:
+    """Schedules with one rate rho.
+
+    Attributes:
+        label: Its name, for example `rho at 3,6,9`.
+        shape: Where what is done.
+        rule: How rho fixes the ratios; None for its powers.
+    """
+
+    label: str
+    shape: Shape
+    rule: RatioRule | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A hand family at one budget.
+
+    Attributes:
+        label: Its name, for example `rho at 3,6,9`.
+        limit: The budget in multiply-adds, or in the unit of the price.
+        schedule: The family's largest schedule under the budget, or None if it cannot use this budget.
+        least: Cost of the family at its smallest counts; above the budget, this is why.
+    """
+
+    label: str
+    limit: float
+    schedule: Schedule | None
+    least: float
+
+
+def hand_families(geometry: BackboneGeometry, *, method: Method | None = None) -> tuple[HandFamily, ...]:
+    """The families for a backbone: steps at the papers' blocks, and at one block earlier each.
+
+    Where there are fewer than four blocks, steps that coincide are merged, and those that lie outside are left out.
+
+    Args:
+        geometry: The backbone.
+        method: What is done at each step; None for pruning, on hierarchical backbones fast and slow paths, by
+            DynamicViT's predictor.
+    """
+    is_isotropic = geometry.stages[0].mixer == "attention"
+    if method is None:
+        method = Method() if is_isotropic else Method(reducer=FastSlow())
+    stage = geometry.deepest_stage
+    depth = geometry.stages[stage].depth
+    families = []
+    for earlier in (0, 1):
+        blocks = sorted({block - earlier for block in paper_blocks(geometry)})
+        blocks = [block for block in blocks if 0 <= block < depth and method.is_possible_at((stage, block))]
+        if not blocks:
+            continue
+        named = ",".join(str(block) for block in blocks)
+        families.append(
+            HandFamily(
+                label=f"rho at {named}" if is_isotropic else f"rho at {named} of stage {stage}",
+                shape=Shape.at(blocks, stage=stage, method=method),
+                rule=None if is_isotropic else _Progressive(len(blocks)),
+            )
+        )
+    return tuple(families)
+
+
+@dataclass(frozen=True)
+class _Progressive:
+    """Slow shares that fall by a fifth of all positions from step to step (protocol `RatioRule`)."""
+
+    num: int
+
+    def __call__(self, scale: float, /) -> list[float]:
+        return progressive_ratios(scale)[: self.num]
+
+
+def hand_baselines(
+    geometry: BackboneGeometry, space: SearchSpace, *, low: float | None, high: float, price: Price | None = None
+) -> list[Baseline]:
+    """The hand families at the budget, or at `NUM_BUDGETS` evenly spaced budgets over a range.
+
+    Args:
+        geometry: The backbone.
+        space: Gives the limits of keep ratios and, as its first one, the method; a family may lie outside it otherwise.
+        low: Lower end of the range in the unit of the price, None for a single budget.
+        high: The budget, or the upper end of the range.
+        price: What a schedule costs, exact multiply-adds if None.
+
+    Returns:
+        One entry a family and budget, families that cannot reach a budget included, cheapest budget first.
+    """
+    limits = [high]
+    if low is not None:
+        last = NUM_BUDGETS - 1
+        in_macs = price is None or price.unit == "macs"
+        spaced = [low + (high - low) * i / last for i in range(NUM_BUDGETS)]
+        limits = [math.floor(limit) if in_macs else limit for limit in spaced]
+    families = [
+        family
+        for family in hand_families(geometry, method=space.for_geometry(geometry).methods[0])
+        if Ladder(geometry, space, shape=family.shape, price=price).exists
+    ]
+    return [
+        Baseline(
+            label=family.label,
+            limit=limit,
+            schedule=fit_to_budget(geometry, space, shape=family.shape, limit=limit, price=price, rule=family.rule),
+            least=least_cost(geometry, space, shape=family.shape, price=price),
+        )
+        for limit in limits
+        for family in families
+    ]

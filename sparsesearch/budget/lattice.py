@@ -1,0 +1,118 @@
+"""The token counts that a shape may have, and what they cost.
+
+Counts are patch tokens, prefix tokens not counted, one a slot: tokens left, or positions on the slow path. Inside a
+stage they fall strictly, so that no step is idle (slow shares may be free to rise); a merge leaves at least half of
+what arrives. Of two allowed vectors the smaller and the larger entries are allowed too, so there is a smallest and a
+largest vector, and costs never fall on the way from the one to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sparsesearch.cost.separable import MACS
+from sparsesearch.schedule import Schedule, num_kept
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.methods import Merge
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.shape import Shape
+from sparsesearch.study.protocols import Price
+
+
+class Ladder:
+    """Count vectors of one shape on one backbone.
+
+    Args:
+        geometry: The backbone.
+        space: Its limits of keep ratios hold for the counts.
+        shape: Where what is done.
+        price: What a schedule costs, exact multiply-adds if None.
+
+    Attributes:
+        lowest: The smallest counts.
+        highest: The largest counts.
+        exists: Whether there are any: the stage has tokens enough, and limits leave room.
+    """
+
+    def __init__(
+        self, geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, price: Price | None = None
+    ) -> None:
+        self._shape, self._geometry = shape, geometry
+        slots = shape.slots
+        self._base, tables = (price or MACS).tables(geometry, slots)
+        self._tables: list[Callable[[int], Any]] = [table.item for table in tables]
+        num = len(slots)
+        self._totals = [geometry.stages[slot.stage].num_tokens for slot in slots]
+        self._falls = shape.monotone
+        self._halves = [isinstance(slot.reducer, Merge) for slot in slots]
+        self._is_first = [not i or slots[i - 1].stage != slots[i].stage for i in range(num)]
+        self.lowest, self.highest = [0] * num, [0] * num
+        for i, slot in enumerate(slots):
+            behind = sum(later.stage == slot.stage for later in slots[i + 1 :]) if self._falls else 0
+            before = 0 if self._is_first[i] or not self._falls else self.highest[i - 1]
+            low, high = space.ratio_limits(slot.stage)
+            total = self._totals[i]
+            self.lowest[i] = max(num_kept(total, low) + behind, self._least_behind(i, self.lowest))
+            self.highest[i] = min(num_kept(total, high), total - 1, before - 1 if before else total)
+        self.exists = all(1 <= low <= high for low, high in zip(self.lowest, self.highest, strict=True))
+
+    def _least_behind(self, slot: int, counts: Sequence[int]) -> int:
+        """The fewest tokens that slot may leave given the counts before it: half of what arrives at a merge."""
+        if not self._halves[slot]:
+            return 0
+        arrive = self._totals[slot] if self._is_first[slot] else counts[slot - 1]
+        return (arrive + 1) // 2
+
+    def cost(self, counts: Sequence[int]) -> float:
+        """Cost of the whole model."""
+        added: float = sum([table(count) for table, count in zip(self._tables, counts, strict=True)])
+        return self._base + added
+
+    def counts(self, keep_ratios: Sequence[float]) -> list[int]:
+        """The allowed counts nearest to keep ratios; they never fall when a ratio rises."""
+        found: list[int] = []
+        for slot, ratio in enumerate(keep_ratios):
+            count = min(num_kept(self._totals[slot], ratio), self.highest[slot])
+            if self._falls and not self._is_first[slot]:
+                count = min(count, found[-1] - 1)
+            found.append(max(count, self.lowest[slot], self._least_behind(slot, found)))
+        return found
+
+    def fill(self, counts: Sequence[int], *, limit: float) -> list[int]:
+        """Add single tokens, the dearest that fits first, until none fits any more; those that cost nothing too."""
+        counts = list(counts)
+        left = limit - self.cost(counts)
+        num = len(counts)
+        steps = [self._step(slot, counts) for slot in range(num)]
+        while True:
+            best, price = -1, -1.0
+            for slot, step in enumerate(steps):
+                if step is not None and price < step <= left:
+                    best, price = slot, step
+            if best < 0:
+                return counts
+            counts[best] += 1
+            left -= price
+            for slot in (best - 1, best, best + 1):
+                if 0 <= slot < num:
+                    steps[slot] = self._step(slot, counts)
+
+    def _step(self, slot: int, counts: Sequence[int]) -> float | None:
+        """What one more token of a slot costs; None where it is not allowed."""
+        count = counts[slot]
+        if count >= self.highest[slot]:
+            return None
+        if self._falls and not self._is_first[slot] and count + 1 >= counts[slot - 1]:
+            return None
+        behind = slot + 1
+        halved = behind < len(counts) and self._halves[behind] and not self._is_first[behind]
+        if halved and counts[behind] < (count + 2) // 2:
+            return None
+        table = self._tables[slot]
+        found: float = table(count + 1) - table(count)
+        return found
+
+    def schedule(self, counts: Sequence[int]) -> Schedule:
+        """The schedule with these counts, in canonical form."""
+        return self._shape.schedule([count / total for count, total in zip(counts, self._totals, strict=True)])

@@ -1,0 +1,215 @@
+"""Schedules that use a budget up: a shape is scaled until one more token anywhere would break the budget.
+
+Nothing here draws at random. What is limited is a price: multiply-adds of one image, or its milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+from sparsesearch.budget.feasible import ranges
+from sparsesearch.budget.lattice import Ladder
+from sparsesearch.cost.analytic import dense_macs
+from sparsesearch.cost.separable import MACS
+from sparsesearch.errors import BudgetError
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.shape import Shape
+from sparsesearch.study.protocols import Price
+from sparsesearch.study.spec import Budget
+
+WORTHWHILE = 0.97
+_BISECTIONS = 48
+
+
+class RatioRule(Protocol):
+    """How one scalar fixes the keep ratios of all slots of a shape."""
+
+    def __call__(self, scale: float, /) -> Sequence[float]:
+        """Keep ratios, one a slot, none falling while the scale rises from 0 (exclusive) to 1."""
+
+
+def fit_to_budget(
+    geometry: BackboneGeometry,
+    space: SearchSpace,
+    *,
+    shape: Shape,
+    limit: float,
+    price: Price | None = None,
+    rule: RatioRule | None = None,
+) -> Schedule | None:
+    """The schedule of a shape that is maximal under a budget.
+
+    One scalar is solved by bisection, then single tokens are added, the dearest that still fits first, until one more
+    token anywhere would break the budget; tokens that cost nothing are added as well, so that the schedule ends on the
+    cheap side of a step of the price. Counts fall strictly from step to step inside a stage, so that no step is idle,
+    merges leave at least half of what arrives, and the space's limits of keep ratios hold.
+
+    Args:
+        geometry: The backbone.
+        space: Its limits of keep ratios are kept; its other limits are the caller's business.
+        shape: Where tokens are dropped and how the drops compare.
+        limit: Upper limit in the unit of the price, never exceeded.
+        price: What a schedule costs, exact multiply-adds if None.
+        rule: How the scalar fixes ratios; if None, ratio `i` is its power `e_i`, the shape's exponent.
+
+    Returns:
+        The schedule, or None if the shape does not fit: it costs too much even at its smallest counts, or too little
+        (below `WORTHWHILE` of the budget) even at its largest, or there are fewer tokens than steps.
+    """
+    ladder = Ladder(geometry, space, shape=shape, price=price)
+    if not ladder.exists or ladder.cost(ladder.lowest) > limit:
+        return None
+    if rule is None:
+        exponents = shape.exponents
+        fewest = min(1.0 / (2.0 * geometry.stages[slot.stage].num_tokens) for slot in shape.slots)
+        low, high = math.log(fewest) / min(exponents), 0.0
+    else:
+        low, high = 0.0, 1.0
+    counts = ladder.lowest
+    top = ladder.counts(rule(high)) if rule is not None else ladder.highest
+    if ladder.cost(top) <= limit:
+        return ladder.schedule(ladder.fill(top, limit=limit)) if ladder.cost(top) >= WORTHWHILE * limit else None
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        ratios = [math.exp(middle * exponent) for exponent in exponents] if rule is None else rule(middle)
+        tried = ladder.counts(ratios)
+        if ladder.cost(tried) <= limit:
+            counts, low = tried, middle
+        else:
+            top, high = tried, middle
+        if sum(top) - sum(counts) <= 1:
+            break
+    return ladder.schedule(ladder.fill(counts, limit=limit))
+
+
+def least_cost(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, price: Price | None = None) -> float:
+    """Cost of a shape at its smallest counts: no budget below it can be met.
+
+    Raises:
+        BudgetError: The backbone has fewer tokens than the shape has steps, or the space's limits leave no room.
+    """
+    ladder = Ladder(geometry, space, shape=shape, price=price)
+    if not ladder.exists:
+        raise BudgetError(
+            f"{len(shape.slots)} steps do not fit the tokens of {geometry.name} within the limits of keep ratios; "
+            "use fewer predictors"
+        )
+    return ladder.cost(ladder.lowest)
+
+
+def check_budget(
+    geometry: BackboneGeometry, space: SearchSpace, *, budget: Budget, price: Price | None = None
+) -> tuple[float | None, float]:
+    """Lower end (None for a single budget) and limit in the unit of the price, once it is sure that both can be met.
+
+    Args:
+        geometry: The backbone.
+        space: Its space; it need not be spelled out.
+        budget: What is wished.
+        price: As in `fit_to_budget`; a budget of milliseconds needs one.
+
+    Raises:
+        BudgetError: The budget is out of reach, or the dense model is already within it.
+    """
+    dense = (price or MACS).of(geometry, Schedule())
+    low, high = budget.limits(dense_macs(geometry))
+    if high >= dense:
+        raise BudgetError(
+            f"the budget {budget} needs no search: dense {geometry.name} costs {_amount(dense, price)}; "
+            "give a smaller budget"
+        )
+    for end in (high,) if low is None else (low, high):
+        check_reachable(geometry, space=space, limit=end, price=price)
+    return low, high
+
+
+def check_reachable(
+    geometry: BackboneGeometry, space: SearchSpace, *, limit: float, price: Price | None = None
+) -> None:
+    """Make sure that some schedule of a space comes close below a budget.
+
+    Args:
+        geometry: The backbone.
+        space: Its space; it need not be spelled out.
+        limit: The budget in the unit of the price.
+        price: As in `fit_to_budget`.
+
+    Raises:
+        BudgetError: None does; the message states the attainable interval, rounded so that its ends can be typed in.
+    """
+    found = ranges(geometry, space.for_geometry(geometry), price=price)
+    if any(one.low <= limit and WORTHWHILE * limit <= one.high for one in found):
+        return
+    dense = (price or MACS).of(geometry, Schedule())
+    parts = " or ".join(
+        _interval(low, high, dense, price)
+        for low, high in reachable(geometry, space.for_geometry(geometry), price=price)
+    )
+    raise BudgetError(
+        f"no schedule of this space meets {_amount(limit, price)}, {100 * limit / dense:.4g}% of dense; "
+        f"{geometry.name} can do {parts}; give a budget in that interval"
+    )
+
+
+def reachable(
+    geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None
+) -> list[tuple[float, float]]:
+    """The budgets that a space can meet, as intervals that do not touch; what is above dense is none.
+
+    Args:
+        geometry: The backbone.
+        space: Its space, spelled out.
+        price: As in `fit_to_budget`.
+
+    Raises:
+        BudgetError: No schedule of the space fits the token grid.
+    """
+    dense = (price or MACS).of(geometry, Schedule())
+    joined: list[tuple[float, float]] = []
+    for one in sorted(ranges(geometry, space, price=price), key=lambda one: one.low):
+        if one.low >= dense:
+            continue
+        high = min(one.high, dense)
+        if joined and one.low * WORTHWHILE <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
+        else:
+            joined.append((one.low, high))
+    if not joined:
+        raise BudgetError(_nothing_saved(geometry, price))
+    return joined
+
+
+def _nothing_saved(geometry: BackboneGeometry, price: Price | None) -> str:
+    if price is not None and price.unit == "ms":
+        return (
+            f"every schedule of this space takes longer than dense {geometry.name} on this target: small calls gain "
+            "nothing, so ask for a larger --batch-size; if the machine was busy, profile it again when it is idle"
+        )
+    return f"every schedule of this space costs more than dense {geometry.name}; use cheaper scorers"
+
+
+def _interval(low: float, high: float, dense: float, price: Price | None) -> str:
+    if price is not None and price.unit == "ms":
+        amounts = f"{_digits(low, up=True)} to {_digits(high)} ms"
+    else:
+        high = min(high, dense - 1)
+        amounts = f"{_digits(low / 1e9, up=True)} to {_digits(high / 1e9)} GFLOPs (multiply-adds)"
+    return f"{amounts}, that is {_digits(100 * low / dense, up=True)}% to {_digits(100 * high / dense)}% of dense"
+
+
+def _amount(value: float, price: Price | None) -> str:
+    return f"{value:.4g} ms" if price is not None and price.unit == "ms" else _gflops(value)
+
+
+def _digits(value: float, *, up: bool = False) -> str:
+    """Four significant digits, cut or rounded up."""
+    scale = 10.0 ** (3 - math.floor(math.log10(value)))
+    return f"{(math.ceil(value * scale) if up else math.floor(value * scale)) / scale:.10g}"
+
+
+def _gflops(macs: float) -> str:
+    return f"{macs / 1e9:.4g} GFLOPs (multiply-adds)"

@@ -1,0 +1,1 @@
+"""Images and labels: sources, splits, loading, and the task they make."""

@@ -1,0 +1,133 @@
+"""The bundled digits task, at any image size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparsesearch.data.digits import (
+    CANVAS,
+    DIGIT,
+    NUM_CLASSES,
+    Canvases,
+    Split,
+    Variant,
+    draw_canvases,
+    num_sources,
+)
+from sparsesearch.data.task import Batch, Task, ValPart
+from sparsesearch.seeds import derive_seed
+
+FRESH_PER_DIGIT = 5
+POOL_PER_DIGIT = 10
+VAL_PER_DIGIT = 12
+_CURRICULUM_SHARES: dict[Variant, float] = {"plain": 2 / 3, "hard": 1 / 2}
+_POOL_SEED, _SCREEN_SEED, _CONFIRM_SEED, _TEST_SEED = 11, 21, 22, 31
+
+
+class DigitsTask:
+    """Digits on a canvas (see `digits`), resized to what the backbone wants.
+
+    Args:
+        image_size: Pixels; canvases of 32 pixels are enlarged bilinearly.
+        in_chans: The grey canvas is repeated over so many channels.
+        num_val_images: At most so many images of a validation part, None for all 3600.
+        variant: What lies on a canvas.
+    """
+
+    num_classes = NUM_CLASSES
+
+    def __init__(
+        self, *, image_size: int, in_chans: int, num_val_images: int | None = None, variant: Variant = "plain"
+    ) -> None:
+        self._variant = variant
+        self.curriculum_share = _CURRICULUM_SHARES[variant]
+        self.image_size = image_size
+        self.in_chans = in_chans
+        self.num_train = FRESH_PER_DIGIT * num_sources("train")
+        self.num_val = min(num_val_images or VAL_PER_DIGIT * num_sources("val"), VAL_PER_DIGIT * num_sources("val"))
+        document = {"task": "digits", "version": 1, "image_size": image_size, "in_chans": in_chans}
+        if variant != "plain":
+            document["variant"] = variant
+        self.fingerprint = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def _pool(self) -> Canvases:
+        return self._draw("train", per_digit=POOL_PER_DIGIT, seed=_POOL_SEED)
+
+    def fresh_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
+        """Canvases never seen before; see `Task.fresh_epoch`."""
+        canvases = self._draw("train", per_digit=FRESH_PER_DIGIT, seed=derive_seed(seed, "fresh", epoch))
+        order = np.arange(len(canvases.labels))[: num_images or None]
+        yield from self._batches(canvases, order, batch_size=batch_size, drop_last=True)
+
+    def pool_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
+        """Batches of the fixed pool in an order of their own for each epoch; see `Task.pool_epoch`."""
+        rng = np.random.default_rng(derive_seed(seed, "pool", epoch))
+        order = rng.permutation(len(self._pool.labels))[: min(num_images or self.num_train, self.num_train)]
+        yield from self._batches(self._pool, order, batch_size=batch_size, drop_last=True, with_ids=True)
+
+    def pool(self, *, batch_size: int) -> Iterator[Batch]:
+        """The fixed pool in order."""
+        yield from self._batches(self._pool, np.arange(len(self._pool.labels)), batch_size=batch_size, with_ids=True)
+
+    def val(self, part: ValPart, *, batch_size: int) -> Iterator[Batch]:
+        """Fixed canvases of the validation digits; the two parts share digits but no canvas."""
+        seed = _SCREEN_SEED if part == "screen" else _CONFIRM_SEED
+        yield from self._evaluation("val", seed=seed, limit=self.num_val, batch_size=batch_size)
+
+    def _draw(self, split: Split, *, per_digit: int, seed: int) -> Canvases:
+        return draw_canvases(split, per_digit=per_digit, seed=seed, variant=self._variant)
+
+    def _evaluation(self, split: Split, *, seed: int, limit: int | None, batch_size: int) -> Iterator[Batch]:
+        canvases = self._draw(split, per_digit=VAL_PER_DIGIT, seed=seed)
+        yield from self._batches(canvases, np.arange(len(canvases.labels))[: limit or None], batch_size=batch_size)
+
+    def _batches(
+        self,
+        canvases: Canvases,
+        order: NDArray[np.int64],
+        *,
+        batch_size: int,
+        drop_last: bool = False,
+        with_ids: bool = False,
+    ) -> Iterator[Batch]:
+        stop = len(order) - len(order) % batch_size if drop_last and len(order) >= batch_size else len(order)
+        for start in range(0, stop, batch_size):
+            index = order[start : min(start + batch_size, stop)]
+            corners = torch.from_numpy(canvases.corners[index]).float()
+            yield Batch(
+                images=self._resize(torch.from_numpy(canvases.images[index])),
+                labels=torch.from_numpy(canvases.labels[index]),
+                ids=torch.from_numpy(np.ascontiguousarray(index)) if with_ids else None,
+                boxes=torch.cat([corners, corners + DIGIT], dim=1) / CANVAS,
+            )
+
+    def _resize(self, images: Tensor) -> Tensor:
+        if self.image_size != CANVAS:
+            size = (self.image_size, self.image_size)
+            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        return images.expand(-1, self.in_chans, -1, -1).contiguous()
+
+
+class DigitsTest(DigitsTask):
+    """The test split of the digits task; only retraining and final reports may make one."""
+
+    def test(self, *, batch_size: int) -> Iterator[Batch]:
+        """Fixed canvases of the test digits, 12 for each of 397 source digits."""
+        yield from self._evaluation("test", seed=_TEST_SEED, limit=None, batch_size=batch_size)
+
+    def test_sources(self) -> NDArray[np.int64]:
+        """Source digit of each test canvas, int64 `4764`: resample these, not canvases, for an interval."""
+        return self._draw("test", per_digit=VAL_PER_DIGIT, seed=_TEST_SEED).sources
+
+
+_: type[Task] = DigitsTask

@@ -1,0 +1,101 @@
+"""From image files to batches: what the backbone wants, timm's transforms, and the loader."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data.transforms_factory import create_transform
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from sparsesearch.data.task import Batch
+from sparsesearch.errors import DataError
+
+# At a magnitude of 10, which noise around 9 reaches, timm posterizes to 0 bits, and newer Pillows refuse that.
+_RAND_AUGMENT = "rand-m9-mmax9-mstd0.5-inc1"
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the backbone's weights were trained with.
+
+    Attributes:
+        image_size: Pixels.
+        in_chans: 1 or 3 channels.
+        mean: Channel means.
+        std: Channel standard deviations.
+        interpolation: Name of the resize filter.
+        crop_pct: Share of the resized image that is cropped for evaluation.
+    """
+
+    image_size: int
+    in_chans: int = 3
+    mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
+    std: tuple[float, ...] = IMAGENET_DEFAULT_STD
+    interpolation: str = "bicubic"
+    crop_pct: float = 0.9
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name of the channels."""
+        return "RGB" if self.in_chans == 3 else "L"
+
+    def transform(self, *, is_training: bool) -> Transform:
+        """Random resized crop, RandAugment and colour jitter for training; resize and centre crop for evaluation."""
+        size = (self.in_chans, self.image_size, self.image_size)
+        made: Transform = create_transform(
+            size,
+            is_training=is_training,
+            auto_augment=_RAND_AUGMENT if is_training and self.in_chans == 3 else None,
+            interpolation=self.interpolation,
+            mean=self.mean[: self.in_chans],
+            std=self.std[: self.in_chans],
+            crop_pct=self.crop_pct,
+        )
+        return made
+
+
+def transformed(image: Image.Image, transform: Transform, *, seed: int) -> Tensor:
+    """Apply a transform under a seed of its own; all global generators are left as they were."""
+    with torch.random.fork_rng(devices=[]):
+        state, np_state = random.getstate(), np.random.get_state()
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        try:
+            return transform(image)
+        finally:
+            random.setstate(state)
+            np.random.set_state(np_state)
+
+
+def batches_of(part: Dataset[tuple[Tensor, int]], *, batch_size: int, drop_last: bool, workers: int) -> Iterator[Batch]:
+    """Batches of transformed images, in the order of the part.
+
+    Raises:
+        DataError: An image cannot be read; also where that happened in a worker process.
+    """
+    loader = DataLoader(
+        part,
+        batch_size=batch_size,
+        drop_last=drop_last,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=default_collate,
+        generator=torch.Generator().manual_seed(0),
+    )
+    try:
+        for images, labels in loader:
+            yield Batch(images=images, labels=labels)
+    except DataError as error:
+        # A worker process sends its traceback as text, with the message last.
+        message = str(error).strip().splitlines()[-1]
+        raise DataError(message.partition(f"{DataError.__name__}: ")[2] or message) from error

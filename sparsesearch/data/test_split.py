@@ -1,0 +1,26 @@
+"""The one door to the test split. Only `retrain` and final reports import this."""
+
+from __future__ import annotations
+
+from sparsesearch.data.digits_task import DigitsTest
+from sparsesearch.data.images_task import ImagesTest
+from sparsesearch.data.inputs import preprocessing_of
+from sparsesearch.data.source import parse_source
+from sparsesearch.data.splits import open_splits
+from sparsesearch.data.stream_task import StreamTest, open_stream
+from sparsesearch.study.spec import DataSpec
+
+
+def open_test(data: DataSpec, *, backbone: str) -> DigitsTest | ImagesTest | StreamTest:
+    """The task with its test split opened.
+
+    Raises:
+        DataError: The data is missing, empty or broken.
+        MissingExtraError: What reads it is not installed.
+    """
+    source, wanted = parse_source(data.source), preprocessing_of(backbone, data)
+    if source.kind == "digits":
+        return DigitsTest(image_size=wanted.image_size, in_chans=wanted.in_chans, variant=source.variant)
+    if source.kind == "wds" and source.path is not None:
+        return StreamTest(open_stream(source.path), wanted, data)
+    return ImagesTest(open_splits(source, data, mode=wanted.mode), wanted, data)

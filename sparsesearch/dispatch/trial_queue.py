@@ -1,0 +1,160 @@
+"""Which trials a run has waiting and under way, between the controller, the ledger and whatever executes them."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sparsesearch.study.events import Ended, Event
+from sparsesearch.study.protocols import Controller, StudyLedger
+from sparsesearch.study.trial import Trial, TrialState
+
+logger = logging.getLogger(__name__)
+
+OnTrial = Callable[[Trial], None]
+
+
+def _ignore(trial: Trial) -> None:
+    return
+
+
+def is_training(trial: Trial) -> bool:
+    """Whether a trial trains for a while; if not, it is one quick evaluation."""
+    return trial.fidelity.is_training
+
+
+class Interrupted(Exception):
+    """The run is to end at once; `Roster.fatal` says why."""
+
+
+class Roster:
+    """The trials of one run. Not thread-safe; used by the driver's thread alone.
+
+    A trial is taken, its events are recorded, failures of its execution are noted, and it is released; only then is it
+    told to the controller, or waits again if another attempt is due.
+
+    Attributes:
+        stopping: Set to let no new trial begin.
+        fatal: The first error that ends the run.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        ledger: StudyLedger,
+        *,
+        max_retries: int,
+        on_trial: OnTrial,
+        on_progress: OnTrial = _ignore,
+    ) -> None:
+        """Tell the controller all stored trials; unfinished ones are the first to be taken.
+
+        Args:
+            controller: Decides what comes next.
+            ledger: The open study.
+            max_retries: How many more attempts a trial gets after its first.
+            on_trial: Called with every trial that reached a final state.
+            on_progress: Called with every trial that was claimed, measured, or claimed for another attempt, once that
+                is recorded.
+        """
+        self._controller = controller
+        self._ledger = ledger
+        self._max_retries = max_retries
+        self._on_trial = on_trial
+        self._on_progress = on_progress
+        self._waiting: deque[Trial] = deque()
+        self._running: dict[int, Trial] = {}
+        self._ended: dict[int, Trial] = {}
+        self.stopping = False
+        self.fatal: BaseException | None = None
+        for trial in ledger.trials():
+            controller.tell(trial)
+            if not trial.state.is_final:
+                self._waiting.append(trial)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no trial is under way."""
+        return not self._running
+
+    def upcoming(self) -> Trial | None:
+        """The trial to take next; None if there is none now, and none at all if the roster is idle."""
+        if self.stopping:
+            return None
+        if not self._waiting:
+            asked = self._controller.ask()
+            if asked is None:
+                return None
+            self._waiting.append(self._ledger.add_trial(asked))
+        return self._waiting[0]
+
+    def take(self, *, training: bool) -> Trial | None:
+        """Claim the next trial, if there is one now and if it is of this kind."""
+        trial = self.upcoming()
+        if trial is None or is_training(trial) is not training:
+            return None
+        self._waiting.popleft()
+        claimed = self._ledger.claim(trial.number)
+        self._running[claimed.number] = claimed
+        self._on_progress(claimed)
+        return claimed
+
+    def record(self, event: Event) -> Trial:
+        """Write an event to the store; the trial as it is stored then."""
+        trial = self._ledger.record(event)
+        before = self._running.get(trial.number)
+        if before is not None:
+            self._running[trial.number] = trial
+            if len(trial.measurements) > len(before.measurements):
+                self._on_progress(trial)
+        return trial
+
+    def note_failure(self, number: int, *, attempt: int, reason: str) -> None:
+        """An execution of a trial ended early: another attempt is due, or the trial has failed for good.
+
+        Nothing happens if that was noted already.
+        """
+        trial = self._running.get(number)
+        if trial is None or trial.attempt != attempt or trial.state.is_final:
+            return
+        if attempt <= self._max_retries:
+            logger.warning("trial %d, attempt %d: %s; trying again", number, attempt, reason)
+            again = self._ledger.claim(number, retry=True, reason=f"attempt {attempt} failed: {reason}")
+            self._running[number] = again
+            self._on_progress(again)
+            return
+        reason = reason if attempt == 1 else f"{reason} (attempt {attempt}, the last)"
+        self.record(Ended(trial=number, attempt=attempt, state=TrialState.FAILED, reason=reason))
+
+    def release(self, number: int) -> None:
+        """The execution of a trial is over: its result is told, or the trial waits for its next attempt."""
+        trial = self._running.pop(number)
+        if trial.state.is_final:
+            self._controller.tell(trial)
+            self._ended[number] = trial
+        else:
+            self._waiting.appendleft(trial)
+
+    def announce(self, number: int) -> None:
+        """Let others know of a trial that was told."""
+        trial = self._ended.pop(number, None)
+        if trial is not None:
+            self._on_trial(trial)
+
+    @contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Remembers an error as the one that ends the run, for code whose caller wraps errors.
+
+        Raises:
+            Interrupted: In place of KeyboardInterrupt, after which Ray Tune would leave its actors where they are.
+        """
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            self.fatal = self.fatal or error
+            raise Interrupted from error
+        except Exception as error:
+            self.fatal = self.fatal or error
+            raise

@@ -1,0 +1,58 @@
+"""Ending in time: what may still be started, and when a training has to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from sparsesearch.data.task import Batch
+from sparsesearch.study.trial import Fidelity, Trial
+
+_TRAINING_END = {Fidelity.DENSE: 0.50, Fidelity.ELASTIC: 0.72, Fidelity.FINETUNE: 0.90}
+_SCREEN_END = 0.80
+_CLOSING_S = 6.0
+
+
+class Pace:
+    """A study's clock. Without a deadline everything may start and nothing stops.
+
+    Attributes:
+        has_cut: Whether some training was stopped early, so that its result is not what its recipe says.
+
+    Args:
+        started: When the run began, by `clock`.
+        time_budget_s: Seconds the run may take, None for no limit.
+        clock: Seconds, rising.
+    """
+
+    def __init__(self, *, started: float, time_budget_s: float | None, clock: Callable[[], float]) -> None:
+        self._started = started
+        self._budget = time_budget_s
+        self._clock = clock
+        self._longest: dict[Fidelity, float] = {}
+        self.has_cut = False
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return self._clock() - self._started
+
+    def note(self, trial: Trial) -> None:
+        """Learn how long a trial of this fidelity takes."""
+        seconds = sum(measurement.seconds for measurement in trial.measurements)
+        self._longest[trial.fidelity] = max(seconds, self._longest.get(trial.fidelity, 0.0))
+
+    def may_start(self, fidelity: Fidelity) -> bool:
+        """Whether one more trial of this fidelity ends in time, judged by the longest so far."""
+        if self._budget is None:
+            return True
+        end = self._budget * (1.0 if fidelity.is_training else _SCREEN_END) - _CLOSING_S
+        return self.elapsed_s + 1.2 * self._longest.get(fidelity, 0.0) < end
+
+    def limit(self, fidelity: Fidelity, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches until the time for this kind of training is over, at least one."""
+        for i, batch in enumerate(batches):
+            over = self._budget is not None and self.elapsed_s > self._budget * _TRAINING_END[fidelity]
+            if over and i > 0:
+                self.has_cut = True
+                return
+            yield batch

@@ -1,0 +1,120 @@
+"""What the machine can do: device, precision, and measured images a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from sparsesearch.data.task import Task
+from sparsesearch.latency.device import open_device as open_device
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.training.kinds import Setting
+from sparsesearch.training.loop import Arithmetic
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_CLEARLY_FASTER = 1.3
+_LARGE_MACS = 500_000_000
+_LEAST_ROUNDS, _MOST_ROUNDS, _LONG_ENOUGH_S = 3, 12, 3.0
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Seconds an image through the dense model, median of several batches.
+
+    Attributes:
+        train_s: Forward, backward and update.
+        infer_s: Forward alone.
+    """
+
+    train_s: float
+    infer_s: float
+
+
+def choose_arithmetic(
+    precision: Precision, *, device: torch.device, backbone: str, geometry: BackboneGeometry, task: Task
+) -> tuple[Arithmetic, Speeds]:
+    """Device and precision, with the speed that was measured for them.
+
+    `auto` is bfloat16 on a GPU; on a CPU it is bfloat16 where its fastest batch beats float32's by 1.3x.
+    """
+    candidates: list[torch.dtype]
+    if precision != "auto":
+        candidates = [torch.bfloat16 if precision == "bfloat16" else torch.float32]
+    elif device.type == "cuda":
+        candidates = [torch.bfloat16]
+    elif geometry.stem_macs + sum(s.depth * s.mlp_macs * s.num_tokens for s in geometry.stages) < _LARGE_MACS:
+        candidates = [torch.float32]
+    else:
+        candidates = [torch.float32, torch.bfloat16]
+    probes = [_Probe(Setting(backbone, geometry, task, Arithmetic(device, dtype), seed=0)) for dtype in candidates]
+    _alternate(probes)
+    plain, best = probes[0], min(probes, key=lambda probe: min(probe.train_s))
+    chosen = best if min(best.train_s) * _CLEARLY_FASTER < min(plain.train_s) else plain
+    return chosen.setting.arithmetic, chosen.speeds
+
+
+def _alternate(probes: list[_Probe]) -> None:
+    """Time the probes in turn, so that a machine whose speed drifts treats them alike; the first round is warm-up.
+
+    Small models get more rounds: on a shared machine a few tenths of a second say little about the next minutes.
+    """
+    started = perf_counter()
+    for i in range(_MOST_ROUNDS + 1):
+        for probe in probes:
+            probe.measure(keep=i > 0)
+        if i >= _LEAST_ROUNDS and perf_counter() - started > _LONG_ENOUGH_S:
+            return
+
+
+class _Probe:
+    """A fresh dense model under a stopwatch; seconds an image, one entry for each batch."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.train_s: list[float] = []
+        self.infer_s: list[float] = []
+        device = setting.arithmetic.device
+        self._batch = 8 if setting.geometry.image_size[0] > 64 and device.type == "cpu" else 64
+        self._model = setting.fresh_model()
+        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-6)
+        shape = (self._batch, setting.task.in_chans, *setting.geometry.image_size)
+        self._images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+        self._labels = torch.zeros(self._batch, dtype=torch.long, device=device)
+
+    @property
+    def speeds(self) -> Speeds:
+        return Speeds(train_s=median(self.train_s), infer_s=median(self.infer_s))
+
+    def measure(self, *, keep: bool) -> None:
+        train_s, infer_s = self._time(self._train), self._time(self._infer)
+        if keep:
+            self.train_s.append(train_s)
+            self.infer_s.append(infer_s)
+
+    def _train(self) -> None:
+        self._model.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        with self.setting.arithmetic.autocast():
+            logits = self._model(self._images)
+        F.cross_entropy(logits.float(), self._labels).backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def _infer(self) -> None:
+        self._model.eval()
+        with torch.no_grad(), self.setting.arithmetic.autocast():
+            self._model(self._images)
+
+    def _time(self, work: Callable[[], None]) -> float:
+        device = self.setting.arithmetic.device
+        started = perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return (perf_counter() - started) / self._batch

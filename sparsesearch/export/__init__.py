@@ -1,1 +1,0 @@
-"""Recipes and checkpoints that leave a study."""

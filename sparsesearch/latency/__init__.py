@@ -1,0 +1,1 @@
+"""Measuring on hardware; torch, timm and pydantic are all it needs."""

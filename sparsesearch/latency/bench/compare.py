@@ -1,0 +1,143 @@
+"""Builds both models of a subject and times them at every batch size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sparsesearch.artifacts.model_reference import Subject
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.errors import SpecError
+from sparsesearch.latency.bench.bench_plan import BenchPlan
+from sparsesearch.latency.bench.comparison import BatchLatencies, Comparison
+from sparsesearch.latency.device import conditions_here, open_device, torch_threads
+from sparsesearch.latency.timer import NUM_WARMUP, measure
+from sparsesearch.schedule import Schedule
+from sparsesearch.study.progress import Progress, Silent
+
+__all__ = ["compare"]
+
+_IN_CHANS = 3
+
+
+def compare(subject: Subject, plan: BenchPlan, *, progress: Progress | None = None) -> Comparison:
+    """Time the dense timm model and the sparse one, interleaved, at every batch size.
+
+    Weights are random and images noise: neither changes how long a call takes.
+
+    Args:
+        subject: Backbone and schedule.
+        plan: How to measure.
+        progress: Where long work shows itself.
+
+    Raises:
+        SpecError: There is no such device, or no batch size fits into its memory.
+        ScheduleError: The schedule does not fit the backbone.
+    """
+    shown = progress or Silent()
+    device = open_device(plan.device)
+    shape = subject.geometry
+    cost = AnalyticCost()
+    dense, sparse = (_placed(model, plan, device=device) for model in _models(subject))
+    batches, left_out = [], []
+    with torch_threads(plan.threads):
+        for batch_size in plan.batch_sizes:
+            try:
+                batches.append(
+                    _at(dense, sparse, plan=plan, subject=subject, batch_size=batch_size, device=device, shown=shown)
+                )
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                left_out.append(batch_size)
+    if not batches:
+        raise SpecError(f"no batch size of {plan.batch_size} fits into the memory of {device}; give smaller ones")
+    return Comparison(
+        backbone=subject.backbone,
+        image_size=shape.image_size,
+        schedule=subject.schedule.canonical(shape),
+        described=subject.schedule.describe(shape),
+        macs=cost.estimate(shape, subject.schedule).macs,
+        dense_macs=cost.estimate(shape, Schedule()).macs,
+        weight_bytes=(_bytes(dense), _bytes(sparse)),
+        batches=tuple(batches),
+        left_out=tuple(left_out),
+    )
+
+
+def _models(subject: Subject) -> tuple[nn.Module, nn.Module]:
+    """The untouched timm model, and the sparse one, which keeps no trace."""
+    dense, sparse = subject.dense_model(), subject.dense_model()
+    sparsify_(sparse, subject.schedule)
+    sparsity_of(sparse).state.record = False
+    return dense, sparse
+
+
+def _placed(model: nn.Module, plan: BenchPlan, *, device: torch.device) -> nn.Module:
+    model = model.eval().requires_grad_(False).to(device=device, dtype=_dtype(plan))
+    if plan.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return model
+
+
+def _at(
+    dense: nn.Module,
+    sparse: nn.Module,
+    *,
+    plan: BenchPlan,
+    subject: Subject,
+    batch_size: int,
+    device: torch.device,
+    shown: Progress,
+) -> BatchLatencies:
+    """Both models at one batch size; compiled anew, so that no shape is dynamic."""
+    images = _images(subject, plan, batch_size=batch_size, in_chans=_in_chans(subject, dense), device=device)
+    if plan.compile:
+        torch.compiler.reset()
+    run_dense, run_sparse = (
+        torch.compile(model, dynamic=False) if plan.compile else model for model in (dense, sparse)
+    )
+    seconds = plan.seconds_on(device.type)
+    with torch.inference_mode(), shown.bar(f"batch size {batch_size}", NUM_WARMUP + plan.runs) as bar:
+        measured = measure(
+            {"dense": lambda: run_dense(images), "sparse": lambda: run_sparse(images)},
+            device=device,
+            num_runs=plan.runs,
+            seconds=seconds,
+            on_round=lambda: bar.advance(),
+        )
+    return BatchLatencies(
+        conditions=conditions_here(
+            device,
+            precision=plan.precision_name,
+            batch_size=batch_size,
+            compiled=plan.compile,
+            memory_format=plan.memory_format,
+        ),
+        dense=measured.latencies["dense"],
+        sparse=measured.latencies["sparse"],
+        num_attempts=measured.num_attempts,
+    )
+
+
+def _dtype(plan: BenchPlan) -> torch.dtype:
+    found: torch.dtype = getattr(torch, plan.precision_name)
+    return found
+
+
+def _images(subject: Subject, plan: BenchPlan, *, batch_size: int, in_chans: int, device: torch.device) -> Tensor:
+    shape = (batch_size, in_chans, *subject.geometry.image_size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device=device, dtype=_dtype(plan))
+    return images.to(memory_format=torch.channels_last) if plan.channels_last else images
+
+
+def _in_chans(subject: Subject, model: nn.Module) -> int:
+    """Channels of an image: those of the first convolution, which is the stem's."""
+    if subject.in_chans is not None:
+        return subject.in_chans
+    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), _IN_CHANS)
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())

@@ -1,0 +1,76 @@
+"""Measures schedules for certain, on the machine that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic
+
+import torch
+
+from sparsesearch.backbones.registry import geometry, resolve_name
+from sparsesearch.latency.device import torch_threads
+from sparsesearch.latency.groups import DENSE, GROUP, MEASURE_FACTOR, OnPercent, Percents, tell_nobody, time_group
+from sparsesearch.latency.profile.design import Planned
+from sparsesearch.latency.target import Bed
+from sparsesearch.schedule import Schedule
+from sparsesearch.study.latency_record import NUM_RUNS, ConfirmedLatency
+
+
+def confirm(
+    bed: Bed,
+    schedules: Mapping[str, Schedule],
+    *,
+    reference_ms: float | None = None,
+    seconds: float | None = None,
+    runs: int = NUM_RUNS,
+    threads: int | None = None,
+    on_percent: OnPercent = tell_nobody,
+) -> dict[str, ConfirmedLatency]:
+    """Measure schedules for certain, in turn with the dense model.
+
+    Args:
+        bed: The backbone and how it runs.
+        schedules: By name.
+        reference_ms: Dense latency when the device was profiled.
+        seconds: About how long it may take; at least three runs of each are made.
+        runs: Timed runs of each.
+        threads: Threads of torch on the CPU, None for its own choice.
+        on_percent: Told what has been done; it adds up to 100.
+
+    Raises:
+        ProfileError: It does not fit into the memory of the device.
+        ScheduleError: A schedule does not fit the backbone.
+    """
+    found: dict[str, ConfirmedLatency] = {}
+    names = list(schedules)
+    started = monotonic()
+    with torch_threads(threads), torch.inference_mode():
+        dense = bed.dense_model()
+        shape = geometry(dense, resolve_name(bed.backbone))
+        images = bed.images(dense, shape)
+        conditions = bed.conditions()
+        steps = Percents(2 * len(names), on_percent)
+        for start in range(0, len(names), GROUP):
+            group = names[start : start + GROUP]
+            left = None if seconds is None else max(seconds - (monotonic() - started), 1.0)
+            num_groups = -(-(len(names) - start) // GROUP)
+            measured = time_group(
+                bed,
+                dense,
+                [Planned("whole", schedules[name]) for name in group],
+                images=images,
+                shape=shape,
+                runs=runs,
+                seconds=None if left is None else left / num_groups / MEASURE_FACTOR,
+                on_ready=steps.advance,
+            )
+            for number, name in enumerate(group):
+                found[name] = ConfirmedLatency(
+                    conditions=conditions,
+                    latency=measured.latencies[str(number)],
+                    dense=measured.latencies[DENSE],
+                    ratio=measured.ratio(str(number), to=DENSE),
+                    reference_ms=reference_ms,
+                )
+            steps.advance(len(group))
+    return found

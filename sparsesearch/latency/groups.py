@@ -1,0 +1,141 @@
+"""Times schedules in small groups that take turns, with the dense model in every one.
+
+What a schedule takes is its ratio to the dense model in the same rounds, so that a machine whose speed drifts does not
+bend the picture.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.backbones.transforms import family_of, sparsify_
+from sparsesearch.errors import ProfileError, ScheduleError
+from sparsesearch.latency.profile.design import Planned
+from sparsesearch.latency.target import Bed
+from sparsesearch.latency.timer import Measured, Work, measure, stopwatch_for
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+
+DENSE = "dense"
+GROUP = 6
+MEASURE_FACTOR = 2.25
+"""`measure` takes at most so many times its limit: a warm-up, and a second attempt on a busy machine."""
+
+OnPercent = Callable[[int], object]
+"""Called with how many percent of the work have been done since the last call."""
+
+
+def tell_nobody(percent: int) -> None:
+    """An `OnPercent` that does nothing."""
+
+
+class Percents:
+    """Tells percents; each schedule has two steps, one until it has run for the first time, compiled by then."""
+
+    def __init__(self, total: int, on_percent: OnPercent) -> None:
+        self._done, self._told, self._total, self._on_percent = 0, 0, total, on_percent
+
+    def advance(self, steps: int = 1) -> None:
+        """So many more are done."""
+        self._done += steps
+        percent = 100 * self._done // self._total
+        self._on_percent(percent - self._told)
+        self._told = percent
+
+    def finish(self) -> None:
+        """What is left is not done, as there is no time."""
+        self.advance(self._total - self._done)
+
+
+def time_group(
+    bed: Bed,
+    dense: nn.Module,
+    group: Sequence[Planned],
+    *,
+    images: Tensor,
+    shape: BackboneGeometry,
+    runs: int,
+    seconds: float | None,
+    on_ready: Callable[[], object],
+) -> Measured:
+    """The dense model and a few others side by side; compiled anew, so that no shape is dynamic.
+
+    `on_ready` is called when one of the others has run for the first time.
+    """
+    if bed.compiled:
+        torch.compiler.reset()
+
+    def ready(call: Any) -> Any:
+        return torch.compile(call, dynamic=False) if bed.compiled else call
+
+    def work_of(call: Any, x: Tensor) -> Work:
+        return lambda: call(x)
+
+    works: dict[str, Work] = {DENSE: work_of(ready(dense), images)}
+    try:
+        for number, one in enumerate(group):
+            if one.num_tokens is None:
+                works[str(number)] = work_of(ready(_sparse(dense, one.schedule)), images)
+            else:
+                stage = shape.stages[0]
+                x_BTC = bed.noise(bed.batch_size, one.num_tokens + stage.num_prefix_tokens, stage.dim)
+                works[str(number)] = work_of(ready(_FeedForwards(dense)), x_BTC)
+            works[str(number)]()
+            on_ready()
+        return measure(
+            works, device=bed.device, num_runs=runs, seconds=seconds, stopwatch=stopwatch_for(bed.device, bed.clock)
+        )
+    except torch.OutOfMemoryError as error:
+        raise ProfileError(
+            f"{shape.name} does not fit into the memory of {bed.device} at batch size {bed.batch_size}; "
+            "give a smaller --batch-size"
+        ) from error
+
+
+def _sparse(dense: nn.Module, schedule: Schedule) -> nn.Module:
+    """A sparse model that shares the weights of the dense one, so that dozens of them find room."""
+    shared = {id(tensor): tensor for tensor in (*dense.parameters(), *dense.buffers())}
+    model = copy.deepcopy(dense, shared)
+    sparsify_(model, schedule)
+    sparsity_of(model).state.record = False
+    return model
+
+
+class _FeedForwards(nn.Module):
+    """The feed-forward networks of all blocks behind each other, as residual branches."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.blocks = plain_blocks(model)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        """Tokens in, tokens out."""
+        for block in self.blocks:
+            x_BTC = x_BTC + block.mlp(block.norm2(x_BTC))
+        return x_BTC
+
+
+def plain_blocks(model: nn.Module) -> list[Any]:
+    """The blocks, or nothing if they are not two residual branches with known names."""
+    family = family_of(model)
+    blocks: list[Any] = [family.block(model, stage, block) for stage, block in family.blocks(model)]
+    return blocks if all(hasattr(block, "norm2") and hasattr(block, "mlp") for block in blocks) else []
+
+
+def can_run(dense: nn.Module, one: Planned) -> bool:
+    """Whether this very model can: blocks of unusual kinds cannot be cut in the middle, or have unknown attention."""
+    if one.role == "part":
+        return bool(plain_blocks(dense))
+    family = family_of(dense)
+    try:
+        for step in one.schedule.resolve(family.token_geometry(dense)):
+            family.check_step(dense, step)
+    except ScheduleError:
+        return False
+    return True

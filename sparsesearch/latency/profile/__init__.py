@@ -1,0 +1,1 @@
+"""Latency profiles: what is measured, and what is learned from it."""

@@ -1,0 +1,115 @@
+"""Measures a latency profile on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+
+import torch
+
+from sparsesearch.backbones.registry import geometry, resolve_name
+from sparsesearch.latency.device import torch_threads
+from sparsesearch.latency.groups import (
+    DENSE,
+    GROUP,
+    MEASURE_FACTOR,
+    OnPercent,
+    Percents,
+    can_run,
+    tell_nobody,
+    time_group,
+)
+from sparsesearch.latency.profile.design import NUM_HELD_OUT, NUM_WHOLES, design, profiled_stages
+from sparsesearch.latency.profile.document import Profile, Timing
+from sparsesearch.latency.profile.fit import fit_profile
+from sparsesearch.latency.profile.profiled_methods import usual_methods
+from sparsesearch.latency.target import Bed
+from sparsesearch.space.shape import Method
+from sparsesearch.study.latency_record import NUM_RUNS, Latency
+
+SECONDS = 600.0
+_LEAST_TIMINGS = 24
+
+
+def profile_backbone(
+    bed: Bed,
+    *,
+    methods: Sequence[Method] | None = None,
+    stages: Sequence[int] | None = None,
+    num_wholes: int = NUM_WHOLES,
+    num_held_out: int = NUM_HELD_OUT,
+    seconds: float | None = SECONDS,
+    runs: int = NUM_RUNS,
+    threads: int | None = None,
+    seed: int = 0,
+    on_percent: OnPercent = tell_nobody,
+) -> Profile:
+    """Measure and fit a profile.
+
+    Args:
+        bed: The backbone and how it runs.
+        methods: What schedules may do; `usual_methods` if not given.
+        stages: Where; `profiled_stages` if not given.
+        num_wholes: Random schedules to fit on.
+        num_held_out: Random schedules to hold out.
+        seconds: About how long it may take, None for as long as it takes; the least that makes a profile is measured
+            in any case.
+        runs: Timed runs of each.
+        threads: Threads of torch on the CPU, None for its own choice.
+        seed: Seed of the random schedules.
+        on_percent: Told what has been done; it adds up to 100.
+
+    Raises:
+        BackboneError: The backbone is unknown or unsupported.
+        ScheduleError: No method can be carried out.
+        ProfileError: It does not fit into the memory of the device, or too little could be measured.
+    """
+    started = monotonic()
+    with torch_threads(threads), torch.inference_mode():
+        dense = bed.dense_model()
+        shape = geometry(dense, resolve_name(bed.backbone))
+        able = tuple(usual_methods(shape) if methods is None else methods)
+        where = tuple(profiled_stages(shape) if stages is None else stages)
+        planned = design(shape, able, stages=where, num_wholes=num_wholes, num_held_out=num_held_out, seed=seed)
+        planned = [one for one in planned if can_run(dense, one)]
+        groups = [planned[start : start + GROUP] for start in range(0, len(planned), GROUP)]
+        images = bed.images(dense, shape)
+        anchors: list[Latency] = []
+        timings: list[Timing] = []
+        steps = Percents(2 * len(planned), on_percent)
+        for index, group in enumerate(groups):
+            left = None if seconds is None else seconds - (monotonic() - started)
+            if left is not None and left <= 0 and len(timings) >= _LEAST_TIMINGS:
+                break
+            limit = None if left is None else max(left, 1.0) / (len(groups) - index) / MEASURE_FACTOR
+            measured = time_group(
+                bed, dense, group, images=images, shape=shape, runs=runs, seconds=limit, on_ready=steps.advance
+            )
+            anchors.append(measured.latencies[DENSE])
+            timings += [
+                Timing(
+                    role=one.role,
+                    schedule=one.schedule.canonical(shape),
+                    num_tokens=one.num_tokens,
+                    group=index,
+                    latency=measured.latencies[str(number)],
+                    ratio=measured.ratio(str(number), to=DENSE),
+                )
+                for number, one in enumerate(group)
+            ]
+            steps.advance(len(group))
+        steps.finish()
+        conditions = bed.conditions()
+    fitted = fit_profile(shape, conditions, anchors=anchors, timings=timings)
+    return Profile(
+        geometry=shape,
+        methods=able,
+        stages=where,
+        conditions=conditions,
+        anchors=tuple(anchors),
+        timings=tuple(timings),
+        num_planned=len(planned),
+        seconds=monotonic() - started,
+        slowness=fitted.slowness,
+        fit=fitted.fit,
+    )

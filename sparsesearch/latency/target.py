@@ -1,0 +1,83 @@
+"""A backbone on a device, ready for its schedules to be timed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sparsesearch.backbones.registry import create_model, geometry, resolve_name
+from sparsesearch.latency.device import conditions_here
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.study.latency_record import Clock, Conditions, PrecisionName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bed:
+    """A backbone on a device, ready for its schedules to be timed.
+
+    Attributes:
+        backbone: Resolved backbone name.
+        device: Where.
+        batch_size: Images of one call.
+        precision: Type of weights and images.
+        compiled: Run through `torch.compile`.
+        channels_last: Images and convolutions in that memory format.
+        image_size: Pixels, None for the backbone's own.
+        num_classes: Of the head, None for the backbone's own.
+        in_chans: Image channels, None for the backbone's own.
+        clock: What is timed; a GPU has its own.
+    """
+
+    backbone: str
+    device: torch.device
+    batch_size: int = 1
+    precision: PrecisionName = "float32"
+    compiled: bool = False
+    channels_last: bool = False
+    image_size: int | tuple[int, int] | None = None
+    num_classes: int | None = None
+    in_chans: int | None = None
+    clock: Clock = "wall"
+
+    def conditions(self) -> Conditions:
+        """The conditions of what is timed here and now."""
+        return conditions_here(
+            self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            compiled=self.compiled,
+            memory_format="channels_last" if self.channels_last else "contiguous",
+            clock=self.clock,
+        )
+
+    def geometry(self) -> BackboneGeometry:
+        """The backbone's shape; no weights are made."""
+        with torch.device("meta"):
+            return geometry(self._make(), resolve_name(self.backbone))
+
+    def dense_model(self) -> nn.Module:
+        """The dense model with random weights, in place."""
+        model = self._make().eval().requires_grad_(False).to(device=self.device, dtype=self._dtype)
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model
+
+    def images(self, model: nn.Module, shape: BackboneGeometry) -> Tensor:
+        """A batch of noise."""
+        channels = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+        return self.noise(self.batch_size, channels, *shape.image_size)
+
+    def noise(self, *size: int) -> Tensor:
+        """Noise of a size, in place."""
+        made = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(self.device, self._dtype)
+        return made.to(memory_format=torch.channels_last) if self.channels_last and len(size) == 4 else made
+
+    def _make(self) -> nn.Module:
+        return create_model(
+            self.backbone, num_classes=self.num_classes, in_chans=self.in_chans, image_size=self.image_size
+        )
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        found: torch.dtype = getattr(torch, self.precision)
+        return found

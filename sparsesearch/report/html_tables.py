@@ -1,0 +1,125 @@
+"""The tables of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from sparsesearch.analysis.baseline_comparison import HandComparison
+from sparsesearch.analysis.spending import PhaseSpending
+from sparsesearch.analysis.study_front import cost_along
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.analysis.words import accuracy_text, found_by, gmacs_text, percent
+from sparsesearch.papers.overlay import PaperOverlay
+from sparsesearch.study.trial import Trial
+from sparsesearch.text import human_time
+
+
+def front_table(view: StudyView) -> str:
+    """The front, the dearest first, under the dense model."""
+    dense = view.front.reference
+    has_latency = any(trial.cost.ms is not None for trial in view.front.points)
+    rows = []
+    for trial in [*([dense] if dense is not None else []), *reversed(view.front.points)]:
+        cells = [
+            str(trial.number),
+            gmacs_text(trial.cost.macs),
+            "" if dense is None else percent(trial.cost.macs / dense.cost.macs),
+            *([_latency(trial)] if has_latency else []),
+            accuracy_text(trial),
+        ]
+        words = [
+            "dense model" if trial is dense else found_by(trial),
+            "all" if trial is dense else view.schedule_text(trial),
+        ]
+        is_best = view.best is not None and trial.number == view.best.number
+        rows.append(_row(cells, words, style="best" if is_best else ""))
+    head = ["trial", "GMACs", "of dense", *(["ms"] if has_latency else []), "accuracy"]
+    return _table(head, ["found by", "tokens left before block"], rows)
+
+
+def hand_table(view: StudyView, comparison: Sequence[HandComparison]) -> str:
+    """Searched against hand schedules at equal budgets."""
+    dense = view.front.reference
+    has_noise = any(row.noise is not None for row in comparison)
+    rows = []
+    for row in comparison:
+        budget = gmacs_text(round(row.budget)) if row.axis == "macs" else f"{row.budget:.4g}"
+        share = "" if dense is None else f"{100 * row.budget / cost_along(dense, row.axis):.1f} %"
+        difference = "none within it"
+        if row.difference is not None:
+            style = "good" if row.difference > 0 else "bad" if row.difference < 0 else ""
+            difference = f'<span class="{style}">{100 * row.difference:+.2f}</span>'
+        noise = "" if row.noise is None else f"&plusmn; {100 * row.noise:.2f}"
+        searched = "" if row.searched is None else accuracy_text(row.searched)
+        cells = [budget, share, accuracy_text(row.hand), searched, difference, *([noise] if has_noise else [])]
+        tokens = "" if row.searched is None else view.schedule_text(row.searched)
+        rows.append(_row(cells, [row.hand.label, tokens]))
+    unit = "GMACs" if view.front.axis == "macs" else "ms"
+    head = [
+        f"budget, {unit}",
+        "of dense",
+        "by hand",
+        "searched",
+        "difference, points",
+        *(["noise"] if has_noise else []),
+    ]
+    return _table(head, ["best hand schedule", "best searched schedule"], rows)
+
+
+def paper_table(paper: PaperOverlay) -> str:
+    """A paper's hand schedules, the cheapest first."""
+    rows = []
+    for point in paper.points:
+        known = point.published
+        cells = [f"{point.rho:g}", gmacs_text(point.macs), percent(point.share)]
+        cells.append("" if known is None else f"{100 * known.top1:.2f} %")
+        rows.append(_row(cells, [point.tokens]))
+    return _table(["rho", "GMACs", "of dense", "published top-1"], ["tokens left before block"], rows)
+
+
+def spending_table(spending: Sequence[PhaseSpending]) -> str:
+    """What each phase cost, and all together."""
+    rows = []
+    for phase in spending:
+        rows.append(_row(_cells(phase), [phase.name], words_first=True))
+    if len(spending) > 1:
+        total = PhaseSpending(
+            name="together",
+            trials=sum(phase.trials for phase in spending),
+            complete=sum(phase.complete for phase in spending),
+            stopped=sum(phase.stopped for phase in spending),
+            failed=sum(phase.failed for phase in spending),
+            epochs=sum(phase.epochs for phase in spending),
+            work_s=sum(phase.work_s for phase in spending),
+            span_s=sum(phase.span_s or 0.0 for phase in spending),
+        )
+        rows.append(_row(_cells(total), [total.name], words_first=True, style="best"))
+    head = ["trials", "complete", "stopped early", "failed", "epochs", "work", "on the clock"]
+    return _table(head, ["phase"], rows, words_first=True)
+
+
+def _cells(phase: PhaseSpending) -> list[str]:
+    counts = [phase.trials, phase.complete, phase.stopped, phase.failed, phase.epochs]
+    failed = f'<span class="bad">{phase.failed}</span>' if phase.failed else "0"
+    shown = [str(count) for count in counts]
+    shown[3] = failed
+    return [*shown, human_time(phase.work_s), "" if phase.span_s is None else human_time(phase.span_s)]
+
+
+def _latency(trial: Trial) -> str:
+    """`2.41` measured, `~2.41` predicted."""
+    return "" if trial.cost.ms is None else f"{'~' if trial.cost.latency_ms is None else ''}{trial.cost.ms:.4g}"
+
+
+def _row(cells: Sequence[str], words: Sequence[str], *, style: str = "", words_first: bool = False) -> str:
+    numbers = "".join(f"<td>{cell}</td>" for cell in cells)
+    texts = "".join(f'<td class="words">{escape(text)}</td>' for text in words)
+    return f"<tr{f' class={style!r}' if style else ''}>{texts + numbers if words_first else numbers + texts}</tr>"
+
+
+def _table(head: Sequence[str], words: Sequence[str], rows: Sequence[str], *, words_first: bool = False) -> str:
+    numbers = "".join(f"<th>{name}</th>" for name in head)
+    texts = "".join(f'<th class="words">{name}</th>' for name in words)
+    top = texts + numbers if words_first else numbers + texts
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'

@@ -1,0 +1,100 @@
+"""How the study went: hypervolume and regret, over evaluations and over the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sparsesearch.analysis.findings import Findings
+from sparsesearch.analysis.hypervolume_curve import CurvePoint, HypervolumeCurve
+from sparsesearch.analysis.regret import RegretPoint
+from sparsesearch.report.chart import HALF, Chart, legend, responsive
+from sparsesearch.study.trial import Fidelity
+
+_NAMES = {
+    Fidelity.UNTRAINED: "evaluated on the dense weights",
+    Fidelity.SUPERNET: "evaluated on shared weights",
+    Fidelity.FINETUNE: "fine-tuned",
+}
+_SHOWN = 0.975
+Place = Callable[[CurvePoint | RegretPoint], float]
+
+
+def hypervolume_charts(found: Findings) -> str:
+    """Hypervolume over evaluations and over time; a line for each fidelity, since the two cannot be compared."""
+
+    def drawn(place: Place, x_title: str) -> str:
+        def draw(width: int) -> str:
+            points = [point for curve in found.curves for point in curve.points]
+            hands = [100 * curve.hand for curve in found.curves if curve.hand is not None]
+            values = [100 * value for curve in found.curves for value in _worth_seeing(curve)]
+            xs, label = [place(point) for point in points], f"hypervolume over {x_title}"
+            chart = Chart.over(xs, [*values, *hands], width=width, height=260, label=label)
+            chart.axes(x_title, "hypervolume, %")
+            for index, curve in enumerate(found.curves):
+                steps = [(place(point), 100 * point.value) for point in curve.points]
+                steps = [(x, y) for x, y in steps if y >= chart.y.low]
+                chart.curve(steps, "search", steps=True)
+                chart.marks(steps[-1:], "search", size=4.0, hints=[f"{_NAMES[curve.fidelity]}: {steps[-1][1]:.3f} %"])
+                if curve.hand is not None:
+                    ends = [(place(curve.points[0]), 100 * curve.hand), (place(curve.points[-1]), 100 * curve.hand)]
+                    chart.curve(ends, "hand", dashed=True)
+                if index:
+                    chart.limit(place(curve.points[0]), "dense thin", text="fine-tuning")
+            return chart.svg()
+
+        return responsive(draw, wide=HALF)
+
+    charts = _twice(drawn, [point for curve in found.curves for point in curve.points])
+    return charts + legend([("all schedules so far", "search", "line"), ("hand schedules alone", "hand", "dashes")])
+
+
+def regret_charts(found: Findings) -> str:
+    """Regret against hand schedules, in points of accuracy; below zero the search is ahead."""
+
+    def drawn(place: Place, x_title: str) -> str:
+        def draw(width: int) -> str:
+            points = [point for curve in found.regrets for point in curve.points]
+            values = [100 * r for point in points for r in point.by_budget if r is not None]
+            chart = Chart.over(
+                [place(point) for point in points],
+                [*values, 0.0],
+                width=width,
+                height=260,
+                label=f"regret over {x_title}",
+            )
+            chart.axes(x_title, "regret, points")
+            for index, curve in enumerate(found.regrets):
+                for budget in range(len(curve.budgets)):
+                    one = [(place(p), 100 * r) for p in curve.points if (r := p.by_budget[budget]) is not None]
+                    chart.curve(one, "search thin" if len(curve.budgets) > 1 else "search", steps=True)
+                mean = [(place(p), 100 * p.mean) for p in curve.points if p.mean is not None]
+                chart.curve(mean, "search", steps=True)
+                chart.marks(mean[-1:], "search", size=4.0, hints=[f"{mean[-1][1]:+.2f} points"] if mean else [])
+                if index:
+                    chart.limit(place(curve.points[0]), "dense thin", text="fine-tuning")
+            chart.level(0.0, "hand", text="as good as by hand", below=True)
+            return chart.svg()
+
+        return responsive(draw, wide=HALF)
+
+    charts = _twice(drawn, [point for curve in found.regrets for point in curve.points])
+    several = any(len(curve.budgets) > 1 for curve in found.regrets)
+    entries = [("mean over the budgets", "search", "line"), ("one budget", "search thin", "line")]
+    return charts + (legend(entries) if several else "")  # type: ignore[arg-type]
+
+
+def _twice(drawn: Callable[[Place, str], str], points: Sequence[CurvePoint | RegretPoint]) -> str:
+    by_number = drawn(lambda point: float(point.position), "schedules measured")
+    seconds = [point.seconds for point in points]
+    if any(value is None for value in seconds):
+        return by_number
+    longest = max(value for value in seconds if value is not None)
+    unit, scale = ("h", 3600.0) if longest >= 7200 else ("min", 60.0) if longest >= 180 else ("s", 1.0)
+    by_clock = drawn(lambda point: (point.seconds or 0.0) / scale, f"time since the study began, {unit}")
+    return f'<div class="pair"><div>{by_number}</div><div>{by_clock}</div></div>'
+
+
+def _worth_seeing(curve: HypervolumeCurve) -> list[float]:
+    """The end of a curve and its way there, without its rise from zero, beside which all else would be a flat line."""
+    end = curve.points[-1].value
+    return [point.value for point in curve.points if point.value >= _SHOWN * end]

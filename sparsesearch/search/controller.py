@@ -1,0 +1,226 @@
+"""The order of a study: reference, elastic training, hand baselines, proposals, finalists.
+
+A pure controller: what it asks for next depends on the spec and on the trials it was told, on nothing else. So it can
+be rebuilt from the store at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sparsesearch.analysis.phases import SCREENED_AT
+from sparsesearch.budget.baselines import Baseline, hand_baselines
+from sparsesearch.budget.price import study_latency, study_price
+from sparsesearch.budget.solve import check_budget
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.errors import StudyFailedError
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.search.finalists import choose_finalists
+from sparsesearch.search.samplers.factory import make_proposer
+from sparsesearch.seeds import derive_seed
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
+
+MayStart = Callable[[Fidelity], bool]
+
+
+def _always(fidelity: Fidelity) -> bool:
+    return True
+
+
+class StagedController:
+    """Asks for the trials of a study in stages; see `protocols.Controller`.
+
+    A stage starts when every trial of the one before has been told.
+
+    Args:
+        spec: The study; its space must be spelled out for the geometry.
+        geometry: The backbone.
+        may_start: Asked before each proposal and finalist beyond the first ones: is there time for one more trial of
+            this fidelity? Never asked about what a study cannot do without.
+    """
+
+    def __init__(self, spec: StudySpec, geometry: BackboneGeometry, *, may_start: MayStart = _always) -> None:
+        self._spec = spec
+        self._geometry = geometry
+        self._may_start = may_start
+        self._cost = AnalyticCost()
+        self._latency, self._price = study_latency(spec), study_price(spec)
+        self._low, self._high = check_budget(geometry, spec.space, budget=spec.budget, price=self._price)
+        self._proposer = make_proposer(
+            spec.sampler,
+            geometry,
+            spec.space,
+            low=self._low,
+            high=self._high,
+            seed=spec.seed,
+            price=self._price,
+            priors=() if spec.resolved is None else spec.resolved.priors,
+        )
+        self._told: dict[int, Trial] = {}
+        self._asked: dict[int, Trial] = {}
+        self._under_way: dict[int, Trial] = {}
+        self._numbers: dict[tuple[Fidelity, str], int] = {}
+        self._next_number = 0
+        self._num_proposals = 0
+        self._exhausted = False
+        self.baselines: tuple[Baseline, ...] = (
+            tuple(hand_baselines(geometry, spec.space, low=self._low, high=self._high, price=self._price))
+            if spec.baselines
+            else ()
+        )
+
+    @property
+    def screen_fidelity(self) -> Fidelity:
+        """At what fidelity proposals are evaluated first."""
+        return SCREENED_AT[self._spec.fidelity.strategy]
+
+    def ask(self) -> NewTrial | None:
+        """The next trial, or None while results are outstanding and when the study is done.
+
+        Raises:
+            StudyFailedError: The dense or the elastic training failed, so nothing can follow.
+        """
+        trial = self._next()
+        if trial is not None:
+            self._note(Trial(**{name: getattr(trial, name) for name in NewTrial.model_fields}, study=self._spec.name))
+        return trial
+
+    def tell(self, trial: Trial) -> None:
+        """Take note of a stored trial: a result if it is in a final state, else one that was asked for."""
+        if trial.number in self._told:
+            return
+        self._note(trial)
+        if trial.state.is_final:
+            self._told[trial.number] = trial
+            self._under_way.pop(trial.number, None)
+
+    def _note(self, trial: Trial) -> None:
+        """A trial exists: it is not asked for again, and the proposer keeps away from it."""
+        if trial.number not in self._asked:
+            self._asked[trial.number] = self._under_way[trial.number] = trial
+        self._numbers.setdefault((trial.fidelity, trial.key), trial.number)
+        self._next_number = max(self._next_number, trial.number + 1)
+        if trial.fidelity is self.screen_fidelity and trial.origin is not Origin.REFERENCE:
+            self._proposer.tell(trial)
+        if trial.proposal is not None:
+            self._num_proposals = max(self._num_proposals, trial.proposal.index + 1)
+
+    def _next(self) -> NewTrial | None:
+        for fidelity in (Fidelity.DENSE, Fidelity.ELASTIC) if self._spec.fidelity.elastic else (Fidelity.DENSE,):
+            reference = self._find(fidelity, Schedule())
+            if reference is None:
+                return self._new(Schedule(), fidelity, origin=Origin.REFERENCE, label=fidelity.value)
+            told = self._told.get(reference.number)
+            if told is None:
+                return None
+            if told.state is TrialState.FAILED:
+                raise StudyFailedError(f"the {fidelity.value} training failed: {told.reason}")
+        for baseline in self.baselines:
+            if baseline.schedule is not None and self._find(self.screen_fidelity, baseline.schedule) is None:
+                return self._baseline(baseline, baseline.schedule)
+        proposal = self._propose()
+        if proposal is not None or self.screen_fidelity is Fidelity.FINETUNE:
+            return proposal
+        is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
+        return None if is_screening else self._finalist()
+
+    def _baseline(self, baseline: Baseline, schedule: Schedule) -> NewTrial:
+        return self._new(
+            schedule,
+            self.screen_fidelity,
+            origin=Origin.BASELINE,
+            label=baseline.label,
+            budget_macs=round(baseline.limit) if self._spec.budget.axis == "macs" else None,
+        )
+
+    def _propose(self) -> NewTrial | None:
+        wanted = self._num_proposals < self._spec.fidelity.evaluations and not self._exhausted
+        if not wanted or (self._num_proposals >= _LEAST_PROPOSALS and not self._may_start(self.screen_fidelity)):
+            return None
+        proposed = self._proposer.propose(self._num_proposals)
+        if proposed is None:
+            self._exhausted = True
+            return None
+        schedule, proposal = proposed
+        self._num_proposals = proposal.index + 1
+        return self._new(schedule, self.screen_fidelity, origin=Origin.SEARCH, label="search", proposal=proposal)
+
+    def _finalist(self) -> NewTrial | None:
+        screened = self._at(self.screen_fidelity, Origin.SEARCH)
+        chosen: Sequence[Trial] = choose_finalists(
+            screened,
+            count=self._spec.fidelity.finalists,
+            low=self._low,
+            high=self._high,
+            axis=self._spec.budget.axis,
+        )
+        for trial in [*chosen, *self._at(self.screen_fidelity, Origin.BASELINE)]:
+            if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
+                continue
+            if self._has_finalist() and not self._may_start(Fidelity.FINETUNE):
+                return None
+            return self._new(
+                trial.schedule,
+                Fidelity.FINETUNE,
+                origin=trial.origin,
+                label=trial.label,
+                parent=trial.number,
+                budget_macs=trial.budget_macs,
+            )
+        return None
+
+    def _has_finalist(self) -> bool:
+        """Whether a proposal is fine-tuned, or is being."""
+        trials = (*self._at(Fidelity.FINETUNE, Origin.SEARCH), *self._under_way.values())
+        return any(trial.fidelity is Fidelity.FINETUNE and trial.origin is Origin.SEARCH for trial in trials)
+
+    def _at(self, fidelity: Fidelity, origin: Origin) -> list[Trial]:
+        """Completed trials of a kind, by number."""
+        return [
+            trial
+            for _, trial in sorted(self._told.items())
+            if trial.fidelity is fidelity and trial.origin is origin and trial.state is TrialState.COMPLETE
+        ]
+
+    def _find(self, fidelity: Fidelity, schedule: Schedule) -> Trial | None:
+        number = self._numbers.get((fidelity, schedule.key(self._geometry)))
+        return None if number is None else self._asked[number]
+
+    def _new(
+        self,
+        schedule: Schedule,
+        fidelity: Fidelity,
+        *,
+        origin: Origin,
+        label: str,
+        parent: int | None = None,
+        proposal: Proposal | None = None,
+        budget_macs: int | None = None,
+    ) -> NewTrial:
+        return NewTrial(
+            number=self._next_number,
+            fidelity=fidelity,
+            origin=origin,
+            label=label,
+            schedule=schedule.canonical(self._geometry),
+            key=schedule.key(self._geometry),
+            cost=self._priced(schedule),
+            seed=derive_seed(self._spec.seed, fidelity.value),
+            parent=parent,
+            proposal=proposal,
+            budget_macs=budget_macs,
+        )
+
+    def _priced(self, schedule: Schedule) -> Cost:
+        """The cost of a schedule, milliseconds included where the study has a target."""
+        cost = self._cost.estimate(self._geometry, schedule)
+        if self._latency is None:
+            return cost
+        is_dense = not schedule.resolve(self._geometry)
+        ms = self._latency.fit.dense_ms if is_dense else self._latency.predict(self._geometry, schedule)
+        return cost.model_copy(update={"predicted_ms": ms})
+
+
+_LEAST_PROPOSALS = 3

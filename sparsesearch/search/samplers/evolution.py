@@ -1,0 +1,245 @@
+"""Our own sampler: evolution guided by a light predictor of accuracy.
+
+Between two evaluations an inner evolution goes through hundreds of shapes. A predictor that has learned from the
+results so far says how accurate each would be and how sure that is; what is proposed is the shape whose evaluation is
+expected to add most, to the best accuracy or, for a front, to the area under it. The few best are scaled to their
+budgets exactly before one is chosen.
+
+Source: the alternation of evaluations and search on a predictor is that of LINAS (arXiv:2205.10358, section 3.3); the
+criterion is expected improvement of accuracy or hypervolume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.search.samplers.acquisition import Gain
+from sparsesearch.search.samplers.arrays import Floats
+from sparsesearch.search.samplers.genomes import genomes_of
+from sparsesearch.search.samplers.inner_evolution import Candidates, InnerEvolution
+from sparsesearch.search.samplers.kernel import Observations, Settings
+from sparsesearch.search.samplers.likelihood import choose_settings
+from sparsesearch.search.samplers.predictor import Predictor, on_error_scale
+from sparsesearch.search.samplers.priors import best_at, transferred
+from sparsesearch.search.samplers.proposer import Proposer, Result
+from sparsesearch.search.samplers.steps import Features
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.encoding import decode, parameters, shape_of
+from sparsesearch.space.sampling import Wish, is_monotone, settle, wishes_of
+from sparsesearch.space.shape import Shape
+from sparsesearch.study.prior import Prior
+from sparsesearch.study.protocols import Price
+
+_OPENING = 10  # results before the predictor is asked
+_PRIOR_OPENING = 5  # the same, where another study has been asked
+_OPENERS = 3  # places of the first shapes
+_PARENTS = 16  # results that the inner evolution starts from
+_EXACT = 3  # shapes that are scaled exactly at a time
+_ROUNDS = 16  # times that so many are tried before random shapes take over
+_ATTEMPTS = 4  # shapes of the opening that are tried for one proposal
+_WINDOW = 0.1  # share of the range of budgets in which a proposal has to lie
+
+
+class EvolutionProposer(Proposer):
+    """Shapes from an evolution that is guided by a predictor; see `Proposer`.
+
+    Results of another study, if there are any, are the first that the predictor learns from, as observations that may
+    be off by a constant and a little more each; the more results there are, the fewer of them it is shown.
+    """
+
+    most_visible = 120
+
+    def __init__(
+        self,
+        geometry: BackboneGeometry,
+        space: SearchSpace,
+        *,
+        low: float | None,
+        high: float,
+        seed: int,
+        price: Price | None = None,
+        priors: Sequence[Prior] = (),
+    ) -> None:
+        """Set up an empty proposer.
+
+        Args:
+            geometry: As in `Proposer`.
+            space: As in `Proposer`.
+            low: As in `Proposer`.
+            high: As in `Proposer`.
+            seed: As in `Proposer`.
+            price: As in `Proposer`.
+            priors: What another study found, the best first.
+
+        Raises:
+            BudgetError: No schedule of the space meets an end of the range.
+            SpaceError: The space does not fit the geometry.
+        """
+        super().__init__(geometry, space, low=low, high=high, seed=seed, price=price)
+        self._features = Features(geometry, self.space)
+        self._inner = InnerEvolution(geometry, self.space, features=self._features, price=price)
+        self._rows: dict[int, int] = {}  # trial number to row of the features
+        self._matrix: Floats = self._features.of(self._features.steps([]))
+        self._wishes: dict[int, list[Wish]] = {}
+        self._learned: tuple[tuple[int, ...], Settings] | None = None
+        self._dense = self.cost(Schedule())
+        moved = [(prior, transferred(prior, geometry, self.space)) for prior in priors]
+        self._priors = {prior: found for prior, found in moved if found is not None}
+        self._prior_rows = self._features.of(self._features.steps([found[0] for found in self._priors.values()]))
+
+    def sampled(self, index: int) -> Iterator[tuple[Schedule, float]]:
+        """The opening, then what evolution finds, the most promising first."""
+        if self.num_results < (_PRIOR_OPENING if self._priors else _OPENING):
+            yield from self._opening(index)
+        else:
+            yield from self._evolved(index)
+
+    def _opening(self, index: int) -> Iterator[tuple[Schedule, float]]:
+        """The best shapes of another study, or even ones; then a sequence that covers space and budgets evenly."""
+        openers = self._prior_openers() if self._priors else self._even_openers()
+        chosen = openers[index : index + 1]
+        for place in range(index, index + _ATTEMPTS * _OPENING, _OPENING):
+            limit = self.spread_budget(place)
+            chosen.append((self._spread_shape(place, limit), limit))
+        for shape, limit in chosen:
+            schedule = self.fit(shape, limit)
+            if schedule is not None:
+                yield schedule, limit
+
+    def _prior_openers(self) -> list[tuple[Shape, float]]:
+        """The best that another study found, over the range of budgets."""
+        num = _PRIOR_OPENING if self.low is not None else 1
+        limits = [self.high]
+        if self.low is not None:
+            limits = [self.rounded(float(limit)) for limit in np.linspace(self.high, self.low, num)]
+        chosen = [(self._priors[best_at(list(self._priors), limit / self._dense)][1], limit) for limit in limits]
+        if self.low is None:
+            chosen += [(shape, self.high) for _, shape in list(self._priors.values())[: _PRIOR_OPENING - 1]]
+        return chosen
+
+    def _even_openers(self) -> list[tuple[Shape, float]]:
+        """Equal drops evenly over the depth, and a place earlier, at the limit and half way down the range."""
+        num = min(max(_OPENERS, self.space.min_predictors), self.space.max_predictors)
+        last = len(self.space.locations)
+        limits = [self.high] if self.low is None else [self.high, self.rounded((self.low + self.high) / 2.0)]
+        found = []
+        for limit in limits:
+            for earlier in (0, 1):
+                wishes = [Wish(place=last * (i + 1) // (num + 1) - earlier, weight=1.0) for i in range(num)]
+                found.append((settle(wishes, self.space, latest_first=self.latest(limit)), limit))
+        return found
+
+    def _spread_shape(self, place: int, limit: float) -> Shape:
+        """Shape `place` of a low-discrepancy sequence over the parameters of the space.
+
+        Source: M. Roberts, The Unreasonable Effectiveness of Quasirandom Sequences (2018): multiples of the powers of
+        the inverse of the root of x^(d+1) = x + 1.
+        """
+        bounds = parameters(self.space)
+        root = 2.0
+        for _ in range(32):
+            root = (1.0 + root) ** (1.0 / (len(bounds) + 1))
+        shift = np.random.default_rng(self.derive(0, 1)).random(len(bounds))
+        shares = (shift + (place + 1) * root ** -np.arange(1.0, len(bounds) + 1)) % 1.0
+        params: dict[str, int | float | str] = {}
+        for bound, share in zip(bounds, shares.tolist(), strict=True):
+            if bound.kind == "float":
+                params[bound.name] = bound.low + share * (bound.high - bound.low)
+            else:
+                params[bound.name] = int(bound.low) + int(share * (bound.high - bound.low + 1))
+        return decode(params, space=self.space, latest_first=self.latest(limit))
+
+    def _evolved(self, index: int) -> Iterator[tuple[Schedule, float]]:
+        """What the inner evolution ends with; some at a time are scaled exactly and put in order."""
+        rng = np.random.default_rng(self.derive(index))
+        results = self.visible()
+        gain = self._gain(results)
+        low, high = self._window(index)
+        found = self._inner.run(self._parents(results, gain), gain, low=low, high=high, rng=rng)
+        for start in range(0, min(len(found.limits_P), _EXACT * _ROUNDS), _EXACT):
+            fits: list[tuple[Schedule, float]] = []
+            for row in range(start, min(start + _EXACT, len(found.limits_P))):
+                limit = self.rounded(float(found.limits_P[row]))
+                shape = settle(found.genomes.wishes(row), self.space, latest_first=self.latest(limit))
+                schedule = self.fit(shape, limit)
+                if schedule is not None and self.is_new(schedule):
+                    fits.append((schedule, limit))
+            if fits:
+                x_PF = self._features.of(self._features.steps([schedule for schedule, _ in fits]))
+                gains = gain(x_PF, np.array([limit for _, limit in fits]))
+                yield from (fits[i] for i in np.argsort(-gains, kind="stable").tolist())
+
+    def _window(self, index: int) -> tuple[float, float]:
+        """The budgets that a proposal may have: for a front some around one of an even sequence.
+
+        Where accuracy falls steeply, at the cheap end, each evaluation promises more than it gives; left alone, search
+        spends itself there.
+        """
+        if self.low is None:
+            return self.high, self.high
+        half = 0.5 * _WINDOW * (self.high - self.low)
+        centre = min(max(self.spread_budget(index), self.low + half), self.high - half)
+        return centre - half, centre + half
+
+    def _gain(self, results: Sequence[Result]) -> Gain:
+        """What an evaluation is expected to add to these results."""
+        pending = [under_way.schedule for under_way in self.under_way()]
+        pending_PF = self._features.of(self._features.steps(pending)) if pending else None
+        observed = self._observations(results)
+        return Gain(
+            Predictor(observed, self._settings(), pending_PF=pending_PF),
+            costs_N=np.array([result.cost for result in results]),
+            low=self.low,
+            limit=self.high,
+        )
+
+    def _settings(self) -> Settings:
+        """How the predictor generalises: chosen anew whenever about a tenth more is known."""
+        num = self.num_results
+        cut = num - num % 2 ** max(0, int(np.log2(num / _OPENING)))
+        key = self.result_numbers(cut)
+        if self._learned is None or self._learned[0] != key:
+            self._learned = (key, choose_settings(self._observations(self.visible(cut)), self._features.columns))
+        return self._learned[1]
+
+    def _observations(self, results: Sequence[Result]) -> Observations:
+        new = [result for result in results if result.number not in self._rows]
+        if new:
+            self._rows.update({result.number: len(self._matrix) + i for i, result in enumerate(new)})
+            rows = self._features.of(self._features.steps([result.schedule for result in new]))
+            self._matrix = np.concatenate([self._matrix, rows])
+        own_NF = self._matrix[[self._rows[result.number] for result in results]]
+        num_priors = min(len(self._priors), max(0, self.most_visible - len(results)))
+        own_N = np.array([result.top1 for result in results])
+        foreign_N = np.array([prior.accuracy for prior in self._priors][:num_priors])
+        if num_priors:  # as if its dense model were as accurate as the best here
+            foreign_N *= own_N.max()
+        return Observations(
+            x_NF=np.concatenate([own_NF, self._prior_rows[:num_priors]]),
+            y_N=on_error_scale(np.concatenate([own_N, foreign_N])),
+            source_N=np.repeat([0, 1], [len(results), num_priors]),
+        )
+
+    def _parents(self, results: Sequence[Result], gain: Gain) -> Candidates:
+        """The results that are nearest to the front, as far as they are shapes of the space."""
+        chosen: list[Result] = []
+        for place in np.argsort(gain.gaps_N, kind="stable").tolist():
+            if results[place].params is not None:
+                chosen.append(results[place])
+            if len(chosen) == _PARENTS:
+                break
+        wishes = [self._wishes_of(result) for result in chosen]
+        limits = np.array([result.cost for result in chosen])
+        return Candidates(genomes_of(wishes, self.space), limits)
+
+    def _wishes_of(self, result: Result) -> list[Wish]:
+        found = self._wishes.get(result.number)
+        if found is None:
+            monotone = is_monotone(self.space)
+            shape = shape_of(result.schedule, geometry=self.geometry, monotone=monotone).canonical()
+            found = self._wishes[result.number] = wishes_of(shape, self.space)
+        return found

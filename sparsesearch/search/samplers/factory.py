@@ -1,0 +1,42 @@
+"""The samplers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.search.samplers.evolution import EvolutionProposer
+from sparsesearch.search.samplers.optuna_search import OptunaProposer
+from sparsesearch.search.samplers.proposer import Proposer
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.study.prior import Prior
+from sparsesearch.study.protocols import Price
+from sparsesearch.study.spec import SamplerName
+
+
+def make_proposer(
+    sampler: SamplerName,
+    geometry: BackboneGeometry,
+    space: SearchSpace,
+    *,
+    low: float | None,
+    high: float,
+    seed: int,
+    price: Price | None = None,
+    priors: Sequence[Prior] = (),
+) -> Proposer:
+    """An empty proposer; arguments and errors as in `Proposer`.
+
+    Args:
+        sampler: Which one.
+        geometry: The backbone.
+        space: The search space; it need not be spelled out for the geometry.
+        low: Lower end of the range of budgets in the unit of the price, None for a single budget.
+        high: The budget, or the upper end of the range.
+        seed: Seed of the study.
+        price: What a schedule costs, exact multiply-adds if None.
+        priors: What another study found; only `evolution` makes use of it.
+    """
+    if sampler == "evolution":
+        return EvolutionProposer(geometry, space, low=low, high=high, seed=seed, price=price, priors=priors)
+    return OptunaProposer(geometry, space, low=low, high=high, sampler=sampler, seed=seed, price=price)

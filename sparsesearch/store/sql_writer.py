@@ -1,0 +1,183 @@
+"""One open study of a SQL database, held under a lease."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Select, Update, bindparam, insert, select, update
+
+from sparsesearch.store import codec, complaints, tables
+from sparsesearch.store.changing_writer import ChangingLedger
+from sparsesearch.store.database import Database
+from sparsesearch.store.lease import Lease
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import NewTrial, Trial, TrialState
+
+_OURS = (
+    tables.leases.c.study_id == bindparam("the_study"),
+    tables.leases.c.owner == bindparam("the_owner"),
+    tables.leases.c.generation == bindparam("the_generation"),
+)
+_EXTEND = update(tables.leases).where(*_OURS).values(expires_at=bindparam("until"))
+_RELEASE = update(tables.leases).where(*_OURS).values(owner=None, expires_at=bindparam("now"))
+_TWIN = select(tables.trials.c.number).where(
+    tables.trials.c.study_id == bindparam("the_study"),
+    tables.trials.c.key == bindparam("key"),
+    tables.trials.c.fidelity == bindparam("fidelity"),
+    tables.trials.c.seed == bindparam("seed"),
+)
+_ADD_TRIAL = insert(tables.trials)
+_ADD_MEASUREMENT = insert(tables.measurements)
+
+
+@cache
+def _update_trial(columns: tuple[str, ...]) -> Update:
+    table = tables.trials.c
+    ours = (table.study_id == bindparam("the_study"), table.number == bindparam("the_number"))
+    return update(tables.trials).where(*ours).values({name: bindparam(name) for name in columns})
+
+
+class SqlLedger(ChangingLedger):
+    """One open study of a `SqlStore`. Safe to use from several threads of the process that opened it.
+
+    Every write first extends the lease, which fails if it is another's by now, in the transaction of the write.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        spec: StudySpec,
+        study_id: int,
+        lease: Lease,
+        clock: Callable[[], float],
+        lease_s: float,
+    ) -> None:
+        """Made by the store, with a lease that it has taken."""
+        self.spec = spec
+        self._database = database
+        self._study_id = study_id
+        self._ours = {"the_study": study_id, "the_owner": lease.owner, "the_generation": lease.generation}
+        self._clock = clock
+        self._lease_s = lease_s
+
+    def add_trial(self, trial: NewTrial) -> Trial:
+        """Store a new trial as WAITING; if its number is already stored, return that trial unchanged.
+
+        Raises:
+            DuplicateTrialError: Another number has the same schedule, fidelity and seed.
+            StaleAttemptError: The lease is lost.
+        """
+        new = codec.new_trial(trial, study=self.spec.name)
+        with self._writing() as (connection, now):
+            stored = load_trials(connection, self._study_id, study=self.spec.name, number=trial.number)
+            if stored:
+                return stored[0]
+            same = {"the_study": self._study_id, "key": new.key, "fidelity": new.fidelity.value, "seed": new.seed}
+            twin = connection.scalar(_TWIN, same)
+            if twin is not None:
+                raise complaints.duplicate(new, twin=twin)
+            row = codec.trial_to_row(new)
+            connection.execute(_ADD_TRIAL, {**row, "study_id": self._study_id, "created_at": now, "updated_at": now})
+        return new
+
+    def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
+        """The trials in order of their numbers, all or those in one of the states."""
+        with self._database.reading() as connection:
+            return load_trials(connection, self._study_id, study=self.spec.name, states=states)
+
+    def renew(self) -> None:
+        """Extend the lease; raises `StaleAttemptError` if somebody else has taken it over."""
+        with self._writing():
+            pass
+
+    def close(self) -> None:
+        """Give the lease back, if it is still ours. Closing again changes nothing."""
+        with self._database.writing() as connection:
+            connection.execute(_RELEASE, {**self._ours, "now": self._clock()})
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Connection, float]]:
+        with self._database.writing() as connection:
+            now = self._clock()
+            extended = connection.execute(_EXTEND, {**self._ours, "until": now + self._lease_s})
+            if extended.rowcount != 1:
+                raise complaints.lease_lost(self.spec.name)
+            yield connection, now
+
+    def _change(self, number: int, change: Callable[[Trial], Trial]) -> Trial:
+        with self._writing() as (connection, now):
+            stored = load_trials(connection, self._study_id, study=self.spec.name, number=number)
+            if not stored:
+                raise complaints.no_trial(number, study=self.spec.name)
+            before = stored[0]
+            after = change(before)
+            if after is not before:
+                self._save(connection, before, after, now=now)
+        return after
+
+    def _save(self, connection: Connection, before: Trial, after: Trial, *, now: float) -> None:
+        old, new = codec.progress_to_row(before), codec.progress_to_row(after)
+        changes = {name: value for name, value in new.items() if value != old[name]}
+        changes["updated_at"] = now
+        if before.state is TrialState.WAITING:
+            changes["started_at"] = now
+        if after.state.is_final and not before.state.is_final:
+            changes["ended_at"] = now
+        where = {"the_study": self._study_id, "the_number": after.number}
+        connection.execute(_update_trial(tuple(changes)), {**changes, **where})
+        known = {measurement.step for measurement in before.measurements}
+        for item in after.measurements:
+            if item.step not in known:
+                row = codec.measurement_to_row(item, number=after.number)
+                connection.execute(_ADD_MEASUREMENT, {**row, "study_id": self._study_id, "created_at": now})
+
+
+def load_trials(
+    connection: Connection,
+    study_id: int,
+    *,
+    study: str,
+    states: Collection[TrialState] | None = None,
+    number: int | None = None,
+) -> list[Trial]:
+    """Trials in order of their numbers: two queries, however many there are.
+
+    Args:
+        connection: A transaction.
+        study_id: Of which study.
+        study: The study's name.
+        states: Only those in one of these states.
+        number: Only this one.
+    """
+    wanted = {"the_study": study_id, "the_number": number, "the_states": [state.value for state in states or ()]}
+    select_trials, select_measurements = _selects(by_number=number is not None, by_state=states is not None)
+    measurements: dict[int, list[codec.Row]] = defaultdict(list)
+    for row in connection.execute(select_measurements, wanted).mappings():
+        measurements[row["number"]].append(row)
+    rows = connection.execute(select_trials, wanted).mappings()
+    return [codec.trial_from_row(row, measurements[row["number"]], study=study) for row in rows]
+
+
+@cache
+def _selects(*, by_number: bool, by_state: bool) -> tuple[Select[Any], Select[Any]]:
+    """The queries for trials and for their measurements."""
+    trials, measurements = tables.trials, tables.measurements
+    select_trials = select(trials).where(trials.c.study_id == bindparam("the_study"))
+    select_measurements = select(measurements).where(measurements.c.study_id == bindparam("the_study"))
+    if by_number:
+        select_trials = select_trials.where(trials.c.number == bindparam("the_number"))
+        select_measurements = select_measurements.where(measurements.c.number == bindparam("the_number"))
+    if by_state:
+        select_trials = select_trials.where(trials.c.state.in_(bindparam("the_states", expanding=True)))
+        select_measurements = select_measurements.where(
+            measurements.c.number.in_(select_trials.with_only_columns(trials.c.number))
+        )
+    return (
+        select_trials.order_by(trials.c.number),
+        select_measurements.order_by(measurements.c.number, measurements.c.step),
+    )

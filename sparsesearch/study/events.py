@@ -1,0 +1,54 @@
+"""What happens to a trial while it runs. Events are written to the store before anything reacts to them.
+
+All are plain values that cross process boundaries as JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from sparsesearch.study.latency_record import ConfirmedLatency
+from sparsesearch.study.trial import CheckpointRef, FinalState, Measurement
+from sparsesearch.value import Value
+
+
+class _Event(Value):
+    """Common part: which trial of the study, and the fencing token."""
+
+    trial: int
+    attempt: int = Field(ge=1)
+
+
+class Measured(_Event):
+    """An epoch (or an evaluation) was measured."""
+
+    kind: Literal["measured"] = "measured"
+    measurement: Measurement
+
+
+class Checkpointed(_Event):
+    """A checkpoint was written; it replaces the trial's older one."""
+
+    kind: Literal["checkpointed"] = "checkpointed"
+    checkpoint: CheckpointRef
+
+
+class Ended(_Event):
+    """The trial reached a final state."""
+
+    kind: Literal["ended"] = "ended"
+    state: FinalState
+    reason: str | None = None
+
+
+class Confirmed(_Event):
+    """The latency of an ended trial was measured on the study's target; it replaces an older one."""
+
+    kind: Literal["confirmed"] = "confirmed"
+    latency: ConfirmedLatency
+
+
+Event = Annotated[Measured | Checkpointed | Ended | Confirmed, Field(discriminator="kind")]
+EVENT: TypeAdapter[Measured | Checkpointed | Ended | Confirmed] = TypeAdapter(Event)

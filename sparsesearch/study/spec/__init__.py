@@ -1,0 +1,38 @@
+"""All a study needs, as one document. Every flag of `sparsesearch run` is a field here."""
+
+from sparsesearch.study.spec.budget import Budget, BudgetUnit
+from sparsesearch.study.spec.data import DataSpec
+from sparsesearch.study.spec.fidelity import FidelitySpec, RungSpec, Strategy, with_strategy
+from sparsesearch.study.spec.io import executed_by, read_document
+from sparsesearch.study.spec.latency import LatencySpec
+from sparsesearch.study.spec.resources import ResourceSpec
+from sparsesearch.study.spec.study import (
+    DEFAULT_DISPATCHER,
+    NAME_PATTERN,
+    DispatcherName,
+    Resolved,
+    SamplerName,
+    StudySpec,
+)
+from sparsesearch.study.spec.training import TrainSpec
+
+__all__ = [
+    "DEFAULT_DISPATCHER",
+    "NAME_PATTERN",
+    "Budget",
+    "BudgetUnit",
+    "DataSpec",
+    "DispatcherName",
+    "FidelitySpec",
+    "LatencySpec",
+    "Resolved",
+    "ResourceSpec",
+    "RungSpec",
+    "SamplerName",
+    "Strategy",
+    "StudySpec",
+    "TrainSpec",
+    "executed_by",
+    "read_document",
+    "with_strategy",
+]

@@ -1,0 +1,79 @@
+"""A budget: one limit of the cost of an image, or a range of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from sparsesearch.errors import SpecError, one_line
+from sparsesearch.study.trial import Axis
+from sparsesearch.value import Value
+
+BudgetUnit = Literal["gflops", "share", "ms"]
+
+
+class Budget(Value):
+    """An upper limit of the cost of one image, or a range that asks for a front.
+
+    Attributes:
+        unit: `gflops` counts 10^9 multiply-adds (the literature's GFLOPs); `share` is a share of the dense cost; `ms`
+            are milliseconds of one call on the target.
+        low: Lower end of a range, None for a single budget.
+        high: The limit.
+    """
+
+    unit: BudgetUnit = "share"
+    low: float | None = None
+    high: float = Field(gt=0.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Budget:
+        if self.low is not None and not 0.0 < self.low < self.high:
+            raise ValueError(f"a budget range needs 0 < LOW < HIGH, got {self.low:g}:{self.high:g}")
+        return self
+
+    @classmethod
+    def parse(cls, text: str, unit: BudgetUnit) -> Budget:
+        """Read `3.0`, `2.0:3.0` (gflops, ms) or `35%`, `20%:45%` (share of dense).
+
+        Raises:
+            SpecError: The text is not of that form.
+        """
+        percent = unit == "share"
+        number = r"\s*([0-9]*\.?[0-9]+)\s*" + ("%" if percent else "") + r"\s*"
+        match = re.fullmatch(f"(?:{number}:)?{number}", text)
+        if match is None:
+            example = "'35%' or '20%:45%'" if percent else "'3.0' or '2.0:3.0'"
+            raise SpecError(f"cannot read the budget {text!r}; write {example}")
+        scale = 100.0 if percent else 1.0
+        low, high = match.groups()
+        try:
+            return cls(unit=unit, low=None if low is None else float(low) / scale, high=float(high) / scale)
+        except ValidationError as error:
+            raise SpecError(f"budget {text!r}: {one_line(error)}") from error
+
+    @property
+    def axis(self) -> Axis:
+        """What it limits."""
+        return "ms" if self.unit == "ms" else "macs"
+
+    def limits(self, dense_macs: int) -> tuple[float | None, float]:
+        """Lower end (None for a single budget) and limit, in multiply-adds or milliseconds."""
+        return (self.low, self.high) if self.unit == "ms" else self.macs(dense_macs)
+
+    def macs(self, dense_macs: int) -> tuple[int | None, int]:
+        """Lower end (None for a single budget) and limit in multiply-adds; not for a budget of milliseconds."""
+        assert self.unit != "ms", "milliseconds say nothing of multiply-adds"
+        scale = 1e9 if self.unit == "gflops" else float(dense_macs)
+        return (None if self.low is None else round(self.low * scale), round(self.high * scale))
+
+    def __str__(self) -> str:
+        if self.unit == "share":
+            low = "" if self.low is None else f"{self.low:.4g}:".replace(f"{self.low:.4g}", f"{self.low * 100:.4g}%")
+            return f"{low}{self.high * 100:.4g}% of dense"
+        low = "" if self.low is None else f"{self.low:g}:"
+        if self.unit == "ms":
+            return f"{low}{self.high:g} ms"
+        return f"{low}{self.high:g} GFLOPs (multiply-adds)"

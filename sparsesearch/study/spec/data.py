@@ -1,0 +1,33 @@
+"""What to train and evaluate on."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from sparsesearch.value import Value
+
+
+class DataSpec(Value):
+    """What to train and evaluate on.
+
+    Attributes:
+        source: `digits` or `digits:hard` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there,
+            PATH/test, each with a folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision,
+            such as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH`
+            (WebDataset shards). See docs/data.md.
+        image_size: Pixels, or None for the backbone's own.
+        val_share: Share of the training images held out for validation where the data has no test split besides.
+        num_val_images: At most so many validation images are used per evaluation, None for all.
+        workers: Loader processes for external data.
+    """
+
+    source: str = "digits"
+    image_size: int | None = Field(default=None, ge=8)
+    val_share: float = Field(default=0.1, gt=0.0, lt=1.0)
+    num_val_images: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=0, ge=0)
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether this is the bundled demo task, whose schedules do not transfer to real data."""
+        return self.source.partition(":")[0] == "digits"

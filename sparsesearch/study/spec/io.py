@@ -1,0 +1,46 @@
+"""Study documents read from files, and given other resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from sparsesearch.errors import SpecError, one_line
+from sparsesearch.study.spec.study import StudySpec
+
+
+def executed_by(spec: StudySpec, *, dispatcher: str | None, resources: Mapping[str, object]) -> StudySpec:
+    """The study with another executor, which changes nothing of its results.
+
+    Args:
+        spec: The study as stored.
+        dispatcher: Another dispatcher, or None.
+        resources: Fields of `ResourceSpec`; those that are None stay.
+
+    Raises:
+        SpecError: A value is out of range, or the study needs its dispatcher.
+    """
+    document = spec.model_dump()
+    document["dispatcher"] = dispatcher or spec.dispatcher
+    document["resources"].update({key: value for key, value in resources.items() if value is not None})
+    try:
+        return StudySpec.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(f"study {spec.name!r} cannot be executed so: {one_line(error)}") from error
+
+
+def read_document(path: Path) -> object:
+    """A YAML or JSON document as plain data.
+
+    Raises:
+        SpecError: The file is missing or not readable as YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpecError(f"no such file: {path}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise SpecError(f"{path} is not readable YAML: {one_line(error)}") from error

@@ -1,0 +1,38 @@
+"""One training phase."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sparsesearch.value import Value
+
+
+class TrainSpec(Value):
+    """One training phase.
+
+    Attributes:
+        epochs: Epochs; a trial reports and checkpoints after each.
+        images_per_epoch: Images of one epoch, None for the whole training split.
+        batch_size: Images of one step.
+        lr: Peak learning rate of the backbone.
+        predictor_lr: Peak learning rate of predictors.
+        weight_decay: AdamW weight decay; biases and one-dimensional parameters are exempt.
+        warmup: Share of the steps over which the learning rate rises linearly from 0.
+        clip_grad: Largest gradient norm.
+        method: How a schedule is trained: `gathered` drops tokens in training too, and predictors learn from where
+            the teacher looks; `masked` keeps them all and masks them, as the papers do it. See docs/training.md.
+        grad_checkpointing: Compute activations again in the backward pass: slower, in much less memory.
+    """
+
+    epochs: int = Field(ge=1)
+    images_per_epoch: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=5e-4, gt=0.0)
+    predictor_lr: float = Field(default=2e-3, gt=0.0)
+    weight_decay: float = Field(default=0.05, ge=0.0)
+    warmup: float = Field(default=0.1, ge=0.0, lt=1.0)
+    clip_grad: float = Field(default=1.0, gt=0.0)
+    method: Literal["gathered", "masked"] = "gathered"
+    grad_checkpointing: bool = False

@@ -1,0 +1,65 @@
+"""How the best schedule of a study got better: metrics of the study's run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sparsesearch.analysis.evaluations import evaluations
+from sparsesearch.analysis.study_front import BEST_FIRST, cost_along
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.trial import Fidelity, Origin, Trial
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a metric. MLflow keeps one of several points that are equal in everything."""
+
+    key: str
+    value: float
+    step: int
+    time_ms: int
+
+
+def milliseconds(seconds: float) -> int:
+    """MLflow's times, from seconds since 1970."""
+    return round(seconds * 1000)
+
+
+def progress_points(view: StudyView) -> Iterator[Point]:
+    """The dense model, and the best schedule within the budget each time that it changed.
+
+    A step is one evaluated schedule. As in `StudyFront.best`, only the highest fidelity counts that has a searched
+    schedule, so the curve may drop once, where fine-tuned schedules take over from evaluated ones.
+
+    Args:
+        view: A study; one with more trials gives the same points and more.
+    """
+    dense, limit = view.front.reference, view.limit
+    if dense is None or limit is None:
+        return
+    at = milliseconds(view.times_of(dense).ended_at or view.times.created_at)
+    yield Point("dense_val_top1", dense.metrics["val_top1"], 0, at)
+    yield Point("dense_gmacs", dense.cost.macs / 1e9, 0, at)
+    best: dict[Fidelity, Trial] = {}
+    searched: set[Fidelity] = set()
+    shown: int | None = None
+    for item in evaluations(view):
+        step, trial = item.position, item.trial
+        if trial.origin is Origin.SEARCH:
+            searched.add(trial.fidelity)
+        affordable = cost_along(trial, view.front.axis) <= limit
+        if affordable and (trial.fidelity not in best or _rank(trial) > _rank(best[trial.fidelity])):
+            best[trial.fidelity] = trial
+        counts = next((fidelity for fidelity in BEST_FIRST if fidelity in searched), None)
+        now = best.get(counts) if counts is not None else None
+        if now is not None and now.number != shown:
+            shown = now.number
+            at = milliseconds(view.times_of(trial).ended_at or view.times.created_at)
+            yield Point("best_val_top1", now.metrics["val_top1"], step, at)
+            yield Point("best_gmacs", now.cost.macs / 1e9, step, at)
+            yield Point("best_share_of_dense", now.cost.macs / dense.cost.macs, step, at)
+
+
+def _rank(trial: Trial) -> tuple[float, int]:
+    return trial.metrics["val_top1"], -trial.cost.macs

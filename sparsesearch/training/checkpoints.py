@@ -1,0 +1,163 @@
+"""Tensors on disk: safetensors only, written whole or not at all, checked by hash when read."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as dump_safetensors
+from torch import Tensor
+
+from sparsesearch.errors import CheckpointError, one_line
+from sparsesearch.study.trial import CheckpointRef
+
+_METADATA_KEY = "sparsesearch"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, object]) -> str:
+    """Write tensors and a JSON document atomically; returns the SHA-256 of the file.
+
+    Args:
+        path: Target file; its folder is made.
+        tensors: Name to tensor, on any device.
+        metadata: JSON-safe document stored in the file's header.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    blob = dump_safetensors(plain, metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with partial.open("wb") as file:
+        file.write(blob)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return hashlib.sha256(blob).hexdigest()
+
+
+def read_tensors(path: Path, *, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read what `write_tensors` wrote (or any safetensors file: then the document is empty).
+
+    Raises:
+        CheckpointError: The file is missing, cut short, not safetensors, or not the one that was recorded.
+    """
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    if sha256 is not None and hashlib.sha256(blob).hexdigest() != sha256:
+        raise CheckpointError(f"the checkpoint {path} is corrupt (its SHA-256 is not the recorded one); delete it")
+    try:
+        tensors = parse_safetensors(blob)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({one_line(error)}); delete it") from error
+    header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+    try:
+        document = json.loads(header.get("__metadata__", {}).get(_METADATA_KEY, "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"the document in {path} is not readable JSON ({one_line(error)}); delete it") from error
+    return tensors, document
+
+
+def read_foreign_weights(path: Path, *, ema: bool | None = None) -> dict[str, Tensor]:
+    """A state dict from somebody else's file: safetensors, or a torch file read without unpickling code.
+
+    Training checkpoints are looked into: entries `model_ema`, `model`, `state_dict`, in this order.
+
+    Args:
+        path: The file.
+        ema: True insists on `model_ema`, False passes it over.
+
+    Raises:
+        CheckpointError: Missing, unreadable, or no state dict.
+    """
+    loaded: object = read_tensors(path)[0] if path.suffix == ".safetensors" else _unpickled(path)
+    if ema and not (isinstance(loaded, dict) and isinstance(loaded.get("model_ema"), dict)):
+        raise CheckpointError(f"{path} has no model_ema entry; leave --ema out to take the trained weights themselves")
+    for entry in ("model_ema", "model", "state_dict")[ema is False :]:
+        if isinstance(loaded, dict) and isinstance(loaded.get(entry), dict):
+            loaded = loaded[entry]
+            break
+    if not isinstance(loaded, dict) or not any(isinstance(value, Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path} holds no state dict; expected tensors by name")
+    return {str(name).removeprefix("module."): v for name, v in loaded.items() if isinstance(v, Tensor)}
+
+
+def _unpickled(path: Path) -> object:
+    """What torch saved, without running code of the file: tensors, plain values and the options of a training run."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no such weights file: {path}") from error
+    except Exception as error:  # torch raises many kinds for broken files
+        classes = _foreign_classes(path)
+        if classes:
+            raise CheckpointError(
+                f"{path} is not a readable checkpoint: it holds objects that could run code ({', '.join(classes)}); "
+                "save its state dict alone, with torch.save(model.state_dict(), ...)"
+            ) from error
+        raise CheckpointError(f"{path} is not a readable checkpoint ({one_line(error)[:120]})") from error
+
+
+def _foreign_classes(path: Path) -> list[str]:
+    """Classes of a torch file that it could not be read without; none if it is not even one."""
+    try:
+        found: list[str] = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    except Exception:  # as above
+        return []
+    return sorted({*found} - {"argparse.Namespace"})
+
+
+class CheckpointFolder:
+    """Checkpoints of one study under a storage root. References are relative to the root, so it can be moved."""
+
+    def __init__(self, root: Path, study: str) -> None:
+        self._root = root
+        self._study = study
+
+    @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return self._root / self._study
+
+    def save(
+        self, name: str, tensors: Mapping[str, Tensor], *, step: int, metadata: Mapping[str, object]
+    ) -> CheckpointRef:
+        """Write `NAME.safetensors` into the study's folder."""
+        uri = f"{self._study}/{name}.safetensors"
+        return CheckpointRef(uri=uri, sha256=write_tensors(self._root / uri, tensors, metadata=metadata), step=step)
+
+    def holds(self, ref: CheckpointRef) -> bool:
+        """Whether the file of a reference is there."""
+        return (self._root / ref.uri).is_file()
+
+    def load(self, ref: CheckpointRef) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Read a reference back, checked."""
+        return read_tensors(self._root / ref.uri, sha256=ref.sha256)
+
+    def read(self, name: str) -> dict[str, Tensor]:
+        """The tensors of `NAME.safetensors`."""
+        return read_tensors(self.folder / f"{name}.safetensors")[0]
+
+    def document(self, name: str) -> dict[str, object]:
+        """The JSON document of `NAME.safetensors`."""
+        return read_tensors(self.folder / f"{name}.safetensors")[1]
+
+    def remove_others(self, *, prefix: str, keep: CheckpointRef) -> None:
+        """Delete the study's files whose names start with `prefix`, except one."""
+        for path in self.folder.glob(f"{prefix}*"):
+            if path != self._root / keep.uri:
+                path.unlink(missing_ok=True)
+
+    def remove_all(self) -> None:
+        """Delete the study's folder."""
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)

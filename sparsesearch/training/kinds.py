@@ -1,0 +1,218 @@
+"""The kinds of training, put together from their parts: dense, elastic, one schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from sparsesearch.backbones.registry import create_model
+from sparsesearch.backbones.transforms import attach_, sparsify_
+from sparsesearch.data.task import Batch, Task
+from sparsesearch.errors import CheckpointError
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.study.spec import TrainSpec
+from sparsesearch.training.loop import PREDICTOR_PREFIX, Arithmetic, Objective
+from sparsesearch.training.masked import MaskedObjective
+from sparsesearch.training.objectives import DenseObjective, ElasticObjective, SparseObjective
+from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
+from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.weights import dense_start
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trainings of a backbone on a task share.
+
+    Attributes:
+        backbone: Backbone name.
+        geometry: Its geometry.
+        task: Training and validation data.
+        arithmetic: Device and precision.
+        seed: Seed of whatever is initialised.
+    """
+
+    backbone: str
+    geometry: BackboneGeometry
+    task: Task
+    arithmetic: Arithmetic
+    seed: int
+
+    def fresh_model(self) -> nn.Module:
+        """The dense model, initialised, on the device."""
+        model = create_model(
+            self.backbone,
+            num_classes=self.task.num_classes,
+            in_chans=self.task.in_chans,
+            image_size=self.task.image_size,
+            seed=self.seed,
+        )
+        return model.to(self.arithmetic.device)
+
+    def model_with(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """The dense model with given weights."""
+        model = self.fresh_model()
+        model.load_state_dict(dict(tensors))
+        return model
+
+    def elastic_model(self, space: SearchSpace) -> nn.Module:
+        """A sparse model with whatever a space may do at every one of its locations."""
+        model = self.fresh_model()
+        space = space.for_geometry(self.geometry)
+        attach_(
+            model,
+            [
+                (*location, method.phase, method.scorer, method.reducer)
+                for location in space.locations
+                for method in space.methods
+                if method.is_possible_at(location)
+            ],
+        )
+        return model
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training ready to run.
+
+    Attributes:
+        model: Trained in place.
+        spec: Hyperparameters.
+        objective: The loss.
+        batches: Epoch (from 1) to its batches.
+        steps_per_epoch: Optimizer steps of an epoch.
+        label: For progress bars.
+    """
+
+    model: nn.Module
+    spec: TrainSpec
+    objective: Objective
+    batches: Callable[[int], Iterator[Batch]]
+    steps_per_epoch: int
+    label: str
+
+
+def steps_per_epoch(spec: TrainSpec, *, num_train: int) -> int:
+    """Optimizer steps of one epoch; a last batch that is not full is left out."""
+    images = min(num_train, spec.images_per_epoch or num_train)
+    return max(1, images // spec.batch_size)
+
+
+def dense_training(setting: Setting, spec: TrainSpec, *, weights: str, seed: int) -> Training | None:
+    """Training of the dense model, or None where the weights already have a head for this task."""
+    start = dense_start(weights, backbone=setting.backbone, task=setting.task, seed=setting.seed)
+    if start.has_head:
+        return None
+    model = start.model.to(setting.arithmetic.device)
+    steps = steps_per_epoch(spec, num_train=setting.task.num_train)
+    objective = DenseObjective(
+        model,
+        setting.geometry,
+        curriculum_steps=round(setting.task.curriculum_share * spec.epochs) * steps,
+        arithmetic=setting.arithmetic,
+    )
+    return Training(
+        model=model,
+        spec=spec,
+        objective=objective,
+        batches=lambda epoch: setting.task.fresh_epoch(
+            epoch=epoch, seed=seed, batch_size=spec.batch_size, num_images=spec.images_per_epoch
+        ),
+        steps_per_epoch=steps,
+        label="dense model",
+    )
+
+
+def given_dense_model(setting: Setting, *, weights: str) -> tuple[nn.Module, dict[str, float]]:
+    """A dense model whose weights came with a head, and its validation metrics.
+
+    Raises:
+        CheckpointError: It is hardly better than chance, so its classes are not those of the data.
+    """
+    model = dense_start(weights, backbone=setting.backbone, task=setting.task, seed=setting.seed).model
+    model = model.to(setting.arithmetic.device)
+    batches = setting.task.val("confirm", batch_size=EVAL_BATCH)
+    metrics = evaluate_model(model, batches, arithmetic=setting.arithmetic).metrics("val")
+    chance = 1.0 / setting.task.num_classes
+    if metrics["val_top1"] < min(3 * chance, 0.5 * (1 + chance)):
+        raise CheckpointError(
+            f"the weights {weights!r} score {metrics['val_top1']:.1%} on the validation images, where chance is "
+            f"{chance:.1%}; is the order of the classes that of the weights?"
+        )
+    return model, metrics
+
+
+def elastic_training(
+    setting: Setting,
+    spec: TrainSpec,
+    *,
+    space: SearchSpace,
+    dense: Mapping[str, Tensor],
+    teacher: Teacher,
+    seed: int,
+) -> Training:
+    """The one training that serves every schedule of a space, from dense weights."""
+    model = setting.elastic_model(space)
+    load_dense_part(model, dense)
+    _checkpoint_(model, spec)
+    objective = ElasticObjective(model, teacher, space=space, geometry=setting.geometry, arithmetic=setting.arithmetic)
+    return _on_pool(setting, spec, model, objective, seed=seed, label="elastic training")
+
+
+def sparse_training(
+    setting: Setting,
+    spec: TrainSpec,
+    *,
+    schedule: Schedule,
+    start: Mapping[str, Tensor],
+    teacher: Teacher,
+    seed: int,
+    label: str,
+) -> Training:
+    """Training of one schedule, from dense weights or from weights that also hold its predictors."""
+    model = setting.fresh_model()
+    sparsify_(model, schedule)
+    load_dense_part(model, start)
+    _checkpoint_(model, spec)
+    kind = MaskedObjective if spec.method == "masked" else SparseObjective
+    objective: Objective = kind(model, teacher, arithmetic=setting.arithmetic)
+    return _on_pool(setting, spec, model, objective, seed=seed, label=label)
+
+
+def _checkpoint_(model: Any, spec: TrainSpec) -> None:
+    """Switch gradient checkpointing on where asked for."""
+    if spec.grad_checkpointing:
+        model.set_grad_checkpointing(True)
+
+
+def _on_pool(
+    setting: Setting, spec: TrainSpec, model: nn.Module, objective: Objective, *, seed: int, label: str
+) -> Training:
+    return Training(
+        model=model,
+        spec=spec,
+        objective=objective,
+        batches=lambda epoch: setting.task.pool_epoch(
+            epoch=epoch, seed=seed, batch_size=spec.batch_size, num_images=spec.images_per_epoch
+        ),
+        steps_per_epoch=steps_per_epoch(spec, num_train=setting.task.num_train),
+        label=label,
+    )
+
+
+def load_dense_part(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load a sparse model's dense weights, and those of its predictors that are there.
+
+    Raises:
+        CheckpointError: A dense weight is missing.
+    """
+    expected = model.state_dict()
+    usable = {name: tensor for name, tensor in tensors.items() if name in expected}
+    missing = [name for name in expected if name not in usable and not name.startswith(PREDICTOR_PREFIX)]
+    if missing:
+        raise CheckpointError(f"the checkpoint lacks {len(missing)} weights of the backbone, first {missing[0]}")
+    model.load_state_dict(usable, strict=False)

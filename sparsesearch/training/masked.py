@@ -1,0 +1,88 @@
+"""Training of one schedule with masks, as the papers do it: nothing is dropped, attention and paths are masked."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparsesearch.backbones.saliency import final_outputs
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.data.task import Batch
+from sparsesearch.errors import ScheduleError
+from sparsesearch.sparsify.losses import LossWeights, Outputs, dynamicvit_loss
+from sparsesearch.sparsify.state import PlannedStep
+from sparsesearch.training.loop import Arithmetic
+from sparsesearch.training.teacher import Teacher
+
+_HIERARCHICAL_RATIO_WEIGHT = 10.0
+
+
+class MaskedObjective:
+    """DynamicViT's training: keep decisions are drawn, their share has a loss, and a teacher gives two terms more.
+
+    Masked training learns how many tokens to keep, so its predictors must be learned ones that prune or choose paths;
+    evaluation then keeps the fixed number of the schedule.
+
+    Args:
+        model: A sparse model whose schedule is set.
+        teacher: Gives logits and final tokens.
+        arithmetic: Precision.
+        weights: How the terms are added up; None for those of the papers.
+
+    Raises:
+        ScheduleError: The schedule does something else than to prune or to choose paths.
+
+    Source: DynamicViT (arXiv:2106.02034), section 3.4; Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.4.
+    """
+
+    def __init__(
+        self, model: nn.Module, teacher: Teacher, *, arithmetic: Arithmetic, weights: LossWeights | None = None
+    ) -> None:
+        self._model = model
+        self._teacher = teacher
+        self._arithmetic = arithmetic
+        state = sparsity_of(model).state
+        state.mode, state.keep_final_tokens = "masked", True
+        kinds = {step.reducer.kind for step in self._steps()} - {"prune", "fast_slow"}
+        if kinds:
+            raise ScheduleError(f"masked training cannot {' or '.join(sorted(kinds))}; train with method: gathered")
+        self._is_grid = any(step.reducer.kind == "fast_slow" for step in self._steps())
+        self._weights = weights or self._published_weights()
+
+    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+        """The loss of a batch."""
+        targets = self._teacher.targets(batch, tokens=True)
+        state = sparsity_of(self._model).state
+        state.generator = generator
+        with self._arithmetic.autocast():
+            logits = self._model(batch.images)
+            tokens = final_outputs(self._model, state)
+        assert tokens is not None
+        assert targets.tokens_BNC is not None
+        decisions = [trace.decision_BN for trace in state.trace.steps if trace.decision_BN is not None]
+        terms = dynamicvit_loss(
+            Outputs(logits.float(), tokens.float()),
+            Outputs(targets.log_probs_BK, targets.tokens_BNC.float()),
+            cls=F.cross_entropy(logits.float(), batch.labels),
+            decisions=decisions,
+            keep_ratios=self._keep_ratios(),
+            keep_BN=decisions[-1].detach() if decisions and not self._is_grid else None,
+            weights=self._weights,
+        )
+        return terms.total
+
+    def _steps(self) -> list[PlannedStep]:
+        return [step for steps in sparsity_of(self._model).state.plan.values() for step in steps]
+
+    def _keep_ratios(self) -> list[float]:
+        """The wished share of each step in force, as the schedule writes it."""
+        sparsity = sparsity_of(self._model)
+        resolved = sparsity.schedule.resolve(sparsity.geometry)
+        in_force = {(s.stage, s.block, s.phase) for s in resolved if s.num_tokens < s.num_before}
+        return [s.keep_ratio for s in sparsity.schedule.steps if (s.stage, s.block, s.phase) in in_force]
+
+    def _published_weights(self) -> LossWeights:
+        if self._is_grid:
+            return LossWeights(ratio=_HIERARCHICAL_RATIO_WEIGHT)
+        return LossWeights(token_loss="kl" if hasattr(self._model, "token_logits") else "mse")

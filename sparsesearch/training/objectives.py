@@ -1,0 +1,242 @@
+"""What is minimised: dense training, elastic training of all schedules at once, and training of one schedule.
+
+Shapes: `B` batch, `N` tokens, `K` kept tokens, `C` channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparsesearch.backbones.saliency import final_outputs
+from sparsesearch.backbones.segments import embed, finish, run_blocks
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.backbones.transforms import set_schedule_
+from sparsesearch.data.task import Batch
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.elastic import minimal_schedule, random_schedule
+from sparsesearch.sparsify.gather import gather_tokens
+from sparsesearch.sparsify.losses import saliency_loss, token_kl
+from sparsesearch.sparsify.token_state import TokenState
+from sparsesearch.training.loop import Arithmetic
+from sparsesearch.training.teacher import Teacher, TeacherTargets
+
+CLASS_WEIGHT = 0.5
+LOGIT_WEIGHT = 0.5
+SALIENCY_WEIGHT = 0.3
+TOKEN_WEIGHT = 0.5
+SCORE_NOISE = 0.3
+
+
+class DenseObjective:
+    """Cross-entropy of the dense model, with a crop curriculum where the object's box is known.
+
+    In the curriculum only a window of half the image a side that holds the object is seen: on a cluttered canvas a
+    model finds no gradient without it. A ViT is given the tokens of the window, a ConvNeXt its pixels; a Swin, which
+    works on one size of image only, has no curriculum.
+
+    Args:
+        model: A dense model.
+        geometry: Its geometry.
+        curriculum_steps: Steps with the curriculum, from the start.
+        arithmetic: Precision.
+        label_smoothing: Of the cross-entropy.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        geometry: BackboneGeometry,
+        *,
+        curriculum_steps: int,
+        arithmetic: Arithmetic,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self._model = model
+        self._geometry = geometry
+        self._mixer = geometry.stages[0].mixer
+        self._curriculum_steps = 0 if self._mixer == "window" else curriculum_steps
+        self._arithmetic = arithmetic
+        self._label_smoothing = label_smoothing
+
+    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+        """The loss of a batch."""
+        with self._arithmetic.autocast():
+            if batch.boxes is not None and step < self._curriculum_steps:
+                logits = self._windowed(batch.images, batch.boxes, generator)
+            else:
+                logits = self._model(batch.images)
+        return F.cross_entropy(logits.float(), batch.labels, label_smoothing=self._label_smoothing)
+
+    def _windowed(self, images: Tensor, boxes: Tensor, generator: torch.Generator) -> Tensor:
+        stage = self._geometry.stages[0]
+        index_BK = window_tokens(boxes, grid=stage.grid, generator=generator)
+        if self._mixer == "convolution":
+            logits: Tensor = self._model(_cropped(images, index_BK[:, 0].tolist(), grid=stage.grid))
+            return logits
+        x_BNC = embed(self._model, images)
+        prefix = torch.arange(stage.num_prefix_tokens, device=x_BNC.device).expand(len(index_BK), -1)
+        index_BK = torch.cat([prefix, index_BK.to(x_BNC.device) + stage.num_prefix_tokens], dim=1)
+        x_BNC = run_blocks(self._model, gather_tokens(x_BNC, index_BK), start=0, stop=stage.depth)
+        return finish(self._model, x_BNC)
+
+
+def _cropped(images: Tensor, corners: list[int], *, grid: tuple[int, int]) -> Tensor:
+    """Windows of half an image a side; corners are raster indices into the grid, top left."""
+    height, width = images.shape[-2:]
+    rows, columns = math.ceil(grid[0] / 2) * height // grid[0], math.ceil(grid[1] / 2) * width // grid[1]
+    parts = []
+    for image, corner in zip(images, corners, strict=True):
+        top, left = corner // grid[1] * height // grid[0], corner % grid[1] * width // grid[1]
+        parts.append(image[:, top : top + rows, left : left + columns])
+    return torch.stack(parts)
+
+
+def window_tokens(boxes: Tensor, *, grid: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Raster indices of a window of half the grid a side that holds each box, at a random place.
+
+    Args:
+        boxes: `B x 4` top, left, bottom, right as shares of the image; no larger than the window.
+        grid: Rows and columns of tokens.
+        generator: Draws the place.
+
+    Returns:
+        An int64 `B x K` tensor, K = a quarter of the grid (rounded up a side).
+    """
+    starts, sides = [], []
+    for axis, size in enumerate(grid):
+        side = math.ceil(size / 2)
+        first = (boxes[:, axis] * size).floor().long()
+        last = (boxes[:, axis + 2] * size).ceil().long() - 1
+        low = (last - side + 1).clamp(0, size - side)
+        high = torch.minimum(first, torch.full_like(first, size - side)).clamp(min=0)
+        share = torch.rand(len(boxes), generator=generator)
+        starts.append(
+            torch.maximum(low, low + (share * (high - low + 1)).floor().long().clamp(max=(high - low).clamp(min=0)))
+        )
+        sides.append(side)
+    rows = starts[0][:, None] + torch.arange(sides[0])
+    columns = starts[1][:, None] + torch.arange(sides[1])
+    return (rows[:, :, None] * grid[1] + columns[:, None, :]).flatten(1)
+
+
+class SparseObjective:
+    """Training of one schedule with tokens really gathered and the teacher's saliency as the predictors' target.
+
+    loss = 0.5 cross-entropy + 0.5 KL(teacher || student) + 0.3 KL(teacher's saliency || softmax of scores), the last
+    averaged over the predictors in use. Dropped tokens send no gradient to a predictor; the saliency target teaches it
+    instead. A model with a head for tokens (LV-ViT) also learns the teacher's logits of those that are left.
+
+    Args:
+        model: A sparse model whose schedule is set.
+        teacher: Gives targets.
+        arithmetic: Precision.
+    """
+
+    def __init__(self, model: nn.Module, teacher: Teacher, *, arithmetic: Arithmetic) -> None:
+        self._model = model
+        self._teacher = teacher
+        self._arithmetic = arithmetic
+        self._has_token_head = hasattr(model, "token_logits")
+        state = sparsity_of(model).state
+        state.noise = SCORE_NOISE
+        state.keep_final_tokens = self._has_token_head
+
+    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+        """The loss of a batch."""
+        return self.pass_loss(batch, self.targets(batch), generator)
+
+    def targets(self, batch: Batch) -> TeacherTargets:
+        """What the teacher says of a batch."""
+        return self._teacher.targets(batch, tokens=self._has_token_head)
+
+    def pass_loss(self, batch: Batch, targets: TeacherTargets, generator: torch.Generator) -> Tensor:
+        """The loss of one forward pass under the schedule in force."""
+        state = sparsity_of(self._model).state
+        state.generator = generator
+        with self._arithmetic.autocast():
+            logits = self._model(batch.images)
+        loss = CLASS_WEIGHT * F.cross_entropy(logits.float(), batch.labels)
+        loss = loss + LOGIT_WEIGHT * F.kl_div(
+            logits.float().log_softmax(-1), targets.log_probs_BK, log_target=True, reduction="batchmean"
+        )
+        learned = [step for step in state.trace.steps if step.learned]
+        if learned:
+            losses = [
+                saliency_loss(step.score_BN, targets.saliency[step.stage], positions_BM=step.positions_BN)
+                for step in learned
+            ]
+            loss = loss + SALIENCY_WEIGHT * torch.stack(losses).mean()
+        if self._has_token_head:
+            loss = loss + TOKEN_WEIGHT * self._token_loss(targets)
+        return loss
+
+    def _token_loss(self, targets: TeacherTargets) -> Tensor:
+        """KL(teacher || student) of the logits of tokens that are left and still have a place."""
+        state = sparsity_of(self._model).state
+        assert isinstance(state, TokenState)
+        student_BMK = final_outputs(self._model, state)
+        teacher_BNK = targets.tokens_BNC
+        assert student_BMK is not None
+        assert teacher_BNK is not None
+        positions_BM = state.trace.positions_BN
+        if positions_BM is None:
+            return token_kl(student_BMK.float(), teacher_BNK.float())
+        return token_kl(
+            student_BMK.float(),
+            gather_tokens(teacher_BNK, positions_BM.clamp_min(0)).float(),
+            keep_BN=(positions_BM >= 0).float(),
+        )
+
+
+class ElasticObjective:
+    """One training that serves every schedule of a space.
+
+    Each step adds the losses of two passes: a random schedule, and alternately the dense model (with every predictor
+    scoring) and a minimal schedule, so that both ends of the budget range stay good (the sandwich rule of BigNAS,
+    arXiv:2003.11142, section 3). The teacher of all passes is the frozen dense model, not the dense pass of the same
+    step.
+
+    Args:
+        model: A sparse model with everything attached that the space may do.
+        teacher: Gives targets.
+        space: The search space.
+        geometry: The backbone.
+        arithmetic: Precision.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: Teacher,
+        *,
+        space: SearchSpace,
+        geometry: BackboneGeometry,
+        arithmetic: Arithmetic,
+    ) -> None:
+        self._model = model
+        self._space = space.for_geometry(geometry)
+        self._geometry = geometry
+        self._inner = SparseObjective(model, teacher, arithmetic=arithmetic)
+
+    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+        """The summed loss of both passes."""
+        targets = self._inner.targets(batch)
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+        state = sparsity_of(self._model).state
+        set_schedule_(self._model, random_schedule(self._space, self._geometry, rng=rng))
+        loss = self._inner.pass_loss(batch, targets, generator)
+        if step % 2 == 0:
+            set_schedule_(self._model, Schedule())
+            state.probe = True
+        else:
+            set_schedule_(self._model, minimal_schedule(self._space, self._geometry, rng=rng))
+        loss = loss + self._inner.pass_loss(batch, targets, generator)
+        state.probe = False
+        return loss

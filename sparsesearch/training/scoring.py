@@ -1,0 +1,129 @@
+"""Validation accuracy; many schedules of one model share everything in front of the first step."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparsesearch.backbones.segments import Moment, advance, done_before, embed, finish
+from sparsesearch.backbones.sparsity import sparsity_of
+from sparsesearch.backbones.transforms import family_of, set_schedule_
+from sparsesearch.data.task import Batch
+from sparsesearch.schedule import Schedule
+from sparsesearch.training.loop import Arithmetic
+
+EVAL_BATCH = 240
+
+
+class Tally:
+    """Adds up predictions into accuracy and loss."""
+
+    def __init__(self) -> None:
+        self._correct: list[Tensor] = []
+        self._loss = 0.0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Count a batch: logits `B x classes`, labels `B`."""
+        self._correct.append((logits.argmax(-1) == labels).cpu())
+        self._loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
+
+    @property
+    def correct(self) -> Tensor:
+        """Bool, one for each image in order."""
+        return torch.cat(self._correct)
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """`PREFIX_top1` as a fraction, `PREFIX_loss` in nats, `PREFIX_images`."""
+        count = len(self.correct)
+        return {
+            f"{prefix}_top1": int(self.correct.sum()) / count,
+            f"{prefix}_loss": self._loss / count,
+            f"{prefix}_images": float(count),
+        }
+
+
+@torch.no_grad()
+def evaluate_model(model: nn.Module, batches: Iterable[Batch], *, arithmetic: Arithmetic) -> Tally:
+    """Run a model over batches in eval mode."""
+    model.eval()
+    tally = Tally()
+    for placed in map(arithmetic.place, batches):
+        with arithmetic.autocast():
+            logits = model(placed.images)
+        tally.add(logits, placed.labels)
+    return tally
+
+
+class PrefixCachedScorer:
+    """Scores schedules of one frozen model of any family, starting each behind what it shares with others.
+
+    What arrives at a block is the same for all schedules that do nothing different in front of it. It is kept in front
+    of every block up to that of a schedule's second step: what the dense model brings there, with what a scorer wants
+    to know of its attention, and what is left of it behind an equal first step, which a search tries again and again.
+    The results are identical to running whole.
+
+    Args:
+        model: A sparse model with everything attached that the schedules need. It is left in evaluation mode, without
+            a record of what steps did.
+        batches: Validation batches.
+        arithmetic: Device and precision.
+        max_bytes: Most memory for what is kept, the embedded images not counted; what was not used for longest goes.
+    """
+
+    def __init__(
+        self, model: nn.Module, batches: Iterable[Batch], *, arithmetic: Arithmetic, max_bytes: int = 2_000_000_000
+    ) -> None:
+        self._model = model.eval()
+        self._arithmetic = arithmetic
+        self._max_bytes = max_bytes
+        self._labels: list[Tensor] = []
+        self._embedded: list[Moment] = []
+        self._kept: OrderedDict[tuple[int, Hashable], list[Moment]] = OrderedDict()
+        self._num_bytes = 0
+        self._blocks = {block: index for index, block in enumerate(family_of(model).blocks(model))}
+        sparsity_of(model).state.record = False
+        with torch.no_grad():
+            for batch in map(arithmetic.place, batches):
+                self._labels.append(batch.labels)
+                with arithmetic.autocast():
+                    self._embedded.append(Moment(embed(model, batch.images)))
+
+    @torch.no_grad()
+    def score(self, schedule: Schedule) -> dict[str, float]:
+        """Validation metrics of a schedule with the model's weights as they are."""
+        set_schedule_(self._model, schedule)
+        depth = len(self._blocks)
+        planned = sparsity_of(self._model).state.plan
+        stops = sorted({self._blocks[stage, block] for stage, block, _ in planned})
+        last = stops[1] if len(stops) > 1 else depth - 1
+        keys = [(index, done_before(self._model, index)) for index in range(last + 1)]
+        start = max((index for index, key in enumerate(keys) if key in self._kept), default=0)
+        moments = self._kept.get(keys[start], self._embedded)
+        if start:
+            self._kept.move_to_end(keys[start])
+        for index in range(start, len(keys) - 1):
+            moments = [self._advanced(moment, index, index + 1) for moment in moments]
+            self._keep(keys[index + 1], moments)
+        tally = Tally()
+        for moment, labels in zip(moments, self._labels, strict=True):
+            with self._arithmetic.autocast():
+                logits = finish(self._model, advance(self._model, moment, len(keys) - 1, depth).x)
+            tally.add(logits, labels)
+        return tally.metrics("val")
+
+    def _advanced(self, moment: Moment, start: int, stop: int) -> Moment:
+        with self._arithmetic.autocast():
+            return advance(self._model, moment, start, stop)
+
+    def _keep(self, key: tuple[int, Hashable], moments: list[Moment]) -> None:
+        size = sum(moment.num_bytes for moment in moments)
+        while self._kept and self._num_bytes + size > self._max_bytes:
+            _, gone = self._kept.popitem(last=False)
+            self._num_bytes -= sum(moment.num_bytes for moment in gone)
+        if self._num_bytes + size <= self._max_bytes:
+            self._kept[key] = moments
+            self._num_bytes += size

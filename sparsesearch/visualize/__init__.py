@@ -1,0 +1,1 @@
+"""Pictures: fronts, latencies, and the tokens that a schedule keeps."""

@@ -1,0 +1,66 @@
+"""Which tokens the best schedule of a study keeps, as a picture beside the study's other files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from sparsesearch.analysis.study_front import StudyFront
+from sparsesearch.errors import one_line
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Fidelity
+
+logger = logging.getLogger(__name__)
+
+KEPT_TOKENS = "kept_tokens.png"
+_NUM_IMAGES = 4
+
+
+def write_best_picture(spec: StudySpec, front: StudyFront, folder: Path, *, storage: Path) -> None:
+    """Write `kept_tokens.png`: validation images through the best fine-tuned schedule, with its own weights.
+
+    Where there is no such schedule yet, or its weights or the data are not on this machine, nothing is written and a
+    line is logged; it never raises. It builds a model, so it is not for a process in which others are being trained.
+
+    Args:
+        spec: A prepared study.
+        front: Its front.
+        folder: Where the picture goes.
+        storage: Root of the study's checkpoints.
+    """
+    try:
+        missing = _write(spec, front, folder / KEPT_TOKENS, storage=storage)
+    except Exception as error:  # whatever it is: a picture is never worth a study
+        missing = one_line(error)
+        logger.debug("drawing %s failed", KEPT_TOKENS, exc_info=True)
+    if missing is not None:
+        logger.info("no %s of study %s: %s", KEPT_TOKENS, spec.name, missing)
+
+
+def _write(spec: StudySpec, front: StudyFront, path: Path, *, storage: Path) -> str | None:
+    """Write the picture, or say why there is none."""
+    resolved = spec.resolved
+    if resolved is None or front.reference is None or front.fidelity is not Fidelity.FINETUNE:
+        return "nothing is fine-tuned yet"
+    best = front.best(limit=spec.budget.limits(front.reference.cost.macs)[1])
+    if best is None:
+        return "no schedule is within the budget"
+
+    # What builds models takes seconds to load, and most who mirror a study have no picture to draw.
+    from sparsesearch.artifacts.model_reference import Subject
+    from sparsesearch.artifacts.trained import model_of, trained_tensors
+    from sparsesearch.training.checkpoints import CheckpointFolder
+    from sparsesearch.visualize.inspect import look, preprocessing_for, validation_images
+    from sparsesearch.visualize.kept_tokens import save_kept_tokens
+
+    tensors = trained_tensors(best, (), CheckpointFolder(storage, spec.name))
+    if tensors is None:
+        return f"the weights of trial {best.number} are not on this machine"
+    size = resolved.geometry.image_size[0]
+    subject = Subject(spec.backbone, best.schedule, resolved.num_classes, resolved.in_chans, size)
+    wanted = preprocessing_for(spec.backbone, spec.data, in_chans=resolved.in_chans, image_size=size)
+    images = validation_images(spec.data, backbone=spec.backbone, count=_NUM_IMAGES)
+    views = look(model_of(subject, tensors), images, names=[""] * len(images), wanted=wanted)
+    title = f"{spec.name}: trial {best.number}, {best.schedule.describe(resolved.geometry)}"
+    save_kept_tokens(views, path, title=title)
+    return None

@@ -1,0 +1,137 @@
+"""The Pareto front as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from sparsesearch.analysis.study_front import StudyFront, cost_along
+from sparsesearch.papers.overlay import PaperOverlay, PaperPoint
+from sparsesearch.study.trial import Axis, Origin, Trial
+
+_UNITS: dict[Axis, str] = {"macs": "GMACs", "ms": "ms"}
+_LABELS: dict[Axis, str] = {
+    "macs": "cost of one image, GMACs (10$^9$ multiply-adds)",
+    "ms": "latency of one call, ms (measured where confirmed, else predicted)",
+}
+_BASELINE_MARKERS = ("s", "D", "^", "v")
+
+
+def save_front(
+    front: StudyFront,
+    path: Path,
+    *,
+    title: str,
+    limit: float | None,
+    note: str | None = None,
+    paper: PaperOverlay | None = None,
+) -> None:
+    """Draw accuracy against multiply-adds or milliseconds: candidates, front, hand baselines, dense model.
+
+    Args:
+        front: What to draw.
+        path: Target PNG.
+        title: Above the picture.
+        limit: The budget along the front's axis, drawn as a vertical line, or None.
+        note: A warning below the title, or None.
+        paper: Published hand schedules to lay over it. Those of another backbone are laid over by their share of the
+            dense model's multiply-adds, and the axis is that of shares.
+    """
+    assert paper is None or front.axis == "macs", "papers' schedules have no milliseconds"
+    unit = 1e9 if front.axis == "macs" else 1.0
+    is_share = paper is not None and not paper.same_backbone and front.reference is not None
+    if is_share and front.reference is not None:
+        unit = front.reference.cost.macs / 100
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    searched = [trial for trial in front.candidates if trial.origin is Origin.SEARCH]
+    axes.scatter(*_coordinates(searched, front.axis, unit), color="tab:blue", alpha=0.55, label="searched", zorder=3)
+    labels = sorted({trial.label for trial in front.candidates if trial.origin is Origin.BASELINE})
+    for marker, label in zip(_BASELINE_MARKERS, labels, strict=False):
+        trials = [trial for trial in front.candidates if trial.label == label]
+        axes.scatter(
+            *_coordinates(trials, front.axis, unit),
+            marker=marker,
+            color="tab:orange",
+            label=f"by hand: {label}",
+            zorder=3,
+        )
+    axes.step(
+        *_coordinates(front.points, front.axis, unit),
+        where="post",
+        color="tab:blue",
+        linewidth=1.5,
+        label="Pareto front",
+        zorder=2,
+    )
+    if front.reference is not None:
+        dense = front.reference
+        accuracy = 100 * dense.metrics["val_top1"]
+        axes.axhline(accuracy, color="0.4", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"dense {accuracy:.1f} % at {_scaled(dense, front.axis):.3g} {_UNITS[front.axis]}",
+            (0.99, accuracy),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            color="0.3",
+        )
+    if limit is not None:
+        axes.axvline(limit / unit, color="tab:red", linewidth=1, alpha=0.6, label="budget")
+    if paper is not None:
+        _lay_over(axes, paper, unit)
+    axes.set_xlabel("cost of one image, % of the dense model" if is_share else _LABELS[front.axis])
+    fidelity = front.fidelity.value if front.fidelity else "nothing"
+    axes.set_ylabel(f"validation accuracy, % ({fidelity})")
+    axes.set_title(title if note is None else f"{title}\n{note}", fontsize=11)
+    axes.grid(alpha=0.25)
+    if paper is None:
+        axes.legend(loc="lower right", fontsize=9)
+    else:  # it is larger, and there may be no corner left free
+        axes.margins(y=0.09)
+        figure.legend(loc="outside lower center", fontsize=9, ncols=3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+
+
+def _lay_over(axes: Axes, paper: PaperOverlay, unit: float) -> None:
+    """Published accuracies as marks; a tick at the foot for each schedule whose accuracy was not published."""
+    known = [(point, point.published) for point in paper.points if point.published is not None]
+    unknown = [_paper_cost(point, paper, unit) for point in paper.points if point.published is None]
+    mark = "published, not comparable" if paper.caveat else "published"
+    axes.scatter(
+        [_paper_cost(point, paper, unit) for point, _ in known],
+        [100 * published.top1 for _, published in known],
+        marker="P",
+        s=70,
+        facecolors="none" if paper.caveat else "tab:purple",
+        edgecolors="tab:purple",
+        label=f"{paper.family.title} ({mark})",
+        zorder=4,
+    )
+    for point, published in known:
+        place = (_paper_cost(point, paper, unit), 100 * published.top1)
+        axes.annotate(
+            f"rho {point.rho:g}", place, xytext=(0, 8), textcoords="offset points", ha="center", color="tab:purple"
+        )
+    axes.vlines(
+        unknown, 0, 0.03, transform=axes.get_xaxis_transform(), color="tab:purple", label="its cost alone, other rho"
+    )
+
+
+def _paper_cost(point: PaperPoint, paper: PaperOverlay, unit: float) -> float:
+    return point.macs / unit if paper.same_backbone else 100 * point.share
+
+
+def _coordinates(trials: Sequence[Trial], axis: Axis, unit: float) -> tuple[list[float], list[float]]:
+    return [cost_along(t, axis) / unit for t in trials], [100 * t.metrics["val_top1"] for t in trials]
+
+
+def _scaled(trial: Trial, axis: Axis) -> float:
+    cost = cost_along(trial, axis)
+    return cost / 1e9 if axis == "macs" else cost
