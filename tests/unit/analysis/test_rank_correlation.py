@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
-from studies import dense, trial, view_of
+from study_views import dense, trial, view_of
 
 from sparsesearch.analysis.agreement import agreement
 from sparsesearch.analysis.rank_correlation import kendall_tau, spearman_rho

@@ -1,11 +1,22 @@
-from collections.abc import Callable
+"""What tests of several packages share: geometries, trials, and a task of a few seconds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.study.spec import Budget, DataSpec, FidelitySpec, Resolved, StudySpec, TrainSpec
 from sparsesearch.study.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
+
+if TYPE_CHECKING:
+    from sparsesearch.data.digits_task import DigitsTask
+    from sparsesearch.training.kinds import Setting
 
 
 @pytest.fixture
@@ -96,3 +107,68 @@ def make_trial() -> MakeTrial:
         )
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """One thread for torch, in tests that use it: how sums are split over threads changes their last bits."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def task() -> DigitsTask:
+    from sparsesearch.data.digits_task import DigitsTask
+
+    return DigitsTask(image_size=32, in_chans=1, num_val_images=96)
+
+
+@pytest.fixture(scope="session")
+def setting(task: DigitsTask) -> Setting:
+    import torch
+
+    from sparsesearch.backbones.registry import PICO
+    from sparsesearch.data.inputs import task_geometry
+    from sparsesearch.training.kinds import Setting
+    from sparsesearch.training.loop import Arithmetic
+
+    arithmetic = Arithmetic(torch.device("cpu"), torch.float32)
+    return Setting(PICO, task_geometry(PICO, task), task, arithmetic, seed=0)
+
+
+@pytest.fixture(scope="session")
+def spec(task: DigitsTask, setting: Setting) -> StudySpec:
+    """A prepared study of a few seconds."""
+    short = TrainSpec(epochs=1, images_per_epoch=64, batch_size=32)
+    return StudySpec(
+        name="tiny",
+        backbone="deit_pico",
+        budget=Budget(high=0.4),
+        data=DataSpec(num_val_images=96),
+        weights="scratch",
+        space={"blocks": [1, 3, 5], "max_predictors": 2},
+        seed=1,
+        fidelity=FidelitySpec(
+            evaluations=3,
+            finalists=1,
+            dense=short.model_copy(update={"epochs": 2}),
+            elastic_training=short,
+            finetune=short,
+        ),
+        baselines=False,
+        precision="float32",
+        device="cpu",
+        dispatcher="inline",
+        resolved=Resolved(
+            geometry=setting.geometry,
+            num_classes=task.num_classes,
+            in_chans=task.in_chans,
+            data_fingerprint=task.fingerprint,
+        ),
+    )

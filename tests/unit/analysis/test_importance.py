@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from studies import dense, trial, view_of
+from study_views import dense, trial, view_of
 
 from sparsesearch.analysis.importance import LEAST_TRIALS, importance
 from sparsesearch.analysis.view import StudyView

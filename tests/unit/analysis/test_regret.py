@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from studies import by_hand, dense, trial, view_of
+from study_views import by_hand, dense, trial, view_of
 
 from sparsesearch.analysis.baseline_comparison import hand_comparison
 from sparsesearch.analysis.regret import regret_curves

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import by_hand, dense, trial, view_of
+from study_views import by_hand, dense, trial, view_of
 
 from sparsesearch.analysis.hypervolume_curve import hypervolume_curves
 from sparsesearch.analysis.pareto import dominated_share

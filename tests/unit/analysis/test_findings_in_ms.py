@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from studies import by_hand, trial, view_of
+from study_views import by_hand, trial, view_of
 
 from sparsesearch.analysis.baseline_comparison import hand_comparison
 from sparsesearch.analysis.hypervolume_curve import hypervolume_curves

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from studies import by_hand, dense, trial, view_of
+from study_views import by_hand, dense, trial, view_of
 
 from sparsesearch.analysis.outlook import Verdict, outlook
 from sparsesearch.analysis.spending import spending
