@@ -30,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 # in ./.sparsesearch, which the program uses wherever it exists, so that the command it ends with works as printed.
 demo: $(STAMP)
 	mkdir -p .sparsesearch
-	$(BIN)/sparsesearch run --backbone deit_pico --budget 20%:45% --evaluations 60 --finalists 5 --out demo
+	$(BIN)/sparsesearch run --backbone deit_pico --budget 20%:45% --evaluations 60 --finalists 5 --output demo
 
 test: $(STAMP)
 	sh tests/run.sh $(BIN)

@@ -29,7 +29,7 @@ from sparsesearch.search.controller import StagedController
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.events import Ended, Measured
-from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
 from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, TrialState
 
@@ -51,7 +51,7 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def new_ledger(folder: Path, name: str, *, evaluations: int = 60) -> StudyLedger:
+def new_writer(folder: Path, name: str, *, evaluations: int = 60) -> StudyWriter:
     """An empty study in a SQLite file on disk."""
     study = StudySpec(
         name=name,
@@ -87,11 +87,11 @@ def report_trials(folder: Path) -> None:
     """Trainings and evaluations that do nothing, dispatched; each figure is the difference of two counts a trial."""
 
     def run(fidelity: Fidelity, count: int, *, inline: bool = False) -> float:
-        ledger = new_ledger(folder, f"{fidelity.value}-{count}-{time.perf_counter_ns()}")
+        writer = new_writer(folder, f"{fidelity.value}-{count}-{time.perf_counter_ns()}")
         controller = instant.ManyTrials(count, fidelity)
         dispatcher = InlineDispatcher() if inline else RayDispatcher(RESOURCES, storage=folder)
-        seconds = timed(lambda: dispatcher.run(controller, ledger, EVALUATOR))
-        ledger.close()
+        seconds = timed(lambda: dispatcher.run(controller, writer, EVALUATOR))
+        writer.close()
         return seconds
 
     def slope(measure: Callable[[int], float], few: int, many: int) -> list[float]:
@@ -140,12 +140,12 @@ def report_asks(folder: Path, count: int) -> None:
         folder: For the database.
         count: Trials that were evaluated before; these are not proposals of the sampler's own.
     """
-    ledger = new_ledger(folder, f"asks-{count}", evaluations=1000)
-    controller = StagedController(ledger.spec, GEOMETRY)
+    writer = new_writer(folder, f"asks-{count}", evaluations=1000)
+    controller = StagedController(writer.spec, GEOMETRY)
 
     def run(asked: NewTrial | None) -> None:
         assert asked is not None
-        trial = ledger.claim(ledger.add_trial(asked).number)
+        trial = writer.claim(writer.add_trial(asked).number)
         measurement = Measurement(
             step=0,
             attempt=1,
@@ -154,10 +154,10 @@ def report_asks(folder: Path, count: int) -> None:
             seconds=0.0,
             seed=0,
         )
-        ledger.record(Measured(trial=trial.number, attempt=1, measurement=measurement))
-        is_reference = trial.fidelity in (Fidelity.DENSE, Fidelity.ELASTIC)
+        writer.record(Measured(trial=trial.number, attempt=1, measurement=measurement))
+        is_reference = trial.fidelity in (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING)
         state = TrialState.REFERENCE if is_reference else TrialState.COMPLETE
-        controller.tell(ledger.record(Ended(trial=trial.number, attempt=1, state=state)))
+        controller.tell(writer.record(Ended(trial=trial.number, attempt=1, state=state)))
 
     for _ in range(2):
         run(controller.ask())
@@ -166,7 +166,7 @@ def report_asks(folder: Path, count: int) -> None:
         run(trial.model_copy(update={"number": trial.number + 2}))
     times = [timed(lambda: run(controller.ask())) for _ in range(20)]
     show(f"ask + store + tell at {count} trials, TPE, SQLite", times)
-    ledger.close()
+    writer.close()
 
 
 def report_stock_asks(folder: Path) -> None:

@@ -7,12 +7,12 @@ OMP_NUM_THREADS=1 python benchmarks/embedded_task.py --data digits:hard --home /
 Studies that are done are not run again, so seeds can be worked on side by side (`--seeds 1 --first-seed K`, one process
 a core) and pooled by the command above.
 
-For each seed: one dense and one elastic training, shared by a search at each budget; the finalists and both hand
+For each seed: one dense and one supernet training, shared by a search at each budget; the finalists and both hand
 families are fine-tuned alike. The searched schedule is the one with the best validation accuracy; the test split is
-opened at the end, once. `best hand` is, in each seed, the hand family with the better validation accuracy. Where no
-hand family can use so small a budget, the best one at the next whole percent of the dense cost that one can use is laid
-beside it: a rival that may spend more. Intervals: paired bootstrap over the 397 test digits (canvases of one digit are
-not independent), seeds pooled.
+opened at the end, once. `best hand` is, in each seed, the hand-crafted baseline with the better validation accuracy.
+Where no hand-crafted baseline can use so small a budget, the best one at the next whole percent of the dense cost that
+one can use is laid beside it: a rival that may spend more. Intervals: paired bootstrap over the 397 test digits
+(canvases of one digit are not independent), seeds pooled.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from sparsesearch.analysis.study_front import study_front
 from sparsesearch.app.complete import complete
 from sparsesearch.app.run_study import prepare, run_study
 from sparsesearch.backbones.transforms import sparsify_
-from sparsesearch.budget.baselines import hand_baselines
+from sparsesearch.budget.baselines import baseline_schedules
 from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.data.digits_task import DigitsTest
 from sparsesearch.data.test_split import open_test
-from sparsesearch.evaluate.opening import open_setting
+from sparsesearch.evaluate.opening import open_context
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.settings import Settings
 from sparsesearch.space.definition import load_space
@@ -46,7 +46,7 @@ from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Origin, Trial
 from sparsesearch.training.checkpoints import CheckpointFolder
-from sparsesearch.training.kinds import Setting
+from sparsesearch.training.kinds import TrainingContext
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 
 BUDGETS = (0.20, 0.25, 0.35, 0.45)
@@ -54,34 +54,34 @@ _RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Experiment:
     """What all studies have in common.
 
     Attributes:
         data: The bundled task or a variant of it.
         space: Name or path of the search space; None for the backbone's own.
-        evaluations: Schedules evaluated on the elastic weights of each seed, at each budget.
+        evaluations: Schedules evaluated on the supernet weights of each seed, at each budget.
         finalists: Of these fine-tuned.
-        elastic_epochs: Of the elastic training; None for the default recipe.
+        supernet_epochs: Of the supernet training; None for the default recipe.
     """
 
     data: str
     space: str | None
     evaluations: int
     finalists: int
-    elastic_epochs: int | None
+    supernet_epochs: int | None
 
     def study(self, *, seed: int, share: float) -> dict[str, object]:
         """The document of one study."""
-        kind = f"{self.evaluations}-{self.finalists}-{self.elastic_epochs or 'usual'}"
+        kind = f"{self.evaluations}-{self.finalists}-{self.supernet_epochs or 'usual'}"
         name = f"{self.data}-{self.space or 'own'}-{kind}-seed{seed}-{share:.0%}"
         fidelity: dict[str, object] = {"evaluations": self.evaluations, "finalists": self.finalists}
-        if self.elastic_epochs is not None:
-            fidelity["elastic_training"] = {"epochs": self.elastic_epochs}
+        if self.supernet_epochs is not None:
+            fidelity["supernet_training"] = {"epochs": self.supernet_epochs}
         document: dict[str, object] = {
             "name": re.sub(r"[^A-Za-z0-9.-]", "-", name.replace("%", "p")),
             "backbone": "deit_pico",
-            "budget": {"unit": "share", "high": share},
+            "budget": {"unit": "fraction", "high": share},
             "data": {"source": self.data},
             "seed": seed,
             "precision": "float32",
@@ -93,17 +93,17 @@ class Wishes:
         return document
 
 
-def search(settings: Settings, wishes: Wishes, *, seed: int, share: float) -> tuple[StudySpec, list[Trial]]:
+def search(settings: Settings, experiment: Experiment, *, seed: int, share: float) -> tuple[StudySpec, list[Trial]]:
     """Run (or take up) one study; returns its trials."""
     store = open_store(settings.database_url)
-    document = wishes.study(seed=seed, share=share)
+    document = experiment.study(seed=seed, share=share)
     name = str(document["name"])
     if name in store.studies():
-        ledger = store.open_study(name)
+        writer = store.open_study(name)
     else:
-        ledger = store.create_study(prepare(complete(document, progress=Silent()), progress=Silent()))
-    spec = ledger.spec
-    run_study(ledger, settings)
+        writer = store.create_study(prepare(complete(document, progress=Silent()), progress=Silent()))
+    spec = writer.spec
+    run_study(writer, settings)
     return spec, list(store.trials(name))
 
 
@@ -112,30 +112,30 @@ def best(trials: Sequence[Trial]) -> Trial:
     return max(trials, key=lambda t: (t.metrics["val_top1"], -t.cost.macs))
 
 
-def least_hand_share(spec: StudySpec, geometry: BackboneGeometry) -> float:
-    """The smallest whole percent of the dense cost that a hand family can use, as a share."""
+def least_baseline_share(spec: StudySpec, geometry: BackboneGeometry) -> float:
+    """The smallest whole percent of the dense cost that a hand-crafted baseline can use, as a share."""
     dense = dense_macs(geometry)
-    hands = hand_baselines(geometry, spec.space, low=None, high=dense)
-    return math.ceil(100 * min(hand.least for hand in hands) / dense) / 100
+    baselines = baseline_schedules(geometry, spec.space, low=None, high=dense)
+    return math.ceil(100 * min(hand.least for hand in baselines) / dense) / 100
 
 
-def test_correct(setting: Setting, settings: Settings, task: DigitsTest, trial: Trial) -> NDArray[np.bool_]:
+def test_correct(context: TrainingContext, settings: Settings, task: DigitsTest, trial: Trial) -> NDArray[np.bool_]:
     """Which test canvases a trial's checkpoint reads right."""
     assert trial.checkpoint is not None
     folder = CheckpointFolder(settings.storage, trial.study)
-    model = setting.fresh_model()
+    model = context.fresh_model()
     if trial.fidelity is Fidelity.FINETUNE:
         sparsify_(model, trial.schedule)
     model.load_state_dict(folder.load(trial.checkpoint)[0])
-    tally = evaluate_model(model, task.test(batch_size=EVAL_BATCH), arithmetic=setting.arithmetic)
-    correct: NDArray[np.bool_] = tally.correct.numpy()
+    accumulator = evaluate_model(model, task.test(batch_size=EVAL_BATCH), arithmetic=context.arithmetic)
+    correct: NDArray[np.bool_] = accumulator.correct.numpy()
     return correct
 
 
-def one_cell(settings: Settings, wishes: Wishes, *, seed: int, share: float) -> dict[str, object]:
+def one_cell(settings: Settings, experiment: Experiment, *, seed: int, share: float) -> dict[str, object]:
     """All rivals of one seed and budget, with their per-canvas results on the test split."""
-    spec, trials = search(settings, wishes, seed=seed, share=share)
-    setting = open_setting(spec)
+    spec, trials = search(settings, experiment, seed=seed, share=share)
+    context = open_context(spec)
     task = open_test(spec.data, backbone=spec.backbone)
     assert isinstance(task, DigitsTest)
     front = study_front(trials)
@@ -143,22 +143,22 @@ def one_cell(settings: Settings, wishes: Wishes, *, seed: int, share: float) -> 
     tuned = [trial for trial in front.candidates if trial.fidelity is Fidelity.FINETUNE]
     rivals = {"dense": front.reference, **{t.label: t for t in tuned if t.origin is Origin.BASELINE}}
     found = [trial for trial in tuned if trial.origin is Origin.SEARCH]
-    hands = [trial for trial in tuned if trial.origin is Origin.BASELINE]
-    if hands:
-        rivals["best hand"] = best(hands)
+    baselines = [trial for trial in tuned if trial.origin is Origin.BASELINE]
+    if baselines:
+        rivals["best hand"] = best(baselines)
     else:
-        more = least_hand_share(spec, setting.geometry)
-        _, dearer = search(settings, wishes, seed=seed, share=more)
-        hands = [trial for trial in study_front(dearer).candidates if trial.origin is Origin.BASELINE]
-        rivals[f"best hand of {more:.0%}"] = best(hands)
+        more = least_baseline_share(spec, context.geometry)
+        _, dearer = search(settings, experiment, seed=seed, share=more)
+        baselines = [trial for trial in study_front(dearer).candidates if trial.origin is Origin.BASELINE]
+        rivals[f"best hand of {more:.0%}"] = best(baselines)
     rivals["searched"] = best(found)
     rows = {}
     for label, trial in rivals.items():
-        correct = test_correct(setting, settings, task, trial)
+        correct = test_correct(context, settings, task, trial)
         rows[label] = {
             "macs": trial.cost.macs,
             "share": trial.cost.macs / front.reference.cost.macs,
-            "schedule": trial.schedule.describe(setting.geometry),
+            "schedule": trial.schedule.describe(context.geometry),
             "val_top1": trial.metrics["val_top1"],
             "test_top1": float(correct.mean()),
             "correct": correct,
@@ -198,21 +198,21 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="with --seeds 1: one part of a run in parallel")
     parser.add_argument("--evaluations", type=int, default=60)
     parser.add_argument("--finalists", type=int, default=5)
-    parser.add_argument("--elastic-epochs", type=int, help="of the elastic training; as usual if not given")
+    parser.add_argument("--elastic-epochs", type=int, help="of the supernet training; as usual if not given")
     arguments = parser.parse_args()
     settings = Settings(home=arguments.home, database_url=f"sqlite:///{arguments.home / 'studies.db'}")
-    wishes = Wishes(
-        arguments.data, arguments.space, arguments.evaluations, arguments.finalists, arguments.elastic_epochs
+    experiment = Experiment(
+        arguments.data, arguments.space, arguments.evaluations, arguments.finalists, arguments.supernet_epochs
     )
     of_seeds = {"first_seed": arguments.first_seed, "seeds": arguments.seeds}
-    results: dict[str, object] = {**asdict(wishes), **of_seeds, "cells": []}
+    results: dict[str, object] = {**asdict(experiment), **of_seeds, "cells": []}
     lines = [
         "| budget | rival | MACs, share of dense | test accuracy, % (mean of seeds) | searched minus rival [95 %] |"
     ]
     lines.append("|---|---|---|---|---|")
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     for share in arguments.budgets:
-        cells = [one_cell(settings, wishes, seed=seed, share=share) for seed in seeds]
+        cells = [one_cell(settings, experiment, seed=seed, share=share) for seed in seeds]
         labels = list(dict.fromkeys(label for cell in cells for label in cell["rows"]))  # type: ignore[attr-defined]
         for label in labels:
             rows = [cell["rows"][label] for cell in cells]  # type: ignore[index]

@@ -1,20 +1,21 @@
-"""Fronts at equal wall time: the supernet strategy, the finetune strategy and both hand families, bundled task.
+"""Fronts at equal wall time: the strategies supernet and finetune and both hand-crafted baselines, bundled task.
 
 python benchmarks/equal_time.py --home /tmp/equal --out docs/results/equal_time.json
 
 For each seed, after one dense training that all share and nobody is charged for:
 
-1. `run --budget 20%:45% --strategy supernet` with its defaults. Its time, elastic training included, is what the
+1. `run --budget 20%:45% --strategy supernet` with its defaults. Its time, supernet training included, is what the
    others get.
 2. `--strategy finetune` for the same range: every schedule its sampler proposes is fine-tuned from the dense model. It
    is given more schedules than fit; those that ended in time count.
-3. Each hand family, its budgets evenly spaced over the range, fine-tuned from the dense model as finalists are, as many
-   at a time as the search had. That takes less time; more budgets would add points too close together to be told apart.
-4. Each hand family once more, every schedule for as many epochs as fit into the time of the search.
+3. Each hand-crafted baseline, its budgets evenly spaced over the range, fine-tuned from the dense model as finalists
+   are, as many at a time as the search had. That takes less time; more budgets would add points too close together to
+   be told apart.
+4. Each hand-crafted baseline once more, every schedule for as many epochs as fit into the time of the search.
 
-Each rival's front is chosen by validation accuracy, from what itself proposed (studies without their hand baselines).
-Then the test split is opened: the hypervolume of the front's test accuracies and multiply-adds between the reference
-point, 80 % accuracy and half of the dense multiply-adds, and the ideal one, 100 % at no cost.
+Each rival's front is chosen by validation accuracy, from what itself proposed (studies without their hand-crafted
+baselines). Then the test split is opened: the hypervolume of the front's test accuracies and multiply-adds between the
+reference point, 80 % accuracy and half of the dense multiply-adds, and the ideal one, 100 % at no cost.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ from sparsesearch.analysis.study_front import has_score
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.complete import complete
 from sparsesearch.app.run_study import prepare, run_study
-from sparsesearch.budget.baselines import hand_families
+from sparsesearch.budget.baselines import handcrafted_baselines
 from sparsesearch.budget.solve import fit_to_budget
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.data.digits_task import DigitsTest
 from sparsesearch.data.test_split import open_test
-from sparsesearch.evaluate.opening import open_setting
+from sparsesearch.evaluate.opening import open_context
 from sparsesearch.schedule import Schedule
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import open_store
@@ -52,7 +53,7 @@ from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import Strategy, StudySpec, TrainSpec
 from sparsesearch.study.trial import Fidelity, Origin, Trial
 from sparsesearch.training.checkpoints import CheckpointFolder
-from sparsesearch.training.kinds import Setting, sparse_training
+from sparsesearch.training.kinds import TrainingContext, sparse_training
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
 
@@ -121,17 +122,17 @@ def run(settings: Settings, *, seed: int, strategy: Strategy, evaluations: int |
     store = open_store(settings.database_url)
     name = f"{strategy}-seed{seed}"
     if name not in store.studies():
-        wishes: dict[str, object] = {
+        document: dict[str, object] = {
             "name": name,
             "backbone": "deit_pico",
-            "budget": {"unit": "share", "low": LOW, "high": HIGH},
+            "budget": {"unit": "fraction", "low": LOW, "high": HIGH},
             "seed": seed,
             "precision": "float32",
             "device": "cpu",
             "fidelity": {"strategy": strategy} | ({} if evaluations is None else {"evaluations": evaluations}),
             "baselines": strategy == "supernet",  # its wall time is that of the command as people type it
         }
-        store.create_study(prepare(complete(wishes, progress=Silent()), progress=Silent())).close()
+        store.create_study(prepare(complete(document, progress=Silent()), progress=Silent())).close()
     run_study(store.open_study(name), settings)
     return StudyView.of(store, name)
 
@@ -162,19 +163,19 @@ def study_row(rival: str, view: StudyView, settings: Settings, *, within: float)
     trials = fine_tuned(view, within=within)
     seconds = min(within, max(seconds_after_dense(view, trial) for trial in view.trials))
     spec = view.spec
-    setting = open_setting(spec)
+    context = open_context(spec)
     test = open_test(spec.data, backbone=spec.backbone)
     assert isinstance(test, DigitsTest)
-    dense_macs = AnalyticCost().estimate(setting.geometry, Schedule()).macs
+    dense_macs = AnalyticCost().estimate(context.geometry, Schedule()).macs
     front = []
     for i in pareto_front([(trial.metrics["val_top1"], trial.cost.macs) for trial in trials]):
         trial = trials[i]
         front.append(
             Point(
-                schedule=trial.schedule.describe(setting.geometry),
+                schedule=trial.schedule.describe(context.geometry),
                 share=trial.cost.macs / dense_macs,
                 val_top1=trial.metrics["val_top1"],
-                test_top1=float(test_correct(setting, settings, test, trial).mean()),
+                test_top1=float(test_correct(context, settings, test, trial).mean()),
             )
         )
     epochs = spec.fidelity.finetune.epochs
@@ -182,10 +183,10 @@ def study_row(rival: str, view: StudyView, settings: Settings, *, within: float)
 
 
 class Worker:
-    """What one process keeps between schedules of the hand families."""
+    """What one process keeps between schedules of the hand-crafted baselines."""
 
     spec: StudySpec
-    setting: Setting
+    context: TrainingContext
     recipe: TrainSpec
     dense: dict[str, torch.Tensor]
     teacher: Teacher
@@ -194,17 +195,17 @@ class Worker:
 def open_worker(spec: StudySpec, recipe: TrainSpec, dense: dict[str, torch.Tensor]) -> None:
     """Open the task in a new process."""
     torch.set_num_threads(1)
-    Worker.spec, Worker.setting, Worker.recipe, Worker.dense = spec, open_setting(spec), recipe, dense
+    Worker.spec, Worker.context, Worker.recipe, Worker.dense = spec, open_context(spec), recipe, dense
     Worker.teacher = Teacher(
-        Worker.setting.model_with(dense), Worker.setting.task, arithmetic=Worker.setting.arithmetic, use_pool=True
+        Worker.context.model_with(dense), Worker.context.task, arithmetic=Worker.context.arithmetic, use_pool=True
     )
 
 
 def train_by_hand(schedule: Schedule) -> tuple[Point, float]:
     """Fine-tune a schedule from the dense model, as finalists are; also the seconds of training."""
-    setting, spec = Worker.setting, Worker.spec
+    context, spec = Worker.context, Worker.spec
     training = sparse_training(
-        setting,
+        context,
         Worker.recipe,
         schedule=schedule,
         start=Worker.dense,
@@ -213,23 +214,23 @@ def train_by_hand(schedule: Schedule) -> tuple[Point, float]:
         label="",
     )
     began = perf_counter()
-    train(training, setting, seed=spec.seed)
+    train(training, context, seed=spec.seed)
     seconds = perf_counter() - began
     test = open_test(spec.data, backbone=spec.backbone)
     assert isinstance(test, DigitsTest)
     accuracies = [
-        evaluate_model(training.model, batches, arithmetic=setting.arithmetic).metrics("val")["val_top1"]
-        for batches in (setting.task.val("confirm", batch_size=EVAL_BATCH), test.test(batch_size=EVAL_BATCH))
+        evaluate_model(training.model, batches, arithmetic=context.arithmetic).metrics("val")["val_top1"]
+        for batches in (context.task.val("confirm", batch_size=EVAL_BATCH), test.test(batch_size=EVAL_BATCH))
     ]
     cost = AnalyticCost()
-    dense_macs = cost.estimate(setting.geometry, Schedule()).macs
-    share = cost.estimate(setting.geometry, schedule).macs / dense_macs
-    return Point(schedule.describe(setting.geometry), share, *accuracies), seconds
+    dense_macs = cost.estimate(context.geometry, Schedule()).macs
+    share = cost.estimate(context.geometry, schedule).macs / dense_macs
+    return Point(schedule.describe(context.geometry), share, *accuracies), seconds
 
 
 @dataclass(frozen=True)
 class Hand:
-    """A hand family over the range.
+    """A hand-crafted baseline over the range.
 
     Attributes:
         label: Its name.
@@ -242,7 +243,7 @@ class Hand:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A hand family after fine-tuning.
+    """A hand-crafted baseline after fine-tuning.
 
     Attributes:
         seconds: Wall time in all, processes started and models tested included.
@@ -260,13 +261,13 @@ class Tuned:
         return max(epochs, int(epochs * left / self.training_seconds))
 
 
-def hands_of(view: StudyView, *, num_points: int) -> list[Hand]:
-    """Both hand families at evenly spaced budgets."""
+def baselines_of(view: StudyView, *, num_points: int) -> list[Hand]:
+    """Both hand-crafted baselines at evenly spaced budgets."""
     spec = view.spec
-    geometry = open_setting(spec).geometry
+    geometry = open_context(spec).geometry
     dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
     found = []
-    for family in hand_families(geometry):
+    for family in handcrafted_baselines(geometry):
         schedules: dict[str, Schedule] = {}
         for i in range(num_points):
             limit = round(dense_macs * (LOW + (HIGH - LOW) * i / (num_points - 1)))
@@ -277,8 +278,8 @@ def hands_of(view: StudyView, *, num_points: int) -> list[Hand]:
     return found
 
 
-def by_hand(hand: Hand, view: StudyView, settings: Settings, *, epochs: int, workers: int) -> Tuned:
-    """Fine-tune a hand family."""
+def handcrafted(hand: Hand, view: StudyView, settings: Settings, *, epochs: int, workers: int) -> Tuned:
+    """Fine-tune a hand-crafted baseline."""
     spec = view.spec
     dense_trial = next(trial for trial in view.trials if trial.fidelity is Fidelity.DENSE)
     assert dense_trial.checkpoint is not None
@@ -292,19 +293,21 @@ def by_hand(hand: Hand, view: StudyView, settings: Settings, *, epochs: int, wor
     return Tuned(perf_counter() - began, sum(seconds) / workers, points)
 
 
-def hand_rows(view: StudyView, settings: Settings, *, within: float, num_points: int, workers: int) -> Iterator[Row]:
-    """Both hand families, fine-tuned as finalists are and then for as long as there is time."""
+def baseline_rows(
+    view: StudyView, settings: Settings, *, within: float, num_points: int, workers: int
+) -> Iterator[Row]:
+    """Both hand-crafted baselines, fine-tuned as finalists are and then for as long as there is time."""
     epochs = view.spec.fidelity.finetune.epochs
-    for hand in hands_of(view, num_points=num_points):
-        tuned = by_hand(hand, view, settings, epochs=epochs, workers=workers)
-        yield hand_row(hand.label, view, tuned, epochs=epochs)
+    for hand in baselines_of(view, num_points=num_points):
+        tuned = handcrafted(hand, view, settings, epochs=epochs, workers=workers)
+        yield baseline_row(hand.label, view, tuned, epochs=epochs)
         longer = tuned.epochs_within(within, epochs=epochs)
-        tuned = by_hand(hand, view, settings, epochs=longer, workers=workers)
-        yield hand_row(f"{hand.label}, longer", view, tuned, epochs=longer)
+        tuned = handcrafted(hand, view, settings, epochs=longer, workers=workers)
+        yield baseline_row(f"{hand.label}, longer", view, tuned, epochs=longer)
 
 
-def hand_row(label: str, view: StudyView, tuned: Tuned, *, epochs: int) -> Row:
-    """The front of a hand family."""
+def baseline_row(label: str, view: StudyView, tuned: Tuned, *, epochs: int) -> Row:
+    """The front of a hand-crafted baseline."""
     points = tuned.points
     front = [points[i] for i in pareto_front([(point.val_top1, point.share) for point in points])]
     return make_row(label, view.spec, seconds=tuned.seconds, num_trained=len(points), epochs=epochs, front=front)
@@ -317,8 +320,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON with every number")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--hand-points", type=int, default=16, help="budgets of each hand family")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="for the hand families")
+    parser.add_argument("--baseline-points", type=int, default=16, help="budgets of each hand-crafted baseline")
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="for the hand-crafted baselines"
+    )
     arguments = parser.parse_args()
     settings = Settings(home=arguments.home, database_url=f"sqlite:///{arguments.home / 'studies.db'}")
     rows: list[Row] = []
@@ -334,10 +339,10 @@ def main() -> None:
         rows.append(study_row("finetune", rival, settings, within=given))
         print(rows[-1].line(), flush=True)
 
-        points, workers = arguments.hand_points, arguments.workers
-        for hand_family in hand_rows(ours, settings, within=given, num_points=points, workers=workers):
-            rows.append(hand_family)
-            print(hand_family.line(), flush=True)
+        points, workers = arguments.baseline_points, arguments.workers
+        for handcrafted_baseline in baseline_rows(ours, settings, within=given, num_points=points, workers=workers):
+            rows.append(handcrafted_baseline)
+            print(handcrafted_baseline.line(), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     for name in dict.fromkeys(row.rival for row in rows):

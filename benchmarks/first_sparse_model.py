@@ -25,7 +25,7 @@ from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, Merge, Pru
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
-from sparsesearch.training.kinds import Setting, Training, dense_training, sparse_training
+from sparsesearch.training.kinds import Training, TrainingContext, dense_training, sparse_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
@@ -47,15 +47,15 @@ def schedules(rate: float) -> dict[str, Schedule]:
     }
 
 
-def train(training: Training, setting: Setting) -> float:
+def train(training: Training, context: TrainingContext) -> float:
     """Run a training; returns its seconds."""
     run = TrainingRun(
-        training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=setting.arithmetic
+        training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=context.arithmetic
     )
     started = time.perf_counter()
     for epoch in range(1, training.spec.epochs + 1):
         with Silent().bar(training.label, total=training.steps_per_epoch) as bar:
-            run.epoch(training.batches(epoch), training.objective, seed=derive_seed(setting.seed, epoch), bar=bar)
+            run.epoch(training.batches(epoch), training.objective, seed=derive_seed(context.seed, epoch), bar=bar)
     return time.perf_counter() - started
 
 
@@ -67,18 +67,18 @@ def main() -> None:
     arguments = parser.parse_args()
     task, test = DigitsTask(image_size=32, in_chans=1), DigitsTest(image_size=32, in_chans=1)
     arithmetic = Arithmetic(torch.device("cpu"), torch.float32)
-    setting = Setting("deit_pico", task_geometry("deit_pico", task), task, arithmetic, seed=arguments.seed)
+    context = TrainingContext("deit_pico", task_geometry("deit_pico", task), task, arithmetic, seed=arguments.seed)
 
     def accuracy(model: nn.Module) -> float:
         return float(
             evaluate_model(model, test.test(batch_size=EVAL_BATCH), arithmetic=arithmetic).correct.float().mean()
         )
 
-    dense = dense_training(setting, FidelitySpec().dense, weights="scratch", seed=arguments.seed)
+    dense = dense_training(context, FidelitySpec().dense, weights="scratch", seed=arguments.seed)
     assert dense is not None
-    print(f"dense training {train(dense, setting):.0f} s")
+    print(f"dense training {train(dense, context):.0f} s")
     weights = dense.model.state_dict()
-    whole = dense_macs(setting.geometry)
+    whole = dense_macs(context.geometry)
     rows = [{"schedule": "dense", "share": 1.0, "untrained": accuracy(dense.model), "trained": None}]
     for rate in RATES:
         for name, schedule in schedules(rate).items():
@@ -86,16 +86,16 @@ def main() -> None:
             untrained = accuracy(dense.model)
             restore_(dense.model)
             training = sparse_training(
-                setting,
+                context,
                 TrainSpec(epochs=2, images_per_epoch=5376, lr=3e-4),
                 schedule=schedule,
                 start=weights,
-                teacher=Teacher(setting.model_with(weights), task, arithmetic=arithmetic, use_pool=True),
+                teacher=Teacher(context.model_with(weights), task, arithmetic=arithmetic, use_pool=True),
                 seed=arguments.seed,
                 label=name,
             )
-            seconds = train(training, setting)
-            share = AnalyticCost().estimate(setting.geometry, schedule).macs / whole
+            seconds = train(training, context)
+            share = AnalyticCost().estimate(context.geometry, schedule).macs / whole
             row = {"schedule": f"{name}, {rate:g}", "share": share, "untrained": untrained}
             rows.append({**row, "trained": accuracy(training.model), "seconds": seconds})
             print(rows[-1], flush=True)

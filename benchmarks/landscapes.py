@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import stand_in
 
-from sparsesearch.budget.baselines import hand_baselines
+from sparsesearch.budget.baselines import baseline_schedules
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
@@ -33,7 +33,7 @@ class Landscape(ABC):
         low: Lower end of the range of budgets in multiply-adds.
         high: Upper end; what costs more does not count.
         reference_top1: Accuracy in percent at or below which nothing counts.
-        reachable: Hypervolume in percent x multiply-adds that the best schedules reach; None where it is not known.
+        attainable: Hypervolume in percent x multiply-adds that the best schedules reach; None where it is not known.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Landscape(ABC):
     low: int
     high: int
     reference_top1: float
-    reachable: float | None
+    attainable: float | None
 
     is_stand_in = False
 
@@ -50,9 +50,9 @@ class Landscape(ABC):
     def accuracy(self, schedule: Schedule) -> float:
         """Accuracy in percent."""
 
-    def hand_family(self) -> list[Schedule]:
-        """What people would try: the hand families at five budgets of the range."""
-        found = hand_baselines(self.geometry, self.space, low=self.low, high=self.high)
+    def handcrafted_baseline(self) -> list[Schedule]:
+        """What people would try: the hand-crafted baselines at five budgets of the range."""
+        found = baseline_schedules(self.geometry, self.space, low=self.low, high=self.high)
         return [baseline.schedule for baseline in found if baseline.schedule is not None]
 
     @abstractmethod
@@ -69,9 +69,9 @@ class StandIn(Landscape):
         """Made-up accuracy."""
         return stand_in.accuracy(schedule)
 
-    def hand_family(self) -> list[Schedule]:
+    def handcrafted_baseline(self) -> list[Schedule]:
         """Equal ratios before blocks 3, 6, 9."""
-        return stand_in.hand_family()
+        return stand_in.handcrafted_baseline()
 
     def describe(self) -> str:
         """One line."""
@@ -111,18 +111,18 @@ def shifted() -> Shifted:
         low=round(0.35 * dense),
         high=round(0.55 * dense),
         reference_top1=0.0,
-        reachable=None,
+        attainable=None,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Supernet(Landscape):
-    """The real thing: validation accuracy on elastic weights of deit_pico, bundled task.
+    """The real thing: validation accuracy on supernet weights of deit_pico, bundled task.
 
     What was evaluated is kept in a table, `{"schedule", "macs", "val_top1"}` each, and not evaluated again.
 
     Attributes:
-        evaluator: Of a study whose elastic training is done.
+        evaluator: Of a study whose supernet training is done.
         table: Where evaluations are kept, one document a line.
         known: Accuracies by schedule key.
     """
@@ -212,7 +212,7 @@ def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
     from sparsesearch.evaluate.opening import open_evaluator, portable_evaluator
     from sparsesearch.study.progress import Silent
 
-    wishes = {
+    document = {
         "name": "landscape",
         "backbone": "deit_pico",
         "budget": "20%:45%",
@@ -221,16 +221,16 @@ def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
         "device": "cpu",
         "seed": seed,
     }
-    spec = prepare(complete(wishes, progress=Silent()), progress=Silent())
+    spec = prepare(complete(document, progress=Silent()), progress=Silent())
     assert spec.resolved is not None
     geometry = spec.resolved.geometry
     portable = portable_evaluator(spec, storage=folder / "storage", cache=folder / "cache", elapsed_s=0.0)
     evaluator = open_evaluator(portable.document)
     start = time.perf_counter()
-    for fidelity in (Fidelity.DENSE, Fidelity.ELASTIC):
+    for fidelity in (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING):
         for _ in evaluator.evaluate(reference_trial(geometry, Schedule(), fidelity)):
             pass
-    print(f"elastic training: {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"supernet training: {time.perf_counter() - start:.0f} s", flush=True)
     table, known = folder / "supernet_table.jsonl", {}
     if table.is_file():
         for line in table.read_text(encoding="utf-8").splitlines():
@@ -244,7 +244,7 @@ def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
         low=round(0.20 * dense),
         high=round(0.45 * dense),
         reference_top1=85.0,
-        reachable=None,
+        attainable=None,
         evaluator=evaluator,
         table=table,
         known=known,
@@ -286,7 +286,7 @@ def open_table(path: Path) -> Landscape:
         low=min(macs),
         high=max(macs),
         reference_top1=100.0 * float(np.quantile(top1, 0.25)),
-        reachable=None,
+        attainable=None,
         forest=forest,
         num=len(schedules),
     )
@@ -307,5 +307,5 @@ def open_landscape(name: str) -> Landscape:
         low=1_500_000_000,
         high=stand_in.LIMIT_MACS,
         reference_top1=stand_in.REFERENCE[0],
-        reachable=stand_in.REACHABLE * 1e9,
+        attainable=stand_in.REACHABLE * 1e9,
     )

@@ -29,7 +29,7 @@ from sparsesearch.latency.profile.design import design
 from sparsesearch.latency.profile.document import write_profile
 from sparsesearch.latency.profile.profiled_methods import usual_methods
 from sparsesearch.latency.profile.profiling import profile_backbone
-from sparsesearch.latency.target import Bed
+from sparsesearch.latency.target import Target
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.latency_record import parse_precision
 
@@ -53,8 +53,8 @@ class Row:
     stated_mean_error: float
     margin: float
     within_margin: float
-    unrest: float
-    worst_unrest: float
+    timing_noise: float
+    worst_timing_noise: float
     drift: float
     num_measurements: int
     seconds: float
@@ -67,7 +67,7 @@ class Row:
             f"bias {self.bias:+6.2%}",
             f"by multiply-adds {self.mean_error_by_macs:5.1%}",
             f"profile says {self.stated_mean_error:5.2%}, margin {self.margin:5.1%} holds {self.within_margin:4.0%}",
-            f"unrest {self.unrest:.3f} (worst {self.worst_unrest:.3f}) drift {self.drift:.3f}",
+            f"timing_noise {self.timing_noise:.3f} (worst {self.worst_timing_noise:.3f}) drift {self.drift:.3f}",
             f"{self.num_measurements} measurements, {self.seconds:.0f} s",
         )
         return " | ".join(parts)
@@ -76,7 +76,7 @@ class Row:
 def run(name: str, batch_size: int, options: argparse.Namespace) -> Row:
     """Profile, measure other schedules, compare."""
     started = time.monotonic()
-    bed = Bed(
+    target = Target(
         backbone=resolve_name(name),
         device=open_device(options.device),
         batch_size=batch_size,
@@ -84,7 +84,7 @@ def run(name: str, batch_size: int, options: argparse.Namespace) -> Row:
         compiled=options.compile,
         clock=options.clock,
     )
-    profile = profile_backbone(bed, seconds=_PROFILE_SHARE * options.seconds, threads=options.threads, seed=0)
+    profile = profile_backbone(target, seconds=_PROFILE_SHARE * options.seconds, threads=options.threads, seed=0)
     if options.profiles is not None:
         write_profile(profile, options.profiles / f"{name}-b{batch_size}.json")
     shape, fit = profile.geometry, profile.fit
@@ -93,7 +93,7 @@ def run(name: str, batch_size: int, options: argparse.Namespace) -> Row:
     fresh = [one.schedule for one in drawn if one.role == "held_out" and one.schedule.key(shape) not in seen]
     schedules = {str(number): schedule for number, schedule in enumerate(fresh[: options.schedules])}
     left = options.seconds - (time.monotonic() - started)
-    found = confirm(bed, schedules, reference_ms=fit.dense_ms, seconds=left, threads=options.threads)
+    found = confirm(target, schedules, reference_ms=fit.dense_ms, seconds=left, threads=options.threads)
     model, cost = LatencyModel(fit), AnalyticCost()
     dense_macs = cost.estimate(shape, Schedule()).macs
     errors, by_macs = [], []
@@ -101,7 +101,7 @@ def run(name: str, batch_size: int, options: argparse.Namespace) -> Row:
         ms = found[number].ms
         errors.append(model.predict(shape, schedule) / ms - 1.0)
         by_macs.append(fit.dense_ms * cost.estimate(shape, schedule).macs / dense_macs / ms - 1.0)
-    unrest = [one.unrest for one in (*profile.anchors, *(one.dense for one in found.values()))]
+    timing_noise = [one.timing_noise for one in (*profile.anchors, *(one.dense for one in found.values()))]
     return Row(
         model=name,
         batch_size=batch_size,
@@ -116,8 +116,8 @@ def run(name: str, batch_size: int, options: argparse.Namespace) -> Row:
         stated_mean_error=fit.error.mean,
         margin=fit.error.margin,
         within_margin=statistics.fmean((1.0 + error) * (1.0 + fit.error.margin) >= 1.0 for error in errors),
-        unrest=statistics.median(unrest),
-        worst_unrest=max(unrest),
+        timing_noise=statistics.median(timing_noise),
+        worst_timing_noise=max(timing_noise),
         drift=profile.drift,
         num_measurements=len(profile.timings),
         seconds=time.monotonic() - started,

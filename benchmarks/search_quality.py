@@ -1,4 +1,4 @@
-"""How much of what is reachable a search finds in so many evaluations.
+"""How much of what is attainable a search finds in so many evaluations.
 
 python benchmarks/search_quality.py
 python benchmarks/search_quality.py --landscape stand-in --methods "evolution;tpe" --seeds 20 --out FOLDER
@@ -7,7 +7,7 @@ Stock methods are Optuna's samplers used as their documentation says: three keep
 parameters, two objectives, and the limit as a constraint. The other methods are the samplers of `sparsesearch run`,
 which propose only schedules that use a budget up, over the range of budgets of the landscape.
 
-Values are shares of the reachable hypervolume: everything that was evaluated and is within the limit, against the best
+Values are shares of the attainable hypervolume: everything that was evaluated and is within the limit, against the best
 that any schedule can do.
 """
 
@@ -144,10 +144,10 @@ def told(landscape: Landscape, number: int, schedule: Schedule, proposal: Propos
 
 
 def share(points: Sequence[Point], landscape: Landscape, *, evaluations: int) -> float:
-    """Hypervolume of the first evaluations within the limit, as a share of what is reachable."""
+    """Hypervolume of the first evaluations within the limit, as a share of what is attainable."""
     able = [point for point in points[:evaluations] if point[1] <= landscape.high]
-    assert landscape.reachable is not None, "it was filled in"
-    return hypervolume(able, reference=(landscape.reference_top1, float(landscape.high))) / landscape.reachable
+    assert landscape.attainable is not None, "it was filled in"
+    return hypervolume(able, reference=(landscape.reference_top1, float(landscape.high))) / landscape.attainable
 
 
 def run_method(name: str, landscape: Landscape, *, evaluations: int, seed: int) -> Run:
@@ -193,7 +193,12 @@ def draw(curves: dict[str, list[float]], landscape: Landscape, path: Path) -> No
     figure, axes = pyplot.subplots(figsize=(8.0, 5.0), layout="constrained")
     for name, values in curves.items():
         axes.plot(range(1, len(values) + 1), values, label=name, linestyle="--" if name in STOCK else "-")
-    axes.set(xlabel="evaluations", ylabel="share of the reachable hypervolume", title=landscape.name, ylim=(0.3, 1.0))
+    axes.set(
+        xlabel="evaluations",
+        ylabel="share of the attainable hypervolume",
+        title=landscape.name,
+        ylim=(0.3, 1.0),
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -224,7 +229,7 @@ def main() -> None:
     print(f"{landscape.name}: {landscape.describe()}\n", flush=True)
     hand = [
         (landscape.accuracy(schedule), float(AnalyticCost().estimate(landscape.geometry, schedule).macs))
-        for schedule in landscape.hand_family()
+        for schedule in landscape.handcrafted_baseline()
     ]
     runs: dict[str, list[Run]] = {name: [] for name in names}
     for name in names:
@@ -232,13 +237,13 @@ def main() -> None:
         most = min(arguments.evaluations, MOST_OF_SLOW) if name in SLOW else arguments.evaluations
         for seed in range(arguments.seeds or usual):
             runs[name].append(run_method(name, landscape, evaluations=most, seed=seed))
-    if landscape.reachable is None:
+    if landscape.attainable is None:
         everything = [point for found in runs.values() for run in found for point in run.points]
         reference = (landscape.reference_top1, float(landscape.high))
-        landscape = replace(landscape, reachable=hypervolume([*everything, *hand], reference=reference))
+        landscape = replace(landscape, attainable=hypervolume([*everything, *hand], reference=reference))
     print(f"| method | {' | '.join(str(mark) for mark in MARKS)} | feasible | repeats | seeds | ms an ask and tell |")
     print("|---|" + "---|" * (len(MARKS) + 4))
-    print(f"| hand family, {len(hand)} points | {share(hand, landscape, evaluations=len(hand)):.3f} |")
+    print(f"| hand-crafted baseline, {len(hand)} points | {share(hand, landscape, evaluations=len(hand)):.3f} |")
     for name, found in runs.items():
         print(row(name, found, landscape))
     curves = {name: curve(found, landscape) for name, found in runs.items()}
@@ -252,8 +257,8 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         document = {
             "landscape": landscape.name,
-            "reachable": landscape.reachable,
-            "hand": hand,
+            "attainable": landscape.attainable,
+            "baseline": hand,
             "curves": {name: [round(value, 4) for value in values] for name, values in curves.items()},
             "points": {name: [run.points for run in found] for name, found in runs.items()},
         }

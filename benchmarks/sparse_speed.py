@@ -1,7 +1,8 @@
 """How much of the saved multiply-adds becomes speed: dense timm, ours, and a ceiling without any routing.
 
-For each model at one rate, with DynamicViT's hand schedule, three versions of the same weights are timed in turn, round
-by round, so that a busy machine hits all of them alike; a speed-up is the median over rounds of the ratio in one round.
+For each model at one rate, with DynamicViT's hand-crafted schedule, three versions of the same weights are timed in
+turn, round by round, so that a busy machine hits all of them alike; a speed-up is the median over rounds of the ratio
+in one round.
 
 - `dense`: timm's model as it is.
 - `ours`: the same after `sparsify_`, predictors, top-k and all index work included; no trace is recorded.

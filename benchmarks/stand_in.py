@@ -3,13 +3,13 @@
 Up to three pruning steps in DeiT-S at exact multiply-adds, by a score that costs nothing, and a smooth accuracy: what a
 step costs rises with the share of tokens that it drops, is higher early in the network, and higher for one big step
 than for several small ones. It says nothing about real accuracies. It is a harness, of the difficulty that was measured
-with stock tools on an older landscape of the same kind (200 evaluations, share of the reachable hypervolume: uniform
-random 0.78, NSGA-II with a population of 20 0.87, TPE 0.91, the hand family at blocks 3, 6, 9 0.47); the constants were
-chosen so that the same tools come to the same values, and are not to be changed.
+with stock tools on an older landscape of the same kind (200 evaluations, share of the attainable hypervolume: uniform
+random 0.78, NSGA-II with a population of 20 0.87, TPE 0.91, the hand-crafted baseline at blocks 3, 6, 9 0.47); the
+constants were chosen so that the same tools come to the same values, and are not to be changed.
 
 python benchmarks/stand_in.py
 
-recomputes what is reachable, by trying everything: two minutes on one core.
+recomputes what is attainable, by trying everything: two minutes on one core.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import math
 import numpy as np
 from instant import DEIT_SMALL
 from numpy.typing import NDArray
+from price_many import price_many
 
 from sparsesearch.analysis.pareto import hypervolume
-from sparsesearch.cost.analytic import price_many
 from sparsesearch.schedule import Schedule, num_kept
 from sparsesearch.schedule.methods import NormScorer
 from sparsesearch.space.definition import SearchSpace
@@ -58,8 +58,8 @@ def accuracy(schedule: Schedule) -> float:
 def accuracies(blocks: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """`accuracy` of many schedules: rows of blocks, not falling, and of tokens left, not rising."""
     left = counts.copy()
-    for slot in range(counts.shape[1] - 2, -1, -1):
-        left[:, slot] = np.where(blocks[:, slot] == blocks[:, slot + 1], left[:, slot + 1], left[:, slot])
+    for step in range(counts.shape[1] - 2, -1, -1):
+        left[:, step] = np.where(blocks[:, step] == blocks[:, step + 1], left[:, step + 1], left[:, step])
     alive = np.concatenate([np.full((len(left), 1), GEOMETRY.stages[0].num_tokens), left], axis=1)
     drops = np.log(alive[:, :-1] / alive[:, 1:])
     loss: NDArray[np.float64] = (EARLY * np.exp(-blocks / DEPTH) * drops + BIG * drops**2).sum(axis=1)
@@ -68,7 +68,7 @@ def accuracies(blocks: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[
 
 def schedule_of(ratios: tuple[float, ...], blocks: tuple[int, ...]) -> Schedule:
     """The schedule of one point of the grid: relative keep ratios, and blocks in any order."""
-    keep = [math.prod(ratios[: slot + 1]) for slot in range(len(ratios))]
+    keep = [math.prod(ratios[: step + 1]) for step in range(len(ratios))]
     return Schedule.model_validate(
         {
             "steps": [
@@ -79,12 +79,12 @@ def schedule_of(ratios: tuple[float, ...], blocks: tuple[int, ...]) -> Schedule:
     )
 
 
-def hand_family() -> list[Schedule]:
+def handcrafted_baseline() -> list[Schedule]:
     """Equal ratios before blocks 3, 6, 9, from one half up to the limit."""
     return [schedule_of((ratio,) * NUM_STEPS, (3, 6, 9)) for ratio in (0.5, 0.55, 0.6, 0.65, 0.7)]
 
 
-def reachable(counts: NDArray[np.int64], choices: list[tuple[int, ...]]) -> float:
+def attainable(counts: NDArray[np.int64], choices: list[tuple[int, ...]]) -> float:
     """Hypervolume of the best of every row of counts at every choice of blocks, in accuracy x 10^9 multiply-adds."""
     points: list[tuple[float, float]] = []
     for choice in choices:
@@ -104,7 +104,7 @@ def grid_counts() -> NDArray[np.int64]:
     num_tokens = GEOMETRY.stages[0].num_tokens
     return np.array(
         [
-            [num_kept(num_tokens, math.prod(ratios[: slot + 1])) for slot in range(NUM_STEPS)]
+            [num_kept(num_tokens, math.prod(ratios[: step + 1])) for step in range(NUM_STEPS)]
             for ratios in itertools.product(RATIOS, repeat=NUM_STEPS)
         ]
     )
@@ -119,6 +119,6 @@ def all_counts() -> NDArray[np.int64]:
 
 if __name__ == "__main__":
     placed = list(itertools.combinations_with_replacement(BLOCKS, NUM_STEPS))
-    print(f"on the grid of ratios     {reachable(grid_counts(), placed):.4f}")
+    print(f"on the grid of ratios     {attainable(grid_counts(), placed):.4f}")
     distinct = list(itertools.combinations(BLOCKS, NUM_STEPS))
-    print(f"with every count          {reachable(all_counts(), distinct):.4f}")
+    print(f"with every count          {attainable(all_counts(), distinct):.4f}")

@@ -2,11 +2,11 @@
 
 python benchmarks/supernet_ranking.py --home /tmp/ranking --out docs/results/supernet_ranking.json
 
-1. One elastic training, and 1,000 schedules between 20 % and 45 % of the dense multiply-adds evaluated on its weights,
+1. One supernet training, and 1,000 schedules between 20 % and 45 % of the dense multiply-adds evaluated on its weights,
    1,200 validation canvases each, one thread on each core. The dense model is trained first and not counted.
 2. Kendall's tau between the supernet and fine-tuning each schedule by itself: 12 schedules spread over the range, and
-   12 random ones within 3 % of 25 %. They are fine-tuned from the elastic weights, as finalists are, and from the dense
-   ones, which know nothing of the supernet; what counts is the mean of `--tunings` seeds on all 3,600 validation
+   12 random ones within 3 % of 25 %. They are fine-tuned from the supernet weights, as finalists are, and from the
+   dense ones, which know nothing of the supernet; what counts is the mean of `--tunings` seeds on all 3,600 validation
    canvases. Beside it the tau of plain multiply-adds.
 
 `--table FILE` keeps the schedules that were ranked, one `{"schedule", "macs", "val_top1"}` a line, which
@@ -34,14 +34,14 @@ from sparsesearch.app.complete import complete
 from sparsesearch.app.run_study import prepare
 from sparsesearch.budget.solve import fit_to_budget
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.evaluate.opening import open_setting
+from sparsesearch.evaluate.opening import open_context
 from sparsesearch.schedule import Schedule
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.sampling import draw_shape
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import StudySpec, TrainSpec
 from sparsesearch.training.checkpoints import read_tensors, write_tensors
-from sparsesearch.training.kinds import Setting, Training, dense_training, elastic_training, sparse_training
+from sparsesearch.training.kinds import Training, TrainingContext, dense_training, sparse_training, supernet_training
 from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.scoring import EVAL_BATCH, PrefixCachedScorer, evaluate_model
 from sparsesearch.training.teacher import Teacher
@@ -52,24 +52,24 @@ ONE_BUDGET, TOLERANCE = 0.25, 0.03
 
 def open_spec(arguments: argparse.Namespace) -> StudySpec:
     """The study whose parts are used; no study is run."""
-    wishes: dict[str, object] = {
+    document: dict[str, object] = {
         "name": "ranking",
         "backbone": "deit_pico",
-        "budget": {"unit": "share", "low": RANGE[0], "high": RANGE[1]},
+        "budget": {"unit": "fraction", "low": RANGE[0], "high": RANGE[1]},
         "space": arguments.space,
         "data": {"source": arguments.data},
         "seed": arguments.seed,
         "precision": "float32",
         "device": "cpu",
-        "fidelity": {"elastic_training": {"epochs": arguments.epochs}},
+        "fidelity": {"supernet_training": {"epochs": arguments.epochs}},
     }
-    return prepare(complete(wishes, progress=Silent()), progress=Silent())
+    return prepare(complete(document, progress=Silent()), progress=Silent())
 
 
-def train(training: Training, setting: Setting, *, seed: int) -> dict[str, Tensor]:
+def train(training: Training, context: TrainingContext, *, seed: int) -> dict[str, Tensor]:
     """Run a training to its end; the weights."""
     run = TrainingRun(
-        training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=setting.arithmetic
+        training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=context.arithmetic
     )
     for epoch in range(1, training.spec.epochs + 1):
         with Silent().bar("", training.steps_per_epoch) as bar:
@@ -77,32 +77,34 @@ def train(training: Training, setting: Setting, *, seed: int) -> dict[str, Tenso
     return training.model.state_dict()
 
 
-def draw(spec: StudySpec, setting: Setting, *, count: int, low: float, high: float, seed: int) -> list[Schedule]:
+def draw(
+    spec: StudySpec, context: TrainingContext, *, count: int, low: float, high: float, seed: int
+) -> list[Schedule]:
     """Random shapes of the space, each scaled to a budget between two shares of dense; no schedule twice."""
     rng = np.random.default_rng(seed)
-    dense = AnalyticCost().estimate(setting.geometry, Schedule()).macs
+    dense = AnalyticCost().estimate(context.geometry, Schedule()).macs
     found: dict[str, Schedule] = {}
     while len(found) < count:
         limit = round(dense * rng.uniform(low, high))
         shape = draw_shape(spec.space, rng=rng)
-        schedule = fit_to_budget(setting.geometry, space=spec.space, shape=shape, limit=limit)
-        if schedule is not None and share(setting, schedule) >= low:
-            found.setdefault(schedule.key(setting.geometry), schedule)
+        schedule = fit_to_budget(context.geometry, space=spec.space, shape=shape, limit=limit)
+        if schedule is not None and share(context, schedule) >= low:
+            found.setdefault(schedule.key(context.geometry), schedule)
     return list(found.values())
 
 
-def share(setting: Setting, schedule: Schedule) -> float:
+def share(context: TrainingContext, schedule: Schedule) -> float:
     """Multiply-adds as a share of dense."""
     cost = AnalyticCost()
-    return cost.estimate(setting.geometry, schedule).macs / cost.estimate(setting.geometry, Schedule()).macs
+    return cost.estimate(context.geometry, schedule).macs / cost.estimate(context.geometry, Schedule()).macs
 
 
 class Worker:
     """What one process keeps between schedules."""
 
-    setting: Setting
+    context: TrainingContext
     spec: StudySpec
-    elastic: dict[str, Tensor]
+    supernet: dict[str, Tensor]
     dense: dict[str, Tensor]
     scorer: PrefixCachedScorer
     teacher: Teacher
@@ -111,17 +113,17 @@ class Worker:
 def open_worker(spec: StudySpec, folder: Path, canvases: int) -> None:
     """Load the weights in a new process."""
     torch.set_num_threads(1)
-    Worker.spec, Worker.setting = spec, open_setting(spec)
-    Worker.elastic = read_tensors(folder / "elastic.safetensors")[0]
+    Worker.spec, Worker.context = spec, open_context(spec)
+    Worker.supernet = read_tensors(folder / "supernet_training.safetensors")[0]
     Worker.dense = read_tensors(folder / "dense.safetensors")[0]
-    setting = Worker.setting
-    model = setting.elastic_model(spec.space)
-    model.load_state_dict(Worker.elastic)
+    context = Worker.context
+    model = context.supernet_model(spec.space)
+    model.load_state_dict(Worker.supernet)
     few = spec.model_copy(update={"data": spec.data.model_copy(update={"num_val_images": canvases})})
-    batches = open_setting(few).task.val("screen", batch_size=EVAL_BATCH)
-    Worker.scorer = PrefixCachedScorer(model, batches, arithmetic=setting.arithmetic)
-    teacher = setting.model_with(Worker.dense)
-    Worker.teacher = Teacher(teacher, setting.task, arithmetic=setting.arithmetic, use_pool=True)
+    batches = open_context(few).task.val("screen", batch_size=EVAL_BATCH)
+    Worker.scorer = PrefixCachedScorer(model, batches, arithmetic=context.arithmetic)
+    teacher = context.model_with(Worker.dense)
+    Worker.teacher = Teacher(teacher, context.task, arithmetic=context.arithmetic, use_pool=True)
 
 
 def score(schedule: Schedule) -> float:
@@ -132,21 +134,21 @@ def score(schedule: Schedule) -> float:
 def fine_tune(job: tuple[Schedule, int], *, start: str) -> float:
     """Accuracy of a schedule after fine-tuning it with a seed, on other canvases than those of the supernet."""
     schedule, tuning = job
-    setting, spec = Worker.setting, Worker.spec.fidelity.finetune
+    context, spec = Worker.context, Worker.spec.fidelity.finetune
     training = sparse_training(
-        setting,
+        context,
         spec,
         schedule=schedule,
-        start=Worker.elastic if start == "elastic" else Worker.dense,
+        start=Worker.supernet if start == "supernet" else Worker.dense,
         teacher=Worker.teacher,
         seed=derive_seed(Worker.spec.seed, "ranking", tuning),
         label="",
     )
-    train(training, setting, seed=derive_seed(Worker.spec.seed, "ranking", tuning))
-    tally = evaluate_model(
-        training.model, setting.task.val("confirm", batch_size=EVAL_BATCH), arithmetic=setting.arithmetic
+    train(training, context, seed=derive_seed(Worker.spec.seed, "ranking", tuning))
+    accumulator = evaluate_model(
+        training.model, context.task.val("confirm", batch_size=EVAL_BATCH), arithmetic=context.arithmetic
     )
-    return tally.metrics("val")["val_top1"]
+    return accumulator.metrics("val")["val_top1"]
 
 
 def tau(first: Sequence[float], second: Sequence[float]) -> float:
@@ -165,16 +167,16 @@ def main() -> None:
     parser.add_argument("--canvases", type=int, default=1200, help="validation canvases of a supernet evaluation")
     parser.add_argument("--tunings", type=int, default=2, help="fine-tunings of each schedule, with other seeds")
     parser.add_argument("--pairs", type=int, default=12, help="schedules of each correlation")
-    parser.add_argument("--epochs", type=int, default=4, help="of the elastic training")
+    parser.add_argument("--epochs", type=int, default=4, help="of the supernet training")
     parser.add_argument("--dense-epochs", type=int, default=None)
-    parser.add_argument("--starts", nargs="*", default=["elastic", "dense"], choices=["elastic", "dense"])
+    parser.add_argument("--starts", nargs="*", default=["supernet", "dense"], choices=["supernet", "dense"])
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--space", default="deit_pico")
     parser.add_argument("--data", default="digits")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.workers)
     spec = open_spec(arguments)
-    setting = open_setting(spec)
+    context = open_context(spec)
 
     seconds: dict[str, float] = {}
     began = perf_counter()
@@ -183,24 +185,26 @@ def main() -> None:
         recipe: TrainSpec = spec.fidelity.dense
         if arguments.dense_epochs is not None:
             recipe = recipe.model_copy(update={"epochs": arguments.dense_epochs})
-        training = dense_training(setting, recipe, weights="scratch", seed=spec.seed)
+        training = dense_training(context, recipe, weights="scratch", seed=spec.seed)
         assert training is not None
-        write_tensors(dense_file, train(training, setting, seed=spec.seed), metadata={})
+        write_tensors(dense_file, train(training, context, seed=spec.seed), metadata={})
     dense = read_tensors(dense_file)[0]
     seconds["dense"] = perf_counter() - began
 
     began = perf_counter()
-    teacher = Teacher(setting.model_with(dense), setting.task, arithmetic=setting.arithmetic, use_pool=True)
-    elastic = elastic_training(
-        setting, spec.fidelity.elastic_training, space=spec.space, dense=dense, teacher=teacher, seed=spec.seed
+    teacher = Teacher(context.model_with(dense), context.task, arithmetic=context.arithmetic, use_pool=True)
+    training = supernet_training(
+        context, spec.fidelity.supernet_training, space=spec.space, dense=dense, teacher=teacher, seed=spec.seed
     )
-    write_tensors(arguments.home / "elastic.safetensors", train(elastic, setting, seed=spec.seed), metadata={})
-    seconds["elastic"] = perf_counter() - began
+    write_tensors(
+        arguments.home / "supernet_training.safetensors", train(training, context, seed=spec.seed), metadata={}
+    )
+    seconds["supernet"] = perf_counter() - began
 
-    ranked = draw(spec, setting, count=arguments.schedules, low=RANGE[0], high=RANGE[1], seed=1)
+    ranked = draw(spec, context, count=arguments.schedules, low=RANGE[0], high=RANGE[1], seed=1)
     near = {"low": ONE_BUDGET * (1 - TOLERANCE), "high": ONE_BUDGET * (1 + TOLERANCE)}
-    at_one = draw(spec, setting, count=arguments.pairs, **near, seed=2)
-    by_cost = sorted(ranked, key=partial(share, setting))
+    at_one = draw(spec, context, count=arguments.pairs, **near, seed=2)
+    by_cost = sorted(ranked, key=partial(share, context))
     over_range = [by_cost[i] for i in np.linspace(0, len(by_cost) - 1, arguments.pairs).round().astype(int)]
     results: dict[str, object] = {"correlations": []}
     with ProcessPoolExecutor(
@@ -212,19 +216,19 @@ def main() -> None:
         began = perf_counter()
         accuracies = list(pool.map(score, ranked))
         seconds["ranking"] = perf_counter() - began
-        found = dict(zip((s.key(setting.geometry) for s in ranked), accuracies, strict=True))
+        found = dict(zip((s.key(context.geometry) for s in ranked), accuracies, strict=True))
         rate = seconds["ranking"] / len(ranked) * arguments.workers
         print(
             f"{len(ranked)} schedules x {arguments.canvases} canvases on {arguments.workers} workers: elastic "
-            f"training {seconds['elastic']:.0f} s + evaluations {seconds['ranking']:.0f} s ({rate:.3f} s each on one "
-            f"core) = {seconds['elastic'] + seconds['ranking']:.0f} s; before that dense {seconds['dense']:.0f} s",
+            f"training {seconds['supernet']:.0f} s + evaluations {seconds['ranking']:.0f} s ({rate:.3f} s each on one "
+            f"core) = {seconds['supernet'] + seconds['ranking']:.0f} s; before that dense {seconds['dense']:.0f} s",
             flush=True,
         )
         for label, schedules in (("over the range", over_range), ("at one budget", at_one)):
-            new = [s for s in schedules if s.key(setting.geometry) not in found]
-            found |= dict(zip((s.key(setting.geometry) for s in new), pool.map(score, new), strict=True))
-            supernet = [found[s.key(setting.geometry)] for s in schedules]
-            macs = [share(setting, s) for s in schedules]
+            new = [s for s in schedules if s.key(context.geometry) not in found]
+            found |= dict(zip((s.key(context.geometry) for s in new), pool.map(score, new), strict=True))
+            supernet = [found[s.key(context.geometry)] for s in schedules]
+            macs = [share(context, s) for s in schedules]
             for start in arguments.starts:
                 jobs = [(schedule, tuning) for schedule in schedules for tuning in range(arguments.tunings)]
                 each = np.array(list(pool.map(partial(fine_tune, start=start), jobs)))
@@ -235,7 +239,7 @@ def main() -> None:
                     "tau_supernet": tau(supernet, tuned),
                     "tau_macs": tau(macs, tuned),
                     "pairs": [
-                        {"schedule": s.describe(setting.geometry), "share": m, "supernet": a, "tuned": b}
+                        {"schedule": s.describe(context.geometry), "share": m, "supernet": a, "tuned": b}
                         for s, m, a, b in zip(schedules, macs, supernet, tuned, strict=True)
                     ],
                 }
@@ -254,7 +258,7 @@ def main() -> None:
         cost = AnalyticCost()
         with arguments.table.open("w", encoding="utf-8") as lines:
             for schedule, accuracy in zip(ranked, accuracies, strict=True):
-                price = cost.estimate(setting.geometry, schedule).macs
+                price = cost.estimate(context.geometry, schedule).macs
                 entry = {"schedule": schedule.model_dump(mode="json"), "macs": price, "val_top1": accuracy}
                 lines.write(json.dumps(entry) + "\n")
 

@@ -33,7 +33,7 @@ from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
-from sparsesearch.training.kinds import Setting, Training, dense_training, sparse_training
+from sparsesearch.training.kinds import Training, TrainingContext, dense_training, sparse_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.objectives import SparseObjective
@@ -112,10 +112,10 @@ def speed(arguments: argparse.Namespace) -> dict[str, object]:
     return row
 
 
-def trained(training: Training, setting: Setting, *, seed: int) -> float:
+def trained(training: Training, context: TrainingContext, *, seed: int) -> float:
     """Run a training; returns its seconds."""
     run = TrainingRun(
-        training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=setting.arithmetic
+        training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=context.arithmetic
     )
     started = time.perf_counter()
     for epoch in range(1, training.spec.epochs + 1):
@@ -129,10 +129,10 @@ def one_seed(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     task = DigitsTask(image_size=32, in_chans=1)
     test = DigitsTest(image_size=32, in_chans=1)
     arithmetic = Arithmetic(torch.device("cpu"), torch.float32)
-    setting = Setting("deit_pico", task_geometry("deit_pico", task), task, arithmetic, seed=seed)
-    dense = dense_training(setting, FidelitySpec().dense, weights="scratch", seed=seed)
+    context = TrainingContext("deit_pico", task_geometry("deit_pico", task), task, arithmetic, seed=seed)
+    dense = dense_training(context, FidelitySpec().dense, weights="scratch", seed=seed)
     assert dense is not None
-    trained(dense, setting, seed=seed)
+    trained(dense, context, seed=seed)
     weights = dense.model.state_dict()
     rows: list[dict[str, Any]] = [
         {"seed": seed, "rho": 1.0, "method": "dense", "correct": correct_of(dense.model, test, arithmetic)}
@@ -141,15 +141,15 @@ def one_seed(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
         for method in METHODS:
             spec = TrainSpec(epochs=arguments.epochs, images_per_epoch=5376, lr=5e-4, predictor_lr=2e-3, method=method)
             training = sparse_training(
-                setting,
+                context,
                 spec,
-                schedule=paper_schedule(setting.geometry, rho),
+                schedule=paper_schedule(context.geometry, rho),
                 start=weights,
-                teacher=Teacher(setting.model_with(weights), task, arithmetic=arithmetic, use_pool=True),
+                teacher=Teacher(context.model_with(weights), task, arithmetic=arithmetic, use_pool=True),
                 seed=seed,
                 label=f"{method} {rho}",
             )
-            seconds = trained(training, setting, seed=seed)
+            seconds = trained(training, context, seed=seed)
             correct = correct_of(training.model, test, arithmetic)
             print(f"seed {seed} rho {rho} {method}: {correct.mean():.2%} after {seconds:.0f} s", flush=True)
             rows.append({"seed": seed, "rho": rho, "method": method, "correct": correct, "seconds": seconds})

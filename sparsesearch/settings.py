@@ -27,7 +27,7 @@ class Settings(Value):
 
     @property
     def cache(self) -> Path:
-        """Folder for things that can be made again (dense teachers, elastic weights)."""
+        """Folder for things that can be made again (dense teachers, supernet weights)."""
         return self.home / "cache"
 
     @property

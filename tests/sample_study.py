@@ -71,7 +71,7 @@ class MadeUpEvaluator:
             if self._left == 0:
                 raise KeyboardInterrupt
             self._left -= 1
-        epochs = {Fidelity.DENSE: 4, Fidelity.ELASTIC: 3, Fidelity.FINETUNE: 2}.get(trial.fidelity, 0)
+        epochs = {Fidelity.DENSE: 4, Fidelity.SUPERNET_TRAINING: 3, Fidelity.FINETUNE: 2}.get(trial.fidelity, 0)
         final = _accuracy(trial)
         for step in range(1, epochs + 1) if epochs else [0]:
             top1 = final - 0.03 * (epochs - step)
@@ -115,16 +115,16 @@ def run_sample(
         on_trial: Called with each trial that ended.
     """
     try:
-        ledger = store.create_study(spec)
+        writer = store.create_study(spec)
     except StudyExistsError:
-        ledger = store.open_study(spec.name)
+        writer = store.open_study(spec.name)
     controller: Controller = StagedController(spec, DEIT_SMALL)
     try:
-        InlineDispatcher(on_trial=on_trial).run(controller, ledger, MadeUpEvaluator(stop_after=stop_after))
+        InlineDispatcher(on_trial=on_trial).run(controller, writer, MadeUpEvaluator(stop_after=stop_after))
     except KeyboardInterrupt:
         assert stop_after is not None
     finally:
-        ledger.close()
+        writer.close()
 
 
 def ticking(start: float = 1_780_000_000.0, *, by: float = 0.25) -> Callable[[], float]:

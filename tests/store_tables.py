@@ -41,7 +41,7 @@ def run_study(home: Path, backbone: str, seed: int) -> Path:
             "evaluations": 8,
             "finalists": 2,
             "dense": {**TINY, "epochs": 2},
-            "elastic_training": TINY,
+            "supernet_training": TINY,
             "finetune": TINY,
         },
     }

@@ -74,7 +74,7 @@ def dense() -> Trial:
     )
 
 
-def by_hand(number: int, macs: int, top1: float, *, budget_macs: int, **changes: object) -> Trial:
+def handcrafted(number: int, macs: int, top1: float, *, budget_macs: int, **changes: object) -> Trial:
     """A hand baseline."""
     return trial(number, macs, top1, origin=Origin.BASELINE, budget_macs=budget_macs, **changes)  # type: ignore[arg-type]
 
@@ -92,4 +92,4 @@ def view_of(
     )
 
 
-__all__ = ["DEIT_SMALL", "DENSE_MACS", "DENSE_TOP1", "by_hand", "dense", "trial", "view_of"]
+__all__ = ["DEIT_SMALL", "DENSE_MACS", "DENSE_TOP1", "dense", "handcrafted", "trial", "view_of"]

@@ -10,7 +10,7 @@ from sparsesearch.study.trial import Fidelity, Trial
 
 _WORK = {
     Fidelity.DENSE: "dense",
-    Fidelity.ELASTIC: "elastic",
+    Fidelity.SUPERNET_TRAINING: "supernet_training",
     Fidelity.UNTRAINED: "screen",
     Fidelity.SUPERNET: "screen",
     Fidelity.FINETUNE: "finetune",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from sparsesearch.analysis.agreement import Agreement, agreement
-from sparsesearch.analysis.baseline_comparison import HandComparison, hand_comparison
+from sparsesearch.analysis.baseline_comparison import BaselineComparison, compare_with_baselines
+from sparsesearch.analysis.convergence import Convergence, convergence
 from sparsesearch.analysis.hypervolume_curve import HypervolumeCurve, hypervolume_curves
 from sparsesearch.analysis.importance import Importance, importance
-from sparsesearch.analysis.outlook import Outlook, outlook
 from sparsesearch.analysis.regret import RegretCurve, regret_curves
 from sparsesearch.analysis.spending import PhaseSpending, spending
 from sparsesearch.analysis.view import StudyView
@@ -23,23 +23,23 @@ class Findings:
     Attributes:
         view: The study.
         curves: How its hypervolume grew, by fidelity.
-        regrets: How far it was behind hand schedules, by fidelity.
+        regrets: How far it was behind hand-crafted schedules, by fidelity.
         importance: Which parameters mattered, None with too few trials.
-        comparison: Searched beside hand schedules, by budget.
+        comparison: Searched beside hand-crafted schedules, by budget.
         agreement: Whether shared weights rank like fine-tunings, None where nothing is measured both ways.
         spending: What the study cost, by phase.
-        outlook: Whether going on pays.
-        paper: A paper's hand schedules to be laid over the front, or None.
+        convergence: Whether going on pays.
+        paper: A paper's schedules to be laid over the front, or None.
     """
 
     view: StudyView
     curves: tuple[HypervolumeCurve, ...]
     regrets: tuple[RegretCurve, ...]
     importance: Importance | None
-    comparison: tuple[HandComparison, ...]
+    comparison: tuple[BaselineComparison, ...]
     agreement: Agreement | None
     spending: tuple[PhaseSpending, ...]
-    outlook: Outlook
+    convergence: Convergence
     paper: PaperOverlay | None = None
 
     @classmethod
@@ -50,10 +50,10 @@ class Findings:
             curves=hypervolume_curves(view),
             regrets=regret_curves(view),
             importance=importance(view),
-            comparison=hand_comparison(view),
+            comparison=compare_with_baselines(view),
             agreement=agreement(view),
             spending=spending(view),
-            outlook=outlook(view),
+            convergence=convergence(view),
             paper=paper,
         )
 
@@ -74,10 +74,10 @@ class Findings:
             "hypervolume_curves": [asdict(curve) for curve in self.curves],
             "regret": [asdict(curve) for curve in self.regrets],
             "importance": None if self.importance is None else asdict(self.importance),
-            "against_hand": [_compared(view, row) for row in self.comparison],
+            "against_baselines": [_compared(view, row) for row in self.comparison],
             "agreement": None if self.agreement is None else _agreed(self.agreement),
             "spending": [asdict(phase) for phase in self.spending],
-            "outlook": {**asdict(self.outlook), "sentence": self.outlook.sentence},
+            "convergence": {**asdict(self.convergence), "sentence": self.convergence.sentence},
             **({} if self.paper is None else {"paper": self.paper.document()}),
         }
 
@@ -94,11 +94,11 @@ def _brief(view: StudyView, trial: Trial) -> dict[str, object]:
     }
 
 
-def _compared(view: StudyView, row: HandComparison) -> dict[str, object]:
+def _compared(view: StudyView, row: BaselineComparison) -> dict[str, object]:
     return {
         "axis": row.axis,
         "budget": row.budget,
-        "hand": _brief(view, row.hand),
+        "baseline": _brief(view, row.baseline),
         "searched": None if row.searched is None else _brief(view, row.searched),
         "difference": row.difference,
         "noise": row.noise,

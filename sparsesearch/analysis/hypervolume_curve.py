@@ -32,16 +32,16 @@ class HypervolumeCurve:
 
     Attributes:
         fidelity: Which. Curves of two fidelities cannot be compared.
-        points: One for each measured schedule, hand baselines included; never falls. The last one of the highest
+        points: One for each measured schedule, baselines included; never falls. The last one of the highest
             fidelity is `StudyView.hypervolume`.
         searched: Of the searched schedules alone, one for each of them.
-        hand: Of the hand baselines alone, None if there are none.
+        baseline: Of the hand-crafted baselines alone, None if there are none.
     """
 
     fidelity: Fidelity
     points: tuple[CurvePoint, ...]
     searched: tuple[CurvePoint, ...]
-    hand: float | None
+    baseline: float | None
 
 
 def hypervolume_curves(view: StudyView) -> tuple[HypervolumeCurve, ...]:
@@ -52,14 +52,14 @@ def hypervolume_curves(view: StudyView) -> tuple[HypervolumeCurve, ...]:
     curves = []
     for fidelity in searched_fidelities(view):
         here = [item for item in evaluations(view) if item.trial.fidelity is fidelity]
-        by_hand = [item.point for item in here if item.trial.origin is Origin.BASELINE]
+        handcrafted = [item.point for item in here if item.trial.origin is Origin.BASELINE]
         searched = [item for item in here if item.trial.origin is Origin.SEARCH]
         curves.append(
             HypervolumeCurve(
                 fidelity=fidelity,
                 points=_growing(here, dense),
                 searched=_growing(searched, dense),
-                hand=dominated_share(by_hand, dense=dense) if by_hand else None,
+                baseline=dominated_share(handcrafted, dense=dense) if handcrafted else None,
             )
         )
     return tuple(curves)

@@ -102,11 +102,11 @@ def _study(
 
 
 def _active(params: Params) -> Params:
-    """Without the parameters of slots that do not count, which carry fixed values."""
-    slots = float(params.get("predictors", math.inf))
+    """Without the parameters of steps that do not count, which carry fixed values."""
+    steps = float(params.get("predictors", math.inf))
     suffixes = {name: name.rpartition("_")[2] for name in params}
     return {
-        name: value for name, value in params.items() if not (suffixes[name].isdigit() and int(suffixes[name]) >= slots)
+        name: value for name, value in params.items() if not (suffixes[name].isdigit() and int(suffixes[name]) >= steps)
     }
 
 

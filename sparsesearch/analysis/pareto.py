@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-from optuna._hypervolume import compute_hypervolume
-
 Point = tuple[float, float]
 """Accuracy as a fraction (larger is better) and multiply-adds (smaller is better)."""
 
@@ -15,7 +12,7 @@ Point = tuple[float, float]
 def pareto_front(points: Sequence[Point]) -> list[int]:
     """Which points no other point dominates.
 
-    A point dominates another if it is at least as accurate and at most as dear, and better in one of the two. Of
+    A point dominates another if it is at least as accurate and at most as expensive, and better in one of the two. Of
     equal points only the first is on the front. Points with a NaN are never on it.
 
     Args:
@@ -53,11 +50,13 @@ def hypervolume(points: Sequence[Point], *, reference: Point) -> float:
     """
     if not all(math.isfinite(value) for value in reference):
         raise ValueError(f"the reference point {reference} must be finite; give an accuracy and multiply-adds")
-    inside = [(-accuracy, macs) for accuracy, macs in points if accuracy > reference[0] and macs < reference[1]]
-    if not inside:
-        return 0.0
-    losses = np.asarray(inside, dtype=np.float64)
-    return float(compute_hypervolume(losses, np.asarray([-reference[0], reference[1]], dtype=np.float64)))
+    inside = [(accuracy, macs) for accuracy, macs in points if accuracy > reference[0] and macs < reference[1]]
+    area, below = 0.0, reference[0]
+    for index in pareto_front(inside):
+        accuracy, macs = inside[index]
+        area += (accuracy - below) * (reference[1] - macs)
+        below = accuracy
+    return area
 
 
 def dominated_share(points: Sequence[Point], *, dense: Point) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.budget.baselines import hand_baselines
+from sparsesearch.budget.baselines import baseline_schedules
 from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.schedule.geometry import BackboneGeometry
@@ -17,7 +17,7 @@ from sparsesearch.study.trial import Fidelity, TrialState
 
 PHASE_NAMES = {
     Fidelity.DENSE: "dense",
-    Fidelity.ELASTIC: "elastic",
+    Fidelity.SUPERNET_TRAINING: "supernet",
     Fidelity.UNTRAINED: "search",
     Fidelity.SUPERNET: "search",
     Fidelity.FINETUNE: "fine-tuning",
@@ -113,8 +113,8 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
     wanted: dict[Fidelity, tuple[int, int | None]] = {Fidelity.DENSE: (1, fidelity.dense.epochs)}
     if fidelity.strategy == "finetune":
         return wanted | {Fidelity.FINETUNE: (screened, fidelity.finetune.epochs)}
-    if fidelity.elastic:
-        wanted[Fidelity.ELASTIC] = (1, fidelity.elastic_training.epochs)
+    if fidelity.trains_supernet:
+        wanted[Fidelity.SUPERNET_TRAINING] = (1, fidelity.supernet_training.epochs)
     finalists = min(fidelity.finalists, fidelity.evaluations) + baselines
     return wanted | {
         SCREENED_AT[fidelity.strategy]: (screened, None),
@@ -124,7 +124,7 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
 
 @lru_cache(maxsize=64)
 def _num_baselines(geometry: BackboneGeometry, space: SearchSpace, budget: Budget, price: Price | None) -> int:
-    """Different schedules among the hand families at the budgets of a study; some cannot reach a low one."""
+    """Different hand-crafted schedules at the budgets of a study; some cannot reach a low one."""
     low, high = check_budget(geometry, space, budget=budget, price=price)
-    baselines = hand_baselines(geometry, space, low=low, high=high, price=price)
+    baselines = baseline_schedules(geometry, space, low=low, high=high, price=price)
     return len({baseline.schedule.key(geometry) for baseline in baselines if baseline.schedule is not None})

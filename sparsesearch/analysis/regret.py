@@ -1,4 +1,4 @@
-"""How far the search was behind the schedules that people write by hand, trial by trial."""
+"""How far the search was behind the hand-crafted schedules, trial by trial."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ class RegretPoint:
 
 @dataclass(frozen=True)
 class RegretCurve:
-    """Regret against the hand schedules: accuracy as a fraction, negative where the search is ahead.
+    """Regret against the hand-crafted schedules: accuracy as a fraction, negative where the search is ahead.
 
     Attributes:
         fidelity: Both sides are measured at it.
         axis: What budgets are counted in.
-        budgets: Budgets at which there is a hand schedule, cheapest first.
-        hand: The best accuracy of a hand schedule within each budget.
+        budgets: Budgets at which there is a hand-crafted schedule, cheapest first.
+        baseline: The best accuracy of a hand-crafted schedule within each budget.
         points: One for each searched schedule of the fidelity.
     """
 
     fidelity: Fidelity
     axis: Axis
     budgets: tuple[float, ...]
-    hand: tuple[float, ...]
+    baseline: tuple[float, ...]
     points: tuple[RegretPoint, ...]
 
 
 def regret_curves(view: StudyView) -> tuple[RegretCurve, ...]:
-    """One curve for each fidelity that has both searched and hand schedules.
+    """One curve for each fidelity that has both searched and hand-crafted schedules.
 
-    The regret at a budget is the accuracy of the best hand schedule within it, of all that the study measured, less
-    that of the best schedule that the search had found within it so far.
+    The regret at a budget is the accuracy of the best hand-crafted schedule within it, of all that the study measured,
+    less that of the best schedule that the search had found within it so far.
     """
     everything = evaluations(view)
     curves = []
     for fidelity in searched_fidelities(view):
         here = [item for item in everything if item.trial.fidelity is fidelity]
-        by_hand = [item.trial for item in here if item.trial.origin is Origin.BASELINE]
+        handcrafted = [item.trial for item in here if item.trial.origin is Origin.BASELINE]
         axis = view.front.axis
-        budgets = hand_budgets(by_hand, axis)
+        budgets = baseline_budgets(handcrafted, axis)
         if not budgets:
             continue
-        hand = tuple(_accuracy(within(by_hand, limit, axis)) or 0.0 for limit in budgets)
+        baseline = tuple(_accuracy(within(handcrafted, limit, axis)) or 0.0 for limit in budgets)
         best: list[float | None] = [None] * len(budgets)
         points = []
         for item in here:
@@ -73,18 +73,18 @@ def regret_curves(view: StudyView) -> tuple[RegretCurve, ...]:
                 accuracy if item.point[1] <= limit and (so_far is None or accuracy > so_far) else so_far
                 for limit, so_far in zip(budgets, best, strict=True)
             ]
-            regrets = tuple(None if b is None else h - b for h, b in zip(hand, best, strict=True))
+            regrets = tuple(None if b is None else h - b for h, b in zip(baseline, best, strict=True))
             known = [regret for regret in regrets if regret is not None]
             mean = sum(known) / len(known) if len(known) == len(regrets) else None
             points.append(RegretPoint(item.position, item.seconds, regrets, mean))
-        curves.append(RegretCurve(fidelity, axis, budgets, hand, tuple(points)))
+        curves.append(RegretCurve(fidelity, axis, budgets, baseline, tuple(points)))
     return tuple(curves)
 
 
-def hand_budgets(by_hand: Iterable[Trial], axis: Axis) -> tuple[float, ...]:
-    """The budgets that hand schedules were made for, cheapest first; what they cost where that was not noted."""
+def baseline_budgets(handcrafted: Iterable[Trial], axis: Axis) -> tuple[float, ...]:
+    """The budgets that baselines were made for, cheapest first; their costs where the budget was not recorded."""
     found: set[float] = set()
-    for trial in by_hand:
+    for trial in handcrafted:
         noted = trial.budget_macs if axis == "macs" else None
         found.add(cost_along(trial, axis) if noted is None else noted)
     return tuple(sorted(found))

@@ -18,7 +18,7 @@ class PhaseSpending:
         trials: How many there are.
         complete: How many of them came to their end.
         stopped: How many a rung stopped early.
-        failed: How many failed for good, or were rejected.
+        failed: How many failed for good.
         epochs: Epochs that were trained.
         work_s: Seconds of all measurements together; where trials run side by side, more than passed on the clock.
         span_s: Seconds from the beginning of the first trial to the end of the last; None where no clock was recorded.
@@ -49,7 +49,7 @@ def spending(view: StudyView) -> tuple[PhaseSpending, ...]:
                 trials=len(trials),
                 complete=sum(state in (TrialState.COMPLETE, TrialState.REFERENCE) for state in states),
                 stopped=states.count(TrialState.STOPPED),
-                failed=states.count(TrialState.FAILED) + states.count(TrialState.REJECTED),
+                failed=states.count(TrialState.FAILED),
                 epochs=sum(measurement.step > 0 for measurement in measurements),
                 work_s=sum(measurement.seconds for measurement in measurements),
                 span_s=_span(view, trials),

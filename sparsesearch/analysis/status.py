@@ -22,7 +22,7 @@ class StudyState(StrEnum):
         RUNNING: A process works on it.
         INTERRUPTED: Nobody works on it, and there is more to do.
         FINISHED: There is nothing more to do.
-        FAILED: Its dense or its elastic training failed, so that nothing can follow.
+        FAILED: Its dense or its supernet training failed, so that nothing can follow.
     """
 
     RUNNING = "running"
@@ -39,7 +39,7 @@ class RunningTrial:
         number: Its number.
         attempt: Its attempt.
         label: Short name for people.
-        schedule: `3:137 6:96`, empty for the dense and the elastic training.
+        schedule: `3:137 6:96`, empty for the dense and the supernet training.
         epochs_done: Epochs that are measured.
         epochs: Epochs in all, None for an evaluation without a training.
         val_top1: The newest validation accuracy, None before there is one.
@@ -106,15 +106,15 @@ class StudyStatus:
     left_s: float | None
 
     @classmethod
-    def of(cls, view: StudyView, *, is_held: bool, now: float) -> StudyStatus:
+    def of(cls, view: StudyView, *, is_leased: bool, now: float) -> StudyStatus:
         """Where a study stands.
 
         Args:
             view: The study.
-            is_held: Whether a living process has it open.
+            is_leased: Whether a living process has it open.
             now: Seconds since 1970.
         """
-        state = StudyState.RUNNING if is_held else state_at_rest(view)
+        state = StudyState.RUNNING if is_leased else state_at_rest(view)
         is_running = state is StudyState.RUNNING
         phases = study_phases(view, is_finished=state is StudyState.FINISHED)
         if not is_running:

@@ -20,7 +20,7 @@ class StudyFront:
     Attributes:
         fidelity: The highest fidelity at which candidates are complete, None if there are none yet.
         reference: The dense model, None until it is measured.
-        points: The non-dominated trials, cheapest first; hand baselines take part.
+        points: The non-dominated trials, cheapest first; hand-crafted baselines take part.
         candidates: All complete trials of that fidelity, by number.
         axis: What costs are counted in.
     """

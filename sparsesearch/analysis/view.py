@@ -11,7 +11,7 @@ from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, StudyTimes, Trial, TrialState, TrialTimes
 
-TRAINED = frozenset({Fidelity.DENSE, Fidelity.ELASTIC, Fidelity.FINETUNE, Fidelity.RETRAIN})
+TRAINED = frozenset({Fidelity.DENSE, Fidelity.SUPERNET_TRAINING, Fidelity.FINETUNE, Fidelity.RETRAIN})
 """Fidelities whose trials are trainings, each shown as a run of its own."""
 
 DEMO_WARNING = "bundled digits demo: accuracies and schedules do not transfer to other data"
@@ -95,8 +95,9 @@ class StudyView:
     @property
     def trained(self) -> tuple[Trial, ...]:
         """The trials that are trainings and have begun."""
-        idle = (TrialState.WAITING, TrialState.REJECTED)
-        return tuple(trial for trial in self.trials if trial.fidelity in TRAINED and trial.state not in idle)
+        return tuple(
+            trial for trial in self.trials if trial.fidelity in TRAINED and trial.state is not TrialState.WAITING
+        )
 
     @property
     def evaluated(self) -> tuple[Trial, ...]:

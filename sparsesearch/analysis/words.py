@@ -7,9 +7,9 @@ from sparsesearch.study.trial import Fidelity, Origin, Trial
 
 FIDELITY_WORDS = {
     Fidelity.DENSE: "the dense model",
-    Fidelity.ELASTIC: "the elastic training",
+    Fidelity.SUPERNET_TRAINING: "the supernet training",
     Fidelity.UNTRAINED: "evaluated on the dense weights, without any training",
-    Fidelity.SUPERNET: "evaluated on shared elastic weights, not trained themselves",
+    Fidelity.SUPERNET: "evaluated on shared supernet weights, not trained themselves",
     Fidelity.FINETUNE: "fine-tuned for a short while",
     Fidelity.RETRAIN: "trained in full",
 }
@@ -43,7 +43,7 @@ def found_by(trial: Trial) -> str:
     """Who thought of the schedule."""
     if trial.origin is Origin.REFERENCE:
         return "reference"
-    return f"by hand: {trial.label}" if trial.origin is Origin.BASELINE else "search"
+    return f"hand-crafted: {trial.label}" if trial.origin is Origin.BASELINE else "search"
 
 
 def tokens_text(view: StudyView, trial: Trial) -> str:

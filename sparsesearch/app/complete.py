@@ -17,7 +17,8 @@ from sparsesearch.data.source import absolute_source
 from sparsesearch.errors import SpecError
 from sparsesearch.space.definition import load_space, space_for_backbone
 from sparsesearch.study.progress import Progress
-from sparsesearch.study.spec import Budget, StudySpec, with_strategy
+from sparsesearch.study.spec import Budget, StudySpec, notes_on_renamed
+from sparsesearch.study.spec.renamed import renamed
 from sparsesearch.training.recipes import default_fidelity, for_a_front
 from sparsesearch.training.weights import resolve_weights
 
@@ -58,7 +59,7 @@ def complete(document: Mapping[str, Any], *, progress: Progress, ask_hub: bool =
         progress.line(line)
     filled["weights"] = weights
     if isinstance(filled["budget"], str) and "%" in filled["budget"]:
-        filled["budget"] = Budget.parse(filled["budget"], "share").model_dump()
+        filled["budget"] = Budget.parse(filled["budget"], "fraction").model_dump()
     data = filled.get("data")
     if isinstance(data, str):
         filled["data"] = data = {"source": data}
@@ -67,19 +68,20 @@ def complete(document: Mapping[str, Any], *, progress: Progress, ask_hub: bool =
     space = filled.get("space")
     if not isinstance(space, Mapping):
         filled["space"] = (space_for_backbone(backbone) if space is None else load_space(str(space))).model_dump()
-    wishes = filled.get("fidelity") or {}
-    if not isinstance(wishes, Mapping):
-        raise SpecError(f"fidelity must be a mapping, got {wishes!r}")
+    for note in notes_on_renamed(filled):
+        progress.line(note)
     try:
-        wishes = with_strategy(wishes)
+        requested = renamed("fidelity", filled.get("fidelity") or {})
     except ValueError as error:
         raise SpecError(f"the study document is not valid: fidelity: {error}") from error
+    if not isinstance(requested, Mapping):
+        raise SpecError(f"fidelity must be a mapping, got {requested!r}")
     recipe = default_fidelity(backbone, weights=weights)
     budget = filled["budget"]
     is_range = isinstance(budget, Mapping) and budget.get("low") is not None
-    if is_range and wishes.get("strategy", recipe.strategy) != "finetune":
+    if is_range and requested.get("strategy", recipe.strategy) != "finetune":
         recipe = for_a_front(recipe)
-    filled["fidelity"] = _merged(recipe.model_dump(), wishes)
+    filled["fidelity"] = _merged(recipe.model_dump(), requested)
     try:
         return StudySpec.model_validate(filled)
     except ValidationError as error:
@@ -118,9 +120,9 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _merged(base: dict[str, Any], wishes: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(base: dict[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
-    for key, value in wishes.items():
+    for key, value in requested.items():
         inner = merged.get(key)
         merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
     return merged

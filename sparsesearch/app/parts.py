@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sparsesearch.dispatch.inline import InlineDispatcher
-from sparsesearch.evaluate.deadline import Pace
+from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.evaluate.opening import portable_evaluator
 from sparsesearch.settings import Settings
@@ -14,17 +14,17 @@ from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import Dispatcher, Evaluator
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Trial
-from sparsesearch.training.cache import Warehouse
+from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder
-from sparsesearch.training.kinds import Setting
+from sparsesearch.training.kinds import TrainingContext
 
 
 def open_execution(
     spec: StudySpec,
     settings: Settings,
     *,
-    setting: Setting,
-    pace: Pace,
+    context: TrainingContext,
+    deadline: Deadline,
     progress: Progress,
     on_trial: Callable[[Trial], None],
     on_progress: Callable[[Trial], None],
@@ -34,8 +34,8 @@ def open_execution(
     Args:
         spec: The study, prepared.
         settings: Where checkpoints and shared trainings lie.
-        setting: Backbone, data and arithmetic of the study, opened.
-        pace: Its clock.
+        context: Backbone, data and arithmetic of the study, opened.
+        deadline: Its clock.
         progress: Where long work shows itself.
         on_trial: Called with every trial that ended.
         on_progress: Called with every trial that began or was measured.
@@ -44,16 +44,16 @@ def open_execution(
     if spec.dispatcher == "inline":
         evaluator = StudyEvaluator(
             spec,
-            setting=setting,
+            context=context,
             folder=CheckpointFolder(storage, spec.name),
-            warehouse=Warehouse(cache),
-            pace=pace,
+            cache=TrainingCache(cache),
+            deadline=deadline,
             progress=progress,
         )
         return InlineDispatcher(on_trial=on_trial, on_progress=on_progress), evaluator
     from sparsesearch.dispatch.tune import RayDispatcher  # Ray takes seconds to load
 
-    device = setting.arithmetic.device.type
+    device = context.arithmetic.device.type
     dispatcher = RayDispatcher(
         spec.resources,
         storage=storage,
@@ -65,7 +65,7 @@ def open_execution(
         ),
     )
     portable = portable_evaluator(
-        spec.model_copy(update={"device": device}), storage=storage, cache=cache, elapsed_s=pace.elapsed_s
+        spec.model_copy(update={"device": device}), storage=storage, cache=cache, elapsed_s=deadline.elapsed_s
     )
     return dispatcher, portable
 

@@ -23,8 +23,8 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.seeds import derive_seed
 from sparsesearch.settings import Settings
 from sparsesearch.study.progress import Progress
-from sparsesearch.training.cache import Warehouse, dense_key
-from sparsesearch.training.kinds import Setting, Training, dense_training, given_dense_model, sparse_training
+from sparsesearch.training.cache import TrainingCache, dense_key
+from sparsesearch.training.kinds import Training, TrainingContext, dense_training, given_dense_model, sparse_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
@@ -82,13 +82,13 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
         arithmetic = chosen[0]
     else:
         arithmetic = Arithmetic.of(recipe.precision, device=open_device(device))
-    setting = Setting(backbone, geometry, task, arithmetic, seed=recipe.seed)
-    dense = _dense_weights(setting, recipe, weights=weights, settings=settings, progress=progress)
-    teacher_model = setting.model_with(dense)
+    context = TrainingContext(backbone, geometry, task, arithmetic, seed=recipe.seed)
+    dense = _dense_weights(context, recipe, weights=weights, settings=settings, progress=progress)
+    teacher_model = context.model_with(dense)
     uses = recipe.training.epochs * (recipe.training.images_per_epoch or task.num_train)
     teacher = Teacher(teacher_model, task, arithmetic=arithmetic, use_pool=uses >= task.num_train)
     training = sparse_training(
-        setting,
+        context,
         recipe.training,
         schedule=recipe.schedule,
         start=dense,
@@ -119,29 +119,29 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
 
 
 def _dense_weights(
-    setting: Setting, recipe: Recipe, *, weights: str, settings: Settings, progress: Progress
+    context: TrainingContext, recipe: Recipe, *, weights: str, settings: Settings, progress: Progress
 ) -> Mapping[str, Tensor]:
     """The dense model's weights: taken over from a search, given with a head, or trained now."""
-    warehouse = Warehouse(settings.cache)
+    cache = TrainingCache(settings.cache)
     key = dense_key(
-        backbone=setting.backbone,
+        backbone=context.backbone,
         weights=weights,
-        data_fingerprint=setting.task.fingerprint,
+        data_fingerprint=context.task.fingerprint,
         training=recipe.dense,
         seed=recipe.seed,
-        dtype=setting.arithmetic.dtype,
+        dtype=context.arithmetic.dtype,
     )
-    stored = warehouse.find(key)
+    stored = cache.find(key)
     if stored is not None:
         return stored.tensors
     seed = derive_seed(recipe.seed, "dense")
-    training = dense_training(setting, recipe.dense, weights=weights, seed=seed)
+    training = dense_training(context, recipe.dense, weights=weights, seed=seed)
     if training is None:
-        return given_dense_model(setting, weights=weights)[0].state_dict()
-    _run(training, setting.arithmetic, seed=seed, progress=progress)
-    batches = setting.task.val("confirm", batch_size=EVAL_BATCH)
-    metrics = evaluate_model(training.model, batches, arithmetic=setting.arithmetic).metrics("val")
-    warehouse.keep(key, training.model.state_dict(), history=[(recipe.dense.epochs, metrics)])
+        return given_dense_model(context, weights=weights)[0].state_dict()
+    _run(training, context.arithmetic, seed=seed, progress=progress)
+    batches = context.task.val("confirm", batch_size=EVAL_BATCH)
+    metrics = evaluate_model(training.model, batches, arithmetic=context.arithmetic).metrics("val")
+    cache.keep(key, training.model.state_dict(), history=[(recipe.dense.epochs, metrics)])
     return training.model.state_dict()
 
 

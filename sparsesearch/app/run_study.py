@@ -20,8 +20,8 @@ from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.data.inputs import open_task, task_geometry
 from sparsesearch.errors import SpecError
-from sparsesearch.evaluate.deadline import Pace
-from sparsesearch.evaluate.opening import open_setting
+from sparsesearch.evaluate.deadline import Deadline
+from sparsesearch.evaluate.opening import open_context
 from sparsesearch.evaluate.plan import make_plan
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.report.page import REPORT, report_page
@@ -30,12 +30,12 @@ from sparsesearch.search.controller import StagedController
 from sparsesearch.search.samplers.priors import collect_priors
 from sparsesearch.settings import Settings
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.elastic import with_fixed_windows
+from sparsesearch.space.supernet_schedules import with_fixed_windows
 from sparsesearch.space.untrained import without_training
 from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.progress import Progress, Silent
-from sparsesearch.study.protocols import StudyLedger, StudyRecords, StudyStore, Tracker
+from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter, Tracker
 from sparsesearch.study.spec import Resolved, StudySpec
 from sparsesearch.study.trial import Trial
 from sparsesearch.text import human_time
@@ -174,7 +174,7 @@ def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
 
 
 def run_study(
-    ledger: StudyLedger,
+    writer: StudyWriter,
     settings: Settings,
     *,
     progress: Progress | None = None,
@@ -187,7 +187,7 @@ def run_study(
     """Run an open study to its end, or go on with it where it was left.
 
     Args:
-        ledger: The open study; closed on return.
+        writer: The open study; closed on return.
         settings: Where checkpoints and shared trainings lie.
         progress: Where long work shows itself.
         on_trial: Called with every trial that ended.
@@ -200,21 +200,21 @@ def run_study(
     Raises:
         ClusterError: Ray cannot be had, or has no room for the trials.
         DataError: The data is not what the study began with.
-        StudyFailedError: The dense or elastic training failed.
+        StudyFailedError: The dense or supernet training failed.
     """
     tracker = tracker or NullTracker()
-    with closing(ledger):
-        spec = spec or ledger.spec
-        pace = Pace(
+    with closing(writer):
+        spec = spec or writer.spec
+        deadline = Deadline(
             started=time.monotonic() if started is None else started,
             time_budget_s=spec.time_budget_s,
             clock=time.monotonic,
         )
-        setting = open_setting(spec)
-        controller = StagedController(spec, setting.geometry, may_start=pace.may_start)
+        context = open_context(spec)
+        controller = StagedController(spec, context.geometry, may_start=deadline.may_start)
 
         def finished(trial: Trial) -> None:
-            pace.note(trial)
+            deadline.note(trial)
             tracker.log(trial)
             if on_trial is not None:
                 on_trial(trial)
@@ -222,15 +222,15 @@ def run_study(
         dispatcher, evaluator = open_execution(
             spec,
             settings,
-            setting=setting,
-            pace=pace,
+            context=context,
+            deadline=deadline,
             progress=progress or Silent(),
             on_trial=finished,
             on_progress=on_progress or _ignore,
         )
         with shown(tracker, spec.name):
-            dispatcher.run(controller, ledger, evaluator)
-            for trial in confirm_front(spec, ledger, progress=progress or Silent()):
+            dispatcher.run(controller, writer, evaluator)
+            for trial in confirm_front(spec, writer, progress=progress or Silent()):
                 tracker.log(trial)
 
 

@@ -13,17 +13,17 @@ from sparsesearch.latency.device import open_device, torch_threads
 from sparsesearch.latency.profile.document import Profile, read_profile
 from sparsesearch.latency.profile.profiled_methods import usual_methods
 from sparsesearch.latency.profile.profiling import profile_backbone
-from sparsesearch.latency.target import Bed
+from sparsesearch.latency.target import Target
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.shape import Method, Slot
+from sparsesearch.space.shape import Method, ShapeStep
 from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.study.events import Confirmed
 from sparsesearch.study.latency_fit import LatencyFit, shape_of_stages
 from sparsesearch.study.latency_record import Conditions, ConfirmedLatency
 from sparsesearch.study.progress import Progress
-from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import LatencySpec, StudySpec
 from sparsesearch.study.trial import Trial, TrialState
 
@@ -60,16 +60,16 @@ def find_latency(
         ProfileError: There is no such profile, or it is not of what is asked for.
         SpecError: There is no such device.
     """
-    wish = spec.latency or LatencySpec()
-    if wish.profile is not None:
-        profile = load_profile(wish.profile, profiles)
-        _check_wishes(profile, spec, wish)
-        progress.line(f"target: {profile.conditions.describe()} (profile {wish.profile})")
+    requested = spec.latency or LatencySpec()
+    if requested.profile is not None:
+        profile = load_profile(requested.profile, profiles)
+        _check_requested(profile, spec, requested)
+        progress.line(f"target: {profile.conditions.describe()} (profile {requested.profile})")
     else:
-        bed = _bed_here(spec, wish, geometry, num_classes=num_classes, in_chans=in_chans)
+        target = _target_model_here(spec, requested, geometry, num_classes=num_classes, in_chans=in_chans)
         share = float("inf") if spec.time_budget_s is None else _SHARE_OF_TIME * spec.time_budget_s
-        wish = wish.model_copy(update={"profile_seconds": min(wish.profile_seconds, share)})
-        profile = _profile_here(bed, geometry, space, wish=wish, profiles=profiles, progress=progress)
+        requested = requested.model_copy(update={"profile_seconds": min(requested.profile_seconds, share)})
+        profile = _profile_here(target, geometry, space, requested=requested, profiles=profiles, progress=progress)
     _check_methods(profile.fit, geometry, space)
     return profile.fit
 
@@ -96,14 +96,14 @@ def profile_name(profile: Profile) -> str:
     return "-".join(parts)
 
 
-def confirm_front(spec: StudySpec, ledger: StudyLedger, *, progress: Progress) -> list[Trial]:
+def confirm_front(spec: StudySpec, writer: StudyWriter, *, progress: Progress) -> list[Trial]:
     """Measure the front of a study on its target, and again what takes the place of schedules that miss the budget.
 
     On any other machine nothing is measured, and latencies stay predictions.
 
     Args:
         spec: The study, prepared.
-        ledger: It, open; the latencies are recorded there.
+        writer: It, open; the latencies are recorded there.
         progress: Where it shows itself.
 
     Returns:
@@ -113,7 +113,7 @@ def confirm_front(spec: StudySpec, ledger: StudyLedger, *, progress: Progress) -
     if found is None or found.latency is None or spec.budget.axis != "ms":
         return []
     fit = found.latency
-    bed, differences = _target_here(spec, fit)
+    target, differences = _target_here(spec, fit)
     if differences:
         progress.line(
             f"this is not the target ({differences[0]}): milliseconds stay predicted; "
@@ -122,16 +122,16 @@ def confirm_front(spec: StudySpec, ledger: StudyLedger, *, progress: Progress) -
         return []
     measured: list[Trial] = []
     for _ in range(_ROUNDS):
-        front = study_front(ledger.trials(), axis="ms")
+        front = study_front(writer.trials(), axis="ms")
         waiting = [trial for trial in front.points if trial.confirmed is None and trial.state is TrialState.COMPLETE]
         if not waiting:
             break
         named = {str(trial.number): trial.schedule for trial in waiting}
         latencies = measure_here(
-            bed, named, conditions=fit.conditions, reference_ms=fit.dense_ms, progress=progress, label="confirming"
+            target, named, conditions=fit.conditions, reference_ms=fit.dense_ms, progress=progress, label="confirming"
         )
         measured += [
-            ledger.record(Confirmed(trial=trial.number, attempt=trial.attempt, latency=latencies[str(trial.number)]))
+            writer.record(Confirmed(trial=trial.number, attempt=trial.attempt, latency=latencies[str(trial.number)]))
             for trial in waiting
         ]
     _tell(measured, limit=spec.budget.high, progress=progress)
@@ -139,7 +139,7 @@ def confirm_front(spec: StudySpec, ledger: StudyLedger, *, progress: Progress) -
 
 
 def measure_here(
-    bed: Bed,
+    target: Target,
     schedules: Mapping[str, Schedule],
     *,
     conditions: Conditions,
@@ -151,7 +151,7 @@ def measure_here(
     """Measure schedules on this machine and show how far it is; arguments as for `confirm`."""
     with progress.bar(f"{label}, %", 100) as bar:
         return confirm(
-            bed,
+            target,
             schedules,
             reference_ms=reference_ms,
             seconds=seconds,
@@ -160,13 +160,15 @@ def measure_here(
         )
 
 
-def bed_for(conditions: Conditions, backbone: str, *, device: str, image_size: int | tuple[int, int] | None) -> Bed:
+def target_for(
+    conditions: Conditions, backbone: str, *, device: str, image_size: int | tuple[int, int] | None
+) -> Target:
     """A backbone on a device of this machine, run as conditions say.
 
     Raises:
         SpecError: There is no such device.
     """
-    return Bed(
+    return Target(
         backbone=backbone,
         device=open_device(device),
         batch_size=conditions.batch_size,
@@ -178,15 +180,15 @@ def bed_for(conditions: Conditions, backbone: str, *, device: str, image_size: i
     )
 
 
-def _bed_here(
-    spec: StudySpec, wish: LatencySpec, geometry: BackboneGeometry, *, num_classes: int, in_chans: int
-) -> Bed:
-    return Bed(
+def _target_model_here(
+    spec: StudySpec, requested: LatencySpec, geometry: BackboneGeometry, *, num_classes: int, in_chans: int
+) -> Target:
+    return Target(
         backbone=spec.backbone,
         device=open_device(spec.device),
-        batch_size=wish.batch_size or 1,
-        precision=wish.precision or "float32",
-        compiled=bool(wish.compiled),
+        batch_size=requested.batch_size or 1,
+        precision=requested.precision or "float32",
+        compiled=bool(requested.compiled),
         image_size=geometry.image_size,
         num_classes=num_classes,
         in_chans=in_chans,
@@ -194,17 +196,17 @@ def _bed_here(
 
 
 def _profile_here(
-    bed: Bed,
+    target: Target,
     geometry: BackboneGeometry,
     space: SearchSpace,
     *,
-    wish: LatencySpec,
+    requested: LatencySpec,
     profiles: SqlProfiles,
     progress: Progress,
 ) -> Profile:
     """The profile of this machine: the newest that serves, or a new one, which is kept."""
-    with torch_threads(wish.num_threads):
-        conditions = bed.conditions()
+    with torch_threads(requested.num_threads):
+        conditions = target.conditions()
     for name, profile in profiles.find(shape=shape_of_stages(geometry), conditions=conditions):
         if _serves(profile.fit, geometry, space):
             progress.line(f"target: {conditions.describe()} (profile {name})")
@@ -213,11 +215,11 @@ def _profile_here(
     stages = sorted({stage for stage, _ in space.locations})
     with progress.bar("profiling, %", 100) as bar:
         made = profile_backbone(
-            bed,
+            target,
             methods=tuple(methods),
             stages=stages,
-            seconds=wish.profile_seconds,
-            threads=wish.num_threads,
+            seconds=requested.profile_seconds,
+            threads=requested.num_threads,
             on_percent=bar.advance,
         )
     name = profile_name(made)
@@ -234,10 +236,10 @@ def _methods(space: SearchSpace) -> list[Method]:
     return [*space.methods, *merge]
 
 
-def _places(space: SearchSpace) -> list[Slot]:
+def _places(space: SearchSpace) -> list[ShapeStep]:
     """Every kind of step of a space, each at one place where it can be."""
     return [
-        Slot(stage=stage, block=block, phase=method.phase, reducer=method.reducer, scorer=method.scorer)
+        ShapeStep(stage=stage, block=block, phase=method.phase, reducer=method.reducer, scorer=method.scorer)
         for stage, block in {stage: (stage, block) for stage, block in space.locations}.values()
         for method in _methods(space)
         if method.is_possible_at((stage, block))
@@ -256,34 +258,36 @@ def _check_methods(fit: LatencyFit, geometry: BackboneGeometry, space: SearchSpa
     LatencyModel(fit).check_methods(geometry, _places(space))
 
 
-def _check_wishes(profile: Profile, spec: StudySpec, wish: LatencySpec) -> None:
+def _check_requested(profile: Profile, spec: StudySpec, requested: LatencySpec) -> None:
     """Refuse a profile that is not of the requested target."""
     has = profile.conditions
-    asked: dict[str, object] = {
-        "batch_size": wish.batch_size, "precision": wish.precision, "compiled": wish.compiled, "clock": "wall",
-        "num_threads": wish.num_threads,
-    }  # fmt: skip
-    wished = has.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    given: dict[str, object] = {
+        "batch_size": requested.batch_size,
+        "precision": requested.precision,
+        "compiled": requested.compiled,
+        "clock": "wall",
+        "num_threads": requested.num_threads,
+    }
+    wanted = has.model_copy(update={name: value for name, value in given.items() if value is not None})
     if spec.device != "auto":
-        bed = bed_for(wished, spec.backbone, device=spec.device, image_size=None)
-        here = bed.conditions()
-        wished = wished.model_copy(update={"device": here.device, "device_name": here.device_name})
-    differences = has.differences(wished)
+        here = target_for(wanted, spec.backbone, device=spec.device, image_size=None).conditions()
+        wanted = wanted.model_copy(update={"device": here.device, "device_name": here.device_name})
+    differences = has.differences(wanted)
     if differences:
-        command = f"sparsesearch profile --backbone {spec.backbone} --device {wished.device} --batch-size "
-        command += f"{wished.batch_size} --precision {wished.precision}{' --compile' * wished.compiled}"
+        command = f"sparsesearch profile --backbone {spec.backbone} --device {wanted.device} --batch-size "
+        command += f"{wanted.batch_size} --precision {wanted.precision}{' --compile' * wanted.compiled}"
         raise ProfileError(
-            f"profile {wish.profile} is not of the target you ask for ({', '.join(differences)}); profile it there "
-            f"with: {command}"
+            f"profile {requested.profile} was measured on another target ({', '.join(differences)}); measure this one "
+            f"there with: {command}"
         )
 
 
-def _target_here(spec: StudySpec, fit: LatencyFit) -> tuple[Bed, list[str]]:
+def _target_here(spec: StudySpec, fit: LatencyFit) -> tuple[Target, list[str]]:
     """The backbone on this machine's device, and in what that differs from the target."""
     found = spec.resolved
     assert found is not None
     device = open_device(spec.device)
-    bed = Bed(
+    target = Target(
         backbone=spec.backbone,
         device=device,
         batch_size=fit.conditions.batch_size,
@@ -295,7 +299,7 @@ def _target_here(spec: StudySpec, fit: LatencyFit) -> tuple[Bed, list[str]]:
         in_chans=found.in_chans,
     )
     with torch_threads(fit.conditions.num_threads if device.type == "cpu" else None):
-        return bed, fit.conditions.differences(bed.conditions())
+        return target, fit.conditions.differences(target.conditions())
 
 
 def _tell(measured: Sequence[Trial], *, limit: float, progress: Progress) -> None:

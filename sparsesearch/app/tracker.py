@@ -1,4 +1,4 @@
-"""Builds the mirror of studies from its parts."""
+"""Build what keeps MLflow in step with the store."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sparsesearch.settings import Settings
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.tracking.connection import Address
-from sparsesearch.tracking.file_lock import Turns
+from sparsesearch.tracking.file_lock import FileLock
 from sparsesearch.tracking.mlflow_tracker import SYNC_COMMAND, MlflowTracker
-from sparsesearch.tracking.sync import StudyMirror
+from sparsesearch.tracking.sync import StudySync
 from sparsesearch.visualize.best import write_best_picture
 
 
@@ -23,19 +23,19 @@ def mlflow_address(settings: Settings) -> Address:
     return Address(uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts, is_ours=is_ours)
 
 
-def study_mirror(records: StudyRecords, settings: Settings, study: str) -> StudyMirror:
-    """The mirror of one study in MLflow."""
+def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySync:
+    """The sync of one study in MLflow."""
 
     def write_picture(spec: StudySpec, front: StudyFront, folder: Path) -> None:
         from sparsesearch.app.parts import storage_of  # loads torch
 
         write_best_picture(spec, front, folder, storage=storage_of(spec, settings))
 
-    return StudyMirror(
+    return StudySync(
         records,
         study,
         address=mlflow_address(settings),
-        turns=Turns(settings.home / "mlflow-turns" / f"{study}.lock"),
+        turns=FileLock(settings.home / "mlflow-turns" / f"{study}.lock"),
         write_files=write_front_files,
         write_last=write_picture,
     )
@@ -52,4 +52,4 @@ def mlflow_tracker(
         report: Gets the lines that people should see.
         sync_command: How people catch up; the study's name follows.
     """
-    return MlflowTracker(lambda study: study_mirror(records, settings, study), report=report, sync_command=sync_command)
+    return MlflowTracker(lambda study: study_sync(records, settings, study), report=report, sync_command=sync_command)

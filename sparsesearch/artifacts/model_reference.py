@@ -24,7 +24,7 @@ DENSE = Schedule()
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelReference:
     """A backbone with its head and input, and a schedule.
 
     Attributes:
@@ -64,7 +64,7 @@ class Subject:
             return geometry(self.dense_model(), self.backbone)
 
 
-def find_subject(
+def find_model(
     *,
     backbone: str | None = None,
     schedule: Path | None = None,
@@ -72,7 +72,7 @@ def find_subject(
     at: str = "",
     keep: str = "",
     image_size: int | None = None,
-) -> Subject:
+) -> ModelReference:
     """What `--backbone`, `--schedule`, `--rho`, `--at` and `--keep` name together.
 
     Args:
@@ -95,7 +95,7 @@ def find_subject(
     elif backbone is None:
         raise SpecError("say which model: --backbone deit_s, or --schedule best.yaml")
     else:
-        found = Subject(resolve_name(backbone))
+        found = ModelReference(resolve_name(backbone))
     if image_size is not None:
         found = _with(found, image_size=image_size)
     if rho is not None:
@@ -118,29 +118,31 @@ def read_recipe_of(path: Path) -> Recipe | None:
     return read_recipe(path) if isinstance(document, dict) and "steps" not in document else None
 
 
-def _from_file(path: Path, *, backbone: str | None) -> Subject:
+def _from_file(path: Path, *, backbone: str | None) -> ModelReference:
     """The model of a file, or its schedule on another backbone."""
     if path.suffix == ".safetensors":
         card = read_card(path)
         if backbone is not None:
-            return Subject(resolve_name(backbone), card.schedule)
-        return Subject(card.backbone, card.schedule, card.num_classes, card.in_chans, card.image_size)
+            return ModelReference(resolve_name(backbone), card.schedule)
+        return ModelReference(card.backbone, card.schedule, card.num_classes, card.in_chans, card.image_size)
     document = read_document(path)
     if backbone is not None:
-        return Subject(resolve_name(backbone), read_schedule(path))
+        return ModelReference(resolve_name(backbone), read_schedule(path))
     if isinstance(document, dict) and "steps" in document:
         raise SpecError(f"{path} holds steps alone; say of which model with --backbone")
     recipe = read_recipe(path)
-    return Subject(
+    return ModelReference(
         resolve_name(recipe.backbone), recipe.schedule, recipe.num_classes, recipe.in_chans, recipe.image_size
     )
 
 
-def _with(subject: Subject, *, schedule: Schedule | None = None, image_size: int | None = None) -> Subject:
-    return Subject(
-        subject.backbone,
-        schedule or subject.schedule,
-        subject.num_classes,
-        subject.in_chans,
-        image_size or subject.image_size,
+def _with(
+    reference: ModelReference, *, schedule: Schedule | None = None, image_size: int | None = None
+) -> ModelReference:
+    return ModelReference(
+        reference.backbone,
+        schedule or reference.schedule,
+        reference.num_classes,
+        reference.in_chans,
+        image_size or reference.image_size,
     )

@@ -24,7 +24,7 @@ class Provenance(Value):
     Attributes:
         study: Name of the study.
         trial: Number of the trial.
-        label: Who proposed it: `search`, or the name of a hand family.
+        label: Who proposed it: `search`, or the name of a hand-crafted baseline.
         schedule_key: Fingerprint of the sparse model.
         cost_rule: Version of the counting rule of multiply-adds.
         data_fingerprint: Hash of the data that was searched on.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from sparsesearch.artifacts.model_reference import Subject
+from sparsesearch.artifacts.model_reference import ModelReference
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import CheckpointError
 from sparsesearch.schedule import Schedule
@@ -27,7 +27,7 @@ def trained_tensors(trial: Trial, trials: Sequence[Trial], folder: CheckpointFol
     """
     source: Trial | None = trial
     if not trial.fidelity.is_training:
-        shared = Fidelity.ELASTIC if trial.fidelity is Fidelity.SUPERNET else Fidelity.DENSE
+        shared = Fidelity.SUPERNET_TRAINING if trial.fidelity is Fidelity.SUPERNET else Fidelity.DENSE
         source = next((other for other in trials if other.fidelity is shared), None)
     ref = None if source is None else source.checkpoint
     if ref is None or not folder.holds(ref):
@@ -35,14 +35,16 @@ def trained_tensors(trial: Trial, trials: Sequence[Trial], folder: CheckpointFol
     return folder.load(ref)[0]
 
 
-def model_of(subject: Subject, tensors: Mapping[str, Tensor], *, schedule: Schedule | None = None) -> nn.Module:
-    """The sparse model of a subject with trained weights; those of other places than its schedule's are left out.
+def model_of(
+    reference: ModelReference, tensors: Mapping[str, Tensor], *, schedule: Schedule | None = None
+) -> nn.Module:
+    """The sparse model that a reference names, with trained weights; those that its schedule does not use are left out.
 
     Raises:
         CheckpointError: A weight is missing.
     """
-    model = subject.dense_model()
-    sparsify_(model, subject.schedule if schedule is None else schedule)
+    model = reference.dense_model()
+    sparsify_(model, reference.schedule if schedule is None else schedule)
     expected = model.state_dict()
     missing = [name for name in expected if name not in tensors]
     if missing:

@@ -9,7 +9,7 @@ from functools import partial
 from torch import nn
 
 from sparsesearch.backbones import lvvit, pico, pico_grid
-from sparsesearch.backbones.model_options import ModelWishes
+from sparsesearch.backbones.model_options import ModelOptions
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class OwnBackbone:
         in_chans: Its own channels of an image: 1 for those made for the bundled task, which take any number.
     """
 
-    build: Callable[[ModelWishes], nn.Module]
+    build: Callable[[ModelOptions], nn.Module]
     image_size: int
     in_chans: int
 

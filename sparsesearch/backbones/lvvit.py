@@ -18,7 +18,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sparsesearch.backbones.model_options import NO_WISHES, ModelWishes
+from sparsesearch.backbones.model_options import DEFAULT_OPTIONS, ModelOptions
 from sparsesearch.backbones.pico import draw_small_
 from sparsesearch.errors import BackboneError
 
@@ -234,25 +234,25 @@ class LvVit(VisionTransformer):
         return head
 
 
-def create_lvvit(name: str, wishes: ModelWishes = NO_WISHES) -> nn.Module:
+def create_lvvit(name: str, options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
     """An LV-ViT by name.
 
     Args:
         name: One of `SIZES`.
-        wishes: What differs from the size's own.
+        options: What differs from the size's own.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(wishes.seed)
+        torch.manual_seed(options.seed)
         model = LvVit(
             SIZES[name],
-            img_size=wishes.image_size,
-            in_chans=wishes.in_chans,
-            num_classes=wishes.num_classes,
-            drop_rate=wishes.drop_rate,
-            drop_path_rate=wishes.drop_path_rate,
+            img_size=options.image_size,
+            in_chans=options.in_chans,
+            num_classes=options.num_classes,
+            drop_rate=options.drop_rate,
+            drop_path_rate=options.drop_path_rate,
         )
     if SIZES[name].dim < 100:
-        draw_small_(model, seed=wishes.seed)
+        draw_small_(model, seed=options.seed)
         for parameter in model.aux_head.parameters():
             nn.init.zeros_(parameter)
     return model

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelWishes:
+class ModelOptions:
     """How a model differs from what its backbone is by itself.
 
     Attributes:
@@ -43,4 +43,4 @@ class ModelWishes:
         }
 
 
-NO_WISHES = ModelWishes()
+DEFAULT_OPTIONS = ModelOptions()

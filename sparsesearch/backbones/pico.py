@@ -12,7 +12,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sparsesearch.backbones.model_options import NO_WISHES, ModelWishes
+from sparsesearch.backbones.model_options import DEFAULT_OPTIONS, ModelOptions
 from sparsesearch.errors import BackboneError
 
 IMAGE_SIZE = 32
@@ -80,18 +80,18 @@ class ConvStem(nn.Module):
         return map_BCHW.flatten(2).transpose(1, 2)
 
 
-def create_pico(wishes: ModelWishes = NO_WISHES) -> nn.Module:
+def create_pico(options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
     """A timm `VisionTransformer` of width 48 and depth 8 behind a convolutional stem.
 
     Args:
-        wishes: By itself it has 10 classes, 1 channel and 32x32 pixels; it takes multiples of 4.
+        options: By itself it has 10 classes, 1 channel and 32x32 pixels; it takes multiples of 4.
 
     Raises:
         BackboneError: The image does not divide into tokens.
     """
     with torch.random.fork_rng(devices=[]):
         model: Any = VisionTransformer(
-            **small_arguments(wishes),
+            **small_arguments(options),
             patch_size=_STRIDE,
             embed_dim=48,
             depth=8,
@@ -100,14 +100,14 @@ def create_pico(wishes: ModelWishes = NO_WISHES) -> nn.Module:
             embed_layer=ConvStem,
             weight_init="skip",
         )
-    draw_small_(model, seed=wishes.seed)
+    draw_small_(model, seed=options.seed)
     built: nn.Module = model
     return built
 
 
-def small_arguments(wishes: ModelWishes) -> dict[str, Any]:
+def small_arguments(options: ModelOptions) -> dict[str, Any]:
     """Arguments of timm's constructors for the backbones that are made for the bundled task."""
-    return wishes.arguments(num_classes=NUM_CLASSES, in_chans=IN_CHANS, image_size=(IMAGE_SIZE, IMAGE_SIZE))
+    return options.arguments(num_classes=NUM_CLASSES, in_chans=IN_CHANS, image_size=(IMAGE_SIZE, IMAGE_SIZE))
 
 
 def draw_small_(model: nn.Module, *, seed: int) -> None:

@@ -12,7 +12,7 @@ from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
-from sparsesearch.backbones.model_options import NO_WISHES, ModelWishes
+from sparsesearch.backbones.model_options import DEFAULT_OPTIONS, ModelOptions
 from sparsesearch.backbones.pico import IMAGE_SIZE, IN_CHANS, draw_small_, small_arguments
 from sparsesearch.errors import BackboneError
 
@@ -78,16 +78,16 @@ class GridStem(nn.Module):
         return map_BCHW.permute(0, 2, 3, 1) if self.is_last else map_BCHW
 
 
-def create_convnext_pico(wishes: ModelWishes = NO_WISHES) -> nn.Module:
+def create_convnext_pico(options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
     """A timm `ConvNeXt` of four stages on grids of 16, 8, 4 and 2 behind a stem with batch norm.
 
     Args:
-        wishes: By itself it has 10 classes, 1 channel and 32x32 pixels.
+        options: By itself it has 10 classes, 1 channel and 32x32 pixels.
 
     Raises:
         BackboneError: The image is too small.
     """
-    arguments = small_arguments(wishes)
+    arguments = small_arguments(options)
     size, chans = arguments.pop("img_size"), arguments["in_chans"]
     dims = (24, 48, 96, 128)
     with torch.random.fork_rng(devices=[]):
@@ -103,21 +103,21 @@ def create_convnext_pico(wishes: ModelWishes = NO_WISHES) -> nn.Module:
         info["reduction"] //= 2  # timm counts a stem of stride 4
     model.pretrained_cfg = {"input_size": (chans, *size)}
     model.layer_scale_init = _LAYER_SCALE
-    return _drawn(model, seed=wishes.seed)
+    return _drawn(model, seed=options.seed)
 
 
-def create_swin_pico(wishes: ModelWishes = NO_WISHES) -> nn.Module:
+def create_swin_pico(options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
     """A timm `SwinTransformer` of three stages on grids of 16, 8 and 4, in windows of 4, behind the same stem.
 
     Args:
-        wishes: As in `create_convnext_pico`.
+        options: As in `create_convnext_pico`.
 
     Raises:
         BackboneError: The image is too small.
     """
     with torch.random.fork_rng(devices=[]):
         model: Any = SwinTransformer(
-            **small_arguments(wishes),
+            **small_arguments(options),
             patch_size=2,
             embed_dim=24,
             depths=(1, 4, 1),
@@ -125,7 +125,7 @@ def create_swin_pico(wishes: ModelWishes = NO_WISHES) -> nn.Module:
             window_size=4,
             embed_layer=GridStem,
         )
-    return _drawn(model, seed=wishes.seed)
+    return _drawn(model, seed=options.seed)
 
 
 def _drawn(model: nn.Module, *, seed: int) -> nn.Module:

@@ -12,7 +12,7 @@ from timm.models import is_model, model_entrypoint, split_model_name_tag
 from torch import nn
 
 from sparsesearch.backbones.bundled import OWN, PICO
-from sparsesearch.backbones.model_options import ModelWishes
+from sparsesearch.backbones.model_options import ModelOptions
 from sparsesearch.backbones.transforms import SUPPORTED, family_of
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.schedule.geometry import BackboneGeometry
@@ -116,10 +116,10 @@ def create_model(
     if resolved in OWN:
         if pretrained:
             raise CheckpointError(f"{resolved} has no published weights here; load your own, or train it from scratch")
-        own = ModelWishes(num_classes=num_classes, in_chans=in_chans, image_size=size, seed=seed)
+        own = ModelOptions(num_classes=num_classes, in_chans=in_chans, image_size=size, seed=seed)
         return OWN[resolved].build(own)
-    wishes = {"num_classes": num_classes, "in_chans": in_chans}
-    options: dict[str, Any] = {key: value for key, value in wishes.items() if value is not None}
+    given = {"num_classes": num_classes, "in_chans": in_chans}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if size is not None:

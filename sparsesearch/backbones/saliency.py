@@ -17,7 +17,7 @@ from sparsesearch.backbones.attention_parts import is_known_attention
 from sparsesearch.backbones.sparsity import Sparsity, sparsity_of
 from sparsesearch.backbones.transforms import attach_, family_of, restore_
 from sparsesearch.errors import BackboneError
-from sparsesearch.sparsify.attention import Wishes
+from sparsesearch.sparsify.attention import Captures
 from sparsesearch.sparsify.state import SparsityState
 from sparsesearch.sparsify.token_state import TokenState
 
@@ -115,7 +115,7 @@ def _read_only(model: nn.Module) -> Iterator[SparsityState]:
 def _by_attention(model: Any, x_BCHW: Tensor, state: SparsityState) -> Reading:
     assert isinstance(state, TokenState)
     rows_BN: list[Tensor] = []
-    state.wishes = {block: Wishes(class_row=True) for block in saliency_blocks(len(model.blocks))}
+    state.captures = {block: Captures(class_row=True) for block in saliency_blocks(len(model.blocks))}
     state.listener = lambda notes: rows_BN.append(_present(notes.class_row_BN))
     try:
         with torch.inference_mode():
@@ -124,7 +124,7 @@ def _by_attention(model: Any, x_BCHW: Tensor, state: SparsityState) -> Reading:
             saliency_BN = mean_BN / mean_BN.sum(dim=1, keepdim=True)
             final = final_outputs(model, state)
     finally:
-        state.wishes, state.listener = {}, None
+        state.captures, state.listener = {}, None
     # Clones: tensors of inference mode may not take part in a loss.
     return Reading(logits.clone(), {0: saliency_BN.clone()}, None if final is None else final.clone())
 

@@ -3,7 +3,7 @@
 `finish(run_blocks(embed(images), 0, depth))` is `model(images)`, bit for bit, for every family. Blocks are numbered
 through all stages in order of execution; what lies in front of a block, such as a stage's downsampling, is run with it.
 
-A `Moment` is a pass that has stopped in front of a block: the tokens, and what the state remembers of them. It can be
+A `PrefixState` is a pass that has stopped before a block: the tokens, and what the state remembers of them. It can be
 taken up again under any schedule that would have done the same so far (`done_before`).
 """
 
@@ -21,7 +21,7 @@ from sparsesearch.sparsify.state import Trace
 from sparsesearch.sparsify.token_state import TokenState
 
 
-class Moment(NamedTuple):
+class PrefixState(NamedTuple):
     """A pass that has stopped in front of a block.
 
     Attributes:
@@ -94,29 +94,29 @@ def finish(model: nn.Module, x: Tensor) -> Tensor:
     return family_of(model).finish(model, x)
 
 
-def advance(model: nn.Module, moment: Moment, start: int, stop: int) -> Moment:
+def advance(model: nn.Module, prefix_state: PrefixState, start: int, stop: int) -> PrefixState:
     """Take a pass of a sparse model up in front of block `start` and stop it in front of block `stop`.
 
     Args:
-        model: A sparse model under a schedule that so far has done what the moment's did.
-        moment: Not changed.
+        model: A sparse model under a schedule that so far has done what the prefix state's did.
+        prefix_state: Not changed.
         start: Where it stopped.
         stop: Where to stop it; all blocks if it is their number.
     """
     state = sparsity_of(model).state
-    if moment.trace is None:
+    if prefix_state.trace is None:
         state.begin()
     else:
-        state.trace = replace(moment.trace, steps=[])
+        state.trace = replace(prefix_state.trace, steps=[])
     family = family_of(model)
-    x = family.run(model, moment.x, family.blocks(model)[start:stop])
-    return Moment(x, replace(state.trace, steps=[]))
+    x = family.run(model, prefix_state.x, family.blocks(model)[start:stop])
+    return PrefixState(x, replace(state.trace, steps=[]))
 
 
 def done_before(model: nn.Module, index: int) -> Hashable:
     """All that a sparse model's schedule has it do otherwise than the dense model in front of a block.
 
-    A moment in front of the block may be taken up under any schedule for which this is equal.
+    A prefix state before of the block may be taken up under any schedule for which this is equal.
 
     Args:
         model: A sparse model.
@@ -129,7 +129,7 @@ def done_before(model: nn.Module, index: int) -> Hashable:
     steps = tuple(step.model_dump_json() for step in resolved)
     if not isinstance(state, TokenState):
         return steps
-    notes = tuple(sorted((block, wishes) for block, wishes in state.wishes.items() if (0, block) in before))
+    notes = tuple(sorted((block, captures) for block, captures in state.captures.items() if (0, block) in before))
     if not resolved:
         return steps, notes
     return steps, notes, state.counts_size, state.weighs_attention, state.forgets_statistics, state.tracks_positions

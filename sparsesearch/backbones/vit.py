@@ -37,7 +37,7 @@ from sparsesearch.schedule.methods import (
     is_learned,
     reads_attention,
 )
-from sparsesearch.sparsify.attention import Wishes
+from sparsesearch.sparsify.attention import Captures
 from sparsesearch.sparsify.state import PlannedStep, SparsityState
 from sparsesearch.sparsify.token_state import TokenState
 
@@ -112,8 +112,8 @@ def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ..
     places = sorted(sparsity.locations, key=lambda place: place.name)
     probes = [place.as_step for place in places if is_learned(place.scorer)]
     planned: list[PlannedStep] = [step for steps in state.plan.values() for step in steps]
-    state.wishes = _wishes(resolved)
-    state.probe_wishes = _wishes((*resolved, *probes))
+    state.captures = _captures(resolved)
+    state.probe_captures = _captures((*resolved, *probes))
     reads_again = any(  # between before_ffn and the next before_block lies no attention
         isinstance(later.scorer, SpotScorer) and later.last_attention == earlier.last_attention
         for earlier, later in pairwise(resolved)
@@ -181,16 +181,16 @@ def ropes_of(vit: Any) -> list[Tensor] | None:
     return list(embedding) if getattr(vit, "rope_mixed", False) else [embedding] * len(vit.blocks)
 
 
-def _wishes(steps: tuple[ResolvedStep, ...]) -> dict[int, Wishes]:
+def _captures(steps: tuple[ResolvedStep, ...]) -> dict[int, Captures]:
     """What the attention of each block has to note for steps behind it."""
-    found: dict[int, Wishes] = {}
+    found: dict[int, Captures] = {}
     for step in steps:
         last = step.last_attention
         if isinstance(step.scorer, SpotScorer):
             for block in range(last - step.num_layers + 1, last + 1):
-                found[block] = found.get(block, Wishes()) | Wishes(statistics=True)
+                found[block] = found.get(block, Captures()) | Captures(statistics=True)
         elif reads_attention(step.reducer, step.scorer):
-            found[last] = found.get(last, Wishes()) | Wishes(
+            found[last] = found.get(last, Captures()) | Captures(
                 class_row=isinstance(step.scorer, ClassAttentionScorer),
                 key_norm=isinstance(step.scorer, KeyNormScorer),
                 keys=isinstance(step.reducer, Merge),

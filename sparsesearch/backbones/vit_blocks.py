@@ -18,12 +18,12 @@ from sparsesearch.backbones.attention_parts import output, queries_keys_values
 from sparsesearch.backbones.checkpointing import checkpoints_in_blocks
 from sparsesearch.backbones.sparsity import own_class
 from sparsesearch.errors import BackboneError
-from sparsesearch.sparsify.attention import Wishes, attend
+from sparsesearch.sparsify.attention import Captures, attend
 from sparsesearch.sparsify.token_state import TokenState, TokenTrace
 
 _BLOCK_PARTS = {"norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"}
-_NOTHING = Wishes()
-_RUNS_UNDER = ("plan", "wishes", "probe", "probe_wishes", "mode", "weighs_attention")
+_NOTHING = Captures()
+_RUNS_UNDER = ("plan", "captures", "probe", "probe_captures", "mode", "weighs_attention")
 
 
 class SparseViT(nn.Module):
@@ -75,7 +75,7 @@ class SparseBlock(nn.Module):
             kwargs["rope"] = state.rope(rope, shared=rope.ndim == 2)
         if state.steps_at((0, block, "before_ffn")):
             return _in_halves(self, x, state, **kwargs)
-        if state.checkpoints and state.wishes_of(block) is None:
+        if state.checkpoints and state.captures_of(block) is None:
             return _checkpointed(partial(super().forward, *args, **kwargs), x, state)
         y: Tensor = super().forward(x, *args, **kwargs)
         return y
@@ -90,10 +90,10 @@ class SparseAttention(nn.Module):
     def forward(self, x: Tensor, rope: Tensor | None = None, **kwargs: Any) -> Tensor:
         """As timm's, and fused wherever the whole map is not needed."""
         state = self.sparsity_state
-        wishes = state.wishes_of(self.sparsity_block)
+        captures = state.captures_of(self.sparsity_block)
         masked = state.masks(self.training)
         size_BT = state.size_BT() if state.weighs_attention else None
-        if wishes is None and size_BT is None and not masked:
+        if captures is None and size_BT is None and not masked:
             if rope is not None:
                 kwargs["rope"] = rope
             y: Tensor = super().forward(x, **kwargs)
@@ -107,7 +107,7 @@ class SparseAttention(nn.Module):
             scale=attn.scale,
             num_prefix_tokens=state.num_prefix_tokens,
             has_class_token=state.has_class_token,
-            wishes=wishes or _NOTHING,
+            captures=captures or _NOTHING,
             size_BT=size_BT,
             policy_BT=state.policy_BT(x) if masked else None,
             dropout=attn.attn_drop.p if self.training else 0.0,

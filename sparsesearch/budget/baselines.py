@@ -1,4 +1,4 @@
-"""The schedules people write by hand, solved to a budget by the same solver as proposals.
+"""The hand-crafted schedules, solved to a budget by the same solver as proposals.
 
 They take part in every study, so that a searched schedule is compared at equal cost. Isotropic backbones: rho, rho^2,
 rho^3 at a quarter, half and three quarters of the depth (DynamicViT, arXiv:2106.02034, section 4.1: blocks 3, 6, 9 of
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sparsesearch.budget.lattice import Ladder
+from sparsesearch.budget.lattice import CountLattice
 from sparsesearch.budget.solve import RatioRule, fit_to_budget, least_cost
 from sparsesearch.papers.schedules import paper_blocks, progressive_ratios
 from sparsesearch.schedule import Schedule
@@ -25,7 +25,7 @@ NUM_BUDGETS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class HandFamily:
+class HandcraftedBaseline:
     """Schedules with one rate rho.
 
     Attributes:
@@ -41,7 +41,7 @@ class HandFamily:
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """A hand family at one budget.
+    """A hand-crafted baseline at one budget.
 
     Attributes:
         label: Its name, for example `rho at 3,6,9`.
@@ -56,7 +56,9 @@ class Baseline:
     least: float
 
 
-def hand_families(geometry: BackboneGeometry, *, method: Method | None = None) -> tuple[HandFamily, ...]:
+def handcrafted_baselines(
+    geometry: BackboneGeometry, *, method: Method | None = None
+) -> tuple[HandcraftedBaseline, ...]:
     """The families for a backbone: steps at the papers' blocks, and at one block earlier each.
 
     Where there are fewer than four blocks, steps that coincide are merged, and those that lie outside are left out.
@@ -79,7 +81,7 @@ def hand_families(geometry: BackboneGeometry, *, method: Method | None = None) -
             continue
         named = ",".join(str(block) for block in blocks)
         families.append(
-            HandFamily(
+            HandcraftedBaseline(
                 label=f"rho at {named}" if is_isotropic else f"rho at {named} of stage {stage}",
                 shape=Shape.at(blocks, stage=stage, method=method),
                 rule=None if is_isotropic else _Progressive(len(blocks)),
@@ -98,10 +100,10 @@ class _Progressive:
         return progressive_ratios(scale)[: self.num]
 
 
-def hand_baselines(
+def baseline_schedules(
     geometry: BackboneGeometry, space: SearchSpace, *, low: float | None, high: float, price: Price | None = None
 ) -> list[Baseline]:
-    """The hand families at the budget, or at `NUM_BUDGETS` evenly spaced budgets over a range.
+    """The hand-crafted baselines at the budget, or at `NUM_BUDGETS` evenly spaced budgets over a range.
 
     Args:
         geometry: The backbone.
@@ -121,8 +123,8 @@ def hand_baselines(
         limits = [math.floor(limit) if in_macs else limit for limit in spaced]
     families = [
         family
-        for family in hand_families(geometry, method=space.for_geometry(geometry).methods[0])
-        if Ladder(geometry, space, shape=family.shape, price=price).exists
+        for family in handcrafted_baselines(geometry, method=space.for_geometry(geometry).methods[0])
+        if CountLattice(geometry, space, shape=family.shape, price=price).exists
     ]
     return [
         Baseline(

@@ -13,10 +13,10 @@ from sparsesearch.cost.separable import MACS
 from sparsesearch.schedule import num_kept
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import Merge
-from sparsesearch.space.counting import shapes_by_places
+from sparsesearch.space.counting import shapes_by_locations
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import is_monotone, may_merge_behind
-from sparsesearch.space.shape import Method, Placed, Shape
+from sparsesearch.space.shape import LocatedMethod, Method, Shape
 from sparsesearch.study.protocols import Price
 
 _VECTORS = 64  # token counts drawn for each shape
@@ -56,10 +56,10 @@ def share_of_budget(
         seed: Of the draws.
     """
     rng = np.random.default_rng(seed)
-    by_places = {num: ways for num, ways in shapes_by_places(space).items() if ways}
+    by_locations = {num: ways for num, ways in shapes_by_locations(space).items() if ways}
     total = variance = 0.0
-    for num, ways in by_places.items():
-        draws = max(2, num_shapes // len(by_places))
+    for num, ways in by_locations.items():
+        draws = max(2, num_shapes // len(by_locations))
         found = [
             _vectors_within(geometry, space, _even_shape(space, num, rng), limit, price or MACS, rng)
             for _ in range(draws)
@@ -91,9 +91,9 @@ def _even_shape(space: SearchSpace, num: int, rng: np.random.Generator) -> Shape
             for place, (method, behind) in zip(places, chosen, strict=True)
         )
         if is_possible and not is_late:
-            return Shape.of_places(
+            return Shape.of_methods(
                 [
-                    Placed(space.locations[p], method, 1.0, space.merge if behind else None, 0.5 * behind)
+                    LocatedMethod(space.locations[p], method, 1.0, space.merge if behind else None, 0.5 * behind)
                     for p, (method, behind) in zip(places, chosen, strict=True)
                 ],
                 monotone=is_monotone(space),
@@ -113,14 +113,14 @@ def _vectors_within(
     rng: np.random.Generator,
 ) -> float:
     """How many token counts of a shape use the budget up, estimated; without bias."""
-    base, tables = price.tables(geometry, shape.slots)
+    base, tables = price.tables(geometry, shape.steps)
     cost_V: NDArray[np.float64] = np.full(_VECTORS, float(base))
     is_valid_V = np.ones(_VECTORS, dtype=np.bool_)
     num_vectors = 1.0
     position = 0
-    while position < len(shape.slots):
-        stage = shape.slots[position].stage
-        here = [slot for slot in shape.slots if slot.stage == stage]
+    while position < len(shape.steps):
+        stage = shape.steps[position].stage
+        here = [step for step in shape.steps if step.stage == stage]
         num_tokens = geometry.stages[stage].num_tokens
         low, high = (num_kept(num_tokens, ratio) for ratio in space.ratio_limits(stage))
         choices = min(high, num_tokens - 1) - low + 1
@@ -134,8 +134,8 @@ def _vectors_within(
             num_vectors *= choices ** len(here)
             counts_VS = rng.integers(low, low + choices, size=(_VECTORS, len(here)))
         arrive_V = np.full(_VECTORS, num_tokens)
-        for number, slot in enumerate(here):
-            if isinstance(slot.reducer, Merge):
+        for number, step in enumerate(here):
+            if isinstance(step.reducer, Merge):
                 is_valid_V &= 2 * counts_VS[:, number] >= arrive_V
             arrive_V = counts_VS[:, number]
             cost_V += tables[position + number][arrive_V]

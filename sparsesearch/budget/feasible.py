@@ -1,7 +1,7 @@
-"""Which budgets a space can meet: the cheapest and the dearest shape for every first place, found slot by slot.
+"""Which budgets a space can meet: the cheapest and the dearest shape for every first place, found step by step.
 
 At the smallest (or largest) counts of a shape every count follows from those before it, and a price splits into terms
-of neighbouring slots; so the best placement is a shortest path. What comes out are shapes, priced as a whole: every
+of neighbouring steps; so the best placement is a shortest path. What comes out are shapes, priced as a whole: every
 cost that is named here is the cost of a schedule.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-from sparsesearch.budget.lattice import Ladder
+from sparsesearch.budget.lattice import CountLattice
 from sparsesearch.cost.separable import MACS
 from sparsesearch.errors import BudgetError
 from sparsesearch.schedule import num_kept
@@ -20,7 +20,7 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import Merge
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import is_monotone
-from sparsesearch.space.shape import Location, Method, Shape, Slot
+from sparsesearch.space.shape import Location, Method, Shape, ShapeStep
 from sparsesearch.study.protocols import Price
 
 
@@ -55,10 +55,10 @@ def ranges(geometry: BackboneGeometry, space: SearchSpace, *, price: Price | Non
     found: dict[Shape, Range] = {}
     paths = _Paths(geometry, space, price or MACS)
     for shape in itertools.chain(paths.best(cheapest=True), paths.best(cheapest=False)):
-        ladder = Ladder(geometry, space, shape=shape, price=price)
-        if shape not in found and ladder.exists:
+        lattice = CountLattice(geometry, space, shape=shape, price=price)
+        if shape not in found and lattice.exists:
             first = space.locations.index(shape.places[0].location)
-            found[shape] = Range(ladder.cost(ladder.lowest), ladder.cost(ladder.highest), first, shape)
+            found[shape] = Range(lattice.cost(lattice.lowest), lattice.cost(lattice.highest), first, shape)
     if not found:
         stage, _ = space.locations[0]
         raise BudgetError(
@@ -79,7 +79,7 @@ def attainable(geometry: BackboneGeometry, space: SearchSpace, *, price: Price |
     return min(one.low for one in found), max(one.high for one in found)
 
 
-def first_place_floors(
+def first_location_floors(
     geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None
 ) -> tuple[float, ...]:
     """For each location of a space, the least cost of a schedule whose first step lies there or behind.
@@ -109,21 +109,21 @@ class _Node(NamedTuple):
 
     Attributes:
         place: Index into the space's locations.
-        slot: The same as a slot of weight 1.
+        step: The same as a step of weight 1.
         kind: Which method, an index into the space's methods.
     """
 
     place: int
-    slot: Slot
+    step: ShapeStep
     kind: int
 
 
 class _Path(NamedTuple):
-    """Slots in order and what they add to the cost of the dense model.
+    """Steps in order and what they add to the cost of the dense model.
 
     Attributes:
         cost: In the unit of the price; negative where they save.
-        nodes: The slots.
+        nodes: The steps.
     """
 
     cost: float
@@ -147,7 +147,7 @@ class _Paths:
         self._ends: dict[tuple[int, int], tuple[float, Any]] = {}
         nodes = {
             kind: [
-                _Node(place, _slot(location, method), kind)
+                _Node(place, _shape_step(location, method), kind)
                 for place, location in enumerate(space.locations)
                 if method.is_possible_at(location)
             ]
@@ -167,8 +167,8 @@ class _Paths:
         sign = 1.0 if cheapest else -1.0
         for nodes in self._graphs:
             behind: dict[int, _Path] = {0: _Path(0.0, ())}  # by number of predictors, in later stages
-            for stage in sorted({node.slot.stage for node in nodes}, reverse=True):
-                here = [node for node in nodes if node.slot.stage == stage]
+            for stage in sorted({node.step.stage for node in nodes}, reverse=True):
+                here = [node for node in nodes if node.step.stage == stage]
                 reached = dict(behind)
                 for num in range(1, self._space.max_predictors + 1):
                     for path in self._stage_paths(here, num, cheapest=cheapest):
@@ -180,15 +180,15 @@ class _Paths:
                             if total not in reached or sign * joined.cost < sign * reached[total].cost:
                                 reached[total] = joined
                             if total >= self._space.min_predictors:
-                                yield Shape(slots=tuple(node.slot for node in joined.nodes), monotone=self._falls)
+                                yield Shape(steps=tuple(node.step for node in joined.nodes), monotone=self._falls)
                 behind = reached
 
     def _stage_paths(self, nodes: list[_Node], num: int, *, cheapest: bool) -> Iterator[_Path]:
         """The best `num` nodes of one stage for each first place.
 
-        It is found from the end: what the slots behind a node add depends on the node, its position and its count only.
+        It is found from the end: what the steps behind a node add depends on the node, its position and its count only.
         """
-        stage = nodes[0].slot.stage
+        stage = nodes[0].step.stage
         best = min if cheapest else max
         latest = self._space.firsts.get(stage, len(self._space.locations))
 
@@ -225,31 +225,31 @@ class _Paths:
         yield from firsts.values()
 
     def _count(self, stage: int, num: int, position: int, before: int, node: _Node, cheapest: bool) -> int | None:
-        """Tokens that the slot at a position of a path leaves; None where it cannot."""
+        """Tokens that the step at a position of a path leaves; None where it cannot."""
         total = self._geometry.stages[stage].num_tokens
         low, high = self._space.ratio_limits(stage)
         behind = num - 1 - position if self._falls else 0
         least = num_kept(total, low) + behind
         most = min(num_kept(total, high), total - 1) - (position if self._falls else 0)
-        if isinstance(node.slot.reducer, Merge):
+        if isinstance(node.step.reducer, Merge):
             least = max(least, (before + 1) // 2)
         if least > most:
             return None
         return least if cheapest else most
 
     def _end(self, node: _Node) -> tuple[float, Any]:
-        """What a slot that stands first adds in front of it, and its table if it stands last."""
+        """What a step that stands first adds in front of it, and its table if it stands last."""
         key = (node.place, node.kind)
         if key not in self._ends:
-            base, tables = self._price.tables(self._geometry, (node.slot,))
+            base, tables = self._price.tables(self._geometry, (node.step,))
             self._ends[key] = (base - self._dense, tables[0].tolist())
         return self._ends[key]
 
     def _between(self, earlier: _Node, later: _Node) -> tuple[float, Any]:
-        """What a slot adds to the one before it whatever the counts, and the table of that one."""
+        """What a step adds to the one before it whatever the counts, and the table of that one."""
         key = (earlier.place, earlier.kind, later.place, later.kind)
         if key not in self._pairs:
-            base, tables = self._price.tables(self._geometry, (earlier.slot, later.slot))
+            base, tables = self._price.tables(self._geometry, (earlier.step, later.step))
             self._pairs[key] = (base - self._dense - self._end(earlier)[0], tables[0].tolist())
         return self._pairs[key]
 
@@ -258,8 +258,8 @@ class _Paths:
         found: dict[Any, tuple[int, Method]] = {}
         for kind, method in enumerate(self._space.methods):
             places = [place for place in self._space.locations if method.is_possible_at(place)]
-            pair = [_slot(places[i], method) for i in ({0, len(places) - 1})]
-            base, tables = self._price.tables(self._geometry, sorted(pair, key=lambda slot: slot.location))
+            pair = [_shape_step(places[i], method) for i in ({0, len(places) - 1})]
+            base, tables = self._price.tables(self._geometry, sorted(pair, key=lambda step: step.location))
             signature = (
                 isinstance(method.reducer, Merge),
                 method.phase,
@@ -271,6 +271,6 @@ class _Paths:
         return list(found.values())
 
 
-def _slot(location: Location, method: Method) -> Slot:
+def _shape_step(location: Location, method: Method) -> ShapeStep:
     stage, block = location
-    return Slot(stage=stage, block=block, phase=method.phase, reducer=method.reducer, scorer=method.scorer)
+    return ShapeStep(stage=stage, block=block, phase=method.phase, reducer=method.reducer, scorer=method.scorer)

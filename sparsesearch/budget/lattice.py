@@ -1,6 +1,6 @@
 """The token counts that a shape may have, and what they cost.
 
-Counts are patch tokens, prefix tokens not counted, one a slot: tokens left, or positions on the slow path. Inside a
+Counts are patch tokens, prefix tokens not counted, one a step: tokens left, or positions on the slow path. Inside a
 stage they fall strictly, so that no step is idle (slow shares may be free to rise); a merge leaves at least half of
 what arrives. Of two allowed vectors the smaller and the larger entries are allowed too, so there is a smallest and a
 largest vector, and costs never fall on the way from the one to the other.
@@ -20,7 +20,7 @@ from sparsesearch.space.shape import Shape
 from sparsesearch.study.protocols import Price
 
 
-class Ladder:
+class CountLattice:
     """Count vectors of one shape on one backbone.
 
     Args:
@@ -39,29 +39,29 @@ class Ladder:
         self, geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, price: Price | None = None
     ) -> None:
         self._shape, self._geometry = shape, geometry
-        slots = shape.slots
-        self._base, tables = (price or MACS).tables(geometry, slots)
+        steps = shape.steps
+        self._base, tables = (price or MACS).tables(geometry, steps)
         self._tables: list[Callable[[int], Any]] = [table.item for table in tables]
-        num = len(slots)
-        self._totals = [geometry.stages[slot.stage].num_tokens for slot in slots]
+        num = len(steps)
+        self._totals = [geometry.stages[step.stage].num_tokens for step in steps]
         self._falls = shape.monotone
-        self._halves = [isinstance(slot.reducer, Merge) for slot in slots]
-        self._is_first = [not i or slots[i - 1].stage != slots[i].stage for i in range(num)]
+        self._halves = [isinstance(step.reducer, Merge) for step in steps]
+        self._is_first = [not i or steps[i - 1].stage != steps[i].stage for i in range(num)]
         self.lowest, self.highest = [0] * num, [0] * num
-        for i, slot in enumerate(slots):
-            behind = sum(later.stage == slot.stage for later in slots[i + 1 :]) if self._falls else 0
+        for i, step in enumerate(steps):
+            behind = sum(later.stage == step.stage for later in steps[i + 1 :]) if self._falls else 0
             before = 0 if self._is_first[i] or not self._falls else self.highest[i - 1]
-            low, high = space.ratio_limits(slot.stage)
+            low, high = space.ratio_limits(step.stage)
             total = self._totals[i]
             self.lowest[i] = max(num_kept(total, low) + behind, self._least_behind(i, self.lowest))
             self.highest[i] = min(num_kept(total, high), total - 1, before - 1 if before else total)
         self.exists = all(1 <= low <= high for low, high in zip(self.lowest, self.highest, strict=True))
 
-    def _least_behind(self, slot: int, counts: Sequence[int]) -> int:
-        """The fewest tokens that slot may leave given the counts before it: half of what arrives at a merge."""
-        if not self._halves[slot]:
+    def _least_behind(self, step: int, counts: Sequence[int]) -> int:
+        """The fewest tokens that step may leave given the counts before it: half of what arrives at a merge."""
+        if not self._halves[step]:
             return 0
-        arrive = self._totals[slot] if self._is_first[slot] else counts[slot - 1]
+        arrive = self._totals[step] if self._is_first[step] else counts[step - 1]
         return (arrive + 1) // 2
 
     def cost(self, counts: Sequence[int]) -> float:
@@ -72,44 +72,44 @@ class Ladder:
     def counts(self, keep_ratios: Sequence[float]) -> list[int]:
         """The allowed counts nearest to keep ratios; they never fall when a ratio rises."""
         found: list[int] = []
-        for slot, ratio in enumerate(keep_ratios):
-            count = min(num_kept(self._totals[slot], ratio), self.highest[slot])
-            if self._falls and not self._is_first[slot]:
+        for step, ratio in enumerate(keep_ratios):
+            count = min(num_kept(self._totals[step], ratio), self.highest[step])
+            if self._falls and not self._is_first[step]:
                 count = min(count, found[-1] - 1)
-            found.append(max(count, self.lowest[slot], self._least_behind(slot, found)))
+            found.append(max(count, self.lowest[step], self._least_behind(step, found)))
         return found
 
     def fill(self, counts: Sequence[int], *, limit: float) -> list[int]:
-        """Add single tokens, the dearest that fits first, until none fits any more; those that cost nothing too."""
+        """Add single tokens, the most expensive that fits first, until none fits any more; free ones are added too."""
         counts = list(counts)
         left = limit - self.cost(counts)
         num = len(counts)
-        steps = [self._step(slot, counts) for slot in range(num)]
+        increments = [self._increment(step, counts) for step in range(num)]
         while True:
             best, price = -1, -1.0
-            for slot, step in enumerate(steps):
-                if step is not None and price < step <= left:
-                    best, price = slot, step
+            for step, increment in enumerate(increments):
+                if increment is not None and price < increment <= left:
+                    best, price = step, increment
             if best < 0:
                 return counts
             counts[best] += 1
             left -= price
-            for slot in (best - 1, best, best + 1):
-                if 0 <= slot < num:
-                    steps[slot] = self._step(slot, counts)
+            for step in (best - 1, best, best + 1):
+                if 0 <= step < num:
+                    increments[step] = self._increment(step, counts)
 
-    def _step(self, slot: int, counts: Sequence[int]) -> float | None:
-        """What one more token of a slot costs; None where it is not allowed."""
-        count = counts[slot]
-        if count >= self.highest[slot]:
+    def _increment(self, step: int, counts: Sequence[int]) -> float | None:
+        """What one more token of a step costs; None where it is not allowed."""
+        count = counts[step]
+        if count >= self.highest[step]:
             return None
-        if self._falls and not self._is_first[slot] and count + 1 >= counts[slot - 1]:
+        if self._falls and not self._is_first[step] and count + 1 >= counts[step - 1]:
             return None
-        behind = slot + 1
+        behind = step + 1
         halved = behind < len(counts) and self._halves[behind] and not self._is_first[behind]
         if halved and counts[behind] < (count + 2) // 2:
             return None
-        table = self._tables[slot]
+        table = self._tables[step]
         found: float = table(count + 1) - table(count)
         return found
 

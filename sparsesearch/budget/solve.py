@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sparsesearch.budget.feasible import ranges
-from sparsesearch.budget.lattice import Ladder
+from sparsesearch.budget.lattice import CountLattice
 from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.cost.separable import MACS
 from sparsesearch.errors import BudgetError
@@ -26,10 +26,10 @@ _BISECTIONS = 48
 
 
 class RatioRule(Protocol):
-    """How one scalar fixes the keep ratios of all slots of a shape."""
+    """How one scalar fixes the keep ratios of all steps of a shape."""
 
     def __call__(self, scale: float, /) -> Sequence[float]:
-        """Keep ratios, one a slot, none falling while the scale rises from 0 (exclusive) to 1."""
+        """Keep ratios, one a step, none falling while the scale rises from 0 (exclusive) to 1."""
 
 
 def fit_to_budget(
@@ -60,30 +60,30 @@ def fit_to_budget(
         The schedule, or None if the shape does not fit: it costs too much even at its smallest counts, or too little
         (below `WORTHWHILE` of the budget) even at its largest, or there are fewer tokens than steps.
     """
-    ladder = Ladder(geometry, space, shape=shape, price=price)
-    if not ladder.exists or ladder.cost(ladder.lowest) > limit:
+    lattice = CountLattice(geometry, space, shape=shape, price=price)
+    if not lattice.exists or lattice.cost(lattice.lowest) > limit:
         return None
     if rule is None:
         exponents = shape.exponents
-        fewest = min(1.0 / (2.0 * geometry.stages[slot.stage].num_tokens) for slot in shape.slots)
+        fewest = min(1.0 / (2.0 * geometry.stages[step.stage].num_tokens) for step in shape.steps)
         low, high = math.log(fewest) / min(exponents), 0.0
     else:
         low, high = 0.0, 1.0
-    counts = ladder.lowest
-    top = ladder.counts(rule(high)) if rule is not None else ladder.highest
-    if ladder.cost(top) <= limit:
-        return ladder.schedule(ladder.fill(top, limit=limit)) if ladder.cost(top) >= WORTHWHILE * limit else None
+    counts = lattice.lowest
+    top = lattice.counts(rule(high)) if rule is not None else lattice.highest
+    if lattice.cost(top) <= limit:
+        return lattice.schedule(lattice.fill(top, limit=limit)) if lattice.cost(top) >= WORTHWHILE * limit else None
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
         ratios = [math.exp(middle * exponent) for exponent in exponents] if rule is None else rule(middle)
-        tried = ladder.counts(ratios)
-        if ladder.cost(tried) <= limit:
+        tried = lattice.counts(ratios)
+        if lattice.cost(tried) <= limit:
             counts, low = tried, middle
         else:
             top, high = tried, middle
         if sum(top) - sum(counts) <= 1:
             break
-    return ladder.schedule(ladder.fill(counts, limit=limit))
+    return lattice.schedule(lattice.fill(counts, limit=limit))
 
 
 def least_cost(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, price: Price | None = None) -> float:
@@ -92,13 +92,13 @@ def least_cost(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, 
     Raises:
         BudgetError: The backbone has fewer tokens than the shape has steps, or the space's limits leave no room.
     """
-    ladder = Ladder(geometry, space, shape=shape, price=price)
-    if not ladder.exists:
+    lattice = CountLattice(geometry, space, shape=shape, price=price)
+    if not lattice.exists:
         raise BudgetError(
-            f"{len(shape.slots)} steps do not fit the tokens of {geometry.name} within the limits of keep ratios; "
+            f"{len(shape.steps)} steps do not fit the tokens of {geometry.name} within the limits of keep ratios; "
             "use fewer predictors"
         )
-    return ladder.cost(ladder.lowest)
+    return lattice.cost(lattice.lowest)
 
 
 def check_budget(
@@ -123,13 +123,11 @@ def check_budget(
             "give a smaller budget"
         )
     for end in (high,) if low is None else (low, high):
-        check_reachable(geometry, space=space, limit=end, price=price)
+        check_feasible(geometry, space=space, limit=end, price=price)
     return low, high
 
 
-def check_reachable(
-    geometry: BackboneGeometry, space: SearchSpace, *, limit: float, price: Price | None = None
-) -> None:
+def check_feasible(geometry: BackboneGeometry, space: SearchSpace, *, limit: float, price: Price | None = None) -> None:
     """Make sure that some schedule of a space comes close below a budget.
 
     Args:
@@ -147,7 +145,7 @@ def check_reachable(
     dense = (price or MACS).of(geometry, Schedule())
     parts = " or ".join(
         _interval(low, high, dense, price)
-        for low, high in reachable(geometry, space.for_geometry(geometry), price=price)
+        for low, high in feasible_intervals(geometry, space.for_geometry(geometry), price=price)
     )
     raise BudgetError(
         f"no schedule of this space meets {_amount(limit, price)}, {100 * limit / dense:.4g}% of dense; "
@@ -155,7 +153,7 @@ def check_reachable(
     )
 
 
-def reachable(
+def feasible_intervals(
     geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None
 ) -> list[tuple[float, float]]:
     """The budgets that a space can meet, as intervals that do not touch; what is above dense is none.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from typer.exceptions import Abort, TyperException
 
+from sparsesearch.cli.renamed_flags import new_name
 from sparsesearch.errors import SparseSearchError, one_line
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,10 @@ def _complain_of_usage(error: TyperException) -> int:
         return code
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "sparsesearch"
+    flag = str(getattr(error, "option_name", ""))
+    renamed = new_name(str(command).rpartition(" ")[2], flag)
+    if renamed is not None:
+        return _complain(f"{flag} is now called {renamed}; see: {command} --help", code=code)
     text = " ".join(error.format_message().split()).replace("Value error, ", "").removesuffix(".")
     return _complain(f"{text[:1].lower()}{text[1:]}; see: {command} --help", code=code)
 

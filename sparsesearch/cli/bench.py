@@ -10,9 +10,16 @@ import typer
 from rich.table import Table
 
 from sparsesearch.cli.console import out, say
+from sparsesearch.cli.model_argument import (
+    AtOption,
+    BackboneOption,
+    ImageSizeOption,
+    KeepOption,
+    RhoOption,
+    ScheduleOption,
+)
 from sparsesearch.cli.options import check_target, device_option, json_option
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
-from sparsesearch.cli.subject import AtOption, BackboneOption, ImageSizeOption, KeepOption, RhoOption, ScheduleOption
 from sparsesearch.latency.bench import table as text
 from sparsesearch.latency.bench.bench_plan import BenchPlan, help_of
 from sparsesearch.latency.bench.comparison import Comparison
@@ -45,7 +52,7 @@ def bench(
     seconds: Annotated[float | None, typer.Option(help=help_of("seconds"), rich_help_panel=_HOW)] = BenchPlan.seconds,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "--out", "-o", metavar="FILE", help="Also write JSON.", rich_help_panel=OUTPUT_PANEL),
+        typer.Option("--output", "-o", metavar="FILE", help="Also write JSON.", rich_help_panel=OUTPUT_PANEL),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw a PNG.", rich_help_panel=OUTPUT_PANEL)
@@ -81,11 +88,11 @@ def bench(
             check_target(target)
     reporter = open_reporter(progress, quiet=quiet)
     with reporter:
-        from sparsesearch.artifacts.model_reference import find_subject
+        from sparsesearch.artifacts.model_reference import find_model
         from sparsesearch.latency.bench.compare import compare  # takes seconds to load
 
-        subject = find_subject(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
-        found = compare(subject, plan, progress=reporter)
+        reference = find_model(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
+        found = compare(reference, plan, progress=reporter)
     if output is not None:
         from sparsesearch.latency.bench.__main__ import write_document
 

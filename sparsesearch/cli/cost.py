@@ -8,9 +8,16 @@ import typer
 from rich.table import Table
 
 from sparsesearch.cli.console import out
+from sparsesearch.cli.model_argument import (
+    AtOption,
+    BackboneOption,
+    ImageSizeOption,
+    KeepOption,
+    RhoOption,
+    ScheduleOption,
+)
 from sparsesearch.cli.options import JsonOption
 from sparsesearch.cli.rich_tables import gmacs
-from sparsesearch.cli.subject import AtOption, BackboneOption, ImageSizeOption, KeepOption, RhoOption, ScheduleOption
 from sparsesearch.cost.analytic import AnalyticCost, block_table
 from sparsesearch.cost.rows import BlockCost
 from sparsesearch.schedule import Schedule
@@ -36,9 +43,9 @@ def cost(
 
     sparsesearch cost --schedule best.yaml
     """
-    from sparsesearch.artifacts.model_reference import find_subject  # takes seconds to load
+    from sparsesearch.artifacts.model_reference import find_model  # takes seconds to load
 
-    found = find_subject(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
+    found = find_model(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
     geometry, steps = found.geometry, found.schedule
     model = AnalyticCost()
     sparse, dense = model.estimate(geometry, steps), model.estimate(geometry, Schedule())

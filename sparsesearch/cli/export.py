@@ -45,16 +45,16 @@ def export(
 
     sparsesearch export my-study --budget-gflops 2.5 -o cheap.yaml
     """
-    wished = parse_budget(budget_gflops, budget, budget_ms)
-    if wished is not None and wished.low is not None:
-        raise SpecError(f"export takes one budget, not the range {wished}; give its upper end")
+    limit_budget = parse_budget(budget_gflops, budget, budget_ms)
+    if limit_budget is not None and limit_budget.low is not None:
+        raise SpecError(f"export takes one budget, not the range {limit_budget}; give its upper end")
     check_target(output)
     _, store = open_settings(database)
     spec = store.spec(study)
-    front = study_front(store.trials(study), axis=(wished or spec.budget).axis)
+    front = study_front(store.trials(study), axis=(limit_budget or spec.budget).axis)
     limit = None
-    if wished is not None and front.reference is not None:
-        limit = wished.limits(front.reference.cost.macs)[1]
+    if limit_budget is not None and front.reference is not None:
+        limit = limit_budget.limits(front.reference.cost.macs)[1]
     trial = best_trial(spec, front, limit=limit)
     write_recipe(make_recipe(spec, front, trial), output)
     cost = f"{trial.cost.macs / 1e9:.5g} GMACs"

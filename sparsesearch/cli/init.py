@@ -27,8 +27,8 @@ def init(
         raise SpecError(f"{output} exists already; overwrite it with --force, or choose another name with -o")
     from sparsesearch.app.complete import commented_yaml, complete
 
-    wishes = {"name": as_name(output.stem), "backbone": backbone, "budget": {"unit": "share", "high": 0.35}}
-    spec = complete(wishes, progress=PlainReporter(), ask_hub=False).model_copy(update={"backbone": backbone})
+    document = {"name": as_name(output.stem), "backbone": backbone, "budget": {"unit": "fraction", "high": 0.35}}
+    spec = complete(document, progress=PlainReporter(), ask_hub=False).model_copy(update={"backbone": backbone})
     header = f"# A study of sparsesearch. Start it with:  sparsesearch run {output.name}\n"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(header + commented_yaml(spec, skip=frozenset({"resolved", "meaningful"})), encoding="utf-8")

@@ -57,23 +57,23 @@ def measure(
     sparsesearch measure best.yaml --device cuda:0 --batch-size 64 --compile
     """
     wanted = read_recipe(recipe)
-    target = output or recipe
-    check_target(target)
+    written_to = output or recipe
+    check_target(written_to)
     with open_reporter(progress, quiet=quiet) as reporter:
-        from sparsesearch.app.target_lookup import bed_for, measure_here
+        from sparsesearch.app.target_lookup import measure_here, target_for
         from sparsesearch.latency.device import torch_threads
-        from sparsesearch.latency.target import Bed  # takes seconds to load
+        from sparsesearch.latency.target import Target  # takes seconds to load
 
         known = wanted.latency
         conditions = _asked(known.target if known else None, batch_size, precision, compiles, threads)
-        bed = bed_for(conditions, wanted.backbone, device=device or "auto", image_size=wanted.image_size)
-        bed = Bed(**{**vars(bed), "num_classes": wanted.num_classes, "in_chans": wanted.in_chans})
+        target = target_for(conditions, wanted.backbone, device=device or "auto", image_size=wanted.image_size)
+        target = Target(**{**vars(target), "num_classes": wanted.num_classes, "in_chans": wanted.in_chans})
         with torch_threads(conditions.num_threads or None):
-            here = bed.conditions()
+            here = target.conditions()
         if known is not None:
             _check(known.target, here, path=recipe)
         found = measure_here(
-            bed,
+            target,
             {"recipe": wanted.schedule},
             conditions=here,
             reference_ms=known.dense_ms if known else None,
@@ -82,13 +82,13 @@ def measure(
             seconds=seconds,
         )["recipe"]
     made = _with(wanted, found)
-    write_recipe(made, target)
+    write_recipe(made, written_to)
     assert made.latency is not None
     noted = _note_in_study(made, found, database=database)
     budget = made.latency.budget_ms
     verdict = None if budget is None else ("meets" if found.ms <= budget else "misses")
     document = {
-        "recipe": str(target),
+        "recipe": str(written_to),
         "latency_ms": found.ms,
         "dense_ms": found.latency.median_ms / found.ratio,
         "speed_up": 1.0 / found.ratio,
@@ -105,7 +105,7 @@ def measure(
             typer.echo(json.dumps(document))
     else:
         _print(made.latency, found, verdict)
-        say(f"written: {target}" + (f"; study {noted}" if noted else ""))
+        say(f"written: {written_to}" + (f"; study {noted}" if noted else ""))
     if verdict == "misses":
         raise typer.Exit(1)
 
@@ -156,14 +156,14 @@ def _note_in_study(recipe: Recipe, found: ConfirmedLatency, *, database: str | N
     if trial is None:
         return None
     try:
-        ledger = store.open_study(trial.study)
+        writer = store.open_study(trial.study)
     except StudyBusyError:
         say(f"study {trial.study!r} is being run, so the latency stands in the recipe only")
         return None
     try:
-        ledger.record(Confirmed(trial=trial.number, attempt=trial.attempt, latency=found))
+        writer.record(Confirmed(trial=trial.number, attempt=trial.attempt, latency=found))
     finally:
-        ledger.close()
+        writer.close()
     return trial.study
 
 

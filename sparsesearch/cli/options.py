@@ -78,7 +78,7 @@ def parse_budget(gflops: str | None, share: str | None, ms: str | None = None) -
         return Budget.parse(ms, "ms")
     if gflops is not None:
         return Budget.parse(gflops, "gflops")
-    return None if share is None else Budget.parse(share, "share")
+    return None if share is None else Budget.parse(share, "fraction")
 
 
 def parse_duration(text: str) -> float:

@@ -1,4 +1,4 @@
-"""`--with-paper`: the schedules that papers set by hand, beside a study."""
+"""`--with-paper`: the schedules that papers publish, beside a study."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ WithPaperOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Lay a paper's hand schedules over it: deit_256, deit_s, deit_b, lvvit_s, lvvit_m, convnext_t, "
+        help="Lay a paper's schedules over it: deit_256, deit_s, deit_b, lvvit_s, lvvit_m, convnext_t, "
         "convnext_s, convnext_b, swin_t, swin_s or swin_b.",
     ),
 ]
 
 
 def open_paper(name: str, view: StudyView) -> PaperOverlay:
-    """The hand schedules of a paper over a study.
+    """The schedules of a paper over a study.
 
     Raises:
         SpecError: There are none of that name, or the study has no results yet.
@@ -52,7 +52,7 @@ def view_with_results(view: StudyView) -> StudyView:
 
 def paper_table(paper: PaperOverlay) -> Table:
     """The schedules of a paper, the cheapest first."""
-    title = f"{paper.family.title}, set by hand" + (" (not comparable)" if paper.caveat else "")
+    title = f"{paper.family.title}, published schedules" + (" (not comparable)" if paper.caveat else "")
     table = Table(title=title, title_justify="left")
     for column in ("rho", "GMACs", "of dense", "published", "published top-1"):
         table.add_column(column, justify="right")

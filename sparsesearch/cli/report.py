@@ -20,7 +20,7 @@ def report(
     study: StudyArgument,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Where the page goes. [default: STUDY/report.html]"),
+        typer.Option("--output", "-o", metavar="FILE", help="Where the page goes. [default: STUDY/report.html]"),
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     with_paper: WithPaperOption = None,
@@ -29,7 +29,7 @@ def report(
 ) -> None:
     """Write one page that says what a study found, what mattered, what it cost, and whether going on pays.
 
-    The front; hypervolume over trials; regret against schedules set by hand; the best schedules over depth; parameter
+    The front; hypervolume over trials; regret against hand-crafted schedules; the best schedules over depth; parameter
     importances; how well shared weights rank. One file without scripts that needs no network. Also of a study that is
     still running. `run` writes it at its end, and MLflow shows it. --json prints the numbers instead, and writes the
     page only where -o names one.
@@ -63,6 +63,6 @@ def report(
         typer.echo(json.dumps(found.document()))
         return
     typer.echo(f"report: {path}")
-    say(found.outlook.sentence)
+    say(found.convergence.sentence)
     for warning in view.warnings:
         say(f"note: {warning}", style="yellow")

@@ -92,7 +92,7 @@ def trials_table(spec: StudySpec, trials: Sequence[Trial]) -> Table:
     for column in ("id", "state", "fidelity", "GMACs", "val accuracy", "from", "tokens left before block", "note"):
         table.add_column(column, justify="right" if column in ("id", "GMACs", "val accuracy") else "left")
     for trial in trials:
-        is_model = trial.fidelity not in (Fidelity.DENSE, Fidelity.ELASTIC)
+        is_model = trial.fidelity not in (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING)
         table.add_row(
             str(trial.number),
             trial.state.value,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,20 @@ from sparsesearch.cli.tracking import open_tracker
 from sparsesearch.cli.work import report, work
 from sparsesearch.errors import SpecError, StudyExistsError, UserInputError
 from sparsesearch.study.latency_record import parse_precision
-from sparsesearch.study.spec import Budget, executed_by, read_document, with_strategy
+from sparsesearch.study.spec import Budget, executed_by, read_document
 
 
 def run(
-    document: o.SpecArgument = None,
+    spec_file: o.SpecArgument = None,
     backbone: o.BackboneOption = None,
     budget_gflops: o.GflopsOption = None,
     budget: o.ShareOption = None,
     budget_ms: o.MsOption = None,
     device_profile: o.DeviceProfileOption = None,
-    batch_size: o.BatchSizeOption = None,
-    compiles: o.CompileOption = None,
-    threads: o.ThreadsOption = None,
+    latency_batch_size: o.LatencyBatchSizeOption = None,
+    latency_precision: o.LatencyPrecisionOption = None,
+    latency_compile: o.LatencyCompileOption = None,
+    latency_threads: o.LatencyThreadsOption = None,
     data: o.DataOption = None,
     image_size: o.ImageSizeOption = None,
     weights: o.WeightsOption = None,
@@ -36,7 +37,6 @@ def run(
     evaluations: o.EvaluationsOption = None,
     finalists: o.FinalistsOption = None,
     strategy: o.StrategyOption = None,
-    elastic: o.ElasticOption = None,
     sampler: o.SamplerOption = None,
     warm_start: o.WarmStartOption = None,
     baselines: o.BaselinesOption = None,
@@ -52,7 +52,7 @@ def run(
     storage: o.StorageOption = None,
     study: o.StudyOption = None,
     database: o.DatabaseOption = None,
-    out: o.OutOption = None,
+    output: o.OutputOption = None,
     mlflow: o.MlflowOption = True,
     progress: ProgressOption = ProgressMode.AUTO,
     quiet: QuietOption = False,
@@ -60,7 +60,7 @@ def run(
 ) -> None:
     """Find the best sparsification schedule of a backbone under a budget.
 
-    Trains the dense model where needed, makes its weights elastic once, tries schedules that just fit the budget, and
+    Trains the dense model where needed, trains one supernet on it, tries schedules that just fit the budget, and
     fine-tunes the best. Writes STUDY/best.yaml, the recipe for `retrain`, STUDY/report.html and STUDY/front.png, and
     keeps every trial in the study database. Killed or interrupted, `sparsesearch resume` goes on; from another
     terminal, `sparsesearch status` shows how far it is.
@@ -78,22 +78,14 @@ def run(
     from sparsesearch.cli import STARTED
 
     limit = parse_budget(budget_gflops, budget, budget_ms)
-    document_read = _read(document)
+    given = _read(spec_file)
     target = {
         "profile": device_profile,
-        "batch_size": batch_size,
-        "compiled": compiles,
-        "num_threads": threads,
+        "batch_size": latency_batch_size,
+        "compiled": latency_compile,
+        "num_threads": latency_threads,
+        "precision": None if latency_precision is None else parse_precision(latency_precision),
     }
-    wants_ms = (
-        budget_ms is not None
-        or any(value is not None for value in target.values())
-        or document_read.get("latency") is not None
-    )
-    if wants_ms and precision not in (None, "auto"):
-        target["precision"], precision = parse_precision(precision), None
-    elif precision not in (None, "auto", "float32", "bfloat16"):
-        precision = parse_precision(precision)
     flags: dict[str, Any] = {
         "backbone": backbone,
         "weights": weights,
@@ -103,7 +95,7 @@ def run(
         "warm_start": warm_start,
         "seed": seed,
         "baselines": baselines,
-        "precision": precision,
+        "precision": precision if precision in (None, "auto") else parse_precision(precision),
         "latency": target,
         "device": device,
         "dispatcher": dispatcher,
@@ -121,32 +113,34 @@ def run(
         "fidelity": {
             "evaluations": evaluations,
             "finalists": finalists,
-            "strategy": o.chosen_strategy(strategy, elastic=elastic),
+            "strategy": strategy,
         },
     }
-    wished = _overlay(document_read, flags)
+    if strategy is not None and isinstance(given.get("fidelity"), dict):
+        given["fidelity"].pop("elastic", None)  # what the flag overrides, in the words of older versions
+    document = _overlay(given, flags)
     settings, store = open_settings(database)
     if settings.data is not None:
-        wished = _overlay({"data": {"source": settings.data}}, wished)
+        document = _overlay({"data": {"source": settings.data}}, document)
     taken = store.studies()
-    if wished.get("name") is None:
-        wished["name"] = _free_name(wished, set(taken))
-    elif wished["name"] in taken:
+    if document.get("name") is None:
+        document["name"] = _free_name(document, set(taken))
+    elif document["name"] in taken:
         raise StudyExistsError(
-            f"study {wished['name']!r} exists already; go on with `sparsesearch resume {wished['name']}`, "
-            f"delete it with `sparsesearch delete {wished['name']}`, or choose another --study name"
+            f"study {document['name']!r} exists already; go on with `sparsesearch resume {document['name']}`, "
+            f"delete it with `sparsesearch delete {document['name']}`, or choose another --study name"
         )
-    folder = check_folder(out or Path(str(wished["name"])))
+    folder = check_folder(output or Path(str(document["name"])))
     with open_reporter(progress, quiet=quiet) as reporter:
         # Only now what takes seconds to load.
         from sparsesearch.app.complete import complete
         from sparsesearch.app.run_study import prepare
 
-        spec = prepare(complete(wished, progress=reporter), progress=reporter, store=store, profiles=store.profiles)
-        ledger = store.create_study(spec)
+        spec = prepare(complete(document, progress=reporter), progress=reporter, store=store, profiles=store.profiles)
+        writer = store.create_study(spec)
         try:
             tracker = open_tracker(store, settings, reporter, wanted=mlflow, database=database)
-            work(ledger, store, settings, reporter, tracker=tracker, started=STARTED, database=database)
+            work(writer, store, settings, reporter, tracker=tracker, started=STARTED, database=database)
         except UserInputError:
             # Bad input that showed only at the first trial: nothing is measured, so the name is given back.
             if not any(trial.measurements for trial in store.trials(spec.name)):
@@ -163,7 +157,7 @@ def resume(
     max_concurrent: o.MaxConcurrentOption = None,
     ray_address: o.RayAddressOption = None,
     database: o.DatabaseOption = None,
-    out: o.OutOption = None,
+    output: o.OutputOption = None,
     mlflow: o.MlflowOption = True,
     progress: ProgressOption = ProgressMode.AUTO,
     quiet: QuietOption = False,
@@ -180,7 +174,7 @@ def resume(
 
     sparsesearch resume deit_pico-35p --dispatcher ray --max-concurrent 4
     """
-    folder = check_folder(out or Path(study))
+    folder = check_folder(output or Path(study))
     settings, store = open_settings(database)
     resources = {
         "cpus_per_trial": cpus_per_trial,
@@ -188,13 +182,13 @@ def resume(
         "max_concurrent": max_concurrent,
         "ray_address": ray_address,
     }
-    with closing(store.open_study(study)) as ledger:
-        spec = executed_by(ledger.spec, dispatcher=dispatcher, resources=resources)
+    with closing(store.open_study(study)) as writer:
+        spec = executed_by(writer.spec, dispatcher=dispatcher, resources=resources)
         with open_reporter(progress, quiet=quiet) as reporter:
             tracker = open_tracker(store, settings, reporter, wanted=mlflow, database=database)
             started = time.monotonic()
-            work(ledger, store, settings, reporter, tracker=tracker, started=started, database=database, spec=spec)
-    report(ledger.spec, store, folder, reporter, mlflow=mlflow, as_json=as_json)
+            work(writer, store, settings, reporter, tracker=tracker, started=started, database=database, spec=spec)
+    report(writer.spec, store, folder, reporter, mlflow=mlflow, as_json=as_json)
 
 
 def _read(document: Path | None) -> dict[str, Any]:
@@ -203,9 +197,6 @@ def _read(document: Path | None) -> dict[str, Any]:
     read = read_document(document)
     if not isinstance(read, dict):
         raise SpecError(f"{document} is not a study document; write one with: sparsesearch init")
-    if isinstance(read.get("fidelity"), dict):
-        with suppress(ValueError):  # it is told of when the document is completed
-            read["fidelity"] = with_strategy(read["fidelity"])
     return read
 
 
@@ -223,17 +214,17 @@ def _overlay(document: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _free_name(wished: dict[str, Any], taken: set[str]) -> str:
-    budget = wished.get("budget")
+def _free_name(document: dict[str, Any], taken: set[str]) -> str:
+    budget = document.get("budget")
     if isinstance(budget, str):
-        budget = Budget.parse(budget, "share").model_dump()
+        budget = Budget.parse(budget, "fraction").model_dump()
     text = ""
     if isinstance(budget, dict) and isinstance(budget.get("high"), int | float):
-        unit = budget.get("unit", "share")
+        unit = budget.get("unit", "fraction")
         ends = [end for end in (budget.get("low"), budget["high"]) if isinstance(end, int | float)]
-        text = "-".join(f"{end * 100:g}p" if unit == "share" else f"{end:g}{unit[0]}" for end in ends)
+        text = "-".join(f"{end * 100:g}p" if unit == "fraction" else f"{end:g}{unit[0]}" for end in ends)
         text += "s" * (unit == "ms")
-    base = as_name(f"{wished.get('backbone', 'study')}-{text}")
+    base = as_name(f"{document.get('backbone', 'study')}-{text}")
     number = 1
     while (name := base if number == 1 else f"{base}-{number}") in taken:
         number += 1

@@ -9,7 +9,6 @@ import typer
 
 from sparsesearch.cli.options import database_option, device_option, json_option
 from sparsesearch.cli.progress_option import OUTPUT_PANEL
-from sparsesearch.errors import SpecError
 from sparsesearch.study.spec import DEFAULT_DISPATCHER, SamplerName, Strategy
 
 _WHAT, _HOW, _WHERE = "What to search", "How long and how well", "Where it runs"
@@ -17,7 +16,7 @@ _TARGET = "Target of a budget of milliseconds"
 
 SpecArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[DOCUMENT]", help="A study document (see `sparsesearch init`); flags override its keys."),
+    typer.Argument(metavar="[STUDY.yaml]", help="A study document (see `sparsesearch init`); flags override its keys."),
 ]
 
 BackboneOption = Annotated[
@@ -91,21 +90,17 @@ EvaluationsOption = Annotated[
 FinalistsOption = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Best schedules to fine-tune. [default: 5, for a front 16]", rich_help_panel=_HOW
+        min=1, metavar="N", help="Best schedules to fine-tune. [default: 5, for a front 24]", rich_help_panel=_HOW
     ),
 ]
 StrategyOption = Annotated[
     Strategy | None,
     typer.Option(
         metavar="NAME",
-        help="What schedules are ranked by: supernet (one elastic training serves all), finetune (each is trained from "
+        help="How schedules are ranked: supernet (on weights that one training shares), finetune (each is trained from "
         "dense), training-free (on the dense weights). [default: supernet]",
         rich_help_panel=_HOW,
     ),
-]
-ElasticOption = Annotated[
-    Literal["on", "off"] | None,
-    typer.Option(metavar="on|off", help="Older name: on is supernet, off is finetune.", hidden=True),
 ]
 SamplerOption = Annotated[
     SamplerName | None,
@@ -127,7 +122,7 @@ BaselinesOption = Annotated[
     bool | None,
     typer.Option(
         "--baselines/--no-baselines",
-        help="Also try the hand families rho, rho^2, rho^3.",
+        help="Also try the hand-crafted baselines rho, rho^2, rho^3.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -139,8 +134,8 @@ PrecisionOption = Annotated[
     str | None,
     typer.Option(
         metavar="TYPE",
-        help="Of training: float32, bfloat16, or auto: whichever is faster. With milliseconds, that of the target: "
-        "float32, bf16 or fp16. [default: auto]",
+        help="Precision of training and evaluation: float32, bfloat16, or auto (bfloat16 on a GPU; on a CPU "
+        "whichever is measured to be faster). [default: auto]",
         rich_help_panel=_HOW,
     ),
 ]
@@ -152,16 +147,42 @@ DeviceProfileOption = Annotated[
         rich_help_panel=_TARGET,
     ),
 ]
-BatchSizeOption = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Images of one call on the target.", rich_help_panel=_TARGET)
-]
-CompileOption = Annotated[
-    bool | None,
-    typer.Option("--compile/--no-compile", help="Models run through torch.compile there.", rich_help_panel=_TARGET),
-]
-ThreadsOption = Annotated[
+LatencyBatchSizeOption = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Threads of torch there, on a CPU.", rich_help_panel=_TARGET),
+    typer.Option(
+        "--latency-batch-size",
+        min=1,
+        metavar="N",
+        help="Images of one call on the target. [default: 1]",
+        rich_help_panel=_TARGET,
+    ),
+]
+LatencyPrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--latency-precision",
+        metavar="TYPE",
+        help="Precision of models on the target: float32, bf16 or fp16. [default: float32]",
+        rich_help_panel=_TARGET,
+    ),
+]
+LatencyCompileOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--latency-compile/--no-latency-compile",
+        help="Run models through torch.compile on the target.",
+        rich_help_panel=_TARGET,
+    ),
+]
+LatencyThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--latency-threads",
+        min=1,
+        metavar="N",
+        help="CPU threads of torch on the target.",
+        rich_help_panel=_TARGET,
+    ),
 ]
 
 DeviceOption = Annotated[str | None, device_option(_WHERE)]
@@ -223,12 +244,13 @@ StudyOption = Annotated[
     ),
 ]
 DatabaseOption = Annotated[str | None, database_option(OUTPUT_PANEL)]
-OutOption = Annotated[
+OutputOption = Annotated[
     Path | None,
     typer.Option(
-        "--out",
-        metavar="PATH",
-        help="Folder for best.yaml and front.png. [default: ./STUDY]",
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="Folder for best.yaml, report.html and front.png. [default: ./STUDY]",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
@@ -241,17 +263,3 @@ MlflowOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, json_option(OUTPUT_PANEL)]
-
-
-def chosen_strategy(strategy: Strategy | None, *, elastic: Literal["on", "off"] | None) -> Strategy | None:
-    """The strategy asked for in today's words or older ones; None for neither.
-
-    Raises:
-        SpecError: They contradict each other.
-    """
-    if elastic is None:
-        return strategy
-    meant: Strategy = "supernet" if elastic == "on" else "finetune"
-    if strategy not in (None, meant):
-        raise SpecError(f"--elastic {elastic} is --strategy {meant}, not {strategy}; leave one of them out")
-    return meant

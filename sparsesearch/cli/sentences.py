@@ -14,7 +14,7 @@ def started_line(spec: StudySpec, trial: Trial) -> str | None:
     """A training that began; None for an evaluation, of which there are many."""
     if not trial.fidelity.is_training:
         return None
-    what = f"{trial.fidelity.value} training begins"
+    what = f"{trial.fidelity.training_name} begins"
     if trial.fidelity is Fidelity.FINETUNE:
         what = f"fine-tuning of {schedule_text(spec, trial)} ({trial.label}) begins"
     if trial.attempt > 1:

@@ -11,7 +11,7 @@ import yaml
 from typer.core import TyperGroup
 
 from sparsesearch.budget.count import share_of_budget
-from sparsesearch.budget.solve import check_budget, reachable
+from sparsesearch.budget.solve import check_budget, feasible_intervals
 from sparsesearch.cli.options import JsonOption, parse_budget
 from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.errors import SpaceError, SpecError, UserInputError
@@ -101,7 +101,7 @@ def show(
     geometry, name = _geometry(backbone, name)
     space = load_space(name).for_geometry(geometry)
     dense = dense_macs(geometry)
-    intervals = reachable(geometry, space)
+    intervals = feasible_intervals(geometry, space)
     if as_json:
         document = {
             "name": name,
@@ -136,7 +136,7 @@ def validate(name: NameArgument, backbone: BackboneOption = None, as_json: JsonO
         geometry, _ = _geometry(backbone, name)
         space = load_space(name)
         try:
-            reachable(geometry, space.for_geometry(geometry))
+            feasible_intervals(geometry, space.for_geometry(geometry))
             notes = [f"left out: {method.describe()}: {why}" for method, why in dropped_methods(space, geometry)]
         except UserInputError as error:
             problems = [str(error)]

@@ -57,8 +57,8 @@ def look(records: StudyRecords, study: str) -> StudyStatus:
     Raises:
         StudyNotFoundError: There is none of that name.
     """
-    is_held = records.is_held(study)  # before its trials: so a study that ends meanwhile is not called interrupted
-    return StudyStatus.of(StudyView.of(records, study), is_held=is_held, now=time.time())
+    is_leased = records.is_leased(study)  # before its trials: so a study that ends meanwhile is not called interrupted
+    return StudyStatus.of(StudyView.of(records, study), is_leased=is_leased, now=time.time())
 
 
 def _watch(records: StudyRecords, found: StudyStatus, database: str | None) -> None:

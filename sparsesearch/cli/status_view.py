@@ -23,7 +23,7 @@ MAX_RUNNING = 8
 _WIDTH = 100
 _HOW = {
     Fidelity.FINETUNE: "fine-tuned",
-    Fidelity.SUPERNET: "on the shared elastic weights",
+    Fidelity.SUPERNET: "on the shared supernet weights",
     Fidelity.UNTRAINED: "on the dense weights, untrained",
 }
 _STATE_STYLES = {

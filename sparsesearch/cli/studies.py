@@ -128,7 +128,7 @@ def front(
     """Show the Pareto front of a study: validation accuracy against multiply-adds, or against milliseconds.
 
     Milliseconds are there where the study has a target; `~` marks predicted ones. Writes nothing, unless --png names a
-    file for a picture. --with-paper lays over it what a paper set by hand for rho 0.5 to 0.9: exact multiply-adds, and
+    file for a picture. --with-paper lays over it what a paper publishes for rho 0.5 to 0.9: exact multiply-adds, and
     the accuracies that were published on ImageNet.
 
     For example:
@@ -148,7 +148,7 @@ def front(
             f"study {study!r} has no target, so no milliseconds; run it with --device-profile or --budget-ms"
         )
     if with_paper is not None and axis == "ms" and png is not None:
-        raise SpecError("papers' hand schedules have no milliseconds; draw them over multiply-adds with --x macs")
+        raise SpecError("papers' schedules have no milliseconds; draw them over multiply-adds with --x macs")
     found = study_front(view.trials, axis=axis)
     points = joint_front(found) if x == "both" else found.points
     paper = None if with_paper is None else open_paper(with_paper, view)
@@ -184,7 +184,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Delete a study with its trials and checkpoints. Shared dense and elastic trainings stay in the cache.
+    """Delete a study with its trials and checkpoints. Shared dense and supernet trainings stay in the cache.
 
     Example: sparsesearch delete deit_pico-35p --yes
     """

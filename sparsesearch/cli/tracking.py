@@ -33,7 +33,7 @@ def sync(
 
     Example: sparsesearch mlflow sync my-study
     """
-    from sparsesearch.app.tracker import mlflow_address, study_mirror
+    from sparsesearch.app.tracker import mlflow_address, study_sync
 
     settings, store = open_settings(database)
     names = studies or list(store.studies())
@@ -42,7 +42,7 @@ def sync(
     for name in names:
         store.spec(name)  # a wrong name is refused before anything is done
     for name in names:
-        changes = study_mirror(store, settings, name).run(is_live=False)
+        changes = study_sync(store, settings, name).run(is_live=False)
         words = [
             f"{number} {what}"
             for number, what in (

@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsesearch.cli.console import say
+from sparsesearch.cli.model_argument import (
+    AtOption,
+    BackboneOption,
+    ImageSizeOption,
+    KeepOption,
+    RhoOption,
+    ScheduleOption,
+)
 from sparsesearch.cli.options import DatabaseOption, check_target, json_option, open_settings
 from sparsesearch.cli.progress_option import OUTPUT_PANEL
-from sparsesearch.cli.subject import AtOption, BackboneOption, ImageSizeOption, KeepOption, RhoOption, ScheduleOption
 from sparsesearch.errors import CheckpointError, SpecError, StudyNotFoundError
 
 if TYPE_CHECKING:
     from sparsesearch.artifacts.recipe import Recipe
     from sparsesearch.visualize.kept_tokens import ImageView
-    from sparsesearch.visualize.model import Sight
+    from sparsesearch.visualize.model import Inspection
 
 _MODELS = (".yaml", ".yml", ".json", ".safetensors")
 _ENDINGS = (".png", ".pdf", ".svg")
@@ -65,28 +72,28 @@ def visualize(
         raise SpecError(f"{output}: a picture ends in .png, .pdf or .svg")
     check_target(output)
 
-    from sparsesearch.artifacts.model_reference import find_subject, read_recipe_of
+    from sparsesearch.artifacts.model_reference import find_model, read_recipe_of
     from sparsesearch.visualize.kept_tokens import save_kept_tokens  # takes seconds to load
-    from sparsesearch.visualize.model import open_sight
+    from sparsesearch.visualize.model import open_inspection
 
-    subject = find_subject(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
+    reference = find_model(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
     recipe = None if schedule is None or backbone is not None else read_recipe_of(schedule)
-    sight = open_sight(
-        subject,
+    inspection = open_inspection(
+        reference,
         model_file=schedule if schedule is not None and schedule.suffix == ".safetensors" else None,
         recipe=recipe,
         weights=weights,
         trained=None if recipe is None or weights is not None else lambda: _of_study(recipe, database),
     )
-    views = sight.of_files(images) if images else sight.of_validation(count)
-    if sight.note is not None:
-        say(sight.note)
-    title = f"{subject.backbone}: {subject.schedule.describe(subject.geometry)}"
-    save_kept_tokens(views, output, title=title, note=sight.caption)
+    views = inspection.of_files(images) if images else inspection.of_validation(count)
+    if inspection.note is not None:
+        say(inspection.note)
+    title = f"{reference.backbone}: {reference.schedule.describe(reference.geometry)}"
+    save_kept_tokens(views, output, title=title, note=inspection.caption)
     if as_json:
-        typer.echo(json.dumps(_document(sight, views, output)))
+        typer.echo(json.dumps(_document(inspection, views, output)))
         return
-    typer.echo(f"{output}: {len(views)} {'image' if len(views) == 1 else 'images'}, {sight.weights}")
+    typer.echo(f"{output}: {len(views)} {'image' if len(views) == 1 else 'images'}, {inspection.weights}")
 
 
 def _of_study(recipe: Recipe, database: str | None) -> tuple[dict[str, object], str] | None:
@@ -112,11 +119,11 @@ def _of_study(recipe: Recipe, database: str | None) -> tuple[dict[str, object], 
     return None if tensors is None else (dict(tensors), f"weights of trial {number} of study {name}")
 
 
-def _document(sight: Sight, views: list[ImageView], output: Path) -> dict[str, object]:
+def _document(inspection: Inspection, views: list[ImageView], output: Path) -> dict[str, object]:
     return {
         "picture": str(output),
-        "backbone": sight.subject.backbone,
-        "weights": sight.weights,
-        "trained": sight.caption is None,
+        "backbone": inspection.reference.backbone,
+        "weights": inspection.weights,
+        "trained": inspection.caption is None,
         "images": [view.document() for view in views],
     }

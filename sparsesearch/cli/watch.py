@@ -74,4 +74,4 @@ class StudyWatch:
                 self._view = StudyView(spec=self._view.spec, trials=trials, times=times)
                 self._is_current = True
             view = self._view
-        return StudyStatus.of(view, is_held=True, now=self._clock())
+        return StudyStatus.of(view, is_leased=True, now=self._clock())

@@ -15,12 +15,12 @@ from sparsesearch.cli.tracking import named
 from sparsesearch.cli.watch import StudyWatch
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore
-from sparsesearch.study.protocols import StudyLedger, Tracker
+from sparsesearch.study.protocols import StudyWriter, Tracker
 from sparsesearch.study.spec import StudySpec
 
 
 def work(
-    ledger: StudyLedger,
+    writer: StudyWriter,
     store: SqlStore,
     settings: Settings,
     reporter: Reporter,
@@ -33,7 +33,7 @@ def work(
     """Run an open study to its end.
 
     Args:
-        ledger: The open study; closed on return.
+        writer: The open study; closed on return.
         store: Where it is.
         settings: Where checkpoints and shared trainings lie.
         reporter: Tells people.
@@ -44,12 +44,12 @@ def work(
     """
     from sparsesearch.app.run_study import run_study
 
-    spec = spec or ledger.spec
-    view = StudyView(spec=spec, trials=tuple(ledger.trials()), times=store.times(spec.name))
+    spec = spec or writer.spec
+    view = StudyView(spec=spec, trials=tuple(writer.trials()), times=store.times(spec.name))
     reporter.follow(StudyWatch(view))
     try:
         run_study(
-            ledger,
+            writer,
             settings,
             progress=reporter,
             on_trial=reporter.changed,

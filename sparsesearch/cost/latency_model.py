@@ -23,7 +23,7 @@ from sparsesearch.schedule import Phase, Schedule, last_attention, num_layers
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule.methods import FastSlow, Merge, Reducer, Scorer, SpotScorer, reads_attention
 from sparsesearch.study.latency_fit import LatencyFit, shape_of_stages
-from sparsesearch.study.protocols import SlotTables
+from sparsesearch.study.protocols import StepTables
 
 if TYPE_CHECKING:
     from sparsesearch.study.protocols import Price
@@ -34,8 +34,8 @@ _NO_COST = {"seed", "detach", "layers", "normalize"}
 """Options that change no latency to speak of, or only the number of layers that are read."""
 
 
-class StepPlace(Protocol):
-    """Where a step is and what it does, its count left open: a `Slot`, a `Step` or a `ResolvedStep`."""
+class StepLocation(Protocol):
+    """Where a step is and what it does, its count left open: a `ShapeStep`, a `Step` or a `ResolvedStep`."""
 
     @property
     def stage(self) -> int:
@@ -59,20 +59,20 @@ class StepPlace(Protocol):
 
 
 class Use(NamedTuple):
-    """A part that runs over the tokens left behind a slot.
+    """A part that runs over the tokens left behind a step.
 
     Attributes:
         curve: Name of the part.
         stage: Its stage.
-        slot: Index of the slot; -1 for the initial tokens of the stage.
+        step: Index of the step; -1 for the initial tokens of the stage.
     """
 
     curve: str
     stage: int
-    slot: int
+    step: int
 
 
-def uses(geometry: BackboneGeometry, places: Sequence[StepPlace]) -> Counter[Use]:
+def uses(geometry: BackboneGeometry, places: Sequence[StepLocation]) -> Counter[Use]:
     """The parts that a schedule runs, and how often each.
 
     Args:
@@ -82,7 +82,7 @@ def uses(geometry: BackboneGeometry, places: Sequence[StepPlace]) -> Counter[Use
     found: Counter[Use] = Counter({Use(REST, 0, -1): 1})
     last = -1
     for index, stage in enumerate(geometry.stages):
-        here = [(slot, place) for slot, place in enumerate(places) if place.stage == index]
+        here = [(step, place) for step, place in enumerate(places) if place.stage == index]
         walk = _walk_tokens if stage.mixer == "attention" else _walk_grid
         last = walk(found, index, stage, here)
     if geometry.head_token_macs:
@@ -90,12 +90,12 @@ def uses(geometry: BackboneGeometry, places: Sequence[StepPlace]) -> Counter[Use
     return found
 
 
-def _walk_tokens(found: Counter[Use], index: int, stage: StageGeometry, here: list[tuple[int, StepPlace]]) -> int:
-    """Add what a stage of global attention runs; returns the slot that its last block runs behind."""
+def _walk_tokens(found: Counter[Use], index: int, stage: StageGeometry, here: list[tuple[int, StepLocation]]) -> int:
+    """Add what a stage of global attention runs; returns the step that its last block runs behind."""
     alive, weighs, before = -1, False, -1
     for block in range(stage.depth):
         for phase in ("before_block", "before_ffn"):
-            for slot, place in here:
+            for step, place in here:
                 if (place.block, place.phase) != (block, phase):
                     continue
                 last = last_attention(block, place.phase)
@@ -107,8 +107,8 @@ def _walk_tokens(found: Counter[Use], index: int, stage: StageGeometry, here: li
                     )
                 found[Use(f"stage {index} score {scorer}", index, alive)] += place.scorer is not None
                 found[Use(f"stage {index} reduce {reducer}", index, alive)] += 1
-                found[Use(f"stage {index} keep {reducer}", index, slot)] += 1
-                alive, before = slot, last
+                found[Use(f"stage {index} keep {reducer}", index, step)] += 1
+                alive, before = step, last
                 weighs = weighs or (isinstance(place.reducer, Merge) and place.reducer.proportional_attention)
             if phase == "before_block":
                 found[Use(f"stage {index} attention", index, alive)] += 1
@@ -117,20 +117,20 @@ def _walk_tokens(found: Counter[Use], index: int, stage: StageGeometry, here: li
     return alive
 
 
-def _walk_grid(found: Counter[Use], index: int, stage: StageGeometry, here: list[tuple[int, StepPlace]]) -> int:
+def _walk_grid(found: Counter[Use], index: int, stage: StageGeometry, here: list[tuple[int, StepLocation]]) -> int:
     """Add what a stage of convolutions or windows runs."""
-    slot, path = -1, "dense"
+    step, path = -1, "dense"
     for block in range(stage.depth):
         for number, place in here:
             if place.block == block:
                 assert isinstance(place.reducer, FastSlow)
                 found[Use(f"stage {index} score {scorer_key(place.scorer)}", index, -1)] += 1
-                slot, path = number, place.reducer.fast_path
-        found[Use(f"stage {index} {path} block", index, slot)] += 1
+                step, path = number, place.reducer.fast_path
+        found[Use(f"stage {index} {path} block", index, step)] += 1
     return -1
 
 
-def _layers_read(place: StepPlace, *, last: int, last_before: int) -> int:
+def _layers_read(place: StepLocation, *, last: int, last_before: int) -> int:
     """Layers whose attention a step reads."""
     if isinstance(place.scorer, SpotScorer):
         return num_layers(place.scorer, last=last, last_before=last_before)
@@ -163,29 +163,29 @@ class LatencyModel:
         self.fit = fit
         self._values: dict[tuple[str, int], NDArray[np.float64]] = {}
 
-    def tables(self, geometry: BackboneGeometry, slots: Sequence[StepPlace]) -> SlotTables:
-        """Predicted milliseconds as a sum over slots; see `SlotTables`. The tables never fall.
+    def tables(self, geometry: BackboneGeometry, steps: Sequence[StepLocation]) -> StepTables:
+        """Predicted milliseconds as a sum over steps; see `StepTables`. The tables never fall.
 
         Args:
             geometry: The backbone.
-            slots: The steps in order of execution, their counts left open.
+            steps: The steps in order of execution, their counts left open.
 
         Raises:
             ProfileError: The profile is of another backbone, or knows nothing of a method.
         """
-        wanted = uses(geometry, slots)
+        wanted = uses(geometry, steps)
         self._check(geometry, {use.curve for use, times in wanted.items() if times})
         base = 0.0
-        tables = [np.zeros(geometry.stages[slot.stage].num_tokens + 1) for slot in slots]
+        tables = [np.zeros(geometry.stages[step.stage].num_tokens + 1) for step in steps]
         for use, times in wanted.items():
             if not times:
                 continue
             values = self._curve(use.curve, geometry.stages[use.stage].num_tokens)
-            if use.slot < 0:
+            if use.step < 0:
                 base += times * float(values[-1])
             else:
-                tables[use.slot] += times * values
-        return SlotTables(base=base, tables=tuple(tables))
+                tables[use.step] += times * values
+        return StepTables(base=base, tables=tuple(tables))
 
     def predict(self, geometry: BackboneGeometry, schedule: Schedule) -> float:
         """Predicted milliseconds of one call.
@@ -202,7 +202,7 @@ class LatencyModel:
         base, tables = self.tables(geometry, steps)
         return float(base) + sum(float(table[step.num_tokens]) for table, step in zip(tables, steps, strict=True))
 
-    def check_methods(self, geometry: BackboneGeometry, places: Collection[StepPlace]) -> None:
+    def check_methods(self, geometry: BackboneGeometry, places: Collection[StepLocation]) -> None:
         """Make sure that each of these steps can be priced.
 
         Raises:
@@ -254,10 +254,10 @@ class LatencyPrice:
         """Milliseconds of one call."""
         return "ms"
 
-    def tables(self, geometry: BackboneGeometry, slots: Sequence[StepPlace]) -> SlotTables:
+    def tables(self, geometry: BackboneGeometry, steps: Sequence[StepLocation]) -> StepTables:
         """As `LatencyModel.tables`, margin included."""
-        base, tables = self.model.tables(geometry, slots)
-        return SlotTables(base=self.scale * base, tables=tuple(self.scale * table for table in tables))
+        base, tables = self.model.tables(geometry, steps)
+        return StepTables(base=self.scale * base, tables=tuple(self.scale * table for table in tables))
 
     def of(self, geometry: BackboneGeometry, schedule: Schedule) -> float:
         """As `LatencyModel.predict`, margin included; the dense model's latency is measured and needs none."""

@@ -1,6 +1,6 @@
-"""Multiply-adds as a sum over slots, each term depending on one token count: what scaling to a budget needs.
+"""Multiply-adds as a sum over steps, each term depending on one token count: what scaling to a budget needs.
 
-The terms are the closed form of `tokens` and `fast_slow`, gathered slot by slot; every sum equals `AnalyticCost` to the
+The terms are the closed form of `tokens` and `fast_slow`, gathered step by step; every sum equals `AnalyticCost` to the
 integer.
 """
 
@@ -20,13 +20,13 @@ from sparsesearch.cost.tokens import attention_macs, class_row_macs, class_rows,
 from sparsesearch.schedule import Schedule, last_attention, num_layers, num_statistics
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule.methods import FastPath, FastSlow, Merge, Scorer
-from sparsesearch.space.shape import Slot
-from sparsesearch.study.protocols import SlotTables
+from sparsesearch.space.shape import ShapeStep
+from sparsesearch.study.protocols import StepTables
 
 if TYPE_CHECKING:
     from sparsesearch.study.protocols import Price
 
-__all__ = ["MACS", "MacsPrice", "SlotTables"]
+__all__ = ["MACS", "MacsPrice", "StepTables"]
 
 Table = NDArray[np.int64]
 
@@ -39,18 +39,18 @@ class MacsPrice:
         """Multiply-adds."""
         return "macs"
 
-    def tables(self, geometry: BackboneGeometry, slots: Sequence[Slot]) -> SlotTables:
-        """What each slot adds, as int64 arrays."""
+    def tables(self, geometry: BackboneGeometry, steps: Sequence[ShapeStep]) -> StepTables:
+        """What each step adds, as int64 arrays."""
         base = geometry.stem_macs + geometry.head_macs
         tables: list[Table] = []
         last = len(geometry.stages) - 1
         for index, stage in enumerate(geometry.stages):
-            here = [slot for slot in slots if slot.stage == index]
+            here = [step for step in steps if step.stage == index]
             make = _token_tables if stage.mixer == "attention" else _grid_tables
             constant, found = make(stage, here, geometry.head_token_macs if index == last else 0)
             base += stage.entry_macs + constant
             tables += found
-        return SlotTables(base, tuple(tables))
+        return StepTables(base, tuple(tables))
 
     def of(self, geometry: BackboneGeometry, schedule: Schedule) -> int:
         """Multiply-adds of one image."""
@@ -61,43 +61,43 @@ MACS = MacsPrice()
 
 
 class _Read(NamedTuple):
-    """Which attention a slot looks at (protocol `tokens.Reading`)."""
+    """Which attention a step looks at (protocol `tokens.Reading`)."""
 
     scorer: Scorer | None
     last_attention: int
     num_layers: int
 
 
-def _token_tables(stage: StageGeometry, slots: Sequence[Slot], left_macs: int) -> tuple[int, list[Table]]:
-    """Multiply-adds of a stage with global attention: in front of its first slot, and by slot.
+def _token_tables(stage: StageGeometry, steps: Sequence[ShapeStep], left_macs: int) -> tuple[int, list[Table]]:
+    """Multiply-adds of a stage with global attention: in front of its first step, and by step.
 
     Args:
         stage: The stage.
-        slots: Its slots.
+        steps: Its steps.
         left_macs: Multiply-adds of each patch token that is left at the end.
     """
     reads: list[_Read] = []
-    for slot in slots:
-        last = last_attention(slot.block, slot.phase)
+    for step in steps:
+        last = last_attention(step.block, step.phase)
         before = reads[-1].last_attention if reads else None
-        reads.append(_Read(slot.scorer, last, num_layers(slot.scorer, last=last, last_before=before)))
+        reads.append(_Read(step.scorer, last, num_layers(step.scorer, last=last, last_before=before)))
     rows_read = class_rows(reads)
     found = []
     mlp_from = attention_from = 0
-    for slot, read in zip(slots, reads, strict=True):
+    for step, read in zip(steps, reads, strict=True):
         attention_to = read.last_attention + 1
-        statistics = num_statistics(slot.scorer, stage, num_layers=read.num_layers)
+        statistics = num_statistics(step.scorer, stage, num_layers=read.num_layers)
         found.append(
             _span(
                 stage,
                 num_attention=attention_to - attention_from,
-                num_mlp=slot.block - mlp_from,
+                num_mlp=step.block - mlp_from,
                 num_rows=sum(attention_from <= block < attention_to for block in rows_read) if rows_read else 0,
-                macs_each=scorer_macs(slot.scorer, dim=stage.dim, num_statistics=statistics),
-                merge=slot.reducer if isinstance(slot.reducer, Merge) else None,
+                macs_each=scorer_macs(step.scorer, dim=stage.dim, num_statistics=statistics),
+                merge=step.reducer if isinstance(step.reducer, Merge) else None,
             )
         )
-        mlp_from, attention_from = slot.block, attention_to
+        mlp_from, attention_from = step.block, attention_to
     num_rows = sum(attention_from <= block for block in rows_read) if rows_read else 0
     found.append(
         _span(
@@ -116,15 +116,15 @@ def _token_tables(stage: StageGeometry, slots: Sequence[Slot], left_macs: int) -
 def _span(
     stage: StageGeometry, *, num_attention: int, num_mlp: int, num_rows: int, macs_each: int, merge: Merge | None
 ) -> Table:
-    """Multiply-adds from one slot to the next, by patch tokens from 0 to the initial number.
+    """Multiply-adds from one step to the next, by patch tokens from 0 to the initial number.
 
     Args:
         stage: A stage with global attention.
-        num_attention: Blocks whose attention lies between the slots.
+        num_attention: Blocks whose attention lies between the steps.
         num_mlp: Blocks whose feed-forward network does.
         num_rows: Class rows that are computed by themselves.
-        macs_each: Multiply-adds of scoring (or of the head) for each patch token that arrives at the next slot.
-        merge: The next slot, if it is one.
+        macs_each: Multiply-adds of scoring (or of the head) for each patch token that arrives at the next step.
+        merge: The next step, if it is one.
     """
     num = np.arange(stage.num_tokens + 1)
     tokens = num + stage.num_prefix_tokens
@@ -136,17 +136,17 @@ def _span(
     return macs
 
 
-def _grid_tables(stage: StageGeometry, slots: Sequence[Slot], left_macs: int) -> tuple[int, list[Table]]:
+def _grid_tables(stage: StageGeometry, steps: Sequence[ShapeStep], left_macs: int) -> tuple[int, list[Table]]:
     """The same of a stage with a fast path, whose exchange between positions and scoring are always dense."""
-    dense_until = slots[0].block if slots else stage.depth
+    dense_until = steps[0].block if steps else stage.depth
     base = stage.depth * stage.mixer_macs + dense_until * slow_macs(stage, stage.num_tokens)
     base += stage.num_tokens * left_macs
-    ends = [*(slot.block for slot in slots[1:]), stage.depth]
+    ends = [*(step.block for step in steps[1:]), stage.depth]
     tables = []
-    for slot, end in zip(slots, ends, strict=True) if slots else ():
-        assert isinstance(slot.reducer, FastSlow)
-        base += stage.num_tokens * scorer_macs(slot.scorer, dim=stage.dim)
-        tables.append(_slow_span(stage, num_blocks=end - slot.block, fast_path=slot.reducer.fast_path))
+    for step, end in zip(steps, ends, strict=True) if steps else ():
+        assert isinstance(step.reducer, FastSlow)
+        base += stage.num_tokens * scorer_macs(step.scorer, dim=stage.dim)
+        tables.append(_slow_span(stage, num_blocks=end - step.block, fast_path=step.reducer.fast_path))
     return base, tables
 
 

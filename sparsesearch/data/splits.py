@@ -174,8 +174,8 @@ def _open_folder(path: Path, spec: DataSpec, *, mode: str) -> Splits:
         classes = _class_folders(path)
         whole = FolderImages(path, classes, mode=mode)
         whole.hash_into(digest, root=path)
-        digest.update(f"val share {spec.val_share}".encode())
-        test, rest = hold_out(len(whole), spec.val_share)
+        digest.update(f"val share {spec.val_fraction}".encode())
+        test, rest = hold_out(len(whole), spec.val_fraction)
         held_out, rest = rest[: len(test)], rest[len(test) :]
         if len(rest) < len(test):
             raise DataError(f"{path} has {len(whole)} images, too few to split them into train, validation and test")
@@ -199,8 +199,8 @@ def _open_folder(path: Path, spec: DataSpec, *, mode: str) -> Splits:
             test=(test_set, range(len(test_set))),
         )
     train_set, test_set = parts
-    digest.update(f"val share {spec.val_share}".encode())
-    held_out, rest = hold_out(len(train_set), spec.val_share)
+    digest.update(f"val share {spec.val_fraction}".encode())
+    held_out, rest = hold_out(len(train_set), spec.val_fraction)
     return Splits(
         len(classes),
         digest.hexdigest(),
@@ -254,8 +254,8 @@ def _open_named(source: Source, spec: DataSpec, *, mode: str) -> Splits:
     for samples in (train, test):
         for index in range(0, len(samples), max(1, len(samples) // _NUM_DECODED)):
             samples[index]
-    held_out, rest = hold_out(len(train), spec.val_share)
-    digest = hashlib.sha256(f"{source}|val share {spec.val_share}".encode())
+    held_out, rest = hold_out(len(train), spec.val_fraction)
+    digest = hashlib.sha256(f"{source}|val share {spec.val_fraction}".encode())
     for labels in (train_labels, test_labels):
         digest.update(np.asarray(labels, dtype=np.int64).tobytes())
     return Splits(num_classes, digest.hexdigest(), (train, rest), (train, held_out), (test, range(len(test))))

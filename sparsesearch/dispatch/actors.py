@@ -9,7 +9,7 @@ import ray
 
 from sparsesearch.dispatch.cluster import Share
 from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, read_report
-from sparsesearch.dispatch.trial_queue import Roster
+from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.worker import Worker
 from sparsesearch.errors import one_line
 from sparsesearch.evaluate.portable import PortableEvaluator
@@ -51,25 +51,25 @@ class ActorPool:
         self._free: list[Any] = [self._make.remote() for _ in range(size)]
         self._busy: dict[Any, tuple[Any, Trial]] = {}
 
-    def work(self, roster: Roster, *, look: Callable[[], None]) -> None:
-        """Evaluate until the roster has no evaluation to take and none is under way.
+    def work(self, queue: TrialQueue, *, look: Callable[[], None]) -> None:
+        """Evaluate until the queue has no evaluation to take and none is under way.
 
         Args:
-            roster: The trials of the run.
-            look: Called at least twice a second; may set `roster.stopping`.
+            queue: The trials of the run.
+            look: Called at least twice a second; may set `queue.stopping`.
 
         Raises:
             UserInputError: A worker refused a trial, and would refuse all.
         """
         while True:
             look()
-            while self._free and (trial := roster.take(training=False)) is not None:
+            while self._free and (trial := queue.take(training=False)) is not None:
                 self._submit(trial)
             if not self._busy:
                 return
             done, _ = ray.wait(list(self._busy), num_returns=1, timeout=_LOOK_S)
             for reference in done:
-                self._finish(roster, reference)
+                self._finish(queue, reference)
 
     def close(self) -> None:
         """End the actors."""
@@ -82,7 +82,7 @@ class ActorPool:
         job = Job(trial=trial, evaluator=self._evaluator, threads=self._share.threads)
         self._busy[actor.work.remote(job.to_json())] = (actor, trial)
 
-    def _finish(self, roster: Roster, reference: Any) -> None:
+    def _finish(self, queue: TrialQueue, reference: Any) -> None:
         actor, trial = self._busy.pop(reference)
         try:
             reports = [read_report(text) for text in ray.get(reference)]
@@ -92,11 +92,11 @@ class ActorPool:
             if isinstance(report, Refused):
                 raise report.to_error()
             if isinstance(report, Failed):
-                roster.note_failure(trial.number, attempt=trial.attempt, reason=report.reason)
+                queue.note_failure(trial.number, attempt=trial.attempt, reason=report.reason)
                 ray.kill(actor)
                 actor = self._make.remote()
             else:
-                roster.record(report.event)
+                queue.record(report.event)
         self._free.append(actor)
-        roster.release(trial.number)
-        roster.announce(trial.number)
+        queue.release(trial.number)
+        queue.announce(trial.number)

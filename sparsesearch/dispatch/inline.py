@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.errors import StaleAttemptError, UserInputError, one_line
 from sparsesearch.study.events import Ended, Measured
-from sparsesearch.study.protocols import Controller, Dispatcher, Evaluator, StudyLedger
+from sparsesearch.study.protocols import Controller, Dispatcher, Evaluator, StudyWriter
 from sparsesearch.study.trial import Trial, TrialState
 
 logger = logging.getLogger(__name__)
@@ -35,15 +35,15 @@ class InlineDispatcher:
         self._on_trial = on_trial
         self._on_progress = on_progress
 
-    def run(self, controller: Controller, ledger: StudyLedger, evaluator: Evaluator) -> None:
+    def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> None:
         """Until the controller wants no more trials; unfinished trials of the store first."""
         unfinished: list[Trial] = []
-        for trial in ledger.trials():
+        for trial in writer.trials():
             if trial.state.is_final:
                 controller.tell(trial)
             else:
                 unfinished.append(trial)
-        with LeaseKeeper(ledger):
+        with LeaseKeeper(writer):
             while True:
                 if unfinished:
                     waiting = unfinished.pop(0)
@@ -51,17 +51,17 @@ class InlineDispatcher:
                     asked = controller.ask()
                     if asked is None:
                         return
-                    waiting = ledger.add_trial(asked)
-                finished = self._run_trial(waiting, ledger, evaluator)
+                    waiting = writer.add_trial(asked)
+                finished = self._run_trial(waiting, writer, evaluator)
                 controller.tell(finished)
                 self._on_trial(finished)
 
-    def _run_trial(self, trial: Trial, ledger: StudyLedger, evaluator: Evaluator) -> Trial:
-        trial = ledger.claim(trial.number)
+    def _run_trial(self, trial: Trial, writer: StudyWriter, evaluator: Evaluator) -> Trial:
+        trial = writer.claim(trial.number)
         self._on_progress(trial)
         try:
             for event in evaluator.evaluate(trial):
-                trial = ledger.record(event)
+                trial = writer.record(event)
                 if isinstance(event, Measured):
                     self._on_progress(trial)
             assert trial.state.is_final, "the evaluator stopped without ending the trial"
@@ -70,7 +70,7 @@ class InlineDispatcher:
         except Exception as error:
             logger.info("trial %d failed", trial.number, exc_info=True)
             reason = f"{type(error).__name__}: {one_line(error)}"
-            trial = ledger.record(
+            trial = writer.record(
                 Ended(trial=trial.number, attempt=trial.attempt, state=TrialState.FAILED, reason=reason)
             )
         return trial

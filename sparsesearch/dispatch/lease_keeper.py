@@ -7,20 +7,20 @@ import threading
 from types import TracebackType
 
 from sparsesearch.errors import StaleAttemptError, StoreError
-from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.protocols import StudyWriter
 
 logger = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """Renews a ledger's lease from a background thread, as a context manager.
+    """Renews a writer's lease from a background thread, as a context manager.
 
-    When somebody else has taken the study over, renewing stops; the next write of the ledger then says so. While the
+    When somebody else has taken the study over, renewing stops; the next write of the writer then says so. While the
     database cannot be reached it is tried again each time.
     """
 
-    def __init__(self, ledger: StudyLedger, *, every_seconds: float = 15.0) -> None:
-        self._ledger = ledger
+    def __init__(self, writer: StudyWriter, *, every_seconds: float = 15.0) -> None:
+        self._writer = writer
         self._every_seconds = every_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="lease-keeper", daemon=True)
@@ -28,7 +28,7 @@ class LeaseKeeper:
     def _work(self) -> None:
         while not self._stop.wait(self._every_seconds):
             try:
-                self._ledger.renew()
+                self._writer.renew()
             except StaleAttemptError as error:
                 logger.warning("%s", error)
                 return

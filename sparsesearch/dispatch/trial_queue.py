@@ -1,4 +1,4 @@
-"""Which trials a run has waiting and under way, between the controller, the ledger and whatever executes them."""
+"""Which trials a run has waiting and under way, between the controller, the writer and whatever executes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sparsesearch.study.events import Ended, Event
-from sparsesearch.study.protocols import Controller, StudyLedger
+from sparsesearch.study.protocols import Controller, StudyWriter
 from sparsesearch.study.trial import Trial, TrialState
 
 logger = logging.getLogger(__name__)
@@ -26,10 +26,10 @@ def is_training(trial: Trial) -> bool:
 
 
 class Interrupted(Exception):
-    """The run is to end at once; `Roster.fatal` says why."""
+    """The run is to end at once; `TrialQueue.fatal` says why."""
 
 
-class Roster:
+class TrialQueue:
     """The trials of one run. Not thread-safe; used by the driver's thread alone.
 
     A trial is taken, its events are recorded, failures of its execution are noted, and it is released; only then is it
@@ -43,7 +43,7 @@ class Roster:
     def __init__(
         self,
         controller: Controller,
-        ledger: StudyLedger,
+        writer: StudyWriter,
         *,
         max_retries: int,
         on_trial: OnTrial,
@@ -53,14 +53,14 @@ class Roster:
 
         Args:
             controller: Decides what comes next.
-            ledger: The open study.
+            writer: The open study.
             max_retries: How many more attempts a trial gets after its first.
             on_trial: Called with every trial that reached a final state.
             on_progress: Called with every trial that was claimed, measured, or claimed for another attempt, once that
                 is recorded.
         """
         self._controller = controller
-        self._ledger = ledger
+        self._writer = writer
         self._max_retries = max_retries
         self._on_trial = on_trial
         self._on_progress = on_progress
@@ -69,7 +69,7 @@ class Roster:
         self._ended: dict[int, Trial] = {}
         self.stopping = False
         self.fatal: BaseException | None = None
-        for trial in ledger.trials():
+        for trial in writer.trials():
             controller.tell(trial)
             if not trial.state.is_final:
                 self._waiting.append(trial)
@@ -80,14 +80,14 @@ class Roster:
         return not self._running
 
     def upcoming(self) -> Trial | None:
-        """The trial to take next; None if there is none now, and none at all if the roster is idle."""
+        """The trial to take next; None if there is none now, and none at all if the queue is idle."""
         if self.stopping:
             return None
         if not self._waiting:
             asked = self._controller.ask()
             if asked is None:
                 return None
-            self._waiting.append(self._ledger.add_trial(asked))
+            self._waiting.append(self._writer.add_trial(asked))
         return self._waiting[0]
 
     def take(self, *, training: bool) -> Trial | None:
@@ -96,14 +96,14 @@ class Roster:
         if trial is None or is_training(trial) is not training:
             return None
         self._waiting.popleft()
-        claimed = self._ledger.claim(trial.number)
+        claimed = self._writer.claim(trial.number)
         self._running[claimed.number] = claimed
         self._on_progress(claimed)
         return claimed
 
     def record(self, event: Event) -> Trial:
         """Write an event to the store; the trial as it is stored then."""
-        trial = self._ledger.record(event)
+        trial = self._writer.record(event)
         before = self._running.get(trial.number)
         if before is not None:
             self._running[trial.number] = trial
@@ -121,7 +121,7 @@ class Roster:
             return
         if attempt <= self._max_retries:
             logger.warning("trial %d, attempt %d: %s; trying again", number, attempt, reason)
-            again = self._ledger.claim(number, retry=True, reason=f"attempt {attempt} failed: {reason}")
+            again = self._writer.claim(number, retry=True, reason=f"attempt {attempt} failed: {reason}")
             self._running[number] = again
             self._on_progress(again)
             return

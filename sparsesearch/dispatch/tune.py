@@ -16,12 +16,12 @@ from sparsesearch.dispatch.interrupt import Interrupt
 from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.dispatch.rungs import open_rungs
 from sparsesearch.dispatch.storage_probe import check_shared
-from sparsesearch.dispatch.trial_queue import OnTrial, Roster, is_training
+from sparsesearch.dispatch.trial_queue import OnTrial, TrialQueue, is_training
 from sparsesearch.dispatch.tune_scheduler import RecordingScheduler
 from sparsesearch.dispatch.tune_searcher import ControllerSearcher, RunCallback
 from sparsesearch.dispatch.tune_trainable import StudyTrial
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.study.protocols import Controller, Dispatcher, Evaluator, StudyLedger
+from sparsesearch.study.protocols import Controller, Dispatcher, Evaluator, StudyWriter
 from sparsesearch.study.spec import ResourceSpec
 from sparsesearch.study.trial import Trial
 
@@ -72,7 +72,7 @@ class RayDispatcher:
         self._on_progress = on_progress
         self._on_stopping = on_stopping
 
-    def run(self, controller: Controller, ledger: StudyLedger, evaluator: Evaluator) -> None:
+    def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> None:
         """Until the controller wants no more trials; unfinished trials of the store first.
 
         Raises:
@@ -81,44 +81,44 @@ class RayDispatcher:
         """
         if not isinstance(evaluator, PortableEvaluator):
             raise TypeError(f"workers open their evaluators themselves: give a PortableEvaluator, not {evaluator!r}")
-        with LeaseKeeper(ledger), joined(self._resources.ray_address) as nodes:
+        with LeaseKeeper(writer), joined(self._resources.ray_address) as nodes:
             room = Room.of(nodes, self._resources, uses_gpu=self._uses_gpu)
             check_shared(self._storage, nodes)
-            roster = Roster(
+            queue = TrialQueue(
                 controller,
-                ledger,
+                writer,
                 max_retries=self._resources.max_retries,
                 on_trial=self._on_trial,
                 on_progress=self._on_progress,
             )
             with Interrupt() as interrupt:
-                callback = RunCallback(roster, interrupt, self._on_stopping)
-                while (upcoming := roster.upcoming()) is not None:
+                callback = RunCallback(queue, interrupt, self._on_stopping)
+                while (upcoming := queue.upcoming()) is not None:
                     if is_training(upcoming):
-                        self._train(roster, ledger, evaluator, room, callback)
+                        self._train(queue, writer, evaluator, room, callback)
                     else:
                         pool = ActorPool(evaluator, size=room.concurrent, share=room.trial)
                         with closing(pool):
-                            pool.work(roster, look=callback.look)
-            if roster.stopping:
+                            pool.work(queue, look=callback.look)
+            if queue.stopping:
                 raise KeyboardInterrupt
 
     def _train(
         self,
-        roster: Roster,
-        ledger: StudyLedger,
+        queue: TrialQueue,
+        writer: StudyWriter,
         evaluator: PortableEvaluator,
         room: Room,
         callback: RunCallback,
     ) -> None:
-        """Have Ray Tune run trainings until the roster has none to take and none is under way."""
-        rungs = open_rungs(ledger.spec, ledger.trials())
+        """Have Ray Tune run trainings until the queue has none to take and none is under way."""
+        rungs = open_rungs(writer.spec, writer.trials())
         with tempfile.TemporaryDirectory(prefix="sparsesearch-tune-") as scratch:
             tuner = tune.Tuner(
                 StudyTrial,
                 tune_config=tune.TuneConfig(
-                    search_alg=ControllerSearcher(roster, evaluator, room),
-                    scheduler=RecordingScheduler(roster, rungs),
+                    search_alg=ControllerSearcher(queue, evaluator, room),
+                    scheduler=RecordingScheduler(queue, rungs),
                     num_samples=-1,
                     max_concurrent_trials=room.concurrent,
                     reuse_actors=True,
@@ -126,7 +126,7 @@ class RayDispatcher:
                     trial_dirname_creator=_name,
                 ),
                 run_config=tune.RunConfig(
-                    name=ledger.spec.name,
+                    name=writer.spec.name,
                     storage_path=scratch,
                     callbacks=[callback],
                     failure_config=tune.FailureConfig(max_failures=0),
@@ -137,9 +137,9 @@ class RayDispatcher:
             try:
                 tuner.fit()
             except Exception as error:
-                raise (roster.fatal or error) from error
-            if roster.fatal is not None:  # Tune swallows some errors
-                raise roster.fatal
+                raise (queue.fatal or error) from error
+            if queue.fatal is not None:  # Tune swallows some errors
+                raise queue.fatal
 
 
 def _name(trial: tune.experiment.trial.Trial) -> str:

@@ -10,7 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sparsesearch.dispatch.messages import Failed, Refused, read_report
 from sparsesearch.dispatch.rungs import Rungs
-from sparsesearch.dispatch.trial_queue import Roster
+from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.tune_trainable import ATTEMPT, NUMBER, REPORT
 from sparsesearch.study.events import Checkpointed, Ended, Measured
 from sparsesearch.study.trial import TrialState
@@ -26,32 +26,32 @@ class RecordingScheduler(FIFOScheduler):
     what is not recorded. Trials run in the order they were asked for.
 
     Args:
-        roster: The trials of the run.
+        queue: The trials of the run.
         rungs: Stops worse candidates early, or None.
     """
 
-    def __init__(self, roster: Roster, rungs: Rungs | None) -> None:
+    def __init__(self, queue: TrialQueue, rungs: Rungs | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._roster = roster
+        self._queue = queue
         self._rungs = rungs
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
         """Record a report; whether the trial goes on."""
-        with self._roster.guarding():
+        with self._queue.guarding():
             return self._react(trial, result[REPORT])
 
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
         """The last report once more; recording it again changes nothing."""
-        with self._roster.guarding():
+        with self._queue.guarding():
             report = read_report(result[REPORT])
             if not isinstance(report, Failed | Refused):
-                self._roster.record(report.event)
+                self._queue.record(report.event)
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
         """The worker's process is gone; if it could still say why, that is noted already."""
-        with self._roster.guarding():
+        with self._queue.guarding():
             reason = _reason(trial)
-            self._roster.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=reason)
+            self._queue.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=reason)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """None: Tune saves what it was given, and there is nothing to save."""
@@ -62,17 +62,17 @@ class RecordingScheduler(FIFOScheduler):
         if isinstance(report, Refused):
             raise report.to_error()
         if isinstance(report, Failed):
-            self._roster.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=report.reason)
+            self._queue.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=report.reason)
             return str(TrialScheduler.CONTINUE)  # the worker ends itself
-        stored = self._roster.record(report.event)
+        stored = self._queue.record(report.event)
         if isinstance(report.event, Measured) and self._rungs is not None:
             step = report.event.measurement.step
             measurement = next(item for item in stored.measurements if item.step == step)
             reason = self._rungs.decide(stored, measurement)
             if reason is not None:
                 end = Ended(trial=stored.number, attempt=stored.attempt, state=TrialState.STOPPED, reason=reason)
-                stored = self._roster.record(end)
-        stop_here = self._roster.stopping and isinstance(report.event, Checkpointed)
+                stored = self._queue.record(end)
+        stop_here = self._queue.stopping and isinstance(report.event, Checkpointed)
         return str(TrialScheduler.STOP if stored.state.is_final or stop_here else TrialScheduler.CONTINUE)
 
 

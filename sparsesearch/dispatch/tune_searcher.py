@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 from sparsesearch.dispatch.cluster import Room
 from sparsesearch.dispatch.interrupt import Interrupt
 from sparsesearch.dispatch.messages import Job
-from sparsesearch.dispatch.trial_queue import Roster
+from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.tune_trainable import ATTEMPT, CPUS, GPUS, JOB, NUMBER
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.study.trial import Fidelity, Trial
@@ -24,31 +24,31 @@ class ControllerSearcher(Searcher):
     To Tune, every attempt is a trial of its own. Nothing of it is worth saving: it is made anew from the store.
 
     Args:
-        roster: The trials of the run.
+        queue: The trials of the run.
         evaluator: What workers evaluate them with.
         room: What trials may use.
     """
 
-    def __init__(self, roster: Roster, evaluator: PortableEvaluator, room: Room) -> None:
+    def __init__(self, queue: TrialQueue, evaluator: PortableEvaluator, room: Room) -> None:
         super().__init__()
-        self._roster = roster
+        self._queue = queue
         self._evaluator = evaluator
         self._room = room
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next trial, claimed; None while others must end first; FINISHED when no training follows."""
-        with self._roster.guarding():
-            trial = self._roster.take(training=True)
+        with self._queue.guarding():
+            trial = self._queue.take(training=True)
         if trial is None:
-            return str(Searcher.FINISHED) if self._roster.is_idle or self._roster.stopping else None
+            return str(Searcher.FINISHED) if self._queue.is_idle or self._queue.stopping else None
         self._numbers[trial_id] = trial.number
         return self._config(trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """An attempt is over; the scheduler has recorded how."""
-        with self._roster.guarding():
-            self._roster.release(self._numbers.pop(trial_id))
+        with self._queue.guarding():
+            self._queue.release(self._numbers.pop(trial_id))
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Save nothing: the store has it."""
@@ -61,7 +61,7 @@ class ControllerSearcher(Searcher):
         return type(None), ()
 
     def _config(self, trial: Trial) -> dict[str, Any]:
-        is_reference = trial.fidelity in (Fidelity.DENSE, Fidelity.ELASTIC)
+        is_reference = trial.fidelity in (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING)
         share = self._room.reference if is_reference else self._room.trial
         job = Job(trial=trial, evaluator=self._evaluator, threads=share.threads)
         return {
@@ -76,8 +76,8 @@ class ControllerSearcher(Searcher):
 class RunCallback(Callback):
     """The last that Tune calls: lets people know of ended trials, and passes their Ctrl-C on."""
 
-    def __init__(self, roster: Roster, interrupt: Interrupt, on_stopping: Callable[[], None]) -> None:
-        self._roster = roster
+    def __init__(self, queue: TrialQueue, interrupt: Interrupt, on_stopping: Callable[[], None]) -> None:
+        self._queue = queue
         self._interrupt = interrupt
         self._on_stopping = on_stopping
 
@@ -91,16 +91,16 @@ class RunCallback(Callback):
 
     def look(self) -> None:
         """Let no new trial begin once Ctrl-C was pressed."""
-        if self._interrupt.requested and not self._roster.stopping:
-            self._roster.stopping = True
+        if self._interrupt.requested and not self._queue.stopping:
+            self._queue.stopping = True
             self._on_stopping()
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """A trial came to its end."""
-        with self._roster.guarding():
-            self._roster.announce(trial.config[NUMBER])
+        with self._queue.guarding():
+            self._queue.announce(trial.config[NUMBER])
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """A trial failed, or waits for its next attempt."""
-        with self._roster.guarding():
-            self._roster.announce(trial.config[NUMBER])
+        with self._queue.guarding():
+            self._queue.announce(trial.config[NUMBER])

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from sparsesearch.data.task import Batch
 from sparsesearch.study.trial import Fidelity, Trial
 
-_TRAINING_END = {Fidelity.DENSE: 0.50, Fidelity.ELASTIC: 0.72, Fidelity.FINETUNE: 0.90}
+_TRAINING_END = {Fidelity.DENSE: 0.50, Fidelity.SUPERNET_TRAINING: 0.72, Fidelity.FINETUNE: 0.90}
 _SCREEN_END = 0.80
 _CLOSING_S = 6.0
 
 
-class Pace:
+class Deadline:
     """A study's clock. Without a deadline everything may start and nothing stops.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Turns trials into measurements: dense reference, elastic training, supernet evaluations, fine-tunings."""
+"""Turn trials into measurements: dense reference, supernet training, supernet evaluations, fine-tunings."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from time import perf_counter
 from torch import Tensor, nn
 
 from sparsesearch.backbones.transforms import set_schedule_
-from sparsesearch.evaluate.deadline import Pace
+from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.events import Checkpointed, Ended, Event, Measured
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
-from sparsesearch.training.cache import StoredTraining, Warehouse, dense_key, elastic_key
+from sparsesearch.training.cache import StoredTraining, TrainingCache, dense_key, supernet_key
 from sparsesearch.training.checkpoints import CheckpointFolder
 from sparsesearch.training.kinds import (
-    Setting,
     Training,
+    TrainingContext,
     dense_training,
-    elastic_training,
     given_dense_model,
     load_dense_part,
     sparse_training,
+    supernet_training,
 )
 from sparsesearch.training.loop import NonFiniteLossError, TrainingRun, model_tensors
 from sparsesearch.training.scoring import EVAL_BATCH, PrefixCachedScorer, evaluate_model
@@ -41,10 +41,10 @@ class StudyEvaluator:
 
     Args:
         spec: The study.
-        setting: Backbone, data, arithmetic.
+        context: Backbone, data, arithmetic.
         folder: Where the study's checkpoints go.
-        warehouse: Finished trainings that studies share.
-        pace: Stops trainings that would overrun the time budget.
+        cache: Finished trainings that studies share.
+        deadline: Stops trainings that would overrun the time budget.
         progress: Where long work shows itself.
     """
 
@@ -52,17 +52,17 @@ class StudyEvaluator:
         self,
         spec: StudySpec,
         *,
-        setting: Setting,
+        context: TrainingContext,
         folder: CheckpointFolder,
-        warehouse: Warehouse,
-        pace: Pace,
+        cache: TrainingCache,
+        deadline: Deadline,
         progress: Progress,
     ) -> None:
         self._spec = spec
-        self._setting = setting
+        self._context = context
         self._folder = folder
-        self._warehouse = warehouse
-        self._pace = pace
+        self._cache = cache
+        self._deadline = deadline
         self._progress = progress
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
@@ -85,19 +85,21 @@ class StudyEvaluator:
         yield Ended(trial=trial.number, attempt=trial.attempt, state=done)
 
     def _reference(self, trial: Trial) -> Iterator[Event]:
-        """A training that every other trial builds on: taken from the warehouse where it has been done before."""
-        key = self._dense_key if trial.fidelity is Fidelity.DENSE else elastic_key(self._dense_key, spec=self._spec)
-        stored = self._warehouse.find(key)
+        """A training that every other trial builds on: taken from the cache where it has been done before."""
+        key = self._dense_key if trial.fidelity is Fidelity.DENSE else supernet_key(self._dense_key, spec=self._spec)
+        stored = self._cache.find(key)
         if stored is not None:
             for step, metrics in self._history(trial, stored):
                 yield self._measured(trial, step, metrics, seconds=0.0)
             last = stored.history[-1][0]
             yield from self._replace_checkpoint(trial, stored.tensors, step=last, name=trial.fidelity.value, whole=True)
             return
-        training = self._elastic(trial) if trial.fidelity is Fidelity.ELASTIC else self._dense(trial)
+        training = (
+            self._supernet_training(trial) if trial.fidelity is Fidelity.SUPERNET_TRAINING else self._dense(trial)
+        )
         if training is None:
             started = perf_counter()
-            model, metrics = given_dense_model(self._setting, weights=self._spec.weights)
+            model, metrics = given_dense_model(self._context, weights=self._spec.weights)
             yield self._measured(trial, 0, metrics, seconds=perf_counter() - started)
             yield from self._replace_checkpoint(
                 trial, model.state_dict(), step=0, name=trial.fidelity.value, whole=True
@@ -109,17 +111,17 @@ class StudyEvaluator:
                 history.setdefault(event.measurement.step, event.measurement.metrics)
             yield event
         if self._folder.document(trial.fidelity.value)[_WHOLE]:
-            self._warehouse.keep(key, training.model.state_dict(), history=sorted(history.items()))
+            self._cache.keep(key, training.model.state_dict(), history=sorted(history.items()))
 
     def _history(self, trial: Trial, stored: StoredTraining) -> list[tuple[int, dict[str, float]]]:
         """The numbers of a training that was taken over, the last ones on as many images as this study's others."""
         *earlier, (last, metrics) = stored.history
-        if metrics["val_images"] == self._setting.task.num_val:
+        if metrics["val_images"] == self._context.task.num_val:
             return stored.history
         if trial.fidelity is Fidelity.DENSE:
-            model = self._setting.model_with(stored.tensors)
+            model = self._context.model_with(stored.tensors)
         else:
-            model = self._elastic_model(stored.tensors)
+            model = self._supernet_model(stored.tensors)
         return [*earlier, (last, {**metrics, **self._validate(model, trial, whole=True)})]
 
     def _train(self, trial: Trial, training: Training) -> Iterator[Event]:
@@ -127,8 +129,8 @@ class StudyEvaluator:
 
         Each checkpoint says whether it is whole: neither this training nor the dense one before it was cut for time.
         """
-        setting, spec = self._setting, training.spec
-        run = TrainingRun(training.model, spec, steps_per_epoch=training.steps_per_epoch, arithmetic=setting.arithmetic)
+        context, spec = self._context, training.spec
+        run = TrainingRun(training.model, spec, steps_per_epoch=training.steps_per_epoch, arithmetic=context.arithmetic)
         if trial.checkpoint is not None and self._folder.holds(trial.checkpoint):
             tensors, document = self._folder.load(trial.checkpoint)
             self._folder.remove_others(prefix=_prefix(trial), keep=trial.checkpoint)
@@ -139,14 +141,14 @@ class StudyEvaluator:
         else:
             if trial.checkpoint is not None:
                 self._progress.line(f"the checkpoint {trial.checkpoint.uri} is gone; {training.label} begins again")
-            is_elastic = trial.fidelity is Fidelity.ELASTIC
-            document = self._folder.document(Fidelity.DENSE.value) if is_elastic else {_WHOLE: True}
+            is_supernet_training = trial.fidelity is Fidelity.SUPERNET_TRAINING
+            document = self._folder.document(Fidelity.DENSE.value) if is_supernet_training else {_WHOLE: True}
         while run.epochs_done < spec.epochs:
             epoch = run.epochs_done + 1
             started = perf_counter()
             seed = derive_seed(trial.seed, "epoch", epoch)
             with self._progress.bar(f"{training.label} {epoch}/{spec.epochs}", training.steps_per_epoch) as bar:
-                batches = self._pace.limit(trial.fidelity, training.batches(epoch))
+                batches = self._deadline.limit(trial.fidelity, training.batches(epoch))
                 loss = run.epoch(batches, training.objective, seed=seed, bar=bar)
             last = epoch == spec.epochs
             metrics = {"train_loss": loss, **self._validate(training.model, trial, whole=last)}
@@ -157,7 +159,7 @@ class StudyEvaluator:
                 model_tensors(run.state()) if last else run.state(),
                 step=epoch,
                 name=final_name if last else f"{_prefix(trial)}-epoch-{epoch:03d}",
-                whole=bool(document[_WHOLE]) and not self._pace.has_cut,
+                whole=bool(document[_WHOLE]) and not self._deadline.has_cut,
             )
 
     def _replace_checkpoint(
@@ -177,19 +179,19 @@ class StudyEvaluator:
         """Validation metrics under the trial's schedule; part of the images is enough between epochs."""
         if trial.fidelity is not Fidelity.DENSE:
             set_schedule_(model, trial.schedule)
-        batches = self._setting.task.val("confirm", batch_size=EVAL_BATCH)
-        tally = evaluate_model(
-            model, batches if whole else islice(batches, _NUM_INTERIM_BATCHES), arithmetic=self._setting.arithmetic
+        batches = self._context.task.val("confirm", batch_size=EVAL_BATCH)
+        accumulator = evaluate_model(
+            model, batches if whole else islice(batches, _NUM_INTERIM_BATCHES), arithmetic=self._context.arithmetic
         )
-        return tally.metrics("val")
+        return accumulator.metrics("val")
 
     def _dense(self, trial: Trial) -> Training | None:
-        return dense_training(self._setting, self._spec.fidelity.dense, weights=self._spec.weights, seed=trial.seed)
+        return dense_training(self._context, self._spec.fidelity.dense, weights=self._spec.weights, seed=trial.seed)
 
-    def _elastic(self, trial: Trial) -> Training:
-        return elastic_training(
-            self._setting,
-            self._spec.fidelity.elastic_training,
+    def _supernet_training(self, trial: Trial) -> Training:
+        return supernet_training(
+            self._context,
+            self._spec.fidelity.supernet_training,
             space=self._spec.space,
             dense=self._folder.read(Fidelity.DENSE.value),
             teacher=self._teacher,
@@ -197,15 +199,15 @@ class StudyEvaluator:
         )
 
     def _finetune(self, trial: Trial) -> Training:
-        source = Fidelity.ELASTIC if self._spec.fidelity.elastic else Fidelity.DENSE
+        source = Fidelity.SUPERNET_TRAINING if self._spec.fidelity.trains_supernet else Fidelity.DENSE
         return sparse_training(
-            self._setting,
+            self._context,
             self._spec.fidelity.finetune,
             schedule=trial.schedule,
             start=self._folder.read(source.value),
             teacher=self._teacher,
             seed=trial.seed,
-            label=f"fine-tuning {trial.schedule.describe(self._setting.geometry)}",
+            label=f"fine-tuning {trial.schedule.describe(self._context.geometry)}",
         )
 
     @cached_property
@@ -213,41 +215,41 @@ class StudyEvaluator:
         return dense_key(
             backbone=self._spec.backbone,
             weights=self._spec.weights,
-            data_fingerprint=self._setting.task.fingerprint,
+            data_fingerprint=self._context.task.fingerprint,
             training=self._spec.fidelity.dense,
             seed=self._spec.seed,
-            dtype=self._setting.arithmetic.dtype,
+            dtype=self._context.arithmetic.dtype,
         )
 
     @cached_property
     def _teacher(self) -> Teacher:
-        model = self._setting.model_with(self._folder.read(Fidelity.DENSE.value))
+        model = self._context.model_with(self._folder.read(Fidelity.DENSE.value))
         fidelity = self._spec.fidelity
-        training = fidelity.elastic_training if fidelity.elastic else fidelity.finetune
-        uses = training.epochs * (training.images_per_epoch or self._setting.task.num_train)
+        training = fidelity.supernet_training if fidelity.trains_supernet else fidelity.finetune
+        uses = training.epochs * (training.images_per_epoch or self._context.task.num_train)
         return Teacher(
             model,
-            self._setting.task,
-            arithmetic=self._setting.arithmetic,
-            use_pool=uses >= self._setting.task.num_train,
+            self._context.task,
+            arithmetic=self._context.arithmetic,
+            use_pool=uses >= self._context.task.num_train,
         )
 
     @cached_property
     def _supernet(self) -> PrefixCachedScorer:
-        return self._scorer_of(self._elastic_model(self._folder.read(Fidelity.ELASTIC.value)))
+        return self._scorer_of(self._supernet_model(self._folder.read(Fidelity.SUPERNET_TRAINING.value)))
 
     @cached_property
     def _untrained(self) -> PrefixCachedScorer:
-        model = self._setting.elastic_model(self._spec.space)
+        model = self._context.supernet_model(self._spec.space)
         load_dense_part(model, self._folder.read(Fidelity.DENSE.value))
         return self._scorer_of(model)
 
     def _scorer_of(self, model: nn.Module) -> PrefixCachedScorer:
-        batches = self._setting.task.val("screen", batch_size=EVAL_BATCH)
-        return PrefixCachedScorer(model, batches, arithmetic=self._setting.arithmetic)
+        batches = self._context.task.val("screen", batch_size=EVAL_BATCH)
+        return PrefixCachedScorer(model, batches, arithmetic=self._context.arithmetic)
 
-    def _elastic_model(self, tensors: dict[str, Tensor]) -> nn.Module:
-        model = self._setting.elastic_model(self._spec.space)
+    def _supernet_model(self, tensors: dict[str, Tensor]) -> nn.Module:
+        model = self._context.supernet_model(self._spec.space)
         model.load_state_dict(tensors)
         return model
 

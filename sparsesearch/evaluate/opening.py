@@ -8,21 +8,21 @@ from typing import Any
 
 from sparsesearch.data.inputs import open_task
 from sparsesearch.errors import DataError
-from sparsesearch.evaluate.deadline import Pace
+from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.evaluate.throughput import open_device
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
-from sparsesearch.training.cache import Warehouse
+from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder
-from sparsesearch.training.kinds import Setting
+from sparsesearch.training.kinds import TrainingContext
 from sparsesearch.training.loop import Arithmetic
 from sparsesearch.value import Value
 
 
-def open_setting(spec: StudySpec) -> Setting:
+def open_context(spec: StudySpec) -> TrainingContext:
     """Backbone, data and arithmetic of a prepared study.
 
     Raises:
@@ -37,7 +37,7 @@ def open_setting(spec: StudySpec) -> Setting:
             "put it back, or start a new study"
         )
     arithmetic = Arithmetic.of(spec.precision, device=open_device(spec.device))
-    return Setting(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
+    return TrainingContext(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
 
 
 class _Order(Value):
@@ -73,12 +73,12 @@ def open_evaluator(document: dict[str, Any]) -> Evaluator:
     """The evaluator that `portable_evaluator` described, in this process."""
     order = _Order.model_validate(document)
     spec = order.spec
-    pace = Pace(started=order.started_at, time_budget_s=spec.time_budget_s, clock=time.time)
+    deadline = Deadline(started=order.started_at, time_budget_s=spec.time_budget_s, clock=time.time)
     return StudyEvaluator(
         spec,
-        setting=open_setting(spec),
+        context=open_context(spec),
         folder=CheckpointFolder(order.storage, spec.name),
-        warehouse=Warehouse(order.cache),
-        pace=pace,
+        cache=TrainingCache(order.cache),
+        deadline=deadline,
         progress=Silent(),
     )

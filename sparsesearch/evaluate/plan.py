@@ -10,16 +10,16 @@ from sparsesearch.evaluate.throughput import Speeds
 from sparsesearch.study.spec import FidelitySpec, StudySpec, TrainSpec
 from sparsesearch.text import human_time
 
-# Work of a phase in units of one dense pass over its images. The windowed part of dense training is cheap; an elastic
+# Work of a phase in units of one dense pass over its images. The windowed part of dense training is cheap; a supernet
 # step runs two schedules, one of them sometimes dense; a screened schedule starts behind a cached prefix.
-_DENSE_WINDOWED, _ELASTIC, _SCREEN, _SPARSE = 0.55, 1.6, 0.6, 0.7
+_DENSE_WINDOWED, _SUPERNET, _SCREEN, _SPARSE = 0.55, 1.6, 0.6, 0.7
 _FIXED_S = 8.0
 _USABLE = 0.72
-_SHARES = {"dense": 0.40, "elastic": 0.25, "screen": 0.10, "finetune": 0.25}
+_SHARES = {"dense": 0.40, "supernet_training": 0.25, "screen": 0.10, "finetune": 0.25}
 _LEAST_IMAGES, _LEAST_VAL, _LEAST_EVALUATIONS, _LEAST_FINALISTS, _LEAST_BATCH = 64, 64, 6, 3, 16
 _MEANINGFUL_SHARE = 0.3
 _TYPICAL = Speeds(train_s=1.0, infer_s=0.3)
-_BASELINES, _BASELINES_OF_RANGE = 2, 10  # hand families for one budget, and for the budgets of a range
+_BASELINES, _BASELINES_OF_RANGE = 2, 10  # hand-crafted baselines for one budget, and for the budgets of a range
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Plan:
         """What will run and about how long, in one line."""
         fidelity = self.spec.fidelity
         parts = [f"dense {fidelity.dense.epochs} x {_images(fidelity.dense)} images"]
-        if fidelity.elastic:
-            parts.append(f"elastic {fidelity.elastic_training.epochs} x {_images(fidelity.elastic_training)}")
+        if fidelity.trains_supernet:
+            parts.append(f"supernet {fidelity.supernet_training.epochs} x {_images(fidelity.supernet_training)}")
         if _is_screened(fidelity):
             parts.append(f"{fidelity.evaluations} schedules evaluated")
             parts.append(f"{fidelity.finalists} finalists fine-tuned")
@@ -77,10 +77,10 @@ def estimate(
     one_finetune = used(fidelity.finetune) * (train * _SPARSE + infer) + num_val * infer * _SPARSE
     if not _is_screened(fidelity):
         return {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + num_baselines)}
-    elastic = used(fidelity.elastic_training) * (train * _ELASTIC + infer)
+    supernet = used(fidelity.supernet_training) * (train * _SUPERNET + infer)
     return {
         "dense": dense + fidelity.dense.epochs * min(num_val, 960) * infer,
-        **({"elastic": elastic} if fidelity.elastic else {}),
+        **({"supernet_training": supernet} if fidelity.trains_supernet else {}),
         "screen": (fidelity.evaluations + num_baselines) * num_val * infer * _SCREEN,
         "finetune": one_finetune * (fidelity.finalists + num_baselines),
     }
@@ -168,8 +168,8 @@ def _cut(
     shares = dict(_SHARES)
     if not _is_screened(fidelity):
         shares["finetune"] += shares.pop("screen")
-    if not fidelity.elastic:
-        shares["finetune"] += shares.pop("elastic")
+    if not fidelity.trains_supernet:
+        shares["finetune"] += shares.pop("supernet_training")
     spare = sum(max(0.0, share * available - full[phase]) for phase, share in shares.items() if phase != "dense")
     if _is_screened(fidelity):
         trials = _LEAST_FINALISTS + _BASELINES_OF_RANGE // 2  # baselines are fine-tuned last, while there is time
@@ -183,9 +183,9 @@ def _cut(
         "finetune": _shorter(fidelity.finetune, finetune_images, task=task),
         "finalists": min(fidelity.finalists, _LEAST_FINALISTS),
     }
-    if fidelity.elastic:
-        elastic_images = shares["elastic"] * available / (speeds.train_s * _ELASTIC + speeds.infer_s)
-        update["elastic_training"] = _shorter(fidelity.elastic_training, elastic_images, task=task)
+    if fidelity.trains_supernet:
+        supernet_images = shares["supernet_training"] * available / (speeds.train_s * _SUPERNET + speeds.infer_s)
+        update["supernet_training"] = _shorter(fidelity.supernet_training, supernet_images, task=task)
     if _is_screened(fidelity):
         one_screen_s = num_val * speeds.infer_s * _SCREEN
         affordable = int(shares["screen"] * available / max(one_screen_s, 1e-9)) - num_baselines

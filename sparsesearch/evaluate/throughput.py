@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from sparsesearch.data.task import Task
 from sparsesearch.latency.device import open_device as open_device
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.training.kinds import Setting
+from sparsesearch.training.kinds import TrainingContext
 from sparsesearch.training.loop import Arithmetic
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -53,11 +53,13 @@ def choose_arithmetic(
         candidates = [torch.float32]
     else:
         candidates = [torch.float32, torch.bfloat16]
-    probes = [_Probe(Setting(backbone, geometry, task, Arithmetic(device, dtype), seed=0)) for dtype in candidates]
+    probes = [
+        _Probe(TrainingContext(backbone, geometry, task, Arithmetic(device, dtype), seed=0)) for dtype in candidates
+    ]
     _alternate(probes)
     plain, best = probes[0], min(probes, key=lambda probe: min(probe.train_s))
     chosen = best if min(best.train_s) * _CLEARLY_FASTER < min(plain.train_s) else plain
-    return chosen.setting.arithmetic, chosen.speeds
+    return chosen.context.arithmetic, chosen.speeds
 
 
 def _alternate(probes: list[_Probe]) -> None:
@@ -76,15 +78,15 @@ def _alternate(probes: list[_Probe]) -> None:
 class _Probe:
     """A fresh dense model under a stopwatch; seconds an image, one entry for each batch."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, context: TrainingContext) -> None:
+        self.context = context
         self.train_s: list[float] = []
         self.infer_s: list[float] = []
-        device = setting.arithmetic.device
-        self._batch = 8 if setting.geometry.image_size[0] > 64 and device.type == "cpu" else 64
-        self._model = setting.fresh_model()
+        device = context.arithmetic.device
+        self._batch = 8 if context.geometry.image_size[0] > 64 and device.type == "cpu" else 64
+        self._model = context.fresh_model()
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-6)
-        shape = (self._batch, setting.task.in_chans, *setting.geometry.image_size)
+        shape = (self._batch, context.task.in_chans, *context.geometry.image_size)
         self._images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
         self._labels = torch.zeros(self._batch, dtype=torch.long, device=device)
 
@@ -101,18 +103,18 @@ class _Probe:
     def _train(self) -> None:
         self._model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        with self.setting.arithmetic.autocast():
+        with self.context.arithmetic.autocast():
             logits = self._model(self._images)
         F.cross_entropy(logits.float(), self._labels).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
     def _infer(self) -> None:
         self._model.eval()
-        with torch.no_grad(), self.setting.arithmetic.autocast():
+        with torch.no_grad(), self.context.arithmetic.autocast():
             self._model(self._images)
 
     def _time(self, work: Callable[[], None]) -> float:
-        device = self.setting.arithmetic.device
+        device = self.context.arithmetic.device
         started = perf_counter()
         work()
         if device.type == "cuda":

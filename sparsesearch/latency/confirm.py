@@ -11,13 +11,13 @@ from sparsesearch.backbones.registry import geometry, resolve_name
 from sparsesearch.latency.device import torch_threads
 from sparsesearch.latency.groups import DENSE, GROUP, MEASURE_FACTOR, OnPercent, Percents, tell_nobody, time_group
 from sparsesearch.latency.profile.design import Planned
-from sparsesearch.latency.target import Bed
+from sparsesearch.latency.target import Target
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.latency_record import NUM_RUNS, ConfirmedLatency
 
 
 def confirm(
-    bed: Bed,
+    target: Target,
     schedules: Mapping[str, Schedule],
     *,
     reference_ms: float | None = None,
@@ -29,7 +29,7 @@ def confirm(
     """Measure schedules for certain, in turn with the dense model.
 
     Args:
-        bed: The backbone and how it runs.
+        target: The backbone and how it runs.
         schedules: By name.
         reference_ms: Dense latency when the device was profiled.
         seconds: About how long it may take; at least three runs of each are made.
@@ -45,17 +45,17 @@ def confirm(
     names = list(schedules)
     started = monotonic()
     with torch_threads(threads), torch.inference_mode():
-        dense = bed.dense_model()
-        shape = geometry(dense, resolve_name(bed.backbone))
-        images = bed.images(dense, shape)
-        conditions = bed.conditions()
+        dense = target.dense_model()
+        shape = geometry(dense, resolve_name(target.backbone))
+        images = target.images(dense, shape)
+        conditions = target.conditions()
         steps = Percents(2 * len(names), on_percent)
         for start in range(0, len(names), GROUP):
             group = names[start : start + GROUP]
             left = None if seconds is None else max(seconds - (monotonic() - started), 1.0)
             num_groups = -(-(len(names) - start) // GROUP)
             measured = time_group(
-                bed,
+                target,
                 dense,
                 [Planned("whole", schedules[name]) for name in group],
                 images=images,

@@ -17,7 +17,7 @@ from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import family_of, sparsify_
 from sparsesearch.errors import ProfileError, ScheduleError
 from sparsesearch.latency.profile.design import Planned
-from sparsesearch.latency.target import Bed
+from sparsesearch.latency.target import Target
 from sparsesearch.latency.timer import Measured, Work, measure, stopwatch_for
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
@@ -54,7 +54,7 @@ class Percents:
 
 
 def time_group(
-    bed: Bed,
+    target: Target,
     dense: nn.Module,
     group: Sequence[Planned],
     *,
@@ -68,11 +68,11 @@ def time_group(
 
     `on_ready` is called when one of the others has run for the first time.
     """
-    if bed.compiled:
+    if target.compiled:
         torch.compiler.reset()
 
     def ready(call: Any) -> Any:
-        return torch.compile(call, dynamic=False) if bed.compiled else call
+        return torch.compile(call, dynamic=False) if target.compiled else call
 
     def work_of(call: Any, x: Tensor) -> Work:
         return lambda: call(x)
@@ -84,16 +84,20 @@ def time_group(
                 works[str(number)] = work_of(ready(_sparse(dense, one.schedule)), images)
             else:
                 stage = shape.stages[0]
-                x_BTC = bed.noise(bed.batch_size, one.num_tokens + stage.num_prefix_tokens, stage.dim)
+                x_BTC = target.noise(target.batch_size, one.num_tokens + stage.num_prefix_tokens, stage.dim)
                 works[str(number)] = work_of(ready(_FeedForwards(dense)), x_BTC)
             works[str(number)]()
             on_ready()
         return measure(
-            works, device=bed.device, num_runs=runs, seconds=seconds, stopwatch=stopwatch_for(bed.device, bed.clock)
+            works,
+            device=target.device,
+            num_runs=runs,
+            seconds=seconds,
+            stopwatch=stopwatch_for(target.device, target.clock),
         )
     except torch.OutOfMemoryError as error:
         raise ProfileError(
-            f"{shape.name} does not fit into the memory of {bed.device} at batch size {bed.batch_size}; "
+            f"{shape.name} does not fit into the memory of {target.device} at batch size {target.batch_size}; "
             "give a smaller --batch-size"
         ) from error
 

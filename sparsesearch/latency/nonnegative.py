@@ -31,14 +31,14 @@ def solve_nonnegative(design_RC: NDArray[np.float64], target_R: NDArray[np.float
             break
         free[best] = True
         while True:
-            wished = np.zeros(num)
-            wished[free] = np.linalg.solve(gram[np.ix_(free, free)], moment[free])
-            negative = free & (wished <= 0.0)
+            solution = np.zeros(num)
+            solution[free] = np.linalg.solve(gram[np.ix_(free, free)], moment[free])
+            negative = free & (solution <= 0.0)
             if not negative.any():
-                x = wished
+                x = solution
                 break
-            share = float(np.min(x[negative] / (x[negative] - wished[negative])))
-            x = x + share * (wished - x)
+            share = float(np.min(x[negative] / (x[negative] - solution[negative])))
+            x = x + share * (solution - x)
             free &= x > _TOLERANCE
             x[~free] = 0.0
             if not free.any():

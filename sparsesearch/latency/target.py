@@ -14,7 +14,7 @@ from sparsesearch.study.latency_record import Clock, Conditions, PrecisionName
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bed:
+class Target:
     """A backbone on a device, ready for its schedules to be timed.
 
     Attributes:

@@ -49,14 +49,14 @@ class Measured:
         return statistics.median(one / other for one, other in pairs)
 
     @property
-    def unrest(self) -> float:
+    def timing_noise(self) -> float:
         """The largest ratio of a median to its minimum."""
-        return max(latency.unrest for latency in self.latencies.values())
+        return max(latency.timing_noise for latency in self.latencies.values())
 
     @property
     def is_busy(self) -> bool:
         """Whether the machine did other work as well, so that the numbers are too large."""
-        return self.unrest > BUSY_RATIO
+        return self.timing_noise > BUSY_RATIO
 
 
 class Stopwatch(Protocol):
@@ -147,7 +147,7 @@ def measure(
         runs_ms = _rounds(candidates, watch, num_runs, least=LEAST_RUNS, limit_ms=limit_ms, on_round=on_round)
         latencies = {name: Latency.of(runs, working_bytes=memory[name]) for name, runs in runs_ms.items()}
         made = Measured(latencies, attempt, runs_ms)
-        if best is None or made.unrest < best.unrest:
+        if best is None or made.timing_noise < best.timing_noise:
             best = made
         if not best.is_busy:
             break

@@ -1,4 +1,4 @@
-"""Published hand schedules, to be laid over a study's front."""
+"""Published schedules, to be laid over a study's front."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OTHER_IMAGES = re.compile(r"sketch|v2|real|imagenet-?[acor]\b|hard", re.IGNOREC
 
 @dataclass(frozen=True)
 class PaperPoint:
-    """One hand schedule of a paper.
+    """One schedule of a paper.
 
     Attributes:
         rho: Its rate.
@@ -38,7 +38,7 @@ class PaperPoint:
 
 @dataclass(frozen=True)
 class PaperOverlay:
-    """The hand schedules of one family beside a study.
+    """The schedules of one family beside a study.
 
     Attributes:
         family: The family.
@@ -77,7 +77,7 @@ class PaperOverlay:
 
 
 def paper_overlay(family: PaperFamily, geometry: BackboneGeometry, spec: StudySpec) -> PaperOverlay:
-    """The hand schedules of a paper, priced by our formula, and whether their accuracies compare with a study's.
+    """The schedules of a paper, priced by our formula, and whether their accuracies compare with a study's.
 
     Args:
         family: The family.

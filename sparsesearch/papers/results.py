@@ -1,4 +1,4 @@
-"""What papers published for the schedules they set by hand, as cited data. Nothing here was measured by us."""
+"""What papers published for the schedules they publish, as cited data. Nothing here was measured by us."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Published:
 
 @dataclass(frozen=True)
 class PaperFamily:
-    """A backbone with the schedules a paper set by hand for it.
+    """A backbone with the schedules that a paper publishes for it.
 
     Attributes:
         name: As typed after `--with-paper`.

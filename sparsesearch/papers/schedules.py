@@ -1,4 +1,4 @@
-"""The schedules that papers set by hand, for any backbone and any rate."""
+"""The schedules that papers publish, for any backbone and any rate."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _COUNTS_UP_TO = 16
 
 
 def chosen_schedules(view: StudyView) -> list[Trial]:
-    """At most six searched schedules spread over the front, the best one included, and the best hand schedule."""
+    """At most six searched schedules over the whole front, the best one included, and the best hand-crafted one."""
     points = [trial for trial in view.front.points if trial.origin is Origin.SEARCH]
     if view.best is not None and view.best not in points:
         points.append(view.best)
@@ -34,9 +34,9 @@ def chosen_schedules(view: StudyView) -> list[Trial]:
         picked = [points[round(i * (len(points) - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
         if view.best is not None and view.best not in picked:
             picked[-1] = view.best
-    by_hand = [trial for trial in view.front.candidates if trial.origin is Origin.BASELINE and trial not in picked]
-    best_hand = max(by_hand, key=lambda trial: (trial.metrics["val_top1"], -trial.cost.macs), default=None)
-    return [*reversed(picked), *([] if best_hand is None else [best_hand])]
+    handcrafted = [trial for trial in view.front.candidates if trial.origin is Origin.BASELINE and trial not in picked]
+    best_baseline = max(handcrafted, key=lambda trial: (trial.metrics["val_top1"], -trial.cost.macs), default=None)
+    return [*reversed(picked), *([] if best_baseline is None else [best_baseline])]
 
 
 def schedule_drawings(view: StudyView) -> str:
@@ -49,7 +49,7 @@ def schedule_drawings(view: StudyView) -> str:
     kinds = {step.reducer.kind for trial in trials for step in trial.schedule.resolve(resolved.geometry)}
     meanings = "; ".join(words for kind, words in _REDUCTIONS.items() if kind in kinds)
     fast = "fast_slow" in kinds
-    key = legend([("searched", "search", "square"), ("by hand", "hand", "square")])
+    key = legend([("searched", "search", "square"), ("hand-crafted", "baseline", "square")])
     column = (
         "Each column is a block, its height the share of the stage's positions on the slow path"
         if fast
@@ -65,7 +65,7 @@ def schedule_drawings(view: StudyView) -> str:
 
 def _drawing(view: StudyView, trial: Trial, geometry: BackboneGeometry) -> str:
     steps = trial.schedule.resolve(geometry)
-    style = "hand" if trial.origin is Origin.BASELINE else "search"
+    style = "baseline" if trial.origin is Origin.BASELINE else "search"
     mark = ", best within the budget" if view.best is not None and trial.number == view.best.number else ""
     stages = "".join(_stage(trial, geometry, index, steps, style) for index in range(len(geometry.stages)))
     return (

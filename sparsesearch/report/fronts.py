@@ -1,4 +1,4 @@
-"""The front: accuracy against cost, with the dense model and the hand schedules."""
+"""The front: accuracy against cost, with the dense model and the hand-crafted schedules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparsesearch.papers.overlay import PaperOverlay
 from sparsesearch.report.chart import HALF, WIDE, Chart, Shape, legend, responsive
 from sparsesearch.study.trial import Origin, Trial
 
-HAND_SHAPES: tuple[Shape, ...] = ("square", "diamond", "up", "down")
+BASELINE_SHAPES: tuple[Shape, ...] = ("square", "diamond", "up", "down")
 Price = Callable[[Trial], float]
 
 
@@ -29,7 +29,7 @@ def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:
 
     Args:
         view: The study.
-        paper: A paper's hand schedules to lay over the first. Where they are of another backbone, its axis is the share
+        paper: A paper's schedules to lay over the first. Where they are of another backbone, its axis is the share
             of the dense model's multiply-adds.
     """
     trials = view.front.candidates
@@ -95,16 +95,16 @@ def _front(
             chart.level(_percent(dense), "dense", text=f"dense model, {_percent(dense):.2f} %")
         searched = [trial for trial in trials if trial.origin is Origin.SEARCH]
         _marks(chart, view, searched, price, "search pale", "dot", 4.0)
-        for shape, family in zip(HAND_SHAPES, _families(trials), strict=False):
+        for shape, family in zip(BASELINE_SHAPES, _families(trials), strict=False):
             members = [trial for trial in trials if trial.label == family]
-            chart.curve(_front_points(members, price), "hand", steps=True, dashed=True)
-            _marks(chart, view, members, price, "hand", shape, 4.5)
+            chart.curve(_front_points(members, price), "baseline", steps=True, dashed=True)
+            _marks(chart, view, members, price, "baseline", shape, 4.5)
         chart.curve(_front_points(searched, price), "search", steps=True)
         on_front = _on_front(trials, price)
         _marks(chart, view, [t for t in on_front if t.origin is Origin.SEARCH], price, "search", "dot", 5.0)
         best = view.best
         if best is not None and best in trials:
-            _marks(chart, view, [best], price, "hand" if best.origin is Origin.BASELINE else "search", "star", 5.5)
+            _marks(chart, view, [best], price, "baseline" if best.origin is Origin.BASELINE else "search", "star", 5.5)
         for mark in paper:
             if mark.top1 is None:
                 chart.foot(mark.cost, "paper", hint=mark.hint)
@@ -138,8 +138,8 @@ def _paper_marks(paper: PaperOverlay) -> list[_PaperMark]:
 def _legend(view: StudyView, paper: PaperOverlay | None) -> str:
     entries: list[tuple[str, str, Shape]] = [("searched, on the front", "search", "dot")]
     entries += [("searched", "search pale", "dot"), ("best within the budget", "search", "star")]
-    families = zip(HAND_SHAPES, _families(view.front.candidates), strict=False)
-    entries += [(f"by hand: {family}", "hand", shape) for shape, family in families]
+    families = zip(BASELINE_SHAPES, _families(view.front.candidates), strict=False)
+    entries += [(f"hand-crafted: {family}", "baseline", shape) for shape, family in families]
     if paper is not None:
         entries.append(
             (f"{paper.family.title}, published{', not comparable' if paper.caveat else ''}", "paper", "ring")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from sparsesearch.analysis.baseline_comparison import HandComparison
+from sparsesearch.analysis.baseline_comparison import BaselineComparison
 from sparsesearch.analysis.spending import PhaseSpending
 from sparsesearch.analysis.study_front import cost_along
 from sparsesearch.analysis.view import StudyView
@@ -38,8 +38,8 @@ def front_table(view: StudyView) -> str:
     return _table(head, ["found by", "tokens left before block"], rows)
 
 
-def hand_table(view: StudyView, comparison: Sequence[HandComparison]) -> str:
-    """Searched against hand schedules at equal budgets."""
+def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) -> str:
+    """Searched against hand-crafted schedules at equal budgets."""
     dense = view.front.reference
     has_noise = any(row.noise is not None for row in comparison)
     rows = []
@@ -52,23 +52,23 @@ def hand_table(view: StudyView, comparison: Sequence[HandComparison]) -> str:
             difference = f'<span class="{style}">{100 * row.difference:+.2f}</span>'
         noise = "" if row.noise is None else f"&plusmn; {100 * row.noise:.2f}"
         searched = "" if row.searched is None else accuracy_text(row.searched)
-        cells = [budget, share, accuracy_text(row.hand), searched, difference, *([noise] if has_noise else [])]
+        cells = [budget, share, accuracy_text(row.baseline), searched, difference, *([noise] if has_noise else [])]
         tokens = "" if row.searched is None else view.schedule_text(row.searched)
-        rows.append(_row(cells, [row.hand.label, tokens]))
+        rows.append(_row(cells, [row.baseline.label, tokens]))
     unit = "GMACs" if view.front.axis == "macs" else "ms"
     head = [
         f"budget, {unit}",
         "of dense",
-        "by hand",
+        "hand-crafted",
         "searched",
         "difference, points",
         *(["noise"] if has_noise else []),
     ]
-    return _table(head, ["best hand schedule", "best searched schedule"], rows)
+    return _table(head, ["best hand-crafted schedule", "best searched schedule"], rows)
 
 
 def paper_table(paper: PaperOverlay) -> str:
-    """A paper's hand schedules, the cheapest first."""
+    """A paper's schedules, the cheapest first."""
     rows = []
     for point in paper.points:
         known = point.published

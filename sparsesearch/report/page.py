@@ -13,7 +13,7 @@ from sparsesearch.papers.overlay import PaperOverlay
 from sparsesearch.report.bars import agreement_chart, importance_bars
 from sparsesearch.report.depth_charts import schedule_drawings
 from sparsesearch.report.fronts import front_charts
-from sparsesearch.report.html_tables import front_table, hand_table, paper_table, spending_table
+from sparsesearch.report.html_tables import baseline_table, front_table, paper_table, spending_table
 from sparsesearch.report.progress_charts import hypervolume_charts, regret_charts
 from sparsesearch.report.style import STYLE
 from sparsesearch.text import human_time
@@ -21,7 +21,7 @@ from sparsesearch.text import human_time
 REPORT = "report.html"
 
 _REGRET = (
-    "Regret is the accuracy of the best schedule set by hand within a budget, less that of the best schedule the "
+    "Regret is the accuracy of the best hand-crafted schedule within a budget, less that of the best schedule the "
     "search had found within the same budget by then: above zero the search is still behind, below zero it is ahead."
 )
 _HYPERVOLUME = (
@@ -40,7 +40,7 @@ def findings_page(found: Findings) -> str:
     """The page of a study that is judged already."""
     view = found.view
     title = f"{view.spec.name}: {view.spec.backbone} within {view.spec.budget}"
-    sections = [_front(found), _hand(found), _hypervolume(found), _regret(found), _schedules(found)]
+    sections = [_front(found), _baselines(found), _hypervolume(found), _regret(found), _schedules(found)]
     sections += [_importance(found), _agreement(found), _spending(found)]
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -59,7 +59,7 @@ def _header(found: Findings, title: str) -> str:
     about = f"Data: {escape(view.spec.data.source)}; sampler {view.spec.sampler}, seed {view.spec.seed}."
     return (
         f'<header><h1>{escape(title)}</h1><p class="soft">{about}</p>{_facts(found)}'
-        f'<p class="verdict">{escape(found.outlook.sentence)}</p>{warnings}</header>'
+        f'<p class="verdict">{escape(found.convergence.sentence)}</p>{warnings}</header>'
     )
 
 
@@ -106,7 +106,7 @@ def _paper(paper: PaperOverlay | None) -> str:
     return f'<p class="note">{escape(words)}</p>{paper_table(paper)}'
 
 
-def _hand(found: Findings) -> str:
+def _baselines(found: Findings) -> str:
     if not found.comparison:
         return ""
     known = [row.difference for row in found.comparison if row.difference is not None]
@@ -115,7 +115,7 @@ def _hand(found: Findings) -> str:
         f"At equal budgets the searched schedule is ahead at {ahead} of {len(found.comparison)}, behind at {behind}; "
         f"on average {100 * sum(known) / len(known):+.2f} points."
         if known
-        else "No searched schedule is within a budget of the hand schedules yet."
+        else "No searched schedule is within a budget of the hand-crafted schedules yet."
     )
     noise = (
         " Noise is half a 95 % interval as if both were measured on different images; they saw the same ones, so the "
@@ -124,8 +124,8 @@ def _hand(found: Findings) -> str:
         else ""
     )
     return (
-        f'<section id="hand"><h2>Against schedules set by hand</h2><p>{summary}</p>'
-        f"{hand_table(found.view, found.comparison)}"
+        f'<section id="baseline"><h2>Against hand-crafted schedules</h2><p>{summary}</p>'
+        f"{baseline_table(found.view, found.comparison)}"
         f'<p class="note">Both sides are measured alike, on the same validation images and at one fidelity.{noise}</p>'
         "</section>"
     )
@@ -144,7 +144,7 @@ def _regret(found: Findings) -> str:
     if not found.regrets:
         return ""
     return (
-        f'<section id="regret"><h2>Regret against schedules set by hand</h2><p class="soft">{_REGRET}</p>'
+        f'<section id="regret"><h2>Regret against hand-crafted schedules</h2><p class="soft">{_REGRET}</p>'
         f"{regret_charts(found)}</section>"
     )
 

@@ -25,19 +25,22 @@ def hypervolume_charts(found: Findings) -> str:
     def drawn(place: Place, x_title: str) -> str:
         def draw(width: int) -> str:
             points = [point for curve in found.curves for point in curve.points]
-            hands = [100 * curve.hand for curve in found.curves if curve.hand is not None]
+            baselines = [100 * curve.baseline for curve in found.curves if curve.baseline is not None]
             values = [100 * value for curve in found.curves for value in _worth_seeing(curve)]
             xs, label = [place(point) for point in points], f"hypervolume over {x_title}"
-            chart = Chart.over(xs, [*values, *hands], width=width, height=260, label=label)
+            chart = Chart.over(xs, [*values, *baselines], width=width, height=260, label=label)
             chart.axes(x_title, "hypervolume, %")
             for index, curve in enumerate(found.curves):
                 steps = [(place(point), 100 * point.value) for point in curve.points]
                 steps = [(x, y) for x, y in steps if y >= chart.y.low]
                 chart.curve(steps, "search", steps=True)
                 chart.marks(steps[-1:], "search", size=4.0, hints=[f"{_NAMES[curve.fidelity]}: {steps[-1][1]:.3f} %"])
-                if curve.hand is not None:
-                    ends = [(place(curve.points[0]), 100 * curve.hand), (place(curve.points[-1]), 100 * curve.hand)]
-                    chart.curve(ends, "hand", dashed=True)
+                if curve.baseline is not None:
+                    ends = [
+                        (place(curve.points[0]), 100 * curve.baseline),
+                        (place(curve.points[-1]), 100 * curve.baseline),
+                    ]
+                    chart.curve(ends, "baseline", dashed=True)
                 if index:
                     chart.limit(place(curve.points[0]), "dense thin", text="fine-tuning")
             return chart.svg()
@@ -45,11 +48,13 @@ def hypervolume_charts(found: Findings) -> str:
         return responsive(draw, wide=HALF)
 
     charts = _twice(drawn, [point for curve in found.curves for point in curve.points])
-    return charts + legend([("all schedules so far", "search", "line"), ("hand schedules alone", "hand", "dashes")])
+    return charts + legend(
+        [("all schedules so far", "search", "line"), ("hand-crafted schedules alone", "baseline", "dashes")]
+    )
 
 
 def regret_charts(found: Findings) -> str:
-    """Regret against hand schedules, in points of accuracy; below zero the search is ahead."""
+    """Regret against hand-crafted schedules, in points of accuracy; below zero the search is ahead."""
 
     def drawn(place: Place, x_title: str) -> str:
         def draw(width: int) -> str:
@@ -72,7 +77,7 @@ def regret_charts(found: Findings) -> str:
                 chart.marks(mean[-1:], "search", size=4.0, hints=[f"{mean[-1][1]:+.2f} points"] if mean else [])
                 if index:
                     chart.limit(place(curve.points[0]), "dense thin", text="fine-tuning")
-            chart.level(0.0, "hand", text="as good as by hand", below=True)
+            chart.level(0.0, "baseline", text="as good as hand-crafted", below=True)
             return chart.svg()
 
         return responsive(draw, wide=HALF)

@@ -3,12 +3,12 @@
 STYLE = """
 :root { color-scheme: light dark;
   --page: #f6f7f9; --card: #fff; --ink: #1c2330; --soft: #5b6472; --rule: #e3e6eb; --grid: #e9ecf0;
-  --search: #2463eb; --hand: #c2590a; --dense: #5b6472; --budget: #c81e3a; --paper: #8a3ffc;
+  --search: #2463eb; --baseline: #c2590a; --dense: #5b6472; --budget: #c81e3a; --paper: #8a3ffc;
   --good: #14763d; --bad: #b3261e;
   --warn-ink: #7a1a1a; --warn: #fdecea; --empty: #eef0f4; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #12151b; --card: #1a1f28; --ink: #e6e9ef; --soft: #9aa4b2; --rule: #2b323e; --grid: #262d38;
-  --search: #7aa7ff; --hand: #f5a154; --dense: #9aa4b2; --budget: #ff7b8a; --paper: #c9a0ff;
+  --search: #7aa7ff; --baseline: #f5a154; --dense: #9aa4b2; --budget: #ff7b8a; --paper: #c9a0ff;
   --good: #5ed08a; --bad: #ff8a80;
   --warn-ink: #ffc9c2; --warn: #3a1d1c; --empty: #252c37; } }
 * { box-sizing: border-box; }
@@ -39,10 +39,10 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--soft);
   paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round; }
 svg text.title { fill: var(--ink); }
 .grid { stroke: var(--grid); stroke-width: 1; }
-.search { --c: var(--search); } .hand { --c: var(--hand); } .dense { --c: var(--dense); }
+.search { --c: var(--search); } .baseline { --c: var(--baseline); } .dense { --c: var(--dense); }
 .budget { --c: var(--budget); }
 .paper { --c: var(--paper); }
-svg text.search, svg text.hand, svg text.dense, svg text.budget { fill: var(--c); }
+svg text.search, svg text.baseline, svg text.dense, svg text.budget { fill: var(--c); }
 .line { stroke: var(--c); stroke-width: 2; fill: none; }
 .line.thin { stroke-width: 1; opacity: .45; }
 .dashed { stroke-dasharray: 5 4; stroke-width: 1.4; }

@@ -1,4 +1,4 @@
-"""The order of a study: reference, elastic training, hand baselines, proposals, finalists.
+"""The order of a study: reference, supernet training, hand-crafted baselines, proposals, finalists.
 
 A pure controller: what it asks for next depends on the spec and on the trials it was told, on nothing else. So it can
 be rebuilt from the store at any moment.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sparsesearch.analysis.phases import SCREENED_AT
-from sparsesearch.budget.baselines import Baseline, hand_baselines
+from sparsesearch.budget.baselines import Baseline, baseline_schedules
 from sparsesearch.budget.price import study_latency, study_price
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.cost.analytic import AnalyticCost
@@ -23,6 +23,8 @@ from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
 
 MayStart = Callable[[Fidelity], bool]
+
+_SEED_WORDS = {Fidelity.SUPERNET_TRAINING: "elastic"}  # what seeds are derived from, so that studies keep theirs
 
 
 def _always(fidelity: Fidelity) -> bool:
@@ -66,7 +68,7 @@ class StagedController:
         self._num_proposals = 0
         self._exhausted = False
         self.baselines: tuple[Baseline, ...] = (
-            tuple(hand_baselines(geometry, spec.space, low=self._low, high=self._high, price=self._price))
+            tuple(baseline_schedules(geometry, spec.space, low=self._low, high=self._high, price=self._price))
             if spec.baselines
             else ()
         )
@@ -80,7 +82,7 @@ class StagedController:
         """The next trial, or None while results are outstanding and when the study is done.
 
         Raises:
-            StudyFailedError: The dense or the elastic training failed, so nothing can follow.
+            StudyFailedError: The dense or the supernet training failed, so nothing can follow.
         """
         trial = self._next()
         if trial is not None:
@@ -108,15 +110,19 @@ class StagedController:
             self._num_proposals = max(self._num_proposals, trial.proposal.index + 1)
 
     def _next(self) -> NewTrial | None:
-        for fidelity in (Fidelity.DENSE, Fidelity.ELASTIC) if self._spec.fidelity.elastic else (Fidelity.DENSE,):
+        for fidelity in (
+            (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING) if self._spec.fidelity.trains_supernet else (Fidelity.DENSE,)
+        ):
             reference = self._find(fidelity, Schedule())
             if reference is None:
-                return self._new(Schedule(), fidelity, origin=Origin.REFERENCE, label=fidelity.value)
+                return self._new(
+                    Schedule(), fidelity, origin=Origin.REFERENCE, label=fidelity.value.removesuffix("_training")
+                )
             told = self._told.get(reference.number)
             if told is None:
                 return None
             if told.state is TrialState.FAILED:
-                raise StudyFailedError(f"the {fidelity.value} training failed: {told.reason}")
+                raise StudyFailedError(f"the {fidelity.training_name} failed: {told.reason}")
         for baseline in self.baselines:
             if baseline.schedule is not None and self._find(self.screen_fidelity, baseline.schedule) is None:
                 return self._baseline(baseline, baseline.schedule)
@@ -207,7 +213,7 @@ class StagedController:
             schedule=schedule.canonical(self._geometry),
             key=schedule.key(self._geometry),
             cost=self._priced(schedule),
-            seed=derive_seed(self._spec.seed, fidelity.value),
+            seed=derive_seed(self._spec.seed, _SEED_WORDS.get(fidelity, fidelity.value)),
             parent=parent,
             proposal=proposal,
             budget_macs=budget_macs,

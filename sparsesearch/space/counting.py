@@ -44,12 +44,12 @@ def size(space: SearchSpace, geometry: BackboneGeometry) -> Size:
 
     return Size(
         placements=sum(_places(space).values()),
-        shapes=sum(shapes_by_places(space).values()),
+        shapes=sum(shapes_by_locations(space).values()),
         schedules=sum(sum(_sum_over(space, methods, vectors).values()) for methods in _alternatives(space)),
     )
 
 
-def shapes_by_places(space: SearchSpace) -> dict[int, int]:
+def shapes_by_locations(space: SearchSpace) -> dict[int, int]:
     """Number of shapes for each number of predictors."""
     total: dict[int, int] = {}
     for methods in _alternatives(space):
@@ -59,13 +59,13 @@ def shapes_by_places(space: SearchSpace) -> dict[int, int]:
 
 
 def num_vectors(space: SearchSpace, geometry: BackboneGeometry, *, stage: int, merges: Sequence[bool]) -> int:
-    """Number of ways to choose the token counts of the slots of one stage.
+    """Number of ways to choose the token counts of the steps of one stage.
 
     Args:
         space: Its limits of keep ratios.
         geometry: The backbone.
         stage: The stage.
-        merges: For each slot, whether it is a merge.
+        merges: For each step, whether it is a merge.
     """
     num_tokens = geometry.stages[stage].num_tokens
     low, high = (num_kept(num_tokens, ratio) for ratio in space.ratio_limits(stage))
@@ -87,7 +87,7 @@ def num_vectors(space: SearchSpace, geometry: BackboneGeometry, *, stage: int, m
 
 
 def options(space: SearchSpace, methods: Sequence[Method], location: Location) -> list[Pattern]:
-    """What may be done at a location, each as the list of its slots: whether it is a merge."""
+    """What may be done at a location, each as the list of its steps: whether it is a merge."""
     found: list[Pattern] = []
     for method in methods:
         if method.is_possible_at(location):
@@ -116,7 +116,7 @@ def _sum_over(space: SearchSpace, methods: Sequence[Method], weight: Callable[[i
     Args:
         space: Spelled out.
         methods: Any of them at any place.
-        weight: Of the slots of a stage; that of a shape is the product over its stages.
+        weight: Of the steps of a stage; that of a shape is the product over its stages.
     """
     held: dict[tuple[int, Pattern], int] = {(0, ()): 1}
     stage = -1

@@ -15,7 +15,7 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import DynamicVitScorer, Merge, Reducer, Scorer
 from sparsesearch.space.fitting import fitted
 from sparsesearch.space.shape import Location, Method
-from sparsesearch.space.stage_places import StagePlaces
+from sparsesearch.space.stage_locations import StageLocations
 from sparsesearch.value import Value
 
 
@@ -46,7 +46,7 @@ class SearchSpace(Value):
     """
 
     blocks: tuple[int, ...] = ()
-    stages: tuple[StagePlaces, ...] | None = Field(min_length=1, default=None)
+    stages: tuple[StageLocations, ...] | None = Field(min_length=1, default=None)
     earliest: int | None = Field(ge=0, default=None)
     latest: int | None = Field(ge=0, default=None)
     min_predictors: int = Field(ge=0, default=1)
@@ -121,7 +121,7 @@ class SearchSpace(Value):
         """Smallest and largest keep ratio of the steps of a stage."""
         return self._limits(next((entry for entry in self.stages or () if entry.stage == stage), None))
 
-    def _limits(self, entry: StagePlaces | None) -> tuple[float, float]:
+    def _limits(self, entry: StageLocations | None) -> tuple[float, float]:
         low, high = (None, None) if entry is None else (entry.min_keep_ratio, entry.max_keep_ratio)
         return (
             self.min_keep_ratio if low is None else low,

@@ -1,7 +1,7 @@
 """Shapes as flat parameters for samplers, and back.
 
 All parameters are always present, so that neither crossover nor a joint density has to deal with parameters that come
-and go: `predictors` says how many of the slots count, `position_i` is an index into the space's locations, `weight_i` a
+and go: `predictors` says how many of the steps count, `position_i` is an index into the space's locations, `weight_i` a
 relative weight, `method` or `method_i` an index into its methods, `merge_i` whether a merge follows (above a half) and
 how much of the drop it makes. Every vector inside the bounds decodes to a valid shape: positions are sorted and moved
 apart. Parameters with a single possible value are left out.
@@ -18,8 +18,8 @@ from sparsesearch.errors import SpaceError, one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import Wish, is_monotone, may_merge_behind, settle
-from sparsesearch.space.shape import MIN_WEIGHT, Shape, Slot, canonical_share, canonical_weights
+from sparsesearch.space.sampling import Gene, is_monotone, may_merge_behind, settle
+from sparsesearch.space.shape import MIN_WEIGHT, Shape, ShapeStep, canonical_share, canonical_weights
 
 Params = dict[str, int | float | str]
 
@@ -50,18 +50,18 @@ def parameters(space: SearchSpace) -> tuple[Parameter, ...]:
     Args:
         space: A space for a geometry (spelled out).
     """
-    slots = space.max_predictors
+    steps = space.max_predictors
     last, last_method = len(space.locations) - 1, len(space.methods) - 1
-    found = [Parameter(name="predictors", kind="int", low=space.min_predictors, high=slots)]
-    found += [Parameter(name=f"position_{i}", kind="int", low=i, high=last) for i in range(slots)]
-    if slots > 1:
-        found += [Parameter(name=f"weight_{i}", kind="float", low=MIN_WEIGHT, high=1.0) for i in range(slots)]
+    found = [Parameter(name="predictors", kind="int", low=space.min_predictors, high=steps)]
+    found += [Parameter(name=f"position_{i}", kind="int", low=i, high=last) for i in range(steps)]
+    if steps > 1:
+        found += [Parameter(name=f"weight_{i}", kind="float", low=MIN_WEIGHT, high=1.0) for i in range(steps)]
     if space.methods_per == "schedule":
         found.append(Parameter(name="method", kind="choice", low=0, high=last_method))
     else:
-        found += [Parameter(name=f"method_{i}", kind="choice", low=0, high=last_method) for i in range(slots)]
+        found += [Parameter(name=f"method_{i}", kind="choice", low=0, high=last_method) for i in range(steps)]
     if space.merge_after_prune:
-        found += [Parameter(name=f"merge_{i}", kind="float", low=0.0, high=1.0) for i in range(slots)]
+        found += [Parameter(name=f"merge_{i}", kind="float", low=0.0, high=1.0) for i in range(steps)]
     return tuple(parameter for parameter in found if parameter.low < parameter.high)
 
 
@@ -74,8 +74,8 @@ def decode(params: Mapping[str, int | float | str], *, space: SearchSpace, lates
         latest_first: Index into `space.locations` behind which the first step may not lie.
     """
     throughout = int(params.get("method", 0))
-    wishes = [
-        Wish(
+    genes = [
+        Gene(
             place=int(params.get(f"position_{i}", i)),
             weight=float(params.get(f"weight_{i}", 1.0)),
             method=int(params.get(f"method_{i}", throughout)),
@@ -83,7 +83,7 @@ def decode(params: Mapping[str, int | float | str], *, space: SearchSpace, lates
         )
         for i in range(int(params.get("predictors", space.min_predictors)))
     ]
-    return settle(wishes, space, latest_first=latest_first)
+    return settle(genes, space, latest_first=latest_first)
 
 
 def shape_of(schedule: Schedule, *, geometry: BackboneGeometry, monotone: bool = True) -> Shape:
@@ -98,7 +98,7 @@ def shape_of(schedule: Schedule, *, geometry: BackboneGeometry, monotone: bool =
         SpaceError: The schedule is dense, has steps at one location that are not a prune or fuse with a merge behind,
             or has slow shares that rise although `monotone` is asked for.
     """
-    slots = []
+    steps = []
     before: dict[int, int] = {}
     for step in schedule.resolve(geometry):
         arrives = geometry.stages[step.stage].num_tokens
@@ -106,7 +106,7 @@ def shape_of(schedule: Schedule, *, geometry: BackboneGeometry, monotone: bool =
             arrives = before.get(step.stage, arrives)
         before[step.stage] = step.num_tokens
         try:
-            slot = Slot(
+            made = ShapeStep(
                 stage=step.stage,
                 block=step.block,
                 phase=step.phase,
@@ -118,9 +118,9 @@ def shape_of(schedule: Schedule, *, geometry: BackboneGeometry, monotone: bool =
             raise SpaceError(
                 f"{schedule.describe(geometry)} is not a shape; its ratios must fall with depth"
             ) from error
-        slots.append(slot)
+        steps.append(made)
     try:
-        return Shape(slots=tuple(slots), monotone=monotone)
+        return Shape(steps=tuple(steps), monotone=monotone)
     except ValueError as error:
         raise SpaceError(f"{schedule.describe(geometry)} is not a shape: {one_line(error)}") from error
 
@@ -128,7 +128,7 @@ def shape_of(schedule: Schedule, *, geometry: BackboneGeometry, monotone: bool =
 def encode(schedule: Schedule, *, geometry: BackboneGeometry, space: SearchSpace) -> Params:
     """Flat parameters of the canonical form of a schedule.
 
-    Equal models have equal parameters. Slots that do not count carry fixed values. Ratios of weights above
+    Equal models have equal parameters. Steps that do not count carry fixed values. Ratios of weights above
     `1 / MIN_WEIGHT` are cut, so that decoding may give a slightly milder shape than the schedule has.
 
     Raises:
@@ -141,13 +141,13 @@ def encode(schedule: Schedule, *, geometry: BackboneGeometry, space: SearchSpace
     places = shape.places
     weights = canonical_weights([placed.weight for placed in places])
     values: Params = {"predictors": len(places), "method": space.methods.index(places[0].method)}
-    for slot in range(space.max_predictors):
-        used = slot < len(places)
-        share = canonical_share(places[slot].merge_share) if used else 0.0
-        values[f"position_{slot}"] = space.locations.index(places[slot].location) if used else len(space.locations) - 1
-        values[f"weight_{slot}"] = weights[slot] if used else _IDLE_WEIGHT
-        values[f"method_{slot}"] = space.methods.index(places[slot].method) if used else 0
-        values[f"merge_{slot}"] = 0.5 + 0.5 * share if share else _NO_MERGE
+    for step in range(space.max_predictors):
+        used = step < len(places)
+        share = canonical_share(places[step].merge_share) if used else 0.0
+        values[f"position_{step}"] = space.locations.index(places[step].location) if used else len(space.locations) - 1
+        values[f"weight_{step}"] = weights[step] if used else _IDLE_WEIGHT
+        values[f"method_{step}"] = space.methods.index(places[step].method) if used else 0
+        values[f"merge_{step}"] = 0.5 + 0.5 * share if share else _NO_MERGE
     return {parameter.name: values[parameter.name] for parameter in parameters(space)}
 
 

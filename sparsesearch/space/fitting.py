@@ -12,7 +12,7 @@ from sparsesearch.schedule import Phase, ResolvedStep, check_step, last_attentio
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule.methods import FastSlow, Merge, Prune, Reducer, Scorer, fast_path_macs
 from sparsesearch.space.shape import Location, Method
-from sparsesearch.space.stage_places import StagePlaces
+from sparsesearch.space.stage_locations import StageLocations
 
 if TYPE_CHECKING:
     from sparsesearch.space.definition import SearchSpace
@@ -47,15 +47,15 @@ def fitted(space: SearchSpace, geometry: BackboneGeometry) -> dict[str, Any]:
                 f"the first step of stage {stage} of {geometry.name} shall be at block {latest} or before, but its "
                 f"first possible block is {blocks[0] if blocks else 'none'}; raise latest or lower earliest"
             )
-    num_places = len(usable)
-    if max(1, space.min_predictors) > num_places:
+    num_locations = len(usable)
+    if max(1, space.min_predictors) > num_locations:
         raise SpaceError(
-            f"the space wants at least {space.min_predictors} predictors, but has {num_places} blocks to put them"
+            f"the space wants at least {space.min_predictors} predictors, but has {num_locations} blocks to put them"
         )
     update: dict[str, Any] = {
         "methods": tuple(methods),
         "min_predictors": max(1, space.min_predictors),
-        "max_predictors": min(space.max_predictors, num_places),
+        "max_predictors": min(space.max_predictors, num_locations),
         "merge_after_prune": space.merge_after_prune and not isinstance(methods[0].reducer, FastSlow),
     }
     if len(geometry.stages) == 1:
@@ -168,12 +168,12 @@ def _method(reducer: Reducer, scorer: Scorer, phase: Phase) -> Method | None:
         return None  # fast_slow between attention and feed-forward network
 
 
-def _entries(space: SearchSpace, geometry: BackboneGeometry) -> tuple[StagePlaces, ...]:
+def _entries(space: SearchSpace, geometry: BackboneGeometry) -> tuple[StageLocations, ...]:
     """One entry a stage that may be sparse, in order of stages."""
     if space.stages is not None:
         return tuple(sorted(space.stages, key=lambda entry: entry.stage))
     deepest = geometry.deepest_stage
-    return (StagePlaces(stage=deepest, blocks=space.blocks, earliest=space.earliest, latest=space.latest),)
+    return (StageLocations(stage=deepest, blocks=space.blocks, earliest=space.earliest, latest=space.latest),)
 
 
 def _places(space: SearchSpace, geometry: BackboneGeometry) -> Places:
@@ -188,7 +188,7 @@ def _places(space: SearchSpace, geometry: BackboneGeometry) -> Places:
     return found
 
 
-def _blocks(entry: StagePlaces, stage: StageGeometry, geometry: BackboneGeometry) -> tuple[int, ...]:
+def _blocks(entry: StageLocations, stage: StageGeometry, geometry: BackboneGeometry) -> tuple[int, ...]:
     first = 1 if entry.stage == 0 else 0
     blocks = tuple(sorted(entry.blocks)) or tuple(range(first, stage.depth))
     where = f" in stage {entry.stage}" if len(geometry.stages) > 1 else ""

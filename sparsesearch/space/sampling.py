@@ -9,12 +9,20 @@ import numpy as np
 
 from sparsesearch.schedule.methods import Fuse, Prune
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.shape import MIN_WEIGHT, Location, Method, Placed, Shape, canonical_share, canonical_weights
+from sparsesearch.space.shape import (
+    MIN_WEIGHT,
+    LocatedMethod,
+    Location,
+    Method,
+    Shape,
+    canonical_share,
+    canonical_weights,
+)
 
 _SWITCH = 0.1  # share of mutations that change a method, or let a merge come or go
 
 
-class Wish(NamedTuple):
+class Gene(NamedTuple):
     """What is wanted of one place of a shape; it need not be possible.
 
     Attributes:
@@ -31,58 +39,60 @@ class Wish(NamedTuple):
 
 
 def place(
-    positions: Sequence[int], *, num_places: int, latest_first: int | None = None, lowest: int = 0
+    positions: Sequence[int], *, num_locations: int, latest_first: int | None = None, lowest: int = 0
 ) -> tuple[int, ...]:
     """Turn any list of places into distinct rising ones, moving each as little as order and bounds allow.
 
     Args:
-        positions: Wished places, in any order, repeats allowed; at most `num_places - lowest` of them.
-        num_places: Places are 0 to `num_places - 1`.
+        positions: Wished places, in any order, repeats allowed; at most `num_locations - lowest` of them.
+        num_locations: Places are 0 to `num_locations - 1`.
         latest_first: The first may not lie behind this place; None for no such limit.
         lowest: None may lie before this place.
     """
-    assert len(positions) <= num_places - lowest
-    wished = sorted(min(max(place, lowest), num_places - 1) for place in positions)
+    assert len(positions) <= num_locations - lowest
+    requested = sorted(min(max(place, lowest), num_locations - 1) for place in positions)
     if latest_first is not None:
-        wished[0] = min(wished[0], max(latest_first, lowest))
+        requested[0] = min(requested[0], max(latest_first, lowest))
     placed: list[int] = []
-    for slot, wish in enumerate(wished):
+    for step, gene in enumerate(requested):
         least = placed[-1] + 1 if placed else lowest
-        highest = num_places - (len(wished) - slot)
-        placed.append(min(max(wish, least), highest))
+        highest = num_locations - (len(requested) - step)
+        placed.append(min(max(gene, least), highest))
     return tuple(placed)
 
 
-def settle(wishes: Sequence[Wish], space: SearchSpace, *, latest_first: int | None = None) -> Shape:
-    """The shape of a space that is nearest to what is wished.
+def settle(genes: Sequence[Gene], space: SearchSpace, *, latest_first: int | None = None) -> Shape:
+    """The shape of a space that is nearest to what is requested.
 
     Places are sorted and moved apart; methods that a place cannot have give way to the first that it can. Where one
-    method is used throughout, it is that of the first wish.
+    method is used throughout, it is that of the first gene.
 
     Args:
-        wishes: At least one, at most `space.max_predictors`; weights stay in this order while places are sorted.
+        genes: At least one, at most `space.max_predictors`; weights stay in this order while places are sorted.
         space: A space for a geometry (spelled out).
         latest_first: Index into `space.locations` behind which the first step may not lie.
     """
     locations = space.locations
-    methods = [space.methods[wish.method] for wish in wishes]
+    methods = [space.methods[gene.method] for gene in genes]
     lowest = 0
     if space.methods_per == "schedule":
-        methods = methods[:1] * len(wishes)
+        methods = methods[:1] * len(genes)
         lowest = next(i for i, location in enumerate(locations) if methods[0].is_possible_at(location))
-    wishes = wishes[: len(locations) - lowest]
-    places = place([wish.place for wish in wishes], num_places=len(locations), latest_first=latest_first, lowest=lowest)
+    genes = genes[: len(locations) - lowest]
+    places = place(
+        [gene.place for gene in genes], num_locations=len(locations), latest_first=latest_first, lowest=lowest
+    )
     if space.firsts:
         places = _with_early_starts(places, space)
-    weights = canonical_weights([wish.weight for wish in wishes])
+    weights = canonical_weights([gene.weight for gene in genes])
     placed = []
-    for index, weight, method, wish in zip(places, weights, methods, wishes, strict=False):
+    for index, weight, method, gene in zip(places, weights, methods, genes, strict=False):
         location = locations[index]
         if not method.is_possible_at(location):
             method = next(method for method in space.methods if method.is_possible_at(location))
-        share = canonical_share(wish.merge_share) if may_merge_behind(method, location, space) else 0.0
-        placed.append(Placed(location, method, weight, space.merge if share else None, share))
-    return Shape.of_places(placed, monotone=is_monotone(space))
+        share = canonical_share(gene.merge_share) if may_merge_behind(method, location, space) else 0.0
+        placed.append(LocatedMethod(location, method, weight, space.merge if share else None, share))
+    return Shape.of_methods(placed, monotone=is_monotone(space))
 
 
 def is_monotone(space: SearchSpace) -> bool:
@@ -108,10 +118,10 @@ def _with_early_starts(places: tuple[int, ...], space: SearchSpace) -> tuple[int
     return tuple(moved)
 
 
-def wishes_of(shape: Shape, space: SearchSpace) -> list[Wish]:
-    """What would have to be wished for to get a shape of the space."""
+def genes_of(shape: Shape, space: SearchSpace) -> list[Gene]:
+    """What would have to be requested for to get a shape of the space."""
     return [
-        Wish(
+        Gene(
             place=space.locations.index(placed.location),
             weight=placed.weight,
             method=space.methods.index(placed.method),
@@ -137,11 +147,11 @@ def draw_shape(space: SearchSpace, *, rng: np.random.Generator, latest_first: in
     shares = [0.0] * num
     if space.merge_after_prune:
         shares = [float(s) if s > 0.0 else 0.0 for s in rng.uniform(-1.0, 1.0, size=num)]
-    wishes = [
-        Wish(place=position, weight=weight, method=methods[i % num_methods], merge_share=share)
+    genes = [
+        Gene(place=position, weight=weight, method=methods[i % num_methods], merge_share=share)
         for i, (position, weight, share) in enumerate(zip(positions, weights, shares, strict=True))
     ]
-    return settle(wishes, space, latest_first=latest_first)
+    return settle(genes, space, latest_first=latest_first)
 
 
 def mutate_shape(
@@ -155,34 +165,34 @@ def mutate_shape(
         rng: Source of randomness.
         latest_first: Index into `space.locations` behind which the first step may not lie.
     """
-    wishes = wishes_of(shape, space)
+    genes = genes_of(shape, space)
     kind = int(rng.integers(4))
-    if kind == 0 and len(wishes) < space.max_predictors:
-        taken = {wish.place for wish in wishes}
+    if kind == 0 and len(genes) < space.max_predictors:
+        taken = {gene.place for gene in genes}
         free = [p for p in range(len(space.locations)) if p not in taken]
-        weight = float(np.median([wish.weight for wish in wishes]))
-        beside = wishes[int(rng.integers(len(wishes)))] if space.methods_per == "location" else wishes[0]
-        wishes.append(Wish(place=free[int(rng.integers(len(free)))], weight=weight, method=beside.method))
-        wishes.sort(key=lambda wish: wish.place)
-    elif kind == 1 and len(wishes) > space.min_predictors:
-        del wishes[int(rng.integers(len(wishes)))]
+        weight = float(np.median([gene.weight for gene in genes]))
+        beside = genes[int(rng.integers(len(genes)))] if space.methods_per == "location" else genes[0]
+        genes.append(Gene(place=free[int(rng.integers(len(free)))], weight=weight, method=beside.method))
+        genes.sort(key=lambda gene: gene.place)
+    elif kind == 1 and len(genes) > space.min_predictors:
+        del genes[int(rng.integers(len(genes)))]
     elif kind == 2:
-        moved = int(rng.integers(len(wishes)))
+        moved = int(rng.integers(len(genes)))
         by = int(rng.choice([-2, -1, 1, 2]))
-        wishes[moved] = wishes[moved]._replace(place=wishes[moved].place + by)
-    wishes = [wish._replace(weight=wish.weight * float(np.exp(rng.normal(0.0, 0.5)))) for wish in wishes]
+        genes[moved] = genes[moved]._replace(place=genes[moved].place + by)
+    genes = [gene._replace(weight=gene.weight * float(np.exp(rng.normal(0.0, 0.5)))) for gene in genes]
     if space.merge_after_prune:
-        wishes = [wish._replace(merge_share=_changed_share(wish.merge_share, rng)) for wish in wishes]
+        genes = [gene._replace(merge_share=_changed_share(gene.merge_share, rng)) for gene in genes]
     if len(space.methods) > 1:
         if space.methods_per == "location":
-            wishes = [
-                wish._replace(method=int(rng.integers(len(space.methods)))) if rng.random() < _SWITCH else wish
-                for wish in wishes
+            genes = [
+                gene._replace(method=int(rng.integers(len(space.methods)))) if rng.random() < _SWITCH else gene
+                for gene in genes
             ]
         elif rng.random() < _SWITCH:
             method = int(rng.integers(len(space.methods)))
-            wishes = [wish._replace(method=method) for wish in wishes]
-    return settle(wishes, space, latest_first=latest_first)
+            genes = [gene._replace(method=method) for gene in genes]
+    return settle(genes, space, latest_first=latest_first)
 
 
 def _changed_share(share: float, rng: np.random.Generator) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sparsesearch.schedule import methods
-from sparsesearch.space import shape, stage_places
+from sparsesearch.space import shape, stage_locations
 from sparsesearch.space.definition import SearchSpace
 
 
@@ -21,7 +21,7 @@ def space_schema() -> dict[str, Any]:
     schema["title"] = "sparsesearch search space"
     _describe(schema, SearchSpace)
     for name, definition in schema["$defs"].items():
-        model = next(vars(module)[name] for module in (methods, shape, stage_places) if name in vars(module))
+        model = next(vars(module)[name] for module in (methods, shape, stage_locations) if name in vars(module))
         _describe(definition, model)
     return schema
 

@@ -50,7 +50,7 @@ class Method(Value):
         return words if self.phase == "before_block" else f"{words} {self.phase}"
 
 
-class Slot(Value):
+class ShapeStep(Value):
     """One step of a shape: a place, what is done there, and its share of the drop.
 
     Attributes:
@@ -71,7 +71,7 @@ class Slot(Value):
     scorer: Scorer | None = None
 
     @model_validator(mode="after")
-    def _scorer_fits(self) -> Slot:
+    def _scorer_fits(self) -> ShapeStep:
         object.__setattr__(self, "scorer", usual_scorer(self.reducer, self.scorer, self.phase))
         return self
 
@@ -86,7 +86,7 @@ class Slot(Value):
         return Method(reducer=self.reducer, scorer=self.scorer, phase=self.phase)
 
 
-class Placed(NamedTuple):
+class LocatedMethod(NamedTuple):
     """What a shape does at one block: a method, and perhaps a merge right behind it.
 
     Attributes:
@@ -104,10 +104,10 @@ class Placed(NamedTuple):
     merge_share: float = 0.0
 
     @property
-    def slots(self) -> tuple[Slot, ...]:
-        """The same as slots of a shape."""
+    def steps(self) -> tuple[ShapeStep, ...]:
+        """The same as steps of a shape."""
         (stage, block), method = self.location, self.method
-        first = Slot(
+        first = ShapeStep(
             stage=stage,
             block=block,
             phase=method.phase,
@@ -118,37 +118,37 @@ class Placed(NamedTuple):
         if self.merge is None:
             return (first,)
         weight = self.weight * self.merge_share
-        return (first, Slot(stage=stage, block=block, phase=method.phase, weight=weight, reducer=self.merge))
+        return (first, ShapeStep(stage=stage, block=block, phase=method.phase, weight=weight, reducer=self.merge))
 
 
 class Shape(Value):
     """Where tokens are dropped and how the drops compare; one scalar rho then fixes all keep ratios.
 
-    Slot `i` keeps `rho ** e_i` of the initial tokens of its stage, where `e_i` is the sum of the weights of its stage
-    up to `i`, scaled so that the largest is 1. Weights `(1, 1, 1)` are the hand family rho, rho^2, rho^3.
+    Step `i` keeps `rho ** e_i` of the initial tokens of its stage, where `e_i` is the sum of the weights of its stage
+    up to `i`, scaled so that the largest is 1. Weights `(1, 1, 1)` are the hand-crafted baseline rho, rho^2, rho^3.
 
     Attributes:
-        slots: Sorted by location. At one location and phase there is one slot, or a prune or fuse with a merge behind.
+        steps: Sorted by location. At one location and phase there is one step, or a prune or fuse with a merge behind.
         monotone: Whether ratios fall inside a stage. Only `fast_slow`, which drops nothing, can do without: then `e_i`
-            is the weight of slot `i` alone, so that the slow share may rise again.
+            is the weight of step `i` alone, so that the slow share may rise again.
     """
 
-    slots: tuple[Slot, ...] = Field(min_length=1)
+    steps: tuple[ShapeStep, ...] = Field(min_length=1)
     monotone: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> Shape:
-        for earlier, later in zip(self.slots, self.slots[1:], strict=False):
+        for earlier, later in zip(self.steps, self.steps[1:], strict=False):
             if later.location < earlier.location:
-                raise ValueError(f"slots must be sorted by location; block {later.block} stands behind {earlier.block}")
+                raise ValueError(f"steps must be sorted by location; block {later.block} stands behind {earlier.block}")
             if later.location == earlier.location and not (
                 isinstance(earlier.reducer, Prune | Fuse) and isinstance(later.reducer, Merge)
             ):
                 raise ValueError(
-                    f"two slots at block {later.block} ({later.phase}); only a merge behind a prune or fuse can share "
+                    f"two steps at block {later.block} ({later.phase}); only a merge behind a prune or fuse can share "
                     "a location"
                 )
-        if not self.monotone and not all(isinstance(slot.reducer, FastSlow) for slot in self.slots):
+        if not self.monotone and not all(isinstance(step.reducer, FastSlow) for step in self.steps):
             raise ValueError("only fast_slow can let ratios rise; what prunes, fuses or merges must be monotone")
         return self
 
@@ -178,28 +178,28 @@ class Shape(Value):
         if len(blocks) != len(weights):
             raise ValueError(f"{len(blocks)} blocks but {len(weights)} weights; give one weight a block")
         done = method or Method()
-        placed = [Placed((stage, b), done, w) for b, w in zip(blocks, weights, strict=True)]
-        return cls.of_places(placed, monotone=monotone)
+        placed = [LocatedMethod((stage, b), done, w) for b, w in zip(blocks, weights, strict=True)]
+        return cls.of_methods(placed, monotone=monotone)
 
     @classmethod
-    def of_places(cls, places: Sequence[Placed], *, monotone: bool = True) -> Shape:
+    def of_methods(cls, places: Sequence[LocatedMethod], *, monotone: bool = True) -> Shape:
         """Put together from what is done at each block, in order of blocks."""
-        return cls(slots=tuple(slot for placed in places for slot in placed.slots), monotone=monotone)
+        return cls(steps=tuple(step for placed in places for step in placed.steps), monotone=monotone)
 
     @property
-    def places(self) -> tuple[Placed, ...]:
+    def places(self) -> tuple[LocatedMethod, ...]:
         """What is done at each block; a merge behind a prune or fuse belongs to it."""
-        found: list[Placed] = []
-        last: Slot | None = None
-        for slot in self.slots:
-            if last is not None and slot.location == last.location:
-                assert isinstance(slot.reducer, Merge)
-                weight = last.weight + slot.weight
-                share = slot.weight / weight
-                found[-1] = found[-1]._replace(weight=weight, merge=slot.reducer, merge_share=share)
+        found: list[LocatedMethod] = []
+        last: ShapeStep | None = None
+        for step in self.steps:
+            if last is not None and step.location == last.location:
+                assert isinstance(step.reducer, Merge)
+                weight = last.weight + step.weight
+                share = step.weight / weight
+                found[-1] = found[-1]._replace(weight=weight, merge=step.reducer, merge_share=share)
             else:
-                found.append(Placed((slot.stage, slot.block), slot.method, slot.weight))
-            last = slot
+                found.append(LocatedMethod((step.stage, step.block), step.method, step.weight))
+            last = step
         return tuple(found)
 
     @property
@@ -209,17 +209,17 @@ class Shape(Value):
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Weights of its slots."""
-        return tuple(slot.weight for slot in self.slots)
+        """Weights of its steps."""
+        return tuple(step.weight for step in self.steps)
 
     @property
     def exponents(self) -> tuple[float, ...]:
         """Cumulative weights inside each stage (single weights if not monotone), scaled so that the largest is 1."""
         total: list[float] = []
         stage, sofar = -1, 0.0
-        for slot in self.slots:
-            sofar = slot.weight if slot.stage != stage or not self.monotone else sofar + slot.weight
-            stage = slot.stage
+        for step in self.steps:
+            sofar = step.weight if step.stage != stage or not self.monotone else sofar + step.weight
+            stage = step.stage
             total.append(sofar)
         largest = max(total)
         return tuple(value / largest for value in total)
@@ -228,19 +228,19 @@ class Shape(Value):
         """The schedule with these ratios.
 
         Args:
-            keep_ratios: One a slot, each the share of the initial tokens of its stage.
+            keep_ratios: One a step, each the share of the initial tokens of its stage.
         """
         return Schedule(
             steps=tuple(
                 Step(
-                    stage=slot.stage,
-                    block=slot.block,
-                    phase=slot.phase,
+                    stage=step.stage,
+                    block=step.block,
+                    phase=step.phase,
                     keep_ratio=ratio,
-                    reducer=slot.reducer,
-                    scorer=slot.scorer,
+                    reducer=step.reducer,
+                    scorer=step.scorer,
                 )
-                for slot, ratio in zip(self.slots, keep_ratios, strict=True)
+                for step, ratio in zip(self.steps, keep_ratios, strict=True)
             )
         )
 
@@ -248,7 +248,7 @@ class Shape(Value):
         """The same shape with weights of places scaled to a largest of 1, and none below `MIN_WEIGHT`."""
         places = self.places
         weights = canonical_weights([placed.weight for placed in places])
-        return Shape.of_places(
+        return Shape.of_methods(
             [
                 placed._replace(weight=weight, merge_share=canonical_share(placed.merge_share))
                 for placed, weight in zip(places, weights, strict=True)

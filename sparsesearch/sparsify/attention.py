@@ -21,7 +21,7 @@ _MANY_TOKENS = 128
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Captures:
     """What is wanted of one attention layer.
 
     Attributes:
@@ -36,9 +36,9 @@ class Wishes:
     key_norm: bool = False
     statistics: bool = False
 
-    def __or__(self, other: Wishes) -> Wishes:
+    def __or__(self, other: Captures) -> Captures:
         """Everything that one of the two wants."""
-        return Wishes(
+        return Captures(
             class_row=self.class_row or other.class_row,
             keys=self.keys or other.keys,
             key_norm=self.key_norm or other.key_norm,
@@ -108,7 +108,7 @@ def attend(
     scale: float,
     num_prefix_tokens: int,
     has_class_token: bool,
-    wishes: Wishes,
+    captures: Captures,
     size_BT: Tensor | None = None,
     policy_BT: Tensor | None = None,
     dropout: float = 0.0,
@@ -122,7 +122,7 @@ def attend(
         scale: What scores are multiplied by.
         num_prefix_tokens: Class and register tokens in front.
         has_class_token: Whether the first of them is a class token.
-        wishes: What to note.
+        captures: What to note.
         size_BT: How many patches each token stands for; tokens weigh in proportion (ToMe, arXiv:2210.09461, 3).
         policy_BT: Keep policy of masked training (DynamicViT, arXiv:2106.02034, section 3.3).
         dropout: Share of attention weights set to 0.
@@ -133,29 +133,29 @@ def attend(
     statistics: LayerStatistics | None = None
     if policy_BT is not None:
         map_BHTT = masked_softmax((q_BHTD * scale) @ k_BHTD.transpose(-2, -1), policy_BT)
-        if wishes.class_row:
+        if captures.class_row:
             class_row_BN = map_BHTT[:, :, 0, prefix:].float().mean(dim=1)
-        if wishes.statistics:
+        if captures.statistics:
             statistics = attention_statistics(
                 map_BHTT, num_prefix_tokens=prefix, has_class_token=has_class_token, policy_BN=policy_BT[:, prefix:]
             )
         y_BHTD = _dropped(map_BHTT, dropout) @ v_BHTD
-    elif wishes.statistics:
+    elif captures.statistics:
         y_BHTD, statistics, row_BN = _attend_with_statistics(
             q_BHTD, k_BHTD, v_BHTD, bias_B11T, scale=scale, prefix=prefix, has_class=has_class_token, dropout=dropout
         )
-        class_row_BN = row_BN if wishes.class_row else None
+        class_row_BN = row_BN if captures.class_row else None
     else:
         y_BHTD = functional.scaled_dot_product_attention(
             q_BHTD, k_BHTD, v_BHTD, attn_mask=bias_B11T, dropout_p=dropout, scale=scale
         )
-        if wishes.class_row:
+        if captures.class_row:
             class_row_BN = _class_row(q_BHTD, k_BHTD, bias_B11T, scale=scale)[:, prefix:]
     patch_keys_BHND = k_BHTD[:, :, prefix:]
     notes = Notes(
         class_row_BN=class_row_BN,
-        keys_BND=patch_keys_BHND.mean(dim=1) if wishes.keys else None,
-        key_norm_BN=patch_keys_BHND.float().norm(dim=-1).mean(dim=1) if wishes.key_norm else None,
+        keys_BND=patch_keys_BHND.mean(dim=1) if captures.keys else None,
+        key_norm_BN=patch_keys_BHND.float().norm(dim=-1).mean(dim=1) if captures.key_norm else None,
     )
     return Attended(y_BHTD, notes, statistics)
 

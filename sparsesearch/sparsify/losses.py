@@ -82,7 +82,7 @@ def dynamicvit_loss(
     keep_BN: Tensor | None,
     weights: LossWeights | None = None,
 ) -> LossTerms:
-    """The loss of masked training: classify, keep the wished share of tokens, and stay close to the teacher.
+    """The loss of masked training: classify, keep the requested share of tokens, and stay close to the teacher.
 
     Args:
         student: Of the sparse model.
@@ -121,7 +121,7 @@ def soft_target_cross_entropy(logits_BK: Tensor, target_BK: Tensor) -> Tensor:
 
 
 def ratio_loss(decisions: Sequence[Tensor], keep_ratios: Sequence[float], *, over_batch: bool = False) -> Tensor:
-    """Squared distance of the share of kept tokens from the wished share, summed over predictors.
+    """Squared distance of the share of kept tokens from the requested share, summed over predictors.
 
     Args:
         decisions: Cumulative keep decisions, one tensor a predictor, batch first; the other axes are positions.
@@ -138,10 +138,10 @@ def ratio_loss(decisions: Sequence[Tensor], keep_ratios: Sequence[float], *, ove
     if not decisions:
         return torch.zeros(())
     terms = []
-    for decision, wished in zip(decisions, keep_ratios, strict=True):
+    for decision, requested in zip(decisions, keep_ratios, strict=True):
         kept_B = decision.flatten(1).mean(dim=1)
         kept = kept_B.mean() if over_batch else kept_B
-        terms.append(((kept - wished) ** 2).mean())
+        terms.append(((kept - requested) ** 2).mean())
     return torch.stack(terms).sum()
 
 

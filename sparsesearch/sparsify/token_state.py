@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.schedule.methods import Fuse, Merge, Prune
-from sparsesearch.sparsify.attention import NOTHING_NOTED, Attended, LayerStatistics, Notes, Wishes
+from sparsesearch.sparsify.attention import NOTHING_NOTED, Attended, Captures, LayerStatistics, Notes
 from sparsesearch.sparsify.gather import gather_tokens, gumbel_keep, noisy_scores, select_tokens
 from sparsesearch.sparsify.reductions import GONE, Pruned, Reduction, fuse, merge, prune
 from sparsesearch.sparsify.scorers import Seen
@@ -55,8 +55,8 @@ class TokenState(SparsityState):
         num_tokens: Patch tokens of the initial grid.
         has_class_token: Whether the first prefix token is a class token.
         has_rope: Whether attention needs the position of each token.
-        wishes: What the plan wants of the attention of each block.
-        probe_wishes: The same with all probes.
+        captures: What the plan wants of the attention of each block.
+        probe_captures: The same with all probes.
         forgets_statistics: Whether no step reads statistics older than the step before it.
         counts_size: Whether account is kept of the patches that each token stands for.
         weighs_attention: Whether attention weighs tokens by that number.
@@ -69,8 +69,8 @@ class TokenState(SparsityState):
     num_tokens: int
     has_class_token: bool = True
     has_rope: bool = False
-    wishes: Mapping[int, Wishes] = field(default_factory=dict)
-    probe_wishes: Mapping[int, Wishes] = field(default_factory=dict)
+    captures: Mapping[int, Captures] = field(default_factory=dict)
+    probe_captures: Mapping[int, Captures] = field(default_factory=dict)
     forgets_statistics: bool = True
     counts_size: bool = False
     weighs_attention: bool = False
@@ -78,9 +78,9 @@ class TokenState(SparsityState):
     listener: Callable[[Notes], None] | None = None
     trace: TokenTrace = field(default_factory=TokenTrace)
 
-    def wishes_of(self, block: int) -> Wishes | None:
+    def captures_of(self, block: int) -> Captures | None:
         """What is wanted of the attention of a block; None for nothing."""
-        return (self.probe_wishes if self.probe else self.wishes).get(block)
+        return (self.probe_captures if self.probe else self.captures).get(block)
 
     def note(self, attended: Attended) -> None:
         """Take note of what an attention layer told."""

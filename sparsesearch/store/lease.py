@@ -1,4 +1,4 @@
-"""The lease of a study: who may write to it, and when a holder counts as lost."""
+"""The lease of a study: who may write to it, and when its owner counts as lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holder:
+class OwnerProcess:
     """A process that can hold a lease.
 
     Attributes:
@@ -34,7 +34,7 @@ class Holder:
     process_start: int | None
 
     @classmethod
-    def current(cls) -> Holder:
+    def current(cls) -> OwnerProcess:
         """This process."""
         host = platform.node() or "localhost"
         parts = [host, _boot_id(), _pid_namespace()]
@@ -42,7 +42,7 @@ class Holder:
 
     def is_gone(self) -> bool:
         """Whether it is certain that the process has ended: it was on this machine and is no longer."""
-        if os.name != "posix" or self.machine != Holder.current().machine:
+        if os.name != "posix" or self.machine != OwnerProcess.current().machine:
             return False
         try:
             os.kill(self.pid, 0)
@@ -61,25 +61,25 @@ class Lease:
     """The right to write to one study.
 
     Attributes:
-        owner: Token of the ledger that has it, None when nobody has.
+        owner: Token of the writer that has it, None when nobody has.
         generation: How many times the study was opened.
         expires_at: When it is lost unless it is renewed, in seconds of the store's clock.
-        holder: The process of the last owner.
+        process: The process of the last owner.
     """
 
     owner: str | None
     generation: int
     expires_at: float
-    holder: Holder
+    process: OwnerProcess
 
     @classmethod
     def new(cls, *, generation: int, expires_at: float) -> Lease:
         """A lease of this process, under a token that nobody else has."""
-        return cls(owner=uuid4().hex, generation=generation, expires_at=expires_at, holder=Holder.current())
+        return cls(owner=uuid4().hex, generation=generation, expires_at=expires_at, process=OwnerProcess.current())
 
-    def is_held(self, *, now: float) -> bool:
+    def is_leased(self, *, now: float) -> bool:
         """Whether its owner is alive, as far as can be told."""
-        return self.owner is not None and self.expires_at > now and not self.holder.is_gone()
+        return self.owner is not None and self.expires_at > now and not self.process.is_gone()
 
     def check_free(self, *, study: str, now: float) -> None:
         """See that the lease can be taken.
@@ -87,10 +87,10 @@ class Lease:
         Raises:
             StudyBusyError: Its owner is alive.
         """
-        if not self.is_held(now=now):
+        if not self.is_leased(now=now):
             return
         raise StudyBusyError(
-            f"study {study!r} is being run by process {self.holder.pid} on {self.holder.host}; wait for it to end or "
+            f"study {study!r} is being run by process {self.process.pid} on {self.process.host}; wait for it to end or "
             f"stop it (without a sign of life its hold ends in {max(1, round(self.expires_at - now))} s)"
         )
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from sparsesearch.store import codec, complaints
-from sparsesearch.store.changing_writer import ChangingLedger
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
-from sparsesearch.study.protocols import StudyLedger, StudyRecords, StudyStore
+from sparsesearch.store.transition_writer import TransitionWriter
+from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, NewTrial, StudyTimes, Trial, TrialState, TrialTimes
 
@@ -42,7 +42,7 @@ class MemoryStore(StudyStore, StudyRecords):
         self._lock = threading.RLock()
         self._studies: dict[str, _Study] = {}
 
-    def create_study(self, spec: StudySpec) -> StudyLedger:
+    def create_study(self, spec: StudySpec) -> StudyWriter:
         """Add a study and open it. Raises `StudyExistsError` if the name is taken."""
         with self._lock:
             if spec.name in self._studies:
@@ -51,16 +51,16 @@ class MemoryStore(StudyStore, StudyRecords):
             lease = Lease.new(generation=1, expires_at=now + self._lease_s)
             stored = codec.study_from_row(codec.study_to_row(spec))
             self._studies[spec.name] = _Study(spec=stored, lease=lease, created_at=now)
-            return MemoryLedger(self, spec=spec, lease=lease)
+            return MemoryWriter(self, spec=spec, lease=lease)
 
-    def open_study(self, name: str) -> StudyLedger:
+    def open_study(self, name: str) -> StudyWriter:
         """Take the lease of a study. Raises `StudyNotFoundError`, or `StudyBusyError` while another's is alive."""
         with self._lock:
             study = self._find(name)
             now = self._clock()
             study.lease.check_free(study=name, now=now)
             study.lease = Lease.new(generation=study.lease.generation + 1, expires_at=now + self._lease_s)
-            return MemoryLedger(self, spec=study.spec, lease=study.lease)
+            return MemoryWriter(self, spec=study.spec, lease=study.lease)
 
     def spec(self, name: str) -> StudySpec:
         """The study's document, without opening it. Raises `StudyNotFoundError`."""
@@ -78,10 +78,10 @@ class MemoryStore(StudyStore, StudyRecords):
             study = self._find(name)
             return StudyTimes(created_at=study.created_at, trials=dict(study.times))
 
-    def is_held(self, name: str) -> bool:
+    def is_leased(self, name: str) -> bool:
         """Whether a living process has the study open. Raises `StudyNotFoundError`."""
         with self._lock:
-            return self._find(name).lease.is_held(now=self._clock())
+            return self._find(name).lease.is_leased(now=self._clock())
 
     def studies(self) -> Sequence[str]:
         """Names of all studies, oldest first."""
@@ -108,7 +108,7 @@ class MemoryStore(StudyStore, StudyRecords):
         return study
 
 
-class MemoryLedger(ChangingLedger):
+class MemoryWriter(TransitionWriter):
     """One open study of a `MemoryStore`. Safe to use from several threads."""
 
     def __init__(self, store: MemoryStore, *, spec: StudySpec, lease: Lease) -> None:

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, text, upda
 from sparsesearch.errors import StudyNotFoundError
 from sparsesearch.store import codec, complaints, migrate, tables
 from sparsesearch.store.database import Database
-from sparsesearch.store.lease import LEASE_SECONDS, Holder, Lease
+from sparsesearch.store.lease import LEASE_SECONDS, Lease, OwnerProcess
 from sparsesearch.store.profiles import SqlProfiles
-from sparsesearch.store.sql_writer import SqlLedger, load_trials
-from sparsesearch.study.protocols import StudyLedger, StudyRecords, StudyStore
+from sparsesearch.store.sql_writer import SqlWriter, load_trials
+from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import StudyTimes, Trial, TrialTimes
 
@@ -53,7 +53,7 @@ class SqlStore(StudyStore, StudyRecords):
         self._clock = clock
         self._lease_s = lease_s
 
-    def create_study(self, spec: StudySpec) -> StudyLedger:
+    def create_study(self, spec: StudySpec) -> StudyWriter:
         """Add a study and open it. Raises `StudyExistsError` if the name is taken."""
         with self._database.writing() as connection:
             if not self._database.is_sqlite:  # there, the transaction itself is exclusive
@@ -66,9 +66,9 @@ class SqlStore(StudyStore, StudyRecords):
             connection.execute(insert(tables.studies).values(**row, id=study_id, created_at=now))
             lease = Lease.new(generation=1, expires_at=now + self._lease_s)
             connection.execute(insert(tables.leases).values(**_lease_to_row(lease), study_id=study_id))
-        return self._ledger(spec, study_id=study_id, lease=lease)
+        return self._writer(spec, study_id=study_id, lease=lease)
 
-    def open_study(self, name: str) -> StudyLedger:
+    def open_study(self, name: str) -> StudyWriter:
         """Take the lease of a study. Raises `StudyNotFoundError`, or `StudyBusyError` while another's is alive."""
         with self._database.writing() as connection:
             row = self._find(connection, name)
@@ -78,7 +78,7 @@ class SqlStore(StudyStore, StudyRecords):
             connection.execute(
                 update(tables.leases).where(tables.leases.c.study_id == row["id"]).values(**_lease_to_row(lease))
             )
-        return self._ledger(spec, study_id=row["id"], lease=lease)
+        return self._writer(spec, study_id=row["id"], lease=lease)
 
     def spec(self, name: str) -> StudySpec:
         """The study's document, without opening it. Raises `StudyNotFoundError`."""
@@ -111,12 +111,12 @@ class SqlStore(StudyStore, StudyRecords):
             }
         return StudyTimes(created_at=study["created_at"], trials=times)
 
-    def is_held(self, name: str) -> bool:
+    def is_leased(self, name: str) -> bool:
         """Whether a living process has the study open. Raises `StudyNotFoundError`."""
         with self._database.reading() as connection:
             study_id = self._find(connection, name)["id"]
             row = connection.execute(select(tables.leases).where(tables.leases.c.study_id == study_id)).first()
-        return row is not None and _lease_from_row(row).is_held(now=self._clock())
+        return row is not None and _lease_from_row(row).is_leased(now=self._clock())
 
     def studies(self) -> Sequence[str]:
         """Names of all studies, oldest first."""
@@ -139,8 +139,8 @@ class SqlStore(StudyStore, StudyRecords):
         """Close the connections that are not in use; the store opens new ones when it needs them."""
         self._database.close()
 
-    def _ledger(self, spec: StudySpec, *, study_id: int, lease: Lease) -> SqlLedger:
-        return SqlLedger(
+    def _writer(self, spec: StudySpec, *, study_id: int, lease: Lease) -> SqlWriter:
+        return SqlWriter(
             self._database, spec=spec, study_id=study_id, lease=lease, clock=self._clock, lease_s=self._lease_s
         )
 
@@ -167,18 +167,18 @@ class SqlStore(StudyStore, StudyRecords):
 
 
 def _lease_from_row(row: Row[Any]) -> Lease:
-    holder = Holder(host=row.host, machine=row.machine, pid=row.pid, process_start=row.process_start)
-    return Lease(owner=row.owner, generation=row.generation, expires_at=row.expires_at, holder=holder)
+    process = OwnerProcess(host=row.host, machine=row.machine, pid=row.pid, process_start=row.process_start)
+    return Lease(owner=row.owner, generation=row.generation, expires_at=row.expires_at, process=process)
 
 
 def _lease_to_row(lease: Lease) -> dict[str, Any]:
-    holder = lease.holder
+    process = lease.process
     return {
         "owner": lease.owner,
         "generation": lease.generation,
         "expires_at": lease.expires_at,
-        "host": holder.host,
-        "machine": holder.machine,
-        "pid": holder.pid,
-        "process_start": holder.process_start,
+        "host": process.host,
+        "machine": process.machine,
+        "pid": process.pid,
+        "process_start": process.process_start,
     }

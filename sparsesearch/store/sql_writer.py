@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, Update, bindparam, insert, select, update
 
 from sparsesearch.store import codec, complaints, tables
-from sparsesearch.store.changing_writer import ChangingLedger
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
+from sparsesearch.store.transition_writer import TransitionWriter
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import NewTrial, Trial, TrialState
 
@@ -41,7 +41,7 @@ def _update_trial(columns: tuple[str, ...]) -> Update:
     return update(tables.trials).where(*ours).values({name: bindparam(name) for name in columns})
 
 
-class SqlLedger(ChangingLedger):
+class SqlWriter(TransitionWriter):
     """One open study of a `SqlStore`. Safe to use from several threads of the process that opened it.
 
     Every write first extends the lease, which fails if it is another's by now, in the transaction of the write.

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that these tables are at; a test holds it equal to the newest file in `db/versions`."""
 
 VERSION_TABLE = "sparsesearch_version"

@@ -133,7 +133,7 @@ class Latency(Value):
         )
 
     @property
-    def unrest(self) -> float:
+    def timing_noise(self) -> float:
         """The median over the minimum: 1 on a machine that does nothing else."""
         return self.median_ms / self.min_ms
 
@@ -168,7 +168,7 @@ class ConfirmedLatency(Value):
     @property
     def is_busy(self) -> bool:
         """Whether the machine did other work as well."""
-        return max(self.latency.unrest, self.dense.unrest) > BUSY_RATIO
+        return max(self.latency.timing_noise, self.dense.timing_noise) > BUSY_RATIO
 
 
 def parse_precision(text: str) -> PrecisionName:

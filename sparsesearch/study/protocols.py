@@ -10,28 +10,21 @@ from numpy.typing import NDArray
 
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.space.shape import Slot
+from sparsesearch.space.shape import ShapeStep
 from sparsesearch.study.events import Event
 from sparsesearch.study.spec import StudySpec
-from sparsesearch.study.trial import Cost, NewTrial, StudyTimes, Trial, TrialState
+from sparsesearch.study.trial import NewTrial, StudyTimes, Trial, TrialState
 
 
-class CostModel(Protocol):
-    """Prices schedules. Pure: equal arguments give equal costs, from any thread."""
+class StepTables(NamedTuple):
+    """What the schedules of one shape cost, split into one table a step.
 
-    def estimate(self, geometry: BackboneGeometry, schedule: Schedule) -> Cost:
-        """Cost of one image at inference."""
-
-
-class SlotTables(NamedTuple):
-    """What the schedules of one shape cost, split into one table a slot.
-
-    A schedule that leaves `c_i` tokens behind slot `i`, none of them idle, costs `base + sum(tables[i][c_i])`.
+    A schedule that leaves `c_i` tokens behind step `i`, none of them idle, costs `base + sum(tables[i][c_i])`.
 
     Attributes:
-        base: What does not depend on any count: stem, head, and every block in front of the first slot of its stage.
-        tables: For each slot, an entry for each number of tokens from 0 to the initial number of its stage: the blocks
-            up to the next slot of the stage, and the scoring and matching of that next slot.
+        base: What does not depend on any count: stem, head, and every block in front of the first step of its stage.
+        tables: For each step, an entry for each number of tokens from 0 to the initial number of its stage: the blocks
+            up to the next step of the stage, and the scoring and matching of that next step.
     """
 
     base: float
@@ -39,9 +32,9 @@ class SlotTables(NamedTuple):
 
 
 class Price(Protocol):
-    """A cost that is separable over slots, so that schedules can be scaled to a budget quickly. Pure.
+    """A cost that is separable over steps, so that schedules can be scaled to a budget quickly. Pure.
 
-    No table falls with the count. Apart from its count, what a slot costs depends on its neighbours in the stage; where
+    No table falls with the count. Apart from its count, what a step costs depends on its neighbours in the stage; where
     it depends on more, budgets that the search says to be attainable are still those of whole shapes.
     """
 
@@ -52,12 +45,12 @@ class Price(Protocol):
     def unit(self) -> Literal["macs", "ms"]:
         """Multiply-adds, exact integers; or milliseconds."""
 
-    def tables(self, geometry: BackboneGeometry, slots: Sequence[Slot]) -> SlotTables:
-        """What each slot adds, by the tokens left behind it.
+    def tables(self, geometry: BackboneGeometry, steps: Sequence[ShapeStep]) -> StepTables:
+        """What each step adds, by the tokens left behind it.
 
         Args:
             geometry: The backbone.
-            slots: Slots of a shape in order; none at all is the dense model, all of it in `base`.
+            steps: Steps of a shape in order; none at all is the dense model, all of it in `base`.
         """
 
     def of(self, geometry: BackboneGeometry, schedule: Schedule) -> float:
@@ -84,10 +77,10 @@ class Controller(Protocol):
         """
 
 
-class StudyLedger(Protocol):
+class StudyWriter(Protocol):
     """One open study, held under a lease by one controller.
 
-    Every write is one durable transaction. A write by an older holder of the lease, or with an attempt that is not
+    Every write is one durable transaction. A write by an older owner of the lease, or with an attempt that is not
     the trial's current one, raises `StaleAttemptError` and changes nothing.
     """
 
@@ -123,10 +116,10 @@ class StudyLedger(Protocol):
 class StudyStore(Protocol):
     """All studies. Safe to use from several threads and processes."""
 
-    def create_study(self, spec: StudySpec) -> StudyLedger:
+    def create_study(self, spec: StudySpec) -> StudyWriter:
         """Add a study and open it. Raises `StudyExistsError` if the name is taken."""
 
-    def open_study(self, name: str) -> StudyLedger:
+    def open_study(self, name: str) -> StudyWriter:
         """Take the lease of a study.
 
         Raises `StudyNotFoundError`, or `StudyBusyError` while another controller's lease is alive.
@@ -157,17 +150,17 @@ class StudyRecords(Protocol):
     def times(self, name: str) -> StudyTimes:
         """When the study and its trials happened. Raises `StudyNotFoundError`."""
 
-    def is_held(self, name: str) -> bool:
+    def is_leased(self, name: str) -> bool:
         """Whether a living process has the study open, so that it is being run. Raises `StudyNotFoundError`."""
 
 
 class Tracker(Protocol):
     """Shows a running study somewhere else, for people. One study at a time.
 
-    - It mirrors only what the store holds, and reads it there itself: a call only says that there may be news.
+    - It copies only what the store holds, and reads it there itself: a call only says that there may be news.
     - It never raises and, `finish` apart, never waits: a tracker that fails says so in one line and tries again
       later; no study is stopped or held up by it.
-    - Repeating anything changes nothing: a study that was resumed, or mirrored again, is shown once.
+    - Repeating anything changes nothing: a study that was resumed, or copied again, is shown once.
     - Nothing is ever read back from it into a study.
     """
 
@@ -182,7 +175,7 @@ class Tracker(Protocol):
 
 
 class Evaluator(Protocol):
-    """Turns a trial into measurements, on the node where it runs. Has no handle on the test split.
+    """Turn a trial into measurements, on the node where it runs. Has no handle on the test split.
 
     Yields measurements in order of `step`, starting behind `trial.epochs_done` or, if its checkpoint is older, behind
     the checkpoint; the caller records each before it asks for the next, and the evaluator writes its checkpoint only
@@ -196,5 +189,5 @@ class Evaluator(Protocol):
 class Dispatcher(Protocol):
     """Runs trials: asks the controller, has the evaluator work, records, tells."""
 
-    def run(self, controller: Controller, ledger: StudyLedger, evaluator: Evaluator) -> None:
+    def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> None:
         """Until the controller wants no more trials."""

@@ -18,22 +18,20 @@ Axis = Literal["macs", "ms"]
 class TrialState(StrEnum):
     """Where a trial is in its life.
 
-    WAITING -> RUNNING -> one of the final states; PAUSED is a trial that keeps its checkpoint and may go on.
+    WAITING -> RUNNING -> one of the final states.
     """
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
-    PAUSED = "PAUSED"
     COMPLETE = "COMPLETE"
     STOPPED = "STOPPED"
-    REJECTED = "REJECTED"
     FAILED = "FAILED"
     REFERENCE = "REFERENCE"
 
     @property
     def is_final(self) -> bool:
         """Whether nothing can happen to the trial any more."""
-        return self not in (TrialState.WAITING, TrialState.RUNNING, TrialState.PAUSED)
+        return self not in (TrialState.WAITING, TrialState.RUNNING)
 
 
 class Fidelity(StrEnum):
@@ -42,7 +40,7 @@ class Fidelity(StrEnum):
     Attributes:
         DENSE: The unsparsified model.
         UNTRAINED: A schedule evaluated with the dense weights, without any training for it.
-        ELASTIC: The one training that makes the weights which serve every schedule.
+        SUPERNET_TRAINING: The one training that makes the weights which serve every schedule.
         SUPERNET: A schedule evaluated with those shared weights, untrained itself.
         FINETUNE: A schedule trained for a short while.
         RETRAIN: A schedule trained in full.
@@ -50,7 +48,7 @@ class Fidelity(StrEnum):
 
     DENSE = "dense"
     UNTRAINED = "untrained"
-    ELASTIC = "elastic"
+    SUPERNET_TRAINING = "supernet_training"
     SUPERNET = "supernet"
     FINETUNE = "finetune"
     RETRAIN = "retrain"
@@ -59,6 +57,11 @@ class Fidelity(StrEnum):
     def is_training(self) -> bool:
         """Whether its trials train for a while; if not, each is one quick evaluation."""
         return self not in (Fidelity.UNTRAINED, Fidelity.SUPERNET)
+
+    @property
+    def training_name(self) -> str:
+        """Its training in words: `dense training`, `supernet training`."""
+        return f"{self.value.removesuffix('_training')} training"
 
 
 class Origin(StrEnum):
@@ -177,7 +180,7 @@ class Trial(NewTrial):
         study: Name of its study.
         state: Where it is in its life.
         attempt: Current attempt, 0 before the first claim; the fencing token of every write.
-        reason: Why it was rejected, stopped or failed, or why its last attempt had to be repeated; or None.
+        reason: Why it was stopped or failed, or why its last attempt had to be repeated; or None.
         measurements: What was measured, by step.
         checkpoint: Its newest checkpoint, or None.
         confirmed: Its latency as measured on the study's target, or None as long as it is predicted only.
@@ -247,6 +250,4 @@ class StudyTimes(Value):
     trials: dict[int, TrialTimes] = Field(default_factory=dict)
 
 
-FinalState = Literal[
-    TrialState.COMPLETE, TrialState.STOPPED, TrialState.REJECTED, TrialState.FAILED, TrialState.REFERENCE
-]
+FinalState = Literal[TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED, TrialState.REFERENCE]

@@ -17,7 +17,7 @@ from timm.models import (
 from torch import nn
 
 from sparsesearch.backbones.bundled import OWN
-from sparsesearch.backbones.model_options import ModelWishes
+from sparsesearch.backbones.model_options import ModelOptions
 from sparsesearch.backbones.registry import geometry, supported_models
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError, CheckpointError, ScheduleError
@@ -39,9 +39,9 @@ def _entry_point(name: str) -> Callable[..., nn.Module]:
             raise ScheduleError(
                 f'{PREFIX}{name} needs a schedule; give schedule="best.yaml", schedule="rho=0.7" or a Schedule'
             )
-        wish = parse_schedule(schedule)
+        wanted = parse_schedule(schedule)
         model = _own(name, pretrained, **options) if name in OWN else model_entrypoint(name)(pretrained, **options)
-        sparsify_(model, paper_schedule(geometry(model, name), wish) if isinstance(wish, float) else wish)
+        sparsify_(model, paper_schedule(geometry(model, name), wanted) if isinstance(wanted, float) else wanted)
         return model
 
     build.__name__ = build.__qualname__ = f"{PREFIX}{name}"
@@ -67,12 +67,12 @@ def _own(
     if unknown:
         raise BackboneError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(_OWN_OPTIONS)}")
     size = options.pop("img_size", None)
-    wishes = ModelWishes(
+    own_options = ModelOptions(
         image_size=(size, size) if isinstance(size, int) else size,
         seed=torch.initial_seed() % 2**32,  # timm's models start from the global seed too
         **options,
     )
-    built: Any = OWN[name].build(wishes)
+    built: Any = OWN[name].build(own_options)
     config: Any = resolve_pretrained_cfg(f"{PREFIX}{name}", pretrained_cfg, pretrained_cfg_overlay)
     built.pretrained_cfg = built.default_cfg = config.to_dict()
     model: nn.Module = built

@@ -29,7 +29,7 @@ _EXPERIMENT_TAGS = {
 _KNOCK_SECONDS = 3.0
 
 # What MLflow takes from the environment only; what the user has set stays. It shall not retry by itself, since the
-# mirror does and the end of a run waits for it; it shall not write to standard output, which belongs to results;
+# sync does and the end of a run waits for it; it shall not write to standard output, which belongs to results;
 # and it shall not report to its makers that a study is run.
 _MLFLOW_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",

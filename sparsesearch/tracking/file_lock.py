@@ -1,4 +1,4 @@
-"""One process at a time mirrors a study."""
+"""One process at a time copies a study."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-class Turns:
-    """Lets the mirrors of one study take turns, whichever processes they are in.
+class FileLock:
+    """Lets the copies of one study take turns, whichever processes they are in.
 
     Args:
         path: A file that they share.

@@ -1,4 +1,4 @@
-"""Mirrors a study into MLflow while it runs, from a thread of its own so that training never waits."""
+"""Copies a study into MLflow while it runs, from a thread of its own so that training never waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sparsesearch.errors import SparseSearchError, one_line
 from sparsesearch.study.protocols import Tracker
 from sparsesearch.study.trial import Trial
-from sparsesearch.tracking.sync import StudyMirror
+from sparsesearch.tracking.sync import StudySync
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ FLUSH_SECONDS = 30.0
 INTERRUPTED_SECONDS = 5.0
 
 _SHARE = 20
-"""The mirror rests so many times as long as it works: it takes at most a twentieth of one core from the training."""
+"""The sync rests so many times as long as it works: it takes at most a twentieth of one core from the training."""
 
 _LONGEST_PAUSE = 60.0
 
@@ -32,7 +32,7 @@ _LONGEST_PAUSE = 60.0
 class _Session:
     """One study that is being shown."""
 
-    mirror: StudyMirror
+    sync: StudySync
     news: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
     complaint: str | None = None
@@ -42,7 +42,7 @@ class MlflowTracker(Tracker):
     """See `protocols.Tracker`.
 
     Args:
-        mirror_of: The mirror of a study, by name.
+        sync_of: The sync of a study, by name.
         report: Gets the lines that people should see.
         sync_command: How people catch up; the study's name follows.
         pause_s: Shortest time between two looks at the store.
@@ -53,7 +53,7 @@ class MlflowTracker(Tracker):
 
     def __init__(
         self,
-        mirror_of: Callable[[str], StudyMirror],
+        sync_of: Callable[[str], StudySync],
         *,
         report: Callable[[str], None],
         sync_command: str = SYNC_COMMAND,
@@ -62,7 +62,7 @@ class MlflowTracker(Tracker):
         retry_s: float = RETRY_SECONDS,
         flush_s: float = FLUSH_SECONDS,
     ) -> None:
-        self._mirror_of = mirror_of
+        self._sync_of = sync_of
         self._report = report
         self._sync_command = sync_command
         self._pause_s = pause_s
@@ -73,8 +73,8 @@ class MlflowTracker(Tracker):
 
     def start(self, study: str) -> None:
         """A controller begins to work on a stored study, or goes on with it."""
-        session = _Session(self._mirror_of(study))
-        thread = threading.Thread(target=self._work, args=(session,), name="mlflow-mirror", daemon=True)
+        session = _Session(self._sync_of(study))
+        thread = threading.Thread(target=self._work, args=(session,), name="mlflow-sync", daemon=True)
         self._running = (session, thread)
         thread.start()
 
@@ -96,7 +96,7 @@ class MlflowTracker(Tracker):
         if why is None and thread.is_alive():
             why = f"not done after {patience:g} s"
         if why is not None:
-            self._report(self._what_is_left(session.mirror, why))
+            self._report(self._what_is_left(session.sync, why))
 
     def _work(self, session: _Session) -> None:
         """Looks at the store whenever there is news, until the study is over; a failure is tried again later."""
@@ -118,21 +118,21 @@ class MlflowTracker(Tracker):
 
     def _look(self, session: _Session, *, is_last: bool) -> None:
         try:
-            session.mirror.run(is_live=not is_last)
+            session.sync.run(is_live=not is_last)
             session.complaint = None
         except Exception as error:  # whatever it is: the study goes on
             text = one_line(error)
             if not isinstance(error, SparseSearchError):
-                logger.warning("mirroring into MLflow failed", exc_info=True)
+                logger.warning("copying into MLflow failed", exc_info=True)
             if session.complaint is None and not session.closing.is_set():
                 self._report(f"{text}; the study goes on, and is shown there as soon as that is mended")
             session.complaint = text
 
-    def _what_is_left(self, mirror: StudyMirror, why: str) -> str:
-        command = f"{self._sync_command} {mirror.study}"
+    def _what_is_left(self, sync: StudySync, why: str) -> str:
+        command = f"{self._sync_command} {sync.study}"
         try:
-            num = mirror.pending()
+            num = sync.pending()
         except SparseSearchError as error:
-            return f"study {mirror.study} is not wholly in MLflow ({why}; {one_line(error)}); catch up with: {command}"
+            return f"study {sync.study} is not wholly in MLflow ({why}; {one_line(error)}); catch up with: {command}"
         runs = "1 run" if num == 1 else f"{num} runs"
-        return f"{runs} of study {mirror.study} still to be shown in MLflow ({why}); catch up with: {command}"
+        return f"{runs} of study {sync.study} still to be shown in MLflow ({why}); catch up with: {command}"

@@ -41,7 +41,7 @@ def study_note(view: StudyView) -> str:
         "### Where to look",
         "",
         f"- [Artifacts / report.html]({RUN_PAGE}/artifacts/report.html?{_MODE}): the whole report: front, hypervolume, "
-        "regret against hand schedules, what mattered, what it cost, and whether going on pays.",
+        "regret against hand-crafted schedules, what mattered, what it cost, and whether going on pays.",
         f"- [Artifacts / front.html]({RUN_PAGE}/artifacts/front.html?{_MODE}): the front to explore, with every "
         "schedule; it needs no network. `front.png` is the same as a picture, `front.json` as a table.",
         f"- [Artifacts / supernet.json]({RUN_PAGE}/artifacts/supernet.json?{_MODE}): every schedule that was evaluated "
@@ -71,7 +71,7 @@ def trial_note(view: StudyView, trial: Trial) -> str:
     match trial.fidelity:
         case Fidelity.DENSE:
             text = "The model without any sparsification: the reference, and the teacher of all others."
-        case Fidelity.ELASTIC:
+        case Fidelity.SUPERNET_TRAINING:
             text = (
                 "One training in which random schedules take turns. Its weights serve every schedule: "
                 "`supernet.json` of the study's run lists the schedules that were evaluated on them."

@@ -26,7 +26,7 @@ X_TITLES: dict[Axis, str] = {
 Y_TITLE = "validation accuracy, %"
 
 _BLUE, _ORANGE, _RED, _GREY = "#1f77b4", "#e07b00", "#c62828", "#555555"
-_HAND_SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down")
+_BASELINE_SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down")
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -120,9 +120,9 @@ def _traces(view: StudyView) -> list[dict[str, Any]]:
     searched = [trial for trial in front.candidates if trial.origin is Origin.SEARCH]
     marks = [_marks(view, searched, "searched", color=_BLUE, symbol="circle", opacity=0.55)]
     labels = sorted({trial.label for trial in front.candidates if trial.origin is Origin.BASELINE})
-    for symbol, label in zip(_HAND_SYMBOLS, labels, strict=False):
-        by_hand = [trial for trial in front.candidates if trial.label == label]
-        marks.append(_marks(view, by_hand, f"by hand: {label}", color=_ORANGE, symbol=symbol, opacity=0.9))
+    for symbol, label in zip(_BASELINE_SYMBOLS, labels, strict=False):
+        handcrafted = [trial for trial in front.candidates if trial.label == label]
+        marks.append(_marks(view, handcrafted, f"hand-crafted: {label}", color=_ORANGE, symbol=symbol, opacity=0.9))
     line = {
         **_marks(view, front.points, "Pareto front", color=_BLUE, symbol="circle-open", opacity=1.0, size=13),
         "mode": "lines+markers",

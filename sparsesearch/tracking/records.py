@@ -22,14 +22,13 @@ FORMAT = "3"
 STUDY_TAG = "sparsesearch.study"
 CREATED_TAG = "sparsesearch.created"
 TRIAL_TAG = "sparsesearch.trial"
-MIRRORED_TAG = "sparsesearch.mirrored"
+SYNCED_TAG = "sparsesearch.copied"
 FILES_TAG = "sparsesearch.files"
 
 Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
 _STATUS: Mapping[TrialState, Status] = {
     TrialState.RUNNING: "RUNNING",
-    TrialState.PAUSED: "SCHEDULED",
     TrialState.FAILED: "FAILED",
     TrialState.STOPPED: "FINISHED",
     TrialState.COMPLETE: "FINISHED",
@@ -130,11 +129,11 @@ def _trial_name(view: StudyView, trial: Trial) -> str:
     match trial.fidelity:
         case Fidelity.DENSE:
             return "dense model"
-        case Fidelity.ELASTIC:
-            return "elastic training"
+        case Fidelity.SUPERNET_TRAINING:
+            return "supernet training"
         case _:
-            hand = f" ({found_by(trial)})" if trial.origin is Origin.BASELINE else ""
-            return f"{trial.fidelity.value} {view.schedule_text(trial)}{hand}"
+            baseline = f" ({found_by(trial)})" if trial.origin is Origin.BASELINE else ""
+            return f"{trial.fidelity.value} {view.schedule_text(trial)}{baseline}"
 
 
 def _study_params(spec: StudySpec) -> dict[str, str]:
@@ -193,7 +192,7 @@ def _trial_params(view: StudyView, trial: Trial) -> dict[str, str]:
 def _training(spec: StudySpec, fidelity: Fidelity) -> TrainSpec:
     phases = {
         Fidelity.DENSE: spec.fidelity.dense,
-        Fidelity.ELASTIC: spec.fidelity.elastic_training,
+        Fidelity.SUPERNET_TRAINING: spec.fidelity.supernet_training,
         Fidelity.FINETUNE: spec.fidelity.finetune,
         Fidelity.RETRAIN: spec.fidelity.retrain,
     }

@@ -16,15 +16,15 @@ from sparsesearch.errors import TrackingError
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.tracking.connection import Address, Connection, apply_environment, connect, mlflow_errors, refusal
-from sparsesearch.tracking.file_lock import Turns
+from sparsesearch.tracking.file_lock import FileLock
 from sparsesearch.tracking.files import TABLES, files_digest, write_all
 from sparsesearch.tracking.note import RUN_PAGE
 from sparsesearch.tracking.progress_metrics import Point
 from sparsesearch.tracking.records import (
     CREATED_TAG,
     FILES_TAG,
-    MIRRORED_TAG,
     STUDY_TAG,
+    SYNCED_TAG,
     TRIAL_TAG,
     RunRecord,
     identity,
@@ -83,8 +83,8 @@ class Changes:
     files: bool = False
 
 
-class StudyMirror:
-    """Shows one study in MLflow. Not thread-safe, but several processes may mirror the same study.
+class StudySync:
+    """Shows one study in MLflow. Not thread-safe, but several processes may sync the same study.
 
     What was shown is not noted anywhere but in MLflow itself, as tags of the runs: so nothing is shown twice, what
     was deleted there comes back, and an MLflow that is new is filled.
@@ -93,7 +93,7 @@ class StudyMirror:
         records: The store.
         study: Name of the study.
         address: The MLflow.
-        turns: Where processes that mirror this study take turns.
+        turns: Where processes that sync this study take turns.
         write_files: Adds files of the front to those that are made here.
         write_last: Adds files that are too dear while trials run: only where no controller works on the study.
         clock: Seconds that pass.
@@ -105,7 +105,7 @@ class StudyMirror:
         study: str,
         *,
         address: Address,
-        turns: Turns,
+        turns: FileLock,
         write_files: WriteFiles,
         write_last: WriteFiles = _nothing_more,
         clock: Callable[[], float] = time.monotonic,
@@ -146,7 +146,7 @@ class StudyMirror:
             self._connection, self._is_known = None, False
             if isinstance(error, TrackingError) or not isinstance(error, mlflow_errors()):
                 raise
-            logger.debug("mirroring %s failed", self.study, exc_info=True)
+            logger.debug("copying %s failed", self.study, exc_info=True)
             raise refusal(self._address, error) from error
 
     def pending(self) -> int:
@@ -240,7 +240,7 @@ def _look(view: StudyView, connection: Connection) -> tuple[dict[str, _Shown], i
     shown: dict[str, _Shown] = {}
     removed = 0
     for key, runs in groups.items():
-        runs.sort(key=lambda run: (MIRRORED_TAG not in run.data.tags, run.info.run_id))
+        runs.sort(key=lambda run: (SYNCED_TAG not in run.data.tags, run.info.run_id))
         for double in runs[1:]:
             connection.client.delete_run(double.info.run_id)
             removed += 1
@@ -248,7 +248,7 @@ def _look(view: StudyView, connection: Connection) -> tuple[dict[str, _Shown], i
         shown[key] = _Shown(
             run_id=info.run_id,
             status=info.status,
-            digest=data.tags.get(MIRRORED_TAG),
+            digest=data.tags.get(SYNCED_TAG),
             params=set(data.params),
             points=set(),
             parent=data.tags.get(_PARENT_TAG),
@@ -279,7 +279,7 @@ def _update(connection: Connection, shown: _Shown, record: RunRecord, *, parent:
         params = [Param(key, value) for key, value in record.params.items() if key not in shown.params]
         page = f"#/experiments/{connection.experiment_id}/runs/{shown.run_id}"
         texts = {key: value.replace(RUN_PAGE, page) for key, value in record.tags.items()}
-        tags = [RunTag(key, value) for key, value in {**texts, MIRRORED_TAG: record.digest}.items()]
+        tags = [RunTag(key, value) for key, value in {**texts, SYNCED_TAG: record.digest}.items()]
         points = [point for point in record.metrics if point not in shown.points]
         batches = [points[start : start + _BATCH] for start in range(0, len(points), _BATCH)] or [[]]
         for number, batch in enumerate(batches, start=1):

@@ -137,15 +137,17 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _free_port(wished: int | None) -> int:
+def _free_port(requested: int | None) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, wished or DEFAULT_PORT))
-            return wished or DEFAULT_PORT
+            probe.bind((HOST, requested or DEFAULT_PORT))
+            return requested or DEFAULT_PORT
         except OSError as error:
-            if wished is not None:
-                raise TrackingError(f"port {wished} is taken; choose another with --port, or leave it out") from error
+            if requested is not None:
+                raise TrackingError(
+                    f"port {requested} is taken; choose another with --port, or leave it out"
+                ) from error
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Finished trainings that other studies may take over: dense teachers and elastic weights, by content."""
+"""Finished trainings that other studies may take over: dense teachers and supernet weights, by content."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def dense_key(
     )
 
 
-def elastic_key(dense: str, *, spec: StudySpec) -> str:
-    """Key of an elastic training that starts from the dense training of key `dense`."""
+def supernet_key(dense: str, *, spec: StudySpec) -> str:
+    """Key of a supernet training that starts from the dense training of key `dense`."""
     return _key(
-        "elastic",
+        "supernet",
         {
             "dense": dense,
             "space": spec.space.model_dump(mode="json"),
-            "training": spec.fidelity.elastic_training.model_dump(mode="json"),
+            "training": spec.fidelity.supernet_training.model_dump(mode="json"),
             "seed": spec.seed,
         },
     )
@@ -80,7 +80,7 @@ def _key(kind: str, document: Mapping[str, object]) -> str:
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
-class Warehouse:
+class TrainingCache:
     """A folder of finished trainings. Losing it costs time, nothing else.
 
     Args:

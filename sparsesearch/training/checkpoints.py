@@ -20,6 +20,7 @@ from sparsesearch.errors import CheckpointError, one_line
 from sparsesearch.study.trial import CheckpointRef
 
 _METADATA_KEY = "sparsesearch"
+_OLDER_NAMES = {"supernet_training": "elastic"}  # of files that older versions wrote
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, object]) -> str:
@@ -145,11 +146,16 @@ class CheckpointFolder:
 
     def read(self, name: str) -> dict[str, Tensor]:
         """The tensors of `NAME.safetensors`."""
-        return read_tensors(self.folder / f"{name}.safetensors")[0]
+        return read_tensors(self._path(name))[0]
 
     def document(self, name: str) -> dict[str, object]:
         """The JSON document of `NAME.safetensors`."""
-        return read_tensors(self.folder / f"{name}.safetensors")[1]
+        return read_tensors(self._path(name))[1]
+
+    def _path(self, name: str) -> Path:
+        path = self.folder / f"{name}.safetensors"
+        older = self.folder / f"{_OLDER_NAMES.get(name, name)}.safetensors"
+        return older if older.is_file() and not path.is_file() else path
 
     def remove_others(self, *, prefix: str, keep: CheckpointRef) -> None:
         """Delete the study's files whose names start with `prefix`, except one."""

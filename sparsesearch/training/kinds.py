@@ -1,4 +1,4 @@
-"""The kinds of training, put together from their parts: dense, elastic, one schedule."""
+"""The kinds of training, put together from their parts: dense, supernet, one schedule."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.loop import PREDICTOR_PREFIX, Arithmetic, Objective
 from sparsesearch.training.masked import MaskedObjective
-from sparsesearch.training.objectives import DenseObjective, ElasticObjective, SparseObjective
+from sparsesearch.training.objectives import DenseObjective, SparseObjective, SupernetObjective
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
 from sparsesearch.training.weights import dense_start
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrainingContext:
     """What all trainings of a backbone on a task share.
 
     Attributes:
@@ -59,7 +59,7 @@ class Setting:
         model.load_state_dict(dict(tensors))
         return model
 
-    def elastic_model(self, space: SearchSpace) -> nn.Module:
+    def supernet_model(self, space: SearchSpace) -> nn.Module:
         """A sparse model with whatever a space may do at every one of its locations."""
         model = self.fresh_model()
         space = space.for_geometry(self.geometry)
@@ -102,24 +102,24 @@ def steps_per_epoch(spec: TrainSpec, *, num_train: int) -> int:
     return max(1, images // spec.batch_size)
 
 
-def dense_training(setting: Setting, spec: TrainSpec, *, weights: str, seed: int) -> Training | None:
+def dense_training(context: TrainingContext, spec: TrainSpec, *, weights: str, seed: int) -> Training | None:
     """Training of the dense model, or None where the weights already have a head for this task."""
-    start = dense_start(weights, backbone=setting.backbone, task=setting.task, seed=setting.seed)
+    start = dense_start(weights, backbone=context.backbone, task=context.task, seed=context.seed)
     if start.has_head:
         return None
-    model = start.model.to(setting.arithmetic.device)
-    steps = steps_per_epoch(spec, num_train=setting.task.num_train)
+    model = start.model.to(context.arithmetic.device)
+    steps = steps_per_epoch(spec, num_train=context.task.num_train)
     objective = DenseObjective(
         model,
-        setting.geometry,
-        curriculum_steps=round(setting.task.curriculum_share * spec.epochs) * steps,
-        arithmetic=setting.arithmetic,
+        context.geometry,
+        curriculum_steps=round(context.task.curriculum_share * spec.epochs) * steps,
+        arithmetic=context.arithmetic,
     )
     return Training(
         model=model,
         spec=spec,
         objective=objective,
-        batches=lambda epoch: setting.task.fresh_epoch(
+        batches=lambda epoch: context.task.fresh_epoch(
             epoch=epoch, seed=seed, batch_size=spec.batch_size, num_images=spec.images_per_epoch
         ),
         steps_per_epoch=steps,
@@ -127,17 +127,17 @@ def dense_training(setting: Setting, spec: TrainSpec, *, weights: str, seed: int
     )
 
 
-def given_dense_model(setting: Setting, *, weights: str) -> tuple[nn.Module, dict[str, float]]:
+def given_dense_model(context: TrainingContext, *, weights: str) -> tuple[nn.Module, dict[str, float]]:
     """A dense model whose weights came with a head, and its validation metrics.
 
     Raises:
         CheckpointError: It is hardly better than chance, so its classes are not those of the data.
     """
-    model = dense_start(weights, backbone=setting.backbone, task=setting.task, seed=setting.seed).model
-    model = model.to(setting.arithmetic.device)
-    batches = setting.task.val("confirm", batch_size=EVAL_BATCH)
-    metrics = evaluate_model(model, batches, arithmetic=setting.arithmetic).metrics("val")
-    chance = 1.0 / setting.task.num_classes
+    model = dense_start(weights, backbone=context.backbone, task=context.task, seed=context.seed).model
+    model = model.to(context.arithmetic.device)
+    batches = context.task.val("confirm", batch_size=EVAL_BATCH)
+    metrics = evaluate_model(model, batches, arithmetic=context.arithmetic).metrics("val")
+    chance = 1.0 / context.task.num_classes
     if metrics["val_top1"] < min(3 * chance, 0.5 * (1 + chance)):
         raise CheckpointError(
             f"the weights {weights!r} score {metrics['val_top1']:.1%} on the validation images, where chance is "
@@ -146,8 +146,8 @@ def given_dense_model(setting: Setting, *, weights: str) -> tuple[nn.Module, dic
     return model, metrics
 
 
-def elastic_training(
-    setting: Setting,
+def supernet_training(
+    context: TrainingContext,
     spec: TrainSpec,
     *,
     space: SearchSpace,
@@ -156,15 +156,15 @@ def elastic_training(
     seed: int,
 ) -> Training:
     """The one training that serves every schedule of a space, from dense weights."""
-    model = setting.elastic_model(space)
+    model = context.supernet_model(space)
     load_dense_part(model, dense)
     _checkpoint_(model, spec)
-    objective = ElasticObjective(model, teacher, space=space, geometry=setting.geometry, arithmetic=setting.arithmetic)
-    return _on_pool(setting, spec, model, objective, seed=seed, label="elastic training")
+    objective = SupernetObjective(model, teacher, space=space, geometry=context.geometry, arithmetic=context.arithmetic)
+    return _on_pool(context, spec, model, objective, seed=seed, label="supernet training")
 
 
 def sparse_training(
-    setting: Setting,
+    context: TrainingContext,
     spec: TrainSpec,
     *,
     schedule: Schedule,
@@ -174,13 +174,13 @@ def sparse_training(
     label: str,
 ) -> Training:
     """Training of one schedule, from dense weights or from weights that also hold its predictors."""
-    model = setting.fresh_model()
+    model = context.fresh_model()
     sparsify_(model, schedule)
     load_dense_part(model, start)
     _checkpoint_(model, spec)
     kind = MaskedObjective if spec.method == "masked" else SparseObjective
-    objective: Objective = kind(model, teacher, arithmetic=setting.arithmetic)
-    return _on_pool(setting, spec, model, objective, seed=seed, label=label)
+    objective: Objective = kind(model, teacher, arithmetic=context.arithmetic)
+    return _on_pool(context, spec, model, objective, seed=seed, label=label)
 
 
 def _checkpoint_(model: Any, spec: TrainSpec) -> None:
@@ -190,16 +190,16 @@ def _checkpoint_(model: Any, spec: TrainSpec) -> None:
 
 
 def _on_pool(
-    setting: Setting, spec: TrainSpec, model: nn.Module, objective: Objective, *, seed: int, label: str
+    context: TrainingContext, spec: TrainSpec, model: nn.Module, objective: Objective, *, seed: int, label: str
 ) -> Training:
     return Training(
         model=model,
         spec=spec,
         objective=objective,
-        batches=lambda epoch: setting.task.pool_epoch(
+        batches=lambda epoch: context.task.pool_epoch(
             epoch=epoch, seed=seed, batch_size=spec.batch_size, num_images=spec.images_per_epoch
         ),
-        steps_per_epoch=steps_per_epoch(spec, num_train=setting.task.num_train),
+        steps_per_epoch=steps_per_epoch(spec, num_train=context.task.num_train),
         label=label,
     )
 

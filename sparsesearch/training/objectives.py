@@ -1,4 +1,4 @@
-"""What is minimised: dense training, elastic training of all schedules at once, and training of one schedule.
+"""What is minimised: dense training, supernet training of all schedules at once, and training of one schedule.
 
 Shapes: `B` batch, `N` tokens, `K` kept tokens, `C` channels.
 """
@@ -20,7 +20,7 @@ from sparsesearch.data.task import Batch
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.elastic import minimal_schedule, random_schedule
+from sparsesearch.space.supernet_schedules import minimal_schedule, random_schedule
 from sparsesearch.sparsify.gather import gather_tokens
 from sparsesearch.sparsify.losses import saliency_loss, token_kl
 from sparsesearch.sparsify.token_state import TokenState
@@ -195,7 +195,7 @@ class SparseObjective:
         )
 
 
-class ElasticObjective:
+class SupernetObjective:
     """One training that serves every schedule of a space.
 
     Each step adds the losses of two passes: a random schedule, and alternately the dense model (with every predictor

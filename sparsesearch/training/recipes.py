@@ -20,13 +20,13 @@ def default_fidelity(backbone: str, *, weights: str) -> FidelitySpec:
     if weights == "scratch":
         return FidelitySpec(
             dense=TrainSpec(epochs=12, lr=5e-4, warmup=0.2),
-            elastic_training=TrainSpec(epochs=4, images_per_epoch=5376, lr=1e-4, predictor_lr=1e-3),
+            supernet_training=TrainSpec(epochs=4, images_per_epoch=5376, lr=1e-4, predictor_lr=1e-3),
             finetune=TrainSpec(epochs=2, images_per_epoch=2560, lr=1e-4, predictor_lr=1e-3),
             retrain=TrainSpec(epochs=8, images_per_epoch=5376, lr=2e-4, predictor_lr=1e-3),
         )
     return FidelitySpec(
         dense=TrainSpec(epochs=5, lr=5e-5, warmup=0.1),
-        elastic_training=TrainSpec(epochs=3, lr=2e-5, predictor_lr=1e-3),
+        supernet_training=TrainSpec(epochs=3, lr=2e-5, predictor_lr=1e-3),
         finetune=TrainSpec(epochs=1, lr=2e-5, predictor_lr=1e-3),
         retrain=TrainSpec(epochs=30, lr=2e-5, predictor_lr=1e-3),
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsesearch.backbones.segments import Moment, advance, done_before, embed, finish
+from sparsesearch.backbones.segments import PrefixState, advance, done_before, embed, finish
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import family_of, set_schedule_
 from sparsesearch.data.task import Batch
@@ -19,7 +19,7 @@ from sparsesearch.training.loop import Arithmetic
 EVAL_BATCH = 240
 
 
-class Tally:
+class Accumulator:
     """Adds up predictions into accuracy and loss."""
 
     def __init__(self) -> None:
@@ -47,15 +47,15 @@ class Tally:
 
 
 @torch.no_grad()
-def evaluate_model(model: nn.Module, batches: Iterable[Batch], *, arithmetic: Arithmetic) -> Tally:
+def evaluate_model(model: nn.Module, batches: Iterable[Batch], *, arithmetic: Arithmetic) -> Accumulator:
     """Run a model over batches in eval mode."""
     model.eval()
-    tally = Tally()
+    accumulator = Accumulator()
     for placed in map(arithmetic.place, batches):
         with arithmetic.autocast():
             logits = model(placed.images)
-        tally.add(logits, placed.labels)
-    return tally
+        accumulator.add(logits, placed.labels)
+    return accumulator
 
 
 class PrefixCachedScorer:
@@ -81,8 +81,8 @@ class PrefixCachedScorer:
         self._arithmetic = arithmetic
         self._max_bytes = max_bytes
         self._labels: list[Tensor] = []
-        self._embedded: list[Moment] = []
-        self._kept: OrderedDict[tuple[int, Hashable], list[Moment]] = OrderedDict()
+        self._embedded: list[PrefixState] = []
+        self._kept: OrderedDict[tuple[int, Hashable], list[PrefixState]] = OrderedDict()
         self._num_bytes = 0
         self._blocks = {block: index for index, block in enumerate(family_of(model).blocks(model))}
         sparsity_of(model).state.record = False
@@ -90,7 +90,7 @@ class PrefixCachedScorer:
             for batch in map(arithmetic.place, batches):
                 self._labels.append(batch.labels)
                 with arithmetic.autocast():
-                    self._embedded.append(Moment(embed(model, batch.images)))
+                    self._embedded.append(PrefixState(embed(model, batch.images)))
 
     @torch.no_grad()
     def score(self, schedule: Schedule) -> dict[str, float]:
@@ -102,28 +102,28 @@ class PrefixCachedScorer:
         last = stops[1] if len(stops) > 1 else depth - 1
         keys = [(index, done_before(self._model, index)) for index in range(last + 1)]
         start = max((index for index, key in enumerate(keys) if key in self._kept), default=0)
-        moments = self._kept.get(keys[start], self._embedded)
+        prefix_states = self._kept.get(keys[start], self._embedded)
         if start:
             self._kept.move_to_end(keys[start])
         for index in range(start, len(keys) - 1):
-            moments = [self._advanced(moment, index, index + 1) for moment in moments]
-            self._keep(keys[index + 1], moments)
-        tally = Tally()
-        for moment, labels in zip(moments, self._labels, strict=True):
+            prefix_states = [self._advanced(prefix_state, index, index + 1) for prefix_state in prefix_states]
+            self._keep(keys[index + 1], prefix_states)
+        accumulator = Accumulator()
+        for prefix_state, labels in zip(prefix_states, self._labels, strict=True):
             with self._arithmetic.autocast():
-                logits = finish(self._model, advance(self._model, moment, len(keys) - 1, depth).x)
-            tally.add(logits, labels)
-        return tally.metrics("val")
+                logits = finish(self._model, advance(self._model, prefix_state, len(keys) - 1, depth).x)
+            accumulator.add(logits, labels)
+        return accumulator.metrics("val")
 
-    def _advanced(self, moment: Moment, start: int, stop: int) -> Moment:
+    def _advanced(self, prefix_state: PrefixState, start: int, stop: int) -> PrefixState:
         with self._arithmetic.autocast():
-            return advance(self._model, moment, start, stop)
+            return advance(self._model, prefix_state, start, stop)
 
-    def _keep(self, key: tuple[int, Hashable], moments: list[Moment]) -> None:
-        size = sum(moment.num_bytes for moment in moments)
+    def _keep(self, key: tuple[int, Hashable], prefix_states: list[PrefixState]) -> None:
+        size = sum(prefix_state.num_bytes for prefix_state in prefix_states)
         while self._kept and self._num_bytes + size > self._max_bytes:
             _, gone = self._kept.popitem(last=False)
-            self._num_bytes -= sum(moment.num_bytes for moment in gone)
+            self._num_bytes -= sum(prefix_state.num_bytes for prefix_state in gone)
         if self._num_bytes + size <= self._max_bytes:
-            self._kept[key] = moments
+            self._kept[key] = prefix_states
             self._num_bytes += size

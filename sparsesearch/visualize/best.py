@@ -46,8 +46,8 @@ def _write(spec: StudySpec, front: StudyFront, path: Path, *, storage: Path) -> 
     if best is None:
         return "no schedule is within the budget"
 
-    # What builds models takes seconds to load, and most who mirror a study have no picture to draw.
-    from sparsesearch.artifacts.model_reference import Subject
+    # What builds models takes seconds to load, and most who sync a study have no picture to draw.
+    from sparsesearch.artifacts.model_reference import ModelReference
     from sparsesearch.artifacts.trained import model_of, trained_tensors
     from sparsesearch.training.checkpoints import CheckpointFolder
     from sparsesearch.visualize.inspect import look, preprocessing_for, validation_images
@@ -57,10 +57,10 @@ def _write(spec: StudySpec, front: StudyFront, path: Path, *, storage: Path) -> 
     if tensors is None:
         return f"the weights of trial {best.number} are not on this machine"
     size = resolved.geometry.image_size[0]
-    subject = Subject(spec.backbone, best.schedule, resolved.num_classes, resolved.in_chans, size)
+    reference = ModelReference(spec.backbone, best.schedule, resolved.num_classes, resolved.in_chans, size)
     wanted = preprocessing_for(spec.backbone, spec.data, in_chans=resolved.in_chans, image_size=size)
     images = validation_images(spec.data, backbone=spec.backbone, count=_NUM_IMAGES)
-    views = look(model_of(subject, tensors), images, names=[""] * len(images), wanted=wanted)
+    views = look(model_of(reference, tensors), images, names=[""] * len(images), wanted=wanted)
     title = f"{spec.name}: trial {best.number}, {best.schedule.describe(resolved.geometry)}"
     save_kept_tokens(views, path, title=title)
     return None

@@ -30,7 +30,7 @@ def save_front(
     note: str | None = None,
     paper: PaperOverlay | None = None,
 ) -> None:
-    """Draw accuracy against multiply-adds or milliseconds: candidates, front, hand baselines, dense model.
+    """Draw accuracy against multiply-adds or milliseconds: candidates, front, hand-crafted baselines, dense model.
 
     Args:
         front: What to draw.
@@ -38,7 +38,7 @@ def save_front(
         title: Above the picture.
         limit: The budget along the front's axis, drawn as a vertical line, or None.
         note: A warning below the title, or None.
-        paper: Published hand schedules to lay over it. Those of another backbone are laid over by their share of the
+        paper: Published schedules to lay over it. Those of another backbone are laid over by their share of the
             dense model's multiply-adds, and the axis is that of shares.
     """
     assert paper is None or front.axis == "macs", "papers' schedules have no milliseconds"
@@ -58,7 +58,7 @@ def save_front(
             *_coordinates(trials, front.axis, unit),
             marker=marker,
             color="tab:orange",
-            label=f"by hand: {label}",
+            label=f"hand-crafted: {label}",
             zorder=3,
         )
     axes.step(

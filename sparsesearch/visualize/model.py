@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sparsesearch.artifacts.checkpoint import load
-from sparsesearch.artifacts.model_reference import Subject
+from sparsesearch.artifacts.model_reference import ModelReference
 from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.artifacts.trained import model_of
 from sparsesearch.backbones.bundled import is_small
@@ -32,11 +32,11 @@ UNTRAINED = "the choice of an untrained model: it says nothing"
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class Inspection:
     """A model that can be looked through.
 
     Attributes:
-        subject: What it is.
+        reference: What it is.
         model: The sparse model.
         wanted: How its images are made ready.
         data: What it was trained on, None if that is not known.
@@ -45,7 +45,7 @@ class Sight:
         note: A line for people, or None.
     """
 
-    subject: Subject
+    reference: ModelReference
     model: nn.Module
     wanted: Preprocessing
     data: DataSpec | None
@@ -59,7 +59,7 @@ class Sight:
         Raises:
             DataError: A file is missing, is no image, or is too small.
         """
-        shape = self.subject.geometry
+        shape = self.reference.geometry
         patch = max(1, shape.image_size[0] // shape.stages[0].grid[0])
         images = read_images(paths, self.wanted, least_pixels=patch)
         return look(self.model, images, names=[path.name for path in paths], wanted=self.wanted)
@@ -73,23 +73,23 @@ class Sight:
         """
         if self.data is None:
             raise SpecError("name images: visualize model.safetensors cat.jpg (only a recipe knows its own data)")
-        images = validation_images(self.data, backbone=self.subject.backbone, count=count)
+        images = validation_images(self.data, backbone=self.reference.backbone, count=count)
         return look(self.model, images, names=[""] * len(images), wanted=self.wanted)
 
 
-def open_sight(
-    subject: Subject,
+def open_inspection(
+    reference: ModelReference,
     *,
     model_file: Path | None = None,
     recipe: Recipe | None = None,
     weights: str | None = None,
     trained: Trained | None = None,
-) -> Sight:
+) -> Inspection:
     """Find the best weights there are: those of a file, of the recipe's study, published ones, or none.
 
     Args:
-        subject: Backbone and schedule.
-        model_file: The saved model that the subject is from, if it is.
+        reference: Backbone and schedule.
+        model_file: The saved model that the reference is from, if it is.
         recipe: The recipe that it is from, if it is.
         weights: `pretrained`, `scratch` or a path, to have no others.
         trained: Looks for the weights of the recipe's study.
@@ -98,64 +98,64 @@ def open_sight(
         ScheduleError: The schedule drops nothing.
         CheckpointError: The weights do not fit.
     """
-    if not subject.schedule.resolve(subject.geometry):
+    if not reference.schedule.resolve(reference.geometry):
         raise SpecError("the schedule keeps all tokens, so there is nothing to see; give one with --rho 0.7")
-    data = _data(subject, recipe)
+    data = _data(reference, recipe)
     wanted = preprocessing_for(
-        subject.backbone,
+        reference.backbone,
         data or DataSpec(source="folder:."),
-        in_chans=subject.in_chans,
-        image_size=subject.image_size,
+        in_chans=reference.in_chans,
+        image_size=reference.image_size,
     )
     if model_file is not None and weights is None:
         model = load(model_file)
-        if subject.image_size != wanted.image_size:
-            raise SpecError(f"{model_file} takes {subject.image_size} pixels; leave --image-size out")
-        return Sight(subject, model, wanted, data, f"weights of {model_file}")
+        if reference.image_size != wanted.image_size:
+            raise SpecError(f"{model_file} takes {reference.image_size} pixels; leave --image-size out")
+        return Inspection(reference, model, wanted, data, f"weights of {model_file}")
     found = None if trained is None else trained()
     if found is not None:
-        return Sight(subject, model_of(subject, found[0]), wanted, data, found[1])
+        return Inspection(reference, model_of(reference, found[0]), wanted, data, found[1])
     if weights is not None and weights not in ("pretrained", "scratch"):
-        return _from_file(subject, Path(weights), wanted=wanted, data=data)
+        return _from_file(reference, Path(weights), wanted=wanted, data=data)
     asked = weights or (recipe.weights if recipe is not None else "pretrained")
-    source, line = resolve_weights(asked if asked == "scratch" else "pretrained", backbone=subject.backbone)
-    model = subject.dense_model(pretrained=source == "pretrained")
-    sparsify_(model, subject.schedule)
-    caption = _caption(subject, is_pretrained=source == "pretrained")
+    source, line = resolve_weights(asked if asked == "scratch" else "pretrained", backbone=reference.backbone)
+    model = reference.dense_model(pretrained=source == "pretrained")
+    sparsify_(model, reference.schedule)
+    caption = _caption(reference, is_pretrained=source == "pretrained")
     why = "" if trained is None else "the weights of the recipe's study are not on this machine; "
     said = (
         None if caption is None else f"{why}{line.partition('; training')[0] + '; ' if line else ''}this is {caption}"
     )
-    return Sight(subject, model.eval(), wanted, data, f"{source} weights", caption, said)
+    return Inspection(reference, model.eval(), wanted, data, f"{source} weights", caption, said)
 
 
-def _from_file(subject: Subject, path: Path, *, wanted: Preprocessing, data: DataSpec | None) -> Sight:
+def _from_file(reference: ModelReference, path: Path, *, wanted: Preprocessing, data: DataSpec | None) -> Inspection:
     """Weights of any file: a sparse model's, or a dense one's without predictors."""
     tensors: dict[str, Tensor] = read_foreign_weights(path)
-    model = subject.dense_model()
+    model = reference.dense_model()
     dense_names = set(model.state_dict())
-    sparsify_(model, subject.schedule)
+    sparsify_(model, reference.schedule)
     expected = model.state_dict()
     bad = [name for name in dense_names if name not in tensors or tensors[name].shape != expected[name].shape]
     if bad:
-        raise CheckpointError(f"{path} does not fit {subject.backbone}: {len(bad)} weights missing, first {min(bad)}")
+        raise CheckpointError(f"{path} does not fit {reference.backbone}: {len(bad)} weights missing, first {min(bad)}")
     has_predictors = set(expected) <= set(tensors)
     model.load_state_dict({name: tensors[name] for name in expected if name in tensors}, strict=False)
     caption = None if has_predictors else UNTRAINED_PREDICTORS
-    return Sight(
-        subject, model.eval(), wanted, data, f"weights of {path}", caption, caption and f"{path}: this is {caption}"
+    return Inspection(
+        reference, model.eval(), wanted, data, f"weights of {path}", caption, caption and f"{path}: this is {caption}"
     )
 
 
-def _caption(subject: Subject, *, is_pretrained: bool) -> str | None:
+def _caption(reference: ModelReference, *, is_pretrained: bool) -> str | None:
     """What has to be said of a choice without training."""
-    if any(is_learned(step.scorer) for step in subject.schedule.steps):
+    if any(is_learned(step.scorer) for step in reference.schedule.steps):
         return UNTRAINED_PREDICTORS
     return None if is_pretrained else UNTRAINED
 
 
-def _data(subject: Subject, recipe: Recipe | None) -> DataSpec | None:
+def _data(reference: ModelReference, recipe: Recipe | None) -> DataSpec | None:
     """What the model was trained on: as its recipe says; only the demo has small backbones of one channel."""
     if recipe is not None:
         return recipe.data
-    return DataSpec() if is_small(subject.backbone) and subject.in_chans in (None, 1) else None
+    return DataSpec() if is_small(reference.backbone) and reference.in_chans in (None, 1) else None

@@ -29,7 +29,7 @@ from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.events import Ended, Event, Measured
-from sparsesearch.study.protocols import Controller, Dispatcher, StudyLedger, StudyStore
+from sparsesearch.study.protocols import Controller, Dispatcher, StudyStore, StudyWriter
 from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
 from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Trial, TrialState
 
@@ -47,22 +47,22 @@ FIRST_SCREENED, FIRST_PROPOSED, FIRST_FINETUNED, NUM_TRIALS = 2, 4, 8, 12
 
 
 class Diary:
-    """A controller and a ledger in one that notes the order of what happens to them.
+    """A controller and a writer in one that notes the order of what happens to them.
 
     Args:
         controller: Decides.
-        ledger: Keeps.
+        writer: Keeps.
         before: Called before each claim and each event is written.
     """
 
     def __init__(
-        self, controller: Controller, ledger: StudyLedger, *, before: Before = lambda what, number: None
+        self, controller: Controller, writer: StudyWriter, *, before: Before = lambda what, number: None
     ) -> None:
-        self.spec = ledger.spec
+        self.spec = writer.spec
         self.entries: list[tuple[str, int | None]] = []
         self._before = before
         self._controller = controller
-        self._ledger = ledger
+        self._writer = writer
 
     def ask(self) -> NewTrial | None:
         asked = self._controller.ask()
@@ -70,7 +70,7 @@ class Diary:
         return asked
 
     def tell(self, trial: Trial) -> None:
-        stored = {stored.number: stored for stored in self._ledger.trials()}
+        stored = {stored.number: stored for stored in self._writer.trials()}
         assert trial == stored[trial.number], "told what is not written"
         if trial.state.is_final:
             self.entries.append(("tell", trial.number))
@@ -78,29 +78,29 @@ class Diary:
 
     def add_trial(self, trial: NewTrial) -> Trial:
         self.entries.append(("add", trial.number))
-        return self._ledger.add_trial(trial)
+        return self._writer.add_trial(trial)
 
     def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
         self._before("claim", number)
         self.entries.append(("claim", number))
-        return self._ledger.claim(number, retry=retry, reason=reason)
+        return self._writer.claim(number, retry=retry, reason=reason)
 
     def record(self, event: Event) -> Trial:
         self._before(event.kind, event.trial)
-        before = self._ledger.trials()[event.trial]
-        recorded = self._ledger.record(event)
+        before = self._writer.trials()[event.trial]
+        recorded = self._writer.record(event)
         if recorded != before:  # recording again changes nothing
             self.entries.append((event.kind, event.trial))
         return recorded
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
-        return self._ledger.trials(states)
+        return self._writer.trials(states)
 
     def renew(self) -> None:
-        self._ledger.renew()
+        self._writer.renew()
 
     def close(self) -> None:
-        self._ledger.close()
+        self._writer.close()
 
 
 def inline(**callbacks: Any) -> Dispatcher:
@@ -141,7 +141,7 @@ def make_dispatcher(kind: str, request: pytest.FixtureRequest) -> MakeDispatcher
 
 
 @pytest.fixture
-def ledger(store: StudyStore) -> StudyLedger:
+def writer(store: StudyStore) -> StudyWriter:
     return store.create_study(SPEC)
 
 
@@ -149,10 +149,10 @@ def new_controller() -> StagedController:
     return StagedController(SPEC, GEOMETRY)
 
 
-def finish(make_dispatcher: MakeDispatcher, ledger: StudyLedger) -> list[Trial]:
+def finish(make_dispatcher: MakeDispatcher, writer: StudyWriter) -> list[Trial]:
     """Run to the end; what the trials are then."""
-    make_dispatcher().run(new_controller(), ledger, tabled())
-    return list(ledger.trials())
+    make_dispatcher().run(new_controller(), writer, tabled())
+    return list(writer.trials())
 
 
 def left_and_resumed(make_dispatcher: MakeDispatcher, store: StudyStore, *, num_events: int) -> list[Trial]:
@@ -165,11 +165,11 @@ def left_and_resumed(make_dispatcher: MakeDispatcher, store: StudyStore, *, num_
                 raise KeyboardInterrupt
             return recorded
 
-    ledger = store.create_study(SPEC)
-    dying = Dying(new_controller(), ledger)
+    writer = store.create_study(SPEC)
+    dying = Dying(new_controller(), writer)
     with pytest.raises(KeyboardInterrupt):
         make_dispatcher().run(dying, dying, tabled())
-    ledger.close()
+    writer.close()
     return finish(make_dispatcher, store.open_study(SPEC.name))
 
 
@@ -181,9 +181,9 @@ def calm() -> list[Trial]:
 
 class TestRunning:
     def test_it_runs_until_the_controller_wants_no_more(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger, calm: list[Trial]
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter, calm: list[Trial]
     ) -> None:
-        trials = finish(make_dispatcher, ledger)
+        trials = finish(make_dispatcher, writer)
         assert trials == calm
         assert len(trials) == NUM_TRIALS
         assert all(trial.state.is_final for trial in trials)
@@ -194,36 +194,36 @@ class TestRunning:
         assert [trial.attempt for trial in trials] == [1] * NUM_TRIALS
 
     def test_every_trial_is_announced_once_it_is_recorded(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter
     ) -> None:
         announced: list[Trial] = []
 
         def on_trial(trial: Trial) -> None:
-            assert trial in ledger.trials()
+            assert trial in writer.trials()
             announced.append(trial)
 
-        make_dispatcher(on_trial=on_trial).run(new_controller(), ledger, tabled())
-        assert announced == list(ledger.trials())
+        make_dispatcher(on_trial=on_trial).run(new_controller(), writer, tabled())
+        assert announced == list(writer.trials())
 
     def test_progress_is_announced_once_it_is_recorded(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter
     ) -> None:
         announced: list[Trial] = []
 
         def on_progress(trial: Trial) -> None:
-            assert trial in ledger.trials()
+            assert trial in writer.trials()
             announced.append(trial)
 
-        make_dispatcher(on_progress=on_progress).run(new_controller(), ledger, tabled())
+        make_dispatcher(on_progress=on_progress).run(new_controller(), writer, tabled())
         assert {trial.state for trial in announced} == {TrialState.RUNNING}
-        for trial in ledger.trials():
+        for trial in writer.trials():
             steps = [len(seen.measurements) for seen in announced if seen.number == trial.number]
             assert steps == list(range(len(trial.measurements) + 1)), "claimed, and then measurement by measurement"
 
     def test_rows_are_written_before_anything_reacts(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter
     ) -> None:
-        diary = Diary(new_controller(), ledger)
+        diary = Diary(new_controller(), writer)
         make_dispatcher().run(diary, diary, tabled())
         of_dense = [what for what, number in diary.entries if number == 0]
         assert of_dense == ["ask", "add", "claim", "measured", "measured", "measured", "ended", "tell"]
@@ -232,27 +232,27 @@ class TestRunning:
             assert what == "ask" or (what == "tell") == (told[number] == i)
             assert what in ("ask", "tell") or i < told[number]
 
-    def test_an_event_is_written_before_the_next_is_asked_for(self, ledger: StudyLedger) -> None:
+    def test_an_event_is_written_before_the_next_is_asked_for(self, writer: StudyWriter) -> None:
         """Seen from inside the evaluator, so for one in this process; `test_ray_dispatcher` has the other."""
 
         class Watching(TabulatedEvaluator):
             def evaluate(self, trial: Trial) -> Iterator[Event]:
                 for event in super().evaluate(trial):
                     yield event
-                    stored = ledger.trials()[trial.number]
+                    stored = writer.trials()[trial.number]
                     if isinstance(event, Measured):
                         assert stored.measurements[-1] == event.measurement
                     else:
                         assert stored.state.is_final
 
-        inline().run(new_controller(), ledger, Watching(table))
-        assert {trial.state for trial in ledger.trials()} == {TrialState.REFERENCE, TrialState.COMPLETE}
+        inline().run(new_controller(), writer, Watching(table))
+        assert {trial.state for trial in writer.trials()} == {TrialState.REFERENCE, TrialState.COMPLETE}
 
     def test_a_finished_study_is_left_as_it_is(
-        self, make_dispatcher: MakeDispatcher, store: StudyStore, ledger: StudyLedger
+        self, make_dispatcher: MakeDispatcher, store: StudyStore, writer: StudyWriter
     ) -> None:
-        before = finish(make_dispatcher, ledger)
-        ledger.close()
+        before = finish(make_dispatcher, writer)
+        writer.close()
 
         again = store.open_study(SPEC.name)
         make_dispatcher().run(new_controller(), again, never())
@@ -261,15 +261,15 @@ class TestRunning:
 
 class TestFailures:
     def test_a_raising_evaluator_fails_its_trial_and_the_study_goes_on(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger, caplog: pytest.LogCaptureFixture
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter, caplog: pytest.LogCaptureFixture
     ) -> None:
         announced: list[int] = []
         error = RuntimeError("out of memory\nat line 7")
         with caplog.at_level(logging.WARNING):
             make_dispatcher(on_trial=lambda trial: announced.append(trial.number)).run(
-                new_controller(), ledger, failing(error, at=FIRST_PROPOSED)
+                new_controller(), writer, failing(error, at=FIRST_PROPOSED)
             )
-        trials = ledger.trials()
+        trials = writer.trials()
         failed = trials[FIRST_PROPOSED]
         assert failed.state is TrialState.FAILED
         assert failed.reason == "RuntimeError: out of memory"
@@ -281,94 +281,94 @@ class TestFailures:
         assert "Traceback" not in caplog.text, "people see the reason, not the traceback"
 
     def test_an_evaluator_that_stops_without_an_end_fails_its_trial(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter
     ) -> None:
-        make_dispatcher().run(new_controller(), ledger, endless(at=FIRST_SCREENED))
-        stopped = ledger.trials()[FIRST_SCREENED]
+        make_dispatcher().run(new_controller(), writer, endless(at=FIRST_SCREENED))
+        stopped = writer.trials()[FIRST_SCREENED]
         assert stopped.state is TrialState.FAILED
         assert stopped.reason is not None
         assert stopped.reason.endswith("the evaluator stopped without ending the trial")
 
-    def test_a_failed_reference_ends_the_study(self, make_dispatcher: MakeDispatcher, ledger: StudyLedger) -> None:
+    def test_a_failed_reference_ends_the_study(self, make_dispatcher: MakeDispatcher, writer: StudyWriter) -> None:
         with pytest.raises(StudyFailedError, match="the dense training failed: ValueError: no"):
-            make_dispatcher().run(new_controller(), ledger, failing(ValueError("no"), at=0))
-        assert [trial.state for trial in ledger.trials()] == [TrialState.FAILED]
+            make_dispatcher().run(new_controller(), writer, failing(ValueError("no"), at=0))
+        assert [trial.state for trial in writer.trials()] == [TrialState.FAILED]
 
     @pytest.mark.parametrize("error", [CheckpointError("corrupt; delete it"), UserInputError("mend this")])
     def test_what_every_trial_would_meet_ends_the_run_and_can_be_mended(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger, calm: list[Trial], error: SparseSearchError
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter, calm: list[Trial], error: SparseSearchError
     ) -> None:
         with pytest.raises(type(error), match=str(error)):
-            make_dispatcher().run(new_controller(), ledger, failing(error, at=FIRST_FINETUNED))
-        stopped = ledger.trials()[-1]
+            make_dispatcher().run(new_controller(), writer, failing(error, at=FIRST_FINETUNED))
+        stopped = writer.trials()[-1]
         assert stopped.number == FIRST_FINETUNED
         assert stopped.state is TrialState.RUNNING
-        assert finish(make_dispatcher, ledger) == calm
+        assert finish(make_dispatcher, writer) == calm
 
     def test_an_interruption_passes_through(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger, calm: list[Trial]
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter, calm: list[Trial]
     ) -> None:
         def interrupt(what: str, number: int) -> None:
             if (what, number) == ("ended", 1):
                 raise KeyboardInterrupt
 
-        diary = Diary(new_controller(), ledger, before=interrupt)
+        diary = Diary(new_controller(), writer, before=interrupt)
         with pytest.raises(KeyboardInterrupt):
             make_dispatcher().run(diary, diary, tabled())
-        assert [trial.state for trial in ledger.trials()] == [TrialState.REFERENCE, TrialState.RUNNING]
-        assert finish(make_dispatcher, ledger) == calm
+        assert [trial.state for trial in writer.trials()] == [TrialState.REFERENCE, TrialState.RUNNING]
+        assert finish(make_dispatcher, writer) == calm
 
     def test_a_lost_lease_ends_the_run_and_changes_nothing(
-        self, make_dispatcher: MakeDispatcher, store: StudyStore, ledger: StudyLedger, calm: list[Trial]
+        self, make_dispatcher: MakeDispatcher, store: StudyStore, writer: StudyWriter, calm: list[Trial]
     ) -> None:
         """Somebody else takes the study over while trial 5 is evaluated."""
-        taken: list[StudyLedger] = []
+        taken: list[StudyWriter] = []
         before: list[Trial] = []
 
         def rob(what: str, number: int) -> None:
             if (what, number) == ("measured", 5) and not taken:
-                ledger.close()
+                writer.close()
                 taken.append(store.open_study(SPEC.name))
                 before.extend(taken[0].trials())
 
-        diary = Diary(new_controller(), ledger, before=rob)
+        diary = Diary(new_controller(), writer, before=rob)
         with pytest.raises(StaleAttemptError):
             make_dispatcher().run(diary, diary, tabled())
         assert list(taken[0].trials()) == before
         assert finish(make_dispatcher, taken[0]) == calm
 
-    def test_a_stale_attempt_ends_the_run(self, make_dispatcher: MakeDispatcher, ledger: StudyLedger) -> None:
+    def test_a_stale_attempt_ends_the_run(self, make_dispatcher: MakeDispatcher, writer: StudyWriter) -> None:
         def overtake(what: str, number: int) -> None:
             if (what, number) == ("measured", FIRST_SCREENED):
-                ledger.claim(number, retry=True)
+                writer.claim(number, retry=True)
 
-        diary = Diary(new_controller(), ledger, before=overtake)
+        diary = Diary(new_controller(), writer, before=overtake)
         with pytest.raises(StaleAttemptError, match="attempt 1 is refused"):
             make_dispatcher().run(diary, diary, tabled())
-        overtaken = ledger.trials()[-1]
+        overtaken = writer.trials()[-1]
         assert (overtaken.state, overtaken.attempt, overtaken.measurements) == (TrialState.RUNNING, 2, ())
 
 
 class TestResuming:
     def test_unfinished_trials_of_the_store_come_first(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger, calm: list[Trial]
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter, calm: list[Trial]
     ) -> None:
         """A trial that was running, and one that was only written down."""
         controller = new_controller()
         for _ in range(FIRST_SCREENED):
             asked = controller.ask()
             assert asked is not None
-            trial = ledger.claim(ledger.add_trial(asked).number)
+            trial = writer.claim(writer.add_trial(asked).number)
             for event in TabulatedEvaluator(table).evaluate(trial):
-                trial = ledger.record(event)
+                trial = writer.record(event)
             controller.tell(trial)
         for _ in range(2):
             asked = controller.ask()
             assert asked is not None
-            ledger.add_trial(asked)
-        ledger.claim(FIRST_SCREENED)
+            writer.add_trial(asked)
+        writer.claim(FIRST_SCREENED)
 
-        diary = Diary(new_controller(), ledger)
+        diary = Diary(new_controller(), writer)
         make_dispatcher().run(diary, diary, tabled())
         begun = [entry for entry in diary.entries if entry[0] in ("tell", "claim", "ask")]
         assert begun[:8] == [
@@ -381,7 +381,7 @@ class TestResuming:
             ("ask", 4),
             ("claim", 4),
         ]
-        assert list(ledger.trials()) == calm
+        assert list(writer.trials()) == calm
 
     @pytest.mark.parametrize("num_events", [2, 12, 30])
     def test_left_after_some_event_the_study_ends_the_same(
@@ -396,17 +396,17 @@ class TestResuming:
 
 class TestLease:
     def test_it_is_renewed_while_a_trial_takes_its_time(
-        self, make_dispatcher: MakeDispatcher, ledger: StudyLedger, monkeypatch: pytest.MonkeyPatch
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        kept: list[StudyLedger] = []
+        kept: list[StudyWriter] = []
         enter, leave = LeaseKeeper.__enter__, LeaseKeeper.__exit__
 
         def entered(keeper: LeaseKeeper) -> LeaseKeeper:
-            kept.append(keeper._ledger)
+            kept.append(keeper._writer)
             return enter(keeper)
 
         def left(keeper: LeaseKeeper, *args: object) -> None:
-            kept.remove(keeper._ledger)
+            kept.remove(keeper._writer)
             leave(keeper, *args)  # type: ignore[arg-type]
 
         monkeypatch.setattr(LeaseKeeper, "__enter__", entered)
@@ -415,13 +415,13 @@ class TestLease:
         def watch(what: str, number: int) -> None:
             assert kept == [diary]
 
-        diary = Diary(new_controller(), ledger, before=watch)
+        diary = Diary(new_controller(), writer, before=watch)
         make_dispatcher().run(diary, diary, tabled())
-        assert {trial.state for trial in ledger.trials()} == {TrialState.REFERENCE, TrialState.COMPLETE}
+        assert {trial.state for trial in writer.trials()} == {TrialState.REFERENCE, TrialState.COMPLETE}
         assert kept == []
 
     def test_nobody_else_can_open_the_study_meanwhile(
-        self, make_dispatcher: MakeDispatcher, store: StudyStore, ledger: StudyLedger
+        self, make_dispatcher: MakeDispatcher, store: StudyStore, writer: StudyWriter
     ) -> None:
         refusals: list[StudyBusyError] = []
 
@@ -431,10 +431,10 @@ class TestLease:
                     store.open_study(SPEC.name)
                 refusals.append(caught.value)
 
-        diary = Diary(new_controller(), ledger, before=rival)
+        diary = Diary(new_controller(), writer, before=rival)
         make_dispatcher().run(diary, diary, tabled())
         assert len(refusals) == NUM_TRIALS
-        ledger.close()
+        writer.close()
         store.open_study(SPEC.name).close()
 
 

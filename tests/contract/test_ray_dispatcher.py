@@ -27,8 +27,8 @@ from sparsesearch.search.controller import StagedController
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.events import Checkpointed, Measured
-from sparsesearch.study.protocols import StudyLedger
-from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, RungSpec, StudySpec, TrainSpec
+from sparsesearch.study.protocols import StudyWriter
+from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, RungSpec, Strategy, StudySpec, TrainSpec
 from sparsesearch.study.trial import Fidelity, NewTrial, Origin, Trial, TrialState
 
 pytestmark = pytest.mark.slow
@@ -52,8 +52,8 @@ def cluster() -> Iterator[None]:
         yield
 
 
-def spec(*, elastic: bool = True, **changes: Any) -> StudySpec:
-    fidelity = {"elastic": elastic, "evaluations": 6, "finalists": 2, "finetune": TrainSpec(epochs=EPOCHS)}
+def spec(*, strategy: Strategy = "supernet", **changes: Any) -> StudySpec:
+    fidelity = {"strategy": strategy, "evaluations": 6, "finalists": 2, "finetune": TrainSpec(epochs=EPOCHS)}
     fidelity.update(changes.pop("fidelity", {}))
     return StudySpec(
         name="study",
@@ -74,7 +74,7 @@ class Run:
         self.folder = folder
         self.store = MemoryStore()
         self.announced: list[int] = []
-        self._ledger: StudyLedger = self.store.create_study(study)
+        self._writer: StudyWriter = self.store.create_study(study)
 
     def go(
         self,
@@ -98,7 +98,7 @@ class Run:
             if inline
             else RayDispatcher(ResourceSpec(**resources), storage=self.folder, on_trial=self._on_trial)
         )
-        dispatcher.run(StagedController(self.spec, GEOMETRY), self._ledger, evaluator)
+        dispatcher.run(StagedController(self.spec, GEOMETRY), self._writer, evaluator)
         return self.trials
 
     def _on_trial(self, trial: Trial) -> None:
@@ -192,7 +192,7 @@ def test_study_runs_to_its_end(make_run: MakeRun) -> None:
     assert sorted(run.announced) == [trial.number for trial in trials]
     assert {trial.fidelity for trial in trials} == {
         Fidelity.DENSE,
-        Fidelity.ELASTIC,
+        Fidelity.SUPERNET_TRAINING,
         Fidelity.SUPERNET,
         Fidelity.FINETUNE,
     }
@@ -205,17 +205,17 @@ def test_study_runs_to_its_end(make_run: MakeRun) -> None:
     assert os.getpid() not in {note.pid for note in run.notes}
 
 
-@pytest.mark.parametrize("elastic", [True, False])
-def test_agrees_with_inline_one_at_a_time(make_run: MakeRun, tmp_path: Path, elastic: bool) -> None:
+@pytest.mark.parametrize("strategy", ["supernet", "finetune"])
+def test_agrees_with_inline_one_at_a_time(make_run: MakeRun, tmp_path: Path, strategy: Strategy) -> None:
     """One trial at a time there is no timing, so that the tables are the same to the byte."""
     (tmp_path / "inline").mkdir()
-    inline = Run(spec(elastic=elastic), tmp_path / "inline").go(inline=True)
-    on_ray = make_run(spec(elastic=elastic)).go(max_concurrent=1)
+    inline = Run(spec(strategy=strategy), tmp_path / "inline").go(inline=True)
+    on_ray = make_run(spec(strategy=strategy)).go(max_concurrent=1)
     assert repr(on_ray) == repr(inline)  # NaN is not equal to itself
 
 
 def test_trainings_overlap_in_processes_of_their_own(make_run: MakeRun) -> None:
-    run = make_run(spec(elastic=False, fidelity={"evaluations": 2}))
+    run = make_run(spec(strategy="finetune", fidelity={"evaluations": 2}))
     run.go(meet_s=120.0)
     spans: dict[int, list[float]] = {}
     for note in run.notes:
@@ -274,12 +274,12 @@ def test_bad_input_ends_the_run_with_its_one_line(make_run: MakeRun, number: int
 
 
 def test_failed_reference_ends_the_study(make_run: MakeRun) -> None:
-    with pytest.raises(StudyFailedError, match="the elastic training failed: RuntimeError"):
+    with pytest.raises(StudyFailedError, match="the supernet training failed: RuntimeError"):
         make_run().go(mishaps={"1": {"how": "raise", "epoch": 1}}, max_retries=0)
 
 
 def test_rungs_stop_the_worse(make_run: MakeRun) -> None:
-    study = spec(elastic=False, fidelity={"evaluations": 9, "rungs": RungSpec(first_epoch=1, factor=2)})
+    study = spec(strategy="finetune", fidelity={"evaluations": 9, "rungs": RungSpec(first_epoch=1, factor=2)})
     run = make_run(study)
     trials = run.go()
     stopped = [trial for trial in trials if trial.state is TrialState.STOPPED]
@@ -295,12 +295,12 @@ def test_rungs_stop_the_worse(make_run: MakeRun) -> None:
     assert all(top1 < max(worst_kept, sorted(first_rung)[-1] + 1e-9) for top1 in first_rung)
 
 
-class LateLedger:
+class LateWriter:
     """Stands for a driver that dies: refuses to write from the Nth event of a kind on."""
 
-    def __init__(self, ledger: StudyLedger, *, kind: type, count: int) -> None:
-        self.spec = ledger.spec
-        self._ledger = ledger
+    def __init__(self, writer: StudyWriter, *, kind: type, count: int) -> None:
+        self.spec = writer.spec
+        self._writer = writer
         self._kind = kind
         self._left = count
 
@@ -308,33 +308,33 @@ class LateLedger:
         self._left -= isinstance(event, self._kind)
         if self._left < 0:
             raise ConnectionError("the database is gone")
-        return self._ledger.record(event)
+        return self._writer.record(event)
 
     def add_trial(self, trial: NewTrial) -> Trial:
-        return self._ledger.add_trial(trial)
+        return self._writer.add_trial(trial)
 
     def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
-        return self._ledger.claim(number, retry=retry, reason=reason)
+        return self._writer.claim(number, retry=retry, reason=reason)
 
     def trials(self, states: Any = None) -> Any:
-        return self._ledger.trials(states)
+        return self._writer.trials(states)
 
     def renew(self) -> None:
-        self._ledger.renew()
+        self._writer.renew()
 
     def close(self) -> None:
-        self._ledger.close()
+        self._writer.close()
 
 
 @pytest.mark.parametrize(("kind", "count"), [(Measured, 1), (Checkpointed, 7)])
 def test_run_that_cannot_record_ends_and_goes_on_later(make_run: MakeRun, kind: type, count: int) -> None:
-    run = make_run(spec(elastic=False))
-    whole = run._ledger
-    run._ledger = LateLedger(whole, kind=kind, count=count)  # type: ignore[assignment]
+    run = make_run(spec(strategy="finetune"))
+    whole = run._writer
+    run._writer = LateWriter(whole, kind=kind, count=count)  # type: ignore[assignment]
     with pytest.raises(ConnectionError, match="the database is gone"):
         run.go()
     assert any(trial.state is TrialState.RUNNING for trial in run.trials)
-    run._ledger = whole
+    run._writer = whole
     trials = run.go()
     assert all(final(trial) and trial.attempt == 1 for trial in trials)
     repeated = len([note for note in run.notes if note.what == "BEGUN"]) - EPOCHS * len(trials)
@@ -351,7 +351,7 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_keeps_the_epochs_under_way(make_run: MakeRun) -> None:
-    run = make_run(spec(elastic=False))
+    run = make_run(spec(strategy="finetune"))
 
     def press() -> None:
         while not any(note.trial >= 2 for note in run.notes):
@@ -379,7 +379,7 @@ def test_evaluator_must_be_portable(make_run: MakeRun) -> None:
     run = make_run()
     dispatcher = RayDispatcher(ResourceSpec(), storage=run.folder)
     with pytest.raises(TypeError, match="PortableEvaluator"):
-        dispatcher.run(StagedController(run.spec, GEOMETRY), run._ledger, object())  # type: ignore[arg-type]
+        dispatcher.run(StagedController(run.spec, GEOMETRY), run._writer, object())  # type: ignore[arg-type]
 
 
 def test_trial_larger_than_any_machine_is_refused(make_run: MakeRun) -> None:

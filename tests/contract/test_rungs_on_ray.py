@@ -40,15 +40,18 @@ def test_tune_stops_whom_the_rule_stops(budget: Budget, tmp_path: Path) -> None:
         budget=budget,
         space=SearchSpace().for_geometry(GEOMETRY),
         fidelity=FidelitySpec(
-            elastic=False, evaluations=14, finetune=TrainSpec(epochs=3), rungs=RungSpec(first_epoch=1, factor=FACTOR)
+            strategy="finetune",
+            evaluations=14,
+            finetune=TrainSpec(epochs=3),
+            rungs=RungSpec(first_epoch=1, factor=FACTOR),
         ),
         sampler="random",
         dispatcher="ray",
     )
     store = MemoryStore()
-    ledger = store.create_study(spec)
+    writer = store.create_study(spec)
     resources = ResourceSpec(max_concurrent=1)
-    RayDispatcher(resources, storage=tmp_path).run(StagedController(spec, GEOMETRY), ledger, tabled())
+    RayDispatcher(resources, storage=tmp_path).run(StagedController(spec, GEOMETRY), writer, tabled())
     trials = store.trials("study")
     searched = [trial for trial in trials if trial.origin is Origin.SEARCH]
     assert {trial.state for trial in trials if trial not in searched} == {TrialState.COMPLETE, TrialState.REFERENCE}

@@ -21,7 +21,7 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.events import Checkpointed, Confirmed, Ended, Event, Measured
-from sparsesearch.study.protocols import StudyLedger, StudyStore
+from sparsesearch.study.protocols import StudyStore, StudyWriter
 from sparsesearch.study.spec import Budget, StudySpec
 from sparsesearch.study.trial import (
     CheckpointRef,
@@ -88,7 +88,7 @@ def store(backing: Backing) -> StudyStore:
 
 
 @pytest.fixture
-def ledger(store: StudyStore) -> StudyLedger:
+def writer(store: StudyStore) -> StudyWriter:
     return store.create_study(spec())
 
 
@@ -134,20 +134,20 @@ def checkpointed(trial: int, step: int, *, attempt: int = 1) -> Checkpointed:
 class TestTimes:
     def test_they_are_the_clock_at_each_write(self, backing: Backing) -> None:
         store, clock = backing.open(), backing.clock
-        ledger = store.create_study(spec())
+        writer = store.create_study(spec())
         created = clock.now
-        ledger.add_trial(new(0))
-        ledger.add_trial(new(1))
+        writer.add_trial(new(0))
+        writer.add_trial(new(1))
         assert store.times("digits") == StudyTimes(created_at=created, trials={0: TrialTimes(), 1: TrialTimes()})
         clock.now += 1
-        ledger.claim(0)
+        writer.claim(0)
         clock.now += 1
-        ledger.record(measured(0, 1))
+        writer.record(measured(0, 1))
         clock.now += 1
-        ledger.record(measured(0, 1))  # a repeated report
-        ledger.record(measured(0, 2))
+        writer.record(measured(0, 1))  # a repeated report
+        writer.record(measured(0, 2))
         clock.now += 1
-        ledger.record(ended(0))
+        writer.record(ended(0))
         expected = TrialTimes(
             started_at=created + 1, ended_at=created + 4, measured_at={1: created + 2, 2: created + 3}
         )
@@ -155,13 +155,13 @@ class TestTimes:
 
     def test_claiming_again_keeps_the_start(self, backing: Backing) -> None:
         store, clock = backing.open(), backing.clock
-        ledger = store.create_study(spec())
-        ledger.add_trial(new(0))
-        ledger.claim(0)
+        writer = store.create_study(spec())
+        writer.add_trial(new(0))
+        writer.claim(0)
         started = clock.now
         clock.now += 5
-        ledger.claim(0)
-        ledger.claim(0, retry=True)
+        writer.claim(0)
+        writer.claim(0, retry=True)
         assert store.times("digits").trials[0].started_at == started
 
     def test_a_study_that_is_used_again_is_another_one(self, backing: Backing) -> None:
@@ -180,42 +180,42 @@ class TestTimes:
 
 class TestWhoHoldsIt:
     def test_whoever_opened_it_until_it_is_closed(self, backing: Backing) -> None:
-        ledger = backing.open().create_study(spec())
-        assert backing.open().is_held("digits")
-        ledger.close()
-        assert not backing.open().is_held("digits")
+        writer = backing.open().create_study(spec())
+        assert backing.open().is_leased("digits")
+        writer.close()
+        assert not backing.open().is_leased("digits")
         backing.open().open_study("digits")
-        assert backing.open().is_held("digits")
+        assert backing.open().is_leased("digits")
 
     def test_a_holder_without_a_sign_of_life_counts_as_lost(self, backing: Backing) -> None:
         store = backing.open()
-        ledger = store.create_study(spec())
+        writer = store.create_study(spec())
         backing.clock.now += LEASE_S - 1
-        assert store.is_held("digits")
-        ledger.renew()
+        assert store.is_leased("digits")
+        writer.renew()
         backing.clock.now += LEASE_S - 1
-        assert store.is_held("digits")
+        assert store.is_leased("digits")
         backing.clock.now += 1
-        assert not store.is_held("digits")
+        assert not store.is_leased("digits")
 
     def test_looking_changes_nothing(self, backing: Backing) -> None:
         store = backing.open()
         store.create_study(spec()).close()
-        assert not store.is_held("digits")
+        assert not store.is_leased("digits")
         store.open_study("digits")
 
     def test_of_no_study(self, backing: Backing) -> None:
         with pytest.raises(StudyNotFoundError):
-            backing.open().is_held("digits")
+            backing.open().is_leased("digits")
 
 
-def refused(ledger: StudyLedger, write: Callable[[], object]) -> None:
+def refused(writer: StudyWriter, write: Callable[[], object]) -> None:
     """The write is refused and leaves no trace."""
-    before = ledger.trials()
+    before = writer.trials()
     with pytest.raises(StaleAttemptError) as caught:
         write()
     assert "\n" not in str(caught.value)
-    assert ledger.trials() == before
+    assert writer.trials() == before
 
 
 class TestStudies:
@@ -223,7 +223,7 @@ class TestStudies:
         backing.open().create_study(spec())
         assert backing.open().spec("digits") == spec()
 
-    def test_the_ledger_knows_its_document(self, backing: Backing) -> None:
+    def test_the_writer_knows_its_document(self, backing: Backing) -> None:
         created = backing.open().create_study(spec())
         assert created.spec == spec()
         created.close()
@@ -237,11 +237,11 @@ class TestStudies:
         store.create_study(spec("a")).close()
         assert list(store.studies()) == ["b", "c", "a"]
 
-    def test_a_name_is_taken_once(self, backing: Backing, ledger: StudyLedger) -> None:
-        ledger.add_trial(new(0))
+    def test_a_name_is_taken_once(self, backing: Backing, writer: StudyWriter) -> None:
+        writer.add_trial(new(0))
         with pytest.raises(StudyExistsError, match=r"'digits'.*another name"):
             backing.open().create_study(spec())
-        assert len(ledger.trials()) == 1
+        assert len(writer.trials()) == 1
 
     @pytest.mark.parametrize("verb", ["open_study", "spec", "trials", "delete_study"])
     def test_an_unknown_name_is_refused(self, store: StudyStore, verb: str) -> None:
@@ -252,27 +252,27 @@ class TestStudies:
         with pytest.raises(StudyNotFoundError, match=r"no study 'digit' in .*; there are: g, f, e, d, c, \.\.\."):
             getattr(store, verb)("digit")
 
-    def test_deleting_removes_the_trials_too(self, store: StudyStore, ledger: StudyLedger) -> None:
+    def test_deleting_removes_the_trials_too(self, store: StudyStore, writer: StudyWriter) -> None:
         other = store.create_study(spec("other"))
-        for each in (ledger, other):
+        for each in (writer, other):
             each.add_trial(new(0))
             each.claim(0)
             each.record(measured(0))
-        ledger.close()
+        writer.close()
         store.delete_study("digits")
         assert list(store.studies()) == ["other"]
         again = store.create_study(spec())
         assert list(again.trials()) == []
         assert other.trials()[0].measurements
 
-    def test_a_study_that_is_run_cannot_be_deleted(self, backing: Backing, ledger: StudyLedger) -> None:
+    def test_a_study_that_is_run_cannot_be_deleted(self, backing: Backing, writer: StudyWriter) -> None:
         with pytest.raises(StudyBusyError):
             backing.open().delete_study("digits")
         assert list(backing.open().studies()) == ["digits"]
 
 
 class TestAdding:
-    def test_a_trial_comes_back_equal(self, backing: Backing, ledger: StudyLedger) -> None:
+    def test_a_trial_comes_back_equal(self, backing: Backing, writer: StudyWriter) -> None:
         proposal = Proposal(
             index=4,
             seed=2**63 + 5,
@@ -281,48 +281,48 @@ class TestAdding:
             system_attrs={"constraints": [0.1, -1e300], "nested": {"b": 1, "a": [None, True, "é\x00"]}},
         )
         trial = new(0, proposal=proposal, parent=0, budget_macs=2**40)
-        stored = ledger.add_trial(trial)
+        stored = writer.add_trial(trial)
         assert stored == Trial(**dict(trial), study="digits", state=TrialState.WAITING)
-        assert list(ledger.trials()) == [stored]
+        assert list(writer.trials()) == [stored]
         assert list(backing.open().trials("digits")) == [stored]
         kept = stored.proposal
         assert kept is not None
         assert type(kept.params["count"]) is int
         assert type(kept.params["ratio"]) is float
 
-    def test_what_is_returned_is_what_is_stored(self, ledger: StudyLedger) -> None:
+    def test_what_is_returned_is_what_is_stored(self, writer: StudyWriter) -> None:
         proposal = Proposal(index=0, seed=0, seen=(), params={}, system_attrs={"pair": (1, 2)})
-        stored = ledger.add_trial(new(0, proposal=proposal))
+        stored = writer.add_trial(new(0, proposal=proposal))
         assert stored.proposal is not None
         assert stored.proposal.system_attrs == {"pair": [1, 2]}
-        assert list(ledger.trials()) == [stored]
+        assert list(writer.trials()) == [stored]
 
-    def test_a_number_is_added_once(self, ledger: StudyLedger) -> None:
-        ledger.add_trial(new(0))
-        running = ledger.claim(0)
-        assert ledger.add_trial(new(0, label="other", key="f" * 32)) == running
-        assert list(ledger.trials()) == [running]
+    def test_a_number_is_added_once(self, writer: StudyWriter) -> None:
+        writer.add_trial(new(0))
+        running = writer.claim(0)
+        assert writer.add_trial(new(0, label="other", key="f" * 32)) == running
+        assert list(writer.trials()) == [running]
 
-    def test_the_same_work_is_not_added_twice(self, ledger: StudyLedger) -> None:
-        first = ledger.add_trial(new(0))
+    def test_the_same_work_is_not_added_twice(self, writer: StudyWriter) -> None:
+        first = writer.add_trial(new(0))
         with pytest.raises(DuplicateTrialError, match=r"trial 1 .* is trial 0 again"):
-            ledger.add_trial(new(1, key=first.key, seed=first.seed))
-        assert list(ledger.trials()) == [first]
-        ledger.add_trial(new(1, key=first.key, seed=first.seed + 1))
-        ledger.add_trial(new(2, key=first.key, seed=first.seed, fidelity=Fidelity.FINETUNE))
-        assert [trial.number for trial in ledger.trials()] == [0, 1, 2]
+            writer.add_trial(new(1, key=first.key, seed=first.seed))
+        assert list(writer.trials()) == [first]
+        writer.add_trial(new(1, key=first.key, seed=first.seed + 1))
+        writer.add_trial(new(2, key=first.key, seed=first.seed, fidelity=Fidelity.FINETUNE))
+        assert [trial.number for trial in writer.trials()] == [0, 1, 2]
 
-    def test_studies_do_not_see_each_other(self, store: StudyStore, ledger: StudyLedger) -> None:
+    def test_studies_do_not_see_each_other(self, store: StudyStore, writer: StudyWriter) -> None:
         other = store.create_study(spec("other"))
-        ledger.add_trial(new(0))
+        writer.add_trial(new(0))
         other.add_trial(new(0, label="mine"))
-        ledger.claim(0)
+        writer.claim(0)
         assert [(trial.label, trial.state) for trial in other.trials()] == [("mine", TrialState.WAITING)]
 
-    def test_trials_are_in_order_of_their_numbers(self, store: StudyStore, ledger: StudyLedger) -> None:
+    def test_trials_are_in_order_of_their_numbers(self, store: StudyStore, writer: StudyWriter) -> None:
         for number in (11, 2, 1, 10):
-            ledger.add_trial(new(number))
-        assert [trial.number for trial in ledger.trials()] == [1, 2, 10, 11]
+            writer.add_trial(new(number))
+        assert [trial.number for trial in writer.trials()] == [1, 2, 10, 11]
         assert [trial.number for trial in store.trials("digits")] == [1, 2, 10, 11]
 
     @pytest.mark.parametrize(
@@ -335,65 +335,65 @@ class TestAdding:
         ],
         ids=["seed", "key", "latency", "proposal"],
     )
-    def test_what_cannot_be_kept_is_refused_everywhere(self, ledger: StudyLedger, changes: dict[str, object]) -> None:
+    def test_what_cannot_be_kept_is_refused_everywhere(self, writer: StudyWriter, changes: dict[str, object]) -> None:
         with pytest.raises(ValueError, match="trial 0 of study 'digits'"):
-            ledger.add_trial(new(0, **changes))
-        assert list(ledger.trials()) == []
+            writer.add_trial(new(0, **changes))
+        assert list(writer.trials()) == []
 
 
 class TestClaiming:
-    def test_the_first_claim_is_attempt_one(self, ledger: StudyLedger) -> None:
-        ledger.add_trial(new(0))
-        claimed = ledger.claim(0)
+    def test_the_first_claim_is_attempt_one(self, writer: StudyWriter) -> None:
+        writer.add_trial(new(0))
+        claimed = writer.claim(0)
         assert (claimed.state, claimed.attempt) == (TrialState.RUNNING, 1)
-        assert list(ledger.trials()) == [claimed]
+        assert list(writer.trials()) == [claimed]
 
-    def test_claiming_again_keeps_the_attempt(self, ledger: StudyLedger) -> None:
-        ledger.add_trial(new(0))
-        first = ledger.claim(0)
-        assert ledger.claim(0) == first
+    def test_claiming_again_keeps_the_attempt(self, writer: StudyWriter) -> None:
+        writer.add_trial(new(0))
+        first = writer.claim(0)
+        assert writer.claim(0) == first
 
-    def test_a_retry_raises_the_attempt_and_fences_the_old_one(self, ledger: StudyLedger) -> None:
-        ledger.add_trial(new(0))
-        assert ledger.claim(0, retry=True).attempt == 1
-        ledger.record(measured(0, 1))
-        ledger.record(checkpointed(0, 1))
-        second = ledger.claim(0, retry=True)
+    def test_a_retry_raises_the_attempt_and_fences_the_old_one(self, writer: StudyWriter) -> None:
+        writer.add_trial(new(0))
+        assert writer.claim(0, retry=True).attempt == 1
+        writer.record(measured(0, 1))
+        writer.record(checkpointed(0, 1))
+        second = writer.claim(0, retry=True)
         assert (second.attempt, second.epochs_done, second.state) == (2, 1, TrialState.RUNNING)
         assert second.checkpoint is not None
         for event in (measured(0, 1), measured(0, 2), checkpointed(0, 2), ended(0)):
-            refused(ledger, lambda event=event: ledger.record(event))  # type: ignore[misc]
-        assert ledger.record(measured(0, 2, attempt=2)).epochs_done == 2
+            refused(writer, lambda event=event: writer.record(event))  # type: ignore[misc]
+        assert writer.record(measured(0, 2, attempt=2)).epochs_done == 2
 
-    def test_a_final_trial_cannot_be_claimed(self, ledger: StudyLedger) -> None:
-        ledger.add_trial(new(0))
-        ledger.claim(0)
-        ledger.record(ended(0))
-        refused(ledger, lambda: ledger.claim(0))
-        refused(ledger, lambda: ledger.claim(0, retry=True))
+    def test_a_final_trial_cannot_be_claimed(self, writer: StudyWriter) -> None:
+        writer.add_trial(new(0))
+        writer.claim(0)
+        writer.record(ended(0))
+        refused(writer, lambda: writer.claim(0))
+        refused(writer, lambda: writer.claim(0, retry=True))
 
-    def test_a_trial_that_was_never_added(self, ledger: StudyLedger) -> None:
+    def test_a_trial_that_was_never_added(self, writer: StudyWriter) -> None:
         with pytest.raises(LookupError, match="no trial 5"):
-            ledger.claim(5)
+            writer.claim(5)
         with pytest.raises(LookupError, match="no trial 5"):
-            ledger.record(ended(5))
+            writer.record(ended(5))
 
 
 class TestRecording:
     @pytest.fixture
-    def running(self, ledger: StudyLedger) -> StudyLedger:
-        ledger.add_trial(new(0))
-        ledger.claim(0)
-        return ledger
+    def running(self, writer: StudyWriter) -> StudyWriter:
+        writer.add_trial(new(0))
+        writer.claim(0)
+        return writer
 
-    def test_measurements_come_back_exactly(self, backing: Backing, running: StudyLedger) -> None:
+    def test_measurements_come_back_exactly(self, backing: Backing, running: StudyWriter) -> None:
         event = measured(0, top1=0.1 + 0.2)
         after = running.record(event)
         assert after.measurements == (event.measurement,)
         assert list(backing.open().trials("digits")) == [after]
         assert after.metrics["val_top1"].hex() == (0.1 + 0.2).hex()
 
-    def test_numbers_that_are_not_finite_are_kept(self, backing: Backing, running: StudyLedger) -> None:
+    def test_numbers_that_are_not_finite_are_kept(self, backing: Backing, running: StudyWriter) -> None:
         base = measured(0)
         metrics = {"nan": float("nan"), "inf": float("inf"), "minus": float("-inf"), "tiny": 5e-324, "zero": -0.0}
         measurement = base.measurement.model_copy(update={"metrics": metrics})
@@ -401,17 +401,17 @@ class TestRecording:
         kept = backing.open().trials("digits")[0].metrics
         assert {name: str(value) for name, value in kept.items()} == {n: str(v) for n, v in metrics.items()}
 
-    def test_the_first_report_of_a_step_is_kept(self, running: StudyLedger) -> None:
+    def test_the_first_report_of_a_step_is_kept(self, running: StudyWriter) -> None:
         first = running.record(measured(0, 1, top1=0.5))
         assert running.record(measured(0, 1, top1=0.9)) == first
         assert running.trials()[0].metrics["val_top1"] == 0.5
 
-    def test_measurements_are_in_order_of_steps(self, running: StudyLedger) -> None:
+    def test_measurements_are_in_order_of_steps(self, running: StudyWriter) -> None:
         for step in (2, 0, 10, 1):
             running.record(measured(0, step))
         assert [item.step for item in running.trials()[0].measurements] == [0, 1, 2, 10]
 
-    def test_the_newest_checkpoint_replaces_the_older(self, backing: Backing, running: StudyLedger) -> None:
+    def test_the_newest_checkpoint_replaces_the_older(self, backing: Backing, running: StudyWriter) -> None:
         running.record(checkpointed(0, 1))
         after = running.record(checkpointed(0, 2))
         assert after.checkpoint == checkpointed(0, 2).checkpoint
@@ -422,12 +422,11 @@ class TestRecording:
         [
             TrialState.COMPLETE,
             TrialState.STOPPED,
-            TrialState.REJECTED,
             TrialState.FAILED,
             TrialState.REFERENCE,
         ],
     )
-    def test_a_trial_ends_once(self, backing: Backing, running: StudyLedger, state: FinalState) -> None:
+    def test_a_trial_ends_once(self, backing: Backing, running: StudyWriter, state: FinalState) -> None:
         running.record(measured(0, 1))
         running.record(checkpointed(0, 1))
         after = running.record(ended(0, state, reason="why: é\n\x00"))
@@ -441,7 +440,7 @@ class TestRecording:
         for event in changes:
             refused(running, lambda event=event: running.record(event))  # type: ignore[misc]
 
-    def test_the_latency_of_an_ended_trial_is_confirmed_and_again(self, backing: Backing, running: StudyLedger) -> None:
+    def test_the_latency_of_an_ended_trial_is_confirmed_and_again(self, backing: Backing, running: StudyWriter) -> None:
         first, second = made_up_confirmation(2.0), made_up_confirmation(3.0, reference_ms=2.0)
         with pytest.raises(StaleAttemptError, match="measured when it has ended"):
             running.record(Confirmed(trial=0, attempt=1, latency=first))
@@ -453,63 +452,63 @@ class TestRecording:
         with pytest.raises(StaleAttemptError, match="attempt 2 is refused"):
             running.record(Confirmed(trial=0, attempt=2, latency=first))
 
-    def test_an_unclaimed_trial_takes_no_report(self, ledger: StudyLedger) -> None:
-        ledger.add_trial(new(0))
+    def test_an_unclaimed_trial_takes_no_report(self, writer: StudyWriter) -> None:
+        writer.add_trial(new(0))
         for event in (measured(0), checkpointed(0, 1), ended(0)):
-            refused(ledger, lambda event=event: ledger.record(event))  # type: ignore[misc]
+            refused(writer, lambda event=event: writer.record(event))  # type: ignore[misc]
 
-    def test_a_report_from_the_future_is_refused(self, running: StudyLedger) -> None:
+    def test_a_report_from_the_future_is_refused(self, running: StudyWriter) -> None:
         refused(running, lambda: running.record(measured(0, attempt=2)))
 
-    def test_a_measurement_must_be_of_the_reporting_attempt(self, running: StudyLedger) -> None:
+    def test_a_measurement_must_be_of_the_reporting_attempt(self, running: StudyWriter) -> None:
         running.claim(0, retry=True)
         event = measured(0, attempt=1)
         refused(running, lambda: running.record(event.model_copy(update={"attempt": 2})))
 
-    def test_trials_can_be_chosen_by_state(self, ledger: StudyLedger) -> None:
+    def test_trials_can_be_chosen_by_state(self, writer: StudyWriter) -> None:
         for number in range(4):
-            ledger.add_trial(new(number))
+            writer.add_trial(new(number))
         for number in (1, 2, 3):
-            ledger.claim(number)
-            ledger.record(measured(number))
-        ledger.record(ended(3))
-        chosen = ledger.trials({TrialState.RUNNING, TrialState.COMPLETE})
+            writer.claim(number)
+            writer.record(measured(number))
+        writer.record(ended(3))
+        chosen = writer.trials({TrialState.RUNNING, TrialState.COMPLETE})
         assert [(trial.number, len(trial.measurements)) for trial in chosen] == [(1, 1), (2, 1), (3, 1)]
-        assert [trial.number for trial in ledger.trials([TrialState.WAITING])] == [0]
-        assert list(ledger.trials([])) == []
-        assert len(ledger.trials()) == 4
+        assert [trial.number for trial in writer.trials([TrialState.WAITING])] == [0]
+        assert list(writer.trials([])) == []
+        assert len(writer.trials()) == 4
 
 
 class TestLeases:
-    def writes(self, ledger: StudyLedger) -> list[Callable[[], object]]:
+    def writes(self, writer: StudyWriter) -> list[Callable[[], object]]:
         return [
-            lambda: ledger.add_trial(new(9)),
-            lambda: ledger.add_trial(new(0)),
-            lambda: ledger.claim(0),
-            lambda: ledger.record(measured(0, 5)),
-            lambda: ledger.record(ended(0)),
-            ledger.renew,
+            lambda: writer.add_trial(new(9)),
+            lambda: writer.add_trial(new(0)),
+            lambda: writer.claim(0),
+            lambda: writer.record(measured(0, 5)),
+            lambda: writer.record(ended(0)),
+            writer.renew,
         ]
 
     @pytest.fixture
-    def held(self, ledger: StudyLedger) -> StudyLedger:
-        ledger.add_trial(new(0))
-        ledger.claim(0)
-        return ledger
+    def held(self, writer: StudyWriter) -> StudyWriter:
+        writer.add_trial(new(0))
+        writer.claim(0)
+        return writer
 
-    def test_a_study_has_one_holder(self, backing: Backing, held: StudyLedger) -> None:
+    def test_a_study_has_one_holder(self, backing: Backing, held: StudyWriter) -> None:
         with pytest.raises(StudyBusyError, match=r"'digits' is being run by process \d+ on .* 60 s"):
             backing.open().open_study("digits")
         held.record(measured(0))
 
-    def test_closing_gives_it_back(self, backing: Backing, held: StudyLedger) -> None:
+    def test_closing_gives_it_back(self, backing: Backing, held: StudyWriter) -> None:
         held.close()
         held.close()
         for write in self.writes(held):
             refused(held, write)
         backing.open().open_study("digits").record(measured(0))
 
-    def test_closing_late_takes_nothing_from_the_next_holder(self, backing: Backing, held: StudyLedger) -> None:
+    def test_closing_late_takes_nothing_from_the_next_holder(self, backing: Backing, held: StudyWriter) -> None:
         backing.clock.now += LEASE_S
         successor = backing.open().open_study("digits")
         held.close()
@@ -517,7 +516,7 @@ class TestLeases:
         with pytest.raises(StudyBusyError):
             backing.open().open_study("digits")
 
-    def test_a_lease_is_lost_when_its_time_is_over(self, backing: Backing, held: StudyLedger) -> None:
+    def test_a_lease_is_lost_when_its_time_is_over(self, backing: Backing, held: StudyWriter) -> None:
         backing.clock.now += LEASE_S - 0.1
         with pytest.raises(StudyBusyError):
             backing.open().open_study("digits")
@@ -528,21 +527,21 @@ class TestLeases:
         assert successor.claim(0).attempt == 1
         successor.record(measured(0))
 
-    def test_an_expired_lease_that_nobody_took_still_holds(self, backing: Backing, held: StudyLedger) -> None:
+    def test_an_expired_lease_that_nobody_took_still_holds(self, backing: Backing, held: StudyWriter) -> None:
         backing.clock.now += 10 * LEASE_S
         held.record(measured(0))
         with pytest.raises(StudyBusyError):
             backing.open().open_study("digits")
 
     @pytest.mark.parametrize("which", range(6))
-    def test_every_write_extends_it(self, backing: Backing, held: StudyLedger, which: int) -> None:
+    def test_every_write_extends_it(self, backing: Backing, held: StudyWriter, which: int) -> None:
         backing.clock.now += LEASE_S - 1
         self.writes(held)[which]()
         backing.clock.now += LEASE_S - 1
         with pytest.raises(StudyBusyError):
             backing.open().open_study("digits")
 
-    def test_a_holder_of_a_deleted_study_is_refused(self, backing: Backing, held: StudyLedger) -> None:
+    def test_a_holder_of_a_deleted_study_is_refused(self, backing: Backing, held: StudyWriter) -> None:
         backing.clock.now += LEASE_S
         store = backing.open()
         store.delete_study("digits")
@@ -569,25 +568,25 @@ class TestThreads:
         assert sorted(map(str, outcomes)) == [f"s{index}" for index in range(6)]
         assert sorted(store.studies()) == [f"s{index}" for index in range(6)]
 
-    def test_one_of_many_opens(self, store: StudyStore, ledger: StudyLedger) -> None:
-        ledger.close()
+    def test_one_of_many_opens(self, store: StudyStore, writer: StudyWriter) -> None:
+        writer.close()
         outcomes = _together(8, lambda index: store.open_study("digits"))
         assert sum(isinstance(outcome, StudyBusyError) for outcome in outcomes) == 7
 
-    def test_one_ledger_serves_several_threads(self, ledger: StudyLedger) -> None:
+    def test_one_writer_serves_several_threads(self, writer: StudyWriter) -> None:
         for number in range(4):
-            ledger.add_trial(new(number))
-            ledger.claim(number)
+            writer.add_trial(new(number))
+            writer.claim(number)
 
         def work(index: int) -> None:
             for step in range(1, 9):
-                ledger.record(measured(index % 4, step, top1=step / 10))
-                ledger.renew()
-            ledger.trials()
+                writer.record(measured(index % 4, step, top1=step / 10))
+                writer.renew()
+            writer.trials()
 
         assert _together(8, work) == [None] * 8
-        assert [trial.epochs_done for trial in ledger.trials()] == [8] * 4
-        assert all(len(trial.measurements) == 8 for trial in ledger.trials())
+        assert [trial.epochs_done for trial in writer.trials()] == [8] * 4
+        assert all(len(trial.measurements) == 8 for trial in writer.trials())
 
 
 def _together(num: int, work: Callable[[int], object]) -> list[object]:

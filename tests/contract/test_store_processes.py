@@ -34,11 +34,11 @@ for line in sys.stdin:
     verb, _, rest = line.strip().partition(" ")
     try:
         if verb == "open":
-            ledger = store.open_study("digits")
+            writer = store.open_study("digits")
         elif verb == "claim":
-            ledger.claim(int(rest))
+            writer.claim(int(rest))
         elif verb == "record":
-            ledger.record(EVENT.validate_json(rest))
+            writer.record(EVENT.validate_json(rest))
         print("done", flush=True)
     except SparseSearchError as error:
         print(type(error).__name__, error, flush=True)
@@ -50,11 +50,11 @@ WRITER = """
 import sys
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.events import EVENT
-ledger = open_store(sys.argv[1]).open_study("digits")
-trial = ledger.claim(0)
+writer = open_store(sys.argv[1]).open_study("digits")
+trial = writer.claim(0)
 template = sys.argv[2]
 for step in range(trial.epochs_done + 1, 100_000):
-    ledger.record(EVENT.validate_json(template.replace('"step":1', f'"step":{step}')))
+    writer.record(EVENT.validate_json(template.replace('"step":1', f'"step":{step}')))
     print(step, flush=True)
 """
 
@@ -105,10 +105,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def study(url: str) -> str:
     """Url of a database with one waiting trial, opened by nobody."""
     store = open_store(url)
-    ledger = store.create_study(StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65)))
+    writer = store.create_study(StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65)))
     for number in range(2):
-        ledger.add_trial(trial(number))
-    ledger.close()
+        writer.add_trial(trial(number))
+    writer.close()
     store.close()
     return url
 
@@ -157,10 +157,10 @@ def test_a_killed_controller_loses_the_study_at_once_and_no_number(study: str) -
             store.open_study("digits")
         controller.process.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, controller.process.pid, os.WEXITED | os.WNOWAIT)  # dead, but still in the process table
-        ledger = store.open_study("digits")
-        assert [item.step for item in ledger.trials()[0].measurements] == [1]
-        assert ledger.claim(0).attempt == 1
-        ledger.record(measured(2))
+        writer = store.open_study("digits")
+        assert [item.step for item in writer.trials()[0].measurements] == [1]
+        assert writer.claim(0).attempt == 1
+        writer.record(measured(2))
         store.close()
 
 
@@ -190,15 +190,15 @@ def test_a_controller_that_slept_through_its_lease_is_refused(study: str) -> Non
         zombie.process.send_signal(signal.SIGSTOP)
         time.sleep(0.7)
         store = open_store(study)
-        ledger = store.open_study("digits")
-        ledger.claim(0)
-        ledger.record(measured(1))
-        before = ledger.trials()
+        writer = store.open_study("digits")
+        writer.claim(0)
+        writer.record(measured(1))
+        before = writer.trials()
         zombie.process.send_signal(signal.SIGCONT)
         assert zombie.ask(f"record {measured(2).model_dump_json()}").startswith("StaleAttemptError study 'digits'")
         assert zombie.ask("claim 1").startswith("StaleAttemptError")
-        assert ledger.trials() == before
-        ledger.record(measured(2))
+        assert writer.trials() == before
+        writer.record(measured(2))
         store.close()
 
 
@@ -239,10 +239,10 @@ def test_a_killed_study_ends_with_the_same_bytes(tmp_path: Path, killed_after: i
     for name, kill in (("calm", None), ("killed", killed_after)):
         url = f"sqlite:///{tmp_path}/{name}.db"
         store = open_store(url)
-        ledger = store.create_study(StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65)))
+        writer = store.create_study(StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65)))
         for number in range(2):
-            ledger.add_trial(trial(number))
-        ledger.close()
+            writer.add_trial(trial(number))
+        writer.close()
         store.close()
         results.append(work(url, killed_after=kill))
     calm, killed = results

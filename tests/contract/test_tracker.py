@@ -13,7 +13,7 @@ from sample_study import run_sample, sample_spec
 
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.run_study import shown
-from sparsesearch.app.tracker import study_mirror
+from sparsesearch.app.tracker import study_sync
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.protocols import Tracker
@@ -68,7 +68,7 @@ def made(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest
     works = request.param in ("database", "server")
     said: list[str] = []
     tracker = MlflowTracker(
-        lambda study: study_mirror(store, settings, study),
+        lambda study: study_sync(store, settings, study),
         report=said.append,
         pause_s=0.05,
         look_s=0.2,

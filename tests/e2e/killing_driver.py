@@ -33,14 +33,14 @@ from sparsesearch.settings import Settings
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.events import Event
 from sparsesearch.study.progress import Bar, Silent
-from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import NewTrial, Trial, TrialState
 
 DOCUMENT = {
     "name": "tiny",
     "backbone": "deit_pico",
-    "budget": {"unit": "share", "low": 0.25, "high": 0.45},
+    "budget": {"unit": "fraction", "low": 0.25, "high": 0.45},
     "data": {"num_val_images": 120},
     "precision": "float32",
     "device": "cpu",
@@ -49,7 +49,7 @@ DOCUMENT = {
         "evaluations": 4,
         "finalists": 2,
         "dense": {"epochs": 2, "images_per_epoch": 72, "batch_size": 24},
-        "elastic_training": {"epochs": 2, "images_per_epoch": 72, "batch_size": 24},
+        "supernet_training": {"epochs": 2, "images_per_epoch": 72, "batch_size": 24},
         "finetune": {"epochs": 2, "images_per_epoch": 48, "batch_size": 24},
     },
 }
@@ -70,42 +70,42 @@ class Fate:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-class FatalLedger(StudyLedger):
-    """A ledger that lets its fate meet everything just before and just after it is written."""
+class FatalWriter(StudyWriter):
+    """A writer that lets its fate meet everything just before and just after it is written."""
 
-    def __init__(self, ledger: StudyLedger, fate: Fate) -> None:
-        self.spec: StudySpec = ledger.spec
-        self._ledger = ledger
+    def __init__(self, writer: StudyWriter, fate: Fate) -> None:
+        self.spec: StudySpec = writer.spec
+        self._writer = writer
         self._fate = fate
-        self._fidelity = {trial.number: trial.fidelity.value for trial in ledger.trials()}
+        self._fidelity = {trial.number: trial.fidelity.value for trial in writer.trials()}
 
     def add_trial(self, trial: NewTrial) -> Trial:
         self._fidelity[trial.number] = trial.fidelity.value
         self._meet("before-added", trial.number)
-        added = self._ledger.add_trial(trial)
+        added = self._writer.add_trial(trial)
         self._meet("after-added", trial.number)
         return added
 
     def claim(self, number: int, *, retry: bool = False) -> Trial:
         self._meet("before-claimed", number)
-        claimed = self._ledger.claim(number, retry=retry)
+        claimed = self._writer.claim(number, retry=retry)
         self._meet("after-claimed", number)
         return claimed
 
     def record(self, event: Event) -> Trial:
         self._meet(f"before-{event.kind}", event.trial)
-        recorded = self._ledger.record(event)
+        recorded = self._writer.record(event)
         self._meet(f"after-{event.kind}", event.trial)
         return recorded
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
-        return self._ledger.trials(states)
+        return self._writer.trials(states)
 
     def renew(self) -> None:
-        self._ledger.renew()
+        self._writer.renew()
 
     def close(self) -> None:
-        self._ledger.close()
+        self._writer.close()
 
     def _meet(self, kind: str, number: int) -> None:
         self._fate.meet(kind, f"{kind}-{self._fidelity[number]}")
@@ -158,11 +158,11 @@ def work(job: dict[str, str | None]) -> None:
     settings = Settings.from_environment()
     store = open_store(settings.database_url)
     if job["verb"] == "run":
-        ledger = store.create_study(prepare(complete(DOCUMENT, progress=Silent()), progress=Silent()))
+        writer = store.create_study(prepare(complete(DOCUMENT, progress=Silent()), progress=Silent()))
     else:
-        ledger = store.open_study(str(DOCUMENT["name"]))
+        writer = store.open_study(str(DOCUMENT["name"]))
     fate = Fate(job["kill"])
-    run_study(FatalLedger(ledger, fate), settings, progress=FatalProgress(home / "epochs.txt", fate))
+    run_study(FatalWriter(writer, fate), settings, progress=FatalProgress(home / "epochs.txt", fate))
 
 
 def in_a_fork(job: dict[str, str | None]) -> int:

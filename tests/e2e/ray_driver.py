@@ -25,7 +25,7 @@ NAME = "tiny"
 DOCUMENT = {
     "name": NAME,
     "backbone": "deit_pico",
-    "budget": {"unit": "share", "high": 0.35},
+    "budget": {"unit": "fraction", "high": 0.35},
     "data": {"num_val_images": 240},
     "precision": "float32",
     "device": "cpu",
@@ -33,7 +33,7 @@ DOCUMENT = {
         "evaluations": 4,
         "finalists": 2,
         "dense": {"epochs": 2, "images_per_epoch": 192},
-        "elastic_training": {"epochs": 2, "images_per_epoch": 192},
+        "supernet_training": {"epochs": 2, "images_per_epoch": 192},
         "finetune": {"epochs": 2, "images_per_epoch": 192},
     },
     # Two trials at a time; the trainings before them get one core, so that all compute with one thread.
@@ -57,12 +57,12 @@ def main(home: Path, address: str | None, storage: Path) -> int:
         resources = resources.model_copy(update={"ray_address": address, "cpus_per_trial": 1.0})
     assert spec.resolved is not None
     (home / "notes").mkdir(exist_ok=True)
-    with closing(open_store(f"sqlite:///{home}/studies.db").open_study(NAME)) as ledger:
+    with closing(open_store(f"sqlite:///{home}/studies.db").open_study(NAME)) as writer:
         dispatcher = RayDispatcher(resources, storage=storage)
         meet_s = float(os.environ.get("MEET_S", "0"))
         evaluator = noting(spec, storage=storage, cache=home / "cache", notes=home / "notes", meet_s=meet_s)
         try:
-            dispatcher.run(StagedController(spec, spec.resolved.geometry), ledger, evaluator)
+            dispatcher.run(StagedController(spec, spec.resolved.geometry), writer, evaluator)
         except KeyboardInterrupt:
             return 130
     return 0

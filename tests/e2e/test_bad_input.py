@@ -192,7 +192,7 @@ class TestDocuments:
             ("fidelity: {dense: {epochs: 0}}", "fidelity.dense.epochs: Input should be greater than or equal to 1"),
             ("fidelity: {evaluations: many}", "fidelity.evaluations: Input should be a valid integer"),
             ("fidelity: [1]", "fidelity must be a mapping"),
-            ("data: {val_share: 1.5}", "data.val_share: Input should be less than 1, got 1.5"),
+            ("data: {val_fraction: 1.5}", "data.val_fraction: Input should be less than 1, got 1.5"),
             ("data: {image_size: None}", "data.image_size: Input should be a valid integer"),
             ("seed: -1", "seed: Input should be greater than or equal to 0"),
             ("sampler: best", "sampler: Input should be 'evolution', 'tpe', 'nsga2', 'gp' or 'random', got 'best'"),
@@ -430,7 +430,7 @@ class TestRecipes:
         Path("folder").mkdir()
         assert "folder is a folder" in command("retrain", recipe, "-o", "folder").complaint
         assert "is a file" in command("retrain", recipe, "-o", "file/model.safetensors").complaint
-        assert "is a file" in command(*RUN, "--out", "file").complaint
+        assert "is a file" in command(*RUN, "--output", "file").complaint
         assert "is a file" in command("init", "-o", "file/study.yaml").complaint
         assert "already" in command("init", "-o", recipe).complaint
 
@@ -599,8 +599,8 @@ class TestExitCodes:
     def test_a_study_that_could_not_start_does_not_keep_its_name(
         self, command: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refused(ledger: object, *arguments: object, **options: object) -> None:
-            ledger.close()  # type: ignore[attr-defined]
+        def refused(writer: object, *arguments: object, **options: object) -> None:
+            writer.close()  # type: ignore[attr-defined]
             raise CheckpointError("the weights score no better than chance")
 
         monkeypatch.setattr("sparsesearch.app.run_study.run_study", refused)

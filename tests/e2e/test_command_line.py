@@ -25,7 +25,7 @@ from sparsesearch.schedule import Schedule
 
 pytestmark = pytest.mark.slow
 
-WISHES = {
+REQUEST = {
     "dispatcher": "inline",
     "precision": "float32",
     "device": "cpu",
@@ -34,7 +34,7 @@ WISHES = {
         "evaluations": 4,
         "finalists": 2,
         "dense": {"epochs": 2, "images_per_epoch": 256},
-        "elastic_training": {"epochs": 2, "images_per_epoch": 256},
+        "supernet_training": {"epochs": 2, "images_per_epoch": 256},
         "finetune": {"epochs": 1, "images_per_epoch": 128},
         "retrain": {"epochs": 1, "images_per_epoch": 256},
     },
@@ -80,7 +80,7 @@ def edit(path: Path, wishes: dict[str, Any]) -> None:
 @pytest.fixture
 def finished(command: Command) -> Finished:
     assert command("init", "-o", "tiny.yaml").code == 0
-    edit(Path("tiny.yaml"), WISHES)
+    edit(Path("tiny.yaml"), REQUEST)
     answer = command("run", "tiny.yaml", "--no-mlflow", "--json")
     assert answer.code == 0, answer.err
     return Finished(command, answer)
@@ -103,7 +103,7 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
     trials = finished.json("trials", "tiny")
     assert [trial["id"] for trial in trials] == list(range(len(trials)))
     assert all(set(trial) >= TRIAL_KEYS for trial in trials)
-    assert {trial["fidelity"] for trial in trials} == {"dense", "elastic", "supernet", "finetune"}
+    assert {trial["fidelity"] for trial in trials} == {"dense", "supernet_training", "supernet", "finetune"}
     sparse = [trial for trial in trials if trial["fidelity"] in ("supernet", "finetune")]
     assert all(trial["macs"] <= limit for trial in sparse), "nothing is trained above the budget"
     assert all(trial["attempt"] == 1 for trial in trials)
@@ -133,7 +133,7 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
     shown = finished.json("show", "tiny")
     assert set(shown) == {"spec", "states"}
     assert sum(shown["states"].values()) == len(trials)
-    assert shown["spec"]["budget"] == {"unit": "share", "low": None, "high": 0.35}
+    assert shown["spec"]["budget"] == {"unit": "fraction", "low": None, "high": 0.35}
     for verb in ("trials", "front", "show"):
         assert "tiny" in finished.command(verb, "tiny").out
 
@@ -192,12 +192,21 @@ def test_what_retraining_saves_is_what_it_scored(finished: Finished, monkeypatch
     assert torch.equal(before, after)
 
 
-def test_without_elastic_training(command: Command) -> None:
+def test_without_a_supernet(command: Command) -> None:
     Path("study.yaml").write_text(
-        yaml.safe_dump({**WISHES, "name": "plain", "backbone": PICO, "budget": "30%:45%", "baselines": False})
+        yaml.safe_dump({**REQUEST, "name": "plain", "backbone": PICO, "budget": "30%:45%", "baselines": False})
     )
     answer = command(
-        "run", "study.yaml", "--elastic", "off", "--evaluations", "3", "--sampler", "random", "--no-mlflow", "--json"
+        "run",
+        "study.yaml",
+        "--strategy",
+        "finetune",
+        "--evaluations",
+        "3",
+        "--sampler",
+        "random",
+        "--no-mlflow",
+        "--json",
     )
     assert answer.code == 0, answer.err
     assert answer.document["study"] == "plain"
@@ -208,7 +217,7 @@ def test_without_elastic_training(command: Command) -> None:
 
 
 def test_flags_override_the_document_and_names_are_made_up(command: Command) -> None:
-    Path("study.yaml").write_text(yaml.safe_dump({**WISHES, "backbone": PICO, "budget": "30%", "baselines": False}))
+    Path("study.yaml").write_text(yaml.safe_dump({**REQUEST, "backbone": PICO, "budget": "30%", "baselines": False}))
     flags = (
         "--budget",
         "40%",
@@ -218,7 +227,7 @@ def test_flags_override_the_document_and_names_are_made_up(command: Command) -> 
         "1",
         "--seed",
         "5",
-        "--out",
+        "--output",
         "results",
         "--no-mlflow",
     )
@@ -240,12 +249,12 @@ def test_a_study_can_be_resumed_from_another_folder(
     from sparsesearch.app import run_study as study
 
     write_classes(Path("pictures"), per_class=30, seed=0)
-    wishes = {**WISHES, "name": "moved", "backbone": PICO, "budget": "40%", "baselines": False}
+    wishes = {**REQUEST, "name": "moved", "backbone": PICO, "budget": "40%", "baselines": False}
     Path("study.yaml").write_text(yaml.safe_dump({**wishes, "data": {"source": "folder:pictures", "image_size": 32}}))
     real = study.run_study
 
-    def interrupted(ledger: Any, *arguments: Any, **options: Any) -> None:
-        ledger.close()
+    def interrupted(writer: Any, *arguments: Any, **options: Any) -> None:
+        writer.close()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study, "run_study", interrupted)
@@ -262,7 +271,7 @@ def test_as_typed_on_ray_with_mlflow(program: Command, home: Path, monkeypatch: 
     """Nothing switched off: two workers, the study in MLflow, and nothing on standard output but the result."""
     monkeypatch.delenv("MLFLOW_LOGGING_LEVEL", raising=False)  # a test before this one may have set it
     Path("study.yaml").write_text(
-        yaml.safe_dump({**WISHES, "backbone": PICO, "budget": "25%:45%", "dispatcher": "ray"})
+        yaml.safe_dump({**REQUEST, "backbone": PICO, "budget": "25%:45%", "dispatcher": "ray"})
     )
     answer = program("run", "study.yaml", "--max-concurrent", "2", "--json", timeout=600)
     assert answer.code == 0, answer.err

@@ -28,7 +28,7 @@ DOCUMENT = {
     "name": "tiny",
     "dispatcher": "inline",
     "backbone": "deit_pico",
-    "budget": {"unit": "share", "high": 0.35},
+    "budget": {"unit": "fraction", "high": 0.35},
     "precision": "float32",
     "device": "cpu",
     "data": {"num_val_images": 240},
@@ -36,7 +36,7 @@ DOCUMENT = {
         "evaluations": 6,
         "finalists": 2,
         "dense": {"epochs": 8, "images_per_epoch": 512},
-        "elastic_training": {"epochs": 2, "images_per_epoch": 256},
+        "supernet_training": {"epochs": 2, "images_per_epoch": 256},
         "finetune": {"epochs": 1, "images_per_epoch": 128},
     },
 }
@@ -137,7 +137,7 @@ def test_a_study_is_watched_interrupted_and_resumed(command: Command) -> None:
     with terminal("run", "tiny.yaml", "--no-mlflow") as screen:
         text = screen.wait_for("dense training")
         assert "plan: dense 8 x 512 images" in text
-        for phase in ("dense", "elastic", "search", "fine-tuning"):
+        for phase in ("dense", "supernet", "search", "fine-tuning"):
             assert phase in text
         assert "dispatcher inline" in text
         found = state_of(command)

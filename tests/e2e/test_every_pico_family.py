@@ -10,7 +10,7 @@ import yaml
 from answers import Answer, Command
 
 SHORT = {"epochs": 1, "images_per_epoch": 64, "batch_size": 32}
-WISHES = {
+REQUEST = {
     "budget": "80%",
     "weights": "scratch",
     "precision": "float32",
@@ -18,12 +18,12 @@ WISHES = {
     "dispatcher": "inline",
     "data": {"source": "digits", "num_val_images": 24},
     "baselines": False,
-    "fidelity": {"evaluations": 3, "finalists": 1, "dense": SHORT, "elastic_training": SHORT, "finetune": SHORT},
+    "fidelity": {"evaluations": 3, "finalists": 1, "dense": SHORT, "supernet_training": SHORT, "finetune": SHORT},
 }
 
 
 def run(command: Command, backbone: str, *flags: str) -> list[dict[str, Any]]:
-    Path("study.yaml").write_text(yaml.safe_dump({**WISHES, "name": "tiny", "backbone": backbone}))
+    Path("study.yaml").write_text(yaml.safe_dump({**REQUEST, "name": "tiny", "backbone": backbone}))
     answer: Answer = command("run", "study.yaml", *flags, "--no-mlflow", "--json")
     assert answer.code == 0, answer.err
     assert Path("tiny/best.yaml").is_file()
@@ -37,7 +37,7 @@ def run(command: Command, backbone: str, *flags: str) -> list[dict[str, Any]]:
 )
 def test_a_study_of_every_family(command: Command, backbone: str, reducer: str) -> None:
     trials = run(command, backbone)
-    assert [trial["fidelity"] for trial in trials] == ["dense", "elastic", *["supernet"] * 3, "finetune"]
+    assert [trial["fidelity"] for trial in trials] == ["dense", "supernet_training", *["supernet"] * 3, "finetune"]
     assert all(trial["macs"] <= round(0.8 * trials[0]["macs"]) for trial in trials[2:])
     steps = [step for trial in trials[2:] for step in trial["schedule"]["steps"]]
     assert {step["reducer"]["kind"] for step in steps} == {reducer}
@@ -50,9 +50,3 @@ def test_a_study_without_training_for_schedules(command: Command, backbone: str,
     assert [trial["fidelity"] for trial in trials] == ["dense", *["untrained"] * 3, "finetune"]
     steps = [step for trial in trials[1:] for step in trial["schedule"]["steps"]]
     assert {step["scorer"]["kind"] for step in steps} == {scorer}
-
-
-def test_strategy_and_its_older_name_must_agree(command: Command) -> None:
-    answer = command("run", "--backbone", "deit_pico", "--budget", "40%", "--strategy", "supernet", "--elastic", "off")
-    assert answer.code == 2
-    assert "--elastic off is --strategy finetune, not supernet" in answer.err

@@ -178,7 +178,7 @@ class TestFolders:
         moved = DataSpec(source=f"folder:{shutil.copytree(tmp_path / 'data', tmp_path / 'elsewhere')}")
         assert open_task(moved, backbone=PICO).fingerprint == first
         # Another share means other training images, so no training may be taken over.
-        assert open_task(data.model_copy(update={"val_share": 0.2}), backbone=PICO).fingerprint != first
+        assert open_task(data.model_copy(update={"val_fraction": 0.2}), backbone=PICO).fingerprint != first
         assert open_task(data.model_copy(update={"image_size": 64}), backbone=PICO).fingerprint != first
         next((tmp_path / "data" / "circle").iterdir()).unlink()
         assert open_task(data, backbone=PICO).fingerprint != first
@@ -196,7 +196,7 @@ class TestFolders:
                 )
         (tmp_path / "data" / ".cache").mkdir()
         (tmp_path / "data" / "class2" / "README.txt").write_text("not an image")
-        data = DataSpec(source=f"folder:{tmp_path / 'data'}", val_share=0.2)
+        data = DataSpec(source=f"folder:{tmp_path / 'data'}", val_fraction=0.2)
         splits = open_splits(parse_source(data.source), data, mode="RGB")
         base = splits.train[0]
         assert splits.num_classes == 2
@@ -396,7 +396,7 @@ fidelity:
   evaluations: 2
   finalists: 1
   dense: {epochs: 1, images_per_epoch: 64, batch_size: 32}
-  elastic_training: {epochs: 1, images_per_epoch: 64, batch_size: 32}
+  supernet_training: {epochs: 1, images_per_epoch: 64, batch_size: 32}
   finetune: {epochs: 1, images_per_epoch: 32, batch_size: 16}
   retrain: {epochs: 1, images_per_epoch: 32, batch_size: 16}
 """

@@ -25,7 +25,7 @@ Job = Callable[..., int]
 
 
 def points() -> list[str]:
-    """Where to kill, see the driver; the counts are drawn within dense training, elastic training and so on."""
+    """Where to kill, see the driver; the counts are drawn within dense training, supernet training and so on."""
     draw = random.Random(6).randint
     return [
         f"step:{draw(1, 6)}",
@@ -33,9 +33,9 @@ def points() -> list[str]:
         f"step:{draw(13, 12 + 4 * NUM_FINETUNED)}",
         f"after-measured-dense:{draw(1, 2)}",
         f"after-measured-finetune:{draw(1, 2 * NUM_FINETUNED)}",
-        f"before-checkpointed-elastic:{draw(1, 2)}",
+        f"before-checkpointed-supernet_training:{draw(1, 2)}",
         f"after-checkpointed-finetune:{2 * draw(1, NUM_FINETUNED)}",
-        "before-ended-elastic:1",
+        "before-ended-supernet_training:1",
         f"after-ended:{draw(1, NUM_TRAINED + NUM_SCREENED + NUM_FINETUNED)}",
         f"after-claimed-supernet:{draw(1, NUM_SCREENED)}",
     ]
@@ -112,7 +112,7 @@ def check_same(home: Path, calm: Path, *, repeated: int) -> None:
 def test_the_study_left_alone_is_complete(calm: Path) -> None:
     connection = sqlite3.connect(calm / "studies.db")
     counts = dict(connection.execute("SELECT fidelity, count(*) FROM trials GROUP BY fidelity"))
-    assert counts == {"dense": 1, "elastic": 1, "supernet": NUM_SCREENED, "finetune": NUM_FINETUNED}
+    assert counts == {"dense": 1, "supernet_training": 1, "supernet": NUM_SCREENED, "finetune": NUM_FINETUNED}
     states = dict(connection.execute("SELECT state, count(*) FROM trials GROUP BY state"))
     assert states == {"REFERENCE": NUM_TRAINED, "COMPLETE": NUM_SCREENED + NUM_FINETUNED}
     connection.close()

@@ -24,7 +24,7 @@ DOCUMENT = {
         "evaluations": 4,
         "finalists": 2,
         "dense": {"epochs": 1, "images_per_epoch": 128},
-        "elastic_training": {"epochs": 1, "images_per_epoch": 128},
+        "supernet_training": {"epochs": 1, "images_per_epoch": 128},
         "finetune": {"epochs": 1, "images_per_epoch": 64},
     },
 }
@@ -71,13 +71,18 @@ def test_what_does_not_fit_is_refused_in_one_line(command: Command, document: Pa
         ("--budget", "30%"): "give either --budget or --budget-ms, not both",
         ("--device-profile", "h200"): "no profile 'h200'",
         ("--device-profile", "./none.json"): "no such file",
-        ("--device-profile", "./p.json", "--batch-size", "32"): "profile ./p.json is not of the target you ask for "
-        "(batch size 32 instead of 64); profile it there with: sparsesearch profile --backbone deit_pico",
-        ("--device-profile", "./p.json", "--precision", "bf16"): "bfloat16 instead of float32",
-        ("--device-profile", "./p.json", "--compile"): "compiled yes instead of no",
+        (
+            "--device-profile",
+            "./p.json",
+            "--latency-batch-size",
+            "32",
+        ): "profile ./p.json was measured on another target "
+        "(batch size 32 instead of 64); measure this one there with: sparsesearch profile --backbone deit_pico",
+        ("--device-profile", "./p.json", "--latency-precision", "bf16"): "bfloat16 instead of float32",
+        ("--device-profile", "./p.json", "--latency-compile"): "compiled yes instead of no",
         ("--device-profile", "./p.json", "--backbone", "convnext_pico"): "profile it: sparsesearch profile",
         ("--device", "cuda:7"): "no device cuda:7",
-        ("--precision", "int8"): "no precision is called 'int8'",
+        ("--latency-precision", "int8"): "no precision is called 'int8'",
     }
     for flags, expected in cases.items():
         answer = command(*ms, *flags)

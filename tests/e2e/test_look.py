@@ -24,7 +24,7 @@ def write_steps(path: Path, **step: object) -> Path:
 
 
 def test_bench(command: Command) -> None:
-    answer = command(*BENCH, "--rho", "0.5", "--json", "--out", "deep/bench.json", "--plot", "deep/bench.png")
+    answer = command(*BENCH, "--rho", "0.5", "--json", "--output", "deep/bench.json", "--plot", "deep/bench.png")
     assert answer.code == 0, answer.err
     found = answer.document
     assert found == json.loads(Path("deep/bench.json").read_text())
@@ -128,7 +128,7 @@ def test_a_study_in_mlflow_shows_what_its_best_schedule_keeps(
             "evaluations": 2,
             "finalists": 1,
             "dense": training,
-            "elastic_training": training,
+            "supernet_training": training,
             "finetune": training,
             "retrain": training,
         },

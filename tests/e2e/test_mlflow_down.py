@@ -26,14 +26,14 @@ fidelity:
   evaluations: 3
   finalists: 1
   dense: {epochs: 2, images_per_epoch: 192}
-  elastic_training: {epochs: 1, images_per_epoch: 192}
+  supernet_training: {epochs: 1, images_per_epoch: 192}
   finetune: {epochs: 1, images_per_epoch: 128}
 """
 
 
 def looks(runs: dict[tuple[str, str], ShownRun]) -> dict[str, object]:
     """What people see, without clocks: those of two runs differ."""
-    clocks = {"sparsesearch.created", "sparsesearch.mirrored"}
+    clocks = {"sparsesearch.created", "sparsesearch.copied"}
     timed = {"report.html"}  # says how long everything took
     seen: dict[str, object] = {}
     for (_, number), run in runs.items():
@@ -53,7 +53,7 @@ def test_nothing_is_lost(
     program: Command, mlflow_server: MlflowServer, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("study.yaml").write_text(SPEC, encoding="utf-8")
-    with_it = program("run", "study.yaml", "--json", "--out", "with-it", timeout=900)
+    with_it = program("run", "study.yaml", "--json", "--output", "with-it", timeout=900)
     assert with_it.code == 0, with_it.err
     assert "mlflow sync" not in with_it.err
     assert "nothing to do" in program("mlflow", "sync").out
@@ -69,7 +69,7 @@ def test_nothing_is_lost(
     shutil.copytree(home / "cache", other / "cache")
     monkeypatch.setenv("SPARSESEARCH_HOME", str(other))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
-    without = program("run", "study.yaml", "--json", "--out", "without", timeout=900)
+    without = program("run", "study.yaml", "--json", "--output", "without", timeout=900)
     assert without.code == 0, without.err
     assert without.document["best"] == with_it.document["best"]
     assert Path("without/best.yaml").read_text() == Path("with-it/best.yaml").read_text()

@@ -48,9 +48,9 @@ def test_the_numbers(command: Command, studies: None) -> None:
     assert found["study"] == "one"
     assert found["fidelity"] == "finetune"
     assert found["hypervolume"] == found["hypervolume_curves"][-1]["points"][-1]["value"]
-    assert [phase["name"] for phase in found["spending"]] == ["dense", "elastic", "search", "fine-tuning"]
-    assert found["outlook"]["verdict"] in ("nothing", "hardly", "pays")
-    assert len(found["against_hand"]) == 5
+    assert [phase["name"] for phase in found["spending"]] == ["dense", "supernet", "search", "fine-tuning"]
+    assert found["convergence"]["verdict"] in ("nothing", "hardly", "pays")
+    assert len(found["against_baselines"]) == 5
     assert found["paper"]["name"] == "deit_s"
     assert command("report", "one", "--json", "-o", "too.html").document == {
         key: value for key, value in found.items() if key != "paper"

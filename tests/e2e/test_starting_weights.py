@@ -165,7 +165,7 @@ fidelity:
   evaluations: 1
   finalists: 1
   dense: {epochs: EPOCHS, batch_size: 32, lr: 2.0e-3}
-  elastic_training: {epochs: 1, images_per_epoch: 32, batch_size: 32}
+  supernet_training: {epochs: 1, images_per_epoch: 32, batch_size: 32}
   finetune: {epochs: 1, images_per_epoch: 32, batch_size: 32}
 """
 

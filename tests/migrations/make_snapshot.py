@@ -42,12 +42,12 @@ SMALL = BackboneGeometry(
     params=10,
 )
 
-STATES: tuple[FinalState | None, ...] = (
-    TrialState.REFERENCE,
-    TrialState.COMPLETE,
-    TrialState.STOPPED,
-    TrialState.FAILED,
-    TrialState.REJECTED,
+STATES: tuple[tuple[FinalState, str] | None, ...] = (
+    (TrialState.REFERENCE, "reference"),
+    (TrialState.COMPLETE, "complete"),
+    (TrialState.STOPPED, "stopped"),
+    (TrialState.FAILED, "failed"),
+    (TrialState.FAILED, "rejected"),  # a state of its own up to revision 0002
     None,
 )
 
@@ -62,12 +62,12 @@ def fill(store: StudyStore) -> None:
         dispatcher="inline",
         seed=3,
     )
-    ledger = store.create_study(spec)
-    for number, state in enumerate(STATES):
+    writer = store.create_study(spec)
+    for number, ended in enumerate(STATES):
         proposal = Proposal(
             index=number, seed=2**63 + number, seen=tuple(range(number)), params={"ratio": 0.1 * number, "count": 2}
         )
-        ledger.add_trial(
+        writer.add_trial(
             NewTrial(
                 number=number,
                 fidelity=Fidelity.DENSE if number == 0 else Fidelity.FINETUNE,
@@ -82,28 +82,29 @@ def fill(store: StudyStore) -> None:
                 budget_macs=None if number == 0 else 2 * 10**9,
             )
         )
-        if state is None:
+        if ended is None:
             continue
-        ledger.claim(number)
-        attempt = ledger.claim(number, retry=number == 2).attempt
+        writer.claim(number)
+        attempt = writer.claim(number, retry=number == 2).attempt
         for step in (1, 2):
             metrics = {"val_top1": 0.1 * number + step / 7, "val_loss": float("nan") if number == 3 else 1 / 3}
             measurement = Measurement(
                 step=step, attempt=attempt, fidelity=Fidelity.FINETUNE, metrics=metrics, seconds=0.5, seed=number
             )
-            ledger.record(Measured(trial=number, attempt=attempt, measurement=measurement))
+            writer.record(Measured(trial=number, attempt=attempt, measurement=measurement))
             checkpoint = CheckpointRef(uri=f"file:///ckpt/{number}.safetensors", sha256=f"{step:064x}", step=step)
-            ledger.record(Checkpointed(trial=number, attempt=attempt, checkpoint=checkpoint))
-        reason = None if state is TrialState.COMPLETE else f"because of {state.lower()}"
-        ledger.record(Ended(trial=number, attempt=attempt, state=state, reason=reason))
-    ledger.close()
+            writer.record(Checkpointed(trial=number, attempt=attempt, checkpoint=checkpoint))
+        state, word = ended
+        reason = None if state is TrialState.COMPLETE else f"because of {word}"
+        writer.record(Ended(trial=number, attempt=attempt, state=state, reason=reason))
+    writer.close()
 
 
 def fill_profiles(store: SqlStore) -> None:
     """What databases hold from revision 0002 on: a confirmed latency and a profile."""
-    ledger = store.open_study("snapshot")
-    ledger.record(Confirmed(trial=1, attempt=1, latency=made_up_confirmation(1.5, reference_ms=5.0)))
-    ledger.close()
+    writer = store.open_study("snapshot")
+    writer.record(Confirmed(trial=1, attempt=1, latency=made_up_confirmation(1.5, reference_ms=5.0)))
+    writer.close()
     store.profiles.save("made-up", made_up_profile(SMALL, made_up_fit(SMALL)))
 
 

@@ -11,7 +11,7 @@ from sparsesearch.backbones.attention_parts import output, queries_keys_values
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule
-from sparsesearch.sparsify.attention import Wishes, attend
+from sparsesearch.sparsify.attention import Captures, attend
 from sparsesearch.sparsify.gather import masked_softmax
 
 SHAPE = (2, 197, 384)
@@ -65,7 +65,7 @@ def masked_attention(attn, x, policy):
     """The module's own parts around ours, since the policy of the class token is no input of the module."""
     q, k, v = queries_keys_values(attn, x, None)
     attended = attend(
-        q, k, v, scale=attn.scale, num_prefix_tokens=1, has_class_token=True, wishes=Wishes(), policy_BT=policy
+        q, k, v, scale=attn.scale, num_prefix_tokens=1, has_class_token=True, captures=Captures(), policy_BT=policy
     )
     return output(attn, attended.y_BHTD, x)
 

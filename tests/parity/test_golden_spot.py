@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sparsesearch.schedule.methods import ATTENTION_STATISTICS, SpotScorer
-from sparsesearch.sparsify.attention import Wishes, attend, attention_statistics
+from sparsesearch.sparsify.attention import Captures, attend, attention_statistics
 from sparsesearch.sparsify.gather import masked_softmax
 from sparsesearch.sparsify.predictors import SpotPredictor
 from sparsesearch.sparsify.reductions import Pruned
@@ -95,8 +95,8 @@ def test_attention_with_statistics_is_attention(num_tokens):
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 3, num_tokens, 8, generator=generator) for _ in range(3))
     options = {"scale": 0.35, "num_prefix_tokens": 1, "has_class_token": True}
-    noted = attend(q, k, v, wishes=Wishes(statistics=True, class_row=True), **options)
-    plain = attend(q, k, v, wishes=Wishes(class_row=True), **options)
+    noted = attend(q, k, v, captures=Captures(statistics=True, class_row=True), **options)
+    plain = attend(q, k, v, captures=Captures(class_row=True), **options)
     torch.testing.assert_close(noted.y_BHTD, plain.y_BHTD, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(noted.notes.class_row_BN, plain.notes.class_row_BN, rtol=1e-5, atol=1e-6)
     expected = of_map((q * 0.35 @ k.transpose(-2, -1)).softmax(-1))

@@ -9,9 +9,8 @@ import torch
 from sparsesearch.backbones.registry import backbone_geometry, create_model
 from sparsesearch.backbones.traced import fvcore_macs, traced_macs
 from sparsesearch.backbones.transforms import sparsify_
-from sparsesearch.cost.analytic import AnalyticCost, block_table, price_many
+from sparsesearch.cost.analytic import AnalyticCost, block_table
 from sparsesearch.schedule import Schedule, Step
-from sparsesearch.schedule.methods import DynamicVitScorer
 
 REFERENCE = json.loads((Path(__file__).parent / "gflops.json").read_text(encoding="utf-8"))["models"]
 STEM_NORM_ELEMENTS = 3 * 64 * 112 * 112
@@ -36,12 +35,6 @@ def test_closed_form_is_the_traced_count(name, schedule):
     macs = AnalyticCost().estimate(shape, schedule).macs
     assert macs == traced_macs(model, image)
     assert macs == sum(row.macs for row in block_table(shape, schedule))
-
-
-def test_many_prices():
-    shape = backbone_geometry("lvvit_s")
-    prices = price_many(shape, blocks=[[4, 8, 12]], counts=[[137, 96, 67]], scorer=DynamicVitScorer())
-    assert prices[0] == AnalyticCost().estimate(shape, Schedule.at([4, 8, 12], [0.7, 0.49, 0.343])).macs
 
 
 def test_fvcore_counts_the_same():

@@ -59,7 +59,7 @@ def channels(model):
 def random_schedule(rng, shape):
     """Any number of steps anywhere, several at one place included, of every kind that can be there."""
     stage = shape.stages[0]
-    steps, alive, learned_places = [], stage.num_tokens, set()
+    steps, alive, learned_locations = [], stage.num_tokens, set()
     places = sorted((int(rng.integers(stage.depth)), int(rng.integers(2))) for _ in range(int(rng.integers(1, 6))))
     for block, late in places:
         phase = ("before_block", "before_ffn")[late]
@@ -69,17 +69,17 @@ def random_schedule(rng, shape):
         count = int(rng.integers(lowest, alive + 1))
         reducer = {"prune": Prune(), "fuse": Fuse(), "merge": Merge(metric=str(rng.choice(["keys", "tokens"])))}[kind]
         scorers = [NormScorer(), RandomScorer(seed=1)]
-        if (block, late) not in learned_places:
+        if (block, late) not in learned_locations:
             scorers.append(DynamicVitScorer())
         if reads:
             scorers.append(KeyNormScorer())
             scorers += [ClassAttentionScorer()] * stage.has_class_token
-            if (block, late) not in learned_places:
+            if (block, late) not in learned_locations:
                 scorers.append(SpotScorer(layers=("since_last", "all", 2)[int(rng.integers(3))]))
                 scorers.append(SpotScorer(heads="mean", statistics=("row_var", "col_mean")))
         scorer = None if kind == "merge" else scorers[int(rng.integers(len(scorers)))]
         if isinstance(scorer, DynamicVitScorer | SpotScorer):
-            learned_places.add((block, late))
+            learned_locations.add((block, late))
         steps.append(
             Step(block=block, phase=phase, keep_ratio=count / stage.num_tokens, reducer=reducer, scorer=scorer)
         )

@@ -170,7 +170,7 @@ def families() -> st.SearchStrategy[BackboneGeometry]:
 
 
 @st.composite
-def full_spaces(draw: st.DrawFn, *, geometry: BackboneGeometry, max_places: int = 6) -> SearchSpace:
+def full_spaces(draw: st.DrawFn, *, geometry: BackboneGeometry, max_locations: int = 6) -> SearchSpace:
     """Spaces of any family with any methods, spelled out; small enough to have a schedule."""
     is_isotropic = geometry.stages[0].mixer == "attention"
     least = draw(st.integers(0, 2))
@@ -190,7 +190,7 @@ def full_spaces(draw: st.DrawFn, *, geometry: BackboneGeometry, max_places: int 
     chosen = [0] if is_isotropic else range(len(geometry.stages))
     for stage in draw(st.lists(st.sampled_from(chosen), min_size=1, unique=True)):
         depth = geometry.stages[stage].depth
-        blocks = draw(st.lists(st.integers(0, depth - 1), min_size=1, max_size=max_places, unique=True))
+        blocks = draw(st.lists(st.integers(0, depth - 1), min_size=1, max_size=max_locations, unique=True))
         latest = draw(st.one_of(st.none(), st.integers(min(blocks), depth)))
         entries.append({"stage": stage, "blocks": blocks, "latest": latest})
     document["stages"] = entries

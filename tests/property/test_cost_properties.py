@@ -1,10 +1,9 @@
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import SCORERS, geometries, schedules
 
-from sparsesearch.cost.analytic import AnalyticCost, block_table, dense_macs, price_many
-from sparsesearch.schedule import Schedule, Step
+from sparsesearch.cost.analytic import AnalyticCost, block_table, dense_macs
+from sparsesearch.schedule import Schedule
 
 PRICE = AnalyticCost().estimate
 
@@ -43,33 +42,3 @@ def test_free_scorers_never_cost_more_than_dense(data):
     geometry = data.draw(geometries())
     schedule = data.draw(schedules(geometry=geometry, scorers=tuple(SCORERS[1:])))
     assert PRICE(geometry, schedule).macs <= dense_macs(geometry)
-
-
-@given(st.data())
-def test_vectorised_price_equals_the_scalar_one(data):
-    geometry = data.draw(geometries())
-    stage = geometry.stages[0]
-    rows, slots = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 5))
-    phase = data.draw(st.sampled_from(["before_block", "before_ffn"]))
-    scorer = data.draw(st.sampled_from(SCORERS))
-    blocks = [
-        sorted(data.draw(st.lists(st.integers(0, stage.depth - 1), min_size=slots, max_size=slots)))
-        for _ in range(rows)
-    ]
-    counts = [
-        sorted(data.draw(st.lists(st.integers(1, stage.num_tokens), min_size=slots, max_size=slots)), reverse=True)
-        for _ in range(rows)
-    ]
-    prices = price_many(
-        geometry,
-        blocks=np.array(blocks, dtype=np.int64).reshape(rows, slots),
-        counts=np.array(counts, dtype=np.int64).reshape(rows, slots),
-        scorer=scorer,
-        phase=phase,
-    )
-    for row in range(rows):
-        steps = tuple(
-            Step(block=block, phase=phase, keep_ratio=count / stage.num_tokens, scorer=scorer)
-            for block, count in zip(blocks[row], counts[row], strict=True)
-        )
-        assert PRICE(geometry, Schedule(steps=steps)).macs == int(prices[row])

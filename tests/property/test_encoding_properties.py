@@ -17,7 +17,7 @@ def inside(shape, space):
     return (
         set(shape.blocks) <= set(space.blocks)
         and space.min_predictors <= len(shape.blocks) <= space.max_predictors
-        and {slot.method for slot in shape.slots} <= set(space.methods)
+        and {step.method for step in shape.steps} <= set(space.methods)
         and all(MIN_WEIGHT <= weight <= 1.0 for weight in shape.weights)
     )
 
@@ -50,7 +50,7 @@ def test_encode_decode_gives_the_same_blocks_and_weights(data):
     assert set(params) == set(bounds)
     assert all(bounds[name].low <= value <= bounds[name].high for name, value in params.items())
     back = decode(params, space=space)
-    assert [slot.method for slot in back.slots] == [slot.method for slot in shape.slots]
+    assert [step.method for step in back.steps] == [step.method for step in shape.steps]
     assert back.blocks == shape.blocks
     counts = [geometry.stages[0].num_tokens, *(step.num_tokens for step in schedule.resolve(geometry))]
     drops = [math.log(before / after) for before, after in itertools.pairwise(counts)]
@@ -74,10 +74,10 @@ def test_draws_and_mutations_stay_inside(data):
 
 @given(st.data())
 def test_places_are_distinct_rising_and_kept_where_already_so(data):
-    num_places = data.draw(st.integers(1, 12))
-    wished = data.draw(st.lists(st.integers(-3, 14), min_size=1, max_size=num_places))
-    placed = place(wished, num_places=num_places)
+    num_locations = data.draw(st.integers(1, 12))
+    wished = data.draw(st.lists(st.integers(-3, 14), min_size=1, max_size=num_locations))
+    placed = place(wished, num_locations=num_locations)
     assert len(placed) == len(wished)
     assert all(a < b for a, b in itertools.pairwise(placed))
-    assert 0 <= placed[0] <= placed[-1] < num_places
-    assert place(placed, num_places=num_places) == placed
+    assert 0 <= placed[0] <= placed[-1] < num_locations
+    assert place(placed, num_locations=num_locations) == placed

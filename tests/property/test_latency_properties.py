@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 from latency_samples import CONDITIONS, GUESS
 from sample_study import DEIT_SMALL
 
-from sparsesearch.budget.lattice import Ladder
+from sparsesearch.budget.lattice import CountLattice
 from sparsesearch.budget.solve import fit_to_budget
 from sparsesearch.cost.latency_model import LatencyModel, LatencyPrice, uses
 from sparsesearch.latency.profile.profiled_methods import all_methods
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import Merge
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.shape import Shape, Slot
+from sparsesearch.space.shape import Shape, ShapeStep
 from sparsesearch.study.latency_fit import Curve, LatencyFit, shape_of_stages
 
 METHODS = [one for one in all_methods(DEIT_SMALL) if not isinstance(one.reducer, Merge)]
@@ -33,18 +33,18 @@ curves = st.builds(
 
 
 @st.composite
-def slot_lists(draw):
+def step_lists(draw):
     blocks = sorted(draw(st.lists(st.integers(1, 11), min_size=1, max_size=4, unique=True)))
     methods = [draw(st.sampled_from(METHODS)) for _ in blocks]
     return tuple(
-        Slot(block=block, phase=one.phase, reducer=one.reducer, scorer=one.scorer)
+        ShapeStep(block=block, phase=one.phase, reducer=one.reducer, scorer=one.scorer)
         for block, one in zip(blocks, methods, strict=True)
     )
 
 
 @st.composite
-def fits(draw, slots):
-    names = {use.curve for use in (*uses(DEIT_SMALL, slots), *uses(DEIT_SMALL, ()))}
+def fits(draw, steps):
+    names = {use.curve for use in (*uses(DEIT_SMALL, steps), *uses(DEIT_SMALL, ()))}
     found = {name: draw(curves) for name in sorted(names)}
     found["everything else"] = Curve(constant=0.5)
     return LatencyFit(
@@ -60,15 +60,15 @@ def fits(draw, slots):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_tables_never_fall_and_add_up(data):
-    slots = data.draw(slot_lists())
-    price = LatencyPrice(data.draw(fits(slots)))
-    base, tables = price.tables(DEIT_SMALL, slots)
+    steps = data.draw(step_lists())
+    price = LatencyPrice(data.draw(fits(steps)))
+    base, tables = price.tables(DEIT_SMALL, steps)
     assert all((np.diff(table) >= 0).all() for table in tables)
-    counts = sorted(data.draw(st.lists(st.integers(1, NUM - 1), min_size=len(slots), max_size=len(slots), unique=True)))
+    counts = sorted(data.draw(st.lists(st.integers(1, NUM - 1), min_size=len(steps), max_size=len(steps), unique=True)))
     schedule = Schedule(
         steps=tuple(
             Step(block=s.block, phase=s.phase, reducer=s.reducer, scorer=s.scorer, keep_ratio=count / NUM)
-            for s, count in zip(slots, reversed(counts), strict=True)
+            for s, count in zip(steps, reversed(counts), strict=True)
         )
     )
     total = base + sum(float(table[count]) for table, count in zip(tables, reversed(counts), strict=True))
@@ -81,17 +81,17 @@ def test_tables_never_fall_and_add_up(data):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_fits_to_milliseconds_are_under_the_budget_and_maximal(data):
-    slots = data.draw(slot_lists())
-    price = LatencyPrice(data.draw(fits(slots)))
-    shape = Shape(slots=slots)
-    ladder = Ladder(DEIT_SMALL, SPACE, shape=shape, price=price)
-    low, high = ladder.cost(ladder.lowest), ladder.cost(ladder.highest)
+    steps = data.draw(step_lists())
+    price = LatencyPrice(data.draw(fits(steps)))
+    shape = Shape(steps=steps)
+    lattice = CountLattice(DEIT_SMALL, SPACE, shape=shape, price=price)
+    low, high = lattice.cost(lattice.lowest), lattice.cost(lattice.highest)
     limit = data.draw(st.floats(low, max(low, high)))
     schedule = fit_to_budget(DEIT_SMALL, SPACE, shape=shape, limit=limit, price=price)
     assert schedule is not None
     assert price.of(DEIT_SMALL, schedule) <= limit * (1 + 1e-12)
     counts = [step.num_tokens for step in schedule.resolve(DEIT_SMALL)]
-    for slot in range(len(counts)):
-        more = [*counts[:slot], counts[slot] + 1, *counts[slot + 1 :]]
-        if more[slot] < (counts[slot - 1] if slot else NUM):
-            assert ladder.cost(more) > limit
+    for step in range(len(counts)):
+        more = [*counts[:step], counts[step] + 1, *counts[step + 1 :]]
+        if more[step] < (counts[step - 1] if step else NUM):
+            assert lattice.cost(more) > limit

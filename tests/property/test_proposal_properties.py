@@ -5,10 +5,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import geometries, shapes, spaces
 
-from sparsesearch.budget.feasible import attainable, first_place_floors
+from sparsesearch.budget.feasible import attainable, first_location_floors
 from sparsesearch.budget.solve import (
     WORTHWHILE,
-    check_reachable,
+    check_feasible,
     fit_to_budget,
     least_cost,
 )
@@ -46,7 +46,7 @@ def test_fits_are_valid_under_the_budget_and_maximal(data):
     schedule = fit_to_budget(geometry, space, shape=shape, limit=budget)
     if schedule is None:
         top = with_counts(
-            Schedule(steps=tuple(Step(block=b, keep_ratio=1.0, scorer=shape.slots[0].scorer) for b in shape.blocks)),
+            Schedule(steps=tuple(Step(block=b, keep_ratio=1.0, scorer=shape.steps[0].scorer) for b in shape.blocks)),
             [num_tokens - 1 - i for i in range(num)],
             num_tokens=num_tokens,
         )
@@ -59,9 +59,9 @@ def test_fits_are_valid_under_the_budget_and_maximal(data):
     assert tuple(step.block for step in resolved) == shape.blocks
     assert all(later < earlier for earlier, later in itertools.pairwise([num_tokens, *counts]))
     assert counts[-1] >= floor
-    for slot, count in enumerate(counts):
-        if count + 1 < (counts[slot - 1] if slot else num_tokens):
-            more = [*counts[:slot], count + 1, *counts[slot + 1 :]]
+    for step, count in enumerate(counts):
+        if count + 1 < (counts[step - 1] if step else num_tokens):
+            more = [*counts[:step], count + 1, *counts[step + 1 :]]
             assert macs(geometry, with_counts(schedule, more, num_tokens=num_tokens)) > budget
 
 
@@ -107,7 +107,7 @@ def test_attainable_interval_is_that_of_every_placement(data):
             attainable(geometry, space)
         return
     assert attainable(geometry, space) == (min(costs), max(costs))
-    floors = first_place_floors(geometry, space)
+    floors = first_location_floors(geometry, space)
     for place, least in enumerate(floors):
         assert least == min(cost for block, cost in firsts.items() if block >= space.blocks[place])
     assert list(floors) == sorted(floors)
@@ -122,7 +122,7 @@ def test_proposals_are_feasible_new_and_inside_the_space(data):
     low, high = attainable(geometry, space)
     budget = data.draw(st.integers(low, high))
     try:
-        check_reachable(geometry, space, limit=budget)
+        check_feasible(geometry, space, limit=budget)
     except BudgetError:
         return
     sampler = data.draw(st.sampled_from(["evolution", "random", "tpe", "nsga2"]))

@@ -102,8 +102,8 @@ specs = st.builds(
     StudySpec,
     name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", fullmatch=True),
     backbone=st.text(max_size=8),
-    budget=st.builds(Budget, unit=st.sampled_from(["gflops", "share"]), high=st.floats(1e-9, 1e9)),
-    data=st.builds(DataSpec, source=st.text(max_size=8), val_share=st.floats(1e-6, 0.999)),
+    budget=st.builds(Budget, unit=st.sampled_from(["gflops", "fraction"]), high=st.floats(1e-9, 1e9)),
+    data=st.builds(DataSpec, source=st.text(max_size=8), val_fraction=st.floats(1e-6, 0.999)),
     space=st.builds(SearchSpace, min_keep_ratio=st.floats(1e-6, 1.0)),
     seed=st.integers(0, 2**80),
     fidelity=st.builds(
@@ -145,19 +145,19 @@ def test_studies(store: StudyStore, spec: StudySpec) -> None:
 def test_trials(
     store: StudyStore, new: NewTrial, reports: list[Measurement], checkpoint: CheckpointRef | None, end: Ended | None
 ) -> None:
-    ledger = store.create_study(StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65)))
+    writer = store.create_study(StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65)))
     try:
         expected = Trial(**dict(new), study="digits")
-        assert ledger.add_trial(new) == expected
-        assert list(ledger.trials()) == [expected]
+        assert writer.add_trial(new) == expected
+        assert list(writer.trials()) == [expected]
         number = new.number
-        after = ledger.claim(number)
+        after = writer.claim(number)
         for report in reports:
-            after = ledger.record(Measured(trial=number, attempt=1, measurement=report))
+            after = writer.record(Measured(trial=number, attempt=1, measurement=report))
         if checkpoint is not None:
-            after = ledger.record(Checkpointed(trial=number, attempt=1, checkpoint=checkpoint))
+            after = writer.record(Checkpointed(trial=number, attempt=1, checkpoint=checkpoint))
         if end is not None:
-            after = ledger.record(end.model_copy(update={"trial": number}))
+            after = writer.record(end.model_copy(update={"trial": number}))
         expected = expected.model_copy(
             update={
                 "state": TrialState.RUNNING if end is None else end.state,
@@ -169,7 +169,7 @@ def test_trials(
         )
         assert after == expected
         assert list(store.trials("digits")) == [expected]
-        assert repr(store.trials("digits")[0].measurements) == repr(ledger.trials()[0].measurements)
+        assert repr(store.trials("digits")[0].measurements) == repr(writer.trials()[0].measurements)
     finally:
-        ledger.close()
+        writer.close()
         store.delete_study("digits")

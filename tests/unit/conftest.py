@@ -16,7 +16,7 @@ from sparsesearch.study.trial import Fidelity, Measurement, Origin, Proposal, Tr
 
 if TYPE_CHECKING:
     from sparsesearch.data.digits_task import DigitsTask
-    from sparsesearch.training.kinds import Setting
+    from sparsesearch.training.kinds import TrainingContext
 
 
 @pytest.fixture
@@ -130,20 +130,20 @@ def task() -> DigitsTask:
 
 
 @pytest.fixture(scope="session")
-def setting(task: DigitsTask) -> Setting:
+def context(task: DigitsTask) -> TrainingContext:
     import torch
 
     from sparsesearch.backbones.registry import PICO
     from sparsesearch.data.inputs import task_geometry
-    from sparsesearch.training.kinds import Setting
+    from sparsesearch.training.kinds import TrainingContext
     from sparsesearch.training.loop import Arithmetic
 
     arithmetic = Arithmetic(torch.device("cpu"), torch.float32)
-    return Setting(PICO, task_geometry(PICO, task), task, arithmetic, seed=0)
+    return TrainingContext(PICO, task_geometry(PICO, task), task, arithmetic, seed=0)
 
 
 @pytest.fixture(scope="session")
-def spec(task: DigitsTask, setting: Setting) -> StudySpec:
+def spec(task: DigitsTask, context: TrainingContext) -> StudySpec:
     """A prepared study of a few seconds."""
     short = TrainSpec(epochs=1, images_per_epoch=64, batch_size=32)
     return StudySpec(
@@ -158,7 +158,7 @@ def spec(task: DigitsTask, setting: Setting) -> StudySpec:
             evaluations=3,
             finalists=1,
             dense=short.model_copy(update={"epochs": 2}),
-            elastic_training=short,
+            supernet_training=short,
             finetune=short,
         ),
         baselines=False,
@@ -166,7 +166,7 @@ def spec(task: DigitsTask, setting: Setting) -> StudySpec:
         device="cpu",
         dispatcher="inline",
         resolved=Resolved(
-            geometry=setting.geometry,
+            geometry=context.geometry,
             num_classes=task.num_classes,
             in_chans=task.in_chans,
             data_fingerprint=task.fingerprint,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from sparsesearch.artifacts.model_reference import find_subject
+from sparsesearch.artifacts.model_reference import find_model
 from sparsesearch.errors import SparseSearchError, SpecError
 from sparsesearch.latency.bench import table as text
 from sparsesearch.latency.bench.bench_plan import BenchPlan, help_of
@@ -21,11 +21,11 @@ _NUMBERS = {"threads": int, "runs": int, "seconds": float}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it: exit code 0, 1 (failure) or 2 (bad input)."""
-    wishes = vars(_parser().parse_args(arguments))
-    output, as_json = wishes.pop("output"), wishes.pop("json")
+    options = vars(_parser().parse_args(arguments))
+    output, as_json = options.pop("output"), options.pop("json")
     try:
-        plan = BenchPlan(**{one.name: wishes.pop(one.name) for one in fields(BenchPlan)})
-        found = compare(find_subject(**wishes), plan)
+        plan = BenchPlan(**{one.name: options.pop(one.name) for one in fields(BenchPlan)})
+        found = compare(find_model(**options), plan)
         if output is not None:
             write_document(found, output)
     except SparseSearchError as error:

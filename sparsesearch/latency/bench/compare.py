@@ -1,11 +1,11 @@
-"""Builds both models of a subject and times them at every batch size."""
+"""Build both models of a reference and times them at every batch size."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from sparsesearch.artifacts.model_reference import Subject
+from sparsesearch.artifacts.model_reference import ModelReference
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cost.analytic import AnalyticCost
@@ -22,13 +22,13 @@ __all__ = ["compare"]
 _IN_CHANS = 3
 
 
-def compare(subject: Subject, plan: BenchPlan, *, progress: Progress | None = None) -> Comparison:
+def compare(reference: ModelReference, plan: BenchPlan, *, progress: Progress | None = None) -> Comparison:
     """Time the dense timm model and the sparse one, interleaved, at every batch size.
 
     Weights are random and images noise: neither changes how long a call takes.
 
     Args:
-        subject: Backbone and schedule.
+        reference: Backbone and schedule.
         plan: How to measure.
         progress: Where long work shows itself.
 
@@ -38,15 +38,17 @@ def compare(subject: Subject, plan: BenchPlan, *, progress: Progress | None = No
     """
     shown = progress or Silent()
     device = open_device(plan.device)
-    shape = subject.geometry
+    shape = reference.geometry
     cost = AnalyticCost()
-    dense, sparse = (_placed(model, plan, device=device) for model in _models(subject))
+    dense, sparse = (_located(model, plan, device=device) for model in _models(reference))
     batches, left_out = [], []
     with torch_threads(plan.threads):
         for batch_size in plan.batch_sizes:
             try:
                 batches.append(
-                    _at(dense, sparse, plan=plan, subject=subject, batch_size=batch_size, device=device, shown=shown)
+                    _at(
+                        dense, sparse, plan=plan, reference=reference, batch_size=batch_size, device=device, shown=shown
+                    )
                 )
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
@@ -54,11 +56,11 @@ def compare(subject: Subject, plan: BenchPlan, *, progress: Progress | None = No
     if not batches:
         raise SpecError(f"no batch size of {plan.batch_size} fits into the memory of {device}; give smaller ones")
     return Comparison(
-        backbone=subject.backbone,
+        backbone=reference.backbone,
         image_size=shape.image_size,
-        schedule=subject.schedule.canonical(shape),
-        described=subject.schedule.describe(shape),
-        macs=cost.estimate(shape, subject.schedule).macs,
+        schedule=reference.schedule.canonical(shape),
+        described=reference.schedule.describe(shape),
+        macs=cost.estimate(shape, reference.schedule).macs,
         dense_macs=cost.estimate(shape, Schedule()).macs,
         weight_bytes=(_bytes(dense), _bytes(sparse)),
         batches=tuple(batches),
@@ -66,15 +68,15 @@ def compare(subject: Subject, plan: BenchPlan, *, progress: Progress | None = No
     )
 
 
-def _models(subject: Subject) -> tuple[nn.Module, nn.Module]:
+def _models(reference: ModelReference) -> tuple[nn.Module, nn.Module]:
     """The untouched timm model, and the sparse one, which keeps no trace."""
-    dense, sparse = subject.dense_model(), subject.dense_model()
-    sparsify_(sparse, subject.schedule)
+    dense, sparse = reference.dense_model(), reference.dense_model()
+    sparsify_(sparse, reference.schedule)
     sparsity_of(sparse).state.record = False
     return dense, sparse
 
 
-def _placed(model: nn.Module, plan: BenchPlan, *, device: torch.device) -> nn.Module:
+def _located(model: nn.Module, plan: BenchPlan, *, device: torch.device) -> nn.Module:
     model = model.eval().requires_grad_(False).to(device=device, dtype=_dtype(plan))
     if plan.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -86,13 +88,13 @@ def _at(
     sparse: nn.Module,
     *,
     plan: BenchPlan,
-    subject: Subject,
+    reference: ModelReference,
     batch_size: int,
     device: torch.device,
     shown: Progress,
 ) -> BatchLatencies:
     """Both models at one batch size; compiled anew, so that no shape is dynamic."""
-    images = _images(subject, plan, batch_size=batch_size, in_chans=_in_chans(subject, dense), device=device)
+    images = _images(reference, plan, batch_size=batch_size, in_chans=_in_chans(reference, dense), device=device)
     if plan.compile:
         torch.compiler.reset()
     run_dense, run_sparse = (
@@ -126,16 +128,18 @@ def _dtype(plan: BenchPlan) -> torch.dtype:
     return found
 
 
-def _images(subject: Subject, plan: BenchPlan, *, batch_size: int, in_chans: int, device: torch.device) -> Tensor:
-    shape = (batch_size, in_chans, *subject.geometry.image_size)
+def _images(
+    reference: ModelReference, plan: BenchPlan, *, batch_size: int, in_chans: int, device: torch.device
+) -> Tensor:
+    shape = (batch_size, in_chans, *reference.geometry.image_size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device=device, dtype=_dtype(plan))
     return images.to(memory_format=torch.channels_last) if plan.channels_last else images
 
 
-def _in_chans(subject: Subject, model: nn.Module) -> int:
+def _in_chans(reference: ModelReference, model: nn.Module) -> int:
     """Channels of an image: those of the first convolution, which is the stem's."""
-    if subject.in_chans is not None:
-        return subject.in_chans
+    if reference.in_chans is not None:
+        return reference.in_chans
     return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), _IN_CHANS)
 
 

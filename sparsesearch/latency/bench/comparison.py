@@ -39,7 +39,7 @@ class BatchLatencies(Value):
     @property
     def is_busy(self) -> bool:
         """Whether the machine did other work as well."""
-        return max(self.dense.unrest, self.sparse.unrest) > BUSY_RATIO
+        return max(self.dense.timing_noise, self.sparse.timing_noise) > BUSY_RATIO
 
     def images_per_s(self, latency: Latency) -> float:
         """Throughput at the median."""
@@ -107,7 +107,7 @@ class Comparison(Value):
         busy = [batch for batch in self.batches if batch.is_busy]
         if busy:
             sizes = ", ".join(str(batch.batch_size) for batch in busy)
-            worst = max(max(batch.dense.unrest, batch.sparse.unrest) for batch in busy)
+            worst = max(max(batch.dense.timing_noise, batch.sparse.timing_noise) for batch in busy)
             said.append(
                 f"The machine was busy at batch size {sizes}: a median is {worst:.2f} times its minimum even after "
                 "a second attempt; measure again on an idle machine before quoting these numbers."

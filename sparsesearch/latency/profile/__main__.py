@@ -20,7 +20,7 @@ from sparsesearch.latency.profile.design import NUM_HELD_OUT, NUM_WHOLES
 from sparsesearch.latency.profile.document import Profile, write_profile
 from sparsesearch.latency.profile.profiled_methods import all_methods, usual_methods
 from sparsesearch.latency.profile.profiling import SECONDS, profile_backbone
-from sparsesearch.latency.target import Bed
+from sparsesearch.latency.target import Target
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.shape import Method
 from sparsesearch.study.latency_record import NUM_RUNS, Clock, parse_precision
@@ -80,7 +80,7 @@ class ProfilePlan:
             raise SpecError(f"--clock {self.clock!r} is none; say wall or cpu")
 
     @property
-    def bed(self) -> Bed:
+    def target(self) -> Target:
         """The backbone on its device.
 
         Raises:
@@ -88,7 +88,7 @@ class ProfilePlan:
             SpecError: There is no such device.
         """
         clock: Clock = "cpu" if self.clock == "cpu" else "wall"
-        return Bed(
+        return Target(
             backbone=resolve_name(self.backbone),
             device=open_device(self.device),
             batch_size=self.batch_size,
@@ -110,10 +110,10 @@ def run_plan(plan: ProfilePlan, *, on_percent: OnPercent = tell_nobody) -> Profi
     Raises:
         UserInputError: The plan cannot be carried out; see `profile_backbone`.
     """
-    bed = plan.bed
+    target = plan.target
     return profile_backbone(
-        bed,
-        methods=methods_of(plan.methods, bed.geometry()),
+        target,
+        methods=methods_of(plan.methods, target.geometry()),
         num_wholes=plan.schedules,
         num_held_out=plan.held_out,
         seconds=plan.seconds,
@@ -135,8 +135,8 @@ def help_of(name: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it: exit code 0, 1 (failure) or 2 (bad input)."""
-    wishes = vars(_parser().parse_args(arguments))
-    output, as_json, quiet = wishes.pop("output"), wishes.pop("json"), wishes.pop("quiet")
+    options = vars(_parser().parse_args(arguments))
+    output, as_json, quiet = options.pop("output"), options.pop("json"), options.pop("quiet")
 
     shown = 0
 
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.flush()
 
     try:
-        profile = run_plan(ProfilePlan(**wishes), on_percent=tell)
+        profile = run_plan(ProfilePlan(**options), on_percent=tell)
         if not quiet:
             sys.stderr.write("\n")
         if output is not None:

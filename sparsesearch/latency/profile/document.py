@@ -79,14 +79,14 @@ class Profile(Value):
         return max(medians) / min(medians)
 
     @property
-    def unrest(self) -> float:
+    def timing_noise(self) -> float:
         """Median over groups of the dense model's median over its minimum."""
-        return statistics.median(anchor.unrest for anchor in self.anchors)
+        return statistics.median(anchor.timing_noise for anchor in self.anchors)
 
     @property
     def is_busy(self) -> bool:
         """Whether the machine did other work as well."""
-        return self.unrest > BUSY_RATIO
+        return self.timing_noise > BUSY_RATIO
 
     def sentences(self) -> list[str]:
         """What people should know, a line each."""
@@ -98,7 +98,7 @@ class Profile(Value):
             f"{self.seconds:.0f} s",
             f"error on {error.num_schedules} schedules held out: mean {error.mean:.1%}, worst {error.worst:.1%}; "
             f"a budget is met if the prediction and {error.margin:.1%} are below it",
-            f"dense median over minimum {self.unrest:.3f}, slowest over fastest group {self.drift:.3f} (divided out)",
+            f"dense median over minimum {self.timing_noise:.3f}, slowest over fastest group {self.drift:.3f}",
         ]
         if len(self.timings) < self.num_planned:
             lines.append(
@@ -107,8 +107,8 @@ class Profile(Value):
             )
         if self.is_busy:
             lines.append(
-                f"the machine was busy: the dense model's median is {self.unrest:.2f} times its minimum even after a "
-                "second attempt; ratios hold better than milliseconds, profile again on an idle machine"
+                f"the machine was busy: the dense model's median is {self.timing_noise:.2f} times its minimum even "
+                "after a second attempt; ratios hold better than milliseconds, profile again on an idle machine"
             )
         return lines
 

@@ -59,7 +59,7 @@ def observe(geometry: BackboneGeometry, schedule: Schedule, *, ms: float, weight
     parts: dict[tuple[str, int], int] = {}
     for use, times in uses(geometry, steps).items():
         if times:
-            count = geometry.stages[use.stage].num_tokens if use.slot < 0 else steps[use.slot].num_tokens
+            count = geometry.stages[use.stage].num_tokens if use.step < 0 else steps[use.step].num_tokens
             parts[use.curve, count] = parts.get((use.curve, count), 0) + times
     return Observation(parts, ms, weight)
 

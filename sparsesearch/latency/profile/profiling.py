@@ -23,7 +23,7 @@ from sparsesearch.latency.profile.design import NUM_HELD_OUT, NUM_WHOLES, design
 from sparsesearch.latency.profile.document import Profile, Timing
 from sparsesearch.latency.profile.fit import fit_profile
 from sparsesearch.latency.profile.profiled_methods import usual_methods
-from sparsesearch.latency.target import Bed
+from sparsesearch.latency.target import Target
 from sparsesearch.space.shape import Method
 from sparsesearch.study.latency_record import NUM_RUNS, Latency
 
@@ -32,7 +32,7 @@ _LEAST_TIMINGS = 24
 
 
 def profile_backbone(
-    bed: Bed,
+    target: Target,
     *,
     methods: Sequence[Method] | None = None,
     stages: Sequence[int] | None = None,
@@ -47,7 +47,7 @@ def profile_backbone(
     """Measure and fit a profile.
 
     Args:
-        bed: The backbone and how it runs.
+        target: The backbone and how it runs.
         methods: What schedules may do; `usual_methods` if not given.
         stages: Where; `profiled_stages` if not given.
         num_wholes: Random schedules to fit on.
@@ -66,14 +66,14 @@ def profile_backbone(
     """
     started = monotonic()
     with torch_threads(threads), torch.inference_mode():
-        dense = bed.dense_model()
-        shape = geometry(dense, resolve_name(bed.backbone))
+        dense = target.dense_model()
+        shape = geometry(dense, resolve_name(target.backbone))
         able = tuple(usual_methods(shape) if methods is None else methods)
         where = tuple(profiled_stages(shape) if stages is None else stages)
         planned = design(shape, able, stages=where, num_wholes=num_wholes, num_held_out=num_held_out, seed=seed)
         planned = [one for one in planned if can_run(dense, one)]
         groups = [planned[start : start + GROUP] for start in range(0, len(planned), GROUP)]
-        images = bed.images(dense, shape)
+        images = target.images(dense, shape)
         anchors: list[Latency] = []
         timings: list[Timing] = []
         steps = Percents(2 * len(planned), on_percent)
@@ -83,7 +83,7 @@ def profile_backbone(
                 break
             limit = None if left is None else max(left, 1.0) / (len(groups) - index) / MEASURE_FACTOR
             measured = time_group(
-                bed, dense, group, images=images, shape=shape, runs=runs, seconds=limit, on_ready=steps.advance
+                target, dense, group, images=images, shape=shape, runs=runs, seconds=limit, on_ready=steps.advance
             )
             anchors.append(measured.latencies[DENSE])
             timings += [
@@ -99,7 +99,7 @@ def profile_backbone(
             ]
             steps.advance(len(group))
         steps.finish()
-        conditions = bed.conditions()
+        conditions = target.conditions()
     fitted = fit_profile(shape, conditions, anchors=anchors, timings=timings)
     return Profile(
         geometry=shape,

@@ -1,9 +1,9 @@
 """What an evaluation is expected to add: improvement of the best accuracy, or of the area under the front.
 
 Costs are known before an evaluation, accuracies are not. So the expected gain in hypervolume is a sum over the
-stretches of the cost axis between members of the front, each with an expected improvement in closed form.
+intervals of the cost axis between members of the front, each with an expected improvement in closed form.
 
-Shapes: `P` candidates, `K` stretches.
+Shapes: `P` candidates, `K` intervals.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.special import ndtr
 
 from sparsesearch.search.samplers.arrays import Floats
 from sparsesearch.search.samplers.predictor import Predictor
 from sparsesearch.search.samplers.visible import gaps_to_front
 
-_MOST_STRETCHES = 32
+_MAX_INTERVALS = 32
 _BELOW = 0.1  # of the front's height: how far below its cheapest end an accuracy still counts
 
 
@@ -41,8 +42,8 @@ class Gain:
         self.gaps_N = gaps_to_front(top1_N, None if low is None else costs_N)
         order = np.lexsort((-top1_N, costs_N))
         front = order[(self.gaps_N[order] == 0.0) & (np.diff(costs_N[order], prepend=-math.inf) > 0.0)]
-        if len(front) > _MOST_STRETCHES:
-            front = front[np.linspace(0, len(front) - 1, _MOST_STRETCHES).round().astype(np.int64)]
+        if len(front) > _MAX_INTERVALS:
+            front = front[np.linspace(0, len(front) - 1, _MAX_INTERVALS).round().astype(np.int64)]
         self._front_top1, self._front_costs = top1_N[front], costs_N[front]
 
     def __call__(self, x_PF: Floats, costs_P: Floats) -> Floats:
@@ -100,15 +101,5 @@ def _excess(ratio: Floats) -> Floats:
     density = np.exp(-0.5 * ratio**2) / math.sqrt(2.0 * math.pi)
     far = np.maximum(-ratio, 4.0)
     tail = density * (1.0 - 3.0 / far**2 + 15.0 / far**4) / far**2
-    return np.where(ratio > -4.0, ratio * _normal(ratio) + density, tail)
-
-
-def _normal(ratio: Floats) -> Floats:
-    """Distribution function of the standard normal distribution, to 8e-8.
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), formula 26.2.17.
-    """
-    t = 1.0 / (1.0 + 0.2316419 * np.abs(ratio))
-    polynomial = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
-    upper = np.exp(-0.5 * ratio**2) / math.sqrt(2.0 * math.pi) * polynomial
-    return np.where(ratio >= 0.0, 1.0 - upper, upper)
+    excess: Floats = np.where(ratio > -4.0, ratio * ndtr(ratio) + density, tail)
+    return excess

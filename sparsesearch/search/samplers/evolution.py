@@ -29,7 +29,7 @@ from sparsesearch.search.samplers.proposer import Proposer, Result
 from sparsesearch.search.samplers.steps import Features
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import decode, parameters, shape_of
-from sparsesearch.space.sampling import Wish, is_monotone, settle, wishes_of
+from sparsesearch.space.sampling import Gene, genes_of, is_monotone, settle
 from sparsesearch.space.shape import Shape
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.protocols import Price
@@ -84,7 +84,7 @@ class EvolutionProposer(Proposer):
         self._inner = InnerEvolution(geometry, self.space, features=self._features, price=price)
         self._rows: dict[int, int] = {}  # trial number to row of the features
         self._matrix: Floats = self._features.of(self._features.steps([]))
-        self._wishes: dict[int, list[Wish]] = {}
+        self._genes: dict[int, list[Gene]] = {}
         self._learned: tuple[tuple[int, ...], Settings] | None = None
         self._dense = self.cost(Schedule())
         moved = [(prior, transferred(prior, geometry, self.space)) for prior in priors]
@@ -129,8 +129,8 @@ class EvolutionProposer(Proposer):
         found = []
         for limit in limits:
             for earlier in (0, 1):
-                wishes = [Wish(place=last * (i + 1) // (num + 1) - earlier, weight=1.0) for i in range(num)]
-                found.append((settle(wishes, self.space, latest_first=self.latest(limit)), limit))
+                genes = [Gene(place=last * (i + 1) // (num + 1) - earlier, weight=1.0) for i in range(num)]
+                found.append((settle(genes, self.space, latest_first=self.latest(limit)), limit))
         return found
 
     def _spread_shape(self, place: int, limit: float) -> Shape:
@@ -164,7 +164,7 @@ class EvolutionProposer(Proposer):
             fits: list[tuple[Schedule, float]] = []
             for row in range(start, min(start + _EXACT, len(found.limits_P))):
                 limit = self.rounded(float(found.limits_P[row]))
-                shape = settle(found.genomes.wishes(row), self.space, latest_first=self.latest(limit))
+                shape = settle(found.genomes.genes(row), self.space, latest_first=self.latest(limit))
                 schedule = self.fit(shape, limit)
                 if schedule is not None and self.is_new(schedule):
                     fits.append((schedule, limit))
@@ -232,14 +232,14 @@ class EvolutionProposer(Proposer):
                 chosen.append(results[place])
             if len(chosen) == _PARENTS:
                 break
-        wishes = [self._wishes_of(result) for result in chosen]
+        genes = [self._genes_of(result) for result in chosen]
         limits = np.array([result.cost for result in chosen])
-        return Candidates(genomes_of(wishes, self.space), limits)
+        return Candidates(genomes_of(genes, self.space), limits)
 
-    def _wishes_of(self, result: Result) -> list[Wish]:
-        found = self._wishes.get(result.number)
+    def _genes_of(self, result: Result) -> list[Gene]:
+        found = self._genes.get(result.number)
         if found is None:
             monotone = is_monotone(self.space)
             shape = shape_of(result.schedule, geometry=self.geometry, monotone=monotone).canonical()
-            found = self._wishes[result.number] = wishes_of(shape, self.space)
+            found = self._genes[result.number] = genes_of(shape, self.space)
         return found

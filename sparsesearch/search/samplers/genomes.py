@@ -1,6 +1,6 @@
-"""Many shapes at once as arrays of wishes, and how to draw, change and cross them by the thousand.
+"""Many shapes at once as arrays of genes, and how to draw, change and cross them by the thousand.
 
-The moves are those of `space.sampling`, on arrays: what comes out are wishes for shapes, which `space.sampling.settle`
+The moves are those of `space.sampling`, on arrays: what comes out are genes for shapes, which `space.sampling.settle`
 turns into shapes of the space one by one, for the few that are worth it.
 
 Shapes: `P` genomes, `S` places at most.
@@ -15,7 +15,7 @@ import numpy as np
 
 from sparsesearch.search.samplers.arrays import Bools, Floats, Ints
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import Wish
+from sparsesearch.space.sampling import Gene
 from sparsesearch.space.shape import MIN_WEIGHT
 
 _JITTERS = (0.1, 0.3, 0.6)  # deviations of the logarithm of a weight
@@ -23,17 +23,17 @@ _SWITCH = 0.1  # share of methods and merges that change
 
 
 class Genomes(NamedTuple):
-    """Wishes for shapes, one a row; the first `num_P` places of a row count and rise.
+    """Genes for shapes, one a row; the first `num_P` places of a row count and rise.
 
     Attributes:
-        place_PS: Indices into the space's locations.
+        location_PS: Indices into the space's locations.
         weight_PS: Weights of places.
         method_PS: Indices into the space's methods.
         share_PS: Shares of merges right behind, 0 for none.
         num_P: How many places count.
     """
 
-    place_PS: Ints
+    location_PS: Ints
     weight_PS: Floats
     method_PS: Ints
     share_PS: Floats
@@ -42,20 +42,20 @@ class Genomes(NamedTuple):
     @property
     def used_PS(self) -> Bools:
         """Which places count."""
-        used_PS: Bools = np.arange(self.place_PS.shape[1]) < self.num_P[:, None]
+        used_PS: Bools = np.arange(self.location_PS.shape[1]) < self.num_P[:, None]
         return used_PS
 
     def take(self, rows: Ints) -> Genomes:
         """Some of the rows, in this order."""
         return Genomes(
-            self.place_PS[rows], self.weight_PS[rows], self.method_PS[rows], self.share_PS[rows], self.num_P[rows]
+            self.location_PS[rows], self.weight_PS[rows], self.method_PS[rows], self.share_PS[rows], self.num_P[rows]
         )
 
-    def wishes(self, row: int) -> list[Wish]:
-        """One row as wishes."""
+    def genes(self, row: int) -> list[Gene]:
+        """One row as genes."""
         return [
-            Wish(
-                place=int(self.place_PS[row, s]),
+            Gene(
+                place=int(self.location_PS[row, s]),
                 weight=float(self.weight_PS[row, s]),
                 method=int(self.method_PS[row, s]),
                 merge_share=float(self.share_PS[row, s]),
@@ -67,7 +67,7 @@ class Genomes(NamedTuple):
 def joined(parts: Sequence[Genomes]) -> Genomes:
     """Rows of several populations, one below the other."""
     return Genomes(
-        np.concatenate([part.place_PS for part in parts]),
+        np.concatenate([part.location_PS for part in parts]),
         np.concatenate([part.weight_PS for part in parts]),
         np.concatenate([part.method_PS for part in parts]),
         np.concatenate([part.share_PS for part in parts]),
@@ -75,15 +75,15 @@ def joined(parts: Sequence[Genomes]) -> Genomes:
     )
 
 
-def genomes_of(rows: Sequence[Sequence[Wish]], space: SearchSpace) -> Genomes:
-    """Wishes as rows; the inverse of `Genomes.wishes`."""
+def genomes_of(rows: Sequence[Sequence[Gene]], space: SearchSpace) -> Genomes:
+    """Genes as rows; the inverse of `Genomes.genes`."""
     width = space.max_predictors
-    place_PS, method_PS = np.zeros((2, len(rows), width), dtype=np.int64)
+    location_PS, method_PS = np.zeros((2, len(rows), width), dtype=np.int64)
     weight_PS, share_PS = np.ones((len(rows), width)), np.zeros((len(rows), width))
     for p, row in enumerate(rows):
-        for s, wish in enumerate(row):
-            place_PS[p, s], weight_PS[p, s], method_PS[p, s], share_PS[p, s] = wish.place, *wish[1:]
-    return Genomes(place_PS, weight_PS, method_PS, share_PS, np.array([len(row) for row in rows], dtype=np.int64))
+        for s, gene in enumerate(row):
+            location_PS[p, s], weight_PS[p, s], method_PS[p, s], share_PS[p, s] = gene.place, *gene[1:]
+    return Genomes(location_PS, weight_PS, method_PS, share_PS, np.array([len(row) for row in rows], dtype=np.int64))
 
 
 class Variation:
@@ -94,14 +94,14 @@ class Variation:
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        self._num_places, self._num_methods = len(space.locations), len(space.methods)
+        self._num_locations, self._num_methods = len(space.locations), len(space.methods)
         self._least, self._most = space.min_predictors, space.max_predictors
         self._one_method, self._merges = space.methods_per == "schedule", space.merge_after_prune
 
     def draw(self, num: int, *, rng: np.random.Generator) -> Genomes:
         """Random genomes."""
         size = (num, self._most)
-        order_PS = np.argsort(rng.random((num, self._num_places)), axis=1)[:, : self._most]
+        order_PS = np.argsort(rng.random((num, self._num_locations)), axis=1)[:, : self._most]
         share_PS = np.maximum(rng.uniform(-1.0, 1.0, size), 0.0) if self._merges else np.zeros(size)
         return self._tidy(
             Genomes(
@@ -116,25 +116,25 @@ class Variation:
     def mutate(self, parents: Genomes, *, rng: np.random.Generator) -> Genomes:
         """A neighbour of each: a place comes, goes or moves, weights change, methods and merges may."""
         num = len(parents.num_P)
-        everyone, size = np.arange(num), parents.place_PS.shape
-        place_PS, weight_PS, num_P = parents.place_PS.copy(), parents.weight_PS.copy(), parents.num_P
+        everyone, size = np.arange(num), parents.location_PS.shape
+        location_PS, weight_PS, num_P = parents.location_PS.copy(), parents.weight_PS.copy(), parents.num_P
         method_PS, share_PS = parents.method_PS.copy(), parents.share_PS.copy()
         kind_P = rng.integers(4, size=num)
-        slot_P = (rng.random(num) * num_P).astype(np.int64)
+        step_P = (rng.random(num) * num_P).astype(np.int64)
         is_more = (kind_P == 0) & (num_P < self._most)
         new_P = np.minimum(num_P, self._most - 1)
         typical_P = weight_PS.sum(axis=1, where=parents.used_PS) / num_P
         more, new = everyone[is_more], new_P[is_more]
-        place_PS[more, new] = rng.integers(self._num_places, size=num)[is_more]
+        location_PS[more, new] = rng.integers(self._num_locations, size=num)[is_more]
         weight_PS[more, new] = typical_P[is_more]
-        method_PS[more, new] = method_PS[more, slot_P[is_more]]
+        method_PS[more, new] = method_PS[more, step_P[is_more]]
         share_PS[more, new] = 0.0
         is_less = (kind_P == 1) & (num_P > self._least)
-        place_PS[everyone[is_less], slot_P[is_less]] = (
-            self._num_places
+        location_PS[everyone[is_less], step_P[is_less]] = (
+            self._num_locations
         )  # sorted behind the others, and no longer counted
         is_moved = kind_P == 2
-        place_PS[everyone[is_moved], slot_P[is_moved]] += rng.choice([-2, -1, 1, 2], size=num)[is_moved]
+        location_PS[everyone[is_moved], step_P[is_moved]] += rng.choice([-2, -1, 1, 2], size=num)[is_moved]
         jitter_P = rng.choice(_JITTERS, size=num)
         weight_PS *= np.exp(jitter_P[:, None] * rng.standard_normal(size))
         is_switched = rng.random(size) < _SWITCH
@@ -146,24 +146,24 @@ class Variation:
             nudged_PS = np.where(share_PS > 0.0, share_PS + 0.1 * rng.standard_normal(size), 0.0)
             flipped_PS = np.where(share_PS > 0.0, 0.0, rng.uniform(MIN_WEIGHT, 1.0, size))
             share_PS = np.clip(np.where(rng.random(size) < _SWITCH, flipped_PS, nudged_PS), 0.0, 1.0 - MIN_WEIGHT)
-        before = Genomes(place_PS, weight_PS, method_PS, share_PS, np.where(is_more, num_P + 1, num_P))
+        before = Genomes(location_PS, weight_PS, method_PS, share_PS, np.where(is_more, num_P + 1, num_P))
         return self._tidy(before, num_P=before.num_P - is_less)
 
     def cross(self, first: Genomes, second: Genomes, *, rng: np.random.Generator) -> Genomes:
         """A child of each pair: as many places as a parent or between, each with all that a parent has there."""
-        num, width = first.place_PS.shape
+        num, width = first.location_PS.shape
         used_PT = np.concatenate([first.used_PS, second.used_PS], axis=1)
         order_PT = np.argsort(np.where(used_PT, rng.random(used_PT.shape), 2.0), axis=1)
-        places_PT = np.concatenate([first.place_PS, second.place_PS], axis=1)
-        place_PT, used_PT = (np.take_along_axis(values, order_PT, axis=1) for values in (places_PT, used_PT))
-        same_PTT = (place_PT[:, :, None] == place_PT[:, None, :]) & used_PT[:, None, :]
+        locations_PT = np.concatenate([first.location_PS, second.location_PS], axis=1)
+        location_PT, used_PT = (np.take_along_axis(values, order_PT, axis=1) for values in (locations_PT, used_PT))
+        same_PTT = (location_PT[:, :, None] == location_PT[:, None, :]) & used_PT[:, None, :]
         is_repeat_PT = np.tril(same_PTT, k=-1).any(axis=2) | ~used_PT
         order_PT = np.take_along_axis(order_PT, np.argsort(is_repeat_PT, axis=1, kind="stable"), axis=1)[:, :width]
         fewest_P, largest_P = np.minimum(first.num_P, second.num_P), np.maximum(first.num_P, second.num_P)
         wanted_P = fewest_P + (rng.random(num) * (largest_P - fewest_P + 1)).astype(np.int64)
         num_P = np.minimum(wanted_P, (~is_repeat_PT).sum(axis=1))
         child = Genomes(
-            np.take_along_axis(places_PT, order_PT, axis=1),
+            np.take_along_axis(locations_PT, order_PT, axis=1),
             np.take_along_axis(np.concatenate([first.weight_PS, second.weight_PS], axis=1), order_PT, axis=1),
             np.take_along_axis(np.concatenate([first.method_PS, second.method_PS], axis=1), order_PT, axis=1),
             np.take_along_axis(np.concatenate([first.share_PS, second.share_PS], axis=1), order_PT, axis=1),
@@ -178,22 +178,22 @@ class Variation:
             genomes: The first `genomes.num_P` places of a row count.
             num_P: How many of them, after sorting; all if not given.
         """
-        wished_PS = np.where(genomes.used_PS, genomes.place_PS, self._num_places + 1)
-        order_PS = np.argsort(wished_PS, axis=1, kind="stable")
-        place_PS = np.take_along_axis(genomes.place_PS, order_PS, axis=1)
+        sortable_PS = np.where(genomes.used_PS, genomes.location_PS, self._num_locations + 1)
+        order_PS = np.argsort(sortable_PS, axis=1, kind="stable")
+        location_PS = np.take_along_axis(genomes.location_PS, order_PS, axis=1)
         num_P = genomes.num_P if num_P is None else num_P
         weight_PS = np.take_along_axis(genomes.weight_PS, order_PS, axis=1)
         method_PS = np.take_along_axis(genomes.method_PS, order_PS, axis=1)
         share_PS = np.take_along_axis(genomes.share_PS, order_PS, axis=1)
         lowest_P = np.zeros(len(num_P), dtype=np.int64)
-        for slot in range(place_PS.shape[1]):
-            highest_P = self._num_places - (num_P - slot)
-            place_PS[:, slot] = np.clip(place_PS[:, slot], lowest_P, np.maximum(highest_P, lowest_P))
-            lowest_P = place_PS[:, slot] + 1
-        place_PS = np.minimum(place_PS, self._num_places - 1)
-        used_PS = np.arange(place_PS.shape[1]) < num_P[:, None]
+        for step in range(location_PS.shape[1]):
+            highest_P = self._num_locations - (num_P - step)
+            location_PS[:, step] = np.clip(location_PS[:, step], lowest_P, np.maximum(highest_P, lowest_P))
+            lowest_P = location_PS[:, step] + 1
+        location_PS = np.minimum(location_PS, self._num_locations - 1)
+        used_PS = np.arange(location_PS.shape[1]) < num_P[:, None]
         largest_P = weight_PS.max(axis=1, where=used_PS, initial=1e-12)
         weight_PS = np.clip(weight_PS / largest_P[:, None], MIN_WEIGHT, 1.0)
         if self._one_method:
             method_PS = np.repeat(method_PS[:, :1], method_PS.shape[1], axis=1)
-        return Genomes(place_PS, weight_PS, method_PS, share_PS, num_P)
+        return Genomes(location_PS, weight_PS, method_PS, share_PS, num_P)

@@ -27,7 +27,7 @@ class Candidates(NamedTuple):
     """Shapes with the budgets that they are meant for, the most promising first.
 
     Attributes:
-        genomes: Wishes for shapes.
+        genomes: Genes for shapes.
         limits_P: Budgets.
     """
 
@@ -112,7 +112,7 @@ class InnerEvolution:
         """Expected gains at rough costs; minus infinity for shapes that cannot meet their budgets."""
         genomes = children.genomes
         log_left_PS, costs_P = self._rough.scaled(genomes, children.limits_P)
-        steps = Steps(self._block_L[genomes.place_PS], genomes.method_PS, log_left_PS, genomes.used_PS)
+        steps = Steps(self._block_L[genomes.location_PS], genomes.method_PS, log_left_PS, genomes.used_PS)
         gains_P = gain(self._features.of(steps), costs_P)
         return np.where(costs_P <= children.limits_P, gains_P, -np.inf)
 

@@ -14,7 +14,7 @@ from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.visible import gaps_to_front
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import Wish, settle
+from sparsesearch.space.sampling import Gene, settle
 from sparsesearch.space.shape import Location, Method, Shape
 from sparsesearch.study.prior import Prior, PriorStep
 from sparsesearch.study.spec import StudySpec
@@ -105,7 +105,7 @@ def transferred(prior: Prior, geometry: BackboneGeometry, space: SearchSpace) ->
         None if nothing is left of it there.
     """
     steps: list[Step] = []
-    wishes: list[Wish] = []
+    genes: list[Gene] = []
     left: dict[int, float] = {}
     for known in prior.steps:
         stage = round(known.stage * (len(geometry.stages) - 1))
@@ -125,15 +125,15 @@ def transferred(prior: Prior, geometry: BackboneGeometry, space: SearchSpace) ->
         drop = float(np.log(before / left[stage]))
         steps.append(step)
         if drop > 0.0:
-            wishes.append(Wish(place=_nearest((stage, block), space), weight=drop, method=index))
-    wishes = sorted(wishes, key=lambda wish: -wish.weight)[: space.max_predictors]
+            genes.append(Gene(place=_nearest((stage, block), space), weight=drop, method=index))
+    genes = sorted(genes, key=lambda gene: -gene.weight)[: space.max_predictors]
     try:
         schedule = Schedule(steps=tuple(steps)).canonical(geometry)
     except ScheduleError:
         return None  # a step that this backbone cannot do where it would be
-    if not schedule.steps or len(wishes) < space.min_predictors:
+    if not schedule.steps or len(genes) < space.min_predictors:
         return None
-    return schedule, settle(sorted(wishes, key=lambda wish: wish.place), space)
+    return schedule, settle(sorted(genes, key=lambda gene: gene.place), space)
 
 
 def _nearest(location: Location, space: SearchSpace) -> int:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsesearch.analysis.pareto import pareto_front
-from sparsesearch.budget.feasible import first_place_floors
-from sparsesearch.budget.solve import check_reachable, fit_to_budget
+from sparsesearch.budget.feasible import first_location_floors
+from sparsesearch.budget.solve import check_feasible, fit_to_budget
 from sparsesearch.cost.separable import MACS
 from sparsesearch.errors import SpaceError
 from sparsesearch.schedule import Schedule
@@ -33,7 +33,7 @@ from sparsesearch.study.trial import Fidelity, Origin, Proposal, Trial, TrialSta
 
 _DRAWS = 400  # random shapes and mutations, before the space counts as exhausted
 _ELITE = 10  # most accurate results that random search starts from
-_STRAYS = 1000  # attempts of a sampler stay below this number, so that its seeds are its own
+_NUM_RANDOM = 1000  # attempts of a sampler stay below this number, so that its seeds are its own
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
@@ -105,8 +105,8 @@ class Proposer(ABC):
         self.unit = 1.0 if price is not None and price.unit == "ms" else 1e9
         self._seed = seed
         for limit in {low or high, high}:
-            check_reachable(geometry, space=self.space, limit=limit, price=price)
-        self._floors = first_place_floors(geometry, space=self.space, price=price)
+            check_feasible(geometry, space=self.space, limit=limit, price=price)
+        self._floors = first_location_floors(geometry, space=self.space, price=price)
         self._fidelity: Fidelity | None = None
         self._told: list[int] = []
         self._results: list[Result] = []  # by number; beside it their numbers, accuracies and costs
@@ -156,7 +156,7 @@ class Proposer(ABC):
             A schedule that meets the budget and was neither told nor proposed before, and how it came about; None
             when no new schedule can be found any more.
         """
-        for schedule, limit in itertools.chain(self.sampled(index), self._strays(index)):
+        for schedule, limit in itertools.chain(self.sampled(index), self._random_proposals(index)):
             if not self.is_new(schedule):
                 continue
             params = self.params(schedule, limit=limit)
@@ -244,9 +244,9 @@ class Proposer(ABC):
         """Seed of an attempt at a proposal."""
         return derive_seed(self._seed, "proposal", index, attempt) % 2**32
 
-    def _strays(self, index: int) -> Iterator[tuple[Schedule, float]]:
+    def _random_proposals(self, index: int) -> Iterator[tuple[Schedule, float]]:
         """Neighbours of the best results, and random schedules."""
-        rng = np.random.default_rng(self.derive(index, _STRAYS))
+        rng = np.random.default_rng(self.derive(index, _NUM_RANDOM))
         elite = self._elite()
         for draw in range(_DRAWS):
             limit = self.high

@@ -20,7 +20,7 @@ from sparsesearch.search.samplers.arrays import Floats
 from sparsesearch.search.samplers.genomes import Genomes
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import is_monotone
-from sparsesearch.space.shape import Slot
+from sparsesearch.space.shape import ShapeStep
 from sparsesearch.study.protocols import Price
 
 _BISECTIONS = 10
@@ -51,10 +51,10 @@ class RoughPrice:
                 able = [m for m in (wanted, *methods) if m.is_possible_at((stage, block))]
                 if able:
                     method = able[0]
-                    slot = Slot(
+                    step = ShapeStep(
                         stage=stage, block=block, phase=method.phase, reducer=method.reducer, scorer=method.scorer
                     )
-                    tables = price.tables(geometry, (slot,))
+                    tables = price.tables(geometry, (step,))
                     self._gain_LMC[place, index, : len(tables.tables[0])] = tables.base + tables.tables[0] - self._dense
 
     def scaled(self, genomes: Genomes, limits_P: Floats) -> tuple[Floats, Floats]:
@@ -76,31 +76,31 @@ class RoughPrice:
             within_P = cost(-middle_P[:, None] * exponents_PS) <= limits_P
             high_P, low_P = np.where(within_P, middle_P, high_P), np.where(within_P, low_P, middle_P)
         log_left_PS = -high_P[:, None] * exponents_PS
-        least_PS = np.log(self._least_L / self._total_L)[genomes.place_PS]
+        least_PS = np.log(self._least_L / self._total_L)[genomes.location_PS]
         return np.maximum(log_left_PS, least_PS), cost(log_left_PS)
 
     def _exponents(self, genomes: Genomes) -> Floats:
         """As in `Shape.exponents`; 0 where no place counts."""
         weight_PS = np.where(genomes.used_PS, genomes.weight_PS, 0.0)
         if self._monotone:
-            stage_PS = self._stage_L[genomes.place_PS]
+            stage_PS = self._stage_L[genomes.location_PS]
             total_PS = weight_PS.copy()
-            for slot in range(1, weight_PS.shape[1]):
-                goes_on = stage_PS[:, slot] == stage_PS[:, slot - 1]
-                total_PS[:, slot] += np.where(goes_on, total_PS[:, slot - 1], 0.0)
+            for step in range(1, weight_PS.shape[1]):
+                goes_on = stage_PS[:, step] == stage_PS[:, step - 1]
+                total_PS[:, step] += np.where(goes_on, total_PS[:, step - 1], 0.0)
             weight_PS = np.where(genomes.used_PS, total_PS, 0.0)
         exponents_PS: Floats = weight_PS / weight_PS.max(axis=1, keepdims=True)
         return exponents_PS
 
     def pricing(self, genomes: Genomes) -> Callable[[Floats], Floats]:
         """What these genomes cost, by the logarithms of the shares left behind each place."""
-        place_PS, method_PS, used_PS = genomes.place_PS, genomes.method_PS, genomes.used_PS
-        total_PS, least_PS = self._total_L[place_PS], self._least_L[place_PS]
+        location_PS, method_PS, used_PS = genomes.location_PS, genomes.method_PS, genomes.used_PS
+        total_PS, least_PS = self._total_L[location_PS], self._least_L[location_PS]
         num_counts = self._gain_LMC.shape[2]
         gains = self._gain_LMC.ravel()
-        here_PS = (place_PS * self._gain_LMC.shape[1] + method_PS) * num_counts
-        goes_on_PS = used_PS[:, 1:] & (self._stage_L[place_PS[:, 1:]] == self._stage_L[place_PS[:, :-1]])
-        later_PS = (place_PS[:, 1:] * self._gain_LMC.shape[1] + method_PS[:, :-1]) * num_counts
+        here_PS = (location_PS * self._gain_LMC.shape[1] + method_PS) * num_counts
+        goes_on_PS = used_PS[:, 1:] & (self._stage_L[location_PS[:, 1:]] == self._stage_L[location_PS[:, :-1]])
+        later_PS = (location_PS[:, 1:] * self._gain_LMC.shape[1] + method_PS[:, :-1]) * num_counts
 
         def cost(log_left_PS: Floats) -> Floats:
             count_PS = np.clip((total_PS * np.exp(log_left_PS)).astype(np.int64), least_PS, total_PS)

@@ -123,9 +123,9 @@ class Features:
         attention_PB, ffn_PB, drop_PB = np.zeros((3, num, self.num_blocks))
         early_PM, late_PM = np.zeros((2, num, self.num_methods))
         before_P, stage_P = np.zeros(num), np.full(num, -1)
-        for slot in range(width):
-            used_P, block_P = steps.used_PS[:, slot], steps.block_PS[:, slot]
-            method_P, left_P = steps.method_PS[:, slot], steps.log_left_PS[:, slot]
+        for step in range(width):
+            used_P, block_P = steps.used_PS[:, step], steps.block_PS[:, step]
+            method_P, left_P = steps.method_PS[:, step], steps.log_left_PS[:, step]
             here_P = self.stage_of_block[block_P]
             before_P = np.where(here_P == stage_P, before_P, 0.0)
             within_PB = (self.stage_of_block == here_P[:, None]) & used_P[:, None]

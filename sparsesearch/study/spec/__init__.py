@@ -2,9 +2,10 @@
 
 from sparsesearch.study.spec.budget import Budget, BudgetUnit
 from sparsesearch.study.spec.data import DataSpec
-from sparsesearch.study.spec.fidelity import FidelitySpec, RungSpec, Strategy, with_strategy
+from sparsesearch.study.spec.fidelity import FidelitySpec, RungSpec, Strategy
 from sparsesearch.study.spec.io import executed_by, read_document
 from sparsesearch.study.spec.latency import LatencySpec
+from sparsesearch.study.spec.renamed import notes_on_renamed
 from sparsesearch.study.spec.resources import ResourceSpec
 from sparsesearch.study.spec.study import (
     DEFAULT_DISPATCHER,
@@ -33,6 +34,6 @@ __all__ = [
     "StudySpec",
     "TrainSpec",
     "executed_by",
+    "notes_on_renamed",
     "read_document",
-    "with_strategy",
 ]

@@ -8,25 +8,31 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from sparsesearch.errors import SpecError, one_line
+from sparsesearch.study.spec.renamed import renamed
 from sparsesearch.study.trial import Axis
 from sparsesearch.value import Value
 
-BudgetUnit = Literal["gflops", "share", "ms"]
+BudgetUnit = Literal["gflops", "fraction", "ms"]
 
 
 class Budget(Value):
     """An upper limit of the cost of one image, or a range that asks for a front.
 
     Attributes:
-        unit: `gflops` counts 10^9 multiply-adds (the literature's GFLOPs); `share` is a share of the dense cost; `ms`
-            are milliseconds of one call on the target.
+        unit: `gflops` counts 10^9 multiply-adds (the literature's GFLOPs); `fraction` is a fraction of the dense cost;
+            `ms` are milliseconds of one call on the target.
         low: Lower end of a range, None for a single budget.
         high: The limit.
     """
 
-    unit: BudgetUnit = "share"
+    unit: BudgetUnit = "fraction"
     low: float | None = None
     high: float = Field(gt=0.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_version(cls, data: object) -> object:
+        return renamed("budget", data)
 
     @model_validator(mode="after")
     def _ordered(self) -> Budget:
@@ -36,12 +42,12 @@ class Budget(Value):
 
     @classmethod
     def parse(cls, text: str, unit: BudgetUnit) -> Budget:
-        """Read `3.0`, `2.0:3.0` (gflops, ms) or `35%`, `20%:45%` (share of dense).
+        """Read `3.0`, `2.0:3.0` (gflops, ms) or `35%`, `20%:45%` (fraction of dense).
 
         Raises:
             SpecError: The text is not of that form.
         """
-        percent = unit == "share"
+        percent = unit == "fraction"
         number = r"\s*([0-9]*\.?[0-9]+)\s*" + ("%" if percent else "") + r"\s*"
         match = re.fullmatch(f"(?:{number}:)?{number}", text)
         if match is None:
@@ -70,7 +76,7 @@ class Budget(Value):
         return (None if self.low is None else round(self.low * scale), round(self.high * scale))
 
     def __str__(self) -> str:
-        if self.unit == "share":
+        if self.unit == "fraction":
             low = "" if self.low is None else f"{self.low:.4g}:".replace(f"{self.low:.4g}", f"{self.low * 100:.4g}%")
             return f"{low}{self.high * 100:.4g}% of dense"
         low = "" if self.low is None else f"{self.low:g}:"

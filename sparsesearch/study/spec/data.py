@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from sparsesearch.study.spec.renamed import renamed
 from sparsesearch.value import Value
 
 
@@ -16,16 +17,21 @@ class DataSpec(Value):
             such as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH`
             (WebDataset shards). See docs/data.md.
         image_size: Pixels, or None for the backbone's own.
-        val_share: Share of the training images held out for validation where the data has no test split besides.
+        val_fraction: Fraction of the training images held out for validation where the data has no test split besides.
         num_val_images: At most so many validation images are used per evaluation, None for all.
         workers: Loader processes for external data.
     """
 
     source: str = "digits"
     image_size: int | None = Field(default=None, ge=8)
-    val_share: float = Field(default=0.1, gt=0.0, lt=1.0)
+    val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     num_val_images: int | None = Field(default=None, ge=1)
     workers: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_version(cls, data: object) -> object:
+        return renamed("data", data)
 
     @property
     def is_demo(self) -> bool:

@@ -11,7 +11,7 @@ class ResourceSpec(Value):
     """What trials may use under `dispatcher: ray`.
 
     Attributes:
-        cpus_per_trial: CPU cores of one trial; the dense and the elastic training, which nothing runs beside, get
+        cpus_per_trial: CPU cores of one trial; the dense and the supernet training, which nothing runs beside, get
             `max_concurrent` times as many.
         gpus_per_trial: GPUs of one trial, also fractions such as 0.25; null for 1 on a GPU device and 0 on the CPU.
         max_concurrent: Most trials at a time, null for as many as the cluster has room for.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
@@ -31,8 +31,8 @@ class Resolved(Value):
         num_classes: Classes of the data.
         in_chans: Image channels.
         data_fingerprint: Hash of the data and how it is prepared.
-        planned_work: Share of the whole work that each phase of the plan is, for estimates of what is left. It follows
-            from the document and the data alone; empty in studies of older versions.
+        planned_work: Fraction of the whole work that each phase of the plan is, for estimates of what is left. It
+            follows from the document and the data alone; empty in studies of older versions.
         latency: What is known of latency on the target; null where nobody asked for milliseconds.
         priors: What the study of `warm_start` had found, so that it may be deleted.
     """
@@ -44,6 +44,13 @@ class Resolved(Value):
     planned_work: dict[str, float] = Field(default_factory=dict)
     latency: LatencyFit | None = None
     priors: tuple[Prior, ...] = ()
+
+    @field_validator("planned_work", mode="before")
+    @classmethod
+    def _of_older_version(cls, work: object) -> object:
+        if isinstance(work, dict) and "elastic" in work:
+            return {{"elastic": "supernet_training"}.get(phase, phase): fraction for phase, fraction in work.items()}
+        return work
 
 
 class StudySpec(Value):
@@ -62,9 +69,10 @@ class StudySpec(Value):
         warm_start: Name of another study (other budget, data or backbone) whose results `evolution` begins with.
         seed: The only source of randomness.
         fidelity: How candidates are evaluated.
-        baselines: Whether the hand families rho, rho^2, rho^3 are evaluated alongside.
+        baselines: Whether the hand-crafted baselines rho, rho^2, rho^3 are evaluated alongside.
         time_budget_s: Seconds the whole run may take, None for no limit.
-        precision: Arithmetic of training and evaluation; `auto` measures which is faster.
+        precision: Precision of training and evaluation; `auto` is bfloat16 on a GPU, and on a CPU whichever is measured
+            to be faster.
         device: `auto`, `cpu` or `cuda[:N]`.
         dispatcher: What executes trials: `inline` one after the other in this process, `ray` in parallel.
         resources: What trials may use under `dispatcher: ray`.

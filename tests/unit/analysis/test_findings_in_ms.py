@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from study_views import by_hand, trial, view_of
+from study_views import handcrafted, trial, view_of
 
-from sparsesearch.analysis.baseline_comparison import hand_comparison
+from sparsesearch.analysis.baseline_comparison import compare_with_baselines
 from sparsesearch.analysis.hypervolume_curve import hypervolume_curves
 from sparsesearch.analysis.regret import regret_curves
 from sparsesearch.analysis.view import StudyView
@@ -20,7 +20,7 @@ def view() -> StudyView:
     reference = trial(
         0, 1000, 0.8, fidelity=Fidelity.DENSE, origin=Origin.REFERENCE, state=TrialState.REFERENCE, predicted_ms=10.0
     )
-    hand = by_hand(1, 400, 0.4, budget_macs=None, predicted_ms=5.0)  # type: ignore[arg-type]
+    hand = handcrafted(1, 400, 0.4, budget_macs=None, predicted_ms=5.0)  # type: ignore[arg-type]
     found = [trial(2, 900, 0.6, predicted_ms=4.0), trial(3, 100, 0.7, predicted_ms=4.5, latency_ms=8.0)]
     return view_of([reference, hand, *found], budget=Budget(unit="ms", high=6.0))
 
@@ -34,9 +34,9 @@ def test_hypervolume_over_milliseconds(view: StudyView) -> None:
 
 def test_hand_schedules_at_their_milliseconds(view: StudyView) -> None:
     (curve,) = regret_curves(view)
-    assert (curve.axis, curve.budgets, curve.hand) == ("ms", (5.0,), (0.4,))
+    assert (curve.axis, curve.budgets, curve.baseline) == ("ms", (5.0,), (0.4,))
     assert [point.mean for point in curve.points] == pytest.approx([-0.2, -0.2]), "the third is too slow when measured"
-    (row,) = hand_comparison(view)
+    (row,) = compare_with_baselines(view)
     assert row.searched is not None
     assert row.searched.number == 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from study_views import by_hand, dense, trial, view_of
+from study_views import dense, handcrafted, trial, view_of
 
 from sparsesearch.analysis.hypervolume_curve import hypervolume_curves
 from sparsesearch.analysis.pareto import dominated_share
@@ -16,7 +16,7 @@ def test_worked_out_by_hand() -> None:
     view = view_of(
         [
             dense(),
-            by_hand(1, 500, 0.4, budget_macs=500),  # 500 * 0.4 = 200
+            handcrafted(1, 500, 0.4, budget_macs=500),  # 500 * 0.4 = 200
             trial(2, 600, 0.3),  # dominated
             trial(3, 250, 0.2),  # + 250 * 0.2 = 50
             trial(4, 750, 0.8),  # + 250 * 0.4 = 100
@@ -27,7 +27,7 @@ def test_worked_out_by_hand() -> None:
     assert [point.value * 800 for point in curve.points] == pytest.approx([200, 200, 250, 350])
     assert [point.position for point in curve.points] == [1, 2, 3, 4]
     assert [point.seconds for point in curve.points] == [10.0, 20.0, 30.0, 40.0]
-    assert curve.hand == pytest.approx(200 / 800)
+    assert curve.baseline == pytest.approx(200 / 800)
     assert [point.value * 800 for point in curve.searched] == pytest.approx([120, 190, 315])
     assert curve.points[-1].value == view.hypervolume
 
@@ -40,13 +40,15 @@ def test_fidelities_are_not_mixed() -> None:
     assert [point.value for point in tuned.points] == pytest.approx([0.375])
     assert tuned.points[-1].value == view.hypervolume
     assert tuned.points[0].position == 2, "positions count on over both"
-    assert screened.hand is None
+    assert screened.baseline is None
 
 
 def test_nothing_to_compare_with() -> None:
     assert hypervolume_curves(view_of([trial(1, 500, 0.4)])) == ()
     assert hypervolume_curves(view_of([dense()])) == ()
-    assert hypervolume_curves(view_of([dense(), by_hand(1, 500, 0.4, budget_macs=500)])) == (), "nothing is searched"
+    assert hypervolume_curves(view_of([dense(), handcrafted(1, 500, 0.4, budget_macs=500)])) == (), (
+        "nothing is searched"
+    )
 
 
 def test_without_a_clock_the_numbers_order() -> None:

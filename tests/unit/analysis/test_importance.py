@@ -55,8 +55,8 @@ def test_slots_that_do_not_count_say_nothing() -> None:
     trials = []
     for made in view.trials:
         if made.proposal is not None:
-            slots = 1 + made.number % 2
-            params = {**made.proposal.params, "predictors": slots, "weight_2": 0.55}
+            steps = 1 + made.number % 2
+            params = {**made.proposal.params, "predictors": steps, "weight_2": 0.55}
             made = made.model_copy(update={"proposal": made.proposal.model_copy(update={"params": params})})
         trials.append(made)
     found = importance(StudyView(view.spec, tuple(trials), view.times))

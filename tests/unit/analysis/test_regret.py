@@ -1,23 +1,23 @@
-"""Regret and comparison with hand schedules, worked out by hand."""
+"""Regret and comparison with hand-crafted schedules, worked out by hand."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-from study_views import by_hand, dense, trial, view_of
+from study_views import dense, handcrafted, trial, view_of
 
-from sparsesearch.analysis.baseline_comparison import hand_comparison
+from sparsesearch.analysis.baseline_comparison import compare_with_baselines
 from sparsesearch.analysis.regret import regret_curves
 
-HAND = [by_hand(1, 390, 0.50, budget_macs=400), by_hand(2, 780, 0.70, budget_macs=800)]
+HAND = [handcrafted(1, 390, 0.50, budget_macs=400), handcrafted(2, 780, 0.70, budget_macs=800)]
 
 
 def test_regret_by_budget_and_its_mean() -> None:
     found = [trial(3, 700, 0.60), trial(4, 400, 0.45), trial(5, 300, 0.55), trial(6, 790, 0.75)]
     (curve,) = regret_curves(view_of([dense(), *HAND, *found]))
     assert curve.budgets == (400, 800)
-    assert curve.hand == (0.50, 0.70)
+    assert curve.baseline == (0.50, 0.70)
     assert [point.position for point in curve.points] == [3, 4, 5, 6]
     cheap, dear = zip(*(point.by_budget for point in curve.points), strict=True)
     assert cheap[0] is None
@@ -28,9 +28,9 @@ def test_regret_by_budget_and_its_mean() -> None:
 
 
 def test_a_cheaper_hand_schedule_counts_at_a_higher_budget_too() -> None:
-    odd = [by_hand(1, 390, 0.70, budget_macs=400), by_hand(2, 780, 0.60, budget_macs=800)]
+    odd = [handcrafted(1, 390, 0.70, budget_macs=400), handcrafted(2, 780, 0.60, budget_macs=800)]
     (curve,) = regret_curves(view_of([dense(), *odd, trial(3, 800, 0.65)]))
-    assert curve.hand == (0.70, 0.70)
+    assert curve.baseline == (0.70, 0.70)
     assert curve.points[0].by_budget == (None, pytest.approx(0.05))
 
 
@@ -41,8 +41,8 @@ def test_no_regret_without_hand_or_without_search() -> None:
 
 def test_comparison_at_equal_budgets() -> None:
     found = [trial(3, 400, 0.52), trial(4, 401, 0.90), trial(5, 350, 0.52)]
-    low, high = hand_comparison(view_of([dense(), *HAND, *found]))
-    assert (low.budget, low.hand.number) == (400, 1)
+    low, high = compare_with_baselines(view_of([dense(), *HAND, *found]))
+    assert (low.budget, low.baseline.number) == (400, 1)
     assert low.searched is not None
     assert low.searched.number == 5, "of equals the cheaper"
     assert low.difference == pytest.approx(0.02)
@@ -53,12 +53,12 @@ def test_comparison_at_equal_budgets() -> None:
 
 
 def test_noise_of_a_difference() -> None:
-    hand = by_hand(1, 390, 0.5, budget_macs=400, images=100.0)
-    (row,) = hand_comparison(view_of([dense(), hand, trial(2, 380, 0.8, images=100.0)]))
+    hand = handcrafted(1, 390, 0.5, budget_macs=400, images=100.0)
+    (row,) = compare_with_baselines(view_of([dense(), hand, trial(2, 380, 0.8, images=100.0)]))
     assert row.noise == pytest.approx(1.959964 * math.sqrt(0.5 * 0.5 / 100 + 0.8 * 0.2 / 100))
 
 
 def test_a_budget_that_no_searched_schedule_meets() -> None:
-    low, _ = hand_comparison(view_of([dense(), *HAND, trial(3, 700, 0.6)]))
+    low, _ = compare_with_baselines(view_of([dense(), *HAND, trial(3, 700, 0.6)]))
     assert low.searched is None
     assert low.difference is None

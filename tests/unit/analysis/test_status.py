@@ -16,8 +16,8 @@ from sparsesearch.study.spec import Budget
 from sparsesearch.study.trial import Fidelity, StudyTimes, TrialState, TrialTimes
 
 START = 1_780_000_000.0
-WORK = {"dense": 0.4, "elastic": 0.3, "screen": 0.1, "finetune": 0.2}
-NUM_SCREENED, NUM_FINETUNED = 22, 13  # 12 schedules and 3 finalists, and 10 hand families each
+WORK = {"dense": 0.4, "supernet_training": 0.3, "screen": 0.1, "finetune": 0.2}
+NUM_SCREENED, NUM_FINETUNED = 22, 13  # 12 schedules and 3 finalists, and 10 hand-crafted baselines each
 
 
 def planned(spec, **changes):
@@ -25,11 +25,11 @@ def planned(spec, **changes):
     return spec.model_copy(update={"resolved": resolved, **changes})
 
 
-def after(num_trials, *, spec=None, is_held=True, now=START + 1000.0):
+def after(num_trials, *, spec=None, is_leased=True, now=START + 1000.0):
     spec = spec or planned(sample_spec())
     store = MemoryStore(clock=ticking(START))
     run_sample(store, spec, stop_after=num_trials)
-    return StudyStatus.of(StudyView.of(store, spec.name), is_held=is_held, now=now)
+    return StudyStatus.of(StudyView.of(store, spec.name), is_leased=is_leased, now=now)
 
 
 def counts(status):
@@ -69,10 +69,10 @@ def timed(num_trials, *, spec=None, factor=1.0):
     spec = spec or planned(sample_spec())
     clock = Clock()
     store = MemoryStore(clock=clock)
-    ledger = store.create_study(spec)
+    writer = store.create_study(spec)
     evaluator = Timed(clock, stop_after=num_trials, factor=factor)
     with pytest.raises(KeyboardInterrupt):
-        InlineDispatcher().run(StagedController(spec, spec.resolved.geometry), ledger, evaluator)
+        InlineDispatcher().run(StagedController(spec, spec.resolved.geometry), writer, evaluator)
     return StudyView.of(store, spec.name), clock
 
 
@@ -80,7 +80,7 @@ class TestPhases:
     def test_of_a_study_that_has_just_begun(self):
         assert counts(after(0)) == {
             "dense": (0, 1, 1),
-            "elastic": (0, 1, 0),
+            "supernet": (0, 1, 0),
             "search": (0, NUM_SCREENED, 0),
             "fine-tuning": (0, NUM_FINETUNED, 0),
         }
@@ -92,29 +92,29 @@ class TestPhases:
         assert status.phase.name == "search"
 
     def test_of_a_finished_study(self):
-        status = after(None, is_held=False)
+        status = after(None, is_leased=False)
         assert counts(status) == {
             "dense": (1, 1, 0),
-            "elastic": (1, 1, 0),
+            "supernet": (1, 1, 0),
             "search": (NUM_SCREENED, NUM_SCREENED, 0),
             "fine-tuning": (NUM_FINETUNED, NUM_FINETUNED, 0),
         }
         assert all(phase.is_over and phase.share == 1.0 for phase in status.phases)
         assert status.phase is None
 
-    def test_without_elastic_training_there_are_two(self):
+    def test_without_supernet_training_there_are_two(self):
         spec = sample_spec(evaluations=3)
         spec = spec.model_copy(update={"fidelity": spec.fidelity.model_copy(update={"strategy": "finetune"})})
         assert counts(after(2, spec=spec)) == {"dense": (1, 1, 0), "fine-tuning": (1, 13, 1)}
 
     def test_hand_families_that_cannot_reach_the_budget_are_not_waited_for(self):
         spec = sample_spec(evaluations=2).model_copy(update={"budget": Budget(low=0.28, high=0.6)})
-        done = counts(after(None, spec=spec, is_held=False))["search"]
+        done = counts(after(None, spec=spec, is_leased=False))["search"]
         assert counts(after(0, spec=spec))["search"][1] == done[1] < 12
 
     def test_epochs_of_what_runs_count(self):
         view, clock = timed(2 + NUM_SCREENED + 1)
-        *_, finetuning = StudyStatus.of(view, is_held=True, now=clock()).phases
+        *_, finetuning = StudyStatus.of(view, is_leased=True, now=clock()).phases
         assert (finetuning.epochs, finetuning.epochs_done, finetuning.epochs_total) == (2, 2, 2 * NUM_FINETUNED)
         assert finetuning.share == pytest.approx(1 / NUM_FINETUNED)
 
@@ -125,7 +125,7 @@ class TestState:
         assert after(None).state is StudyState.RUNNING
 
     def test_trials_left_half_done_are_an_interruption(self):
-        status = after(5, is_held=False)
+        status = after(5, is_leased=False)
         assert status.state is StudyState.INTERRUPTED
         assert status.running == ()
         assert status.left_s is None
@@ -136,18 +136,18 @@ class TestState:
         view = StudyView.of(store, spec.name)
         ended = tuple(trial for trial in view.trials if trial.state.is_final)
         view = StudyView(spec=spec, trials=ended, times=view.times)
-        assert StudyStatus.of(view, is_held=False, now=START).state is StudyState.INTERRUPTED
+        assert StudyStatus.of(view, is_leased=False, now=START).state is StudyState.INTERRUPTED
 
     def test_a_study_that_wants_nothing_more_is_finished(self):
-        assert after(None, is_held=False).state is StudyState.FINISHED
+        assert after(None, is_leased=False).state is StudyState.FINISHED
 
     def test_a_time_budget_ends_a_study_early(self):
         spec = sample_spec().model_copy(update={"time_budget_s": 60.0})
         store = MemoryStore()
-        ledger = store.create_study(spec)
+        writer = store.create_study(spec)
         controller = StagedController(spec, spec.resolved.geometry, may_start=lambda fidelity: False)
-        InlineDispatcher().run(controller, ledger, MadeUpEvaluator())
-        status = StudyStatus.of(StudyView.of(store, spec.name), is_held=False, now=START)
+        InlineDispatcher().run(controller, writer, MadeUpEvaluator())
+        status = StudyStatus.of(StudyView.of(store, spec.name), is_leased=False, now=START)
         assert status.state is StudyState.FINISHED
         assert counts(status)["fine-tuning"] == (1, 1, 0)
 
@@ -157,10 +157,10 @@ class TestState:
                 yield Ended(trial=trial.number, attempt=trial.attempt, state=TrialState.FAILED, reason="no loss")
 
         spec, store = sample_spec(), MemoryStore()
-        ledger = store.create_study(spec)
+        writer = store.create_study(spec)
         with pytest.raises(StudyFailedError):
-            InlineDispatcher().run(StagedController(spec, spec.resolved.geometry), ledger, Broken())
-        status = StudyStatus.of(StudyView.of(store, spec.name), is_held=False, now=START)
+            InlineDispatcher().run(StagedController(spec, spec.resolved.geometry), writer, Broken())
+        status = StudyStatus.of(StudyView.of(store, spec.name), is_leased=False, now=START)
         assert status.state is StudyState.FAILED
         assert (status.failed.count, status.failed.last) == (1, "trial 0: no loss")
 
@@ -169,18 +169,18 @@ class TestWhatRuns:
     def test_a_training_says_how_far_it_is(self):
         view, clock = timed(2 + NUM_SCREENED)
         clock.now += 7
-        (running,) = StudyStatus.of(view, is_held=True, now=clock()).running
+        (running,) = StudyStatus.of(view, is_leased=True, now=clock()).running
         assert (running.attempt, running.epochs_done, running.epochs) == (1, 0, 2)
         assert running.schedule.count(":") >= 1
         assert (running.val_top1, running.seconds) == (None, 7.0)
 
     def test_attempts_are_counted_with_their_reason(self):
         spec, store = sample_spec(), MemoryStore()
-        ledger = store.create_study(spec)
+        writer = store.create_study(spec)
         asked = StagedController(spec, spec.resolved.geometry).ask()
-        ledger.claim(ledger.add_trial(asked).number)
-        ledger.claim(0, retry=True, reason="attempt 1 failed: lost")
-        status = StudyStatus.of(StudyView.of(store, spec.name), is_held=True, now=START)
+        writer.claim(writer.add_trial(asked).number)
+        writer.claim(0, retry=True, reason="attempt 1 failed: lost")
+        status = StudyStatus.of(StudyView.of(store, spec.name), is_leased=True, now=START)
         assert (status.retried.count, status.retried.last) == (1, "trial 0: attempt 1 failed: lost")
         assert (status.failed.count, status.failed.last) == (0, None)
         assert status.running[0].attempt == 2
@@ -217,7 +217,7 @@ class TestHypervolume:
 
 class TestTimeLeft:
     def left(self, view, now):
-        return StudyStatus.of(view, is_held=True, now=now).left_s
+        return StudyStatus.of(view, is_leased=True, now=now).left_s
 
     def test_nothing_is_known_before_anything_is_measured(self):
         view, clock = timed(0)

@@ -39,7 +39,7 @@ def test_a_prepared_study_is_spelled_out_and_the_same_each_time(spec):
     prepared = prepare(wished, progress=progress)
     assert prepared == prepare(wished, progress=Silent())
     assert prepared.resolved.model_copy(update={"planned_work": {}}) == spec.resolved
-    assert list(prepared.resolved.planned_work) == ["dense", "elastic", "screen", "finetune"]
+    assert list(prepared.resolved.planned_work) == ["dense", "supernet_training", "screen", "finetune"]
     assert sum(prepared.resolved.planned_work.values()) == pytest.approx(1.0, abs=1e-5)
     assert prepared.space.blocks == tuple(range(1, 8))
     assert prepared.precision == "float32"
@@ -99,7 +99,7 @@ def test_time_that_is_over_leaves_a_small_study(spec, store, settings):
     hurried = spec.model_copy(update={"time_budget_s": 0.001})
     run_study(store.create_study(hurried), settings, started=0.0)
     trials = store.trials(spec.name)
-    assert [trial.fidelity.value for trial in trials] == ["dense", "elastic", *["supernet"] * 3, "finetune"]
+    assert [trial.fidelity.value for trial in trials] == ["dense", "supernet_training", *["supernet"] * 3, "finetune"]
     assert {trial.state for trial in trials} == {TrialState.REFERENCE, TrialState.COMPLETE}
     assert not (settings.cache).exists()
 
@@ -113,16 +113,16 @@ def test_devices(monkeypatch):
         open_device("cuda")
 
 
-def test_measuring_leaves_the_global_generator_alone(setting):
+def test_measuring_leaves_the_global_generator_alone(context):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
     _, speeds = choose_arithmetic(
         "float32",
-        device=setting.arithmetic.device,
-        backbone=setting.backbone,
-        geometry=setting.geometry,
-        task=setting.task,
+        device=context.arithmetic.device,
+        backbone=context.backbone,
+        geometry=context.geometry,
+        task=context.task,
     )
     assert torch.equal(torch.rand(3), expected)
     assert 0.0 < speeds.infer_s < speeds.train_s

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from sparsesearch.backbones.model_options import ModelWishes
+from sparsesearch.backbones.model_options import ModelOptions
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import attach_, restore_, set_schedule_, sparsify_
@@ -20,7 +20,7 @@ HAND = Schedule.at([2, 4, 6], [0.5, 0.25, 0.1])
 
 @pytest.fixture
 def model():
-    return create_pico(ModelWishes(seed=1)).eval()
+    return create_pico(ModelOptions(seed=1)).eval()
 
 
 def at(block, ratio, **options):

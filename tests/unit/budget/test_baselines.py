@@ -1,7 +1,7 @@
 import pytest
 from geometries import CONVNEXT_TINY, SWIN_TINY
 
-from sparsesearch.budget.baselines import hand_baselines, hand_families
+from sparsesearch.budget.baselines import baseline_schedules, handcrafted_baselines
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
@@ -25,13 +25,13 @@ def with_depth(geometry: BackboneGeometry, depth: int) -> BackboneGeometry:
     ],
 )
 def test_families_sit_at_the_quarters_and_one_block_earlier(deit_small, depth, expected):
-    families = hand_families(with_depth(deit_small, depth))
+    families = handcrafted_baselines(with_depth(deit_small, depth))
     assert [family.shape.blocks for family in families] == expected
     assert all(set(family.shape.weights) == {1.0} for family in families)
 
 
 def test_single_budget_has_each_family_once_under_it(deit_small):
-    found = hand_baselines(deit_small, SearchSpace(), low=None, high=3_000_000_000)
+    found = baseline_schedules(deit_small, SearchSpace(), low=None, high=3_000_000_000)
     assert [b.label for b in found] == ["rho at 3,6,9", "rho at 2,5,8"]
     described = [b.schedule.describe(deit_small) for b in found]
     assert described == ["3:138 6:97 9:68", "2:147 5:111 8:83"]
@@ -41,7 +41,7 @@ def test_single_budget_has_each_family_once_under_it(deit_small):
 
 
 def test_a_family_out_of_reach_is_kept_with_its_minimum(deit_small):
-    found = hand_baselines(deit_small, SearchSpace(), low=None, high=1_100_000_000)
+    found = baseline_schedules(deit_small, SearchSpace(), low=None, high=1_100_000_000)
     assert found[0].schedule is None
     assert found[0].least > 1_100_000_000
     assert found[1].schedule is not None
@@ -49,14 +49,14 @@ def test_a_family_out_of_reach_is_kept_with_its_minimum(deit_small):
 
 
 def test_a_range_has_five_evenly_spaced_budgets(deit_small):
-    found = hand_baselines(deit_small, SearchSpace(), low=2_000_000_000, high=3_000_000_000)
+    found = baseline_schedules(deit_small, SearchSpace(), low=2_000_000_000, high=3_000_000_000)
     assert [b.limit for b in found[::2]] == [2_000_000_000 + i * 250_000_000 for i in range(5)]
     assert len(found) == 10
 
 
 def test_families_use_the_first_scorer_of_the_space(deit_small):
     space = SearchSpace(scorers=(NormScorer(),))
-    found = hand_baselines(deit_small, space, low=None, high=3_000_000_000)
+    found = baseline_schedules(deit_small, space, low=None, high=3_000_000_000)
     assert {step.scorer for b in found for step in b.schedule.steps} == {NormScorer()}
 
 
@@ -64,9 +64,9 @@ def test_families_use_the_first_scorer_of_the_space(deit_small):
     ("geometry", "expected"), [(CONVNEXT_TINY, [(1, 2, 3), (0, 1, 2)]), (SWIN_TINY, [(1, 2, 3), (0, 1, 2)])]
 )
 def test_hierarchical_families_sit_early_in_the_deepest_stage(geometry, expected):
-    families = hand_families(geometry)
+    families = handcrafted_baselines(geometry)
     assert [family.shape.blocks for family in families] == expected
-    assert {slot.stage for family in families for slot in family.shape.slots} == {2}
+    assert {step.stage for family in families for step in family.shape.steps} == {2}
     assert families[0].label == "rho at 1,2,3 of stage 2"
 
 
@@ -74,7 +74,7 @@ def test_slow_shares_of_hand_families_are_a_fifth_apart():
     """As in the paper's schedule at the same cost, but for single positions that still fitted."""
     paper = paper_schedule(CONVNEXT_TINY, 0.8)
     macs = AnalyticCost().estimate(CONVNEXT_TINY, paper).macs
-    found = hand_baselines(CONVNEXT_TINY, SearchSpace(), low=None, high=macs)[0]
+    found = baseline_schedules(CONVNEXT_TINY, SearchSpace(), low=None, high=macs)[0]
     counts = [step.num_tokens for step in found.schedule.resolve(CONVNEXT_TINY)]
     expected = [step.num_tokens for step in paper.resolve(CONVNEXT_TINY)]
     assert counts == pytest.approx(expected, abs=2)
@@ -82,6 +82,6 @@ def test_slow_shares_of_hand_families_are_a_fifth_apart():
 
 
 def test_a_hierarchical_family_out_of_reach_is_kept_with_its_minimum():
-    found = hand_baselines(CONVNEXT_TINY, SearchSpace(), low=None, high=10**9)
+    found = baseline_schedules(CONVNEXT_TINY, SearchSpace(), low=None, high=10**9)
     assert [baseline.schedule for baseline in found] == [None, None]
     assert all(baseline.least > 10**9 for baseline in found)

@@ -1,8 +1,8 @@
 import pytest
 from geometries import CONVNEXT_TINY, DEIT_SMALL, SWIN_TINY
 
-from sparsesearch.budget.feasible import attainable, first_place_floors, ranges
-from sparsesearch.budget.solve import check_reachable, fit_to_budget, reachable
+from sparsesearch.budget.feasible import attainable, first_location_floors, ranges
+from sparsesearch.budget.solve import check_feasible, feasible_intervals, fit_to_budget
 from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.errors import BudgetError
 from sparsesearch.schedule.methods import Merge
@@ -30,7 +30,7 @@ def test_merging_alone_cannot_go_as_low_as_pruning():
 
 def test_floors_rise_with_the_first_place():
     space = SearchSpace(min_predictors=2, max_predictors=3).for_geometry(CONVNEXT_TINY)
-    floors = first_place_floors(CONVNEXT_TINY, space)
+    floors = first_location_floors(CONVNEXT_TINY, space)
     assert len(floors) == 8, "the last of nine blocks leaves no room for a second predictor"
     assert list(floors) == sorted(floors)
 
@@ -39,22 +39,22 @@ def test_a_gap_between_placements_is_no_budget():
     """One predictor at the first or at the last block, leaving about a half either way."""
     space = SearchSpace(blocks=(1, 11), max_predictors=1, min_keep_ratio=0.45, max_keep_ratio=0.5)
     dense = dense_macs(DEIT_SMALL)
-    intervals = reachable(DEIT_SMALL, space.for_geometry(DEIT_SMALL))
+    intervals = feasible_intervals(DEIT_SMALL, space.for_geometry(DEIT_SMALL))
     assert len(intervals) == 2
     with pytest.raises(BudgetError, match=r"GFLOPs .* of dense or .* of dense; give a budget in that interval"):
-        check_reachable(DEIT_SMALL, space, limit=0.7 * dense)
+        check_feasible(DEIT_SMALL, space, limit=0.7 * dense)
     for low, high in intervals:
-        check_reachable(DEIT_SMALL, space, limit=0.5 * (low + high))
+        check_feasible(DEIT_SMALL, space, limit=0.5 * (low + high))
 
 
 def test_a_range_in_milliseconds_says_so():
     class Clock:
         unit = "ms"
 
-        def tables(self, geometry, slots):
+        def tables(self, geometry, steps):
             from sparsesearch.cost.separable import MACS
 
-            base, tables = MACS.tables(geometry, slots)
+            base, tables = MACS.tables(geometry, steps)
             return type(MACS.tables(geometry, ()))(base / 1e9, tuple(table / 1e9 for table in tables))
 
         def of(self, geometry, schedule):
@@ -63,4 +63,4 @@ def test_a_range_in_milliseconds_says_so():
             return MACS.of(geometry, schedule) / 1e9
 
     with pytest.raises(BudgetError, match=r"meets 0\.2 ms.*0\.5616 to 4\.598 ms"):
-        check_reachable(DEIT_SMALL, SearchSpace(max_predictors=4), limit=0.2, price=Clock())
+        check_feasible(DEIT_SMALL, SearchSpace(max_predictors=4), limit=0.2, price=Clock())

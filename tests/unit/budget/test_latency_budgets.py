@@ -96,10 +96,10 @@ def test_the_front_is_over_milliseconds(done):
 def test_a_winner_that_misses_when_measured_gives_way_to_the_next(done):
     store, spec = done
     best = StudyView.of(store, "ms").best
-    ledger = store.open_study("ms")
+    writer = store.open_study("ms")
     too_slow = made_up_confirmation(1.01 * spec.budget.high)
-    ledger.record(Confirmed(trial=best.number, attempt=best.attempt, latency=too_slow))
-    ledger.close()
+    writer.record(Confirmed(trial=best.number, attempt=best.attempt, latency=too_slow))
+    writer.close()
     view = StudyView.of(store, "ms")
     assert view.best is not None
     assert view.best.number != best.number

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sparsesearch.budget.feasible import attainable, first_place_floors
+from sparsesearch.budget.feasible import attainable, first_location_floors
 from sparsesearch.budget.solve import check_budget, fit_to_budget, least_cost
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
 from sparsesearch.errors import BudgetError
@@ -67,7 +67,7 @@ def test_more_steps_than_tokens_has_no_fit(tiny):
 
 
 def test_floors_exclude_late_first_steps(deit_small):
-    floors = first_place_floors(deit_small, SPACE.for_geometry(deit_small))
+    floors = first_location_floors(deit_small, SPACE.for_geometry(deit_small))
     assert len(floors) == 11
     assert floors[0] == attainable(deit_small, SPACE)[0]
     assert sum(floor <= 3_000_000_000 for floor in floors) == 7
@@ -75,7 +75,7 @@ def test_floors_exclude_late_first_steps(deit_small):
 
 def test_budgets_that_can_be_met_come_back_in_macs(deit_small):
     assert check_budget(deit_small, SPACE, budget=Budget.parse("3.0", "gflops")) == (None, 3_000_000_000)
-    low, high = check_budget(deit_small, SPACE, budget=Budget.parse("35%:65%", "share"))
+    low, high = check_budget(deit_small, SPACE, budget=Budget.parse("35%:65%", "fraction"))
     assert (low, high) == (round(0.35 * 4_598_882_304), round(0.65 * 4_598_882_304))
 
 
@@ -85,7 +85,7 @@ def test_a_budget_not_below_dense_needs_no_search(deit_small, text):
         check_budget(deit_small, SPACE, budget=Budget.parse(text, "gflops"))
 
 
-@pytest.mark.parametrize(("text", "unit"), [("0.2", "gflops"), ("0.2:3", "gflops"), ("5%", "share")])
+@pytest.mark.parametrize(("text", "unit"), [("0.2", "gflops"), ("0.2:3", "gflops"), ("5%", "fraction")])
 def test_an_unreachable_budget_is_refused_with_the_attainable_interval(deit_small, text, unit):
     with pytest.raises(BudgetError) as caught:
         check_budget(deit_small, SPACE, budget=Budget.parse(text, unit))
@@ -97,7 +97,7 @@ def test_an_unreachable_budget_is_refused_with_the_attainable_interval(deit_smal
 @pytest.mark.parametrize("text", ["0.5616", "4.598"])
 def test_the_ends_of_the_stated_interval_can_be_typed_in(deit_small, text):
     check_budget(deit_small, SPACE, budget=Budget.parse(text, "gflops"))
-    check_budget(deit_small, SPACE, budget=Budget.parse("12.22%:99.99%", "share"))
+    check_budget(deit_small, SPACE, budget=Budget.parse("12.22%:99.99%", "fraction"))
 
 
 def test_a_space_without_a_schedule_is_refused(tiny):

@@ -12,7 +12,7 @@ from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore
 
 START = 1_780_000_000.0
-WORK = {"dense": 0.4, "elastic": 0.3, "screen": 0.1, "finetune": 0.2}
+WORK = {"dense": 0.4, "supernet_training": 0.3, "screen": 0.1, "finetune": 0.2}
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def run_reported():
         clock = ticking(START)
         spec = sample_spec(**changes)
         store = MemoryStore(clock=clock)
-        ledger = store.create_study(spec)
+        writer = store.create_study(spec)
         reporter.follow(StudyWatch(StudyView.of(store, spec.name), clock=clock))
         dispatcher = InlineDispatcher(on_trial=reporter.changed, on_progress=reporter.changed)
-        dispatcher.run(StagedController(spec, DEIT_SMALL), ledger, MadeUpEvaluator())
-        return ledger.trials()
+        dispatcher.run(StagedController(spec, DEIT_SMALL), writer, MadeUpEvaluator())
+        return writer.trials()
 
     return run

@@ -101,8 +101,8 @@ class TestPlain:
         assert lines[:4] == [
             "trial 0: dense training begins",
             "trial 0: dense, 79.70 %",
-            "trial 1: elastic training begins",
-            "trial 1: elastic, 79.70 %",
+            "trial 1: supernet training begins",
+            "trial 1: supernet, 79.70 %",
         ]
         assert sum("begins" in line for line in lines) == len(trained)
         assert sum("fine-tuned, " in line for line in lines) == len(trained) - 2

@@ -17,15 +17,15 @@ def drawn(status, *, width=80, **options):
     return lines
 
 
-def at(view, *, is_held=True):
-    return StudyStatus.of(view, is_held=is_held, now=NOW)
+def at(view, *, is_leased=True):
+    return StudyStatus.of(view, is_leased=is_leased, now=NOW)
 
 
 @pytest.mark.parametrize("num_trials", [0, 1, 2, 3, 20, 26, None])
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_it_fits_at_every_moment(make_view, num_trials, width):
     drawn(at(make_view(num_trials)), width=width)
-    drawn(at(make_view(num_trials), is_held=False), width=width)
+    drawn(at(make_view(num_trials), is_leased=False), width=width)
 
 
 def test_it_says_what_is_known(make_view):
@@ -35,11 +35,11 @@ def test_it_says_what_is_known(make_view):
     assert "2:00, about" in lines[0]
     assert lines[0].rstrip().endswith("left")
     assert "deit_small_patch16_224, budget 45%:80% of dense, dispatcher ray" in lines[1]
-    assert [line.split()[0] for line in lines[2:6]] == ["dense", "elastic", "search", "fine-tuning"]
+    assert [line.split()[0] for line in lines[2:6]] == ["dense", "supernet", "search", "fine-tuning"]
     assert "18 of 22  schedules" in lines[4]
     assert "12 of 12 epochs" in lines[2]
     assert "(search)" in text
-    assert "% of dense), on the shared elastic weights" in text
+    assert "% of dense), on the shared supernet weights" in text
     assert "hypervolume 0." in text
     assert "failed" not in text
     assert "not meaningful" not in text
@@ -79,6 +79,6 @@ def test_failures_are_shown_with_their_reason(make_view):
 
 @pytest.mark.parametrize(("num_trials", "word"), [(7, "interrupted after"), (None, "finished after")])
 def test_a_study_at_rest_says_so(make_view, num_trials, word):
-    lines = drawn(at(make_view(num_trials), is_held=False))
+    lines = drawn(at(make_view(num_trials), is_leased=False))
     assert word in lines[0]
     assert "left" not in lines[0]

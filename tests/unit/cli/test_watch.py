@@ -24,7 +24,7 @@ def test_it_sees_what_the_store_holds(make_view):
     watch = StudyWatch(empty(view), clock=lambda: NOW)
     for trial in view.trials:
         assert [watch.take(recorded) for recorded, _ in steps_of(trial)] == [what for _, what in steps_of(trial)]
-    seen, stored = watch.status(), StudyStatus.of(view, is_held=True, now=NOW)
+    seen, stored = watch.status(), StudyStatus.of(view, is_leased=True, now=NOW)
     assert seen.best == stored.best
     assert seen.phases == stored.phases
     assert (seen.front_size, seen.hypervolume) == (stored.front_size, stored.hypervolume)

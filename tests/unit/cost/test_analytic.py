@@ -1,19 +1,14 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sparsesearch.cost.analytic import (
     AnalyticCost,
     block_table,
     dense_macs,
-    isotropic_stage,
-    price_many,
-    scorer_macs,
-    scorer_params,
 )
-from sparsesearch.errors import BackboneError, ScheduleError
+from sparsesearch.cost.selection import scorer_macs, scorer_params
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule.methods import DynamicVitScorer, NormScorer, RandomScorer
@@ -101,39 +96,3 @@ def test_table_shows_where_tokens_go():
     assert (row.tokens_in, row.tokens_attention, row.tokens_out) == (197, 99, 50)
     assert row.predictor_macs == (196 + 98) * scorer_macs(DynamicVitScorer(), dim=384)
     assert sum(row.macs for row in rows) == AnalyticCost().estimate(geometry, schedule).macs
-
-
-def test_many_prices_are_int64_and_equal_one_by_one():
-    geometry = deit("deit-b")
-    blocks = np.array([[3, 6, 9], [1, 1, 11], [2, 5, 5]])
-    counts = np.array([[137, 96, 67], [196, 40, 1], [100, 100, 100]])
-    prices = price_many(geometry, blocks=blocks, counts=counts, scorer=DynamicVitScorer())
-    assert prices.dtype == np.int64
-    for row, price in enumerate(prices):
-        steps = tuple(
-            Step(block=int(b), keep_ratio=int(c) / 196) for b, c in zip(blocks[row], counts[row], strict=True)
-        )
-        assert AnalyticCost().estimate(geometry, Schedule(steps=steps)).macs == price
-
-
-def test_no_slots_is_dense():
-    empty = np.zeros((2, 0), dtype=np.int64)
-    prices = price_many(deit("deit-s"), blocks=empty, counts=empty, scorer=NormScorer())
-    assert list(prices) == [4_598_882_304] * 2
-
-
-@pytest.mark.parametrize(
-    ("blocks", "counts"),
-    [([[3, 2]], [[5, 4]]), ([[3, 12]], [[5, 4]]), ([[3, 4]], [[4, 5]]), ([[3]], [[197]]), ([[3]], [[0]]), ([3], [4])],
-)
-def test_many_refuses_what_is_no_schedule(blocks, counts):
-    with pytest.raises(ScheduleError):
-        price_many(deit("deit-s"), blocks=blocks, counts=counts, scorer=NormScorer())
-
-
-def test_hierarchical_backbones_are_refused_in_one_line():
-    stage = deit("deit-s").stages[0]
-    geometry = deit("deit-s").model_copy(update={"stages": (stage, stage), "name": "swin"})
-    with pytest.raises(BackboneError, match="swin has 2 stages") as caught:
-        isotropic_stage(geometry)
-    assert "\n" not in str(caught.value)

@@ -17,7 +17,7 @@ from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule.methods import Merge, Prune
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.shape import Shape, Slot
+from sparsesearch.space.shape import Shape, ShapeStep
 from sparsesearch.study.latency_fit import Curve
 
 CONVNEXT = BackboneGeometry(
@@ -89,7 +89,7 @@ def test_noise_is_stated_and_drift_is_divided_out():
 
 def test_proposals_end_on_the_cheap_side_of_a_step():
     price = LatencyPrice(made_up_fit(DEIT_SMALL, margin=0.0))
-    shape = Shape(slots=(Slot(block=3, scorer=None),))
+    shape = Shape(steps=(ShapeStep(block=3, scorer=None),))
     dense = price.of(DEIT_SMALL, Schedule())
     schedule = fit_to_budget(DEIT_SMALL, SPACE, shape=shape, limit=0.7 * dense, price=price)
     (step,) = schedule.resolve(DEIT_SMALL)

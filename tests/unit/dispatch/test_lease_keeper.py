@@ -5,7 +5,7 @@ import pytest
 
 from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.errors import StaleAttemptError, StoreError
-from sparsesearch.store.memory import MemoryLedger, MemoryStore
+from sparsesearch.store.memory import MemoryStore, MemoryWriter
 from sparsesearch.study.spec import Budget, StudySpec
 
 SPEC = StudySpec(name="study", backbone="deit_pico", budget=Budget(high=0.65))
@@ -22,11 +22,11 @@ class Clock:
 
 
 class Shaky:
-    """A ledger whose renewing meets the given errors, one a time, and then works."""
+    """A writer whose renewing meets the given errors, one a time, and then works."""
 
-    def __init__(self, ledger: MemoryLedger, errors):
-        self.spec = ledger.spec
-        self._ledger = ledger
+    def __init__(self, writer: MemoryWriter, errors):
+        self.spec = writer.spec
+        self._writer = writer
         self._errors = list(errors)
         self.num_renewed = 0
         self.renewed = threading.Event()
@@ -34,7 +34,7 @@ class Shaky:
     def renew(self):
         if self._errors:
             raise self._errors.pop(0)
-        self._ledger.renew()
+        self._writer.renew()
         self.num_renewed += 1
         self.renewed.set()
 
@@ -42,17 +42,17 @@ class Shaky:
 def test_a_lease_is_kept_alive_while_nothing_is_written():
     clock = Clock()
     store = MemoryStore(clock=clock, lease_s=60.0)
-    ledger = Shaky(store.create_study(SPEC), [])
+    writer = Shaky(store.create_study(SPEC), [])
     clock.now = 59.0
-    with LeaseKeeper(ledger, every_seconds=SOON):
-        assert ledger.renewed.wait(PATIENCE)
+    with LeaseKeeper(writer, every_seconds=SOON):
+        assert writer.renewed.wait(PATIENCE)
     assert store._studies["study"].lease.expires_at == 119.0
 
 
 def test_a_database_out_of_reach_is_tried_again(caplog):
-    ledger = Shaky(MemoryStore().create_study(SPEC), [StoreError("the disk is full"), StoreError("still full")])
-    with caplog.at_level(logging.WARNING), LeaseKeeper(ledger, every_seconds=SOON):
-        assert ledger.renewed.wait(PATIENCE)
+    writer = Shaky(MemoryStore().create_study(SPEC), [StoreError("the disk is full"), StoreError("still full")])
+    with caplog.at_level(logging.WARNING), LeaseKeeper(writer, every_seconds=SOON):
+        assert writer.renewed.wait(PATIENCE)
     assert [record.getMessage() for record in caplog.records] == [
         "the lease of the study could not be renewed: the disk is full",
         "the lease of the study could not be renewed: still full",
@@ -61,17 +61,17 @@ def test_a_database_out_of_reach_is_tried_again(caplog):
 
 
 def test_a_lost_lease_is_not_fought_for(caplog):
-    ledger = Shaky(MemoryStore().create_study(SPEC), [StaleAttemptError("somebody else runs the study")])
-    with caplog.at_level(logging.WARNING), LeaseKeeper(ledger, every_seconds=SOON) as keeper:
+    writer = Shaky(MemoryStore().create_study(SPEC), [StaleAttemptError("somebody else runs the study")])
+    with caplog.at_level(logging.WARNING), LeaseKeeper(writer, every_seconds=SOON) as keeper:
         keeper._thread.join(PATIENCE)
         assert not keeper._thread.is_alive()
     assert [record.getMessage() for record in caplog.records] == ["somebody else runs the study"]
-    assert ledger.num_renewed == 0
+    assert writer.num_renewed == 0
 
 
 def test_the_keeper_ends_with_its_block_whatever_happens_in_it():
-    ledger = Shaky(MemoryStore().create_study(SPEC), [])
-    keeper = LeaseKeeper(ledger, every_seconds=3600.0)
+    writer = Shaky(MemoryStore().create_study(SPEC), [])
+    keeper = LeaseKeeper(writer, every_seconds=3600.0)
     with pytest.raises(RuntimeError, match="training"), keeper:
         raise RuntimeError("training")
     assert not keeper._thread.is_alive()

@@ -188,7 +188,7 @@ def test_milliseconds_rank_where_the_budget_is_one() -> None:
 def test_which_rungs_a_study_has() -> None:
     def spec(**changes: object) -> StudySpec:
         fidelity = FidelitySpec(
-            elastic=False, finetune=TrainSpec(epochs=EPOCHS), rungs=changes.pop("rungs", RungSpec())
+            strategy="finetune", finetune=TrainSpec(epochs=EPOCHS), rungs=changes.pop("rungs", RungSpec())
         )
         return StudySpec(name="s", backbone="b", fidelity=fidelity, dispatcher="ray", budget=changes["budget"])
 

@@ -1,6 +1,6 @@
 import pytest
 
-from sparsesearch.evaluate.deadline import Pace
+from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.trial import Cost, Fidelity, Measurement, Origin, Trial
 
@@ -18,8 +18,8 @@ def clock():
     return Clock()
 
 
-def pace(clock, budget):
-    return Pace(started=1000.0, time_budget_s=budget, clock=clock)
+def deadline(clock, budget):
+    return Deadline(started=1000.0, time_budget_s=budget, clock=clock)
 
 
 def trial(fidelity, *seconds):
@@ -41,7 +41,7 @@ def trial(fidelity, *seconds):
 
 
 def test_without_a_deadline_everything_may_start_and_nothing_stops(clock):
-    free = pace(clock, None)
+    free = deadline(clock, None)
     free.note(trial(Fidelity.FINETUNE, 1e6))
     clock.now += 1e9
     assert all(free.may_start(fidelity) for fidelity in Fidelity)
@@ -50,7 +50,7 @@ def test_without_a_deadline_everything_may_start_and_nothing_stops(clock):
 
 
 def test_the_longest_trial_of_a_fidelity_tells_whether_another_ends_in_time(clock):
-    kept = pace(clock, 100.0)
+    kept = deadline(clock, 100.0)
     kept.note(trial(Fidelity.FINETUNE, 10.0, 15.0))
     kept.note(trial(Fidelity.FINETUNE, 1.0))
     clock.now = 1063.9  # 100 - 6 for closing - 1.2 * 25
@@ -68,22 +68,24 @@ def batches_every(clock, seconds, count):
         yield i
 
 
-@pytest.mark.parametrize(("fidelity", "expected"), [(Fidelity.DENSE, 5), (Fidelity.ELASTIC, 7), (Fidelity.FINETUNE, 9)])
+@pytest.mark.parametrize(
+    ("fidelity", "expected"), [(Fidelity.DENSE, 5), (Fidelity.SUPERNET_TRAINING, 7), (Fidelity.FINETUNE, 9)]
+)
 def test_each_training_has_an_end(clock, fidelity, expected):
-    kept = pace(clock, 100.0)
+    kept = deadline(clock, 100.0)
     assert list(kept.limit(fidelity, batches_every(clock, 10.0, 50))) == list(range(expected))
     assert kept.has_cut
     assert clock.now == 1000.0 + 10.0 * (expected + 1), "no batch beyond is used"
 
 
 def test_a_training_that_is_late_has_one_batch(clock):
-    kept = pace(clock, 100.0)
+    kept = deadline(clock, 100.0)
     clock.now += 1000.0
     assert list(kept.limit(Fidelity.DENSE, iter(range(5)))) == [0]
     assert list(kept.limit(Fidelity.DENSE, iter(()))) == []
 
 
 def test_a_training_in_time_is_not_cut(clock):
-    kept = pace(clock, 100.0)
+    kept = deadline(clock, 100.0)
     assert list(kept.limit(Fidelity.DENSE, batches_every(clock, 1.0, 20))) == list(range(20))
     assert not kept.has_cut

@@ -10,7 +10,7 @@ from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.errors import CheckpointError, StudyFailedError
-from sparsesearch.evaluate.deadline import Pace
+from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.search.controller import StagedController
 from sparsesearch.space.untrained import without_training
@@ -18,9 +18,9 @@ from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.events import Checkpointed
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.trial import Fidelity, TrialState
-from sparsesearch.training.cache import Warehouse
+from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder, read_tensors
-from sparsesearch.training.kinds import Setting
+from sparsesearch.training.kinds import TrainingContext
 from sparsesearch.training.scoring import evaluate_model
 
 
@@ -71,31 +71,31 @@ class Home:
 
     path: Path
     store: MemoryStore
-    setting: Setting
+    context: TrainingContext
 
     def run(self, spec, *, trials=1000, late=False):
         """Go on with a study for so many trials; returns what was shown."""
         progress = Epochs()
         known = spec.name in self.store.studies()
-        ledger = self.store.open_study(spec.name) if known else self.store.create_study(spec)
-        pace = Pace(started=0.0, time_budget_s=1.0 if late else None, clock=LateClock())
+        writer = self.store.open_study(spec.name) if known else self.store.create_study(spec)
+        deadline = Deadline(started=0.0, time_budget_s=1.0 if late else None, clock=LateClock())
         try:
             InlineDispatcher().run(
-                FirstFew(StagedController(spec, self.setting.geometry), trials),
-                ledger,
-                self.evaluator(spec, progress, pace),
+                FirstFew(StagedController(spec, self.context.geometry), trials),
+                writer,
+                self.evaluator(spec, progress, deadline),
             )
         finally:
-            ledger.close()
+            writer.close()
         return progress
 
-    def evaluator(self, spec, progress=None, pace=None):
+    def evaluator(self, spec, progress=None, deadline=None):
         return StudyEvaluator(
             spec,
-            setting=self.setting,
+            context=self.context,
             folder=self.folder(spec),
-            warehouse=Warehouse(self.path / "cache"),
-            pace=pace or Pace(started=0.0, time_budget_s=None, clock=LateClock()),
+            cache=TrainingCache(self.path / "cache"),
+            deadline=deadline or Deadline(started=0.0, time_budget_s=None, clock=LateClock()),
             progress=progress or Silent(),
         )
 
@@ -107,8 +107,8 @@ class Home:
 
 
 @pytest.fixture
-def home(tmp_path, setting):
-    return Home(tmp_path, MemoryStore(), setting)
+def home(tmp_path, context):
+    return Home(tmp_path, MemoryStore(), context)
 
 
 def without_clocks(trials):
@@ -130,7 +130,14 @@ def renamed(spec, name, **changes):
 def test_a_study_from_dense_model_to_front(home, spec):
     shown = home.run(spec)
     trials = home.store.trials(spec.name)
-    assert [t.fidelity.value for t in trials] == ["dense", "elastic", "supernet", "supernet", "supernet", "finetune"]
+    assert [t.fidelity.value for t in trials] == [
+        "dense",
+        "supernet_training",
+        "supernet",
+        "supernet",
+        "supernet",
+        "finetune",
+    ]
     assert [t.state for t in trials] == [TrialState.REFERENCE] * 2 + [TrialState.COMPLETE] * 4
     assert [[m.step for m in t.measurements] for t in trials] == [[1, 2], [1], [0], [0], [0], [1]]
     assert [t.checkpoint is not None for t in trials] == [True, True, False, False, False, True]
@@ -142,13 +149,13 @@ def test_a_study_from_dense_model_to_front(home, spec):
         assert all(m.seed == trial.seed for m in trial.measurements)
     assert sorted(p.name for p in home.folder(spec).folder.iterdir()) == [
         "dense.safetensors",
-        "elastic.safetensors",
+        "supernet_training.safetensors",
         "trial-00005.safetensors",
     ]
-    assert home.kept() == ["dense", "elastic"]
+    assert home.kept() == ["dense", "supernet"]
 
 
-def test_dense_and_elastic_weights_serve_the_next_study(home, spec):
+def test_dense_and_supernet_weights_serve_the_next_study(home, spec):
     home.run(spec)
     other = renamed(spec, "other", sampler="random", fidelity=spec.fidelity.model_copy(update={"evaluations": 2}))
     shown = home.run(other)
@@ -163,13 +170,13 @@ def test_numbers_taken_over_are_of_as_many_images_as_the_others(home, spec, tmp_
     home.run(spec, trials=2)
     task = DigitsTask(image_size=32, in_chans=1, num_val_images=160)
     wide = Home(
-        tmp_path, home.store, Setting("deit_pico", home.setting.geometry, task, home.setting.arithmetic, seed=0)
+        tmp_path, home.store, TrainingContext("deit_pico", home.context.geometry, task, home.context.arithmetic, seed=0)
     )
     more = spec.data.model_copy(update={"num_val_images": 160})
     shown = wide.run(renamed(spec, "wide", data=more), trials=2)
     assert shown.labels == []
     (tmp_path / "elsewhere").mkdir()
-    alone = Home(tmp_path / "elsewhere", MemoryStore(), wide.setting)
+    alone = Home(tmp_path / "elsewhere", MemoryStore(), wide.context)
     alone.run(renamed(spec, "wide", data=more), trials=2)
     for found, expected in zip(home.store.trials("wide"), alone.store.trials("wide"), strict=True):
         assert found.metrics == expected.metrics
@@ -186,16 +193,16 @@ def test_a_training_cut_for_time_is_not_given_to_other_studies(home, spec):
 def test_a_cut_is_remembered_when_a_study_is_resumed(home, spec, done):
     """The dense training is cut; whoever goes on has all the time in the world."""
     if done < 2:
-        ledger = home.store.create_study(spec)
-        pace = Pace(started=0.0, time_budget_s=1.0, clock=LateClock())
-        dense = ledger.claim(ledger.add_trial(StagedController(spec, home.setting.geometry).ask()).number)
+        writer = home.store.create_study(spec)
+        deadline = Deadline(started=0.0, time_budget_s=1.0, clock=LateClock())
+        dense = writer.claim(writer.add_trial(StagedController(spec, home.context.geometry).ask()).number)
         left = 1 + done
-        for event in home.evaluator(spec, pace=pace).evaluate(dense):
-            ledger.record(event)
+        for event in home.evaluator(spec, deadline=deadline).evaluate(dense):
+            writer.record(event)
             left -= isinstance(event, Checkpointed)
             if not left:
                 break
-        ledger.close()
+        writer.close()
     else:
         home.run(spec, trials=1, late=True)
     home.run(spec)
@@ -205,7 +212,7 @@ def test_a_cut_is_remembered_when_a_study_is_resumed(home, spec, done):
 def test_a_resumed_study_in_time_shares_its_trainings(home, spec):
     home.run(spec, trials=1)
     home.run(spec)
-    assert home.kept() == ["dense", "elastic"]
+    assert home.kept() == ["dense", "supernet"]
 
 
 class TestFailures:
@@ -222,11 +229,11 @@ class TestFailures:
         assert front.fidelity is Fidelity.SUPERNET
         assert all(math.isfinite(trial.metrics["val_loss"]) for trial in front.candidates)
 
-    @pytest.mark.parametrize("phase", ["dense", "elastic_training"])
+    @pytest.mark.parametrize("phase", ["dense", "supernet_training"])
     def test_a_reference_that_explodes_ends_the_study(self, home, spec, phase):
         wild = getattr(spec.fidelity, phase).model_copy(update={"lr": 1e30})
         spec = renamed(spec, "wild", fidelity=spec.fidelity.model_copy(update={phase: wild}))
-        with pytest.raises(StudyFailedError, match=r"the (dense|elastic) training failed: the loss became"):
+        with pytest.raises(StudyFailedError, match=r"the (dense|supernet) training failed: the loss became"):
             home.run(spec)
         with pytest.raises(StudyFailedError, match="training failed"):
             home.run(spec)
@@ -240,13 +247,13 @@ class TestFailures:
 
 def interrupted(home, spec):
     """A study whose dense training was left after its first of two epochs; returns the checkpoint's path."""
-    ledger = home.store.create_study(spec)
-    dense = ledger.claim(ledger.add_trial(StagedController(spec, home.setting.geometry).ask()).number)
+    writer = home.store.create_study(spec)
+    dense = writer.claim(writer.add_trial(StagedController(spec, home.context.geometry).ask()).number)
     for event in home.evaluator(spec).evaluate(dense):
-        dense = ledger.record(event)
+        dense = writer.record(event)
         if dense.checkpoint is not None:
             break
-    ledger.close()
+    writer.close()
     return home.path / "storage" / dense.checkpoint.uri
 
 
@@ -286,7 +293,7 @@ def assert_same_but_uri(home, one, other):
         assert a.model_copy(update={"checkpoint": None}) == b.model_copy(update={"checkpoint": None})
 
 
-def test_without_elastic_weights_every_schedule_is_trained(home, spec):
+def test_without_a_supernet_every_schedule_is_trained(home, spec):
     spec = renamed(spec, "plain", fidelity=spec.fidelity.model_copy(update={"strategy": "finetune", "evaluations": 2}))
     home.run(spec)
     trials = home.store.trials(spec.name)
@@ -310,10 +317,10 @@ def test_without_training_schedules_are_ranked_on_the_dense_weights(home, spec):
 
     tensors = home.folder(spec).read("dense")
     for trial in trials[1:4]:
-        model = home.setting.model_with(tensors)
+        model = home.context.model_with(tensors)
         sparsify_(model, trial.schedule)
-        batches = home.setting.task.val("screen", batch_size=240)
-        assert evaluate_model(model, batches, arithmetic=home.setting.arithmetic).metrics("val") == trial.metrics
+        batches = home.context.task.val("screen", batch_size=240)
+        assert evaluate_model(model, batches, arithmetic=home.context.arithmetic).metrics("val") == trial.metrics
 
 
 def test_what_is_evaluated_does_not_depend_on_what_was_before(home, spec):

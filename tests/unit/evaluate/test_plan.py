@@ -18,7 +18,7 @@ class SizedTask:
     num_train: int
 
 
-PHASES = ("dense", "elastic_training", "finetune")
+PHASES = ("dense", "supernet_training", "finetune")
 
 
 def study(**changes):
@@ -38,7 +38,7 @@ def least(spec, speeds, *, task, num_val, num_baselines, windowed):
         evaluations=min(6, spec.fidelity.evaluations),
         finalists=min(3, spec.fidelity.finalists),
         dense=bare,
-        elastic_training=bare,
+        supernet_training=bare,
         finetune=bare,
     )
     phases = estimate(
@@ -127,7 +127,7 @@ def test_the_estimate_is_what_the_phases_add_up_to():
     made = plan(study(), train_s=0.01, infer_s=0.002)
     assert made.seconds == pytest.approx(sum(made.seconds_by_phase.values()) + 8.0)
     assert made.seconds_by_phase["dense"] == pytest.approx(12 * 5500 * 0.01 * 0.55 + 12 * 960 * 0.002)
-    assert made.seconds_by_phase["elastic"] == pytest.approx(4 * 5376 * (0.01 * 1.6 + 0.002))
+    assert made.seconds_by_phase["supernet_training"] == pytest.approx(4 * 5376 * (0.01 * 1.6 + 0.002))
     assert made.seconds_by_phase["screen"] == pytest.approx(62 * 3600 * 0.002 * 0.6)
 
 

@@ -79,7 +79,7 @@ def test_a_machine_that_stays_busy_is_reported():
     found, _ = run(*warmup, *first, *second)
     assert found.is_busy
     assert found.num_attempts == 2
-    assert found.unrest == 3.0
+    assert found.timing_noise == 3.0
 
 
 def test_statistics():
@@ -118,10 +118,10 @@ def test_names_of_precisions_and_devices():
     assert open_device("cpu") == CPU
 
 
-def compared(*medians, macs=50, dense_macs=100, unrest=1.0):
+def compared(*medians, macs=50, dense_macs=100, timing_noise=1.0):
     batches = []
     for size, (dense, sparse) in zip((1, 8, 64), medians, strict=False):
-        latencies = [Latency.of([ms / unrest, ms, ms, ms]) for ms in (dense, sparse)]
+        latencies = [Latency.of([ms / timing_noise, ms, ms, ms]) for ms in (dense, sparse)]
         conditions = conditions_here(CPU, precision="float32", batch_size=size)
         batches.append(BatchLatencies(conditions=conditions, dense=latencies[0], sparse=latencies[1]))
     return Comparison(
@@ -151,7 +151,7 @@ def test_what_is_slower_is_said():
 
 
 def test_a_busy_machine_is_said():
-    (line,) = compared((3.0, 2.0), (3.0, 2.0), unrest=1.5).sentences()
+    (line,) = compared((3.0, 2.0), (3.0, 2.0), timing_noise=1.5).sentences()
     assert line.startswith("The machine was busy at batch size 1, 8: a median is 1.50 times its minimum")
 
 

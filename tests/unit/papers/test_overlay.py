@@ -1,4 +1,4 @@
-"""Published hand schedules: cited numbers, exact costs, and what they may be compared with."""
+"""Published schedules: cited numbers, exact costs, and what they may be compared with."""
 
 from __future__ import annotations
 

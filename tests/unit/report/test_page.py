@@ -26,7 +26,17 @@ from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Origin
 
-SECTIONS = ["front", "front-table", "hand", "hypervolume", "regret", "schedules", "importance", "agreement", "spending"]
+SECTIONS = [
+    "front",
+    "front-table",
+    "baseline",
+    "hypervolume",
+    "regret",
+    "schedules",
+    "importance",
+    "agreement",
+    "spending",
+]
 
 
 def made(spec: StudySpec | None = None, *, stop_after: int | None = None) -> StudyView:
@@ -64,7 +74,7 @@ def test_all_sections_are_there(view: StudyView) -> None:
     text = words_of(page)
     assert "sample: deit_small_patch16_224 within 45%:80% of dense" in text
     assert "bundled digits demo: accuracies and schedules do not transfer" in text
-    assert Findings.of(view).outlook.sentence in text
+    assert Findings.of(view).convergence.sentence in text
     assert f"{100 * (view.hypervolume or 0):.2f} %" in text
     for trial in view.front.points:
         assert view.schedule_text(trial) in text
@@ -82,7 +92,7 @@ def test_a_study_of_any_age_has_a_report(stop_after: int) -> None:
 def test_a_study_without_baselines() -> None:
     spec = sample_spec(evaluations=9, finalists=2).model_copy(update={"baselines": False})
     page = report_page(made(spec))
-    assert 'id="hand"' not in page
+    assert 'id="baseline"' not in page
     assert 'id="regret"' not in page
     assert 'id="hypervolume"' in page
 

@@ -11,12 +11,17 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.spec import Budget, FidelitySpec, StudySpec
 from sparsesearch.study.trial import Fidelity, Measurement, Origin, Trial, TrialState
 
-DENSE, ELASTIC, SUPERNET, FINETUNE = Fidelity.DENSE, Fidelity.ELASTIC, Fidelity.SUPERNET, Fidelity.FINETUNE
+DENSE, SUPERNET_TRAINING, SUPERNET, FINETUNE = (
+    Fidelity.DENSE,
+    Fidelity.SUPERNET_TRAINING,
+    Fidelity.SUPERNET,
+    Fidelity.FINETUNE,
+)
 REFERENCE, BASELINE, SEARCH = Origin.REFERENCE, Origin.BASELINE, Origin.SEARCH
 
 
-def study(*, elastic=True, evaluations=5, finalists=2, low=None, **changes):
-    fidelity = FidelitySpec(elastic=elastic, evaluations=evaluations, finalists=finalists)
+def study(*, strategy="supernet", evaluations=5, finalists=2, low=None, **changes):
+    fidelity = FidelitySpec(strategy=strategy, evaluations=evaluations, finalists=finalists)
     fields = {"name": "study", "backbone": "deit_small_patch16_224", "seed": 3, **changes}
     return StudySpec(budget=Budget(low=low, high=0.65), fidelity=fidelity, **fields)
 
@@ -63,14 +68,14 @@ class TestOrder:
         trials = run(StagedController(study(), deit_small))
         assert kinds(trials) == [
             ((DENSE, REFERENCE), 1),
-            ((ELASTIC, REFERENCE), 1),
+            ((SUPERNET_TRAINING, REFERENCE), 1),
             ((SUPERNET, BASELINE), 2),
             ((SUPERNET, SEARCH), 5),
             ((FINETUNE, SEARCH), 2),
             ((FINETUNE, BASELINE), 2),
         ]
         assert [trial.number for trial in trials] == list(range(13))
-        assert [trial.label for trial in trials[:4]] == ["dense", "elastic", "rho at 3,6,9", "rho at 2,5,8"]
+        assert [trial.label for trial in trials[:4]] == ["dense", "supernet", "rho at 3,6,9", "rho at 2,5,8"]
 
     def test_a_range_has_baselines_at_several_budgets(self, deit_small):
         trials = run(StagedController(study(low=0.5, finalists=3), deit_small))
@@ -83,8 +88,8 @@ class TestOrder:
             ((FINETUNE, BASELINE), num_baselines),
         ]
 
-    def test_without_elastic_training_proposals_are_fine_tuned_at_once(self, deit_small):
-        controller = StagedController(study(elastic=False), deit_small)
+    def test_without_a_supernet_proposals_are_fine_tuned_at_once(self, deit_small):
+        controller = StagedController(study(strategy="finetune"), deit_small)
         assert controller.screen_fidelity is FINETUNE
         trials = run(controller)
         assert kinds(trials) == [((DENSE, REFERENCE), 1), ((FINETUNE, BASELINE), 2), ((FINETUNE, SEARCH), 5)]
@@ -99,9 +104,9 @@ class TestOrder:
         dense = controller.ask()
         assert controller.ask() is None
         controller.tell(finish(dense))
-        elastic = controller.ask()
+        supernet = controller.ask()
         assert controller.ask() is None
-        controller.tell(finish(elastic))
+        controller.tell(finish(supernet))
         screened = []
         while (new := controller.ask()) is not None:
             screened.append(new)
@@ -139,7 +144,9 @@ class TestTrials:
         for trial in run(StagedController(spec, deit_small)):
             assert trial.key == trial.schedule.key(deit_small)
             assert trial.schedule == trial.schedule.canonical(deit_small)
-            assert trial.seed == derive_seed(spec.seed, trial.fidelity.value)
+            assert trial.seed == derive_seed(
+                spec.seed, "elastic" if trial.fidelity is Fidelity.SUPERNET_TRAINING else trial.fidelity.value
+            )
             if trial.origin is not REFERENCE:
                 assert trial.cost.macs <= spec.budget.macs(4_600_000_000)[1] * 1.01
             assert (trial.proposal is not None) == ((trial.fidelity, trial.origin) == (SUPERNET, SEARCH))
@@ -172,9 +179,9 @@ class TestTrials:
 
 class TestRebuilding:
     @pytest.mark.parametrize("low", [None, 0.4])
-    @pytest.mark.parametrize("elastic", [True, False])
-    def test_a_rebuilt_controller_asks_for_the_same_next(self, deit_small, elastic, low):
-        spec = study(elastic=elastic, low=low, evaluations=6, finalists=2)
+    @pytest.mark.parametrize("strategy", ["supernet", "finetune"])
+    def test_a_rebuilt_controller_asks_for_the_same_next(self, deit_small, strategy, low):
+        spec = study(strategy=strategy, low=low, evaluations=6, finalists=2)
         trials = run(StagedController(spec, deit_small))
         for cut in range(len(trials) + 1):
             again = StagedController(spec, deit_small)
@@ -211,7 +218,7 @@ class TestRebuilding:
 
 
 class TestFailures:
-    @pytest.mark.parametrize(("number", "name"), [(0, "dense"), (1, "elastic")])
+    @pytest.mark.parametrize(("number", "name"), [(0, "dense"), (1, "supernet")])
     def test_nothing_follows_a_reference_that_failed(self, deit_small, number, name):
         def end(new):
             return finish(new, state=TrialState.FAILED if new.number == number else None)
@@ -248,7 +255,7 @@ class TestTime:
         trials = run(StagedController(study(evaluations=20), deit_small, may_start=may_start))
         assert kinds(trials) == [
             ((DENSE, REFERENCE), 1),
-            ((ELASTIC, REFERENCE), 1),
+            ((SUPERNET_TRAINING, REFERENCE), 1),
             ((SUPERNET, BASELINE), 2),
             ((SUPERNET, SEARCH), 3),
             ((FINETUNE, SEARCH), 1),

@@ -1,4 +1,4 @@
-"""Schedules that an elastic training draws are of the space, whatever its family and methods."""
+"""Schedules that a supernet training draws are of the space, whatever its family and methods."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from sparsesearch.schedule.methods import (
     is_learned,
 )
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.elastic import minimal_schedule, random_schedule, with_fixed_windows
+from sparsesearch.space.supernet_schedules import minimal_schedule, random_schedule, with_fixed_windows
 from sparsesearch.space.untrained import without_training
 
 

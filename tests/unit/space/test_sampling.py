@@ -35,7 +35,7 @@ def test_canonical_weights_keep_ratios_within_limits():
     ],
 )
 def test_malformed_shapes_are_refused(blocks, weights):
-    with pytest.raises(ValueError, match=r"weight|rise|slots|block|greater"):
+    with pytest.raises(ValueError, match=r"weight|rise|steps|block|greater"):
         Shape.at(blocks, weights)
 
 
@@ -51,7 +51,7 @@ def test_malformed_shapes_are_refused(blocks, weights):
     ],
 )
 def test_places_move_as_little_as_they_must(wished, latest, expected):
-    assert place(wished, num_places=11, latest_first=latest) == expected
+    assert place(wished, num_locations=11, latest_first=latest) == expected
 
 
 def test_draws_cover_the_space():
@@ -59,7 +59,7 @@ def test_draws_cover_the_space():
     drawn = [draw_shape(SPACE, rng=rng) for _ in range(500)]
     assert {block for shape in drawn for block in shape.blocks} == set(SPACE.blocks)
     assert {len(shape.blocks) for shape in drawn} == {1, 2, 3}
-    assert {slot.scorer.kind for shape in drawn for slot in shape.slots} == {"dynamicvit", "norm"}
+    assert {step.scorer.kind for shape in drawn for step in shape.steps} == {"dynamicvit", "norm"}
 
 
 def test_mutations_change_every_part_sooner_or_later():
@@ -68,5 +68,5 @@ def test_mutations_change_every_part_sooner_or_later():
     found = [mutate_shape(shape, SPACE, rng=rng) for _ in range(200)]
     assert {len(other.blocks) for other in found} == {1, 2, 3}
     assert len({other.blocks for other in found}) > 10
-    assert {slot.scorer.kind for other in found for slot in other.slots} == {"dynamicvit", "norm"}
+    assert {step.scorer.kind for other in found for step in other.steps} == {"dynamicvit", "norm"}
     assert all(other.weights != shape.weights for other in found if len(other.blocks) > 1)

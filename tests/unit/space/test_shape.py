@@ -1,27 +1,32 @@
 import pytest
 
 from sparsesearch.schedule.methods import FastSlow, Fuse, Merge
-from sparsesearch.space.shape import MIN_WEIGHT, Method, Placed, Shape, Slot
+from sparsesearch.space.shape import MIN_WEIGHT, LocatedMethod, Method, Shape, ShapeStep
 
 
 def test_exponents_are_scaled_to_the_stage_that_drops_most():
-    slots = [
-        Slot(stage=s, block=b, weight=w, reducer=FastSlow()) for s, b, w in [(1, 0, 1.0), (2, 0, 1.0), (2, 4, 3.0)]
+    steps = [
+        ShapeStep(stage=s, block=b, weight=w, reducer=FastSlow()) for s, b, w in [(1, 0, 1.0), (2, 0, 1.0), (2, 4, 3.0)]
     ]
-    assert Shape(slots=slots).exponents == (0.25, 0.25, 1.0)
-    assert Shape(slots=slots, monotone=False).exponents == pytest.approx((1 / 3, 1 / 3, 1.0))
+    assert Shape(steps=steps).exponents == (0.25, 0.25, 1.0)
+    assert Shape(steps=steps, monotone=False).exponents == pytest.approx((1 / 3, 1 / 3, 1.0))
 
 
 def test_places_join_a_merge_with_what_stands_before_it():
-    placed = [Placed((0, 2), Method(reducer=Fuse()), 1.0, Merge(), 0.25), Placed((0, 5), Method(reducer=Merge()), 0.5)]
-    shape = Shape.of_places(placed)
-    assert [slot.reducer.kind for slot in shape.slots] == ["fuse", "merge", "merge"]
+    placed = [
+        LocatedMethod((0, 2), Method(reducer=Fuse()), 1.0, Merge(), 0.25),
+        LocatedMethod((0, 5), Method(reducer=Merge()), 0.5),
+    ]
+    shape = Shape.of_methods(placed)
+    assert [step.reducer.kind for step in shape.steps] == ["fuse", "merge", "merge"]
     assert shape.weights == (0.75, 0.25, 0.5)
     assert shape.places == tuple(placed)
 
 
 def test_canonical_form_keeps_a_merge_alive():
-    shape = Shape.of_places([Placed((0, 2), Method(), 4.0, Merge(), 1e-4), Placed((0, 5), Method(), 1e-3)]).canonical()
+    shape = Shape.of_methods(
+        [LocatedMethod((0, 2), Method(), 4.0, Merge(), 1e-4), LocatedMethod((0, 5), Method(), 1e-3)]
+    ).canonical()
     assert shape.weights == pytest.approx((1.0 - MIN_WEIGHT, MIN_WEIGHT, MIN_WEIGHT))
 
 
@@ -36,23 +41,23 @@ def test_the_schedule_of_a_shape():
 
 
 @pytest.mark.parametrize(
-    ("slots", "said"),
+    ("steps", "said"),
     [
-        ([Slot(block=3), Slot(block=2)], "sorted"),
-        ([Slot(stage=1, block=0, reducer=FastSlow()), Slot(block=2)], "sorted"),
-        ([Slot(block=3), Slot(block=3)], "only a merge behind"),
-        ([Slot(block=3, reducer=Merge()), Slot(block=3, reducer=Merge())], "only a merge behind"),
+        ([ShapeStep(block=3), ShapeStep(block=2)], "sorted"),
+        ([ShapeStep(stage=1, block=0, reducer=FastSlow()), ShapeStep(block=2)], "sorted"),
+        ([ShapeStep(block=3), ShapeStep(block=3)], "only a merge behind"),
+        ([ShapeStep(block=3, reducer=Merge()), ShapeStep(block=3, reducer=Merge())], "only a merge behind"),
     ],
 )
-def test_malformed_shapes_are_refused(slots, said):
+def test_malformed_shapes_are_refused(steps, said):
     with pytest.raises(ValueError, match=said):
-        Shape(slots=slots)
+        Shape(steps=steps)
 
 
 def test_only_slow_shares_may_rise():
     with pytest.raises(ValueError, match="must be monotone"):
-        Shape(slots=[Slot(block=3)], monotone=False)
+        Shape(steps=[ShapeStep(block=3)], monotone=False)
 
 
 def test_one_block_may_act_in_both_phases():
-    assert len(Shape(slots=[Slot(block=3), Slot(block=3, phase="before_ffn")]).slots) == 2
+    assert len(Shape(steps=[ShapeStep(block=3), ShapeStep(block=3, phase="before_ffn")]).steps) == 2

@@ -10,7 +10,7 @@ from sparsesearch.sparsify import paths
 from sparsesearch.sparsify.paths import Split
 
 
-def by_hand(x_RC: Tensor, split: Split, slow: nn.Module, fast: nn.Module | None) -> Tensor:
+def handcrafted(x_RC: Tensor, split: Split, slow: nn.Module, fast: nn.Module | None) -> Tensor:
     """Each row from its own path, one after the other."""
     branch_RC = torch.zeros_like(x_RC)
     for row in split.slow_S.tolist():
@@ -39,6 +39,6 @@ def test_each_row_takes_its_path_however_the_rows_are_divided(
 
     with torch.set_grad_enabled(with_gradients):
         found_RC = split.run(x_RC, slow=counted, fast=fast)
-    torch.testing.assert_close(found_RC, by_hand(x_RC, split, slow, fast))
+    torch.testing.assert_close(found_RC, handcrafted(x_RC, split, slow, fast))
     assert sum(calls) == 12
     assert max(calls) == (12 if with_gradients else {1: 1, 160: 4, 2**30: 12}[part_bytes])

@@ -18,7 +18,7 @@ def merge_by_hand(x, metric, sizes, num_kept):
     edges = []
     for i in range(1, n, 2):
         cosines = [torch.cosine_similarity(metric[i], metric[j], dim=0).item() for j in second]
-        best = max(range(len(second)), key=lambda slot: cosines[slot])
+        best = max(range(len(second)), key=lambda step: cosines[step])
         edges.append((cosines[best], i, second[best]))
     edges.sort(reverse=True)
     away = {i: j for _, i, j in edges[: n - num_kept]}
@@ -42,9 +42,9 @@ def test_merging(num_tokens, num_away):
     for image in range(2):
         expected = merge_by_hand(x[image], metric[image], sizes[image], num_tokens - num_away)
         assert sorted(positions[image].tolist()) == sorted(expected)
-        for slot, owner in enumerate(positions[image].tolist()):
-            torch.testing.assert_close(reduction.average(x)[image, slot], expected[owner][0])
-            torch.testing.assert_close(reduction.total(sizes)[image, slot], expected[owner][1])
+        for step, owner in enumerate(positions[image].tolist()):
+            torch.testing.assert_close(reduction.average(x)[image, step], expected[owner][0])
+            torch.testing.assert_close(reduction.total(sizes)[image, step], expected[owner][1])
 
 
 def test_merging_keeps_the_sum_of_what_tokens_stand_for():

@@ -10,7 +10,7 @@ import pytest
 
 from sparsesearch.errors import StudyBusyError
 from sparsesearch.store import lease
-from sparsesearch.store.lease import Holder, Lease
+from sparsesearch.store.lease import Lease, OwnerProcess
 
 
 @pytest.fixture
@@ -21,47 +21,47 @@ def child() -> subprocess.Popen[str]:
     process.communicate()
 
 
-def holder_of(process: subprocess.Popen[str]) -> Holder:
-    return replace(Holder.current(), pid=process.pid, process_start=lease._process_start(process.pid))
+def process_of(process: subprocess.Popen[str]) -> OwnerProcess:
+    return replace(OwnerProcess.current(), pid=process.pid, process_start=lease._process_start(process.pid))
 
 
 def test_this_process_is_not_gone() -> None:
-    assert not Holder.current().is_gone()
+    assert not OwnerProcess.current().is_gone()
 
 
 def test_a_killed_process_is_gone_before_and_after_it_is_reaped(child: subprocess.Popen[str]) -> None:
-    holder = holder_of(child)
-    assert not holder.is_gone()
+    owner = process_of(child)
+    assert not owner.is_gone()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert holder.is_gone()
+    assert owner.is_gone()
     child.wait()
-    assert holder.is_gone()
+    assert owner.is_gone()
 
 
 def test_a_process_id_that_is_used_again_does_not_deceive(child: subprocess.Popen[str]) -> None:
-    holder = holder_of(child)
-    assert holder.process_start is not None
-    assert replace(holder, process_start=holder.process_start - 1).is_gone()
+    owner = process_of(child)
+    assert owner.process_start is not None
+    assert replace(owner, process_start=owner.process_start - 1).is_gone()
 
 
 def test_a_process_elsewhere_is_never_known_to_be_gone(child: subprocess.Popen[str]) -> None:
-    holder = holder_of(child)
+    owner = process_of(child)
     child.kill()
     child.wait()
-    assert not replace(holder, machine="another").is_gone()
+    assert not replace(owner, machine="another").is_gone()
 
 
 def test_without_proc_a_process_id_alone_decides(
     child: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "_PROC", tmp_path)
-    holder = holder_of(child)
-    assert holder.process_start is None
-    assert not holder.is_gone()
+    owner = process_of(child)
+    assert owner.process_start is None
+    assert not owner.is_gone()
     child.kill()
     child.wait()
-    assert holder.is_gone()
+    assert owner.is_gone()
 
 
 def test_a_command_name_with_brackets_and_spaces_is_read_past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_who_is_in_the_way_is_named() -> None:
     with pytest.raises(StudyBusyError) as caught:
         held.check_free(study="digits", now=58.0)
     text = str(caught.value)
-    assert text.startswith(f"study 'digits' is being run by process {os.getpid()} on {held.holder.host}; wait")
+    assert text.startswith(f"study 'digits' is being run by process {os.getpid()} on {held.process.host}; wait")
     assert "42 s" in text
     held.check_free(study="digits", now=100.0)
     replace(held, owner=None).check_free(study="digits", now=0.0)

@@ -66,10 +66,12 @@ def test_upgrading_again_changes_nothing(path: Path) -> None:
 
 def test_an_older_database_names_the_command(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_store(f"sqlite:///{path}").close()
-    monkeypatch.setattr(migrate, "REVISION", "0003")
+    monkeypatch.setattr(migrate, "REVISION", "9999")
     with pytest.raises(StoreVersionError) as caught:
         open_store(f"sqlite:///{path}")
-    assert str(caught.value) == f"{path} is at revision 0002, this program needs 0003; run: sparsesearch db upgrade"
+    assert (
+        str(caught.value) == f"{path} is at revision {REVISION}, this program needs 9999; run: sparsesearch db upgrade"
+    )
 
 
 @pytest.mark.parametrize("verb", ["open", "upgrade"])

@@ -30,9 +30,9 @@ def statements() -> list[str]:
 
 def filled(path: Path, *, num_trials: int) -> SqlStore:
     store = open_store(f"sqlite:///{path}")
-    ledger = store.create_study(SPEC)
+    writer = store.create_study(SPEC)
     for number in range(num_trials):
-        ledger.add_trial(
+        writer.add_trial(
             NewTrial(
                 number=number,
                 fidelity=Fidelity.SUPERNET,
@@ -44,14 +44,14 @@ def filled(path: Path, *, num_trials: int) -> SqlStore:
                 seed=0,
             )
         )
-        ledger.claim(number)
+        writer.claim(number)
         for step in (1, 2):
             measurement = Measurement(
                 step=step, attempt=1, fidelity=Fidelity.SUPERNET, metrics={"val_top1": 0.5}, seconds=0.1, seed=0
             )
-            ledger.record(Measured(trial=number, attempt=1, measurement=measurement))
-        ledger.record(Ended(trial=number, attempt=1, state=TrialState.COMPLETE))
-    ledger.close()
+            writer.record(Measured(trial=number, attempt=1, measurement=measurement))
+        writer.record(Ended(trial=number, attempt=1, state=TrialState.COMPLETE))
+    writer.close()
     return store
 
 
@@ -60,18 +60,18 @@ def test_reading_trials_takes_as_many_queries_for_many_as_for_one(
     tmp_path: Path, statements: list[str], num_trials: int
 ) -> None:
     store = filled(tmp_path / "a.db", num_trials=num_trials)
-    ledger = store.open_study("digits")
+    writer = store.open_study("digits")
     statements.clear()
-    assert len(ledger.trials()) == num_trials
-    assert len(ledger.trials([TrialState.COMPLETE])) == num_trials
+    assert len(writer.trials()) == num_trials
+    assert len(writer.trials([TrialState.COMPLETE])) == num_trials
     assert [statement.split()[0] for statement in statements] == ["BEGIN", "SELECT", "SELECT"] * 2
 
 
 def test_a_write_is_one_transaction_of_few_statements(tmp_path: Path, statements: list[str]) -> None:
     store = filled(tmp_path / "a.db", num_trials=1)
-    ledger = store.open_study("digits")
+    writer = store.open_study("digits")
     statements.clear()
-    ledger.record(Ended(trial=0, attempt=1, state=TrialState.COMPLETE))
+    writer.record(Ended(trial=0, attempt=1, state=TrialState.COMPLETE))
     assert [statement.split()[0] for statement in statements] == ["BEGIN", "UPDATE", "SELECT", "SELECT"]
     assert statements[0] == "BEGIN IMMEDIATE"
 

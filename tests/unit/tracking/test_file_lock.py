@@ -1,4 +1,4 @@
-"""Processes that mirror one study take turns."""
+"""Processes that sync one study take turns."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import threading
 import time
 from pathlib import Path
 
-from sparsesearch.tracking.file_lock import Turns
+from sparsesearch.tracking.file_lock import FileLock
 
 
 def test_what_is_known_holds_until_somebody_else_had_a_turn(tmp_path: Path) -> None:
-    one, other = Turns(tmp_path / "deep" / "a.lock"), Turns(tmp_path / "deep" / "a.lock")
+    one, other = FileLock(tmp_path / "deep" / "a.lock"), FileLock(tmp_path / "deep" / "a.lock")
 
-    def turn(turns: Turns) -> bool:
+    def turn(turns: FileLock) -> bool:
         with turns.take() as nobody_else:
             return nobody_else
 
@@ -25,7 +25,7 @@ def test_nobody_is_disturbed(tmp_path: Path) -> None:
     worst: list[int] = []
 
     def work() -> None:
-        turns = Turns(path)
+        turns = FileLock(path)
         for _ in range(20):
             with turns.take():
                 inside.append(1)

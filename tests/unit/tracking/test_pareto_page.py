@@ -88,10 +88,10 @@ def test_a_browser_without_a_network_draws_it(view: StudyView, browse: Callable[
     document = browse(file)
     drawn = document[document.index('class="main-svg"') :]
     traces = re.findall(r'<g class="trace scatter [^"]*"', drawn)
-    assert len(traces) == 6  # searched, two hand families, front, best, dense
+    assert len(traces) == 6  # searched, two hand-crafted baselines, front, best, dense
     legend = set(re.findall(r'class="legendtext"[^>]*>([^<]+)<', drawn))
-    hands = {"by hand: rho at 3,6,9", "by hand: rho at 2,5,8"}
-    assert legend == {"searched", "Pareto front", "best within the budget", "dense model", *hands}
+    baselines = {"hand-crafted: rho at 3,6,9", "hand-crafted: rho at 2,5,8"}
+    assert legend == {"searched", "Pareto front", "best within the budget", "dense model", *baselines}
     texts = unescape(re.sub(r"<[^>]+>", " ", drawn))
     assert "validation accuracy, %" in texts
     assert "cost of one image, GMACs" in texts

@@ -36,7 +36,7 @@ def view(store: MemoryStore) -> StudyView:
 class TestTrials:
     def test_only_trainings_have_runs(self, view: StudyView) -> None:
         fidelities = [trial.fidelity for trial in view.trained]
-        assert set(fidelities) == {Fidelity.DENSE, Fidelity.ELASTIC, Fidelity.FINETUNE}
+        assert set(fidelities) == {Fidelity.DENSE, Fidelity.SUPERNET_TRAINING, Fidelity.FINETUNE}
         assert len(fidelities) + len(view.evaluated) == len(view.trials)
 
     def test_every_epoch_is_there_at_the_time_it_was_recorded(self, view: StudyView) -> None:
@@ -147,7 +147,7 @@ class TestTables:
 
     def test_a_number_that_is_not_finite_is_left_out(self) -> None:
         store = MemoryStore(clock=ticking())
-        ledger = store.create_study(sample_spec())
+        writer = store.create_study(sample_spec())
         new = NewTrial(
             number=0,
             fidelity=Fidelity.SUPERNET,
@@ -158,13 +158,13 @@ class TestTables:
             cost=Cost(macs=10, params=10),
             seed=1,
         )
-        ledger.add_trial(new)
-        ledger.claim(0)
+        writer.add_trial(new)
+        writer.claim(0)
         measurement = Measurement(
             step=0, attempt=1, fidelity=new.fidelity, metrics={"val_top1": float("nan")}, seconds=0.0, seed=1
         )
-        ledger.record(Measured(trial=0, attempt=1, measurement=measurement))
-        ledger.record(Ended(trial=0, attempt=1, state=TrialState.COMPLETE))
+        writer.record(Measured(trial=0, attempt=1, measurement=measurement))
+        writer.record(Ended(trial=0, attempt=1, state=TrialState.COMPLETE))
         row = json.loads(evaluations_table(StudyView.of(store, "sample")))["data"][0]
         assert row[COLUMNS.index("validation accuracy, %")] is None
 

@@ -9,7 +9,7 @@ import pytest
 from sample_study import run_sample, sample_spec
 from shown import ShownRun, shown_runs
 
-from sparsesearch.app.tracker import mlflow_address, study_mirror
+from sparsesearch.app.tracker import mlflow_address, study_sync
 from sparsesearch.errors import StudyNotFoundError, TrackingError
 from sparsesearch.schedule import Schedule
 from sparsesearch.settings import Settings
@@ -17,8 +17,8 @@ from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.events import Measured
 from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin
 from sparsesearch.tracking.connection import Connection, connect
-from sparsesearch.tracking.file_lock import Turns
-from sparsesearch.tracking.sync import Changes, StudyMirror
+from sparsesearch.tracking.file_lock import FileLock
+from sparsesearch.tracking.sync import Changes, StudySync
 
 FILES = {"best.yaml", "front.html", "front.json", "front.png", "report.html", "study.yaml", "supernet.json"}
 NOTHING = Changes()
@@ -34,9 +34,9 @@ def mlflow(settings: Settings) -> Connection:
     return connect(mlflow_address(settings))
 
 
-def mirror(store: SqlStore, settings: Settings, *, is_live: bool = False, study: str = "sample") -> Changes:
+def sync(store: SqlStore, settings: Settings, *, is_live: bool = False, study: str = "sample") -> Changes:
     """As a process of its own would do it."""
-    return study_mirror(store, settings, study).run(is_live=is_live)
+    return study_sync(store, settings, study).run(is_live=is_live)
 
 
 def discard(changes: Changes) -> None:
@@ -50,7 +50,7 @@ def the_study(runs: dict[tuple[str, str], ShownRun]) -> ShownRun:
 def test_a_whole_study(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec())
     trained = [trial for trial in store.trials("sample") if trial.fidelity != "supernet"]
-    changes = mirror(store, settings)
+    changes = sync(store, settings)
     assert changes == Changes(created=1 + len(trained), files=True)
     runs = shown_runs(mlflow.client)
     study = the_study(runs)
@@ -68,58 +68,58 @@ def test_a_whole_study(store: SqlStore, settings: Settings, mlflow: Connection) 
 
 def test_again_changes_nothing(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec())
-    one = study_mirror(store, settings, "sample")
+    one = study_sync(store, settings, "sample")
     one.run(is_live=False)
     before = shown_runs(mlflow.client)
     assert one.run(is_live=False) == NOTHING
     assert one.pending() == 0
-    assert mirror(store, settings) == NOTHING
+    assert sync(store, settings) == NOTHING
     assert shown_runs(mlflow.client) == before
 
 
 def test_step_by_step_is_the_same_as_at_once(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
-    live = study_mirror(store, settings, "sample")
+    live = study_sync(store, settings, "sample")
     run_sample(store, sample_spec(), on_trial=lambda trial: discard(live.run(is_live=True)))
     live.run(is_live=False)
     step_by_step = shown_runs(mlflow.client)
     for run in step_by_step.values():
         mlflow.client.delete_run(run.run_id)
-    mirror(store, settings)
+    sync(store, settings)
     assert shown_runs(mlflow.client) == step_by_step
 
 
 def test_a_study_that_was_interrupted_goes_on(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec(), stop_after=17)
-    mirror(store, settings)
+    sync(store, settings)
     assert the_study(shown_runs(mlflow.client)).status == "RUNNING"
     run_sample(store, sample_spec())
-    changes = mirror(store, settings)
+    changes = sync(store, settings)
     assert changes.created > 0
     assert changes.files
     runs = shown_runs(mlflow.client)
     assert {run.status for run in runs.values()} == {"FINISHED"}
     for run in runs.values():
         mlflow.client.delete_run(run.run_id)
-    mirror(store, settings)
+    sync(store, settings)
     assert shown_runs(mlflow.client) == runs
 
 
 def test_what_was_deleted_comes_back(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec())
-    mirror(store, settings)
+    sync(store, settings)
     before = shown_runs(mlflow.client)
     child = next(run for (_, number), run in before.items() if number == "0")
     mlflow.client.delete_run(child.run_id)
-    assert mirror(store, settings) == Changes(created=1)
+    assert sync(store, settings) == Changes(created=1)
     assert shown_runs(mlflow.client) == before
 
 
 def test_a_new_parent_gets_the_children(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec())
-    mirror(store, settings)
+    sync(store, settings)
     before = shown_runs(mlflow.client)
     mlflow.client.delete_run(the_study(before).run_id)
-    changes = mirror(store, settings)
+    changes = sync(store, settings)
     assert changes == Changes(created=1, changed=len(before) - 1, files=True)
     runs = shown_runs(mlflow.client)
     assert runs == before
@@ -130,7 +130,7 @@ def test_a_new_parent_gets_the_children(store: SqlStore, settings: Settings, mlf
 
 def test_what_was_deleted_meanwhile_comes_back_too(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec(), stop_after=17)
-    live = study_mirror(store, settings, "sample")
+    live = study_sync(store, settings, "sample")
     live.run(is_live=True)
     for run in shown_runs(mlflow.client).values():
         mlflow.client.delete_run(run.run_id)
@@ -138,18 +138,18 @@ def test_what_was_deleted_meanwhile_comes_back_too(store: SqlStore, settings: Se
     with pytest.raises(TrackingError, match="must be in the 'active' state"):
         live.run(is_live=False)
     assert live.run(is_live=False).created > 0
-    assert mirror(store, settings) == NOTHING
+    assert sync(store, settings) == NOTHING
 
 
 def test_a_run_that_was_begun_is_completed(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     """A process may die between any two calls to MLflow."""
     run_sample(store, sample_spec())
-    mirror(store, settings)
+    sync(store, settings)
     before = shown_runs(mlflow.client)
     child = next(run for (_, number), run in before.items() if number == "0")
     mlflow.client.delete_run(child.run_id)
     identity = {key: value for key, value in child.tags.items() if key.startswith(("sparsesearch.", "mlflow.source"))}
-    for tag in ("mirrored", "state", "fidelity", "found_by", "warning"):
+    for tag in ("copied", "state", "fidelity", "found_by", "warning"):
         identity.pop(f"sparsesearch.{tag}", None)
     mlflow.client.create_run(
         mlflow.experiment_id,
@@ -157,32 +157,32 @@ def test_a_run_that_was_begun_is_completed(store: SqlStore, settings: Settings, 
         tags={**identity, "mlflow.parentRunId": child.parent},
         run_name=child.name,
     )
-    assert mirror(store, settings) == Changes(changed=1)
+    assert sync(store, settings) == Changes(changed=1)
     assert shown_runs(mlflow.client) == before
 
 
 def test_doubles_are_removed(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec())
-    mirror(store, settings)
+    sync(store, settings)
     before = shown_runs(mlflow.client)
     child = next(run for (_, number), run in before.items() if number == "1")
     mlflow.client.create_run(mlflow.experiment_id, tags={**child.tags, "mlflow.parentRunId": child.parent})
     study = the_study(before)
     mlflow.client.create_run(mlflow.experiment_id, tags=study.tags)
-    assert mirror(store, settings).removed == 2
-    mirror(store, settings)
+    assert sync(store, settings).removed == 2
+    sync(store, settings)
     again = shown_runs(mlflow.client)
     assert again.keys() == before.keys()
-    assert mirror(store, settings) == NOTHING
+    assert sync(store, settings) == NOTHING
 
 
 def test_a_name_that_is_used_again_is_another_study(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec())
-    mirror(store, settings)
+    sync(store, settings)
     first = shown_runs(mlflow.client)
     store.delete_study("sample")
     run_sample(store, sample_spec(seed=1))
-    mirror(store, settings)
+    sync(store, settings)
     both = shown_runs(mlflow.client)
     assert len(both) > len(first)
     assert {key: both[key] for key in first} == first
@@ -191,36 +191,36 @@ def test_a_name_that_is_used_again_is_another_study(store: SqlStore, settings: S
 def test_studies_do_not_mix(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec("a"))
     run_sample(store, sample_spec("a-b"))
-    mirror(store, settings, study="a")
-    mirror(store, settings, study="a-b")
-    assert mirror(store, settings, study="a") == NOTHING
-    assert mirror(store, settings, study="a-b") == NOTHING
+    sync(store, settings, study="a")
+    sync(store, settings, study="a-b")
+    assert sync(store, settings, study="a") == NOTHING
+    assert sync(store, settings, study="a-b") == NOTHING
     assert sorted(run.name for (_, number), run in shown_runs(mlflow.client).items() if not number) == ["a", "a-b"]
 
 
 def test_a_study_without_a_number_is_not_shown(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec(), stop_after=0)
-    one = study_mirror(store, settings, "sample")
+    one = study_sync(store, settings, "sample")
     assert one.run(is_live=True) == NOTHING
     assert one.pending() == 0
     assert shown_runs(mlflow.client) == {}
 
 
 def test_two_processes_at_once_make_no_doubles(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
-    live, sync = study_mirror(store, settings, "sample"), study_mirror(store, settings, "sample")
+    live, other = study_sync(store, settings, "sample"), study_sync(store, settings, "sample")
 
     def both(trial: object) -> None:
         live.run(is_live=True)
-        sync.run(is_live=True)
+        other.run(is_live=True)
 
     run_sample(store, sample_spec(), on_trial=both)
     assert live.run(is_live=False).created == 0
-    assert mirror(store, settings) == NOTHING
+    assert sync(store, settings) == NOTHING
     shown_runs(mlflow.client)
 
 
 def test_more_epochs_than_a_batch_holds(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
-    ledger = store.create_study(sample_spec())
+    writer = store.create_study(sample_spec())
     new = NewTrial(
         number=0,
         fidelity=Fidelity.DENSE,
@@ -231,18 +231,18 @@ def test_more_epochs_than_a_batch_holds(store: SqlStore, settings: Settings, mlf
         cost=Cost(macs=10**9, params=10**6),
         seed=1,
     )
-    ledger.add_trial(new)
-    ledger.claim(0)
+    writer.add_trial(new)
+    writer.claim(0)
     for step in range(1, 401):
         metrics = {"val_top1": step / 401, "val_loss": 1.0, "train_loss": float("nan") if step == 7 else 2.0}
         measurement = Measurement(step=step, attempt=1, fidelity=Fidelity.DENSE, metrics=metrics, seconds=1.0, seed=1)
-        ledger.record(Measured(trial=0, attempt=1, measurement=measurement))
-    mirror(store, settings)
+        writer.record(Measured(trial=0, attempt=1, measurement=measurement))
+    sync(store, settings)
     runs = shown_runs(mlflow.client)
     child = next(run for (_, number), run in runs.items() if number == "0")
     assert [step for step, _, _ in child.metrics["val_top1"]] == list(range(1, 401))
     assert child.status == "RUNNING"
-    assert mirror(store, settings) == NOTHING
+    assert sync(store, settings) == NOTHING
 
 
 def test_files_of_a_running_study_are_not_renewed_at_every_look(
@@ -254,11 +254,11 @@ def test_files_of_a_running_study_are_not_renewed_at_every_look(
     def count(spec: object, front: object, folder: Path) -> None:
         written.append(1)
 
-    live = StudyMirror(
+    live = StudySync(
         store,
         "sample",
         address=mlflow_address(settings),
-        turns=Turns(settings.home / "lock"),
+        turns=FileLock(settings.home / "lock"),
         write_files=count,
         clock=lambda: now[0],
     )
@@ -285,11 +285,11 @@ def test_the_last_files_are_written_when_no_controller_works(
         (folder / "last.txt").write_text("drawn")
         written.append("last")
 
-    live = StudyMirror(
+    live = StudySync(
         store,
         "sample",
         address=mlflow_address(settings),
-        turns=Turns(settings.home / "lock"),
+        turns=FileLock(settings.home / "lock"),
         write_files=lambda spec, front, folder: None,
         write_last=write,
     )
@@ -304,4 +304,4 @@ def test_the_last_files_are_written_when_no_controller_works(
 
 def test_a_study_that_is_not_there(store: SqlStore, settings: Settings) -> None:
     with pytest.raises(StudyNotFoundError):
-        mirror(store, settings, study="nothing")
+        sync(store, settings, study="nothing")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from sparsesearch.errors import CheckpointError
 from sparsesearch.study.spec import Budget, StudySpec, TrainSpec
 from sparsesearch.study.trial import CheckpointRef
-from sparsesearch.training.cache import Warehouse, dense_key, elastic_key
+from sparsesearch.training.cache import TrainingCache, dense_key, supernet_key
 from sparsesearch.training.checkpoints import CheckpointFolder, read_foreign_weights, read_tensors, write_tensors
 
 TENSORS = {
@@ -147,19 +147,19 @@ class TestCheckpointFolder:
         assert CheckpointFolder(tmp_path, "kept").holds(kept)
 
 
-class TestWarehouse:
+class TestTrainingCache:
     def test_what_was_kept_is_found(self, tmp_path):
         history = [(1, {"val_top1": 0.1 + 0.2, "val_images": 96.0}), (2, {"val_top1": 1 / 3, "val_images": 96.0})]
-        Warehouse(tmp_path / "cache").keep("dense-1", TENSORS, history=history)
-        warehouse = Warehouse(tmp_path / "cache")
-        found = warehouse.find("dense-1")
+        TrainingCache(tmp_path / "cache").keep("dense-1", TENSORS, history=history)
+        cache = TrainingCache(tmp_path / "cache")
+        found = cache.find("dense-1")
         assert found is not None
         assert equal(found.tensors, TENSORS)
         assert found.history == history
-        assert warehouse.find("dense-2") is None
+        assert cache.find("dense-2") is None
 
     def test_nothing_is_made_before_it_is_needed(self, tmp_path):
-        assert Warehouse(tmp_path / "cache").find("dense-1") is None
+        assert TrainingCache(tmp_path / "cache").find("dense-1") is None
         assert not (tmp_path / "cache").exists()
 
     def broken(self, path):
@@ -175,12 +175,12 @@ class TestWarehouse:
         yield path.read_bytes()
 
     def test_a_broken_file_is_removed_and_counts_as_none(self, tmp_path):
-        warehouse, path = Warehouse(tmp_path), tmp_path / "dense-1.safetensors"
+        cache, path = TrainingCache(tmp_path), tmp_path / "dense-1.safetensors"
         blobs = list(self.broken(path))
         assert len(blobs) == 6
         for blob in blobs:
             path.write_bytes(blob)
-            assert warehouse.find("dense-1") is None
+            assert cache.find("dense-1") is None
             assert not path.exists()
 
 
@@ -217,16 +217,16 @@ class TestKeys:
         with pytest.raises(CheckpointError, match="cannot read the weights file"):
             self.key(weights=str(tmp_path / "d"))
 
-    def test_elastic_weights_belong_to_dense_weights_space_recipe_and_seed(self):
+    def test_supernet_weights_belong_to_dense_weights_space_recipe_and_seed(self):
         spec = StudySpec(name="a", backbone="deit_pico", budget=Budget(high=0.4))
         space = spec.space.model_copy(update={"max_predictors": 2})
-        recipe = spec.fidelity.model_copy(update={"elastic_training": TrainSpec(epochs=9)})
+        recipe = spec.fidelity.model_copy(update={"supernet_training": TrainSpec(epochs=9)})
         others = [{"space": space}, {"fidelity": recipe}, {"seed": 5}]
-        keys = {elastic_key("dense-1", spec=spec.model_copy(update=change)) for change in others}
-        assert len(keys | {elastic_key("dense-1", spec=spec), elastic_key("dense-2", spec=spec)}) == 5
+        keys = {supernet_key("dense-1", spec=spec.model_copy(update=change)) for change in others}
+        assert len(keys | {supernet_key("dense-1", spec=spec), supernet_key("dense-2", spec=spec)}) == 5
         same = [{"name": "b"}, {"budget": Budget(high=0.3)}, {"sampler": "random"}]
-        assert {elastic_key("dense-1", spec=spec.model_copy(update=change)) for change in same} == {
-            elastic_key("dense-1", spec=spec)
+        assert {supernet_key("dense-1", spec=spec.model_copy(update=change)) for change in same} == {
+            supernet_key("dense-1", spec=spec)
         }
 
 

@@ -11,7 +11,7 @@ from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import FastSlow
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import TrainSpec
-from sparsesearch.training.kinds import Setting, dense_training, sparse_training
+from sparsesearch.training.kinds import TrainingContext, dense_training, sparse_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
 from sparsesearch.training.objectives import _cropped
 from sparsesearch.training.teacher import Teacher
@@ -22,7 +22,7 @@ NAMES = ("convnext_pico", "swin_pico")
 
 @pytest.fixture(params=NAMES)
 def grid_setting(request, task):
-    return Setting(request.param, task_geometry(request.param, task), task, FLOAT32, seed=0)
+    return TrainingContext(request.param, task_geometry(request.param, task), task, FLOAT32, seed=0)
 
 
 def one_epoch(training):

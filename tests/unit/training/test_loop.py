@@ -14,7 +14,7 @@ from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.checkpoints import read_tensors, write_tensors
 from sparsesearch.training.kinds import steps_per_epoch
 from sparsesearch.training.loop import NonFiniteLossError, TrainingRun, lr_factor, model_tensors, parameter_groups
-from sparsesearch.training.objectives import DenseObjective, ElasticObjective, SparseObjective
+from sparsesearch.training.objectives import DenseObjective, SparseObjective, SupernetObjective
 from sparsesearch.training.teacher import Teacher
 
 SPEC = TrainSpec(epochs=2, images_per_epoch=96, batch_size=32, lr=1e-3)
@@ -39,8 +39,8 @@ class TestLearningRate:
 
 
 class TestGroups:
-    def test_every_parameter_is_in_the_right_group_once(self, setting):
-        model = setting.elastic_model(SPACE)
+    def test_every_parameter_is_in_the_right_group_once(self, context):
+        model = context.supernet_model(SPACE)
         spec = TrainSpec(epochs=1, lr=0.5, predictor_lr=0.25, weight_decay=0.125)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         seen = {}
@@ -57,8 +57,8 @@ class TestGroups:
         assert seen["blocks.0.attn.qkv.weight"] == (0.5, 0.125)
         assert sum(name.startswith("sparsity.") for name in seen) > 0
 
-    def test_frozen_parameters_are_left_out(self, setting):
-        model = setting.fresh_model().requires_grad_(False)
+    def test_frozen_parameters_are_left_out(self, context):
+        model = context.fresh_model().requires_grad_(False)
         model.head.weight.requires_grad_(True)
         (group,) = parameter_groups(model, SPEC)
         assert group["params"] == [model.head.weight]
@@ -81,21 +81,21 @@ def test_an_epoch_has_as_many_batches_as_it_has_steps(task, kind, images):
     assert sum(1 for _ in batches) == steps_per_epoch(spec, num_train=task.num_train)
 
 
-def objective_of(kind, model, setting):
+def objective_of(kind, model, context):
     if kind == "dense":
-        return DenseObjective(model, setting.geometry, curriculum_steps=4, arithmetic=setting.arithmetic)
-    teacher = Teacher(setting.fresh_model(), setting.task, arithmetic=setting.arithmetic, use_pool=False)
+        return DenseObjective(model, context.geometry, curriculum_steps=4, arithmetic=context.arithmetic)
+    teacher = Teacher(context.fresh_model(), context.task, arithmetic=context.arithmetic, use_pool=False)
     if kind == "elastic":
-        return ElasticObjective(model, teacher, space=SPACE, geometry=setting.geometry, arithmetic=setting.arithmetic)
-    return SparseObjective(model, teacher, arithmetic=setting.arithmetic)
+        return SupernetObjective(model, teacher, space=SPACE, geometry=context.geometry, arithmetic=context.arithmetic)
+    return SparseObjective(model, teacher, arithmetic=context.arithmetic)
 
 
-def start(kind, setting):
-    model = setting.elastic_model(SPACE) if kind == "elastic" else setting.fresh_model()
+def start(kind, context):
+    model = context.supernet_model(SPACE) if kind == "elastic" else context.fresh_model()
     if kind == "sparse":
         sparsify_(model, Schedule.at([1, 5], [0.6, 0.3]))
-    run = TrainingRun(model, SPEC, steps_per_epoch=3, arithmetic=setting.arithmetic)
-    return run, objective_of(kind, model, setting)
+    run = TrainingRun(model, SPEC, steps_per_epoch=3, arithmetic=context.arithmetic)
+    return run, objective_of(kind, model, context)
 
 
 def one_epoch(run, objective, task):
@@ -106,18 +106,18 @@ def one_epoch(run, objective, task):
 
 
 @pytest.mark.parametrize("kind", ["dense", "elastic", "sparse"])
-def test_a_training_continued_from_its_file_is_the_same_to_the_last_bit(kind, setting, tmp_path):
-    straight, objective = start(kind, setting)
-    one_epoch(straight, objective, setting.task)
+def test_a_training_continued_from_its_file_is_the_same_to_the_last_bit(kind, context, tmp_path):
+    straight, objective = start(kind, context)
+    one_epoch(straight, objective, context.task)
     write_tensors(tmp_path / "half.safetensors", straight.state(), metadata={})
-    loss = one_epoch(straight, objective, setting.task)
+    loss = one_epoch(straight, objective, context.task)
 
-    again, objective = start(kind, setting)
-    one_epoch(again, objective, setting.task)  # what is in the run must not matter
-    one_epoch(again, objective, setting.task)
+    again, objective = start(kind, context)
+    one_epoch(again, objective, context.task)  # what is in the run must not matter
+    one_epoch(again, objective, context.task)
     again.restore(read_tensors(tmp_path / "half.safetensors")[0])
     assert again.epochs_done == 1
-    assert one_epoch(again, objective, setting.task) == loss
+    assert one_epoch(again, objective, context.task) == loss
 
     expected, found = straight.state(), again.state()
     assert set(found) == set(expected)
@@ -126,20 +126,20 @@ def test_a_training_continued_from_its_file_is_the_same_to_the_last_bit(kind, se
     assert set(model_tensors(found)) == set(straight._model.state_dict())
 
 
-def test_a_training_depends_on_its_seed_and_on_no_global_generator(setting):
+def test_a_training_depends_on_its_seed_and_on_no_global_generator(context):
     losses = []
     for global_seed in (1, 2):
         torch.manual_seed(global_seed)
-        run, objective = start("elastic", setting)
-        losses.append(one_epoch(run, objective, setting.task))
+        run, objective = start("elastic", context)
+        losses.append(one_epoch(run, objective, context.task))
     assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_before_it_spoils_the_weights(setting, bad):
-    run, _ = start("dense", setting)
+def test_a_loss_that_is_no_number_stops_before_it_spoils_the_weights(context, bad):
+    run, _ = start("dense", context)
     before = copy.deepcopy(run.state())
-    batches = setting.task.fresh_epoch(epoch=1, seed=0, batch_size=32, num_images=64)
+    batches = context.task.fresh_epoch(epoch=1, seed=0, batch_size=32, num_images=64)
     with pytest.raises(NonFiniteLossError, match=r"the loss became (nan|inf) at step 0 \(epoch 1\)"):
         run.epoch(batches, lambda batch, step, generator: torch.tensor(bad), seed=0, bar=Silent().bar("", 2))
     after = run.state()

@@ -14,29 +14,29 @@ from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, Merge
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
-from sparsesearch.training.kinds import Setting, sparse_training
+from sparsesearch.training.kinds import TrainingContext, sparse_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.teacher import Teacher
 
 
 @pytest.fixture
-def teacher(setting):
-    return Teacher(setting.fresh_model(), setting.task, arithmetic=setting.arithmetic, use_pool=False)
+def teacher(context):
+    return Teacher(context.fresh_model(), context.task, arithmetic=context.arithmetic, use_pool=False)
 
 
-def one_batch(setting):
-    return next(setting.task.pool_epoch(epoch=1, seed=0, batch_size=16, num_images=16))
+def one_batch(context):
+    return next(context.task.pool_epoch(epoch=1, seed=0, batch_size=16, num_images=16))
 
 
 @pytest.mark.parametrize("blocks", [[4], [2, 4], [1, 3, 5, 7]])
-def test_the_loss_is_the_papers(setting, teacher, blocks):
+def test_the_loss_is_the_papers(context, teacher, blocks):
     """With any number of predictors the ratio term is their mean; the published code always divides by three."""
-    model = setting.fresh_model()
+    model = context.fresh_model()
     ratios = [0.7 ** (i + 1) for i in range(len(blocks))]
     sparsify_(model, Schedule.at(blocks, ratios))
-    objective = MaskedObjective(model.train(), teacher, arithmetic=setting.arithmetic)
-    batch = one_batch(setting)
+    objective = MaskedObjective(model.train(), teacher, arithmetic=context.arithmetic)
+    batch = one_batch(context)
     loss = objective(batch, 0, torch.Generator().manual_seed(3))
     state = model.sparsity.state
     state.generator = torch.Generator().manual_seed(3)
@@ -57,68 +57,68 @@ def test_the_loss_is_the_papers(setting, teacher, blocks):
 
 def test_lvvit_learns_the_logits_of_tokens(task):
     arithmetic = Arithmetic(torch.device("cpu"), torch.float32)
-    setting = Setting("lvvit_pico", task_geometry("lvvit_pico", task), task, arithmetic, seed=0)
-    teacher_model = setting.fresh_model()
+    context = TrainingContext("lvvit_pico", task_geometry("lvvit_pico", task), task, arithmetic, seed=0)
+    teacher_model = context.fresh_model()
     with torch.no_grad():
         teacher_model.aux_head.weight.normal_(generator=torch.Generator().manual_seed(0))
     teacher = Teacher(teacher_model, task, arithmetic=arithmetic, use_pool=False)
     for method in ("masked", "gathered"):
         spec = TrainSpec(epochs=1, images_per_epoch=32, batch_size=16, method=method)
         training = sparse_training(
-            setting,
+            context,
             spec,
             schedule=Schedule.at([2, 4], [0.6, 0.3]),
-            start=setting.fresh_model().state_dict(),
+            start=context.fresh_model().state_dict(),
             teacher=teacher,
             seed=0,
             label=method,
         )
-        loss = training.objective(one_batch(setting), 0, torch.Generator().manual_seed(0))
+        loss = training.objective(one_batch(context), 0, torch.Generator().manual_seed(0))
         loss.backward()
         assert math.isfinite(loss.item())
         assert training.model.aux_head.weight.grad.abs().sum() > 0, method
 
 
 @pytest.mark.parametrize("reducer", [Fuse(), Merge()])
-def test_what_has_no_mask_is_refused(setting, teacher, reducer):
-    model = setting.fresh_model()
+def test_what_has_no_mask_is_refused(context, teacher, reducer):
+    model = context.fresh_model()
     scorer = None if isinstance(reducer, Merge) else ClassAttentionScorer()
     sparsify_(model, Schedule(steps=(Step(block=3, keep_ratio=0.6, reducer=reducer, scorer=scorer),)))
     with pytest.raises(ScheduleError, match=f"masked training cannot {reducer.kind}; train with method: gathered"):
-        MaskedObjective(model, teacher, arithmetic=setting.arithmetic)
+        MaskedObjective(model, teacher, arithmetic=context.arithmetic)
 
 
-def test_elastic_training_cannot_be_masked():
+def test_supernet_training_cannot_be_masked():
     with pytest.raises(ValueError, match="set its method to gathered"):
-        FidelitySpec(elastic_training=TrainSpec(epochs=1, method="masked"))
+        FidelitySpec(supernet_training=TrainSpec(epochs=1, method="masked"))
 
 
-def test_an_image_that_loses_every_token_stays_finite(setting, teacher):
-    model = setting.fresh_model()
+def test_an_image_that_loses_every_token_stays_finite(context, teacher):
+    model = context.fresh_model()
     sparsify_(model, Schedule.at([2, 4, 6], [0.3, 0.2, 0.1]))
-    MaskedObjective(model.train(), teacher, arithmetic=setting.arithmetic)
+    MaskedObjective(model.train(), teacher, arithmetic=context.arithmetic)
     state = model.sparsity.state
     state.forced = {"0_2": torch.zeros(16, 64)}
-    model(one_batch(setting).images).sum().backward()
+    model(one_batch(context).images).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["masked", "gathered"])
 @pytest.mark.parametrize("seed", range(10))
-def test_low_rates_give_no_nan(setting, teacher, method, seed):
+def test_low_rates_give_no_nan(context, teacher, method, seed):
     """A complaint of users of the published code, at keep ratio 0.3."""
     spec = TrainSpec(epochs=1, images_per_epoch=640, batch_size=32, lr=1e-3, predictor_lr=4e-3, method=method)
     training = sparse_training(
-        setting,
+        context,
         spec,
-        schedule=paper_schedule(setting.geometry, 0.3),
-        start=setting.fresh_model().state_dict(),
+        schedule=paper_schedule(context.geometry, 0.3),
+        start=context.fresh_model().state_dict(),
         teacher=teacher,
         seed=seed,
         label=method,
     )
-    run = TrainingRun(training.model, spec, steps_per_epoch=20, arithmetic=setting.arithmetic)
+    run = TrainingRun(training.model, spec, steps_per_epoch=20, arithmetic=context.arithmetic)
     with Silent().bar("", total=20) as bar:
         assert math.isfinite(run.epoch(training.batches(1), training.objective, seed=seed, bar=bar))
     assert all(parameter.isfinite().all() for parameter in training.model.parameters())

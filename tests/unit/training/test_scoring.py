@@ -20,9 +20,9 @@ from sparsesearch.schedule.methods import (
     RandomScorer,
     SpotScorer,
 )
-from sparsesearch.training.kinds import Setting
+from sparsesearch.training.kinds import TrainingContext
 from sparsesearch.training.loop import Arithmetic
-from sparsesearch.training.scoring import PrefixCachedScorer, Tally, evaluate_model
+from sparsesearch.training.scoring import Accumulator, PrefixCachedScorer, evaluate_model
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
 SCORERS = (
@@ -75,10 +75,10 @@ def grid_schedules(stages):
     return made
 
 
-def attached(setting, schedules):
+def attached(context, schedules):
     """The model with everything that the schedules need, and every weight and statistic away from its start."""
-    model = setting.fresh_model()
-    steps = [step for schedule in schedules for step in schedule.resolve(setting.geometry)]
+    model = context.fresh_model()
+    steps = [step for schedule in schedules for step in schedule.resolve(context.geometry)]
     attach_(model, [(s.stage, s.block, s.phase, s.scorer, s.reducer, s.num_layers) for s in steps])
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -91,10 +91,10 @@ def attached(setting, schedules):
 def case(request):
     task = DigitsTask(image_size=32, in_chans=1, num_val_images=24)
     batches = list(task.val("screen", batch_size=14))
-    setting = Setting(request.param, task_geometry(request.param, task), task, FLOAT32, seed=0)
-    is_grid = setting.geometry.stages[0].mixer != "attention"
-    schedules = grid_schedules(len(setting.geometry.stages)) if is_grid else token_schedules()
-    model = attached(setting, schedules)
+    context = TrainingContext(request.param, task_geometry(request.param, task), task, FLOAT32, seed=0)
+    is_grid = context.geometry.stages[0].mixer != "attention"
+    schedules = grid_schedules(len(context.geometry.stages)) if is_grid else token_schedules()
+    model = attached(context, schedules)
     expected = []
     for schedule in schedules:
         set_schedule_(model, schedule)
@@ -137,13 +137,13 @@ def _blocks(model):
 
 
 def test_metrics_are_counted_by_hand():
-    tally = Tally()
+    accumulator = Accumulator()
     logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
-    tally.add(logits, torch.tensor([0, 1, 1]))
-    tally.add(logits[:1], torch.tensor([1]))
+    accumulator.add(logits, torch.tensor([0, 1, 1]))
+    accumulator.add(logits[:1], torch.tensor([1]))
     right, wrong = 0.1269280110429725, 2.1269280110429727  # ln(1 + e^-2), ln(1 + e^2)
-    assert tally.correct.tolist() == [True, True, False, False]
-    assert tally.metrics("test") == {
+    assert accumulator.correct.tolist() == [True, True, False, False]
+    assert accumulator.metrics("test") == {
         "test_top1": 0.5,
         "test_loss": pytest.approx((2 * right + 2 * wrong) / 4),
         "test_images": 4.0,

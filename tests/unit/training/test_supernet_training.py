@@ -21,10 +21,10 @@ from sparsesearch.schedule.methods import (
 )
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.elastic import with_fixed_windows
+from sparsesearch.space.supernet_schedules import with_fixed_windows
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import TrainSpec
-from sparsesearch.training.kinds import Setting, elastic_training
+from sparsesearch.training.kinds import TrainingContext, supernet_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
 from sparsesearch.training.teacher import Teacher
 
@@ -50,16 +50,16 @@ SPACES = {"deit_pico": TOKENS, "lvvit_pico": TOKENS, "convnext_pico": PATHS, "sw
 @pytest.fixture(scope="module", params=SPACES)
 def case(request):
     task = DigitsTask(image_size=32, in_chans=1, num_val_images=24)
-    setting = Setting(request.param, task_geometry(request.param, task), task, FLOAT32, seed=0)
-    space = SPACES[request.param].for_geometry(setting.geometry)
-    return setting, with_fixed_windows(space, setting.geometry)
+    context = TrainingContext(request.param, task_geometry(request.param, task), task, FLOAT32, seed=0)
+    space = SPACES[request.param].for_geometry(context.geometry)
+    return context, with_fixed_windows(space, context.geometry)
 
 
 def start(case):
-    setting, space = case
-    dense = setting.fresh_model()
-    teacher = Teacher(dense, setting.task, arithmetic=FLOAT32, use_pool=False)
-    training = elastic_training(setting, SPEC, space=space, dense=dense.state_dict(), teacher=teacher, seed=0)
+    context, space = case
+    dense = context.fresh_model()
+    teacher = Teacher(dense, context.task, arithmetic=FLOAT32, use_pool=False)
+    training = supernet_training(context, SPEC, space=space, dense=dense.state_dict(), teacher=teacher, seed=0)
     run = TrainingRun(training.model, SPEC, steps_per_epoch=training.steps_per_epoch, arithmetic=FLOAT32)
     return training, run
 
@@ -81,7 +81,7 @@ def test_all_that_the_space_may_do_is_trained_together(case):
     assert not state.probe, "probing is over with the step"
 
 
-def test_an_elastic_training_that_was_killed_goes_on_to_the_same_digits(case):
+def test_an_supernet_training_that_was_killed_goes_on_to_the_same_digits(case):
     training, straight = start(case)
     one_epoch(training, straight)
     kept = {name: tensor.clone() for name, tensor in straight.state().items()}
@@ -97,7 +97,7 @@ def test_an_elastic_training_that_was_killed_goes_on_to_the_same_digits(case):
 
 def test_every_predictor_is_taught_where_the_teacher_looks(case):
     """In the dense pass all learned scorers score, with the saliency of their own stage as their target."""
-    setting, _ = case
+    context, _ = case
     training, _ = start(case)
     batch = next(training.batches(1))
     training.model.train()
@@ -105,10 +105,10 @@ def test_every_predictor_is_taught_where_the_teacher_looks(case):
     trace = sparsity_of(training.model).state.trace.steps
     assert all(step.learned for step in trace)
     assert sorted(step.name for step in trace) == sorted(sparsity_of(training.model).predictors)
-    grids = [setting.geometry.stages[step.stage].num_tokens for step in trace]
+    grids = [context.geometry.stages[step.stage].num_tokens for step in trace]
     assert [step.score_BN.shape for step in trace] == [(4, num) for num in grids]
-    saliency = Teacher(setting.fresh_model(), setting.task, arithmetic=FLOAT32, use_pool=False).targets(batch).saliency
+    saliency = Teacher(context.fresh_model(), context.task, arithmetic=FLOAT32, use_pool=False).targets(batch).saliency
     assert {step.stage for step in trace} <= set(saliency)
     assert {stage: shares.shape[1] for stage, shares in saliency.items()} == {
-        index: stage.num_tokens for index, stage in enumerate(setting.geometry.stages)
+        index: stage.num_tokens for index, stage in enumerate(context.geometry.stages)
     }

@@ -27,10 +27,10 @@ def short(task):
     return ShortPool(task, 500)
 
 
-def test_targets_from_the_pool_are_those_computed_online(setting, short):
-    pooled = Teacher(setting.fresh_model(), short, arithmetic=setting.arithmetic, use_pool=True)
-    online = Teacher(setting.fresh_model(), short, arithmetic=setting.arithmetic, use_pool=False)
-    batch = next(setting.task.pool(batch_size=480))
+def test_targets_from_the_pool_are_those_computed_online(context, short):
+    pooled = Teacher(context.fresh_model(), short, arithmetic=context.arithmetic, use_pool=True)
+    online = Teacher(context.fresh_model(), short, arithmetic=context.arithmetic, use_pool=False)
+    batch = next(context.task.pool(batch_size=480))
     order = torch.randperm(480, generator=torch.Generator().manual_seed(0))[:33]
     chosen = Batch(images=batch.images[order], labels=batch.labels[order], ids=batch.ids[order])
     for _ in range(2):
@@ -40,11 +40,11 @@ def test_targets_from_the_pool_are_those_computed_online(setting, short):
     assert short.num_pools == 1
 
 
-def test_targets_are_distributions_without_a_gradient(setting, short):
-    model = setting.fresh_model()
+def test_targets_are_distributions_without_a_gradient(context, short):
+    model = context.fresh_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    taught = Teacher(model, short, arithmetic=setting.arithmetic, use_pool=True)
-    targets = taught.targets(next(setting.task.val("screen", batch_size=16)))
+    taught = Teacher(model, short, arithmetic=context.arithmetic, use_pool=True)
+    targets = taught.targets(next(context.task.val("screen", batch_size=16)))
     assert short.num_pools == 0, "images outside the pool need no pool"
     assert targets.log_probs_BK.shape == (16, 10)
     assert targets.saliency[0].shape == (16, 64)
@@ -55,15 +55,15 @@ def test_targets_are_distributions_without_a_gradient(setting, short):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_final_tokens_of_a_pool_are_kept_while_they_are_few(setting, short, monkeypatch):
-    batch = next(setting.task.pool(batch_size=480))
+def test_final_tokens_of_a_pool_are_kept_while_they_are_few(context, short, monkeypatch):
+    batch = next(context.task.pool(batch_size=480))
     order = torch.arange(7, 40)
     chosen = Batch(images=batch.images[order], labels=batch.labels[order], ids=batch.ids[order])
-    online = Teacher(setting.fresh_model(), short, arithmetic=setting.arithmetic, use_pool=False)
+    online = Teacher(context.fresh_model(), short, arithmetic=context.arithmetic, use_pool=False)
     expected = online.targets(chosen, tokens=True).tokens_BNC
     for most in (teacher.MAX_TOKEN_BYTES, 1_000_000):
         monkeypatch.setattr(teacher, "MAX_TOKEN_BYTES", most)
-        pooled = Teacher(setting.fresh_model(), short, arithmetic=setting.arithmetic, use_pool=True)
+        pooled = Teacher(context.fresh_model(), short, arithmetic=context.arithmetic, use_pool=True)
         for _ in range(2):
             found = pooled.targets(chosen, tokens=True).tokens_BNC
             torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-5)

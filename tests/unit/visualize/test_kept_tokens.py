@@ -10,8 +10,8 @@ from sample_study import sample_spec
 
 from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.artifacts.checkpoint import ModelCard, save
-from sparsesearch.artifacts.model_reference import Subject, find_subject
-from sparsesearch.backbones.model_options import ModelWishes
+from sparsesearch.artifacts.model_reference import ModelReference, find_model
+from sparsesearch.backbones.model_options import ModelOptions
 from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cost.analytic import AnalyticCost
@@ -22,7 +22,7 @@ from sparsesearch.study.spec import DataSpec
 from sparsesearch.visualize.best import KEPT_TOKENS, write_best_picture
 from sparsesearch.visualize.inspect import look, preprocessing_for, read_images, validation_images
 from sparsesearch.visualize.kept_tokens import NOBODY, StepView, enlarged, panel, save_kept_tokens, tokens_text
-from sparsesearch.visualize.model import UNTRAINED, UNTRAINED_PREDICTORS, open_sight
+from sparsesearch.visualize.model import UNTRAINED, UNTRAINED_PREDICTORS, open_inspection
 
 SCHEDULES = {
     "prune": (Step(block=2, keep_ratio=0.5), Step(block=5, keep_ratio=0.25)),
@@ -117,10 +117,10 @@ def test_a_model_is_looked_at(name, tmp_path):
 
 def test_fast_and_slow_paths_are_looked_at():
     steps = (Step(stage=2, block=0, keep_ratio=0.5, reducer=FastSlow(), scorer=NormScorer()),)
-    sight = open_sight(Subject("convnext_pico", Schedule(steps=steps)))
-    (view,) = sight.of_validation(1)
+    inspection = open_inspection(ModelReference("convnext_pico", Schedule(steps=steps)))
+    (view,) = inspection.of_validation(1)
     (step,) = view.steps
-    rows, columns = sight.subject.geometry.stages[2].grid
+    rows, columns = inspection.reference.geometry.stages[2].grid
     assert step.grid == (rows, columns)
     assert len(step.kept) == step.step.num_tokens == rows * columns // 2
 
@@ -152,40 +152,40 @@ def test_image_files(tmp_path):
 
 
 def test_what_is_said_of_untrained_models():
-    learned = find_subject(backbone="deit_pico", rho=0.5)
-    sight = open_sight(learned)
-    assert sight.caption == UNTRAINED_PREDICTORS
-    assert sight.note == f"this is {UNTRAINED_PREDICTORS}"
-    norm = Subject("deit_pico", Schedule(steps=(Step(block=2, keep_ratio=0.5, scorer=NormScorer()),)))
-    assert open_sight(norm).caption == UNTRAINED
-    gone = open_sight(learned, trained=lambda: None)
+    learned = find_model(backbone="deit_pico", rho=0.5)
+    inspection = open_inspection(learned)
+    assert inspection.caption == UNTRAINED_PREDICTORS
+    assert inspection.note == f"this is {UNTRAINED_PREDICTORS}"
+    norm = ModelReference("deit_pico", Schedule(steps=(Step(block=2, keep_ratio=0.5, scorer=NormScorer()),)))
+    assert open_inspection(norm).caption == UNTRAINED
+    gone = open_inspection(learned, trained=lambda: None)
     assert gone.note.startswith("the weights of the recipe's study are not on this machine; this is")
     with pytest.raises(SpecError, match="keeps all tokens"):
-        open_sight(Subject("deit_pico"))
+        open_inspection(ModelReference("deit_pico"))
 
 
 def test_a_saved_model_is_trained(tmp_path):
-    subject = find_subject(backbone="deit_pico", rho=0.5)
-    model = create_pico(ModelWishes(seed=3))
-    sparsify_(model, subject.schedule)
-    cost = AnalyticCost().estimate(subject.geometry, subject.schedule)
+    reference = find_model(backbone="deit_pico", rho=0.5)
+    model = create_pico(ModelOptions(seed=3))
+    sparsify_(model, reference.schedule)
+    cost = AnalyticCost().estimate(reference.geometry, reference.schedule)
     card = ModelCard(
-        backbone="deit_pico", schedule=subject.schedule, num_classes=10, in_chans=1, image_size=32, macs=cost.macs
+        backbone="deit_pico", schedule=reference.schedule, num_classes=10, in_chans=1, image_size=32, macs=cost.macs
     )
     path = tmp_path / "model.safetensors"
     save(model, path, card=card)
-    found = find_subject(schedule=path)
-    assert found.schedule == subject.schedule
-    sight = open_sight(found, model_file=path)
-    assert (sight.caption, sight.note) == (None, None)
-    assert len(sight.of_validation(2)) == 2, "only the demo has such models"
-    assert open_sight(subject, weights=str(path)).caption is None
+    found = find_model(schedule=path)
+    assert found.schedule == reference.schedule
+    inspection = open_inspection(found, model_file=path)
+    assert (inspection.caption, inspection.note) == (None, None)
+    assert len(inspection.of_validation(2)) == 2, "only the demo has such models"
+    assert open_inspection(reference, weights=str(path)).caption is None
     tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("sparsity.")}
     torch.save(tensors, tmp_path / "dense.pth")
-    assert open_sight(subject, weights=str(tmp_path / "dense.pth")).caption == UNTRAINED_PREDICTORS
+    assert open_inspection(reference, weights=str(tmp_path / "dense.pth")).caption == UNTRAINED_PREDICTORS
     torch.save({"head.weight": torch.zeros(10, 48)}, tmp_path / "head.pth")
     with pytest.raises(CheckpointError, match="does not fit deit_pico"):
-        open_sight(subject, weights=str(tmp_path / "head.pth"))
+        open_inspection(reference, weights=str(tmp_path / "head.pth"))
 
 
 def test_a_study_without_weights_gets_no_picture(tmp_path, caplog):

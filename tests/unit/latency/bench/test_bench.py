@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from sparsesearch.artifacts.model_reference import find_subject
+from sparsesearch.artifacts.model_reference import find_model
 from sparsesearch.errors import ScheduleError, SpecError
 from sparsesearch.latency.bench import table as text
 from sparsesearch.latency.bench.__main__ import main, plain_text
@@ -46,7 +46,7 @@ def test_both_models_at_every_batch_size(precision):
     told = Told()
     threads = torch.get_num_threads()
     plan = BenchPlan(**QUICK, batch_size="2,1,2", precision=precision, channels_last=True, threads=1)
-    found = compare(find_subject(backbone="deit_pico", rho=0.5), plan, progress=told)
+    found = compare(find_model(backbone="deit_pico", rho=0.5), plan, progress=told)
     assert [batch.batch_size for batch in found.batches] == [2, 1]
     for batch in found.batches:
         assert batch.conditions.memory_format == "channels_last"
@@ -63,7 +63,7 @@ def test_both_models_at_every_batch_size(precision):
 
 
 def test_rows_and_text():
-    found = compare(find_subject(backbone="deit_pico", at="3", keep="0.5"), BenchPlan(**QUICK, batch_size="1"))
+    found = compare(find_model(backbone="deit_pico", at="3", keep="0.5"), BenchPlan(**QUICK, batch_size="1"))
     dense, sparse = text.rows(found)
     assert len(dense) == len(sparse) == len(text.columns(found))
     assert (dense[:2], sparse[:2]) == (("1", "dense"), ("", "sparse"))
@@ -91,27 +91,27 @@ def test_plans():
 
 
 def test_subjects():
-    subject = find_subject(backbone="deit_s", rho=0.7)
-    assert subject.backbone == "deit_small_patch16_224"
-    assert subject.schedule.describe(subject.geometry) == "3:137 6:96 9:67"
-    assert find_subject(backbone="deit_pico", image_size=48).geometry.stages[0].grid == (12, 12)
+    reference = find_model(backbone="deit_s", rho=0.7)
+    assert reference.backbone == "deit_small_patch16_224"
+    assert reference.schedule.describe(reference.geometry) == "3:137 6:96 9:67"
+    assert find_model(backbone="deit_pico", image_size=48).geometry.stages[0].grid == (12, 12)
     for wrong, said in (
         ({}, "say which model"),
         ({"backbone": "deit_pico", "rho": 0.5, "at": "3"}, "give one schedule"),
         ({"backbone": "deit_pico", "rho": 0.5, "at": "3", "keep": "0.5"}, "give one schedule"),
     ):
         with pytest.raises(SpecError, match=said):
-            find_subject(**wrong)
+            find_model(**wrong)
     with pytest.raises(ScheduleError, match="block 99 does not exist"):
-        find_subject(backbone="deit_pico", at="99", keep="0.5")
+        find_model(backbone="deit_pico", at="99", keep="0.5")
 
 
 def test_steps_alone_need_a_backbone(tmp_path):
     path = tmp_path / "steps.json"
     path.write_text(json.dumps({"steps": [{"block": 3, "keep_ratio": 0.5}]}))
-    assert find_subject(backbone="deit_pico", schedule=path).schedule.steps[0].block == 3
+    assert find_model(backbone="deit_pico", schedule=path).schedule.steps[0].block == 3
     with pytest.raises(SpecError, match="say of which model with --backbone"):
-        find_subject(schedule=path)
+        find_model(schedule=path)
 
 
 def test_as_a_module(capsys, tmp_path):

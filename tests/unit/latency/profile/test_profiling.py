@@ -10,7 +10,7 @@ from sparsesearch.latency.confirm import confirm
 from sparsesearch.latency.profile.__main__ import ProfilePlan, main
 from sparsesearch.latency.profile.document import read_profile
 from sparsesearch.latency.profile.profiling import profile_backbone
-from sparsesearch.latency.target import Bed
+from sparsesearch.latency.target import Target
 from sparsesearch.latency.timer import Measured
 from sparsesearch.schedule import Schedule
 
@@ -53,9 +53,9 @@ def test_json_is_the_document(capsys):
 
 def test_time_that_is_left_makes_a_whole_profile():
     told = []
-    bed = Bed(backbone="deit_pico", device=CPU, batch_size=1)
+    target = Target(backbone="deit_pico", device=CPU, batch_size=1)
     made = profile_backbone(
-        bed,
+        target,
         seconds=None,
         runs=3,
         num_wholes=2,
@@ -70,9 +70,9 @@ def test_time_that_is_left_makes_a_whole_profile():
 
 
 def test_confirming_measures_in_turn_with_the_dense_model():
-    bed = Bed(backbone="deit_pico", device=CPU, batch_size=1, clock="cpu")
+    target = Target(backbone="deit_pico", device=CPU, batch_size=1, clock="cpu")
     schedules = {"a": Schedule.at([1], [0.1]), "b": Schedule.at([3], [0.5])}
-    found = confirm(bed, schedules, reference_ms=2.0, runs=3, threads=1)
+    found = confirm(target, schedules, reference_ms=2.0, runs=3, threads=1)
     assert list(found) == ["a", "b"]
     assert found["a"].conditions == found["b"].conditions
     assert found["a"].conditions.clock == "cpu"

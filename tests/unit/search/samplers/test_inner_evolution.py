@@ -18,7 +18,7 @@ from sparsesearch.search.samplers.rough_price import RoughPrice
 from sparsesearch.search.samplers.steps import Features
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import outside, shape_of
-from sparsesearch.space.sampling import draw_shape, settle, wishes_of
+from sparsesearch.space.sampling import draw_shape, genes_of, settle
 from sparsesearch.space.shape import MIN_WEIGHT
 
 SPACES = [
@@ -39,14 +39,14 @@ def check(genomes, space):
     used = genomes.used_PS
     assert (genomes.num_P >= space.min_predictors).all()
     assert (genomes.num_P <= space.max_predictors).all()
-    assert (np.diff(genomes.place_PS, axis=1)[used[:, 1:]] > 0).all()
-    assert (genomes.place_PS >= 0).all()
-    assert (genomes.place_PS < len(space.locations)).all()
+    assert (np.diff(genomes.location_PS, axis=1)[used[:, 1:]] > 0).all()
+    assert (genomes.location_PS >= 0).all()
+    assert (genomes.location_PS < len(space.locations)).all()
     assert (genomes.weight_PS >= MIN_WEIGHT).all()
     np.testing.assert_allclose(np.where(used, genomes.weight_PS, 0.0).max(axis=1), 1.0)
     assert (genomes.method_PS < len(space.methods)).all()
     for row in range(0, len(genomes.num_P), 7):
-        assert outside(settle(genomes.wishes(row), space), space) is None
+        assert outside(settle(genomes.genes(row), space), space) is None
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -60,7 +60,7 @@ def test_drawn_changed_and_crossed_genomes_are_of_the_space(deit_small, space):
         changed = variation.mutate(changed, rng=rng)
         check(changed, space)
     check(variation.cross(drawn, changed, rng=rng), space)
-    assert len({tuple(row) for row in changed.place_PS.tolist()}) > 50
+    assert len({tuple(row) for row in changed.location_PS.tolist()}) > 50
     assert set(changed.num_P.tolist()) == set(range(space.min_predictors, space.max_predictors + 1))
 
 
@@ -71,18 +71,18 @@ def test_children_have_what_a_parent_has(deit_small, space):
     first, second = variation.draw(100, rng=rng), variation.draw(100, rng=rng)
     children = variation.cross(first, second, rng=rng)
     for row in range(100):
-        of_parents = {wish.place for wish in (*first.wishes(row), *second.wishes(row))}
-        assert {wish.place for wish in children.wishes(row)} <= of_parents
+        of_parents = {gene.place for gene in (*first.genes(row), *second.genes(row))}
+        assert {gene.place for gene in children.genes(row)} <= of_parents
 
 
 def test_wishes_and_genomes_are_the_same(deit_small):
     space = SPACES[2].for_geometry(deit_small)
     rng = np.random.default_rng(0)
     shapes = [draw_shape(space, rng=rng) for _ in range(20)]
-    genomes = genomes_of([wishes_of(shape, space) for shape in shapes], space)
+    genomes = genomes_of([genes_of(shape, space) for shape in shapes], space)
     for row, shape in enumerate(shapes):
-        again = settle(genomes.wishes(row), space)
-        assert [(slot.location, slot.method) for slot in again.slots] == [(s.location, s.method) for s in shape.slots]
+        again = settle(genomes.genes(row), space)
+        assert [(step.location, step.method) for step in again.steps] == [(s.location, s.method) for s in shape.steps]
         np.testing.assert_allclose(again.weights, shape.weights)
 
 
@@ -91,7 +91,7 @@ def test_rough_prices_are_near(deit_small, space):
     space = space.for_geometry(deit_small)
     rng, limit = np.random.default_rng(0), 3.0e9
     shapes = [draw_shape(space, rng=rng, latest_first=4) for _ in range(60)]
-    genomes = genomes_of([wishes_of(shape, space) for shape in shapes], space)
+    genomes = genomes_of([genes_of(shape, space) for shape in shapes], space)
     log_left_PS, costs_P = RoughPrice(deit_small, space).scaled(genomes, np.full(60, limit))
     assert ((costs_P <= limit) & (costs_P > 0.9 * limit)).mean() > 0.9
     errors = []
@@ -162,7 +162,7 @@ def test_features_of_genomes_are_those_of_their_schedules(deit_small):
     wider = features.steps([*schedules, Schedule.at(list(range(1, 9)), [0.9 - 0.1 * i for i in range(8)])])
     np.testing.assert_array_equal(features.of(steps), features.of(wider)[:10])
     shapes = [shape_of(schedule, geometry=deit_small) for schedule in schedules]
-    assert [len(shape.slots) for shape in shapes] == steps.used_PS.sum(axis=1).tolist()
+    assert [len(shape.steps) for shape in shapes] == steps.used_PS.sum(axis=1).tolist()
     assert all(AnalyticCost().estimate(deit_small, schedule).macs <= 2.5e9 for schedule in schedules)
 
 

@@ -172,18 +172,18 @@ def test_proposals_under_way_are_not_repeated_and_can_be_rebuilt(deit_small, mak
     assert search.propose(27)[1].seen == (*range(22), 24)
 
 
-def test_failed_rejected_and_stopped_trials_are_not_proposed_again(deit_small, make_trial):
+def test_failed_and_stopped_trials_are_not_proposed_again(deit_small, make_trial):
     search, clean = proposer(deit_small), proposer(deit_small)
     first = clean.propose(0)
-    states = [TrialState.FAILED, TrialState.REJECTED, TrialState.STOPPED]
+    states = [TrialState.FAILED, TrialState.STOPPED]
     for number, state in enumerate(states):
         schedule, _ = proposer(deit_small).propose(number)
         search.tell(make_trial(deit_small, number=number, schedule=schedule, top1=0.1, state=state))
-    search.tell(make_trial(deit_small, number=3, schedule=Schedule.at([4], [0.4]), top1=math.nan))
-    search.tell(make_trial(deit_small, number=4, schedule=Schedule.at([4], [0.5]), top1=None))
+    search.tell(make_trial(deit_small, number=2, schedule=Schedule.at([4], [0.4]), top1=math.nan))
+    search.tell(make_trial(deit_small, number=3, schedule=Schedule.at([4], [0.5]), top1=None))
     schedule, proposal = search.propose(0)
     assert schedule != first[0]
-    assert proposal.seen == (0, 1, 2, 3, 4)
+    assert proposal.seen == (0, 1, 2, 3)
 
 
 def test_baselines_teach_and_foreign_ones_do_no_harm(deit_small, make_trial):

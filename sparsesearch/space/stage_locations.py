@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from sparsesearch.value import Value
 
 
-class StagePlaces(Value):
+class StageLocations(Value):
     """Where a stage may be sparse, and how sparse.
 
     Attributes:
@@ -27,7 +27,7 @@ class StagePlaces(Value):
     max_keep_ratio: float | None = Field(gt=0.0, le=1.0, default=None)
 
     @model_validator(mode="after")
-    def _consistent(self) -> StagePlaces:
+    def _consistent(self) -> StageLocations:
         if len(set(self.blocks)) != len(self.blocks):
             raise ValueError(f"blocks names a block twice: {list(self.blocks)}")
         if self.earliest is not None and self.latest is not None and self.earliest > self.latest:

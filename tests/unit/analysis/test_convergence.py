@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from study_views import by_hand, dense, trial, view_of
+from study_views import dense, handcrafted, trial, view_of
 
-from sparsesearch.analysis.outlook import Verdict, outlook
+from sparsesearch.analysis.convergence import Verdict, convergence
 from sparsesearch.analysis.spending import spending
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.study.trial import Fidelity, TrialState
@@ -17,7 +17,7 @@ def growing(values: list[float]) -> StudyView:
 
 
 def test_gains_of_the_last_two_quarters() -> None:
-    found = outlook(growing([0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.6, 0.8]))
+    found = convergence(growing([0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.6, 0.8]))
     assert (found.evaluations, found.last) == (8, 2)
     assert found.gain == pytest.approx((0.8 - 0.5) / 0.8)
     assert found.gain_before == pytest.approx((0.5 - 0.4) / 0.8)
@@ -39,19 +39,19 @@ def test_gains_of_the_last_two_quarters() -> None:
     ],
 )
 def test_verdicts(values: list[float], verdict: Verdict, words: str) -> None:
-    found = outlook(growing(values))
+    found = convergence(growing(values))
     assert found.verdict is verdict
     assert words in found.sentence
 
 
 def test_hand_schedules_are_no_part_of_the_search() -> None:
     view = growing([0.5] * 8)
-    late = by_hand(9, 500, 0.79, budget_macs=500)
-    assert outlook(StudyView(view.spec, (*view.trials, late), view.times)).verdict is Verdict.NOTHING
+    late = handcrafted(9, 500, 0.79, budget_macs=500)
+    assert convergence(StudyView(view.spec, (*view.trials, late), view.times)).verdict is Verdict.NOTHING
 
 
 def test_nothing_yet() -> None:
-    assert outlook(view_of([])).verdict is Verdict.TOO_EARLY
+    assert convergence(view_of([])).verdict is Verdict.TOO_EARLY
 
 
 def test_what_a_study_cost() -> None:

@@ -29,8 +29,8 @@ def random_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.r
     """
     shape = draw_shape(space, rng=rng)
     ratios = []
-    for slot in shape.slots:
-        low, high = _limits(space, slot.stage)
+    for step in shape.steps:
+        low, high = _limits(space, step.stage)
         ratios.append(math.exp(rng.uniform(math.log(low), math.log(high))))
     return _schedule(shape, ratios, geometry)
 
@@ -45,8 +45,8 @@ def minimal_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.
     """
     shape = draw_shape(space.model_copy(update={"min_predictors": space.max_predictors}), rng=rng)
     ratios: list[float] = []
-    for stage in dict.fromkeys(slot.stage for slot in shape.slots):
-        num = sum(slot.stage == stage for slot in shape.slots)
+    for stage in dict.fromkeys(step.stage for step in shape.steps):
+        num = sum(step.stage == stage for step in shape.steps)
         first, last = _MINIMAL_RATIOS
         low, high = _limits(space, stage)
         falling = np.geomspace(min(first, last * 2 ** (num - 1)), last, num)
@@ -58,7 +58,7 @@ def with_fixed_windows(space: SearchSpace, geometry: BackboneGeometry) -> Search
     """The space with SPOT reading a number of layers that does not depend on where the step before it is.
 
     A predictor that many schedules share has one width. SPOT's own rule, the layers since the last step, becomes the
-    last quarter of the depth: in SPOT's own setting, steps at a quarter, half and three quarters of the depth
+    last quarter of the depth: in SPOT's own configuration, steps at a quarter, half and three quarters of the depth
     (arXiv:2511.10488), that is the same number of layers. Where fewer layers lie before a step, it reads those.
 
     Args:
@@ -88,17 +88,17 @@ def _limits(space: SearchSpace, stage: int) -> tuple[float, float]:
 def _schedule(shape: Shape, ratios: Sequence[float], geometry: BackboneGeometry) -> Schedule:
     """The shape with ratios near those given that it can have: falling, and at most half of the tokens merged away."""
     made: list[float] = []
-    for stage in dict.fromkeys(slot.stage for slot in shape.slots):
-        slots = [slot for slot in shape.slots if slot.stage == stage]
-        wished = [ratio for slot, ratio in zip(shape.slots, ratios, strict=True) if slot.stage == stage]
+    for stage in dict.fromkeys(step.stage for step in shape.steps):
+        steps = [step for step in shape.steps if step.stage == stage]
+        requested = [ratio for step, ratio in zip(shape.steps, ratios, strict=True) if step.stage == stage]
         if shape.monotone:
-            wished.sort(reverse=True)
+            requested.sort(reverse=True)
         initial = alive = geometry.stages[stage].num_tokens
-        for slot, ratio in zip(slots, wished, strict=True):
+        for step, ratio in zip(steps, requested, strict=True):
             count = num_kept(initial, ratio)
-            if isinstance(slot.reducer, Merge):
+            if isinstance(step.reducer, Merge):
                 count = max(count, (alive + 1) // 2)
-            if not isinstance(slot.reducer, FastSlow):
+            if not isinstance(step.reducer, FastSlow):
                 count = alive = min(alive, count)
             made.append(count / initial)
     return shape.schedule(made)

@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 from sparsesearch.store import transitions
 from sparsesearch.study.events import Event
-from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.trial import Trial
 
 
-class ChangingLedger(StudyLedger):
+class TransitionWriter(StudyWriter):
     """One open study; a store adds how a trial is read, changed and written in one transaction."""
 
     def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
-        """Mark a trial that is not in a final state as RUNNING; see `StudyLedger.claim`.
+        """Mark a trial that is not in a final state as RUNNING; see `StudyWriter.claim`.
 
         Raises:
             StaleAttemptError: The lease is lost, or the trial is in a final state.
@@ -24,7 +24,7 @@ class ChangingLedger(StudyLedger):
         return self._change(number, lambda trial: transitions.claimed(trial, retry=retry, reason=reason))
 
     def record(self, event: Event) -> Trial:
-        """Write what happened and return the trial as it is afterwards; see `StudyLedger.record`.
+        """Write what happened and return the trial as it is afterwards; see `StudyWriter.record`.
 
         Raises:
             StaleAttemptError: The lease is lost, the attempt is not the current one, or the trial is in a final state.

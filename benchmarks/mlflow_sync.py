@@ -1,6 +1,6 @@
-"""What the mirror into MLflow costs: per trial, per look, per page.
+"""What syncing with MLflow costs: per trial, per look, per page.
 
-    python benchmarks/mlflow_mirror.py [--trials 40] [--evaluations 1000]
+    python benchmarks/mlflow_sync.py [--trials 40] [--evaluations 1000]
 
 A made-up study with 10 epochs a trial is shown in a real MLflow: in our own database, and on a server on this machine.
 Beside it, the same values are logged in the way of MLflow's tutorials, one call for each value, into a database as
@@ -25,13 +25,13 @@ from mlflow_server import MlflowServer
 from sample_study import DEIT_SMALL, sample_spec
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.app.tracker import mlflow_address, study_mirror
+from sparsesearch.app.tracker import mlflow_address, study_sync
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.schedule import Schedule
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.events import Ended, Measured
-from sparsesearch.study.protocols import StudyLedger
+from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Origin, TrialState
 from sparsesearch.tracking.connection import apply_environment, connect
 from sparsesearch.tracking.pareto_page import pareto_page
@@ -40,12 +40,12 @@ from sparsesearch.tracking.records import RunRecord, trial_record
 EPOCHS = 10
 
 
-def add(ledger: StudyLedger, number: int, fidelity: Fidelity) -> None:
+def add(writer: StudyWriter, number: int, fidelity: Fidelity) -> None:
     """One trial that ended, with made-up numbers."""
     is_dense = fidelity is Fidelity.DENSE
     count = 60 + number % 130
     schedule = Schedule() if is_dense else Schedule.at([3, 6], [count / 196, max(1, count - 40) / 196])
-    ledger.add_trial(
+    writer.add_trial(
         NewTrial(
             number=number,
             fidelity=fidelity,
@@ -57,33 +57,33 @@ def add(ledger: StudyLedger, number: int, fidelity: Fidelity) -> None:
             seed=number,
         )
     )
-    ledger.claim(number)
+    writer.claim(number)
     for step in [0] if fidelity is Fidelity.SUPERNET else range(1, EPOCHS + 1):
         top1 = 0.7 + 0.0005 * count + 0.001 * step
         metrics = {"val_top1": top1, "val_loss": 2 - top1, "train_loss": 2.1 - top1}
         measurement = Measurement(step=step, attempt=1, fidelity=fidelity, metrics=metrics, seconds=1.0, seed=number)
-        ledger.record(Measured(trial=number, attempt=1, measurement=measurement))
+        writer.record(Measured(trial=number, attempt=1, measurement=measurement))
     state = TrialState.REFERENCE if is_dense else TrialState.COMPLETE
-    ledger.record(Ended(trial=number, attempt=1, state=state))
+    writer.record(Ended(trial=number, attempt=1, state=state))
 
 
-def mirror_times(store: SqlStore, settings: Settings, *, trials: int, evaluations: int) -> dict[str, float]:
+def sync_times(store: SqlStore, settings: Settings, *, trials: int, evaluations: int) -> dict[str, float]:
     """Seconds of the parts, with the study growing by one training at a look."""
-    ledger = store.create_study(sample_spec())
-    add(ledger, 0, Fidelity.DENSE)
+    writer = store.create_study(sample_spec())
+    add(writer, 0, Fidelity.DENSE)
     for number in range(1, 1 + evaluations):
-        add(ledger, number, Fidelity.SUPERNET)
-    live = study_mirror(store, settings, "sample")
+        add(writer, number, Fidelity.SUPERNET)
+    live = study_sync(store, settings, "sample")
     times = {"first look": timed(lambda: live.run(is_live=True))}
     grown: list[float] = []
     for number in range(1 + evaluations, 1 + evaluations + trials):
-        add(ledger, number, Fidelity.FINETUNE)
+        add(writer, number, Fidelity.FINETUNE)
         grown.append(timed(lambda: live.run(is_live=True)))
-    ledger.close()
+    writer.close()
     times["look with one new training"] = median(grown)
     times["look without news"] = median(timed(lambda: live.run(is_live=True)) for _ in range(10))
     times["end of the study, files included"] = timed(lambda: live.run(is_live=False))
-    fresh = study_mirror(store, settings, "sample")
+    fresh = study_sync(store, settings, "sample")
     times["sync with nothing to do"] = timed(lambda: fresh.run(is_live=False))
     return times
 
@@ -135,7 +135,7 @@ def worked(work: Callable[[], object]) -> float:
 
 
 def load() -> None:
-    """Import what the mirror needs."""
+    """Import what syncing needs."""
     apply_environment()
     importlib.import_module("mlflow").MlflowClient  # noqa: B018 - it is loaded at its first use
 
@@ -156,7 +156,7 @@ def main() -> None:
             f"  {'making its tables, once a home':<40}{1000 * worked(lambda: connect(mlflow_address(settings))):9.1f}"
         )
         print(f"{arguments.trials} trainings of {EPOCHS} epochs, {arguments.evaluations} evaluations; milliseconds")
-        for what, seconds in mirror_times(
+        for what, seconds in sync_times(
             store, settings, trials=arguments.trials, evaluations=arguments.evaluations
         ).items():
             print(f"  {what:<40}{1000 * seconds:9.1f}")

@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Convergence:
     """See the module.
 
     Attributes:
@@ -65,19 +65,19 @@ class Outlook:
         return f"Going on still pays: {what[0].lower()}{what[1:]} {added}."
 
 
-def outlook(view: StudyView) -> Outlook:
-    """The outlook of the search, at the fidelity at which proposals are evaluated first."""
+def convergence(view: StudyView) -> Convergence:
+    """The convergence of the search, at the fidelity at which proposals are evaluated first."""
     curves = hypervolume_curves(view)
     points = curves[0].searched if curves else ()
     count = len(points)
     last = -(-count // 4)
     if count < LEAST_EVALUATIONS or not points[-1].value > 0.0:
-        return Outlook(Verdict.TOO_EARLY, count, last, 0.0, 0.0)
+        return Convergence(Verdict.TOO_EARLY, count, last, 0.0, 0.0)
     now = points[-1].value
     then, before = _value(points, count - last), _value(points, count - 2 * last)
     gain = (now - then) / now
     verdict = Verdict.PAYS if gain >= HARDLY else Verdict.HARDLY if gain > 0.0 else Verdict.NOTHING
-    return Outlook(verdict, count, last, gain, (then - before) / now)
+    return Convergence(verdict, count, last, gain, (then - before) / now)
 
 
 def _percent(share: float) -> str:

@@ -1,0 +1,56 @@
+"""Keys and values of study documents that had other names once. Stored documents with the old names are still read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+_KEYS = {
+    "fidelity": {"elastic_training": "supernet_training"},
+    "data": {"val_share": "val_fraction"},
+}
+_UNITS = {"share": "fraction"}
+_STRATEGIES = {True: "supernet", False: "finetune"}
+
+
+def renamed(section: str, document: object) -> object:
+    """One section of a study document in today's names; anything that is not a mapping as it is.
+
+    Args:
+        section: `fidelity`, `data` or `budget`.
+        document: The section as plain data.
+
+    Raises:
+        ValueError: It holds an old name and the new one.
+    """
+    if not isinstance(document, Mapping):
+        return document
+    found = dict(document)
+    for old, new in _KEYS.get(section, {}).items():
+        if old in found:
+            if new in found:
+                raise ValueError(f"{old} is now called {new}; give only {new}")
+            found[new] = found.pop(old)
+    if section == "budget" and found.get("unit") in _UNITS:
+        found["unit"] = _UNITS[found["unit"]]
+    if section == "fidelity" and isinstance(found.get("elastic"), bool | None) and "elastic" in found:
+        elastic = found.pop("elastic")
+        strategy = None if elastic is None else _STRATEGIES[elastic]
+        if strategy is not None and found.setdefault("strategy", strategy) != strategy:
+            raise ValueError(f"elastic: {str(elastic).lower()} contradicts strategy: {found['strategy']}; give one")
+    return found
+
+
+def notes_on_renamed(document: Mapping[str, object]) -> Iterator[str]:
+    """One line for each old name in a study document, with the new one."""
+    for section, names in _KEYS.items():
+        inner = document.get(section)
+        if isinstance(inner, Mapping):
+            for old, new in names.items():
+                if old in inner:
+                    yield f"{section}.{old} is now called {section}.{new}"
+    budget, fidelity = document.get("budget"), document.get("fidelity")
+    if isinstance(budget, Mapping) and budget.get("unit") in _UNITS:
+        yield f"budget.unit: {budget['unit']} is now called {_UNITS[str(budget['unit'])]}"
+    if isinstance(fidelity, Mapping) and isinstance(fidelity.get("elastic"), bool):
+        strategy = _STRATEGIES[bool(fidelity["elastic"])]
+        yield f"fidelity.elastic: {str(fidelity['elastic']).lower()} is now written fidelity.strategy: {strategy}"
