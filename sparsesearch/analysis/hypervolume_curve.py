@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparsesearch.analysis.evaluations import Evaluation, evaluations, searched_fidelities
-from sparsesearch.analysis.pareto import Point, dominated_share, pareto_front
+from sparsesearch.analysis.pareto import Point, dominated_percent, pareto_front
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.study.trial import Fidelity, Origin
 
@@ -59,7 +59,7 @@ def hypervolume_curves(view: StudyView) -> tuple[HypervolumeCurve, ...]:
                 fidelity=fidelity,
                 points=_growing(here, dense),
                 searched=_growing(searched, dense),
-                baseline=dominated_share(handcrafted, dense=dense) if handcrafted else None,
+                baseline=dominated_percent(handcrafted, dense=dense) if handcrafted else None,
             )
         )
     return tuple(curves)
@@ -74,6 +74,6 @@ def _growing(items: Sequence[Evaluation], dense: Point) -> tuple[CurvePoint, ...
         on_front = pareto_front(known)
         if len(known) - 1 in on_front:
             front = [known[i] for i in on_front]
-            value = dominated_share(front, dense=dense)
+            value = dominated_percent(front, dense=dense)
         points.append(CurvePoint(item.position, item.seconds, value))
     return tuple(points)

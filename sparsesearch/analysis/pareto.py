@@ -59,8 +59,8 @@ def hypervolume(points: Sequence[Point], *, reference: Point) -> float:
     return area
 
 
-def dominated_share(points: Sequence[Point], *, dense: Point) -> float:
-    """The hypervolume as a share of the area under the dense model, in [0, 1] as long as none is more accurate.
+def dominated_percent(points: Sequence[Point], *, dense: Point) -> float:
+    """The hypervolume in percent of the area under the dense model: 0 to 100 as long as none is more accurate.
 
     The reference point is fixed: accuracy 0 and the dense model's cost.
 
@@ -68,4 +68,4 @@ def dominated_share(points: Sequence[Point], *, dense: Point) -> float:
         points: Accuracy and multiply-adds of each, in any order.
         dense: Those of the dense model, above 0.
     """
-    return hypervolume(points, reference=(0.0, dense[1])) / (dense[0] * dense[1])
+    return 100.0 * hypervolume(points, reference=(0.0, dense[1])) / (dense[0] * dense[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from sparsesearch.analysis.pareto import Point, dominated_share
+from sparsesearch.analysis.pareto import Point, dominated_percent
 from sparsesearch.analysis.study_front import StudyFront, cost_along, study_front
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
@@ -67,7 +67,7 @@ class StudyView:
         if self.dense_point is None:
             return None
         points = [(trial.metrics["val_top1"], cost_along(trial, self.front.axis)) for trial in self.front.points]
-        return dominated_share(points, dense=self.dense_point)
+        return dominated_percent(points, dense=self.dense_point)
 
     @property
     def dense_point(self) -> Point | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.study.trial import Fidelity, Origin, Trial
+from sparsesearch.text import macs_unit, ms_text, percent_text
 
 FIDELITY_WORDS = {
     Fidelity.DENSE: "the dense model",
@@ -15,28 +17,27 @@ FIDELITY_WORDS = {
 }
 
 
-def gmacs_text(macs: int) -> str:
-    """10^9 multiply-adds with the digits that matter."""
-    value = macs / 1e9
-    return f"{value:.3f}" if value >= 0.1 else f"{value:.5f}"
-
-
 def latency_text(trial: Trial) -> str:
     """`2.41 ms measured`, `2.41 ms predicted`, or nothing."""
     if trial.cost.ms is None:
         return ""
-    return f"{trial.cost.ms:.4g} ms {'predicted' if trial.cost.latency_ms is None else 'measured'}"
+    return f"{ms_text(trial.cost.ms)} {'predicted' if trial.cost.latency_ms is None else 'measured'}"
 
 
-def percent(share: float) -> str:
-    """A fraction as percent."""
-    return f"{100 * share:.2f} %"
-
-
-def accuracy_text(trial: Trial) -> str:
-    """Validation accuracy in percent, empty where it was not measured."""
+def accuracy_text(trial: Trial, *, meaningful: bool = True) -> str:
+    """Validation accuracy in percent, empty where it was not measured; see `meaningful_text`."""
     value = trial.metrics.get("val_top1")
-    return "" if value is None else percent(value)
+    return "" if value is None else meaningful_text(value, meaningful=meaningful)
+
+
+def meaningful_text(accuracy: float, *, meaningful: bool) -> str:
+    """`95.30 %`, or `(95.3 % not meaningful)` where the plan could not train the backbone."""
+    return percent_text(accuracy) if meaningful else f"({percent_text(accuracy, digits=1)} not meaningful)"
+
+
+def of_dense_text(cost: float, dense: float) -> str:
+    """A cost as `34.8 %` of that of the dense model."""
+    return percent_text(cost / dense, digits=1)
 
 
 def found_by(trial: Trial) -> str:
@@ -61,3 +62,11 @@ def tokens_text(view: StudyView, trial: Trial) -> str:
         unusual = ", ".join(kind for kind in kinds if kind not in ("prune", "dynamicvit"))
         parts.append(f"{place}: {step.num_tokens}{whole}{f' ({unusual})' if unusual else ''}")
     return ", ".join(parts) or "all tokens kept"
+
+
+def cost_axis(front: StudyFront) -> tuple[float, str]:
+    """What costs are divided by on the cost axis of a front, and the title of that axis."""
+    if front.axis == "ms":
+        return 1.0, "latency of one call, ms (measured where confirmed, else predicted)"
+    divisor, unit = macs_unit(max((trial.cost.macs for trial in front.candidates), default=0))
+    return divisor, f"cost of one image, {unit}"

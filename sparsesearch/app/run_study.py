@@ -11,8 +11,9 @@ from pathlib import Path
 
 from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.confirm_front import confirm_front
 from sparsesearch.app.parts import open_execution
-from sparsesearch.app.target_lookup import confirm_front, find_latency
+from sparsesearch.app.target_lookup import find_latency
 from sparsesearch.app.write_results import PICTURE, RECIPE, write_front_files
 from sparsesearch.artifacts.from_study import best_trial
 from sparsesearch.backbones.registry import resolve_name

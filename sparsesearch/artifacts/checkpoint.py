@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 from torch import nn
 
+from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import CheckpointError, one_line
@@ -60,10 +61,7 @@ def load(path: str | Path) -> nn.Module:
         card.backbone, num_classes=card.num_classes, in_chans=card.in_chans, image_size=card.image_size
     )
     sparsify_(model, card.schedule)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit {card.backbone}: {one_line(error)}") from error
+    load_weights_(model, tensors, source=str(path))
     return model.eval()
 
 

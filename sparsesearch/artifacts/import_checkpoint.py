@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from sparsesearch.artifacts.checkpoint import ModelCard
+from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.reference_keys import new_names, num_predictors, squeezed
 from sparsesearch.backbones.registry import create_model, geometry, resolve_name
 from sparsesearch.backbones.transforms import sparsify_
@@ -124,30 +125,10 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor], *, blocks: Sequence[i
     """Load all weights into a model, or say which do not fit."""
     renamed = new_names(weights, blocks=blocks)
     tensors = {new: squeezed(new, weights[old]) for old, new in renamed.items() if new is not None}
-    wanted = model.state_dict()
-    unknown = [old for old, new in renamed.items() if new is not None and new not in wanted]
-    missing = [new for new in wanted if new not in tensors]
-    misshapen = [
-        f"{old} {_shape_text(tensors[new])} for {_shape_text(wanted[new])}"
-        for old, new in renamed.items()
-        if new in wanted and tensors[new].shape != wanted[new].shape
-    ]
-    problems = [
-        f"{len(names)} {what} ({_listed(names)})"
-        for what, names in (("unknown", unknown), ("missing", missing), ("of another shape", misshapen))
-        if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{source}: keys {'; '.join(problems)}; name the backbone and the schedule that it was trained with"
-        )
-    model.load_state_dict(tensors)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-def _shape_text(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
+    load_weights_(
+        model,
+        tensors,
+        source=source,
+        names={new: old for old, new in renamed.items() if new is not None},
+        fix="name the backbone and the schedule that it was trained with",
+    )

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from sparsesearch.artifacts.model_reference import ModelReference
+from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.transforms import sparsify_
-from sparsesearch.errors import CheckpointError
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.trial import Fidelity, Trial
 from sparsesearch.training.checkpoints import CheckpointFolder
@@ -45,9 +45,5 @@ def model_of(
     """
     model = reference.dense_model()
     sparsify_(model, reference.schedule if schedule is None else schedule)
-    expected = model.state_dict()
-    missing = [name for name in expected if name not in tensors]
-    if missing:
-        raise CheckpointError(f"the checkpoint lacks {len(missing)} weights of the sparse model, first {missing[0]}")
-    model.load_state_dict({name: tensors[name] for name in expected})
+    load_weights_(model, tensors, source="the checkpoint", allow_unused=True)
     return model.eval()

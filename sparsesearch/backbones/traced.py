@@ -7,6 +7,7 @@ elementwise work are not.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -74,7 +75,9 @@ def fvcore_macs(model: nn.Module, image_BCHW: Tensor) -> int:
     Raises:
         BackboneError: As `traced_macs`.
     """
-    from fvcore.nn import FlopCountAnalysis
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts functions when it is imported
+        from fvcore.nn import FlopCountAnalysis
 
     _refuse_masked(model)
     unfused = copy.deepcopy(model).eval()

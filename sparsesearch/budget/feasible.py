@@ -1,4 +1,4 @@
-"""Which budgets a space can meet: the cheapest and the dearest shape for every first place, found step by step.
+"""Which budgets a space can meet: the cheapest and the most expensive shape for every first place, found step by step.
 
 At the smallest (or largest) counts of a shape every count follows from those before it, and a price splits into terms
 of neighbouring steps; so the best placement is a shortest path. What comes out are shapes, priced as a whole: every
@@ -42,7 +42,8 @@ class Range(NamedTuple):
 
 @lru_cache(maxsize=64)
 def ranges(geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None) -> tuple[Range, ...]:
-    """What extreme shapes of a space cost: for every number of predictors the cheapest and the dearest by first place.
+    """What extreme shapes of a space cost: for every number of predictors the cheapest and the most expensive by first
+    place.
 
     Args:
         geometry: The backbone.
@@ -69,7 +70,7 @@ def ranges(geometry: BackboneGeometry, space: SearchSpace, *, price: Price | Non
 
 
 def attainable(geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None) -> tuple[float, float]:
-    """Cheapest and dearest schedule of a space, in the unit of the price (multiply-adds if None).
+    """Cheapest and most expensive schedule of a space, in the unit of the price (multiply-adds if None).
 
     Raises:
         BudgetError: No schedule of the space fits the token grid.
@@ -131,7 +132,7 @@ class _Path(NamedTuple):
 
 
 class _Paths:
-    """Cheapest or dearest shapes for every number of predictors and every first place.
+    """Cheapest or most expensive shapes for every number of predictors and every first place.
 
     Args:
         geometry: The backbone.

@@ -43,10 +43,10 @@ def fit_to_budget(
 ) -> Schedule | None:
     """The schedule of a shape that is maximal under a budget.
 
-    One scalar is solved by bisection, then single tokens are added, the dearest that still fits first, until one more
-    token anywhere would break the budget; tokens that cost nothing are added as well, so that the schedule ends on the
-    cheap side of a step of the price. Counts fall strictly from step to step inside a stage, so that no step is idle,
-    merges leave at least half of what arrives, and the space's limits of keep ratios hold.
+    One scalar is solved by bisection, then single tokens are added, the most expensive that still fits first, until one
+    more token anywhere would break the budget; tokens that cost nothing are added as well, so that the schedule ends on
+    the cheap side of a step of the price. Counts fall strictly from step to step inside a stage, so that no step is
+    idle, merges leave at least half of what arrives, and the space's limits of keep ratios hold.
 
     Args:
         geometry: The backbone.

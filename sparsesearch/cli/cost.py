@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -17,10 +19,13 @@ from sparsesearch.cli.model_argument import (
     ScheduleOption,
 )
 from sparsesearch.cli.options import JsonOption
-from sparsesearch.cli.rich_tables import gmacs
 from sparsesearch.cost.analytic import AnalyticCost, block_table
 from sparsesearch.cost.rows import BlockCost
 from sparsesearch.schedule import Schedule
+from sparsesearch.text import macs_text, percent_text
+
+if TYPE_CHECKING:
+    from sparsesearch.app.verify_cost import Count
 
 
 def cost(
@@ -30,6 +35,10 @@ def cost(
     at: AtOption = "",
     keep: KeepOption = "",
     image_size: ImageSizeOption = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Also count the model itself, with torch's FlopCounterMode and with fvcore."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Price a schedule in multiply-adds (what this literature calls FLOPs), block by block.
@@ -42,6 +51,8 @@ def cost(
     sparsesearch cost --backbone deit_s --at 3,6,9 --keep 0.7,0.49,0.343
 
     sparsesearch cost --schedule best.yaml
+
+    sparsesearch cost --backbone deit_s --rho 0.7 --verify
     """
     from sparsesearch.artifacts.model_reference import find_model  # takes seconds to load
 
@@ -49,8 +60,13 @@ def cost(
     geometry, steps = found.geometry, found.schedule
     model = AnalyticCost()
     sparse, dense = model.estimate(geometry, steps), model.estimate(geometry, Schedule())
+    counts: tuple[Count, ...] = ()
+    if verify:
+        from sparsesearch.app.verify_cost import verify_cost
+
+        counts = verify_cost(found)
     if as_json:
-        document = {
+        document: dict[str, object] = {
             "backbone": geometry.name,
             "macs": sparse.macs,
             "dense_macs": dense.macs,
@@ -58,6 +74,8 @@ def cost(
             "dense_params": geometry.params,
             "schedule": steps.canonical(geometry).model_dump(mode="json"),
         }
+        if counts:
+            document["counts"] = [asdict(count) for count in counts]
         typer.echo(json.dumps(document))
         return
     table = Table(title=f"{geometry.name}: {steps.describe(geometry)}")
@@ -82,9 +100,14 @@ def cost(
         )
     out.print(table)
     typer.echo(
-        f"{gmacs(sparse.macs)} GMACs ({sparse.macs:,} multiply-adds), {sparse.macs / dense.macs:.1%} of dense "
-        f"{gmacs(dense.macs)}; {sparse.params / 1e6:.2f} M parameters"
+        f"{macs_text(sparse.macs)} ({sparse.macs:,} multiply-adds), "
+        f"{percent_text(sparse.macs / dense.macs, digits=1)} of the dense model's {macs_text(dense.macs)}; "
+        f"{sparse.params / 1e6:.2f} M parameters"
     )
+    for count in counts:
+        told = f"{count.macs:,} multiply-adds" if count.macs is not None else f"no count: {count.note}"
+        agrees = "" if count.macs is None else "" if count.macs == sparse.macs else f" ({count.macs - sparse.macs:+,})"
+        typer.echo(f"{count.name:22}{told}{agrees}")
 
 
 def _tokens(row: BlockCost) -> str:

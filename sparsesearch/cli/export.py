@@ -24,6 +24,7 @@ from sparsesearch.cli.options import (
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.errors import SpecError
 from sparsesearch.settings import Settings
+from sparsesearch.text import macs_text
 
 
 def export(
@@ -57,7 +58,7 @@ def export(
         limit = limit_budget.limits(front.reference.cost.macs)[1]
     trial = best_trial(spec, front, limit=limit)
     write_recipe(make_recipe(spec, front, trial), output)
-    cost = f"{trial.cost.macs / 1e9:.5g} GMACs"
+    cost = macs_text(trial.cost.macs)
     if trial.cost.ms is not None:
         cost += f", {trial.cost.ms:.4g} ms {'predicted' if trial.confirmed is None else 'measured'}"
     say(f"{output}: trial {trial.number}, {cost}. Next: {program()} retrain {output}")
@@ -119,7 +120,7 @@ def retrain(
             typer.echo(json.dumps(document))
         return
     typer.echo(
-        f"{trained.path}: test accuracy {card.metrics['test_top1']:.2%} at {card.macs / 1e9:.5g} GMACs "
+        f"{trained.path}: test accuracy {card.metrics['test_top1']:.2%} at {macs_text(card.macs)} "
         f"({card.macs / trained.dense_macs:.1%} of dense); dense {trained.dense_metrics['test_top1']:.2%}"
     )
     if wanted.measured.accuracy != "ok":

@@ -11,8 +11,8 @@ import typer
 from sparsesearch.artifacts.schedule_file import read_schedule
 from sparsesearch.cli.console import say
 from sparsesearch.cli.options import JsonOption, check_target
-from sparsesearch.cli.rich_tables import gmacs
 from sparsesearch.errors import SpecError
+from sparsesearch.text import macs_text
 
 
 def import_checkpoint(
@@ -67,7 +67,7 @@ def import_checkpoint(
         return
     typer.echo(
         f"{output}: {done.card.backbone}, {done.num_params / 1e6:.2f} M parameters, {done.card.num_classes} classes, "
-        f"schedule {done.card.schedule.describe(done.geometry)}, {gmacs(done.card.macs)} GMACs "
+        f"schedule {done.card.schedule.describe(done.geometry)}, {macs_text(done.card.macs)} "
         f"({done.card.macs / done.dense_macs:.1%} of dense)"
     )
     say(f'Next, in Python: import sparsesearch; model = sparsesearch.load("{output}")')

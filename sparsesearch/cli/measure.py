@@ -60,7 +60,8 @@ def measure(
     written_to = output or recipe
     check_target(written_to)
     with open_reporter(progress, quiet=quiet) as reporter:
-        from sparsesearch.app.target_lookup import measure_here, target_for
+        from sparsesearch.app.confirm_front import measure_here
+        from sparsesearch.app.target_lookup import target_for
         from sparsesearch.latency.device import torch_threads
         from sparsesearch.latency.target import Target  # takes seconds to load
 

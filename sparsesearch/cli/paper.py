@@ -9,9 +9,9 @@ from rich.table import Table
 
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import program
-from sparsesearch.cli.rich_tables import gmacs, percent_text, share_text
 from sparsesearch.errors import SpecError
 from sparsesearch.papers.overlay import PaperOverlay, paper_overlay
+from sparsesearch.text import macs_text, percent_text
 
 WithPaperOption = Annotated[
     str | None,
@@ -54,17 +54,17 @@ def paper_table(paper: PaperOverlay) -> Table:
     """The schedules of a paper, the cheapest first."""
     title = f"{paper.family.title}, published schedules" + (" (not comparable)" if paper.caveat else "")
     table = Table(title=title, title_justify="left")
-    for column in ("rho", "GMACs", "of dense", "published", "published top-1"):
+    for column in ("rho", "cost", "of dense", "published", "published top-1"):
         table.add_column(column, justify="right")
     table.add_column("tokens left before block")
     for point in paper.points:
         known = point.published
         table.add_row(
             f"{point.rho:g}",
-            gmacs(point.macs),
-            share_text(point.share),
+            macs_text(point.macs),
+            percent_text(point.share, digits=1),
             "" if known is None else f"{known.gflops:g} G",
-            "" if known is None else percent_text(known.top1, meaningful=True),
+            "" if known is None else percent_text(known.top1),
             point.tokens,
         )
     return table

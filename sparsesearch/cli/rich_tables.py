@@ -7,25 +7,10 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from sparsesearch.analysis.study_front import StudyFront
+from sparsesearch.analysis.words import accuracy_text, of_dense_text
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Trial
-
-
-def accuracy_text(trial: Trial, *, meaningful: bool) -> str:
-    """Validation accuracy of a trial; see `percent_text`."""
-    return percent_text(trial.metrics.get("val_top1"), meaningful=meaningful)
-
-
-def percent_text(accuracy: float | None, *, meaningful: bool) -> str:
-    """`95.30 %`, or `(95.3 % not meaningful)` where the plan could not train the backbone."""
-    if accuracy is None:
-        return ""
-    return f"{100 * accuracy:.2f} %" if meaningful else f"({100 * accuracy:.1f} % not meaningful)"
-
-
-def share_text(share: float) -> str:
-    """`34.8 %`."""
-    return f"{100 * share:.1f} %"
+from sparsesearch.text import macs_text
 
 
 def accuracy_warning(spec: StudySpec) -> dict[str, str]:
@@ -51,7 +36,7 @@ def front_table(
     """
     fidelity = front.fidelity.value if front.fidelity else "nothing finished yet"
     table = Table(title=f"Pareto front of {spec.name} ({fidelity})", title_justify="left")
-    for column, justify in (("", "left"), ("trial", "right"), ("GMACs", "right"), ("of dense", "right")):
+    for column, justify in (("", "left"), ("trial", "right"), ("cost", "right"), ("of dense", "right")):
         table.add_column(column, justify="right" if justify == "right" else "left")
     timed = any(trial.cost.ms is not None for trial in points or front.points)
     if timed:
@@ -62,16 +47,16 @@ def front_table(
     dense = front.reference
     if dense is not None:
         accuracy = accuracy_text(dense, meaningful=spec.meaningful)
-        latency = [ms_text(dense)] if timed else []
-        table.add_row("", str(dense.number), gmacs(dense.cost.macs), "100.0 %", *latency, accuracy, "dense", "")
+        latency = [latency_cell(dense)] if timed else []
+        table.add_row("", str(dense.number), macs_text(dense.cost.macs), "100.0 %", *latency, accuracy, "dense", "")
     for trial in points or front.points:
-        share = share_text(trial.cost.macs / dense.cost.macs) if dense is not None else ""
+        share = of_dense_text(trial.cost.macs, dense.cost.macs) if dense is not None else ""
         table.add_row(
             "best" if best is not None and trial.number == best.number else "",
             str(trial.number),
-            gmacs(trial.cost.macs),
+            macs_text(trial.cost.macs),
             share,
-            *([ms_text(trial)] if timed else []),
+            *([latency_cell(trial)] if timed else []),
             accuracy_text(trial, meaningful=spec.meaningful),
             trial.label,
             schedule_text(spec, trial),
@@ -79,7 +64,7 @@ def front_table(
     return table
 
 
-def ms_text(trial: Trial) -> str:
+def latency_cell(trial: Trial) -> str:
     """Milliseconds of a call: `2.41` measured, `~2.41` predicted."""
     if trial.cost.ms is None:
         return ""
@@ -89,24 +74,18 @@ def ms_text(trial: Trial) -> str:
 def trials_table(spec: StudySpec, trials: Sequence[Trial]) -> Table:
     """Every trial by number."""
     table = Table(title=f"Trials of {spec.name}", title_justify="left")
-    for column in ("id", "state", "fidelity", "GMACs", "val accuracy", "from", "tokens left before block", "note"):
-        table.add_column(column, justify="right" if column in ("id", "GMACs", "val accuracy") else "left")
+    for column in ("id", "state", "fidelity", "cost", "val accuracy", "from", "tokens left before block", "note"):
+        table.add_column(column, justify="right" if column in ("id", "cost", "val accuracy") else "left")
     for trial in trials:
         is_model = trial.fidelity not in (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING)
         table.add_row(
             str(trial.number),
             trial.state.value,
             trial.fidelity.value,
-            gmacs(trial.cost.macs),
+            macs_text(trial.cost.macs),
             accuracy_text(trial, meaningful=spec.meaningful),
             trial.label if is_model else "",
             schedule_text(spec, trial) if is_model else "",
             trial.reason or "",
         )
     return table
-
-
-def gmacs(macs: int) -> str:
-    """10^9 multiply-adds, with the digits that matter."""
-    value = macs / 1e9
-    return f"{value:.3f}" if value >= 0.1 else f"{value:.5f}"

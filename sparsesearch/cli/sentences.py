@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sparsesearch.analysis.phases import Phase
 from sparsesearch.analysis.status import StudyStatus
-from sparsesearch.cli.rich_tables import accuracy_text, gmacs, ms_text, schedule_text, share_text
+from sparsesearch.analysis.words import accuracy_text, of_dense_text
+from sparsesearch.cli.rich_tables import latency_cell, schedule_text
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Trial, TrialState
-from sparsesearch.text import human_time
+from sparsesearch.text import human_time, macs_text
 
 
 def started_line(spec: StudySpec, trial: Trial) -> str | None:
@@ -32,26 +33,26 @@ def ended_line(spec: StudySpec, trial: Trial) -> str | None:
         return None
     what = trial.label
     if trial.fidelity is Fidelity.FINETUNE:
-        what = f"{schedule_text(spec, trial)} ({trial.label}) at {gmacs(trial.cost.macs)} GMACs fine-tuned"
+        what = f"{schedule_text(spec, trial)} ({trial.label}) at {macs_text(trial.cost.macs)} fine-tuned"
     return f"trial {trial.number}: {what}, {accuracy_text(trial, meaningful=spec.meaningful)}"
 
 
 def search_line(status: StudyStatus, phase: Phase) -> str:
-    """`31 of 60 schedules, best 94.90 % at 0.00742 GMACs, about 2 min left`."""
+    """`31 of 60 schedules, best 94.90 % at 7.42 MMACs, about 2 min left`."""
     words = [f"{phase.done} of {phase.total} schedules"]
     if status.best is not None:
         accuracy = accuracy_text(status.best, meaningful=status.spec.meaningful)
-        words.append(f"best {accuracy} at {gmacs(status.best.cost.macs)} GMACs")
+        words.append(f"best {accuracy} at {macs_text(status.best.cost.macs)}")
     if status.left_s is not None:
         words.append(f"about {human_time(status.left_s)} left")
     return ", ".join(words)
 
 
 def price_text(trial: Trial, *, dense: Trial | None) -> str:
-    """`0.00742 GMACs (34.8 % of dense)`."""
-    share = "" if dense is None else f" ({share_text(trial.cost.macs / dense.cost.macs)} of dense)"
-    latency = "" if trial.cost.ms is None else f", {ms_text(trial)} ms"
-    return f"{gmacs(trial.cost.macs)} GMACs{share}{latency}"
+    """`7.42 MMACs (34.8 % of dense)`."""
+    share = "" if dense is None else f" ({of_dense_text(trial.cost.macs, dense.cost.macs)} of dense)"
+    latency = "" if trial.cost.ms is None else f", {latency_cell(trial)} ms"
+    return f"{macs_text(trial.cost.macs)}{share}{latency}"
 
 
 def clock_text(seconds: float) -> str:

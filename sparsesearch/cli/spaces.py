@@ -28,6 +28,7 @@ from sparsesearch.space.definition import (
 from sparsesearch.space.encoding import parameters
 from sparsesearch.space.fitting import dropped_methods
 from sparsesearch.space.problems import problems_of
+from sparsesearch.text import macs_text
 
 
 class _Group(TyperGroup):
@@ -115,7 +116,7 @@ def show(
         return
     for low, high in intervals:
         typer.echo(
-            f"{geometry.name}: budgets from {low / 1e9:.4f} to {high / 1e9:.4f} GFLOPs (multiply-adds), "
+            f"{geometry.name}: budgets from {macs_text(low)} to {macs_text(high)}, "
             f"{low / dense:.1%} to {high / dense:.1%} of dense"
         )
     typer.echo(yaml.safe_dump(_document(space), sort_keys=False, default_flow_style=None, width=110).rstrip())

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sparsesearch.analysis.phases import Phase
 from sparsesearch.analysis.status import RunningTrial, StudyState, StudyStatus
-from sparsesearch.cli.rich_tables import accuracy_text, percent_text
+from sparsesearch.analysis.words import accuracy_text, meaningful_text
 from sparsesearch.cli.sentences import clock_text, price_text
 from sparsesearch.study.trial import Fidelity
 from sparsesearch.text import human_time
@@ -100,7 +100,9 @@ def _running(status: StudyStatus, *, max_running: int) -> RenderableType:
     table.add_column("val accuracy", justify="right", no_wrap=True)
     table.add_column("for", justify="right", no_wrap=True)
     for trial in status.running[:max_running]:
-        accuracy = percent_text(trial.val_top1, meaningful=status.spec.meaningful)
+        accuracy = ""
+        if trial.val_top1 is not None:
+            accuracy = meaningful_text(trial.val_top1, meaningful=status.spec.meaningful)
         epochs = "" if trial.epochs is None else f"{trial.epochs_done} of {trial.epochs}"
         row = (str(trial.number), _what(trial), epochs, accuracy, clock_text(trial.seconds))
         table.add_row(*(Text(cell) for cell in row))
@@ -124,7 +126,7 @@ def _facts(status: StudyStatus) -> Iterator[tuple[str, str]]:
         yield "", f"{status.best_schedule} ({status.best.label})"
     if status.front_size and status.hypervolume is not None:
         schedules = "schedule" if status.front_size == 1 else "schedules"
-        yield "front", f"{status.front_size} {schedules}, hypervolume {status.hypervolume:.3f}"
+        yield "front", f"{status.front_size} {schedules}, hypervolume {status.hypervolume:.2f} %"
     if status.failed.count:
         yield "failed", f"{status.failed.count}, last {status.failed.last}"
     if status.retried.count:

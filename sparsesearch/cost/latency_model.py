@@ -153,7 +153,7 @@ def _key(kind: str, options: dict[str, object]) -> str:
 
 
 class LatencyModel:
-    """Predicts latencies from a fit. Pure and quick: about as dear as counting multiply-adds.
+    """Predicts latencies from a fit. Pure and quick: about as expensive as counting multiply-adds.
 
     Attributes:
         fit: What it rests on.

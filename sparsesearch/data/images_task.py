@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sparsesearch.data.loading import Preprocessing, Transform, batches_of, transformed
-from sparsesearch.data.splits import Samples, Splits
+from sparsesearch.data.samples import Samples, Splits
 from sparsesearch.data.task import Batch, Task, ValPart
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.spec import DataSpec

@@ -10,9 +10,10 @@ from sparsesearch.backbones.registry import create_model, geometry
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.data.images_task import ImagesTask
 from sparsesearch.data.loading import Preprocessing
+from sparsesearch.data.shards import open_stream
 from sparsesearch.data.source import parse_source
 from sparsesearch.data.splits import open_splits
-from sparsesearch.data.stream_task import StreamTask, open_stream
+from sparsesearch.data.stream_task import StreamTask
 from sparsesearch.data.task import Task
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.study.spec import DataSpec

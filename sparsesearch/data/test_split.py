@@ -5,9 +5,10 @@ from __future__ import annotations
 from sparsesearch.data.digits_task import DigitsTest
 from sparsesearch.data.images_task import ImagesTest
 from sparsesearch.data.inputs import preprocessing_of
+from sparsesearch.data.shards import open_stream
 from sparsesearch.data.source import parse_source
 from sparsesearch.data.splits import open_splits
-from sparsesearch.data.stream_task import StreamTest, open_stream
+from sparsesearch.data.stream_task import StreamTest
 from sparsesearch.study.spec import DataSpec
 
 

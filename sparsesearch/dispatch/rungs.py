@@ -94,7 +94,7 @@ class AccuracyRungs:
 class ParetoRungs:
     """See `Rungs`: ranks by non-domination in accuracy and cost, and spreads out within a rank (MO-ASHA).
 
-    For studies of a range of budgets: a cheap candidate is not stopped for being less accurate than a dear one.
+    For studies of a range of budgets: a cheap candidate is not stopped for being less accurate than a expensive one.
 
     Args:
         spec: Where the rungs are.

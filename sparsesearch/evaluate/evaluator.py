@@ -9,6 +9,7 @@ from time import perf_counter
 
 from torch import Tensor, nn
 
+from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.seeds import derive_seed
@@ -135,7 +136,7 @@ class StudyEvaluator:
             tensors, document = self._folder.load(trial.checkpoint)
             self._folder.remove_others(prefix=_prefix(trial), keep=trial.checkpoint)
             if trial.checkpoint.step == spec.epochs:
-                training.model.load_state_dict(tensors)
+                load_weights_(training.model, tensors, source=trial.checkpoint.uri)
                 return
             run.restore(tensors)
         else:
@@ -250,7 +251,7 @@ class StudyEvaluator:
 
     def _supernet_model(self, tensors: dict[str, Tensor]) -> nn.Module:
         model = self._context.supernet_model(self._spec.space)
-        model.load_state_dict(tensors)
+        load_weights_(model, tensors, source="the checkpoint of the supernet")
         return model
 
     def _measured(self, trial: Trial, step: int, metrics: dict[str, float], *, seconds: float) -> Measured:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from html import escape
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import accuracy_text, found_by, gmacs_text
+from sparsesearch.analysis.words import accuracy_text, found_by
 from sparsesearch.cost.analytic import block_table
 from sparsesearch.report.chart import legend
 from sparsesearch.schedule import ResolvedStep
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.study.trial import Origin, Trial
+from sparsesearch.text import macs_text
 
 _LETTERS = {"prune": "P", "fuse": "F", "merge": "M", "fast_slow": "S"}
 _REDUCTIONS = {
@@ -69,7 +70,7 @@ def _drawing(view: StudyView, trial: Trial, geometry: BackboneGeometry) -> str:
     mark = ", best within the budget" if view.best is not None and trial.number == view.best.number else ""
     stages = "".join(_stage(trial, geometry, index, steps, style) for index in range(len(geometry.stages)))
     return (
-        f'<div class="schedule"><h3>{accuracy_text(trial)} at {gmacs_text(trial.cost.macs)} GMACs'
+        f'<div class="schedule"><h3>{accuracy_text(trial)} at {macs_text(trial.cost.macs)}'
         f"<span>trial {trial.number}, {escape(found_by(trial))}{mark}</span></h3>"
         f'<div class="depth">{stages}</div><code>{escape(view.schedule_text(trial))}</code></div>'
     )

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from sparsesearch.analysis.pareto import pareto_front
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import accuracy_text, found_by, gmacs_text, latency_text, percent
+from sparsesearch.analysis.words import accuracy_text, found_by, latency_text, of_dense_text
 from sparsesearch.papers.overlay import PaperOverlay
 from sparsesearch.report.chart import HALF, WIDE, Chart, Shape, legend, responsive
 from sparsesearch.study.trial import Origin, Trial
+from sparsesearch.text import macs_text, macs_unit, percent_text
 
 BASELINE_SHAPES: tuple[Shape, ...] = ("square", "diamond", "up", "down")
 Price = Callable[[Trial], float]
@@ -35,7 +36,8 @@ def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:
     trials = view.front.candidates
     timed = [trial for trial in trials if trial.cost.ms is not None]
     dense, limit = view.front.reference, view.budget_macs
-    unit, x_title = 1e9, "cost of one image, GMACs"
+    unit, name = macs_unit(max((trial.cost.macs for trial in trials), default=0))
+    x_title = f"cost of one image, {name}"
     if paper is not None and not paper.same_backbone and dense is not None:
         unit, x_title = dense.cost.macs / 100, "cost of one image, % of the dense model"
     by_macs = _front(
@@ -45,7 +47,7 @@ def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:
         x_title,
         budget=None if limit is None else limit / unit,
         wide=HALF if timed else WIDE,
-        paper=() if paper is None else _paper_marks(paper),
+        paper=() if paper is None else _paper_marks(paper, unit=unit),
     )
     if not timed:
         return by_macs + _legend(view, paper)
@@ -59,10 +61,10 @@ def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:
 def hint(view: StudyView, trial: Trial) -> str:
     """What a mark says when it is pointed at."""
     dense = view.front.reference
-    share = "" if dense is None else f", {percent(trial.cost.macs / dense.cost.macs)} of dense"
+    share = "" if dense is None else f", {of_dense_text(trial.cost.macs, dense.cost.macs)} of dense"
     latency = "" if trial.cost.ms is None else f", {latency_text(trial)}"
     return (
-        f"trial {trial.number}, {found_by(trial)}\n{accuracy_text(trial)} at {gmacs_text(trial.cost.macs)} GMACs"
+        f"trial {trial.number}, {found_by(trial)}\n{accuracy_text(trial)} at {macs_text(trial.cost.macs)}"
         f"{share}{latency}\n{view.schedule_text(trial)}"
     )
 
@@ -122,15 +124,13 @@ def _marks(
     chart.marks(points, style, shape=shape, size=size, hints=[hint(view, trial) for trial in trials])
 
 
-def _paper_marks(paper: PaperOverlay) -> list[_PaperMark]:
+def _paper_marks(paper: PaperOverlay, *, unit: float) -> list[_PaperMark]:
     marks = []
     for point in paper.points:
-        cost = point.macs / 1e9 if paper.same_backbone else 100 * point.share
+        cost = point.macs / unit if paper.same_backbone else 100 * point.share
         known = point.published
         said = "no accuracy published" if known is None else f"published: {100 * known.top1:.2f} % on ImageNet-1k"
-        hint = (
-            f"{paper.family.title}, rho {point.rho:g}\n{gmacs_text(point.macs)} GMACs, {percent(point.share)} of dense"
-        )
+        hint = f"{paper.family.title}, rho {point.rho:g}\n{macs_text(point.macs)}, {percent_text(point.share)} of dense"
         marks.append(_PaperMark(cost, None if known is None else 100 * known.top1, f"{hint}\n{said}\n{point.tokens}"))
     return marks
 

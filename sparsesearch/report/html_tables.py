@@ -9,22 +9,22 @@ from sparsesearch.analysis.baseline_comparison import BaselineComparison
 from sparsesearch.analysis.spending import PhaseSpending
 from sparsesearch.analysis.study_front import cost_along
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import accuracy_text, found_by, gmacs_text, percent
+from sparsesearch.analysis.words import accuracy_text, found_by, of_dense_text
 from sparsesearch.papers.overlay import PaperOverlay
 from sparsesearch.study.trial import Trial
-from sparsesearch.text import human_time
+from sparsesearch.text import human_time, macs_text, ms_text, percent_text
 
 
 def front_table(view: StudyView) -> str:
-    """The front, the dearest first, under the dense model."""
+    """The front, most expensive first, under the dense model."""
     dense = view.front.reference
     has_latency = any(trial.cost.ms is not None for trial in view.front.points)
     rows = []
     for trial in [*([dense] if dense is not None else []), *reversed(view.front.points)]:
         cells = [
             str(trial.number),
-            gmacs_text(trial.cost.macs),
-            "" if dense is None else percent(trial.cost.macs / dense.cost.macs),
+            macs_text(trial.cost.macs),
+            "" if dense is None else of_dense_text(trial.cost.macs, dense.cost.macs),
             *([_latency(trial)] if has_latency else []),
             accuracy_text(trial),
         ]
@@ -34,7 +34,7 @@ def front_table(view: StudyView) -> str:
         ]
         is_best = view.best is not None and trial.number == view.best.number
         rows.append(_row(cells, words, style="best" if is_best else ""))
-    head = ["trial", "GMACs", "of dense", *(["ms"] if has_latency else []), "accuracy"]
+    head = ["trial", "cost", "of dense", *(["ms"] if has_latency else []), "accuracy"]
     return _table(head, ["found by", "tokens left before block"], rows)
 
 
@@ -44,7 +44,7 @@ def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) ->
     has_noise = any(row.noise is not None for row in comparison)
     rows = []
     for row in comparison:
-        budget = gmacs_text(round(row.budget)) if row.axis == "macs" else f"{row.budget:.4g}"
+        budget = macs_text(round(row.budget)) if row.axis == "macs" else ms_text(row.budget)
         share = "" if dense is None else f"{100 * row.budget / cost_along(dense, row.axis):.1f} %"
         difference = "none within it"
         if row.difference is not None:
@@ -55,9 +55,8 @@ def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) ->
         cells = [budget, share, accuracy_text(row.baseline), searched, difference, *([noise] if has_noise else [])]
         tokens = "" if row.searched is None else view.schedule_text(row.searched)
         rows.append(_row(cells, [row.baseline.label, tokens]))
-    unit = "GMACs" if view.front.axis == "macs" else "ms"
     head = [
-        f"budget, {unit}",
+        "budget",
         "of dense",
         "hand-crafted",
         "searched",
@@ -72,10 +71,10 @@ def paper_table(paper: PaperOverlay) -> str:
     rows = []
     for point in paper.points:
         known = point.published
-        cells = [f"{point.rho:g}", gmacs_text(point.macs), percent(point.share)]
+        cells = [f"{point.rho:g}", macs_text(point.macs), percent_text(point.share)]
         cells.append("" if known is None else f"{100 * known.top1:.2f} %")
         rows.append(_row(cells, [point.tokens]))
-    return _table(["rho", "GMACs", "of dense", "published top-1"], ["tokens left before block"], rows)
+    return _table(["rho", "cost", "of dense", "published top-1"], ["tokens left before block"], rows)
 
 
 def spending_table(spending: Sequence[PhaseSpending]) -> str:

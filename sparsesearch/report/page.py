@@ -8,7 +8,7 @@ from sparsesearch.analysis.agreement import FEW_PAIRS, Agreement
 from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.importance import LEAST_TRIALS
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, latency_text, percent
+from sparsesearch.analysis.words import FIDELITY_WORDS, accuracy_text, found_by, latency_text, of_dense_text
 from sparsesearch.papers.overlay import PaperOverlay
 from sparsesearch.report.bars import agreement_chart, importance_bars
 from sparsesearch.report.depth_charts import schedule_drawings
@@ -16,7 +16,7 @@ from sparsesearch.report.fronts import front_charts
 from sparsesearch.report.html_tables import baseline_table, front_table, paper_table, spending_table
 from sparsesearch.report.progress_charts import hypervolume_charts, regret_charts
 from sparsesearch.report.style import STYLE
-from sparsesearch.text import human_time
+from sparsesearch.text import human_time, macs_text
 
 REPORT = "report.html"
 
@@ -68,15 +68,15 @@ def _facts(found: Findings) -> str:
     best, dense = view.best, view.front.reference
     facts: list[tuple[str, str, str]] = []
     if best is not None and dense is not None:
-        share = f"{percent(best.cost.macs / dense.cost.macs)} of dense"
+        share = f"{of_dense_text(best.cost.macs, dense.cost.macs)} of dense"
         latency = latency_text(best)
         facts.append(("best within the budget", accuracy_text(best), found_by(best)))
-        facts.append(("its cost", f"{gmacs_text(best.cost.macs)} GMACs", f"{share}, {latency}" if latency else share))
+        facts.append(("its cost", f"{macs_text(best.cost.macs)}", f"{share}, {latency}" if latency else share))
     if dense is not None:
-        facts.append(("dense model", accuracy_text(dense), f"{gmacs_text(dense.cost.macs)} GMACs"))
+        facts.append(("dense model", accuracy_text(dense), f"{macs_text(dense.cost.macs)}"))
     if view.hypervolume is not None:
         points = len(view.front.points)
-        facts.append(("hypervolume", f"{100 * view.hypervolume:.2f} %", f"{points} schedules on the front"))
+        facts.append(("hypervolume", f"{view.hypervolume:.2f} %", f"{points} schedules on the front"))
     failed = sum(phase.failed for phase in found.spending)
     trials = f"{failed} failed" if failed else "none failed"
     spans = [phase.span_s for phase in found.spending if phase.span_s is not None]

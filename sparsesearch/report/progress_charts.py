@@ -25,20 +25,20 @@ def hypervolume_charts(found: Findings) -> str:
     def drawn(place: Place, x_title: str) -> str:
         def draw(width: int) -> str:
             points = [point for curve in found.curves for point in curve.points]
-            baselines = [100 * curve.baseline for curve in found.curves if curve.baseline is not None]
-            values = [100 * value for curve in found.curves for value in _worth_seeing(curve)]
+            baselines = [curve.baseline for curve in found.curves if curve.baseline is not None]
+            values = [value for curve in found.curves for value in _worth_seeing(curve)]
             xs, label = [place(point) for point in points], f"hypervolume over {x_title}"
             chart = Chart.over(xs, [*values, *baselines], width=width, height=260, label=label)
             chart.axes(x_title, "hypervolume, %")
             for index, curve in enumerate(found.curves):
-                steps = [(place(point), 100 * point.value) for point in curve.points]
+                steps = [(place(point), point.value) for point in curve.points]
                 steps = [(x, y) for x, y in steps if y >= chart.y.low]
                 chart.curve(steps, "search", steps=True)
                 chart.marks(steps[-1:], "search", size=4.0, hints=[f"{_NAMES[curve.fidelity]}: {steps[-1][1]:.3f} %"])
                 if curve.baseline is not None:
                     ends = [
-                        (place(curve.points[0]), 100 * curve.baseline),
-                        (place(curve.points[-1]), 100 * curve.baseline),
+                        (place(curve.points[0]), curve.baseline),
+                        (place(curve.points[-1]), curve.baseline),
                     ]
                     chart.curve(ends, "baseline", dashed=True)
                 if index:

@@ -33,7 +33,7 @@ def choose_finalists(
         axis: What budgets and costs are counted in.
 
     Returns:
-        The best first, or for a range members of the front from the dearest to the cheapest and then the others.
+        The best first, or for a range members of the front from the most expensive to the cheapest and then the others.
 
     Raises:
         ValueError: The candidates are of several fidelities.

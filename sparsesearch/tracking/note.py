@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import FIDELITY_WORDS, accuracy_text, found_by, gmacs_text, percent, tokens_text
+from sparsesearch.analysis.words import FIDELITY_WORDS, accuracy_text, found_by, of_dense_text, tokens_text
 from sparsesearch.study.trial import Fidelity, Trial
+from sparsesearch.text import macs_text
 
 RUN_PAGE = "RUN_PAGE"
 """Stands for the address of the run's own page, which is known only when MLflow has the run."""
@@ -60,9 +61,9 @@ def _result(view: StudyView, best: Trial | None, dense: Trial | None) -> str:
     if best is None or dense is None:
         return "No schedule has been evaluated yet."
     return (
-        f"**Best within the budget: {accuracy_text(best)} validation accuracy at {gmacs_text(best.cost.macs)} GMACs, "
-        f"{percent(best.cost.macs / dense.cost.macs)} of the dense model** (it has {accuracy_text(dense)} at "
-        f"{gmacs_text(dense.cost.macs)} GMACs). Trial {best.number}, {found_by(best)}: {tokens_text(view, best)}."
+        f"**Best within the budget: {accuracy_text(best)} validation accuracy at {macs_text(best.cost.macs)}, "
+        f"{of_dense_text(best.cost.macs, dense.cost.macs)} of the dense model** (it has {accuracy_text(dense)} at "
+        f"{macs_text(dense.cost.macs)}). Trial {best.number}, {found_by(best)}: {tokens_text(view, best)}."
     )
 
 
@@ -91,21 +92,21 @@ def _budget(view: StudyView) -> str:
     text = str(view.spec.budget)
     if view.budget_macs is None or view.spec.budget.unit == "gflops":
         return text
-    return f"{text} (at most {gmacs_text(view.budget_macs)} GMACs)"
+    return f"{text} (at most {macs_text(view.budget_macs)})"
 
 
 def _front_table(view: StudyView, dense: Trial) -> list[str]:
     points = view.front.points
     lines = [
-        "| trial | GMACs | of dense | accuracy | found by | tokens left before block |",
+        "| trial | cost | of dense | accuracy | found by | tokens left before block |",
         "|--:|--:|--:|--:|---|---|",
     ]
     for trial in points[-MAX_ROWS:]:
         mark = " **best**" if view.best is not None and trial.number == view.best.number else ""
         cells = (
             f"{trial.number}{mark}",
-            gmacs_text(trial.cost.macs),
-            percent(trial.cost.macs / dense.cost.macs),
+            macs_text(trial.cost.macs),
+            of_dense_text(trial.cost.macs, dense.cost.macs),
             accuracy_text(trial),
             found_by(trial),
             f"`{view.schedule_text(trial)}`",

@@ -11,18 +11,15 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.analysis.words import (
     FIDELITY_WORDS,
     accuracy_text,
+    cost_axis,
     found_by,
-    gmacs_text,
     latency_text,
-    percent,
+    of_dense_text,
     tokens_text,
 )
-from sparsesearch.study.trial import Axis, Origin, Trial
+from sparsesearch.study.trial import Origin, Trial
+from sparsesearch.text import macs_text
 
-X_TITLES: dict[Axis, str] = {
-    "macs": "cost of one image, GMACs (10<sup>9</sup> multiply-adds)",
-    "ms": "latency of one call, ms (measured where confirmed, else predicted)",
-}
 Y_TITLE = "validation accuracy, %"
 
 _BLUE, _ORANGE, _RED, _GREY = "#1f77b4", "#e07b00", "#c62828", "#555555"
@@ -96,8 +93,8 @@ def _summary(view: StudyView) -> list[str]:
     if best is None or dense is None:
         return ["Nothing is within the budget yet."]
     return [
-        f"Best within the budget: {accuracy_text(best)} at {gmacs_text(best.cost.macs)} GMACs, "
-        f"{percent(best.cost.macs / dense.cost.macs)} of the dense model's {gmacs_text(dense.cost.macs)} GMACs, "
+        f"Best within the budget: {accuracy_text(best)} at {macs_text(best.cost.macs)}, "
+        f"{of_dense_text(best.cost.macs, dense.cost.macs)} of the dense model's {macs_text(dense.cost.macs)}, "
         f"which has {accuracy_text(dense)}. {escape(found_by(best).capitalize())}; "
         f"{escape(tokens_text(view, best))}."
     ]
@@ -154,18 +151,17 @@ def _marks(
 
 
 def _x(view: StudyView, trial: Trial) -> float:
-    """GMACs, or milliseconds where the budget is one."""
-    cost = cost_along(trial, view.front.axis)
-    return cost / 1e9 if view.front.axis == "macs" else cost
+    """Its position on the cost axis."""
+    return cost_along(trial, view.front.axis) / cost_axis(view.front)[0]
 
 
 def _hover(view: StudyView, trial: Trial) -> str:
     dense = view.front.reference
-    share = f", {percent(trial.cost.macs / dense.cost.macs)} of dense" if dense is not None else ""
+    share = f", {of_dense_text(trial.cost.macs, dense.cost.macs)} of dense" if dense is not None else ""
     lines = [
         f"<b>trial {trial.number}</b> ({escape(found_by(trial))}, {trial.fidelity.value})",
         f"{accuracy_text(trial)} validation accuracy",
-        f"{gmacs_text(trial.cost.macs)} GMACs{share}",
+        f"{macs_text(trial.cost.macs)}{share}",
         *([latency_text(trial)] if trial.cost.ms is not None else []),
         *escape(tokens_text(view, trial)).split(", "),
     ]
@@ -178,7 +174,7 @@ def _layout(view: StudyView) -> dict[str, Any]:
     notes: list[dict[str, Any]] = []
     costs = [_x(view, trial) for trial in front.candidates]
     if view.limit is not None:
-        limit = view.limit / 1e9 if front.axis == "macs" else view.limit
+        limit = view.limit / cost_axis(front)[0]
         costs.append(limit)
         shapes.append(_line({"x0": limit, "x1": limit, "y0": 0, "y1": 1, "yref": "paper"}, _RED, "solid"))
         notes.append({"x": limit, "y": 1.0, "yref": "paper", "yanchor": "bottom", **_label("budget", _RED)})
@@ -187,7 +183,7 @@ def _layout(view: StudyView) -> dict[str, Any]:
         accuracy = 100 * front.reference.metrics["val_top1"]
         wide.append(_x(view, front.reference))
         shapes.append(_line({"x0": 0, "x1": 1, "xref": "paper", "y0": accuracy, "y1": accuracy}, _GREY, "dash"))
-        cost = f"{gmacs_text(front.reference.cost.macs)} GMACs"
+        cost = f"{macs_text(front.reference.cost.macs)}"
         if front.axis == "ms":
             cost = f"{_x(view, front.reference):.4g} ms"
         text = f"dense model: {accuracy:.2f} % at {cost}"
@@ -200,7 +196,7 @@ def _layout(view: StudyView) -> dict[str, Any]:
         "hovermode": "closest",
         "hoverlabel": {"align": "left", "bgcolor": "white"},
         "xaxis": {
-            "title": {"text": X_TITLES[front.axis]},
+            "title": {"text": cost_axis(front)[1]},
             "range": views[0][1],
             "gridcolor": "#e6e6e6",
             "zeroline": False,
@@ -246,11 +242,11 @@ def _table(view: StudyView) -> str:
     dense = view.front.reference
     rows = []
     for trial in [*([dense] if dense is not None else []), *reversed(view.front.points)]:
-        share = "" if dense is None else percent(trial.cost.macs / dense.cost.macs)
+        share = "" if dense is None else of_dense_text(trial.cost.macs, dense.cost.macs)
         is_best = view.best is not None and trial.number == view.best.number
         cells = [
             f"<td>{trial.number}</td>",
-            f"<td>{gmacs_text(trial.cost.macs)}</td>",
+            f"<td>{macs_text(trial.cost.macs)}</td>",
             f"<td>{share}</td>",
             f"<td>{accuracy_text(trial)}</td>",
             f'<td class="words">{"dense model" if trial is dense else escape(found_by(trial))}</td>',
@@ -259,7 +255,7 @@ def _table(view: StudyView) -> str:
         opening = '<tr class="best">' if is_best else "<tr>"
         rows.append(f"{opening}{''.join(cells)}</tr>")
     head = (
-        "<tr><th>trial</th><th>GMACs</th><th>of dense</th><th>accuracy</th>"
+        "<tr><th>trial</th><th>cost</th><th>of dense</th><th>accuracy</th>"
         '<th class="words">found by</th><th class="words">tokens left before block</th></tr>'
     )
     return (

@@ -95,7 +95,7 @@ class StudySync:
         address: The MLflow.
         turns: Where processes that sync this study take turns.
         write_files: Adds files of the front to those that are made here.
-        write_last: Adds files that are too dear while trials run: only where no controller works on the study.
+        write_last: Adds files that are too expensive while trials run: only where no controller works on the study.
         clock: Seconds that pass.
     """
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import attach_, sparsify_
 from sparsesearch.data.task import Batch, Task
@@ -56,7 +57,7 @@ class TrainingContext:
     def model_with(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         """The dense model with given weights."""
         model = self.fresh_model()
-        model.load_state_dict(dict(tensors))
+        load_weights_(model, tensors, source="the checkpoint of the dense model")
         return model
 
     def supernet_model(self, space: SearchSpace) -> nn.Module:
@@ -210,9 +211,4 @@ def load_dense_part(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: A dense weight is missing.
     """
-    expected = model.state_dict()
-    usable = {name: tensor for name, tensor in tensors.items() if name in expected}
-    missing = [name for name in expected if name not in usable and not name.startswith(PREDICTOR_PREFIX)]
-    if missing:
-        raise CheckpointError(f"the checkpoint lacks {len(missing)} weights of the backbone, first {missing[0]}")
-    model.load_state_dict(usable, strict=False)
+    load_weights_(model, tensors, source="the checkpoint", optional=(PREDICTOR_PREFIX,), allow_unused=True)

@@ -9,13 +9,14 @@ from pathlib import Path
 import timm
 from torch import Tensor, nn
 
+from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.data.inputs import has_pretrained
 from sparsesearch.data.task import Task
-from sparsesearch.errors import CheckpointError
 from sparsesearch.training.checkpoints import read_foreign_weights
 
 _HUB_TIMEOUT_S = 5.0
+_HEADS = ("head.", "aux_head.")
 
 
 @dataclass(frozen=True)
@@ -141,18 +142,8 @@ def _build(backbone: str, task: Task, *, seed: int, pretrained: bool = False) ->
 def _load_foreign(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> bool:
     """Load all but a head of another size; returns whether the head came along."""
     expected = model.state_dict()
-    head = {name for name in expected if name.startswith(("head.", "aux_head."))}
-    misfit_head = {n for n in head if n in tensors and tensors[n].shape != expected[n].shape} | (head - set(tensors))
-    usable = {n: t for n, t in tensors.items() if n not in (head if misfit_head else set())}
-    missing = sorted(set(expected) - set(usable) - (head if misfit_head else set()))
-    unknown = sorted(set(usable) - set(expected))
-    misshapen = sorted(n for n in set(usable) & set(expected) if usable[n].shape != expected[n].shape)
-    problems = [
-        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
-        if names
-    ]
-    if problems:
-        raise CheckpointError(f"{source} does not fit the backbone: keys {'; '.join(problems)}")
-    model.load_state_dict(usable, strict=False)
-    return not misfit_head
+    head = {name for name in expected if name.startswith(_HEADS)}
+    fits = all(name in tensors and tensors[name].shape == expected[name].shape for name in head)
+    usable = tensors if fits else {name: tensor for name, tensor in tensors.items() if name not in head}
+    load_weights_(model, usable, source=source, optional=() if fits else _HEADS)
+    return fits

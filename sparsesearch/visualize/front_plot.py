@@ -10,14 +10,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sparsesearch.analysis.study_front import StudyFront, cost_along
+from sparsesearch.analysis.words import cost_axis
 from sparsesearch.papers.overlay import PaperOverlay, PaperPoint
 from sparsesearch.study.trial import Axis, Origin, Trial
+from sparsesearch.text import macs_text, ms_text
 
-_UNITS: dict[Axis, str] = {"macs": "GMACs", "ms": "ms"}
-_LABELS: dict[Axis, str] = {
-    "macs": "cost of one image, GMACs (10$^9$ multiply-adds)",
-    "ms": "latency of one call, ms (measured where confirmed, else predicted)",
-}
 _BASELINE_MARKERS = ("s", "D", "^", "v")
 
 
@@ -42,10 +39,10 @@ def save_front(
             dense model's multiply-adds, and the axis is that of shares.
     """
     assert paper is None or front.axis == "macs", "papers' schedules have no milliseconds"
-    unit = 1e9 if front.axis == "macs" else 1.0
+    unit, x_title = cost_axis(front)
     is_share = paper is not None and not paper.same_backbone and front.reference is not None
     if is_share and front.reference is not None:
-        unit = front.reference.cost.macs / 100
+        unit, x_title = front.reference.cost.macs / 100, "cost of one image, % of the dense model"
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -74,7 +71,7 @@ def save_front(
         accuracy = 100 * dense.metrics["val_top1"]
         axes.axhline(accuracy, color="0.4", linestyle="--", linewidth=1)
         axes.annotate(
-            f"dense {accuracy:.1f} % at {_scaled(dense, front.axis):.3g} {_UNITS[front.axis]}",
+            f"dense {accuracy:.1f} % at {_cost_text(dense, front.axis)}",
             (0.99, accuracy),
             xycoords=("axes fraction", "data"),
             ha="right",
@@ -85,7 +82,7 @@ def save_front(
         axes.axvline(limit / unit, color="tab:red", linewidth=1, alpha=0.6, label="budget")
     if paper is not None:
         _lay_over(axes, paper, unit)
-    axes.set_xlabel("cost of one image, % of the dense model" if is_share else _LABELS[front.axis])
+    axes.set_xlabel(x_title)
     fidelity = front.fidelity.value if front.fidelity else "nothing"
     axes.set_ylabel(f"validation accuracy, % ({fidelity})")
     axes.set_title(title if note is None else f"{title}\n{note}", fontsize=11)
@@ -132,6 +129,6 @@ def _coordinates(trials: Sequence[Trial], axis: Axis, unit: float) -> tuple[list
     return [cost_along(t, axis) / unit for t in trials], [100 * t.metrics["val_top1"] for t in trials]
 
 
-def _scaled(trial: Trial, axis: Axis) -> float:
+def _cost_text(trial: Trial, axis: Axis) -> str:
     cost = cost_along(trial, axis)
-    return cost / 1e9 if axis == "macs" else cost
+    return macs_text(cost) if axis == "macs" else ms_text(cost)

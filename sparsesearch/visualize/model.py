@@ -14,12 +14,14 @@ from sparsesearch.artifacts.model_reference import ModelReference
 from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.artifacts.trained import model_of
 from sparsesearch.backbones.bundled import is_small
+from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.data.loading import Preprocessing
-from sparsesearch.errors import CheckpointError, SpecError
+from sparsesearch.errors import SpecError
 from sparsesearch.schedule.methods import is_learned
 from sparsesearch.study.spec import DataSpec
 from sparsesearch.training.checkpoints import read_foreign_weights
+from sparsesearch.training.loop import PREDICTOR_PREFIX
 from sparsesearch.training.weights import resolve_weights
 from sparsesearch.visualize.inspect import look, preprocessing_for, read_images, validation_images
 from sparsesearch.visualize.kept_tokens import ImageView
@@ -133,15 +135,9 @@ def _from_file(reference: ModelReference, path: Path, *, wanted: Preprocessing, 
     """Weights of any file: a sparse model's, or a dense one's without predictors."""
     tensors: dict[str, Tensor] = read_foreign_weights(path)
     model = reference.dense_model()
-    dense_names = set(model.state_dict())
     sparsify_(model, reference.schedule)
-    expected = model.state_dict()
-    bad = [name for name in dense_names if name not in tensors or tensors[name].shape != expected[name].shape]
-    if bad:
-        raise CheckpointError(f"{path} does not fit {reference.backbone}: {len(bad)} weights missing, first {min(bad)}")
-    has_predictors = set(expected) <= set(tensors)
-    model.load_state_dict({name: tensors[name] for name in expected if name in tensors}, strict=False)
-    caption = None if has_predictors else UNTRAINED_PREDICTORS
+    loaded = load_weights_(model, tensors, source=str(path), optional=(PREDICTOR_PREFIX,), allow_unused=True)
+    caption = UNTRAINED_PREDICTORS if loaded.missing else None
     return Inspection(
         reference, model.eval(), wanted, data, f"weights of {path}", caption, caption and f"{path}: this is {caption}"
     )

@@ -644,3 +644,21 @@ class TestRealProcess:
         assert "Traceback" not in rest
         assert [row["study"] for row in program("studies", "--json").document] == ["stopped"]
         assert program("delete", "stopped", "--yes").code == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "new"),
+    [
+        (("run", "--batch-size", "8"), "--batch-size is now called --latency-batch-size"),
+        (("run", "--compile"), "--compile is now called --latency-compile"),
+        (("run", "--threads", "1"), "--threads is now called --latency-threads"),
+        (("run", "--elastic", "off"), "--elastic is now called --strategy"),
+        (("resume", "x", "--out", "here"), "--out is now called --output"),
+        (("report", "x", "--out", "here"), "--out is now called --output"),
+        (("bench", "--out", "b.json"), "--out is now called --output"),
+    ],
+)
+def test_a_renamed_flag_is_told_in_one_line(command: Command, flags: tuple[str, ...], new: str) -> None:
+    answer = command(*flags)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert new in answer.err

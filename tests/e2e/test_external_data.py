@@ -23,7 +23,7 @@ from torch import Tensor
 
 import sparsesearch
 from sparsesearch.backbones.registry import PICO
-from sparsesearch.data import stream_task
+from sparsesearch.data import shards as shard_files
 from sparsesearch.data.inputs import open_task
 from sparsesearch.data.source import absolute_source, parse_source
 from sparsesearch.data.splits import open_splits
@@ -248,7 +248,7 @@ class TestNames:
         assert absolute_source("folder:~/data") == f"folder:{Path.home() / 'data'}"
 
     def test_a_missing_reader_names_the_extra(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sparsesearch.data.splits.find_spec", lambda name: None)
+        monkeypatch.setattr("sparsesearch.data.named.find_spec", lambda name: None)
         with pytest.raises(MissingExtraError, match=r"pip install 'sparsesearch\[data\]'"):
             open_task(DataSpec(source="hfds/owner/name"), backbone=PICO)
         answer = command("run", "--backbone", PICO, "--budget", "35%", "--data", "hfds/owner/name")
@@ -284,7 +284,10 @@ class TestStreams:
             webdataset.SimpleShardList([str(shard) for shard in shards]), webdataset.tarfile_to_samples()
         )
         theirs = [(Image.open(io.BytesIO(s["png"])).tobytes(), int(s["cls"])) for s in pipeline]
-        ours = [(stream_task._decode(entry, mode="RGB").tobytes(), entry.label) for entry in stream_task._read(shards)]
+        ours = [
+            (shard_files._decode(entry, mode="RGB").tobytes(), entry.label)
+            for entry in shard_files.read_entries(shards)
+        ]
         assert ours == theirs
         assert len(ours) == 27
 
@@ -294,15 +297,15 @@ class TestStreams:
         batches = list(task.fresh_epoch(epoch=1, seed=0, batch_size=90, num_images=None))
         assert Counter(batches[0].labels.tolist()) == {0: 30, 1: 30, 2: 30}
         rng = random.Random(0)
-        entries = list(stream_task._read(sorted((tmp_path / "data").glob("train-*.tar"))))
-        mixed = list(stream_task._mixed(iter(entries), rng))
+        entries = list(shard_files.read_entries(sorted((tmp_path / "data").glob("train-*.tar"))))
+        mixed = list(shard_files._mixed(iter(entries), rng))
         assert mixed != entries
         assert sorted(e.where for e in mixed) == sorted(e.where for e in entries)
 
     def test_a_full_buffer_loses_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(stream_task, "_BUFFER", 8)
-        entries = list(stream_task._read(write_shards(tmp_path, "train", per_class=20, num_shards=1, seed=5)))
-        mixed = list(stream_task._mixed(iter(entries), random.Random(0)))
+        monkeypatch.setattr(shard_files, "_BUFFER", 8)
+        entries = list(shard_files.read_entries(write_shards(tmp_path, "train", per_class=20, num_shards=1, seed=5)))
+        mixed = list(shard_files._mixed(iter(entries), random.Random(0)))
         assert sorted(e.where for e in mixed) == sorted(e.where for e in entries)
 
     def test_shards_for_testing_leave_all_validation_to_the_search(self, tmp_path: Path) -> None:

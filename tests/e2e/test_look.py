@@ -157,3 +157,15 @@ def test_a_study_in_mlflow_shows_what_its_best_schedule_keeps(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'other.db'}")
     assert "page and tables renewed" in command("mlflow", "sync").out
     assert not [*home.rglob("kept_tokens.png")], "nothing to draw it from, and no error either"
+
+
+@pytest.mark.parametrize("backbone", ["deit_pico", "swin_pico"])
+def test_costs_are_verified_by_two_counters(command: Command, backbone: str) -> None:
+    answer = command("cost", "--backbone", backbone, "--rho", "0.7", "--verify", "--json")
+    assert answer.code == 0, answer.err
+    counts = answer.document["counts"]
+    assert [count["name"] for count in counts] == ["closed form", "torch FlopCounterMode", "fvcore"]
+    assert {count["macs"] for count in counts} == {answer.document["macs"]}
+    said = command("cost", "--backbone", backbone, "--rho", "0.7", "--verify")
+    assert said.out.count(f"{answer.document['macs']:,} multiply-adds") == 4
+    assert said.err == ""

@@ -70,7 +70,7 @@ def test_it_opens_in_a_browser(command: Command, studies: None, monkeypatch: pyt
 def test_a_paper_over_a_front(command: Command, studies: None) -> None:
     answer = command("front", "one", "--with-paper", "deit_s", "--png", "front.png")
     assert answer.code == 0, answer.err
-    assert "DynamicViT on DeiT-S, set by hand (not comparable)" in answer.out
+    assert "DynamicViT on DeiT-S, published schedules (not comparable)" in answer.out
     assert "79.32 %" in answer.out
     assert "3:137 6:96 9:67" in answer.out
     assert "arXiv:2106.02034" in answer.err

@@ -90,7 +90,9 @@ class TestFiles:
         else:
             tensors["pos_embed"] = torch.zeros(1, 197, 48)
         save_file(tensors, "w.safetensors")
-        with pytest.raises(CheckpointError, match=f"w.safetensors does not fit the backbone: keys 1 {fault}") as caught:
+        with pytest.raises(
+            CheckpointError, match=f"w.safetensors does not fit the model; weights: 1 {fault}"
+        ) as caught:
             dense_start("w.safetensors", backbone=PICO, task=task, seed=0)
         assert "\n" not in str(caught.value)
 

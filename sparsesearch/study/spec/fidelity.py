@@ -29,7 +29,7 @@ class RungSpec(Value):
 
 
 class FidelitySpec(Value):
-    """How candidates are evaluated, cheap before dear.
+    """How candidates are evaluated, cheap before expensive.
 
     Attributes:
         strategy: What candidates are ranked by: `supernet` trains once for all of them and evaluates each on the shared

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from study_views import dense, handcrafted, trial, view_of
 
 from sparsesearch.analysis.hypervolume_curve import hypervolume_curves
-from sparsesearch.analysis.pareto import dominated_share
+from sparsesearch.analysis.pareto import dominated_percent
 from sparsesearch.study.trial import Fidelity
 
 
@@ -24,11 +24,11 @@ def test_worked_out_by_hand() -> None:
     )
     (curve,) = hypervolume_curves(view)
     assert curve.fidelity is Fidelity.SUPERNET
-    assert [point.value * 800 for point in curve.points] == pytest.approx([200, 200, 250, 350])
+    assert [point.value * 8 for point in curve.points] == pytest.approx([200, 200, 250, 350])
     assert [point.position for point in curve.points] == [1, 2, 3, 4]
     assert [point.seconds for point in curve.points] == [10.0, 20.0, 30.0, 40.0]
-    assert curve.baseline == pytest.approx(200 / 800)
-    assert [point.value * 800 for point in curve.searched] == pytest.approx([120, 190, 315])
+    assert curve.baseline == pytest.approx(100 * 200 / 800)
+    assert [point.value * 8 for point in curve.searched] == pytest.approx([120, 190, 315])
     assert curve.points[-1].value == view.hypervolume
 
 
@@ -36,8 +36,8 @@ def test_fidelities_are_not_mixed() -> None:
     view = view_of([dense(), trial(1, 500, 0.4), trial(2, 500, 0.6, fidelity=Fidelity.FINETUNE, key="1")])
     screened, tuned = hypervolume_curves(view)
     assert (screened.fidelity, tuned.fidelity) == (Fidelity.SUPERNET, Fidelity.FINETUNE)
-    assert [point.value for point in screened.points] == pytest.approx([0.25])
-    assert [point.value for point in tuned.points] == pytest.approx([0.375])
+    assert [point.value for point in screened.points] == pytest.approx([25])
+    assert [point.value for point in tuned.points] == pytest.approx([37.5])
     assert tuned.points[-1].value == view.hypervolume
     assert tuned.points[0].position == 2, "positions count on over both"
     assert screened.baseline is None
@@ -54,7 +54,7 @@ def test_nothing_to_compare_with() -> None:
 def test_without_a_clock_the_numbers_order() -> None:
     (curve,) = hypervolume_curves(view_of([dense(), trial(1, 500, 0.4), trial(2, 400, 0.4)], clocked=False))
     assert [point.seconds for point in curve.points] == [None, None]
-    assert [point.value for point in curve.points] == pytest.approx([0.25, 0.3])
+    assert [point.value for point in curve.points] == pytest.approx([25, 30])
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 1.0), st.integers(1, 1200)), min_size=1, max_size=20))
@@ -63,4 +63,4 @@ def test_it_never_falls_and_ends_at_the_hypervolume_of_all(points: list[tuple[fl
     (curve,) = hypervolume_curves(view)
     values = [point.value for point in curve.points]
     assert values == sorted(values)
-    assert values[-1] == pytest.approx(dominated_share([(a, float(m)) for a, m in points], dense=(0.8, 1000.0)))
+    assert values[-1] == pytest.approx(dominated_percent([(a, float(m)) for a, m in points], dense=(0.8, 1000.0)))

@@ -87,17 +87,18 @@ ERRORS = {
         r"has 2 predictors, but the schedule drops tokens at 3 places \(blocks 2, 4, 6\); give the schedule"),
     "a rate that drops nothing": (
         lambda w: w, ["--rho", "1"], "has 3 predictors, but the schedule drops tokens at 0 places; give"),
-    "unknown": (lambda w: w | {"extra.weight": torch.zeros(2)}, ["--rho", "0.7"], r"keys 1 unknown \(extra.weight\);"),
+    "unknown": (lambda w: w | {"extra.weight": torch.zeros(2)}, ["--rho", "0.7"], r"weights: 1 unknown \(extra"),
     "missing": (
         lambda w: without(w, "norm."), ["--rho", "0.7"],
-        r"does not fit deit_pico: keys 2 missing \(norm.weight, norm.bias\)"),
+        r"does not fit the model; weights: 2 missing \(norm.weight, norm.bias\)"),
     "misshapen": (
         lambda w: w | {"pos_embed": torch.zeros(1, 5, 48)}, ["--rho", "0.7"],
-        r"keys 1 of another shape \(pos_embed 1x5x48 for 1x65x48\); name the backbone"),
+        r"weights: 1 of another shape \(pos_embed is 1x5x48 instead of 1x65x48\); name the backbone"),
     "all of them": (
         lambda w: without(w, "blocks.", "norm.") | {"a.b": w["cls_token"], "cls_token": torch.zeros(())},
         ["--rho", "0.7"],
-        r"keys 1 unknown \(a.b\); 98 missing \(.*, and 78 more\); 1 of another shape \(cls_token scalar for 1x1x48\)"),
+        r"98 missing \(.*, and 95 more\), 1 unknown \(a.b\), 1 of another shape \(cls_token is scalar "
+        r"instead of 1x1x48\)"),
     "no averaged weights": (lambda w: {"model": w}, ["--ema"], "has no model_ema entry; leave --ema out"),
     "no tensors": (lambda w: {"model": {"a": 1}}, [], "holds no state dict; expected tensors by name"),
     "a list": (lambda w: [1, 2], [], "holds no state dict"),
@@ -121,7 +122,7 @@ def test_errors(command, sparse, kind):
 @pytest.mark.parametrize(
     ("backbone", "words"),
     [
-        ("deit_t", r"does not fit deit_tiny_patch16_224: keys 12 unknown .* 50 missing .* 101 of another shape"),
+        ("deit_t", r"does not fit the model; weights: 50 missing .* 12 unknown .* 101 of another shape"),
         ("nothing", "no backbone is called 'nothing'"),
     ],
 )

@@ -86,7 +86,7 @@ def test_the_front_is_over_milliseconds(done):
     assert costs == sorted(costs)
     assert view.limit == spec.budget.high
     assert view.budget_macs is None
-    assert 0.0 < view.hypervolume < 1.0
+    assert 1.0 < view.hypervolume < 100.0
     joint = joint_front(view.front)
     assert {trial.number for trial in view.front.points} <= {trial.number for trial in joint}
     by_macs = study_front(view.trials, axis="macs")

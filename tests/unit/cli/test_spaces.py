@@ -30,7 +30,7 @@ def test_a_space_is_shown_as_it_was_written(run):
 
 def test_on_a_backbone_it_is_spelled_out_with_its_budgets(run):
     first, _, rest = run("--backbone", "convnext_pico").partition("\n")
-    assert first.startswith("convnext_pico: budgets from 0.0")
+    assert first.startswith("convnext_pico: budgets from 5.89 MMACs")
     assert first.endswith("100.0% of dense")
     assert yaml.safe_load(rest)["stages"][0]["blocks"] == [0, 1, 2, 3]
     document = json.loads(run("show", "--backbone", "convnext_pico", "--json"))

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from rich.console import Console
 
@@ -40,7 +42,7 @@ def test_it_says_what_is_known(make_view):
     assert "12 of 12 epochs" in lines[2]
     assert "(search)" in text
     assert "% of dense), on the shared supernet weights" in text
-    assert "hypervolume 0." in text
+    assert re.search(r"hypervolume \d\d\.\d\d %", text)
     assert "failed" not in text
     assert "not meaningful" not in text
 

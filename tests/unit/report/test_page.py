@@ -75,7 +75,7 @@ def test_all_sections_are_there(view: StudyView) -> None:
     assert "sample: deit_small_patch16_224 within 45%:80% of dense" in text
     assert "bundled digits demo: accuracies and schedules do not transfer" in text
     assert Findings.of(view).convergence.sentence in text
-    assert f"{100 * (view.hypervolume or 0):.2f} %" in text
+    assert f"{view.hypervolume:.2f} %" in text
     for trial in view.front.points:
         assert view.schedule_text(trial) in text
 

@@ -184,7 +184,7 @@ def test_a_saved_model_is_trained(tmp_path):
     torch.save(tensors, tmp_path / "dense.pth")
     assert open_inspection(reference, weights=str(tmp_path / "dense.pth")).caption == UNTRAINED_PREDICTORS
     torch.save({"head.weight": torch.zeros(10, 48)}, tmp_path / "head.pth")
-    with pytest.raises(CheckpointError, match="does not fit deit_pico"):
+    with pytest.raises(CheckpointError, match="does not fit the model"):
         open_inspection(reference, weights=str(tmp_path / "head.pth"))
 
 

@@ -1,0 +1,53 @@
+"""The closed form of a cost next to what two counters find in the model itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sparsesearch.artifacts.model_reference import ModelReference
+from sparsesearch.backbones.traced import fvcore_macs, traced_macs
+from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.errors import BackboneError
+
+
+@dataclass(frozen=True)
+class Count:
+    """One way of counting the multiply-adds of one image.
+
+    Attributes:
+        name: What counts.
+        macs: The count, None where there is none.
+        note: Why there is none.
+    """
+
+    name: str
+    macs: int | None
+    note: str | None = None
+
+
+def verify_cost(reference: ModelReference) -> tuple[Count, ...]:
+    """Count the multiply-adds of a sparse model in closed form, by torch and by fvcore.
+
+    The counters run one image through the model, whose weights are random: counts do not depend on them. fvcore is told
+    to pass over normalisation, which the closed form does not count, and runs with fused attention off.
+
+    Args:
+        reference: Backbone and schedule.
+    """
+    geometry = reference.geometry
+    closed = AnalyticCost().estimate(geometry, reference.schedule).macs
+    model = reference.dense_model()
+    sparsify_(model, reference.schedule)
+    in_chans = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+    image = torch.zeros(1, in_chans, *geometry.image_size)
+    counts = [Count("closed form", closed)]
+    for name, count in (("torch FlopCounterMode", traced_macs), ("fvcore", fvcore_macs)):
+        try:
+            counts.append(Count(name, count(model.eval(), image)))
+        except BackboneError as error:
+            counts.append(Count(name, None, str(error)))
+    return tuple(counts)

@@ -1,0 +1,138 @@
+"""Data sets of torchvision and Hugging Face, by timm's factory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from timm.data.dataset_factory import create_dataset
+
+from sparsesearch.data.folders import decoded
+from sparsesearch.data.samples import NUM_DECODED, Sample, Splits, hold_out
+from sparsesearch.data.source import Source
+from sparsesearch.errors import DataError, MissingExtraError, one_line
+from sparsesearch.study.spec import DataSpec
+
+_TORCH_SMALL = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist")
+_TORCH_LARGE = ("imagenet", "places365")
+TORCH_FOLDER = ("folder", "image_folder")
+
+
+class NamedImages:
+    """A data set of timm's factory.
+
+    Args:
+        dataset: A data set of torchvision, or timm's around one of Hugging Face.
+        what: Its name, for errors.
+        mode: Pillow's name of the channels.
+    """
+
+    def __init__(self, dataset: Any, *, what: str, mode: str) -> None:
+        self._dataset = dataset
+        self._reader = getattr(dataset, "reader", None)
+        self._what = what
+        self._mode = mode
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        what = f"sample {index} of {self._what}"
+        if self._reader is None:
+            image, label = self._dataset[index]
+            return decoded(image, mode=self._mode, what=what), int(label)
+        file, label = self._reader[index]  # timm itself would put another image in the place of a broken one
+        with file:
+            try:
+                image = Image.open(file)
+            except OSError as error:
+                raise DataError(f"{what} is not a readable image ({one_line(error)})") from error
+            return decoded(image, mode=self._mode, what=what), int(label)
+
+    def labels(self) -> list[int]:
+        """The classes of all samples; no image is read.
+
+        Raises:
+            DataError: They are not numbers from 0.
+        """
+        found = self._dataset.targets if self._reader is None else self._reader.dataset[self._reader.label_key]
+        try:
+            labels = [int(label) for label in found]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the labels of {self._what} are no class numbers ({one_line(error)})") from error
+        if min(labels, default=-1) < 0:
+            raise DataError(f"{self._what} has no labels" if labels else f"{self._what} is empty")
+        return labels
+
+    def num_classes(self, labels: Sequence[int]) -> int:
+        """Classes that the data set declares, else those that occur in the labels."""
+        features = {} if self._reader is None else self._reader.dataset.features
+        declared = getattr(features.get(getattr(self._reader, "label_key", "")), "num_classes", None)
+        return max(declared or 0, max(labels) + 1)
+
+
+def open_named(source: Source, spec: DataSpec, *, mode: str) -> Splits:
+    """Open a data set by its name, with its own splits as far as it has them; see `docs/data.md`.
+
+    Raises:
+        DataError: It is missing, empty, or cannot be read.
+        MissingExtraError: What reads it is not installed.
+    """
+    if source.kind == "hfds":
+        if find_spec("datasets") is None:
+            raise MissingExtraError(f"{source} needs Hugging Face datasets; run: pip install 'sparsesearch[data]'")
+        if source.path is not None and not source.path.exists():
+            raise DataError(f"no such data: {source.path}")
+    elif source.name not in (*_TORCH_SMALL, *_TORCH_LARGE):
+        known = ", ".join((*_TORCH_SMALL, *_TORCH_LARGE, *TORCH_FOLDER))
+        raise DataError(f"cannot read {source.name!r} with torchvision; known are {known}")
+    train = NamedImages(_named_split(source, "train"), what=f"{source} (train)", mode=mode)
+    test = NamedImages(_named_split(source, "validation"), what=f"{source} (validation)", mode=mode)
+    train_labels, test_labels = train.labels(), test.labels()
+    num_classes = train.num_classes(train_labels)
+    if max(test_labels) >= num_classes:
+        raise DataError(f"{source} has class {max(test_labels)} in its validation split, but none such in train")
+    for samples in (train, test):
+        for index in range(0, len(samples), max(1, len(samples) // NUM_DECODED)):
+            samples[index]
+    held_out, rest = hold_out(len(train), spec.val_fraction)
+    digest = hashlib.sha256(f"{source}|val share {spec.val_fraction}".encode())
+    for labels in (train_labels, test_labels):
+        digest.update(np.asarray(labels, dtype=np.int64).tobytes())
+    return Splits(num_classes, digest.hexdigest(), (train, rest), (train, held_out), (test, range(len(test))))
+
+
+def _named_split(source: Source, split: str) -> Any:
+    try:
+        if source.kind == "torch":
+            # The small ones are fetched where they are not there yet.
+            download = source.name in _TORCH_SMALL
+            return create_dataset(f"torch/{source.name}", root=str(source.path), split=split, download=download)
+        return _hugging_face(str(source.path or source.name), split=split)
+    except DataError:
+        raise
+    except Exception as error:  # dataset readers raise all kinds of errors for a missing data set
+        raise DataError(f"cannot open {source} ({split}): {one_line(error)[:160]}") from error
+
+
+def _hugging_face(name: str, *, split: str) -> Any:
+    """One split with its columns found by type; many data sets call their validation images `test`."""
+    import datasets
+
+    builder = datasets.load_dataset_builder(name)
+    features = builder.info.features or datasets.load_dataset(name, split="train").features
+    images = [key for key, feature in features.items() if isinstance(feature, datasets.Image)]
+    labels = [key for key, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    if not labels and "label" in features:
+        labels = ["label"]
+    if not images or not labels:
+        raise DataError(f"{name} has no column of images with one of class labels, but {', '.join(features)}")
+    splits = datasets.get_dataset_split_names(name)
+    if split not in splits and split != "train":
+        split = next((other for other in ("valid", "val", "test") if other in splits), split)
+    label = "label" if "label" in labels else labels[0]
+    return create_dataset(f"hfds/{name}", root=None, split=split, input_key=images[0], target_key=label)
