@@ -1,6 +1,6 @@
 """Search over sparsification schedules of vision backbones, under a budget.
 
-Importing this package loads no deep-learning framework; the names below load what they need when first used.
+Importing this package does not import torch; the names below import what they need on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find the folders that ship beside the package: `spaces`, `db`, `workers`."""
+"""Locate the folders shipped with the package: `spaces`, `db`, `workers`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 
 def bundled(name: Literal["spaces", "db", "workers"]) -> Path:
-    """Folder of shipped files: inside an installed wheel, else beside the package in a checkout.
+    """Return a folder of shipped files: inside an installed wheel, or next to the package in a checkout.
 
     Raises:
         FileNotFoundError: The installation is incomplete.

@@ -1,1 +1,1 @@
-"""Images and labels: sources, splits, loading, and the task they make."""
+"""Images and labels: sources, splits, loading, and tasks."""

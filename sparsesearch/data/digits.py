@@ -1,12 +1,12 @@
 """The bundled task: find and read whole digits on a cluttered canvas.
 
 Real handwritten 8x8 digits (scikit-learn's `load_digits`, 1797 of them) are split once by source digit, so that no
-handwriting is shared between the splits. Digits and quarters of digits of one split lie in different cells of a 3x3
-layout. Few of the tokens matter, which is what a sparsification schedule can exploit.
+handwriting is shared between the splits. Digits and quarters of digits of one split are placed in different cells of a
+3x3 layout. Only a few tokens matter, which is what a sparsification schedule can exploit.
 
 - `plain`: one whole digit and three quarters of others; the label is the whole digit.
-- `hard`: two whole digits and two quarters; the label is the larger digit. Both must be read before either may go, so
-  that cuts in late blocks matter more.
+- `hard`: two whole digits and two quarters; the label is the larger digit. Both must be recognised before either can be
+  dropped, so that reductions in late blocks matter more.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NOISE_STD = 0.05
 MEAN, STD = 0.1, 0.3
 _SPLIT_SIZES = (1100, 300)
 _SPLITS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
-_LAYOUTS: dict[Variant, tuple[int, int]] = {"plain": (0, 3), "hard": (1, 2)}  # further whole digits, quarters
+_LAYOUTS: dict[Variant, tuple[int, int]] = {"plain": (0, 3), "hard": (1, 2)}  # additional whole digits, quarters
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Canvases:
     Attributes:
         images: float32 `B x 1 x 32 x 32`, normalised.
         labels: int64 `B`, 0 to 9.
-        corners: int64 `B x 2`, row and column of the top left pixel of the digit that gives the label.
-        sources: int64 `B`, index of that digit inside its split (canvases of one source are not independent).
+        corners: int64 `B x 2`, row and column of the top left pixel of the digit that determines the label.
+        sources: int64 `B`, index of that digit in its split (canvases of one source are not independent).
     """
 
     images: NDArray[np.float32]
@@ -54,7 +54,7 @@ class Canvases:
 
 @cache
 def _source_digits(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images `n x 8 x 8` in [0, 1] and labels `n` of a split; the permutation is fixed for ever."""
+    """Images `n x 8 x 8` in [0, 1] and labels `n` of a split; the permutation must never change."""
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     bounds = np.cumsum(_SPLIT_SIZES)
@@ -68,16 +68,16 @@ def num_sources(split: Split) -> int:
 
 
 def draw_canvases(split: Split, *, per_digit: int, seed: int, variant: Variant = "plain") -> Canvases:
-    """Draw `per_digit` fresh canvases for every source digit of a split, in shuffled order.
+    """Draw `per_digit` new canvases for every source digit of a split, in shuffled order.
 
-    It gives the label: further whole digits are drawn from those that are not larger, so that labels are as frequent as
-    digits are.
+    The source digit determines the label: additional whole digits are drawn from those that are not larger, so that
+    labels are as frequent as digits.
 
     Args:
-        split: Which source digits to use, also for the quarters.
-        per_digit: Canvases for each source digit.
-        seed: Seed of the layout, further digits, quarters, contrast and noise.
-        variant: What lies on a canvas.
+        split: Source digits to use, also for the quarters.
+        per_digit: Canvases per source digit.
+        seed: Seed of the layout, additional digits, quarters, contrast and noise.
+        variant: Content of a canvas.
     """
     digits, labels = _source_digits(split)
     rng = np.random.default_rng([seed, _SPLITS[split]])
@@ -107,8 +107,8 @@ def draw_canvases(split: Split, *, per_digit: int, seed: int, variant: Variant =
             (rows[:, i, None] + span)[:, :, None],
             (columns[:, i, None] + span)[:, None, :],
         ]
-        place = num_whole + i
-        _paste(images, quarter * contrasts[:, place, None, None], tops[:, place], lefts[:, place])
+        index = num_whole + i
+        _paste(images, quarter * contrasts[:, index, None, None], tops[:, index], lefts[:, index])
 
     return Canvases(
         images=((images - MEAN) / STD)[:, None].astype(np.float32),
@@ -121,7 +121,7 @@ def draw_canvases(split: Split, *, per_digit: int, seed: int, variant: Variant =
 def _not_larger(
     labels: NDArray[np.int64], sources: NDArray[np.int64], *, count: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """For each source digit `count` others of the split whose digit is not larger, `B x count`."""
+    """For each source digit, `count` others of the split whose value is not larger, `B x count`."""
     order = np.argsort(labels, kind="stable")
     rank = np.argsort(order)
     num_able = np.searchsorted(labels[order], labels[sources], side="right")[:, None]

@@ -29,18 +29,18 @@ from sparsesearch.seeds import derive_seed
 FRESH_PER_DIGIT = 5
 POOL_PER_DIGIT = 10
 VAL_PER_DIGIT = 12
-_CURRICULUM_SHARES: dict[Variant, float] = {"plain": 2 / 3, "hard": 1 / 2}
+_CURRICULUM_FRACTIONS: dict[Variant, float] = {"plain": 2 / 3, "hard": 1 / 2}
 _POOL_SEED, _SCREEN_SEED, _CONFIRM_SEED, _TEST_SEED = 11, 21, 22, 31
 
 
 class DigitsTask:
-    """Digits on a canvas (see `digits`), resized to what the backbone wants.
+    """Digits on a canvas (see `digits`), resized to the input size of the backbone.
 
     Args:
-        image_size: Pixels; canvases of 32 pixels are enlarged bilinearly.
-        in_chans: The grey canvas is repeated over so many channels.
-        num_val_images: At most so many images of a validation part, None for all 3600.
-        variant: What lies on a canvas.
+        image_size: Height and width in pixels; canvases of 32 pixels are resized bilinearly.
+        in_chans: Channels; the grey canvas is repeated over them.
+        num_val_images: Maximum number of images of a validation part, None for all 3600.
+        variant: Content of a canvas.
     """
 
     num_classes = NUM_CLASSES
@@ -49,7 +49,7 @@ class DigitsTask:
         self, *, image_size: int, in_chans: int, num_val_images: int | None = None, variant: Variant = "plain"
     ) -> None:
         self._variant = variant
-        self.curriculum_share = _CURRICULUM_SHARES[variant]
+        self.curriculum_fraction = _CURRICULUM_FRACTIONS[variant]
         self.image_size = image_size
         self.in_chans = in_chans
         self.num_train = FRESH_PER_DIGIT * num_sources("train")
@@ -70,7 +70,7 @@ class DigitsTask:
         yield from self._batches(canvases, order, batch_size=batch_size, drop_last=True)
 
     def pool_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
-        """Batches of the fixed pool in an order of their own for each epoch; see `Task.pool_epoch`."""
+        """Batches of the fixed pool, in a different order for each epoch; see `Task.pool_epoch`."""
         rng = np.random.default_rng(derive_seed(seed, "pool", epoch))
         order = rng.permutation(len(self._pool.labels))[: min(num_images or self.num_train, self.num_train)]
         yield from self._batches(self._pool, order, batch_size=batch_size, drop_last=True, with_ids=True)
@@ -119,14 +119,14 @@ class DigitsTask:
 
 
 class DigitsTest(DigitsTask):
-    """The test split of the digits task; only retraining and final reports may make one."""
+    """The test split of the digits task; only retraining and final reports may use it."""
 
     def test(self, *, batch_size: int) -> Iterator[Batch]:
-        """Fixed canvases of the test digits, 12 for each of 397 source digits."""
+        """Fixed canvases of the test digits, 12 per source digit (397 of them)."""
         yield from self._evaluation("test", seed=_TEST_SEED, limit=None, batch_size=batch_size)
 
     def test_sources(self) -> NDArray[np.int64]:
-        """Source digit of each test canvas, int64 `4764`: resample these, not canvases, for an interval."""
+        """Source digit of each test canvas, int64 `4764`; resample these, not canvases, for confidence intervals."""
         return self._draw("test", per_digit=VAL_PER_DIGIT, seed=_TEST_SEED).sources
 
 

@@ -1,4 +1,4 @@
-"""Image folders: a folder for each class, in three layouts."""
+"""Image folders: one folder per class, in three layouts."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".t
 
 
 class FolderImages:
-    """The images below the class folders of a folder, in the order of their paths.
+    """The images in the class folders of a folder, sorted by path.
 
     Args:
-        root: Holds a folder for each class; images may lie deeper in it.
-        classes: Names of the class folders in the order of their numbers.
-        mode: Pillow's name of the channels.
+        root: Contains one folder per class; images may be in subfolders of these.
+        classes: Names of the class folders in the order of their labels.
+        mode: Pillow image mode.
 
     Raises:
-        DataError: A class has no images, or one of those looked at cannot be read.
+        DataError: A class has no images, or one of the checked images cannot be read.
     """
 
     def __init__(self, root: Path, classes: Sequence[str], *, mode: str) -> None:
@@ -37,7 +37,7 @@ class FolderImages:
             images = [f for f in sorted((root / name).rglob("*")) if f.suffix.lower() in _IMAGE_SUFFIXES]
             if not images:
                 raise DataError(
-                    f"the class folder {root / name} holds no images ({', '.join(sorted(_IMAGE_SUFFIXES))})"
+                    f"the class folder {root / name} contains no images ({', '.join(sorted(_IMAGE_SUFFIXES))})"
                 )
             self._files.extend((image, label) for image in images)
         for index in range(0, len(self), max(1, len(self) // _NUM_OPENED)):
@@ -59,16 +59,16 @@ class FolderImages:
 
 
 def open_folder(path: Path, spec: DataSpec, *, mode: str) -> Splits:
-    """Open a folder with `train` and `val` (and perhaps `test`), or with class folders; see `docs/data.md`.
+    """Open a folder with `train` and `val` (and optionally `test`), or with class folders; see `docs/data.md`.
 
     Raises:
-        DataError: It is missing, empty, or its images cannot be read.
+        DataError: The folder is missing or empty, or its images cannot be read.
     """
     if not path.is_dir():
         raise DataError(f"no such data folder: {path}")
     val = next((path / name for name in ("val", "validation") if (path / name).is_dir()), None)
     if (path / "train").is_dir() and val is None:
-        raise DataError(f"{path} has a folder train, but none named val; add one, or give the class folders themselves")
+        raise DataError(f"{path} has a folder train but no folder val; add one, or give a folder of class folders")
     digest = hashlib.sha256()
     if val is None:
         classes = _class_folders(path)
@@ -78,7 +78,7 @@ def open_folder(path: Path, spec: DataSpec, *, mode: str) -> Splits:
         test, rest = hold_out(len(whole), spec.val_fraction)
         held_out, rest = rest[: len(test)], rest[len(test) :]
         if len(rest) < len(test):
-            raise DataError(f"{path} has {len(whole)} images, too few to split them into train, validation and test")
+            raise DataError(f"{path} has {len(whole)} images, too few to split into train, validation and test")
         return Splits(len(classes), digest.hexdigest(), (whole, rest), (whole, held_out), (whole, test))
     classes = _class_folders(path / "train")
     folders = [path / "train", val, *([path / "test"] if (path / "test").is_dir() else [])]
@@ -111,16 +111,16 @@ def open_folder(path: Path, spec: DataSpec, *, mode: str) -> Splits:
 
 
 def _class_folders(path: Path) -> list[str]:
-    """The class folders in timm's order: numbers in names count as numbers."""
+    """The class folders in timm's order: numbers in names are compared as numbers."""
     names = [entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     if len(names) < 2:
         found = f"only the class folder {names[0]}" if names else "no class folders"
-        raise DataError(f"{path} has {found}; put the images of each class into a folder of its own")
+        raise DataError(f"{path} has {found}; put the images of each class into a separate folder")
     return sorted(names, key=natural_key)
 
 
 def _open_image(path: Path) -> Image.Image:
-    """The image, its header read."""
+    """Open an image and read its header."""
     try:
         return Image.open(path)
     except OSError as error:
@@ -129,13 +129,13 @@ def _open_image(path: Path) -> Image.Image:
 
 
 def decoded(image: Image.Image, *, mode: str, what: str) -> Image.Image:
-    """The whole image with the channels of `mode`.
+    """Decode an image and convert it to `mode`.
 
     Raises:
-        DataError: The file is broken; `what` names it.
+        DataError: The file, named by `what`, is corrupt.
     """
     try:
         with image:
             return image.convert(mode)
-    except Exception as error:  # decoders raise many kinds of errors for broken files
+    except Exception as error:  # decoders raise many exception types for corrupt files
         raise DataError(f"{what} is not a readable image ({one_line(error)}); remove or replace it") from error

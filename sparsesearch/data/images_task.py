@@ -19,7 +19,7 @@ __all__ = ["ImagesTask", "ImagesTest", "Preprocessing", "Splits"]
 
 
 class _Chosen(Dataset[tuple[Tensor, int]]):
-    """Some samples of a data set in a given order, each transformed under a seed of its own."""
+    """Some samples of a data set in a given order, each transformed with its own seed."""
 
     def __init__(self, base: Samples, order: Sequence[int], transform: Transform, *, seed: int) -> None:
         self._base = base
@@ -45,7 +45,7 @@ class ImagesTask:
         spec: Loader settings.
     """
 
-    curriculum_share = 0.0
+    curriculum_fraction = 0.0
 
     def __init__(self, splits: Splits, preprocessing: Preprocessing, spec: DataSpec) -> None:
         self.num_classes = splits.num_classes
@@ -71,14 +71,14 @@ class ImagesTask:
         yield from batches_of(part, batch_size=batch_size, drop_last=len(part) >= batch_size, workers=self._workers)
 
     def pool_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
-        """The same as `fresh_epoch`: augmented images are no fixed pool, so teacher targets are computed online."""
+        """Same as `fresh_epoch`: augmented images are not a fixed pool, so teacher targets are computed online."""
         yield from self.fresh_epoch(epoch=epoch, seed=seed, batch_size=batch_size, num_images=num_images)
 
     def pool(self, *, batch_size: int) -> None:
         """There is no fixed pool."""
 
     def val(self, part: ValPart, *, batch_size: int) -> Iterator[Batch]:
-        """Every other validation image: the two parts share none."""
+        """Every other validation image, so that the two parts are disjoint."""
         base, indices = self._val
         chosen = list(indices)[0 if part == "screen" else 1 :: 2][: self.num_val]
         yield from self._evaluation(base, chosen, batch_size=batch_size)
@@ -90,7 +90,7 @@ class ImagesTask:
 
 
 class ImagesTest(ImagesTask):
-    """The test part of an image data set; only retraining and final reports may make one."""
+    """The test part of an image data set; only retraining and final reports may use it."""
 
     def __init__(self, splits: Splits, preprocessing: Preprocessing, spec: DataSpec) -> None:
         super().__init__(splits, preprocessing, spec)

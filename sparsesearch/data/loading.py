@@ -1,4 +1,4 @@
-"""From image files to batches: what the backbone wants, timm's transforms, and the loader."""
+"""From image files to batches: preprocessing, timm's transforms, and the loader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from sparsesearch.data.task import Batch
 from sparsesearch.errors import DataError
 
-# At a magnitude of 10, which noise around 9 reaches, timm posterizes to 0 bits, and newer Pillows refuse that.
+# mmax9: with its random magnitude above 9, timm may posterize to 0 bits, which recent versions of Pillow reject.
 _RAND_AUGMENT = "rand-m9-mmax9-mstd0.5-inc1"
 
 Transform = Callable[[Image.Image], Tensor]
@@ -25,15 +25,15 @@ Transform = Callable[[Image.Image], Tensor]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What the backbone's weights were trained with.
+    """Input preprocessing that the backbone's weights were trained with.
 
     Attributes:
-        image_size: Pixels.
+        image_size: Height and width in pixels.
         in_chans: 1 or 3 channels.
         mean: Channel means.
         std: Channel standard deviations.
         interpolation: Name of the resize filter.
-        crop_pct: Share of the resized image that is cropped for evaluation.
+        crop_pct: Fraction of the resized image that is cropped for evaluation.
     """
 
     image_size: int
@@ -45,7 +45,7 @@ class Preprocessing:
 
     @property
     def mode(self) -> str:
-        """Pillow's name of the channels."""
+        """Pillow image mode."""
         return "RGB" if self.in_chans == 3 else "L"
 
     def transform(self, *, is_training: bool) -> Transform:
@@ -64,7 +64,7 @@ class Preprocessing:
 
 
 def transformed(image: Image.Image, transform: Transform, *, seed: int) -> Tensor:
-    """Apply a transform under a seed of its own; all global generators are left as they were."""
+    """Apply a transform with a seed; the state of all global generators is preserved."""
     with torch.random.fork_rng(devices=[]):
         state, np_state = random.getstate(), np.random.get_state()
         random.seed(seed)
@@ -78,10 +78,10 @@ def transformed(image: Image.Image, transform: Transform, *, seed: int) -> Tenso
 
 
 def batches_of(part: Dataset[tuple[Tensor, int]], *, batch_size: int, drop_last: bool, workers: int) -> Iterator[Batch]:
-    """Batches of transformed images, in the order of the part.
+    """Batches of transformed images, in the order of `part`.
 
     Raises:
-        DataError: An image cannot be read; also where that happened in a worker process.
+        DataError: An image cannot be read, here or in a worker process.
     """
     loader = DataLoader(
         part,
@@ -96,6 +96,6 @@ def batches_of(part: Dataset[tuple[Tensor, int]], *, batch_size: int, drop_last:
         for images, labels in loader:
             yield Batch(images=images, labels=labels)
     except DataError as error:
-        # A worker process sends its traceback as text, with the message last.
+        # The error of a worker process contains its traceback as text, with the message last.
         message = str(error).strip().splitlines()[-1]
         raise DataError(message.partition(f"{DataError.__name__}: ")[2] or message) from error

@@ -1,4 +1,4 @@
-"""Data sets of torchvision and Hugging Face, by timm's factory."""
+"""Data sets of torchvision and Hugging Face, opened with timm's factory."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class NamedImages:
     """A data set of timm's factory.
 
     Args:
-        dataset: A data set of torchvision, or timm's around one of Hugging Face.
-        what: Its name, for errors.
-        mode: Pillow's name of the channels.
+        dataset: A data set of torchvision, or timm's wrapper of one of Hugging Face.
+        what: Name used in error messages.
+        mode: Pillow image mode.
     """
 
     def __init__(self, dataset: Any, *, what: str, mode: str) -> None:
@@ -45,7 +45,7 @@ class NamedImages:
         if self._reader is None:
             image, label = self._dataset[index]
             return decoded(image, mode=self._mode, what=what), int(label)
-        file, label = self._reader[index]  # timm itself would put another image in the place of a broken one
+        file, label = self._reader[index]  # timm itself would silently replace a corrupt image by another one
         with file:
             try:
                 image = Image.open(file)
@@ -54,48 +54,48 @@ class NamedImages:
             return decoded(image, mode=self._mode, what=what), int(label)
 
     def labels(self) -> list[int]:
-        """The classes of all samples; no image is read.
+        """The labels of all samples; no image is read.
 
         Raises:
-            DataError: They are not numbers from 0.
+            DataError: The labels are not numbers from 0.
         """
         found = self._dataset.targets if self._reader is None else self._reader.dataset[self._reader.label_key]
         try:
             labels = [int(label) for label in found]
         except (TypeError, ValueError) as error:
-            raise DataError(f"the labels of {self._what} are no class numbers ({one_line(error)})") from error
+            raise DataError(f"the labels of {self._what} are not integers ({one_line(error)})") from error
         if min(labels, default=-1) < 0:
             raise DataError(f"{self._what} has no labels" if labels else f"{self._what} is empty")
         return labels
 
     def num_classes(self, labels: Sequence[int]) -> int:
-        """Classes that the data set declares, else those that occur in the labels."""
+        """Number of classes that the data set declares, or that occur in the labels if there are more."""
         features = {} if self._reader is None else self._reader.dataset.features
         declared = getattr(features.get(getattr(self._reader, "label_key", "")), "num_classes", None)
         return max(declared or 0, max(labels) + 1)
 
 
 def open_named(source: Source, spec: DataSpec, *, mode: str) -> Splits:
-    """Open a data set by its name, with its own splits as far as it has them; see `docs/data.md`.
+    """Open a data set by its name, with the splits that it defines; see `docs/data.md`.
 
     Raises:
-        DataError: It is missing, empty, or cannot be read.
-        MissingExtraError: What reads it is not installed.
+        DataError: The data set is missing, empty, or cannot be read.
+        MissingExtraError: A package needed to read the data is not installed.
     """
     if source.kind == "hfds":
         if find_spec("datasets") is None:
-            raise MissingExtraError(f"{source} needs Hugging Face datasets; run: pip install 'sparsesearch[data]'")
+            raise MissingExtraError(f"{source} requires Hugging Face datasets; run: pip install 'sparsesearch[data]'")
         if source.path is not None and not source.path.exists():
             raise DataError(f"no such data: {source.path}")
     elif source.name not in (*_TORCH_SMALL, *_TORCH_LARGE):
         known = ", ".join((*_TORCH_SMALL, *_TORCH_LARGE, *TORCH_FOLDER))
-        raise DataError(f"cannot read {source.name!r} with torchvision; known are {known}")
+        raise DataError(f"torchvision data set {source.name!r} is not supported; choose one of {known}")
     train = NamedImages(_named_split(source, "train"), what=f"{source} (train)", mode=mode)
     test = NamedImages(_named_split(source, "validation"), what=f"{source} (validation)", mode=mode)
     train_labels, test_labels = train.labels(), test.labels()
     num_classes = train.num_classes(train_labels)
     if max(test_labels) >= num_classes:
-        raise DataError(f"{source} has class {max(test_labels)} in its validation split, but none such in train")
+        raise DataError(f"{source} has class {max(test_labels)} in its validation split but not in train")
     for samples in (train, test):
         for index in range(0, len(samples), max(1, len(samples) // NUM_DECODED)):
             samples[index]
@@ -109,18 +109,18 @@ def open_named(source: Source, spec: DataSpec, *, mode: str) -> Splits:
 def _named_split(source: Source, split: str) -> Any:
     try:
         if source.kind == "torch":
-            # The small ones are fetched where they are not there yet.
+            # Small data sets are downloaded if necessary.
             download = source.name in _TORCH_SMALL
             return create_dataset(f"torch/{source.name}", root=str(source.path), split=split, download=download)
         return _hugging_face(str(source.path or source.name), split=split)
     except DataError:
         raise
-    except Exception as error:  # dataset readers raise all kinds of errors for a missing data set
+    except Exception as error:  # readers raise many exception types for a missing data set
         raise DataError(f"cannot open {source} ({split}): {one_line(error)[:160]}") from error
 
 
 def _hugging_face(name: str, *, split: str) -> Any:
-    """One split with its columns found by type; many data sets call their validation images `test`."""
+    """Open one split, with columns found by type; many data sets name their validation images `test`."""
     import datasets
 
     builder = datasets.load_dataset_builder(name)
@@ -130,7 +130,7 @@ def _hugging_face(name: str, *, split: str) -> Any:
     if not labels and "label" in features:
         labels = ["label"]
     if not images or not labels:
-        raise DataError(f"{name} has no column of images with one of class labels, but {', '.join(features)}")
+        raise DataError(f"{name} lacks a column of images or of class labels; its columns are {', '.join(features)}")
     splits = datasets.get_dataset_split_names(name)
     if split not in splits and split != "train":
         split = next((other for other in ("valid", "val", "test") if other in splits), split)

@@ -1,4 +1,4 @@
-"""Samples that can be looked up by index, and which of them belong to which split."""
+"""Samples with access by index, and their assignment to splits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparsesearch.errors import DataError
 
 _SPLIT_SEED = 5
 NUM_DECODED = 64
-"""So many images are decoded when data are opened, spread over all of them."""
+"""Number of images decoded as a check when data are opened, evenly spread."""
 Sample = tuple[Image.Image, int]
 
 
@@ -21,19 +21,19 @@ class Samples(Protocol):
     """Images with their classes, by index."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of samples."""
 
     def __getitem__(self, index: int, /) -> Sample:
         """One image, decoded, and its class."""
 
 
 Part = tuple[Samples, Sequence[int]]
-"""Data, and which of its samples belong to a split."""
+"""Data, and the indices of the samples of a split."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Data and which of its samples belong to which split."""
+    """Data and its splits."""
 
     num_classes: int
     fingerprint: str
@@ -48,14 +48,14 @@ def shuffled(count: int) -> list[int]:
     return order
 
 
-def hold_out(count: int, share: float) -> tuple[list[int], list[int]]:
-    """(held out, rest): a fixed random choice.
+def hold_out(count: int, fraction: float) -> tuple[list[int], list[int]]:
+    """Split indices into (held out, rest), by a fixed random choice.
 
     Raises:
         DataError: Nothing would be left.
     """
     order = shuffled(count)
-    size = max(2, round(share * count))
+    size = max(2, round(fraction * count))
     if size >= count - 1:
-        raise DataError(f"{count} training images are too few to hold out {share:.0%} for validation")
+        raise DataError(f"{count} training images are too few to hold out {fraction:.0%} for validation")
     return order[:size], order[size:]

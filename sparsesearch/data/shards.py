@@ -1,4 +1,4 @@
-"""WebDataset shards: tar files in which `KEY.jpg` is next to `KEY.cls`, read from front to back."""
+"""WebDataset shards: tar files with `KEY.jpg` next to `KEY.cls`, read sequentially."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NUM_DECODED = 64
 
 @dataclass(frozen=True)
 class _Entry:
-    """One sample of a shard, not decoded."""
+    """An undecoded sample of a shard."""
 
     where: str
     image: bytes
@@ -44,7 +44,7 @@ class Stream:
         fingerprint: Hash of names and sizes of the shards.
         num_train: Training images.
         train: Training shards.
-        search: Validation shards, and the positions in them that a search may see.
+        search: Validation shards, and the positions in them that are available to a search.
         test: Shards of the test images, and their positions.
     """
 
@@ -57,12 +57,12 @@ class Stream:
 
 
 def open_stream(path: Path) -> Stream:
-    """Find the shards below a folder, count them, and split the validation samples.
+    """Find the shards in a folder, count their samples, and split the validation samples.
 
-    With shards for testing, all validation samples are for the search; without, half of them are.
+    If there are test shards, a search uses all validation samples; otherwise half of them.
 
     Raises:
-        DataError: Shards are missing, broken, or hold too few samples.
+        DataError: Shards are missing, corrupt, or contain too few samples.
     """
     if not path.is_dir():
         raise DataError(f"no such data folder: {path}")
@@ -70,12 +70,10 @@ def open_stream(path: Path) -> Stream:
     train, val, test = (_shards(path, info, *names) for names in (("train",), ("val", "validation"), ("test",)))
     for name, shards in (("train", train), ("val", val)):
         if not shards:
-            raise DataError(
-                f"{path} has no {name} shards; name them {name}-000000.tar and so on, or write an info.json"
-            )
+            raise DataError(f"{path} has no {name} shards; name them {name}-000000.tar and so on, or add an info.json")
     labels = [entry.label for entry in read_entries(val, everything=False)]
     if len(labels) < 8:
-        raise DataError(f"the validation shards of {path} hold {len(labels)} samples; at least 8 are needed")
+        raise DataError(f"the validation shards of {path} contain {len(labels)} samples; at least 8 are required")
     for entry in islice(read_entries(val), _NUM_DECODED):
         _decode(entry, mode="L")
     order = shuffled(len(labels))
@@ -95,14 +93,14 @@ def open_stream(path: Path) -> Stream:
 
 @dataclass(frozen=True)
 class _Listed:
-    """What an `info.json` says of a split."""
+    """A split as listed in an `info.json`."""
 
     shards: tuple[str, ...]
     num_samples: int | None
 
 
 def _read_info(path: Path) -> dict[str, _Listed]:
-    """Split to shards, from timm's `info.json` where there is one."""
+    """Map splits to shards, from timm's `info.json` if there is one."""
     file = next((path / name for name in ("_info.json", "info.json") if (path / name).is_file()), None)
     if file is None:
         return {}
@@ -130,13 +128,13 @@ def _shards(path: Path, info: dict[str, _Listed], *names: str) -> tuple[Path, ..
 
 
 def read_entries(shards: Sequence[Path], *, everything: bool = True) -> Iterator[_Entry]:
-    """The samples of shards in order; without `everything` the bytes of the images are passed over."""
+    """Iterate over the samples of shards in order; without `everything`, the bytes of the images are skipped."""
     for shard in shards:
         try:
             with tarfile.open(shard) as tar:
                 key, members = "", dict[str, tarfile.TarInfo]()
                 for member in tar:
-                    tar.members = []  # type: ignore[attr-defined]  # it would remember all of them
+                    tar.members = []  # type: ignore[attr-defined]  # otherwise it keeps all members in memory
                     folder, slash, file = member.name.rpartition("/")
                     stem, _, extension = file.partition(".")
                     if not member.isfile() or file.startswith("__"):
@@ -154,11 +152,11 @@ def read_entries(shards: Sequence[Path], *, everything: bool = True) -> Iterator
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """A whole archive ends in blocks of zeros; without them tarfile takes a broken one for a shorter one."""
+    """Check for the zero block that ends an archive; tarfile silently accepts a truncated one."""
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("its end is missing: it was cut short or overwritten")
+        raise tarfile.ReadError("the end of the archive is missing: it was truncated or overwritten")
 
 
 def _entry(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], *, where: str, everything: bool) -> _Entry:
@@ -172,7 +170,7 @@ def _entry(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], *, where: 
     try:
         label = int(content(members["cls"])) if "cls" in members else int(json.loads(content(members["json"]))["label"])
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"the sample {where} has no class number; put it into KEY.cls") from error
+        raise DataError(f"the sample {where} has no class label; store it as an integer in KEY.cls") from error
     return _Entry(where, content(image) if everything else b"", label)
 
 
@@ -180,12 +178,12 @@ def _decode(entry: _Entry, *, mode: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(entry.image)) as image:
             return image.convert(mode)
-    except Exception as error:  # decoders raise many kinds of errors for broken files
+    except Exception as error:  # decoders raise many exception types for corrupt files
         raise DataError(f"the image of {entry.where} cannot be read ({one_line(error)})") from error
 
 
 class ShuffledShards(IterableDataset[tuple[Tensor, int]]):
-    """Training samples of one epoch; each worker process reads shards of its own."""
+    """Training samples of one epoch; the worker processes read disjoint shards."""
 
     def __init__(self, stream: Stream, preprocessing: Preprocessing, *, seed: int) -> None:
         self._stream = stream
@@ -203,26 +201,26 @@ class ShuffledShards(IterableDataset[tuple[Tensor, int]]):
         for position, entry in enumerate(_mixed(read_entries(shards), random.Random(derive_seed(self._seed, number)))):
             if not 0 <= entry.label < self._stream.num_classes:
                 raise DataError(
-                    f"the sample {entry.where} is of class {entry.label}; the validation shards know classes 0 to "
-                    f"{self._stream.num_classes - 1}"
+                    f"the sample {entry.where} has class {entry.label}, but the validation shards contain only "
+                    f"classes 0 to {self._stream.num_classes - 1}"
                 )
             seed = derive_seed(self._seed, number, position)
             yield transformed(_decode(entry, mode=self._mode), self._transform, seed=seed), entry.label
 
 
 def _mixed(entries: Iterator[_Entry], rng: random.Random) -> Iterator[_Entry]:
-    """Every entry once, each drawn from a buffer that the next ones refill."""
+    """Shuffle entries with a buffer of fixed size."""
     buffer = list(islice(entries, _BUFFER))
     for entry in entries:
-        place = rng.randrange(len(buffer))
-        yield buffer[place]
-        buffer[place] = entry
+        index = rng.randrange(len(buffer))
+        yield buffer[index]
+        buffer[index] = entry
     rng.shuffle(buffer)
     yield from buffer
 
 
 class SamplesAtPositions(IterableDataset[tuple[Tensor, int]]):
-    """The samples at given positions of shards, in the order of the shards."""
+    """The samples at given positions of shards, in shard order."""
 
     def __init__(self, shards: Sequence[Path], positions: Sequence[int], transform: Transform, *, mode: str) -> None:
         self._shards = shards

@@ -1,4 +1,4 @@
-"""How a person names data, and what that means."""
+"""Data sources as strings, such as `folder:PATH`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from sparsesearch.errors import DataError
 
 _FORMS = (
-    "write digits, digits:hard, folder:PATH, torch/NAME:PATH (such as torch/cifar10:PATH), hfds/OWNER/NAME, hfds:PATH "
+    "use digits, digits:hard, folder:PATH, torch/NAME:PATH (such as torch/cifar10:PATH), hfds/OWNER/NAME, hfds:PATH "
     "or wds:PATH"
 )
 
@@ -18,12 +18,12 @@ Kind = Literal["digits", "folder", "torch", "hfds", "wds"]
 
 @dataclass(frozen=True)
 class Source:
-    """Data by name, by place, or both.
+    """A data source given by name, by path, or both.
 
     Attributes:
-        kind: Who reads it.
-        name: Its name where it has one, else empty; `hard` for the harder digits.
-        path: Where it lies, or None.
+        kind: Reader of the data.
+        name: Name of the data set, or empty; `hard` for the harder digits.
+        path: Path of the data, or None.
     """
 
     kind: Kind
@@ -39,17 +39,17 @@ class Source:
 
     @property
     def variant(self) -> Literal["plain", "hard"]:
-        """Which of the bundled tasks."""
+        """Variant of the bundled task."""
         return "hard" if self.name == "hard" else "plain"
 
 
 def parse_source(text: str) -> Source:
-    """Read one of the forms of docs/data.md, such as `digits`, `digits:hard`, `folder:PATH` or `torch/NAME:PATH`.
+    """Parse one of the forms of docs/data.md, such as `digits`, `digits:hard`, `folder:PATH` or `torch/NAME:PATH`.
 
-    Paths become absolute; whether they exist is not looked at.
+    Paths become absolute; they need not exist.
 
     Raises:
-        DataError: Not of one of these forms.
+        DataError: The text has none of these forms.
     """
     head, colon, rest = text.strip().partition(":")
     kind, slash, name = head.partition("/")
@@ -72,14 +72,14 @@ def parse_source(text: str) -> Source:
         case "wds" if name and not colon:
             return Source("wds", path=Path(name).expanduser().absolute())
     if text.strip() and Path(text).expanduser().is_dir():
-        raise DataError(f"cannot read the data source {text!r}; did you mean folder:{text}?")
-    raise DataError(f"cannot read the data source {text!r}; {_FORMS}")
+        raise DataError(f"invalid data source {text!r}; did you mean folder:{text}?")
+    raise DataError(f"invalid data source {text!r}; {_FORMS}")
 
 
 def absolute_source(text: str) -> str:
-    """The source with its path made absolute.
+    """The source with an absolute path.
 
     Raises:
-        DataError: As `parse_source`.
+        DataError: As in `parse_source`.
     """
     return str(parse_source(text))

@@ -1,4 +1,4 @@
-"""Open data whose samples can be looked up by index, split."""
+"""Open data with access by index, and split it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def open_splits(source: Source, spec: DataSpec, *, mode: str) -> Splits:
     Args:
         source: Of kind `folder`, `torch` or `hfds`.
         spec: How to split.
-        mode: Pillow's name of the channels.
+        mode: Pillow image mode.
 
     Raises:
-        DataError: Missing, empty or unreadable data.
-        MissingExtraError: What reads it is not installed.
+        DataError: The data is missing, empty or unreadable.
+        MissingExtraError: A package needed to read the data is not installed.
     """
     if source.path is not None and (source.kind == "folder" or source.name in TORCH_FOLDER):
         return open_folder(source.path, spec, mode=mode)

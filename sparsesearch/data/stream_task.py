@@ -1,7 +1,7 @@
-"""The task on shards, which have no lookup by index.
+"""The task on shards, which have no access by index.
 
-Training goes through the shards in an order of its own for each epoch, with a shuffle buffer; the validation shards are
-split by the position of a sample in them.
+Training reads the shards in a different order in each epoch, with a shuffle buffer; the validation shards are split by
+the positions of their samples.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class StreamTask:
     An epoch depends on (seed, epoch) and on the number of loader processes.
 
     Args:
-        stream: The shards; where the test part lies is not kept.
+        stream: The shards; the test part is not kept.
         preprocessing: Size and normalisation.
         spec: Loader settings.
     """
 
-    curriculum_share = 0.0
+    curriculum_fraction = 0.0
 
     def __init__(self, stream: Stream, preprocessing: Preprocessing, spec: DataSpec) -> None:
         self.num_classes = stream.num_classes
@@ -54,14 +54,14 @@ class StreamTask:
         yield from islice(batches, images // batch_size)
 
     def pool_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
-        """The same as `fresh_epoch`: augmented images are no fixed pool, so teacher targets are computed online."""
+        """Same as `fresh_epoch`: augmented images are not a fixed pool, so teacher targets are computed online."""
         yield from self.fresh_epoch(epoch=epoch, seed=seed, batch_size=batch_size, num_images=num_images)
 
     def pool(self, *, batch_size: int) -> None:
         """There is no fixed pool."""
 
     def val(self, part: ValPart, *, batch_size: int) -> Iterator[Batch]:
-        """Every other one of the search's validation samples: the two parts share none."""
+        """Every other validation sample of the search, so that the two parts are disjoint."""
         shards, positions = self._stream.search
         chosen = positions[0 if part == "screen" else 1 :: 2][: self.num_val]
         yield from self._evaluation(shards, chosen, batch_size=batch_size)
@@ -73,7 +73,7 @@ class StreamTask:
 
 
 class StreamTest(StreamTask):
-    """The test part of WebDataset shards; only retraining and final reports may make one."""
+    """The test part of WebDataset shards; only retraining and final reports may use it."""
 
     def __init__(self, stream: Stream, preprocessing: Preprocessing, spec: DataSpec) -> None:
         super().__init__(stream, preprocessing, spec)

@@ -1,4 +1,4 @@
-"""The one door to the test split. Only `retrain` and final reports import this."""
+"""The only access to the test split. Only `retrain` and final reports import this module."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sparsesearch.study.spec import DataSpec
 
 
 def open_test(data: DataSpec, *, backbone: str) -> DigitsTest | ImagesTest | StreamTest:
-    """The task with its test split opened.
+    """Open the task with its test split.
 
     Raises:
-        DataError: The data is missing, empty or broken.
-        MissingExtraError: What reads it is not installed.
+        DataError: The data is missing, empty or corrupt.
+        MissingExtraError: A package needed to read the data is not installed.
     """
     source, wanted = parse_source(data.source), preprocessing_of(backbone, data)
     if source.kind == "digits":

@@ -1,1 +1,1 @@
-"""Data, training and evaluation of schedules."""
+"""Evaluation of schedules: evaluators, time budget and throughput."""

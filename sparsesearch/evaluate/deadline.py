@@ -1,4 +1,4 @@
-"""Ending in time: what may still be started, and when a training has to stop."""
+"""The time budget of a study: which trials may still start, and when a training has to stop."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _CLOSING_S = 6.0
 
 
 class Deadline:
-    """A study's clock. Without a deadline everything may start and nothing stops.
+    """The deadline of a run. Without a time budget, every trial may start and no training is stopped.
 
     Attributes:
-        has_cut: Whether some training was stopped early, so that its result is not what its recipe says.
+        has_cut: Whether a training was stopped early, so that its result does not correspond to its recipe.
 
     Args:
-        started: When the run began, by `clock`.
-        time_budget_s: Seconds the run may take, None for no limit.
-        clock: Seconds, rising.
+        started: Start of the run, by `clock`.
+        time_budget_s: Time limit of the run in seconds, None for no limit.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, *, started: float, time_budget_s: float | None, clock: Callable[[], float]) -> None:
@@ -37,19 +37,19 @@ class Deadline:
         return self._clock() - self._started
 
     def note(self, trial: Trial) -> None:
-        """Learn how long a trial of this fidelity takes."""
+        """Record how long a trial of this fidelity took."""
         seconds = sum(measurement.seconds for measurement in trial.measurements)
         self._longest[trial.fidelity] = max(seconds, self._longest.get(trial.fidelity, 0.0))
 
     def may_start(self, fidelity: Fidelity) -> bool:
-        """Whether one more trial of this fidelity ends in time, judged by the longest so far."""
+        """Whether one more trial of this fidelity would end in time, judged by the longest one so far."""
         if self._budget is None:
             return True
         end = self._budget * (1.0 if fidelity.is_training else _SCREEN_END) - _CLOSING_S
         return self.elapsed_s + 1.2 * self._longest.get(fidelity, 0.0) < end
 
     def limit(self, fidelity: Fidelity, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches until the time for this kind of training is over, at least one."""
+        """Yield batches until the time for this kind of training is over, at least one."""
         for i, batch in enumerate(batches):
             over = self._budget is not None and self.elapsed_s > self._budget * _TRAINING_END[fidelity]
             if over and i > 0:

@@ -1,4 +1,4 @@
-"""Turn trials into measurements: dense reference, supernet training, supernet evaluations, fine-tunings."""
+"""Evaluate trials: dense reference, supernet training, supernet evaluations, fine-tunings."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class StudyEvaluator:
 
     Args:
         spec: The study.
-        context: Backbone, data, arithmetic.
-        folder: Where the study's checkpoints go.
+        context: Backbone, data, device and precision.
+        folder: Folder of the study's checkpoints.
         cache: Finished trainings that studies share.
-        deadline: Stops trainings that would overrun the time budget.
-        progress: Where long work shows itself.
+        deadline: Stops trainings that would exceed the time budget.
+        progress: Displays the progress of long computations.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class StudyEvaluator:
         self._progress = progress
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
-        """Run a trial from where its record stands to its end."""
+        """Run a trial to its end, continuing after its recorded measurements."""
         try:
             match trial.fidelity:
                 case Fidelity.SUPERNET | Fidelity.UNTRAINED:
@@ -86,7 +86,7 @@ class StudyEvaluator:
         yield Ended(trial=trial.number, attempt=trial.attempt, state=done)
 
     def _reference(self, trial: Trial) -> Iterator[Event]:
-        """A training that every other trial builds on: taken from the cache where it has been done before."""
+        """Run a training that all other trials build on, or take its result from the cache."""
         key = self._dense_key if trial.fidelity is Fidelity.DENSE else supernet_key(self._dense_key, spec=self._spec)
         stored = self._cache.find(key)
         if stored is not None:
@@ -115,7 +115,7 @@ class StudyEvaluator:
             self._cache.keep(key, training.model.state_dict(), history=sorted(history.items()))
 
     def _history(self, trial: Trial, stored: StoredTraining) -> list[tuple[int, dict[str, float]]]:
-        """The numbers of a training that was taken over, the last ones on as many images as this study's others."""
+        """History of a cached training; the last entry is re-evaluated if the number of validation images differs."""
         *earlier, (last, metrics) = stored.history
         if metrics["val_images"] == self._context.task.num_val:
             return stored.history
@@ -126,9 +126,9 @@ class StudyEvaluator:
         return [*earlier, (last, {**metrics, **self._validate(model, trial, whole=True)})]
 
     def _train(self, trial: Trial, training: Training) -> Iterator[Event]:
-        """Epoch after epoch: report, and checkpoint once the report is recorded.
+        """Train epoch by epoch; each epoch is reported, and checkpointed once the report is recorded.
 
-        Each checkpoint says whether it is whole: neither this training nor the dense one before it was cut for time.
+        Each checkpoint stores whether it is whole: neither this training nor the dense one before it was stopped early.
         """
         context, spec = self._context, training.spec
         run = TrainingRun(training.model, spec, steps_per_epoch=training.steps_per_epoch, arithmetic=context.arithmetic)
@@ -141,7 +141,7 @@ class StudyEvaluator:
             run.restore(tensors)
         else:
             if trial.checkpoint is not None:
-                self._progress.line(f"the checkpoint {trial.checkpoint.uri} is gone; {training.label} begins again")
+                self._progress.line(f"the checkpoint {trial.checkpoint.uri} is missing; restarting {training.label}")
             is_supernet_training = trial.fidelity is Fidelity.SUPERNET_TRAINING
             document = self._folder.document(Fidelity.DENSE.value) if is_supernet_training else {_WHOLE: True}
         while run.epochs_done < spec.epochs:
@@ -177,7 +177,7 @@ class StudyEvaluator:
         self._folder.remove_others(prefix=_prefix(trial), keep=ref)
 
     def _validate(self, model: nn.Module, trial: Trial, *, whole: bool) -> dict[str, float]:
-        """Validation metrics under the trial's schedule; part of the images is enough between epochs."""
+        """Validation metrics under the trial's schedule; on part of the images unless `whole`."""
         if trial.fidelity is not Fidelity.DENSE:
             set_schedule_(model, trial.schedule)
         batches = self._context.task.val("confirm", batch_size=EVAL_BATCH)

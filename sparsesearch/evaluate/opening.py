@@ -1,4 +1,4 @@
-"""Opens what a prepared study names - backbone, data, device, checkpoints - in whatever process works on it."""
+"""Open backbone, data, device and checkpoints of a prepared study, in any process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sparsesearch.value import Value
 
 
 def open_context(spec: StudySpec) -> TrainingContext:
-    """Backbone, data and arithmetic of a prepared study.
+    """Open backbone, data and device of a prepared study.
 
     Raises:
         DataError: The data has changed since the study was prepared.
@@ -33,21 +33,21 @@ def open_context(spec: StudySpec) -> TrainingContext:
     task = open_task(spec.data, backbone=spec.backbone)
     if task.fingerprint != resolved.data_fingerprint:
         raise DataError(
-            f"the data {spec.data.source!r} is not what study {spec.name!r} began with; "
-            "put it back, or start a new study"
+            f"the data {spec.data.source!r} has changed since study {spec.name!r} was created; "
+            "restore it, or start a new study"
         )
     arithmetic = Arithmetic.of(spec.precision, device=open_device(spec.device))
     return TrainingContext(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
 
 
-class _Order(Value):
-    """What a worker needs to open a study's evaluator.
+class _EvaluatorDocument(Value):
+    """What a worker needs to open the evaluator of a study.
 
     Attributes:
-        spec: The study, prepared; its device is the worker's.
+        spec: The prepared study; its device is the worker's.
         storage: Root of the checkpoints.
         cache: Folder of trainings that studies share.
-        started_at: When the time budget began to run, in seconds since the epoch, which all machines agree on.
+        started_at: Start of the time budget in seconds since the epoch, comparable between machines.
     """
 
     spec: StudySpec
@@ -57,28 +57,28 @@ class _Order(Value):
 
 
 def portable_evaluator(spec: StudySpec, *, storage: Path, cache: Path, elapsed_s: float) -> PortableEvaluator:
-    """The evaluator of a prepared study, to be opened by the processes that work on it.
+    """The evaluator of a prepared study, to be opened by worker processes.
 
     Args:
-        spec: The study; its device is `cpu` or `cuda`, without a number: a worker sees only the GPUs it may use.
-        storage: Root of the checkpoints; every machine must see it at this path.
-        cache: Folder of trainings that studies share; likewise.
-        elapsed_s: How much of the time budget is gone.
+        spec: The study; its device is `cpu` or `cuda` without an index, as a worker only sees the GPUs assigned to it.
+        storage: Root of the checkpoints; must be accessible at this path on every machine.
+        cache: Folder of trainings that studies share; must be accessible likewise.
+        elapsed_s: Seconds of the time budget that are used up.
     """
-    order = _Order(spec=spec, storage=storage, cache=cache, started_at=time.time() - elapsed_s)
-    return PortableEvaluator(factory=f"{__name__}:open_evaluator", document=order.model_dump(mode="json"))
+    document = _EvaluatorDocument(spec=spec, storage=storage, cache=cache, started_at=time.time() - elapsed_s)
+    return PortableEvaluator(factory=f"{__name__}:open_evaluator", document=document.model_dump(mode="json"))
 
 
 def open_evaluator(document: dict[str, Any]) -> Evaluator:
-    """The evaluator that `portable_evaluator` described, in this process."""
-    order = _Order.model_validate(document)
-    spec = order.spec
-    deadline = Deadline(started=order.started_at, time_budget_s=spec.time_budget_s, clock=time.time)
+    """Open the evaluator described by `portable_evaluator` in this process."""
+    described = _EvaluatorDocument.model_validate(document)
+    spec = described.spec
+    deadline = Deadline(started=described.started_at, time_budget_s=spec.time_budget_s, clock=time.time)
     return StudyEvaluator(
         spec,
         context=open_context(spec),
-        folder=CheckpointFolder(order.storage, spec.name),
-        cache=TrainingCache(order.cache),
+        folder=CheckpointFolder(described.storage, spec.name),
+        cache=TrainingCache(described.cache),
         deadline=deadline,
         progress=Silent(),
     )

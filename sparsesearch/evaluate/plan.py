@@ -1,4 +1,4 @@
-"""How long a study will take, and how to cut it down to the time there is."""
+"""Estimate the duration of a study, and shorten it to its time budget."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from sparsesearch.evaluate.throughput import Speeds
 from sparsesearch.study.spec import FidelitySpec, StudySpec, TrainSpec
 from sparsesearch.text import human_time
 
-# Work of a phase in units of one dense pass over its images. The windowed part of dense training is cheap; a supernet
-# step runs two schedules, one of them sometimes dense; a screened schedule starts behind a cached prefix.
+# Work of a phase relative to one dense pass over its images. The windowed part of dense training is cheap; a supernet
+# step runs two schedules, one of them sometimes dense; a screened schedule resumes from a cached prefix.
 _DENSE_WINDOWED, _SUPERNET, _SCREEN, _SPARSE = 0.55, 1.6, 0.6, 0.7
 _FIXED_S = 8.0
 _USABLE = 0.72
-_SHARES = {"dense": 0.40, "supernet_training": 0.25, "screen": 0.10, "finetune": 0.25}
-_LEAST_IMAGES, _LEAST_VAL, _LEAST_EVALUATIONS, _LEAST_FINALISTS, _LEAST_BATCH = 64, 64, 6, 3, 16
-_MEANINGFUL_SHARE = 0.3
+_FRACTIONS = {"dense": 0.40, "supernet_training": 0.25, "screen": 0.10, "finetune": 0.25}
+_MIN_IMAGES, _MIN_VAL, _MIN_EVALUATIONS, _MIN_FINALISTS, _MIN_BATCH = 64, 64, 6, 3, 16
+_MEANINGFUL_FRACTION = 0.3
 _TYPICAL = Speeds(train_s=1.0, infer_s=0.3)
 _BASELINES, _BASELINES_OF_RANGE = 2, 10  # hand-crafted baselines for one budget, and for the budgets of a range
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study cut to size.
+    """A study shortened to its time budget.
 
     Attributes:
         spec: The study as it will run.
-        seconds: About how long it will take on this machine.
-        full_seconds: About how long the uncut study would take.
-        seconds_by_phase: The parts of `seconds`.
-        work_by_phase: Share of each phase in the work, the same on every machine: it is stored with the study, which
-            must not depend on how fast the machine was just then.
+        seconds: Estimated duration on this machine.
+        full_seconds: Estimated duration of the study without a time budget.
+        seconds_by_phase: `seconds`, broken down by phase.
+        work_by_phase: Fraction of the work in each phase. It is stored with the study and therefore does not depend on
+            the speed of the machine.
     """
 
     spec: StudySpec
@@ -42,7 +42,7 @@ class Plan:
     work_by_phase: dict[str, float]
 
     def describe(self, speeds: Speeds, *, device: str, precision: str) -> str:
-        """What will run and about how long, in one line."""
+        """Phases and estimated duration in one line."""
         fidelity = self.spec.fidelity
         parts = [f"dense {fidelity.dense.epochs} x {_images(fidelity.dense)} images"]
         if fidelity.trains_supernet:
@@ -60,14 +60,14 @@ class Plan:
     def _duration(self) -> str:
         limit = self.spec.time_budget_s
         if limit is not None and self.seconds > limit:
-            return f"at most {human_time(limit)}, cut short where needed,"
+            return f"at most {human_time(limit)}, stopped early if necessary,"
         return f"about {human_time(self.seconds)}"
 
 
 def estimate(
     fidelity: FidelitySpec, speeds: Speeds, *, task: Task, num_val: int, num_baselines: int, windowed: bool
 ) -> dict[str, float]:
-    """Seconds of each phase."""
+    """Estimate the seconds of each phase."""
     train, infer = speeds.train_s, speeds.infer_s
 
     def used(spec: TrainSpec) -> int:
@@ -87,7 +87,7 @@ def estimate(
 
 
 def _is_screened(fidelity: FidelitySpec) -> bool:
-    """Whether candidates are evaluated before the best of them are trained."""
+    """Whether candidates are evaluated before the best ones are trained."""
     return fidelity.strategy != "finetune"
 
 
@@ -99,13 +99,13 @@ def make_plan(
     num_val: int,
     windowed: bool,
 ) -> Plan:
-    """Cut a study to its time budget; without one, only say how long it will take.
+    """Shorten a study to its time budget; without one, only estimate its duration.
 
-    Every phase that needs more than its share of the time is shortened to it; time that others leave goes to the
-    dense training first, since everything rests on it.
+    Every phase that needs more than its fraction of the time is shortened; time left over by other phases goes to the
+    dense training, on which everything else depends.
 
     Args:
-        spec: The study as wished.
+        spec: The study as requested.
         speeds: Measured speeds of the dense model.
         task: Training data.
         num_val: Validation images of one evaluation.
@@ -136,14 +136,14 @@ def make_plan(
         update={
             "fidelity": fidelity,
             "data": spec.data.model_copy(update={"num_val_images": cut_val}),
-            "meaningful": spec.meaningful and trained >= _MEANINGFUL_SHARE * wanted,
+            "meaningful": spec.meaningful and trained >= _MEANINGFUL_FRACTION * wanted,
         }
     )
     return Plan(planned, sum(seconds.values()) + _FIXED_S, full_s, seconds, work(fidelity, num_val=cut_val))
 
 
 def _work(fidelity: FidelitySpec, *, task: Task, num_val: int, num_baselines: int, windowed: bool) -> dict[str, float]:
-    """Share of each phase in the work of a study."""
+    """Fraction of the work of a study in each phase."""
     work = estimate(fidelity, _TYPICAL, task=task, num_val=num_val, num_baselines=num_baselines, windowed=windowed)
     return {phase: round(units / sum(work.values()), 6) for phase, units in work.items()}
 
@@ -165,52 +165,54 @@ def _cut(
     num_baselines: int,
     windowed: bool,
 ) -> FidelitySpec:
-    shares = dict(_SHARES)
+    fractions = dict(_FRACTIONS)
     if not _is_screened(fidelity):
-        shares["finetune"] += shares.pop("screen")
+        fractions["finetune"] += fractions.pop("screen")
     if not fidelity.trains_supernet:
-        shares["finetune"] += shares.pop("supernet_training")
-    spare = sum(max(0.0, share * available - full[phase]) for phase, share in shares.items() if phase != "dense")
+        fractions["finetune"] += fractions.pop("supernet_training")
+    spare = sum(
+        max(0.0, fraction * available - full[phase]) for phase, fraction in fractions.items() if phase != "dense"
+    )
     if _is_screened(fidelity):
-        trials = _LEAST_FINALISTS + _BASELINES_OF_RANGE // 2  # baselines are fine-tuned last, while there is time
+        trials = _MIN_FINALISTS + _BASELINES_OF_RANGE // 2  # baselines are fine-tuned last, while there is time
     else:
-        trials = min(fidelity.evaluations, _LEAST_EVALUATIONS) + num_baselines
-    dense_images = (shares["dense"] * available + spare) / (speeds.train_s * (_DENSE_WINDOWED if windowed else 1.0))
-    finetune_s = shares["finetune"] * available / trials - num_val * speeds.infer_s * _SPARSE
+        trials = min(fidelity.evaluations, _MIN_EVALUATIONS) + num_baselines
+    dense_images = (fractions["dense"] * available + spare) / (speeds.train_s * (_DENSE_WINDOWED if windowed else 1.0))
+    finetune_s = fractions["finetune"] * available / trials - num_val * speeds.infer_s * _SPARSE
     finetune_images = finetune_s / (speeds.train_s * _SPARSE + speeds.infer_s)
     update: dict[str, object] = {
         "dense": _shorter(fidelity.dense, dense_images, task=task),
         "finetune": _shorter(fidelity.finetune, finetune_images, task=task),
-        "finalists": min(fidelity.finalists, _LEAST_FINALISTS),
+        "finalists": min(fidelity.finalists, _MIN_FINALISTS),
     }
     if fidelity.trains_supernet:
-        supernet_images = shares["supernet_training"] * available / (speeds.train_s * _SUPERNET + speeds.infer_s)
+        supernet_images = fractions["supernet_training"] * available / (speeds.train_s * _SUPERNET + speeds.infer_s)
         update["supernet_training"] = _shorter(fidelity.supernet_training, supernet_images, task=task)
     if _is_screened(fidelity):
         one_screen_s = num_val * speeds.infer_s * _SCREEN
-        affordable = int(shares["screen"] * available / max(one_screen_s, 1e-9)) - num_baselines
-        update["evaluations"] = min(fidelity.evaluations, max(_LEAST_EVALUATIONS, affordable))
+        affordable = int(fractions["screen"] * available / max(one_screen_s, 1e-9)) - num_baselines
+        update["evaluations"] = min(fidelity.evaluations, max(_MIN_EVALUATIONS, affordable))
     else:
-        update["evaluations"] = min(fidelity.evaluations, _LEAST_EVALUATIONS)
+        update["evaluations"] = min(fidelity.evaluations, _MIN_EVALUATIONS)
     return fidelity.model_copy(update=update)
 
 
 def _fewer_val(speeds: Speeds, *, available: float, num_val: int) -> int:
-    """Validation images that let a fair number of schedules be screened in the time for it."""
-    passes = _LEAST_EVALUATIONS * 2 + _BASELINES_OF_RANGE // 2
-    affordable = int(_SHARES["screen"] * available / (passes * speeds.infer_s * _SCREEN))
-    return max(min(_LEAST_VAL, num_val), min(num_val, affordable))
+    """Number of validation images with which enough schedules can be screened in the available time."""
+    passes = _MIN_EVALUATIONS * 2 + _BASELINES_OF_RANGE // 2
+    affordable = int(_FRACTIONS["screen"] * available / (passes * speeds.infer_s * _SCREEN))
+    return max(min(_MIN_VAL, num_val), min(num_val, affordable))
 
 
 def _shorter(spec: TrainSpec, images: float, *, task: Task) -> TrainSpec:
-    """At most `images` in all: fewer epochs first, then smaller ones, then smaller batches."""
+    """Limit a training to `images` in total: first fewer epochs, then shorter ones, then smaller batches."""
     per_epoch = _count(spec, task)
-    total = max(_LEAST_IMAGES, int(images))
+    total = max(_MIN_IMAGES, int(images))
     if total >= spec.epochs * per_epoch:
         return spec
     epochs = max(1, min(spec.epochs, total // per_epoch))
     size = min(per_epoch, total // epochs)
-    batch = min(spec.batch_size, max(_LEAST_BATCH, size // _LEAST_BATCH))
+    batch = min(spec.batch_size, max(_MIN_BATCH, size // _MIN_BATCH))
     return spec.model_copy(update={"epochs": epochs, "images_per_epoch": max(batch, size), "batch_size": batch})
 
 

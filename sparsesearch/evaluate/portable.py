@@ -1,4 +1,4 @@
-"""Evaluators as plain data, so that other processes can open them."""
+"""Evaluators described by plain data, which other processes can open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsesearch.value import Value
 
 
 class PortableEvaluator(Value):
-    """See `protocols.Evaluator`. Opened at its first use, in whatever process that is; crosses processes as JSON.
+    """See `protocols.Evaluator`. Sent to other processes as JSON, and opened by the process that first uses it.
 
     Attributes:
         factory: `package.module:function`; the function takes the document and returns an evaluator.
@@ -27,7 +27,7 @@ class PortableEvaluator(Value):
     _opened: Evaluator | None = PrivateAttr(default=None)
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
-        """Run the trial from where its record stands to its end."""
+        """Run the trial to its end, continuing after its recorded measurements."""
         yield from self.open().evaluate(trial)
 
     def open(self) -> Evaluator:

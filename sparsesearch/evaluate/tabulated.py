@@ -1,4 +1,4 @@
-"""A public fake: trials whose results are looked up instead of trained, for tests and for trying out searches."""
+"""An evaluator that looks results up instead of training, for tests and for experiments with samplers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
 
 Table = Callable[[Schedule, Fidelity], Sequence[Mapping[str, float]]]
-"""(schedule, fidelity) -> the metrics of each report in order: one for a supernet evaluation, else one an epoch."""
+"""(schedule, fidelity) -> metrics of each report in order: one for a supernet evaluation, else one per epoch."""
 
 
 class TabulatedEvaluator:
-    """See `protocols.Evaluator`. Reports what a function says, at once and without a model.
+    """See `protocols.Evaluator`. Reports the results of a function, without a model.
 
-    Equal arguments of the function must give equal metrics; then a study that was killed goes on as if it had not
-    been. What the function raises passes through, like the error of a training. There are no checkpoints: a trial goes
-    on behind its last report.
+    The function must be deterministic, so that a killed study resumes with identical results. Its exceptions are
+    propagated, like errors of a training. There are no checkpoints: a trial continues after its last report.
 
     Args:
-        table: The results.
-        seconds: What every report claims to have taken.
+        table: Returns the results.
+        seconds: Duration recorded for every report.
     """
 
     def __init__(self, table: Table, *, seconds: float = 0.0) -> None:
@@ -30,7 +29,7 @@ class TabulatedEvaluator:
         self._seconds = seconds
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
-        """Report what is left of a trial, and its end."""
+        """Report the remaining measurements of a trial, and its end."""
         first = 1 if trial.fidelity.is_training else 0
         reported = {measurement.step for measurement in trial.measurements}
         for step, metrics in enumerate(self._table(trial.schedule, trial.fidelity), start=first):

@@ -1,4 +1,4 @@
-"""What the machine can do: device, precision, and measured images a second."""
+"""Choose the precision for a device, and measure the throughput of training and inference."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 _CLEARLY_FASTER = 1.3
 _LARGE_MACS = 500_000_000
-_LEAST_ROUNDS, _MOST_ROUNDS, _LONG_ENOUGH_S = 3, 12, 3.0
+_MIN_ROUNDS, _MAX_ROUNDS, _LONG_ENOUGH_S = 3, 12, 3.0
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds an image through the dense model, median of several batches.
+    """Seconds per image of the dense model, median over several batches.
 
     Attributes:
-        train_s: Forward, backward and update.
-        infer_s: Forward alone.
+        train_s: Forward pass, backward pass and optimizer step.
+        infer_s: Forward pass only.
     """
 
     train_s: float
@@ -40,9 +40,9 @@ class Speeds:
 def choose_arithmetic(
     precision: Precision, *, device: torch.device, backbone: str, geometry: BackboneGeometry, task: Task
 ) -> tuple[Arithmetic, Speeds]:
-    """Device and precision, with the speed that was measured for them.
+    """Choose device and precision, and return them with their measured speed.
 
-    `auto` is bfloat16 on a GPU; on a CPU it is bfloat16 where its fastest batch beats float32's by 1.3x.
+    `auto` is bfloat16 on a GPU; on a CPU it is bfloat16 if its fastest batch is 1.3x faster than float32's.
     """
     candidates: list[torch.dtype]
     if precision != "auto":
@@ -63,20 +63,20 @@ def choose_arithmetic(
 
 
 def _alternate(probes: list[_Probe]) -> None:
-    """Time the probes in turn, so that a machine whose speed drifts treats them alike; the first round is warm-up.
+    """Time the probes in turn, so that drifts in machine speed affect them equally; the first round is a warm-up.
 
-    Small models get more rounds: on a shared machine a few tenths of a second say little about the next minutes.
+    Small models get more rounds, as measurements of a few tenths of a second are unreliable on a shared machine.
     """
     started = perf_counter()
-    for i in range(_MOST_ROUNDS + 1):
+    for i in range(_MAX_ROUNDS + 1):
         for probe in probes:
             probe.measure(keep=i > 0)
-        if i >= _LEAST_ROUNDS and perf_counter() - started > _LONG_ENOUGH_S:
+        if i >= _MIN_ROUNDS and perf_counter() - started > _LONG_ENOUGH_S:
             return
 
 
 class _Probe:
-    """A fresh dense model under a stopwatch; seconds an image, one entry for each batch."""
+    """Timings of a new dense model: seconds per image, one entry per batch."""
 
     def __init__(self, context: TrainingContext) -> None:
         self.context = context

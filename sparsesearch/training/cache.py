@@ -1,4 +1,4 @@
-"""Finished trainings that other studies may take over: dense teachers and supernet weights, by content."""
+"""Finished trainings that studies share: dense teachers and supernet weights, keyed by content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StoredTraining:
 
     Attributes:
         tensors: The weights.
-        history: (epoch, metrics) of every epoch, as they were measured.
+        history: (epoch, metrics) of every epoch, as measured.
     """
 
     tensors: dict[str, Tensor]
@@ -37,7 +37,7 @@ def dense_key(
     """Key of a dense training: equal inputs give equal weights.
 
     Raises:
-        CheckpointError: The weights are a file that cannot be read.
+        CheckpointError: The weights file cannot be read.
     """
     source = weights
     if weights not in ("pretrained", "scratch"):
@@ -56,7 +56,7 @@ def dense_key(
 
 
 def supernet_key(dense: str, *, spec: StudySpec) -> str:
-    """Key of a supernet training that starts from the dense training of key `dense`."""
+    """Key of a supernet training that starts from the dense training with key `dense`."""
     return _key(
         "supernet",
         {
@@ -81,17 +81,17 @@ def _key(kind: str, document: Mapping[str, object]) -> str:
 
 
 class TrainingCache:
-    """A folder of finished trainings. Losing it costs time, nothing else.
+    """A folder of finished trainings. It can be deleted at any time; the trainings are then repeated.
 
     Args:
-        folder: Made when first needed.
+        folder: Created when first needed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def find(self, key: str) -> StoredTraining | None:
-        """A finished training, or None if there is none; a broken file is removed and counts as none."""
+        """Return a finished training, or None if there is none; a corrupt file is removed and treated as missing."""
         path = self._folder / f"{key}.safetensors"
         if not path.is_file():
             return None

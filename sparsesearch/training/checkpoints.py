@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors only, written whole or not at all, checked by hash when read."""
+"""Tensors on disk: safetensors only, written atomically, verified by hash when read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sparsesearch.errors import CheckpointError, one_line
 from sparsesearch.study.trial import CheckpointRef
 
 _METADATA_KEY = "sparsesearch"
-_OLDER_NAMES = {"supernet_training": "elastic"}  # of files that older versions wrote
+_OLDER_NAMES = {"supernet_training": "elastic"}  # files written by older versions
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, object]) -> str:
     """Write tensors and a JSON document atomically; returns the SHA-256 of the file.
 
     Args:
-        path: Target file; its folder is made.
+        path: Target file; its folder is created.
         tensors: Name to tensor, on any device.
-        metadata: JSON-safe document stored in the file's header.
+        metadata: JSON-serializable document stored in the file's header.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -44,17 +44,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mappin
 
 
 def read_tensors(path: Path, *, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Read what `write_tensors` wrote (or any safetensors file: then the document is empty).
+    """Read a file of `write_tensors`, or any safetensors file (with an empty document).
 
     Raises:
-        CheckpointError: The file is missing, cut short, not safetensors, or not the one that was recorded.
+        CheckpointError: The file is missing, truncated, not safetensors, or does not match the recorded hash.
     """
     try:
         blob = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
     if sha256 is not None and hashlib.sha256(blob).hexdigest() != sha256:
-        raise CheckpointError(f"the checkpoint {path} is corrupt (its SHA-256 is not the recorded one); delete it")
+        raise CheckpointError(f"the checkpoint {path} is corrupt (SHA-256 does not match the recorded one); delete it")
     try:
         tensors = parse_safetensors(blob)
     except SafetensorError as error:
@@ -63,53 +63,53 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> tuple[dict[str, Te
     try:
         document = json.loads(header.get("__metadata__", {}).get(_METADATA_KEY, "{}"))
     except ValueError as error:
-        raise CheckpointError(f"the document in {path} is not readable JSON ({one_line(error)}); delete it") from error
+        raise CheckpointError(f"the metadata of {path} is not valid JSON ({one_line(error)}); delete it") from error
     return tensors, document
 
 
 def read_foreign_weights(path: Path, *, ema: bool | None = None) -> dict[str, Tensor]:
-    """A state dict from somebody else's file: safetensors, or a torch file read without unpickling code.
+    """Read a state dict from a third-party file: safetensors, or a torch file loaded with `weights_only=True`.
 
-    Training checkpoints are looked into: entries `model_ema`, `model`, `state_dict`, in this order.
+    In a training checkpoint, the entries `model_ema`, `model` and `state_dict` are tried in this order.
 
     Args:
         path: The file.
-        ema: True insists on `model_ema`, False passes it over.
+        ema: True requires `model_ema`, False ignores it, None prefers it.
 
     Raises:
-        CheckpointError: Missing, unreadable, or no state dict.
+        CheckpointError: The file is missing, unreadable, or contains no state dict.
     """
     loaded: object = read_tensors(path)[0] if path.suffix == ".safetensors" else _unpickled(path)
     if ema and not (isinstance(loaded, dict) and isinstance(loaded.get("model_ema"), dict)):
-        raise CheckpointError(f"{path} has no model_ema entry; leave --ema out to take the trained weights themselves")
+        raise CheckpointError(f"{path} has no model_ema entry; omit --ema to use the trained weights")
     for entry in ("model_ema", "model", "state_dict")[ema is False :]:
         if isinstance(loaded, dict) and isinstance(loaded.get(entry), dict):
             loaded = loaded[entry]
             break
     if not isinstance(loaded, dict) or not any(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{path} holds no state dict; expected tensors by name")
+        raise CheckpointError(f"{path} contains no state dict; expected a mapping of tensors")
     return {str(name).removeprefix("module."): v for name, v in loaded.items() if isinstance(v, Tensor)}
 
 
 def _unpickled(path: Path) -> object:
-    """What torch saved, without running code of the file: tensors, plain values and the options of a training run."""
+    """Load a torch file without running code from it: tensors, plain values and an `argparse.Namespace`."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"no such weights file: {path}") from error
-    except Exception as error:  # torch raises many kinds for broken files
+    except Exception as error:  # torch raises many exception types for corrupt files
         classes = _foreign_classes(path)
         if classes:
             raise CheckpointError(
-                f"{path} is not a readable checkpoint: it holds objects that could run code ({', '.join(classes)}); "
-                "save its state dict alone, with torch.save(model.state_dict(), ...)"
+                f"{path} is not a readable checkpoint: it contains objects that could run code "
+                f"({', '.join(classes)}); save only the state dict, with torch.save(model.state_dict(), ...)"
             ) from error
         raise CheckpointError(f"{path} is not a readable checkpoint ({one_line(error)[:120]})") from error
 
 
 def _foreign_classes(path: Path) -> list[str]:
-    """Classes of a torch file that it could not be read without; none if it is not even one."""
+    """Classes that `weights_only=True` refuses to load from a torch file; empty if it is not a torch file."""
     try:
         found: list[str] = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception:  # as above
@@ -118,7 +118,7 @@ def _foreign_classes(path: Path) -> list[str]:
 
 
 class CheckpointFolder:
-    """Checkpoints of one study under a storage root. References are relative to the root, so it can be moved."""
+    """Checkpoints of one study under a storage root. References are relative to the root, so that it can be moved."""
 
     def __init__(self, root: Path, study: str) -> None:
         self._root = root
@@ -126,7 +126,7 @@ class CheckpointFolder:
 
     @property
     def folder(self) -> Path:
-        """The study's own folder."""
+        """The study's folder."""
         return self._root / self._study
 
     def save(
@@ -137,11 +137,11 @@ class CheckpointFolder:
         return CheckpointRef(uri=uri, sha256=write_tensors(self._root / uri, tensors, metadata=metadata), step=step)
 
     def holds(self, ref: CheckpointRef) -> bool:
-        """Whether the file of a reference is there."""
+        """Whether the file of a reference exists."""
         return (self._root / ref.uri).is_file()
 
     def load(self, ref: CheckpointRef) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """Read a reference back, checked."""
+        """Read the file of a reference and verify its hash."""
         return read_tensors(self._root / ref.uri, sha256=ref.sha256)
 
     def read(self, name: str) -> dict[str, Tensor]:

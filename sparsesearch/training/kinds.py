@@ -1,4 +1,4 @@
-"""The kinds of training, put together from their parts: dense, supernet, one schedule."""
+"""The three kinds of training: the dense model, the supernet, and one schedule."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from sparsesearch.training.weights import dense_start
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What all trainings of a backbone on a task share.
+    """What all trainings of a backbone on a task have in common.
 
     Attributes:
         backbone: Backbone name.
         geometry: Its geometry.
         task: Training and validation data.
         arithmetic: Device and precision.
-        seed: Seed of whatever is initialised.
+        seed: Seed of newly initialised weights.
     """
 
     backbone: str
@@ -44,7 +44,7 @@ class TrainingContext:
     seed: int
 
     def fresh_model(self) -> nn.Module:
-        """The dense model, initialised, on the device."""
+        """The dense model with initial weights, on the device."""
         model = create_model(
             self.backbone,
             num_classes=self.task.num_classes,
@@ -61,7 +61,7 @@ class TrainingContext:
         return model
 
     def supernet_model(self, space: SearchSpace) -> nn.Module:
-        """A sparse model with whatever a space may do at every one of its locations."""
+        """A sparse model with the predictors and fast paths of every method at every location of a space."""
         model = self.fresh_model()
         space = space.for_geometry(self.geometry)
         attach_(
@@ -84,9 +84,9 @@ class Training:
         model: Trained in place.
         spec: Hyperparameters.
         objective: The loss.
-        batches: Epoch (from 1) to its batches.
+        batches: Maps an epoch (counted from 1) to its batches.
         steps_per_epoch: Optimizer steps of an epoch.
-        label: For progress bars.
+        label: Shown in progress bars.
     """
 
     model: nn.Module
@@ -98,13 +98,13 @@ class Training:
 
 
 def steps_per_epoch(spec: TrainSpec, *, num_train: int) -> int:
-    """Optimizer steps of one epoch; a last batch that is not full is left out."""
+    """Optimizer steps of one epoch; an incomplete last batch is dropped."""
     images = min(num_train, spec.images_per_epoch or num_train)
     return max(1, images // spec.batch_size)
 
 
 def dense_training(context: TrainingContext, spec: TrainSpec, *, weights: str, seed: int) -> Training | None:
-    """Training of the dense model, or None where the weights already have a head for this task."""
+    """Training of the dense model, or None if the weights already include a head for this task."""
     start = dense_start(weights, backbone=context.backbone, task=context.task, seed=context.seed)
     if start.has_head:
         return None
@@ -113,7 +113,7 @@ def dense_training(context: TrainingContext, spec: TrainSpec, *, weights: str, s
     objective = DenseObjective(
         model,
         context.geometry,
-        curriculum_steps=round(context.task.curriculum_share * spec.epochs) * steps,
+        curriculum_steps=round(context.task.curriculum_fraction * spec.epochs) * steps,
         arithmetic=context.arithmetic,
     )
     return Training(
@@ -129,10 +129,10 @@ def dense_training(context: TrainingContext, spec: TrainSpec, *, weights: str, s
 
 
 def given_dense_model(context: TrainingContext, *, weights: str) -> tuple[nn.Module, dict[str, float]]:
-    """A dense model whose weights came with a head, and its validation metrics.
+    """A dense model whose weights include a head, and its validation metrics.
 
     Raises:
-        CheckpointError: It is hardly better than chance, so its classes are not those of the data.
+        CheckpointError: It is hardly better than chance, so its classes do not match those of the data.
     """
     model = dense_start(weights, backbone=context.backbone, task=context.task, seed=context.seed).model
     model = model.to(context.arithmetic.device)
@@ -141,8 +141,8 @@ def given_dense_model(context: TrainingContext, *, weights: str) -> tuple[nn.Mod
     chance = 1.0 / context.task.num_classes
     if metrics["val_top1"] < min(3 * chance, 0.5 * (1 + chance)):
         raise CheckpointError(
-            f"the weights {weights!r} score {metrics['val_top1']:.1%} on the validation images, where chance is "
-            f"{chance:.1%}; is the order of the classes that of the weights?"
+            f"the weights {weights!r} reach a validation accuracy of {metrics['val_top1']:.1%}, where chance is "
+            f"{chance:.1%}; check that the classes of the data are in the order that the weights were trained with"
         )
     return model, metrics
 
@@ -156,7 +156,7 @@ def supernet_training(
     teacher: Teacher,
     seed: int,
 ) -> Training:
-    """The one training that serves every schedule of a space, from dense weights."""
+    """Training of the shared weights of all schedules of a space, starting from dense weights."""
     model = context.supernet_model(space)
     load_dense_part(model, dense)
     _checkpoint_(model, spec)
@@ -174,7 +174,7 @@ def sparse_training(
     seed: int,
     label: str,
 ) -> Training:
-    """Training of one schedule, from dense weights or from weights that also hold its predictors."""
+    """Training of one schedule, from dense weights or from weights that include its predictors."""
     model = context.fresh_model()
     sparsify_(model, schedule)
     load_dense_part(model, start)
@@ -185,7 +185,7 @@ def sparse_training(
 
 
 def _checkpoint_(model: Any, spec: TrainSpec) -> None:
-    """Switch gradient checkpointing on where asked for."""
+    """Enable gradient checkpointing if requested."""
     if spec.grad_checkpointing:
         model.set_grad_checkpointing(True)
 
@@ -206,7 +206,7 @@ def _on_pool(
 
 
 def load_dense_part(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load a sparse model's dense weights, and those of its predictors that are there.
+    """Load the dense weights of a sparse model, and those of its predictors that are available.
 
     Raises:
         CheckpointError: A dense weight is missing.

@@ -1,4 +1,4 @@
-"""The one training loop: epochs of an objective, resumable to the last bit at every epoch."""
+"""The training loop: epochs of an objective, resumable bit by bit after every epoch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Objective = Callable[[Batch, int, torch.Generator], Tensor]
 
 
 class NonFiniteLossError(SparseSearchError):
-    """The loss became NaN or infinite; the trial has failed, the study goes on."""
+    """The loss became NaN or infinite; the trial fails, the study continues."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Where and in what precision to compute.
+    """Device and precision of a computation.
 
     Attributes:
         device: Torch device.
@@ -38,7 +38,7 @@ class Arithmetic:
 
     @classmethod
     def of(cls, precision: str, *, device: torch.device) -> Arithmetic:
-        """The arithmetic of `float32` or `bfloat16`."""
+        """The arithmetic of a precision, `float32` or `bfloat16`."""
         return cls(device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
 
     @property
@@ -47,11 +47,11 @@ class Arithmetic:
         return self.dtype == torch.bfloat16
 
     def autocast(self) -> torch.autocast:
-        """Mixed precision where asked for; parameters stay float32."""
+        """Autocast context, enabled for bfloat16; parameters stay float32."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bfloat16)
 
-    def place(self, batch: Batch) -> Batch:
-        """The batch on the device."""
+    def to_device(self, batch: Batch) -> Batch:
+        """Move a batch to the device."""
         if self.device.type == "cpu":
             return batch
         return Batch(
@@ -63,11 +63,11 @@ class Arithmetic:
 
 
 def lr_factor(step: int, *, total: int, warmup: float) -> float:
-    """Share of the peak learning rate at a step: linear from 0, then a half cosine to 0."""
-    rise = max(1, round(warmup * total))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+    """Fraction of the peak learning rate at a step: linear warm-up from 0, then cosine decay to 0."""
+    num_warmup = max(1, round(warmup * total))
+    if step < num_warmup:
+        return (step + 1) / num_warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - num_warmup) / max(1, total - num_warmup)))
 
 
 def parameter_groups(model: nn.Module, spec: TrainSpec) -> list[dict[str, object]]:
@@ -89,7 +89,7 @@ def parameter_groups(model: nn.Module, spec: TrainSpec) -> list[dict[str, object
 
 
 class TrainingRun:
-    """A model, its optimizer, and how far they are.
+    """A model and its optimizer during a training.
 
     Args:
         model: Trained in place.
@@ -112,8 +112,8 @@ class TrainingRun:
         Args:
             batches: The epoch's batches.
             objective: The loss.
-            seed: Seed of this epoch's randomness.
-            bar: Advanced by one for each step.
+            seed: Seed of the random numbers of this epoch.
+            bar: Advanced by one per step.
 
         Raises:
             NonFiniteLossError: The loss is NaN or infinite.
@@ -128,7 +128,7 @@ class TrainingRun:
             for group in self._optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
             self._optimizer.zero_grad(set_to_none=True)
-            loss = objective(self._arithmetic.place(batch), step, generator)
+            loss = objective(self._arithmetic.to_device(batch), step, generator)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise NonFiniteLossError(f"the loss became {value} at step {step} (epoch {self.epochs_done + 1})")
@@ -143,7 +143,7 @@ class TrainingRun:
         return sum(losses) / max(1, len(losses))
 
     def state(self) -> dict[str, Tensor]:
-        """Model and optimizer as flat tensors, enough to go on as if nothing had happened."""
+        """Model and optimizer as flat tensors, sufficient for an exact continuation."""
         tensors = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
         names = {id(parameter): name for name, parameter in self._model.named_parameters()}
         for parameter, moments in self._optimizer.state.items():
@@ -153,7 +153,7 @@ class TrainingRun:
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from what `state` returned."""
+        """Restore the result of `state`."""
         self._model.load_state_dict(
             {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         )
@@ -170,5 +170,5 @@ class TrainingRun:
 
 
 def model_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's part of `TrainingRun.state`."""
+    """The model's tensors in the result of `TrainingRun.state`."""
     return {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}

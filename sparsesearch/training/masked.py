@@ -1,4 +1,4 @@
-"""Training of one schedule with masks, as the papers do it: nothing is dropped, attention and paths are masked."""
+"""Masked training of one schedule, as in the papers: no token is dropped, attention and paths are masked."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _HIERARCHICAL_RATIO_WEIGHT = 10.0
 
 
 class MaskedObjective:
-    """DynamicViT's training: keep decisions are drawn, their share has a loss, and a teacher gives two terms more.
+    """DynamicViT's loss: keep decisions are sampled, with a loss on the keep ratio and two distillation terms.
 
-    Masked training learns how many tokens to keep, so its predictors must be learned ones that prune or choose paths;
-    evaluation then keeps the fixed number of the schedule.
+    Masked training learns how many tokens to keep, so it needs learned predictors that prune or choose paths;
+    evaluation keeps the fixed number of tokens of the schedule.
 
     Args:
         model: A sparse model whose schedule is set.
-        teacher: Gives logits and final tokens.
-        arithmetic: Precision.
-        weights: How the terms are added up; None for those of the papers.
+        teacher: Provides logits and final tokens.
+        arithmetic: Device and precision.
+        weights: Weights of the terms; None for those of the papers.
 
     Raises:
-        ScheduleError: The schedule does something else than to prune or to choose paths.
+        ScheduleError: A step of the schedule neither prunes nor chooses paths.
 
     Source: DynamicViT (arXiv:2106.02034), section 3.4; Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.4.
     """
@@ -46,7 +46,7 @@ class MaskedObjective:
         state.mode, state.keep_final_tokens = "masked", True
         kinds = {step.reducer.kind for step in self._steps()} - {"prune", "fast_slow"}
         if kinds:
-            raise ScheduleError(f"masked training cannot {' or '.join(sorted(kinds))}; train with method: gathered")
+            raise ScheduleError(f"masked training does not support {' or '.join(sorted(kinds))}; use method: gathered")
         self._is_grid = any(step.reducer.kind == "fast_slow" for step in self._steps())
         self._weights = weights or self._published_weights()
 
@@ -76,11 +76,11 @@ class MaskedObjective:
         return [step for steps in sparsity_of(self._model).state.plan.values() for step in steps]
 
     def _keep_ratios(self) -> list[float]:
-        """The wished share of each step in force, as the schedule writes it."""
+        """The keep ratio of each active step, as written in the schedule."""
         sparsity = sparsity_of(self._model)
         resolved = sparsity.schedule.resolve(sparsity.geometry)
-        in_force = {(s.stage, s.block, s.phase) for s in resolved if s.num_tokens < s.num_before}
-        return [s.keep_ratio for s in sparsity.schedule.steps if (s.stage, s.block, s.phase) in in_force]
+        active = {(s.stage, s.block, s.phase) for s in resolved if s.num_tokens < s.num_before}
+        return [s.keep_ratio for s in sparsity.schedule.steps if (s.stage, s.block, s.phase) in active]
 
     def _published_weights(self) -> LossWeights:
         if self._is_grid:

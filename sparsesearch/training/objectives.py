@@ -1,4 +1,4 @@
-"""What is minimised: dense training, supernet training of all schedules at once, and training of one schedule.
+"""Training objectives of the dense model, of the supernet (all schedules at once), and of one schedule.
 
 Shapes: `B` batch, `N` tokens, `K` kept tokens, `C` channels.
 """
@@ -35,18 +35,18 @@ SCORE_NOISE = 0.3
 
 
 class DenseObjective:
-    """Cross-entropy of the dense model, with a crop curriculum where the object's box is known.
+    """Cross-entropy of the dense model, with a crop curriculum if the bounding box of the object is known.
 
-    In the curriculum only a window of half the image a side that holds the object is seen: on a cluttered canvas a
-    model finds no gradient without it. A ViT is given the tokens of the window, a ConvNeXt its pixels; a Swin, which
-    works on one size of image only, has no curriculum.
+    During the curriculum the model sees only a window around the object, half as high and half as wide as the image:
+    on the cluttered canvases of the bundled task, training does not make progress without it. A ViT receives the
+    tokens of the window, a ConvNeXt its pixels; Swin works on a single image size and has no curriculum.
 
     Args:
         model: A dense model.
         geometry: Its geometry.
-        curriculum_steps: Steps with the curriculum, from the start.
-        arithmetic: Precision.
-        label_smoothing: Of the cross-entropy.
+        curriculum_steps: Number of initial steps with the curriculum.
+        arithmetic: Device and precision.
+        label_smoothing: Label smoothing of the cross-entropy.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class DenseObjective:
 
 
 def _cropped(images: Tensor, corners: list[int], *, grid: tuple[int, int]) -> Tensor:
-    """Windows of half an image a side; corners are raster indices into the grid, top left."""
+    """Windows half as high and wide as the image; corners are raster indices of their top left grid cells."""
     height, width = images.shape[-2:]
     rows, columns = math.ceil(grid[0] / 2) * height // grid[0], math.ceil(grid[1] / 2) * width // grid[1]
     parts = []
@@ -99,15 +99,15 @@ def _cropped(images: Tensor, corners: list[int], *, grid: tuple[int, int]) -> Te
 
 
 def window_tokens(boxes: Tensor, *, grid: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Raster indices of a window of half the grid a side that holds each box, at a random place.
+    """Raster indices of a randomly positioned window that contains each box, half as high and wide as the grid.
 
     Args:
-        boxes: `B x 4` top, left, bottom, right as shares of the image; no larger than the window.
+        boxes: `B x 4` top, left, bottom, right as fractions of the image; no larger than the window.
         grid: Rows and columns of tokens.
-        generator: Draws the place.
+        generator: Samples the position.
 
     Returns:
-        An int64 `B x K` tensor, K = a quarter of the grid (rounded up a side).
+        An int64 `B x K` tensor, K = a quarter of the grid (each side rounded up).
     """
     starts, sides = [], []
     for axis, size in enumerate(grid):
@@ -116,9 +116,9 @@ def window_tokens(boxes: Tensor, *, grid: tuple[int, int], generator: torch.Gene
         last = (boxes[:, axis + 2] * size).ceil().long() - 1
         low = (last - side + 1).clamp(0, size - side)
         high = torch.minimum(first, torch.full_like(first, size - side)).clamp(min=0)
-        share = torch.rand(len(boxes), generator=generator)
+        uniform = torch.rand(len(boxes), generator=generator)
         starts.append(
-            torch.maximum(low, low + (share * (high - low + 1)).floor().long().clamp(max=(high - low).clamp(min=0)))
+            torch.maximum(low, low + (uniform * (high - low + 1)).floor().long().clamp(max=(high - low).clamp(min=0)))
         )
         sides.append(side)
     rows = starts[0][:, None] + torch.arange(sides[0])
@@ -127,16 +127,16 @@ def window_tokens(boxes: Tensor, *, grid: tuple[int, int], generator: torch.Gene
 
 
 class SparseObjective:
-    """Training of one schedule with tokens really gathered and the teacher's saliency as the predictors' target.
+    """Training of one schedule with gathered tokens; predictors learn the teacher's saliency.
 
     loss = 0.5 cross-entropy + 0.5 KL(teacher || student) + 0.3 KL(teacher's saliency || softmax of scores), the last
-    averaged over the predictors in use. Dropped tokens send no gradient to a predictor; the saliency target teaches it
-    instead. A model with a head for tokens (LV-ViT) also learns the teacher's logits of those that are left.
+    averaged over the active predictors. Predictors receive no gradient from dropped tokens; the saliency target
+    replaces it. A model with a token head (LV-ViT) also learns the teacher's logits of the remaining tokens.
 
     Args:
         model: A sparse model whose schedule is set.
-        teacher: Gives targets.
-        arithmetic: Precision.
+        teacher: Provides targets.
+        arithmetic: Device and precision.
     """
 
     def __init__(self, model: nn.Module, teacher: Teacher, *, arithmetic: Arithmetic) -> None:
@@ -153,11 +153,11 @@ class SparseObjective:
         return self.pass_loss(batch, self.targets(batch), generator)
 
     def targets(self, batch: Batch) -> TeacherTargets:
-        """What the teacher says of a batch."""
+        """The teacher's targets of a batch."""
         return self._teacher.targets(batch, tokens=self._has_token_head)
 
     def pass_loss(self, batch: Batch, targets: TeacherTargets, generator: torch.Generator) -> Tensor:
-        """The loss of one forward pass under the schedule in force."""
+        """The loss of one forward pass under the current schedule."""
         state = sparsity_of(self._model).state
         state.generator = generator
         with self._arithmetic.autocast():
@@ -178,7 +178,7 @@ class SparseObjective:
         return loss
 
     def _token_loss(self, targets: TeacherTargets) -> Tensor:
-        """KL(teacher || student) of the logits of tokens that are left and still have a place."""
+        """KL(teacher || student) of the logits of the remaining tokens that have a position."""
         state = sparsity_of(self._model).state
         assert isinstance(state, TokenState)
         student_BMK = final_outputs(self._model, state)
@@ -196,19 +196,19 @@ class SparseObjective:
 
 
 class SupernetObjective:
-    """One training that serves every schedule of a space.
+    """Training of one set of weights for every schedule of a space.
 
     Each step adds the losses of two passes: a random schedule, and alternately the dense model (with every predictor
-    scoring) and a minimal schedule, so that both ends of the budget range stay good (the sandwich rule of BigNAS,
+    scoring) and a minimal schedule, so that both ends of the budget range stay accurate (the sandwich rule of BigNAS,
     arXiv:2003.11142, section 3). The teacher of all passes is the frozen dense model, not the dense pass of the same
     step.
 
     Args:
-        model: A sparse model with everything attached that the space may do.
-        teacher: Gives targets.
+        model: A sparse model with all predictors and fast paths of the space attached.
+        teacher: Provides targets.
         space: The search space.
-        geometry: The backbone.
-        arithmetic: Precision.
+        geometry: Geometry of the backbone.
+        arithmetic: Device and precision.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class SupernetObjective:
         self._inner = SparseObjective(model, teacher, arithmetic=arithmetic)
 
     def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
-        """The summed loss of both passes."""
+        """The sum of the losses of both passes."""
         targets = self._inner.targets(batch)
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         state = sparsity_of(self._model).state

@@ -1,4 +1,4 @@
-"""Default training recipes: what a study does unless its document says otherwise."""
+"""Default training recipes, used unless the study document overrides them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _EVALUATIONS_OF_FRONT, _FINALISTS_OF_FRONT = 200, 24
 
 
 def default_fidelity(backbone: str, *, weights: str) -> FidelitySpec:
-    """Training phases that suit a backbone (resolved name) and where its weights come from.
+    """Default training phases of a backbone (resolved name), given the source of its weights.
 
-    The pico recipe is the one measured for the bundled task. From published weights the learning rates follow
-    DynamicViT's fine-tuning (arXiv:2106.02034, section 4: predictors 1e-3, backbone 1e-5 at batch 1024), the backbone's
-    a little higher for the smaller batch and shorter training.
+    The recipe of the pico backbones was tuned on the bundled task. With published weights, the learning rates follow
+    DynamicViT's fine-tuning (arXiv:2106.02034, section 4: predictors 1e-3, backbone 1e-5 at batch 1024); that of the
+    backbone is slightly higher because of the smaller batch and the shorter training.
     """
     if is_small(backbone):
         return FidelitySpec()
@@ -33,5 +33,5 @@ def default_fidelity(backbone: str, *, weights: str) -> FidelitySpec:
 
 
 def for_a_front(fidelity: FidelitySpec) -> FidelitySpec:
-    """The phases for a range of budgets: more schedules, which is cheap, and enough fine-tuned for a front."""
+    """The phases for a range of budgets: more schedules are evaluated, and more finalists fine-tuned."""
     return fidelity.model_copy(update={"evaluations": _EVALUATIONS_OF_FRONT, "finalists": _FINALISTS_OF_FRONT})

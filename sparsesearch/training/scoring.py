@@ -1,4 +1,4 @@
-"""Validation accuracy; many schedules of one model share everything in front of the first step."""
+"""Validation accuracy; schedules of one model share the computation before their first difference."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ EVAL_BATCH = 240
 
 
 class Accumulator:
-    """Adds up predictions into accuracy and loss."""
+    """Accumulates predictions into accuracy and loss."""
 
     def __init__(self) -> None:
         self._correct: list[Tensor] = []
         self._loss = 0.0
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Count a batch: logits `B x classes`, labels `B`."""
+        """Add a batch: logits `B x classes`, labels `B`."""
         self._correct.append((logits.argmax(-1) == labels).cpu())
         self._loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
 
     @property
     def correct(self) -> Tensor:
-        """Bool, one for each image in order."""
+        """Whether each image is classified correctly, in order."""
         return torch.cat(self._correct)
 
     def metrics(self, prefix: str) -> dict[str, float]:
@@ -51,27 +51,28 @@ def evaluate_model(model: nn.Module, batches: Iterable[Batch], *, arithmetic: Ar
     """Run a model over batches in eval mode."""
     model.eval()
     accumulator = Accumulator()
-    for placed in map(arithmetic.place, batches):
+    for batch in map(arithmetic.to_device, batches):
         with arithmetic.autocast():
-            logits = model(placed.images)
-        accumulator.add(logits, placed.labels)
+            logits = model(batch.images)
+        accumulator.add(logits, batch.labels)
     return accumulator
 
 
 class PrefixCachedScorer:
-    """Scores schedules of one frozen model of any family, starting each behind what it shares with others.
+    """Scores schedules of one frozen model of any family, resuming each from the longest cached prefix.
 
-    What arrives at a block is the same for all schedules that do nothing different in front of it. It is kept in front
-    of every block up to that of a schedule's second step: what the dense model brings there, with what a scorer wants
-    to know of its attention, and what is left of it behind an equal first step, which a search tries again and again.
-    The results are identical to running whole.
+    The input of a block is the same for all schedules that agree on everything before it. It is cached before every
+    block up to the one of a schedule's second step: the output of the dense blocks, with the attention records that
+    scorers read, and the tokens that remain after the first step, which a search proposes again and again. The
+    results are identical to a full forward pass.
 
     Args:
-        model: A sparse model with everything attached that the schedules need. It is left in evaluation mode, without
-            a record of what steps did.
+        model: A sparse model with everything attached that the schedules need. It is left in evaluation mode with
+            recording turned off.
         batches: Validation batches.
         arithmetic: Device and precision.
-        max_bytes: Most memory for what is kept, the embedded images not counted; what was not used for longest goes.
+        max_bytes: Size limit of the cache, not counting the embedded images; the least recently used entries are
+            evicted.
     """
 
     def __init__(
@@ -87,14 +88,14 @@ class PrefixCachedScorer:
         self._blocks = {block: index for index, block in enumerate(family_of(model).blocks(model))}
         sparsity_of(model).state.record = False
         with torch.no_grad():
-            for batch in map(arithmetic.place, batches):
+            for batch in map(arithmetic.to_device, batches):
                 self._labels.append(batch.labels)
                 with arithmetic.autocast():
                     self._embedded.append(PrefixState(embed(model, batch.images)))
 
     @torch.no_grad()
     def score(self, schedule: Schedule) -> dict[str, float]:
-        """Validation metrics of a schedule with the model's weights as they are."""
+        """Validation metrics of a schedule with the current weights."""
         set_schedule_(self._model, schedule)
         depth = len(self._blocks)
         planned = sparsity_of(self._model).state.plan

@@ -1,4 +1,4 @@
-"""The dense model as a teacher: its class probabilities, and which tokens it looks at.
+"""The dense model as a teacher: its class probabilities and its saliency.
 
 Shapes: `B` batch, `N` patch tokens, `K` classes.
 """
@@ -26,7 +26,7 @@ class TeacherTargets:
     Attributes:
         log_probs_BK: Log-probabilities of the classes.
         saliency: Saliency of each patch token in raster order, summing to 1 over tokens, by stage: `B x N`.
-        tokens_BNC: Final patch tokens, if asked for.
+        tokens_BNC: Final patch tokens, if requested.
     """
 
     log_probs_BK: Tensor
@@ -35,13 +35,13 @@ class TeacherTargets:
 
 
 class Teacher:
-    """Targets from a frozen dense model, computed once for a fixed pool and online for fresh images.
+    """Targets from a frozen dense model, precomputed for a fixed pool and computed online for other images.
 
     Args:
-        model: The dense model; put into eval mode and never changed.
-        task: Its fixed pool, where there is one, is run through the model at first use.
+        model: The dense model; it is set to eval mode and never changed.
+        task: Its fixed pool, if any, is run through the model on first use.
         arithmetic: Device and precision.
-        use_pool: Whether to precompute the pool at all (not worth it when few of its images are used).
+        use_pool: Whether to precompute the targets of the pool (not worthwhile if few of its images are used).
     """
 
     def __init__(self, model: nn.Module, task: Task, *, arithmetic: Arithmetic, use_pool: bool) -> None:
@@ -56,8 +56,8 @@ class Teacher:
 
         Args:
             batch: Images, on the device.
-            tokens: Whether final tokens are wanted. Of a pool they are kept if they are few enough; else they are
-                computed online.
+            tokens: Whether to include the final tokens. Those of a pool are stored if they fit into memory and
+                computed online otherwise.
         """
         if batch.ids is None or not self._use_pool:
             return self._compute(batch, tokens=tokens)
@@ -68,7 +68,7 @@ class Teacher:
             return self._compute(batch, tokens=True)
         return TeacherTargets(
             pooled.log_probs_BK[batch.ids].to(device),
-            {stage: shares[batch.ids].to(device) for stage, shares in pooled.saliency.items()},
+            {stage: saliency[batch.ids].to(device) for stage, saliency in pooled.saliency.items()},
             pooled.tokens_BNC[batch.ids].to(device) if tokens and pooled.tokens_BNC is not None else None,
         )
 
@@ -78,7 +78,7 @@ class Teacher:
         parts: list[TeacherTargets] = []
         kept: list[Tensor] | None = [] if tokens else None
         for batch in batches:
-            part = self._compute(self._arithmetic.place(batch), tokens=kept is not None)
+            part = self._compute(self._arithmetic.to_device(batch), tokens=kept is not None)
             if kept is not None and part.tokens_BNC is not None:
                 kept.append(part.tokens_BNC.cpu())
                 if sum(tensor.nbytes for tensor in kept) > MAX_TOKEN_BYTES:

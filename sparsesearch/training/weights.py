@@ -1,4 +1,4 @@
-"""Where a dense model starts: pretrained weights, a file, or scratch."""
+"""Initial weights of a dense model: pretrained, from a file, or from scratch."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _HEADS = ("head.", "aux_head.")
 
 @dataclass(frozen=True)
 class DenseStart:
-    """A dense model before any training of ours.
+    """A dense model before training.
 
     Attributes:
-        model: The model, its head sized for the task.
-        has_head: Whether its classifier came with the weights, so that it should work already.
+        model: The model, with a head for the classes of the task.
+        has_head: Whether the weights include this head, so that the model needs no training.
     """
 
     model: nn.Module
@@ -33,18 +33,18 @@ class DenseStart:
 
 
 def resolve_weights(weights: str, *, backbone: str, ask_hub: bool = True) -> tuple[str, str | None]:
-    """What `--weights` really means now, and a line to show if that is not what was asked for.
+    """Resolve `--weights`; the second value is a message if the result differs from what was requested.
 
-    `pretrained` becomes `scratch` for a backbone without published weights, and when they are not in the local cache
-    and the hub does not answer within seconds. A path becomes absolute.
+    `pretrained` becomes `scratch` for a backbone without published weights, or if they are not in the local cache
+    and the hub does not respond within seconds. A path becomes absolute.
 
     Args:
         weights: `pretrained`, `scratch` or a path.
         backbone: Resolved name.
-        ask_hub: Whether to see if the hub answers; if not, it is taken to.
+        ask_hub: Whether to check that the hub responds; if False, it is assumed to.
 
     Returns:
-        (`pretrained`, `scratch` or a path; a line for people or None)
+        (`pretrained`, `scratch` or a path; a message or None)
     """
     if weights == "scratch":
         return weights, None
@@ -58,13 +58,13 @@ def resolve_weights(weights: str, *, backbone: str, ask_hub: bool = True) -> tup
     if reason is None:
         return "pretrained", None
     return "scratch", (
-        f"pretrained weights of {backbone} cannot be had ({reason}); training from scratch. "
-        "Give a file with --weights PATH, or say --weights scratch to silence this."
+        f"pretrained weights of {backbone} are not available ({reason}); training from scratch. "
+        "Give a file with --weights PATH, or use --weights scratch to silence this message."
     )
 
 
 def _is_cached(backbone: str) -> bool:
-    """Whether the published weights lie on this machine already."""
+    """Whether the published weights are in the local cache."""
     from huggingface_hub import try_to_load_from_cache
 
     repository = getattr(timm.get_pretrained_cfg(backbone), "hf_hub_id", None)
@@ -74,28 +74,28 @@ def _is_cached(backbone: str) -> bool:
 
 
 def _hub_unreachable() -> str | None:
-    """Why the weights hub cannot be used, or None if it answers."""
+    """Why the weights hub cannot be used, or None if it responds."""
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
         get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
-    except Exception as error:  # whatever the HTTP library raises, the hub is not to be had
-        return f"the weights hub does not answer: {type(error).__name__}"
+    except Exception as error:  # whatever the HTTP library raises, the hub is not available
+        return f"the weights hub does not respond: {type(error).__name__}"
     return None
 
 
 def check_weights(weights: str, *, backbone: str, task: Task) -> None:
-    """See that a weights file can be read and fits, before anything is trained.
+    """Check that a weights file can be read and fits the backbone, before anything is trained.
 
     Args:
         weights: As resolved.
         backbone: Resolved name.
-        task: Sizes of input and head.
+        task: Determines the sizes of input and head.
 
     Raises:
-        CheckpointError: It cannot be read, or is of another model.
+        CheckpointError: The file cannot be read or belongs to another model.
     """
     if weights not in ("pretrained", "scratch"):
         dense_start(weights, backbone=backbone, task=task, seed=0)
@@ -107,8 +107,8 @@ def dense_start(weights: str, *, backbone: str, task: Task, seed: int) -> DenseS
     Args:
         weights: `pretrained`, `scratch` or a path; see `resolve_weights`.
         backbone: Backbone name.
-        task: Sizes of input and head.
-        seed: Seed of whatever is initialised.
+        task: Determines the sizes of input and head.
+        seed: Seed of newly initialised weights.
 
     Raises:
         CheckpointError: The file does not fit the backbone.
@@ -140,7 +140,7 @@ def _build(backbone: str, task: Task, *, seed: int, pretrained: bool = False) ->
 
 
 def _load_foreign(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> bool:
-    """Load all but a head of another size; returns whether the head came along."""
+    """Load the weights, except for a head of another size; returns whether the head was loaded."""
     expected = model.state_dict()
     head = {name for name in expected if name.startswith(_HEADS)}
     fits = all(name in tensors and tensors[name].shape == expected[name].shape for name in head)

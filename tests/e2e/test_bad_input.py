@@ -126,7 +126,7 @@ class TestData:
 
     def test_a_training_folder_without_validation(self, command: Command, tmp_path: Path) -> None:
         write_classes(tmp_path / "data" / "train", per_class=4, seed=0)
-        assert "none named val" in command(*RUN, "--data", f"folder:{tmp_path / 'data'}").complaint
+        assert "no folder val" in command(*RUN, "--data", f"folder:{tmp_path / 'data'}").complaint
 
     def test_too_few_images(self, command: Command, tmp_path: Path) -> None:
         data = write_classes(tmp_path / "data", per_class=1, seed=0)
@@ -135,13 +135,13 @@ class TestData:
     @pytest.mark.parametrize("source", ["cifar10", "folder", "folder:", "torch/cifar10", "hfds", "wds", "digits:x", ""])
     def test_an_unknown_name_lists_the_forms(self, command: Command, source: str) -> None:
         line = command(*RUN, f"--data={source}").complaint
-        assert f"{source!r}; write digits, digits:hard, folder:PATH" in line
+        assert f"{source!r}; use digits, digits:hard, folder:PATH" in line
 
     def test_a_path_without_its_kind(self, command: Command, tmp_path: Path) -> None:
         assert f"did you mean folder:{tmp_path}?" in command(*RUN, "--data", tmp_path).complaint
 
     def test_names_that_nobody_knows(self, command: Command, tmp_path: Path) -> None:
-        assert "known are cifar10" in command(*RUN, "--data", f"torch/cats:{tmp_path}").complaint
+        assert "choose one of cifar10" in command(*RUN, "--data", f"torch/cats:{tmp_path}").complaint
         assert "cannot open hfds/nobody/nothing" in command(*RUN, "--data", "hfds/nobody/nothing").complaint
         assert "no such data: /no/where" in command(*RUN, "--data", "hfds:/no/where").complaint
         assert "no such data folder: /no/where" in command(*RUN, "--data", "wds:/no/where").complaint

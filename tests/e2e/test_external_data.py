@@ -256,7 +256,7 @@ class TestNames:
 
     def test_columns_without_classes(self, tmp_path: Path) -> None:
         datasets.Dataset.from_list([{"text": "a", "label": 1}] * 4).to_parquet(parquet(tmp_path) / "train.parquet")
-        with pytest.raises(DataError, match=r"no column of images.*text, label"):
+        with pytest.raises(DataError, match=r"lacks a column of images.*text, label"):
             open_task(DataSpec(source=f"hfds:{parquet(tmp_path)}"), backbone=PICO)
 
     def test_classes_that_the_data_declares_count(self, tmp_path: Path) -> None:

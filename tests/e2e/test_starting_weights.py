@@ -118,7 +118,7 @@ class TestHub:
         assert weights == "scratch"
         assert line is not None
         assert "\n" not in line
-        assert f"pretrained weights of {DEIT_S} cannot be had (the weights hub does not answer" in line
+        assert f"pretrained weights of {DEIT_S} are not available (the weights hub does not respond" in line
         assert "--weights PATH" in line
 
     def test_switched_off(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ class TestHub:
     def test_a_document_is_written_without_asking_the_hub(self, command: Command) -> None:
         answer = command("init", "--backbone", "deit_s")
         assert answer.code == 0
-        assert "cannot be had" not in answer.err
+        assert "are not available" not in answer.err
         assert "weights: pretrained\n" in Path("study.yaml").read_text(encoding="utf-8")
 
 
@@ -200,6 +200,6 @@ def test_a_teacher_is_checked(command: Command, home: Path, tmp_path: Path) -> N
     save_file(tensors, "permuted.safetensors")
     code, *lines = run("third", "permuted.safetensors")
     assert code == "2"
-    assert "is the order of the classes that of the weights?" in lines[-1]
+    assert "check that the classes of the data are in the order" in lines[-1]
     assert "chance is 33.3%" in lines[-1]
     assert [row["study"] for row in command("studies", "--json").document] == ["first", "second"]

@@ -88,7 +88,7 @@ def test_people_can_follow_a_study(spec, store, settings):
 
 def test_other_data_than_at_the_start_is_refused_and_the_lease_given_back(spec, store, settings):
     resolved = spec.resolved.model_copy(update={"data_fingerprint": "of yesterday"})
-    with pytest.raises(DataError, match="is not what study 'tiny' began with"):
+    with pytest.raises(DataError, match="has changed since study 'tiny' was created"):
         run_study(store.create_study(spec.model_copy(update={"resolved": resolved})), settings)
     store.open_study(spec.name).close()
     assert store.trials(spec.name) == []

@@ -270,7 +270,7 @@ class TestCheckpoints:
         interrupted(home, spec).unlink()
         shown = home.run(spec)
         assert shown.labels[:2] == ["dense model 1/2", "dense model 2/2"]
-        assert "is gone; dense model begins again" in shown.lines[0]
+        assert "is missing; restarting dense model" in shown.lines[0]
         home.run(renamed(spec, "calm"))
         assert_same_but_uri(home, spec.name, "calm")
 

@@ -61,7 +61,7 @@ class TestFiles:
 
     def test_a_document_that_is_no_json_is_refused(self, tmp_path):
         save_file(TENSORS, tmp_path / "a.safetensors", metadata={"sparsesearch": "{"})
-        with pytest.raises(CheckpointError, match="not readable JSON"):
+        with pytest.raises(CheckpointError, match="not valid JSON"):
             read_tensors(tmp_path / "a.safetensors")
 
     def test_a_foreign_safetensors_file_has_an_empty_document(self, tmp_path):
@@ -121,7 +121,7 @@ class TestCheckpointFolder:
         folder = CheckpointFolder(tmp_path, "study")
         ref = folder.save("a", TENSORS, step=1, metadata={})
         folder.save("a", {"weight": torch.zeros(1)}, step=1, metadata={})
-        with pytest.raises(CheckpointError, match="SHA-256 is not the recorded one"):
+        with pytest.raises(CheckpointError, match="SHA-256 does not match the recorded one"):
             folder.load(ref)
         (folder.folder / "a.safetensors").unlink()
         assert not folder.holds(ref)

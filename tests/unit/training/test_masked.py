@@ -84,7 +84,7 @@ def test_what_has_no_mask_is_refused(context, teacher, reducer):
     model = context.fresh_model()
     scorer = None if isinstance(reducer, Merge) else ClassAttentionScorer()
     sparsify_(model, Schedule(steps=(Step(block=3, keep_ratio=0.6, reducer=reducer, scorer=scorer),)))
-    with pytest.raises(ScheduleError, match=f"masked training cannot {reducer.kind}; train with method: gathered"):
+    with pytest.raises(ScheduleError, match=f"masked training does not support {reducer.kind}; use method: gathered"):
         MaskedObjective(model, teacher, arithmetic=context.arithmetic)
 
 
