@@ -1,4 +1,4 @@
-"""The parts of timm's attention modules, so that attention itself can be ours while the weights stay theirs.
+"""Projections of timm's attention modules, so that only the attention itself is replaced.
 
 Shapes: `B` batch, `H` heads, `T` tokens incl. prefix, `C` channels, `D` channels of a head.
 """
@@ -14,7 +14,7 @@ from timm.models.eva import EvaAttention
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sparsesearch.backbones.sparsity import own_class
+from sparsesearch.backbones.sparsity import original_class
 
 _KINDS = (Attention, AttentionRope, EvaAttention)
 _PARTS = {
@@ -23,22 +23,22 @@ _PARTS = {
 
 
 def is_known_attention(attn: object) -> bool:
-    """Whether a module is an attention of timm whose parts are all known here; a subclass may compute otherwise."""
+    """Whether a module is exactly one of timm's attention classes (not a subclass), with known parts only."""
     return (
         isinstance(attn, nn.Module)
-        and own_class(attn) in _KINDS
+        and original_class(attn) in _KINDS
         and {name for name, _ in attn.named_children()} <= _PARTS
         and getattr(attn, "num_kv_groups", 1) == 1
     )
 
 
 def queries_keys_values(attn: Any, x_BTC: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Projected, normalised and rotated, `B x H x T x D` each.
+    """Compute queries, keys and values, normalised and rotated, `B x H x T x D` each.
 
     Args:
-        attn: A known attention.
+        attn: A known attention module.
         x_BTC: Tokens.
-        rope: Rotary embeddings of the patch tokens, sines then cosines; None without.
+        rope: Rotary embeddings of the patch tokens, sines then cosines, or None.
     """
     batch, num_tokens, _ = x_BTC.shape
     if attn.qkv is None:
@@ -60,12 +60,12 @@ def queries_keys_values(attn: Any, x_BTC: Tensor, rope: Tensor | None) -> tuple[
 
 
 def output(attn: Any, y_BHTD: Tensor, x_BTC: Tensor) -> Tensor:
-    """Everything behind the weighted sums of the values.
+    """Compute the output of an attention module from the weighted sums of the values.
 
     Args:
-        attn: A known attention.
+        attn: A known attention module.
         y_BHTD: The weighted sums.
-        x_BTC: What attention was called with.
+        x_BTC: The input of the module.
     """
     y_BTC = y_BHTD.transpose(1, 2).flatten(2)
     y_BTC = attn.norm(y_BTC)

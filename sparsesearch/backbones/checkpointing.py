@@ -1,4 +1,4 @@
-"""Gradient checkpointing of sparse models: block by block, behind the steps, so that tokens are chosen only once."""
+"""Gradient checkpointing of sparse models: per block, after its steps, so that tokens are selected only once."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from sparsesearch.sparsify.state import SparsityState
 
 @contextmanager
 def checkpoints_in_blocks(modules: Iterable[nn.Module], state: SparsityState, *, training: bool) -> Iterator[None]:
-    """While a model runs, its sparse blocks do what timm's flag `grad_checkpointing` asks of whole blocks.
+    """Let the sparse blocks handle timm's flag `grad_checkpointing` during a forward pass.
 
-    timm's own checkpointing would run the steps in front of a block once more in the backward pass, and might choose
-    otherwise.
+    timm's own checkpointing would run the steps before a block again in the backward pass, and might select other
+    tokens.
 
     Args:
-        modules: The modules that have timm's flag: the model, or its stages.
-        state: What the blocks share.
+        modules: The modules with timm's flag: the model, or its stages.
+        state: State shared by the blocks.
         training: Whether the model is in training mode.
     """
-    asked: list[Any] = [module for module in modules if training and getattr(module, "grad_checkpointing", False)]
-    for module in asked:
+    enabled: list[Any] = [module for module in modules if training and getattr(module, "grad_checkpointing", False)]
+    for module in enabled:
         module.grad_checkpointing = False
-    state.checkpoints = bool(asked)
+    state.checkpoints = bool(enabled)
     try:
         yield
     finally:
         state.checkpoints = False
-        for module in asked:
+        for module in enabled:
             module.grad_checkpointing = True

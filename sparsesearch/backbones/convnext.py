@@ -1,6 +1,6 @@
-"""The family of ConvNeXt: timm's own models in place, with a fast path beside the feed-forward network of any block.
+"""The ConvNeXt family: timm's models, sparsified in place by a fast path parallel to the feed-forward network.
 
-The depthwise convolution of a block is always dense; what follows it works on rows, each on its own path.
+The depthwise convolution of a block is always dense; everything after it operates on rows, each on one path.
 
 Shapes: `B` batch, `C` channels, `H` and `W` height and width of a grid, `N` its positions, `R` rows of the whole batch.
 """
@@ -37,12 +37,12 @@ _LAYER_SCALE = 1e-6
 
 
 class SparseConvNeXt(nn.Module):
-    """Mixed into the model's class."""
+    """Mixin for the model's class."""
 
     sparsity_state: GridState
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """As timm's, with the final positions noted: behind the head's norm, which timm applies after pooling."""
+        """As in timm; also records the final positions, after the head's norm, which timm applies after pooling."""
         model: Any = self
         with checkpoints_in_blocks(model.stages, self.sparsity_state, training=self.training):
             features: Tensor = super().forward_features(x)  # type: ignore[misc]
@@ -51,13 +51,13 @@ class SparseConvNeXt(nn.Module):
 
 
 class SparseConvNeXtBlock(nn.Module):
-    """Mixed into the class of every block."""
+    """Mixin for the class of every block."""
 
     sparsity_state: GridState
     sparsity_block: Block
 
     def forward(self, x: Tensor) -> Tensor:
-        """As timm's, with the steps of the schedule."""
+        """As in timm, with the steps of the schedule."""
         state, block = self.sparsity_state, self.sparsity_block
         chosen = state.enter(block, x.permute(0, 2, 3, 1), training=self.training)
         if block not in state.paths:
@@ -75,16 +75,16 @@ def matches(model: nn.Module) -> bool:
 
 
 def check_step(model: Any, step: ResolvedStep) -> None:
-    """Nothing: whatever resolves can be run."""
+    """Do nothing: every resolved step can be run."""
 
 
 def new_state(model: nn.Module, geometry: BackboneGeometry, generator: torch.Generator) -> GridState:
-    """The state that the modules of a model will share."""
+    """Create the state that the modules of a model share."""
     return grid_state(geometry, generator)
 
 
 def patch_(model: Any, state: SparsityState) -> None:
-    """Change the classes of a model and of its blocks."""
+    """Change the classes of a model and its blocks."""
     for index, stage in enumerate(model.stages):
         for number, block in enumerate(stage.blocks):
             change_class_(block, SparseConvNeXtBlock, state, sparsity_block=(index, number))
@@ -92,13 +92,13 @@ def patch_(model: Any, state: SparsityState) -> None:
 
 
 def equip_(model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: int) -> None:
-    """Build the fast paths of a step, with a layer scale that starts where those of the model did."""
+    """Build the fast paths of a step, with the initial layer scale of the model."""
     scale = float(getattr(model, "layer_scale_init", _LAYER_SCALE))
     add_fast_paths_(model, sparsity, step, seed=seed, eps=predictor_eps, scale=scale)
 
 
 def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
-    """Tell the state which fast path each block has."""
+    """Set the fast path of each block in the state."""
     plan_fast_paths_(sparsity, resolved)
 
 
@@ -114,18 +114,18 @@ def block(model: Any, stage: int, block: int) -> nn.Module:
 
 
 def patches(model: nn.Module, entering: Tensor) -> Tensor:
-    """The positions of what enters a block, `B x N x C`."""
+    """The positions of the input of a block, `B x N x C`."""
     return entering.flatten(2).transpose(1, 2)
 
 
 def embed(model: Any, x_BCHW: Tensor) -> Tensor:
-    """The stem: the first map."""
+    """Run the stem, up to the first feature map."""
     map_BCHW: Tensor = model.stem(x_BCHW)
     return map_BCHW
 
 
 def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
-    """Blocks that follow each other, and the downsampling in front of each stage."""
+    """Run consecutive blocks, and the downsampling before each stage."""
     for stage, index in blocks:
         if index == 0:
             x = model.stages[stage].downsample(x)
@@ -134,7 +134,7 @@ def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def finish(model: Any, x: Tensor) -> Tensor:
-    """Everything behind the last block, up to the logits."""
+    """Run everything after the last block, up to the logits."""
     features_BCHW = model.norm_pre(x)
     sparsity = getattr(model, "sparsity", None)
     if isinstance(sparsity, Sparsity) and isinstance(sparsity.state, GridState):
@@ -144,7 +144,7 @@ def finish(model: Any, x: Tensor) -> Tensor:
 
 
 def _note_final(model: Any, features_BCHW: Tensor, state: GridState) -> None:
-    """The positions behind the head's norm, if they are asked for."""
+    """Record the positions after the head's norm, if requested."""
     final_BNC = None
     if state.keep_final_tokens:
         is_normed = not isinstance(model.head, NormMlpClassifierHead)
@@ -154,7 +154,7 @@ def _note_final(model: Any, features_BCHW: Tensor, state: GridState) -> None:
 
 
 def _gathered(block: Any, split: Split, fast: nn.Module | None, x_BCHW: Tensor) -> Tensor:
-    """A block with each position on one path; the fast path is the identity if None."""
+    """Run a block with each position on one path; the fast path is the identity if None."""
     y_BHWC = block.conv_dw(x_BCHW).permute(0, 2, 3, 1)
     branch_RC = split.run(y_BHWC.flatten(0, 2), slow=lambda x_RC: _feed_forward(block, x_RC), fast=fast)
     branch_BCHW = branch_RC.reshape(y_BHWC.shape).permute(0, 3, 1, 2)
@@ -163,14 +163,14 @@ def _gathered(block: Any, split: Split, fast: nn.Module | None, x_BCHW: Tensor) 
 
 
 def _masked(block: Any, x_BCHW: Tensor, state: GridState, fast: nn.Module | None, *, chosen: bool) -> Tensor:
-    """A block with all positions on both paths.
+    """Run a block with all positions on both paths.
 
     Args:
         block: The block.
-        x_BCHW: What enters, merged with the mask before the block.
-        state: Where the mask and both histories are.
+        x_BCHW: The input, merged with the mask that was active before the block.
+        state: Contains the mask and the feature maps of both paths.
         fast: The fast path; None for the identity.
-        chosen: Whether a new mask was drawn in front of the block.
+        chosen: Whether a new mask was sampled before the block.
     """
     trace, x_BHWC = state.trace, x_BCHW.permute(0, 2, 3, 1)
     assert trace.mask_BN is not None, "no step has drawn a mask"
@@ -184,7 +184,7 @@ def _masked(block: Any, x_BCHW: Tensor, state: GridState, fast: nn.Module | None
 def _both_paths(
     block: Any, fast: nn.Module | None, x_BHWC: Tensor, slow_BHWC: Tensor, fast_BHWC: Tensor, mask_BN: Tensor
 ) -> Pair:
-    """Either path adds to its own history, from what convolution made of the merged map.
+    """Add the residual branch of each path to its own map, both computed from the convolved merged map.
 
     Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3 and its published code.
     """
@@ -200,7 +200,7 @@ def _both_paths(
 
 
 def _feed_forward(block: Any, x_RC: Tensor) -> Tensor:
-    """Norm, feed-forward network and layer scale of timm's block, on rows."""
+    """Norm, feed-forward network and layer scale of timm's block, applied to rows."""
     if block.use_conv_mlp:
         x_1CR1 = x_RC.t()[None, :, :, None]
         y_RC = block.mlp(block.norm(x_1CR1))[0, :, :, 0].t()

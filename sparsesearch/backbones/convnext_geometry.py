@@ -1,7 +1,7 @@
-"""What a timm `ConvNeXt` is made of, as plain data, and which of them are supported.
+"""Geometry of a timm `ConvNeXt` as plain data, and checks that it is supported.
 
-A ConvNeXt takes images of any size. The size that counts is the one in its configuration (`pretrained_cfg`, where timm
-notes it), 224 pixels if there is none.
+A ConvNeXt accepts images of any size. Its geometry refers to the size in its configuration (timm's `pretrained_cfg`),
+or 224 pixels if there is none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sparsesearch.backbones.grid_geometry import costs_of_stage, priced, unpriced, unpriced_stage
-from sparsesearch.backbones.sparsity import describe_class, own_class
+from sparsesearch.backbones.sparsity import describe_class, original_class
 from sparsesearch.backbones.vit_geometry import stem_macs
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
@@ -24,10 +24,10 @@ _DEFAULT_SIZE = (224, 224)
 
 
 def as_convnext(model: nn.Module) -> Any:
-    """The model itself, if it is one that can be sparsified.
+    """Return the model if it can be sparsified.
 
     Raises:
-        BackboneError: It is not.
+        BackboneError: The model is unsupported.
     """
     if not isinstance(model, ConvNeXt):
         raise BackboneError(f"{describe_class(model)} is not a timm ConvNeXt")
@@ -35,28 +35,28 @@ def as_convnext(model: nn.Module) -> Any:
     for stage in convnext.stages:
         for block in stage.blocks:
             mlp = block.mlp
-            if own_class(mlp) is GlobalResponseNormMlp:
+            if original_class(mlp) is GlobalResponseNormMlp:
                 raise BackboneError(
-                    "the feed-forward network of ConvNeXt V2 normalises over all positions, so it cannot work on some "
-                    "of them; choose a ConvNeXt of the first version, for example convnext_tiny"
+                    "the feed-forward network of ConvNeXt V2 normalises over all positions, so it cannot run on a "
+                    "subset of them; choose a ConvNeXt of the first version, such as convnext_tiny"
                 )
-            if own_class(block) is not ConvNeXtBlock or own_class(mlp) is not Mlp:
+            if original_class(block) is not ConvNeXtBlock or original_class(mlp) is not Mlp:
                 raise BackboneError(
-                    f"the model is built of {describe_class(block)} with {describe_class(mlp)}, which cannot be "
-                    "sparsified; known is timm's ConvNeXtBlock with Mlp"
+                    f"the model consists of {describe_class(block)} with {describe_class(mlp)}, which cannot be "
+                    "sparsified; supported is timm's ConvNeXtBlock with Mlp"
                 )
     return convnext
 
 
 def image_size(model: nn.Module) -> tuple[int, int]:
-    """Height and width in pixels that a model is meant for."""
+    """Height and width in pixels of the images that a model is configured for."""
     config: Any = getattr(model, "pretrained_cfg", None) or {}
     size = config.get("input_size")
     return _DEFAULT_SIZE if size is None else (int(size[1]), int(size[2]))
 
 
 def token_geometry(model: nn.Module) -> BackboneGeometry:
-    """Blocks and grids of a model, enough to resolve schedules but not to price them: all MACs are 0."""
+    """Blocks and grids of a model, sufficient to resolve schedules but not to price them: all MACs are 0."""
     convnext = as_convnext(model)
     size = image_size(convnext)
     stages = (
@@ -67,14 +67,14 @@ def token_geometry(model: nn.Module) -> BackboneGeometry:
 
 
 def geometry(model: nn.Module, name: str) -> BackboneGeometry:
-    """The shape of a model for costs and schedules.
+    """The geometry of a model for costs and schedules.
 
     Args:
         model: A timm `ConvNeXt`, on any device (meta included), sparse or not.
         name: Its resolved name.
 
     Raises:
-        BackboneError: The model is unsupported, or has parts that the closed form of the cost does not describe.
+        BackboneError: The model is unsupported, or has parts that the closed-form cost does not cover.
     """
     convnext = as_convnext(model)
     bare = token_geometry(convnext)
@@ -102,22 +102,22 @@ def _block_costs(block: Any, shape: StageGeometry) -> dict[str, int]:
 
 
 def _grids(model: Any, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """The grid of each stage: blocks keep it, so that only what lies between them is run, and only for its shape."""
+    """The grid of each stage. Blocks preserve it, so only stem and downsampling run, on the meta device."""
     x = torch.empty(1, model.in_chans, *size, device="meta", dtype=next(model.parameters()).dtype)
     grids = []
     try:
-        x = _shape_behind(model.stem, x)
+        x = _run_on_meta(model.stem, x)
         for stage in model.stages:
-            x = _shape_behind(stage.downsample, x)
+            x = _run_on_meta(stage.downsample, x)
             grids.append((int(x.shape[2]), int(x.shape[3])))
     except RuntimeError as error:
         raise BackboneError(
-            f"images of {size[0]}x{size[1]} pixels are too small for this ConvNeXt; give it at least 32x32 (image_size)"
+            f"images of {size[0]}x{size[1]} pixels are too small for this ConvNeXt; use an image_size of at least 32x32"
         ) from error
     return grids
 
 
-def _shape_behind(module: nn.Module, x: Tensor) -> Tensor:
+def _run_on_meta(module: nn.Module, x: Tensor) -> Tensor:
     if isinstance(module, nn.Identity):
         return x
     weights = {key: torch.empty_like(value, device="meta") for key, value in module.state_dict().items()}

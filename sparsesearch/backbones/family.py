@@ -1,4 +1,4 @@
-"""What a family of models has to say for itself, so that the same verbs make all of them sparse."""
+"""The interface of a model family; the transforms of all families are built on it."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from sparsesearch.sparsify.state import SparsityState
 
 
 class Family(Protocol):
-    """One family of models. A module with these functions is one."""
+    """A family of models, implemented as a module with these functions."""
 
     def matches(self, model: nn.Module) -> bool:
-        """Whether the model is of this family."""
+        """Whether the model belongs to this family."""
 
     def token_geometry(self, model: nn.Module) -> BackboneGeometry:
-        """Stages, blocks and grids, enough to resolve schedules but not to price them: all MACs are 0.
+        """Stages, blocks and grids, sufficient to resolve schedules but not to price them: all MACs are 0.
 
         Raises:
-            BackboneError: A model of this family that cannot be made sparse.
+            BackboneError: The model belongs to this family but cannot be sparsified.
         """
 
     def geometry(self, model: nn.Module, name: str) -> BackboneGeometry:
-        """The whole shape of a model, for costs and schedules.
+        """The full geometry of a model, for costs and schedules.
 
         Raises:
-            BackboneError: The model has parts that the closed form of the cost does not describe.
+            BackboneError: The model has parts that the closed-form cost does not cover.
         """
 
     def check_step(self, model: Any, step: ResolvedStep) -> None:
-        """Refuse a step that resolves against the geometry but that this very model cannot run.
+        """Check that this model can run a step that is valid for its geometry.
 
         Raises:
-            ScheduleError: It cannot.
+            ScheduleError: The model cannot run the step.
         """
 
     def new_state(self, model: nn.Module, geometry: BackboneGeometry, generator: torch.Generator) -> SparsityState:
-        """The state that the modules of a model will share."""
+        """Create the state that the modules of a model share."""
 
     def patch_(self, model: Any, state: SparsityState) -> None:
-        """Change the classes of live modules to subclasses that know the state."""
+        """Change the classes of the modules of a model to subclasses with access to the state."""
 
     def equip_(self, model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: int) -> None:
-        """Build what a step needs besides its scorer, if it is not there yet."""
+        """Build what a step needs in addition to its scorer, unless it exists."""
 
     def plan_(self, model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
-        """Tell the state what else follows from the steps in force; plan and probes are set already.
+        """Set everything in the state that depends on the active steps; plan and probes are already set.
 
         Raises:
             ScheduleError: Something that the steps need is not attached; nothing was changed.
@@ -61,27 +61,27 @@ class Family(Protocol):
         """Stage and block of every block, in order of execution."""
 
     def block(self, model: Any, stage: int, block: int) -> nn.Module:
-        """One block; what it is called with first are its tokens."""
+        """One block; its first argument are the tokens."""
 
     def patches(self, model: nn.Module, entering: Tensor) -> Tensor:
-        """The patch tokens, `B x N x C` in raster order, of what enters a block."""
+        """The patch tokens of the input of a block, `B x N x C` in raster order."""
 
     def embed(self, model: Any, x_BCHW: Tensor) -> Tensor:
-        """Everything in front of the first block."""
+        """Run everything before the first block."""
 
     def run(self, model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
-        """Blocks that follow each other, as `blocks` names them, with what lies in front of each."""
+        """Run consecutive blocks, identified as in `blocks`, each with the layers directly before it."""
 
     def finish(self, model: Any, x: Tensor) -> Tensor:
-        """Everything behind the last block, up to the logits."""
+        """Run everything after the last block, up to the logits."""
 
     @property
     def predictor_eps(self) -> float:
-        """Of the layer norm in learned scorers."""
+        """Epsilon of the layer norm in learned scorers."""
 
 
 def unpatch_(model: nn.Module) -> None:
-    """Give all modules of a model their own classes back."""
+    """Restore the original classes of all modules of a model."""
     for module in model.modules():
         base = getattr(type(module), "sparsity_base", None)
         if base is not None:
@@ -94,13 +94,13 @@ _CLASSES: dict[tuple[Any, Any], type[nn.Module]] = {}
 
 
 def change_class_(module: nn.Module, mixin: Any, state: SparsityState, **attributes: Any) -> None:
-    """Make a live module an instance of a subclass of its own class.
+    """Change the class of a module to a subclass of its class, in place.
 
     Args:
         module: The module.
-        mixin: What is mixed in front of its class.
-        state: Becomes `sparsity_state`.
-        attributes: More attributes; their names start with `sparsity_`, so that `unpatch_` finds them.
+        mixin: First base class of the subclass, before the class of the module.
+        state: Stored as `sparsity_state`.
+        attributes: Additional attributes; their names must start with `sparsity_`, so that `unpatch_` removes them.
     """
     base: Any = type(module)
     if (mixin, base) not in _CLASSES:

@@ -1,4 +1,4 @@
-"""What hierarchical families have in common: blocks in which some positions take a fast path."""
+"""Common code of hierarchical families: blocks in which some positions take a fast path."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _Result = TypeVar("_Result", Tensor, Pair)
 
 
 def grid_state(geometry: BackboneGeometry, generator: torch.Generator) -> GridState:
-    """The state that the modules of a model will share."""
+    """Create the state that the modules of a model share."""
     return GridState(generator=generator, grids=tuple(stage.grid for stage in geometry.stages))
 
 
 def add_fast_paths_(
     model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: int, eps: float, scale: float | None
 ) -> None:
-    """Build the fast paths that a step needs: those of all blocks from its own to the end of the stage.
+    """Build the fast paths of a step: one for each block from the step to the end of the stage.
 
     Args:
         model: The model.
-        sparsity: What was added to it.
+        sparsity: Its sparsity module.
         step: The step.
         seed: Seed of new weights.
-        eps: Of the layer norms.
-        scale: Initial value of layer scales; None for none.
+        eps: Epsilon of the layer norms.
+        scale: Initial value of the layer scales; None for no layer scale.
     """
     assert isinstance(step.reducer, FastSlow)
     stage, kind = sparsity.geometry.stages[step.stage], step.reducer.fast_path
@@ -51,32 +51,32 @@ def add_fast_paths_(
 
 
 def plan_fast_paths_(sparsity: Sparsity, resolved: Iterable[ResolvedStep]) -> None:
-    """Tell the state which fast path each block has under the steps in force.
+    """Set the fast path of each block under the active steps in the state.
 
     Raises:
-        ScheduleError: One is not attached.
+        ScheduleError: A fast path is not attached.
     """
     state = sparsity.state
     assert isinstance(state, GridState)
-    in_force: dict[Block, ResolvedStep] = {}
+    active: dict[Block, ResolvedStep] = {}
     for step in resolved:
         for block in range(step.block, sparsity.geometry.stages[step.stage].depth):
-            in_force[step.stage, block] = step
+            active[step.stage, block] = step
     state.paths = {
         block: _fast_path(sparsity, block, step.reducer.fast_path)
-        for block, step in in_force.items()
+        for block, step in active.items()
         if isinstance(step.reducer, FastSlow) and step.num_tokens < step.num_before
     }
 
 
 def fast_path_name(block: Block, kind: FastPath) -> str:
-    """The place of a fast path as it stands in parameter names."""
-    place = f"{block[0]}_{block[1]}"
-    return place if kind == "linear" else f"{place}_{kind}"
+    """The name of a fast path in parameter names."""
+    name = f"{block[0]}_{block[1]}"
+    return name if kind == "linear" else f"{name}_{kind}"
 
 
 def run_part(part: Callable[..., _Result], *inputs: Tensor, state: GridState) -> _Result:
-    """The part of a block behind its steps; with gradient checkpointing computed again in the backward pass."""
+    """Run the part of a block after its steps; with gradient checkpointing it is recomputed in the backward pass."""
     if not state.checkpoints:
         return part(*inputs)
     result: _Result = checkpoint(part, *inputs, use_reentrant=False)
@@ -89,6 +89,6 @@ def _fast_path(sparsity: Sparsity, block: Block, kind: FastPath) -> nn.Module | 
         return None
     if name not in sparsity.fast_paths:
         raise ScheduleError(
-            f"no {kind} fast path at block {block[1]} of stage {block[0]}; attach_ it first, or use sparsify_"
+            f"no {kind} fast path at block {block[1]} of stage {block[0]}; call attach_ first, or use sparsify_"
         )
     return sparsity.fast_paths[name]

@@ -1,4 +1,4 @@
-"""What the geometries of hierarchical families have in common."""
+"""Common code of the geometries of hierarchical families."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sparsesearch.schedule.geometry import BackboneGeometry, Mixer, StageGeometr
 
 
 def unpriced(name: str, image_size: tuple[int, int], stages: Iterable[StageGeometry]) -> BackboneGeometry:
-    """Blocks and grids, enough to resolve schedules but not to price them: all MACs are 0.
+    """Blocks and grids, sufficient to resolve schedules but not to price them: all MACs are 0.
 
     Args:
-        name: What the model is called.
+        name: Name of the model.
         image_size: Height and width in pixels.
-        stages: Made by `unpriced_stage`.
+        stages: Results of `unpriced_stage`.
     """
     return BackboneGeometry(name=name, image_size=image_size, stages=tuple(stages), stem_macs=0, head_macs=0, params=0)
 
@@ -43,14 +43,14 @@ def unpriced_stage(*, depth: int, dim: int, grid: tuple[int, int], mixer: Mixer,
 def priced(
     bare: BackboneGeometry, model: Any, name: str, *, stem: nn.Module, stages: Iterable[StageGeometry]
 ) -> BackboneGeometry:
-    """The same with the multiply-adds of stem, stages and head.
+    """Add the multiply-adds of stem, stages and head to a geometry.
 
     Args:
-        bare: As `unpriced` made it.
-        model: Sparse or not.
+        bare: Result of `unpriced`.
+        model: The model, sparse or not.
         name: Its resolved name.
-        stem: What is in front of the first stage.
-        stages: With their costs.
+        stem: The layers before the first stage.
+        stages: The stages with their costs.
 
     Raises:
         BackboneError: Stem or head cannot be priced.
@@ -67,29 +67,31 @@ def priced(
 
 
 def costs_of_stage(costs: Iterable[dict[str, int]], name: str) -> dict[str, int]:
-    """The costs of every block of a stage, which have to be equal.
+    """The costs of one block of a stage, which must be equal for all of its blocks.
 
     Args:
-        costs: Fields of `StageGeometry`, block by block.
-        name: The model, for the error.
+        costs: Fields of `StageGeometry` for each block.
+        name: Name of the model, for the error message.
 
     Raises:
-        BackboneError: They are not.
+        BackboneError: The blocks differ.
     """
     first, *others = costs
     if any(other != first for other in others):
-        raise BackboneError(f"the blocks of a stage of {name} differ in width; only equal blocks can be priced")
+        raise BackboneError(
+            f"the blocks of a stage of {name} differ in width; only blocks of equal width can be priced"
+        )
     return first
 
 
 def head_macs(head: nn.Module, name: str) -> int:
-    """Multiply-adds behind the pooling of timm's classifier heads.
+    """Multiply-adds after the pooling of timm's classifier heads.
 
     Raises:
-        BackboneError: The head does not pool, or is another one.
+        BackboneError: The head does not pool, or is not supported.
     """
     if not isinstance(head, ClassifierHead | NormMlpClassifierHead):
-        raise BackboneError(f"{name} ends in a {describe_class(head)}, which cannot be priced")
+        raise BackboneError(f"{name} has a {describe_class(head)} as its head, which cannot be priced")
     if head.global_pool.is_identity():
         raise BackboneError(f'{name} has no pooling (global_pool=""); build it with global_pool="avg"')
     layers = [module for module in head.modules() if isinstance(module, nn.Linear)]

@@ -1,4 +1,4 @@
-"""Loading weights into a model, with one account of what does not fit."""
+"""Load weights into a model, and report all mismatches in one message."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SHOWN = 3
 
 
 class Loaded(NamedTuple):
-    """What became of the weights.
+    """Result of loading weights.
 
     Attributes:
-        missing: Names of the model that were allowed to be missing, and were; they keep their values.
+        missing: Optional names of the model without a weight; they keep their values.
         unused: Names of the weights that the model does not have.
     """
 
@@ -38,23 +38,23 @@ def load_weights_(
 
     Args:
         model: The model.
-        weights: Name to tensor, named as the model names its own.
-        source: Where they are from, for the message.
+        weights: Name to tensor, with the names of the model.
+        source: Origin of the weights, for the error message.
         optional: Prefixes of names that may be missing.
-        allow_unused: Whether names that the model does not have are passed over.
-        names: What a weight is called where it comes from, if not as in the model, for the message.
-        fix: What to do about it, for the message.
+        allow_unused: Whether to ignore names that the model does not have.
+        names: Original names of weights that were renamed, for the error message.
+        fix: How to fix the problem, for the error message.
 
     Raises:
-        CheckpointError: A weight is missing, unknown, or of another shape.
+        CheckpointError: A weight is missing, unknown, or has another shape.
     """
-    wanted, names = model.state_dict(), names or {}
-    missing = [name for name in wanted if name not in weights]
-    unused = [name for name in weights if name not in wanted]
+    expected, names = model.state_dict(), names or {}
+    missing = [name for name in expected if name not in weights]
+    unused = [name for name in weights if name not in expected]
     required = [name for name in missing if not name.startswith(tuple(optional))]
     misshapen = [
         f"{names.get(name, name)} is {_shape_text(weights[name])} instead of {_shape_text(tensor)}"
-        for name, tensor in wanted.items()
+        for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
     unknown = [] if allow_unused else [names.get(name, name) for name in unused]
@@ -65,7 +65,7 @@ def load_weights_(
     ]
     if problems:
         raise CheckpointError(f"{source} does not fit the model; weights: {', '.join(problems)}{fix and f'; {fix}'}")
-    model.load_state_dict({name: weights[name] for name in wanted if name in weights}, strict=False)
+    model.load_state_dict({name: weights[name] for name in expected if name in weights}, strict=False)
     return Loaded(tuple(missing), tuple(unused))
 
 

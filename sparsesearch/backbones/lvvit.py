@@ -1,7 +1,7 @@
-"""LV-ViT, which timm does not have: a ViT with a deeper stem, divided residual branches and a second head for tokens.
+"""LV-ViT, which timm does not provide: a ViT with a deeper stem, scaled residual branches and a token head.
 
-It is a timm `VisionTransformer` made of timm's own blocks, so that whatever works on those works on it. Keys and shapes
-of its `state_dict` are those of the published weights.
+It is a timm `VisionTransformer` built from timm's blocks, so that code for those also applies to it. Keys and shapes of
+its `state_dict` match the published weights.
 
 Shapes: `B` batch, `N` tokens, `C` channels, `K` classes, `H` and `W` pixels.
 
@@ -35,10 +35,10 @@ class Size:
         dim: Channels of the tokens.
         depth: Number of blocks.
         num_heads: Attention heads.
-        divisor: What each residual branch is divided by.
-        patch_size: Pixels a token, height or width.
+        divisor: Divisor of each residual branch.
+        patch_size: Height and width of a patch in pixels.
         stem_dim: Channels of the stem.
-        image_size: Pixels, height and width.
+        image_size: Height and width of the image in pixels.
         in_chans: Channels of the image.
         num_classes: Classes of both heads.
     """
@@ -65,7 +65,7 @@ SIZES = {
 
 
 class Divide(nn.Module):
-    """Divides by a fixed number; it stands where timm's blocks have their learned layer scale."""
+    """Division by a fixed number; replaces the learned layer scale of timm's blocks."""
 
     def __init__(self, divisor: int) -> None:
         super().__init__()
@@ -77,23 +77,23 @@ class Divide(nn.Module):
 
 
 class LvVitStem(nn.Module):
-    """Three convolutions with batch norm, of which the first has stride 2, and one that makes tokens of their output.
+    """Three convolutions with batch norm, the first of stride 2, and a convolution that produces tokens.
 
     It has the constructor and the attributes that timm's `VisionTransformer` expects of its `embed_layer`.
 
     Args:
         img_size: Height and width in pixels, multiples of the patch size.
-        patch_size: Pixels a token, height or width; even.
+        patch_size: Height and width of a patch in pixels; even.
         in_chans: Channels of the image.
         embed_dim: Channels of the tokens.
-        width: Channels between.
+        width: Channels of the first three convolutions.
         bias: Whether the last convolution has a bias.
         dynamic_img_pad: Unused: images are never padded.
-        device: Where the weights are made.
-        dtype: Their type.
+        device: Device of the weights.
+        dtype: Data type of the weights.
 
     Raises:
-        BackboneError: The image does not divide into tokens.
+        BackboneError: The image size is not a multiple of the patch size.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class LvVitStem(nn.Module):
         rows, columns = (img_size, img_size) if isinstance(img_size, int) else img_size
         if rows % patch_size or columns % patch_size or not rows or not columns:
             raise BackboneError(
-                f"LV-ViT cannot take {rows}x{columns} pixels; give height and width as multiples of {patch_size}"
+                f"invalid image size {rows}x{columns} for LV-ViT; height and width must be multiples of {patch_size}"
             )
         self.img_size = (rows, columns)
         self.patch_size = (patch_size, patch_size)
@@ -140,18 +140,17 @@ class LvVitStem(nn.Module):
 class LvVit(VisionTransformer):
     """An LV-ViT of any size.
 
-    In evaluation the logits are those of the class token plus half of the largest that any token left gives to each
-    class. In training they are those of the class token alone; a loss on tokens takes `token_logits` of the tokens
-    behind the last norm. The second head starts at zero, so that a training without such a loss leaves it without
-    effect.
+    In evaluation, the logits of the class token are added to half of the maximum of the token logits over the remaining
+    tokens. In training, only the logits of the class token are returned; a loss on tokens uses `token_logits` of the
+    tokens after the last norm. The token head is initialised with zeros, so that it has no effect without such a loss.
 
     Args:
-        size: Which one.
-        img_size: Height and width in pixels; None for the size's own.
-        in_chans: Channels of the image; None for the size's own.
-        num_classes: Classes of both heads, 0 for none; None for the size's own.
-        drop_rate: Dropout in front of the class token's head.
-        drop_path_rate: Stochastic depth, rising linearly over the blocks to this rate.
+        size: One of the models.
+        img_size: Height and width in pixels; None for the default of the size.
+        in_chans: Channels of the image; None for the default of the size.
+        num_classes: Classes of both heads, 0 for none; None for the default of the size.
+        drop_rate: Dropout before the head of the class token.
+        drop_path_rate: Stochastic depth, increasing linearly over the blocks to this rate.
     """
 
     def __init__(
@@ -186,10 +185,10 @@ class LvVit(VisionTransformer):
         self.aux_head = self._make_aux_head()
 
     def class_logits(self, x_BNC: Tensor) -> Tensor:
-        """Logits of the class token alone, `B x K`: the prediction of training, and of a teacher.
+        """Logits of the class token alone, `B x K`: the output in training, and the one of a teacher.
 
         Args:
-            x_BNC: Tokens behind the last norm, class token first.
+            x_BNC: Tokens after the last norm, class token first.
         """
         logits_BK: Tensor = super().forward_head(x_BNC)
         return logits_BK
@@ -198,13 +197,13 @@ class LvVit(VisionTransformer):
         """Auxiliary logits of each token, `B x N x K`.
 
         Args:
-            x_BNC: Patch tokens behind the last norm, without the class token.
+            x_BNC: Patch tokens after the last norm, without the class token.
         """
         logits_BNK: Tensor = self.aux_head(x_BNC)
         return logits_BNK
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits, or what the class token's head is given."""
+        """Logits, or the input of the class token's head."""
         if pre_logits or self.training or self.num_classes == 0:
             y: Tensor = super().forward_head(x, pre_logits=pre_logits)
             return y
@@ -212,14 +211,14 @@ class LvVit(VisionTransformer):
         return self.class_logits(x) + _AUX_WEIGHT * tokens_BNK.amax(dim=1)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """New heads for another number of classes; 0 for none.
+        """Replace the heads for another number of classes; 0 for none.
 
         Raises:
-            BackboneError: A pooling other than the class token is asked for.
+            BackboneError: `global_pool` is not the class token.
         """
         if num_classes and global_pool not in (None, "token"):
             raise BackboneError(
-                f'LV-ViT classifies by its class token, not by global_pool={global_pool!r}; give "token", or none'
+                f'invalid global_pool {global_pool!r}: LV-ViT classifies by its class token; use "token" or None'
             )
         super().reset_classifier(num_classes, global_pool)
         like = next(self.blocks.parameters())
@@ -235,11 +234,11 @@ class LvVit(VisionTransformer):
 
 
 def create_lvvit(name: str, options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
-    """An LV-ViT by name.
+    """Build an LV-ViT by name.
 
     Args:
         name: One of `SIZES`.
-        options: What differs from the size's own.
+        options: Overrides of the defaults of the size.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)

@@ -1,4 +1,4 @@
-"""What can be wished of a model of one of this package's own backbones."""
+"""Options of a model with a bundled backbone."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """How a model differs from what its backbone is by itself.
+    """Options of a model; None selects the default of the backbone.
 
     Attributes:
-        num_classes: Classes of the head; None for the backbone's own.
-        in_chans: Channels of the image; None for the backbone's own.
-        image_size: Height and width in pixels; None for the backbone's own.
-        drop_rate: Dropout in front of the head.
-        drop_path_rate: Stochastic depth, rising linearly over the blocks to this rate.
-        seed: Seed of the weights. The global random state is left as it was.
+        num_classes: Classes of the head.
+        in_chans: Channels of the image.
+        image_size: Height and width in pixels.
+        drop_rate: Dropout before the head.
+        drop_path_rate: Stochastic depth, increasing linearly over the blocks to this rate.
+        seed: Seed of the weights. The global random state is not changed.
     """
 
     num_classes: int | None = None
@@ -27,12 +27,12 @@ class ModelOptions:
     seed: int = 0
 
     def arguments(self, *, num_classes: int, in_chans: int, image_size: tuple[int, int]) -> dict[str, Any]:
-        """Arguments of timm's constructors.
+        """Arguments for timm's constructors, with the given defaults of the backbone.
 
         Args:
-            num_classes: The backbone's own, where nothing is wished; the others likewise.
-            in_chans: Channels of the image.
-            image_size: Height and width in pixels.
+            num_classes: Default number of classes.
+            in_chans: Default number of image channels.
+            image_size: Default height and width in pixels.
         """
         return {
             "num_classes": num_classes if self.num_classes is None else self.num_classes,

@@ -11,8 +11,8 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 
 
 def family_geometry(family: PaperFamily) -> BackboneGeometry:
-    """The backbone of a family, at 224 pixels with 1000 classes."""
-    if family.name == "deit_256":  # of the papers' repository alone: timm has no model of this width
+    """Geometry of the backbone of a family, at 224 pixels with 1000 classes."""
+    if family.name == "deit_256":  # only in the papers' repository: timm has no model of this width
         with torch.device("meta"):
             return geometry(VisionTransformer(embed_dim=256, depth=12, num_heads=4), family.name)
     return backbone_geometry(family.name)

@@ -1,4 +1,4 @@
-"""`deit_pico`: a ViT small enough to be trained in a minute on two CPU cores.
+"""`deit_pico`: a ViT small enough to train in a minute on two CPU cores.
 
 Shapes: `B` batch, `N` tokens, `C` channels, `H` and `W` pixels.
 """
@@ -23,22 +23,22 @@ _HEADS_AND_POSITIONS = ("cls_token", "pos_embed", "head.weight", "head.fc.weight
 
 
 class ConvStem(nn.Module):
-    """Two 3x3 convolutions of stride 2 with batch norm: 4x4 pixels become one token.
+    """Two 3x3 convolutions of stride 2 with batch norm: one token per 4x4 pixels.
 
     It has the constructor and the attributes that timm's `VisionTransformer` expects of its `embed_layer`.
 
     Args:
         img_size: Height and width in pixels, multiples of 4.
-        patch_size: Pixels a token, height or width; always 4.
+        patch_size: Height and width of a patch in pixels; always 4.
         in_chans: Channels of the image.
         embed_dim: Channels of the tokens.
         bias: Unused: batch norm follows every convolution.
         dynamic_img_pad: Unused: images are never padded.
-        device: Where the weights are made.
-        dtype: Their type.
+        device: Device of the weights.
+        dtype: Data type of the weights.
 
     Raises:
-        BackboneError: The image does not divide into tokens.
+        BackboneError: The image size is not a multiple of the patch size.
 
     Source: Early convolutions help transformers see better (arXiv:2106.14881).
     """
@@ -59,7 +59,7 @@ class ConvStem(nn.Module):
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         if height % _STRIDE or width % _STRIDE or not height or not width:
             raise BackboneError(
-                f"deit_pico cannot take {height}x{width} pixels; give height and width as multiples of {_STRIDE}"
+                f"invalid image size {height}x{width} for deit_pico; height and width must be multiples of {_STRIDE}"
             )
         self.img_size = (height, width)
         self.patch_size = (_STRIDE, _STRIDE)
@@ -81,13 +81,13 @@ class ConvStem(nn.Module):
 
 
 def create_pico(options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
-    """A timm `VisionTransformer` of width 48 and depth 8 behind a convolutional stem.
+    """Build a timm `VisionTransformer` of width 48 and depth 8 with a convolutional stem.
 
     Args:
-        options: By itself it has 10 classes, 1 channel and 32x32 pixels; it takes multiples of 4.
+        options: Defaults are 10 classes, 1 channel and 32x32 pixels.
 
     Raises:
-        BackboneError: The image does not divide into tokens.
+        BackboneError: The image size is not a multiple of 4.
     """
     with torch.random.fork_rng(devices=[]):
         model: Any = VisionTransformer(
@@ -106,17 +106,17 @@ def create_pico(options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
 
 
 def small_arguments(options: ModelOptions) -> dict[str, Any]:
-    """Arguments of timm's constructors for the backbones that are made for the bundled task."""
+    """Arguments for timm's constructors of the backbones designed for the bundled task."""
     return options.arguments(num_classes=NUM_CLASSES, in_chans=IN_CHANS, image_size=(IMAGE_SIZE, IMAGE_SIZE))
 
 
 def draw_small_(model: nn.Module, *, seed: int) -> None:
-    """Draw the weights of a small model at standard deviation 1/sqrt(fan-in), its head and positions at 0.02.
+    """Initialise a small model with standard deviation 1/sqrt(fan-in), its head and position embeddings with 0.02.
 
-    A model this narrow and this briefly trained does not get going from timm's 0.02 everywhere.
+    With timm's initialisation (0.02 everywhere), such narrow models do not converge in a short training.
 
     Args:
-        model: A model of timm's behind a convolutional stem; on the meta device nothing is drawn.
+        model: A timm model with a convolutional stem; parameters on the meta device are skipped.
         seed: Seed of the weights.
     """
     generator = torch.Generator().manual_seed(seed)

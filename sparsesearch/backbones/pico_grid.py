@@ -1,4 +1,4 @@
-"""`convnext_pico` and `swin_pico`: hierarchical backbones small enough to be trained in a minute on two CPU cores.
+"""`convnext_pico` and `swin_pico`: hierarchical backbones small enough to train in a minute on two CPU cores.
 
 Shapes: `B` batch, `C` channels, `H` and `W` pixels or positions.
 """
@@ -21,20 +21,20 @@ _SMALLEST = 16
 
 
 class GridStem(nn.Module):
-    """Two 3x3 convolutions with batch norm, the first of stride 2: 2x2 pixels become one position.
+    """Two 3x3 convolutions with batch norm, the first of stride 2: one position per 2x2 pixels.
 
     It has the constructor and the attributes that timm's `SwinTransformer` expects of its `embed_layer`.
 
     Args:
         img_size: Height and width in pixels.
-        patch_size: Pixels a position, height or width; always 2.
+        patch_size: Height and width of a patch in pixels; always 2.
         in_chans: Channels of the image.
         embed_dim: Channels of the positions.
         norm_layer: Unused: batch norm follows every convolution.
-        strict_img_size: Unused: any image passes.
+        strict_img_size: Unused: the image size is not checked.
         output_fmt: `NCHW` or `NHWC`.
-        device: Where the weights are made.
-        dtype: Their type.
+        device: Device of the weights.
+        dtype: Data type of the weights.
 
     Raises:
         BackboneError: The image is too small.
@@ -57,7 +57,7 @@ class GridStem(nn.Module):
         height, width = img_size
         if min(height, width) < _SMALLEST:
             raise BackboneError(
-                f"a pico backbone cannot take {height}x{width} pixels; give at least {_SMALLEST}x{_SMALLEST}"
+                f"invalid image size {height}x{width} for a pico backbone; use at least {_SMALLEST}x{_SMALLEST}"
             )
         self.img_size = (height, width)
         self.patch_size = (2, 2)
@@ -73,16 +73,16 @@ class GridStem(nn.Module):
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The first map."""
+        """The first feature map."""
         map_BCHW: Tensor = self.layers(x_BCHW)
         return map_BCHW.permute(0, 2, 3, 1) if self.is_last else map_BCHW
 
 
 def create_convnext_pico(options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
-    """A timm `ConvNeXt` of four stages on grids of 16, 8, 4 and 2 behind a stem with batch norm.
+    """Build a timm `ConvNeXt` of four stages on grids of 16, 8, 4 and 2, with a batch norm stem.
 
     Args:
-        options: By itself it has 10 classes, 1 channel and 32x32 pixels.
+        options: Defaults are 10 classes, 1 channel and 32x32 pixels.
 
     Raises:
         BackboneError: The image is too small.
@@ -100,14 +100,14 @@ def create_convnext_pico(options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
         )
         model.stem = GridStem(img_size=size, in_chans=chans, embed_dim=dims[0])
     for info in model.feature_info:
-        info["reduction"] //= 2  # timm counts a stem of stride 4
+        info["reduction"] //= 2  # timm assumes a stem of stride 4
     model.pretrained_cfg = {"input_size": (chans, *size)}
     model.layer_scale_init = _LAYER_SCALE
     return _drawn(model, seed=options.seed)
 
 
 def create_swin_pico(options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
-    """A timm `SwinTransformer` of three stages on grids of 16, 8 and 4, in windows of 4, behind the same stem.
+    """Build a timm `SwinTransformer` of three stages on grids of 16, 8 and 4, with windows of 4 and the same stem.
 
     Args:
         options: As in `create_convnext_pico`.

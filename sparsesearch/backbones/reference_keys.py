@@ -1,8 +1,7 @@
-"""From the parameter names of published code to those of timm and of this package.
+"""Map the parameter names of published code to those of timm and of this package.
 
-Known are the names of DynamicViT's repository, dense and sparse, for DeiT, LV-ViT, ConvNeXt and Swin; its dense names
-are those of the official repositories of ConvNeXt and Swin and of TokenLabeling. Names that are timm's already stay as
-they are.
+Supported are the names of DynamicViT's repository, dense and sparse, for DeiT, LV-ViT, ConvNeXt and Swin; its dense
+names are those of the official repositories of ConvNeXt and Swin and of TokenLabeling. Names of timm are not changed.
 
 Source: DynamicViT (arXiv:2106.02034) and Dynamic Spatial Sparsification (arXiv:2207.01580), their published code.
 """
@@ -23,9 +22,9 @@ _SPARSE_STAGE: dict[Layout, int] = {"timm": 0, "convnext": 2, "swin": 2}
 _PREDICTOR = re.compile(r"^(?:layers\.2\.)?score_predictor\.(\d+)\.(.+)$")
 _OUR_PREDICTOR = re.compile(r"^sparsity\.predictors\.(\w+)\.")
 _REBUILT = (".attn.relative_position_index", ".attn_mask")
-"""Buffers that timm makes anew and does not store."""
+"""Buffers that timm recomputes and does not store."""
 
-# The first pattern that fits a name rewrites it; the others do not see it any more.
+# The first pattern that matches a name rewrites it; the others are skipped.
 _RULES: dict[Layout, tuple[tuple[str, str], ...]] = {
     "timm": (),
     "convnext": (
@@ -43,7 +42,7 @@ _RULES: dict[Layout, tuple[tuple[str, str], ...]] = {
     "swin": (
         (r"^layers\.(\d+)\.blocks\.(\d+)\.fastmlp\.fc1\.0\.", r"sparsity.fast_paths.\1_\2.norm."),
         (r"^layers\.(\d+)\.blocks\.(\d+)\.fastmlp\.fc1\.1\.", r"sparsity.fast_paths.\1_\2.fc."),
-        # Patches are merged at the end of a stage there, at the start of the next one in timm.
+        # Patches are merged at the end of a stage in the published code, at the start of the next stage in timm.
         (r"^layers\.0\.downsample\.", r"layers.1.downsample."),
         (r"^layers\.1\.downsample\.", r"layers.2.downsample."),
         (r"^layers\.2\.downsample\.", r"layers.3.downsample."),
@@ -53,7 +52,7 @@ _RULES: dict[Layout, tuple[tuple[str, str], ...]] = {
 
 
 def layout_of(names: Iterable[str]) -> Layout:
-    """Whose names these are; ViTs have the same everywhere.
+    """The naming scheme of parameter names; it is the same for all ViTs.
 
     Args:
         names: Parameter names.
@@ -67,7 +66,7 @@ def layout_of(names: Iterable[str]) -> Layout:
 
 
 def num_predictors(names: Iterable[str]) -> int:
-    """How many predictors there are, under their published names or ours.
+    """Number of predictors, under their published names or those of this package.
 
     Args:
         names: Parameter names.
@@ -77,12 +76,12 @@ def num_predictors(names: Iterable[str]) -> int:
 
 
 def new_names(names: Iterable[str], *, blocks: Sequence[int]) -> dict[str, str | None]:
-    """The name of each parameter here, by its published name; None for a buffer that timm rebuilds.
+    """Map published parameter names to those of this package; None for a buffer that timm recomputes.
 
     Args:
         names: Parameter names.
-        blocks: Where the predictors sit, in order: 0-based blocks of the only stage of a ViT, of the third stage of
-            ConvNeXt and Swin.
+        blocks: Locations of the predictors, in order: 0-based blocks of the only stage of a ViT, or of the third stage
+            of ConvNeXt and Swin.
 
     Raises:
         CheckpointError: There are more predictors than blocks.
@@ -93,10 +92,10 @@ def new_names(names: Iterable[str], *, blocks: Sequence[int]) -> dict[str, str |
 
 
 def squeezed(name: str, tensor: Tensor) -> Tensor:
-    """A parameter as it is stored here: predictors are made of linear layers, not of 1x1 convolutions.
+    """Convert the 1x1 convolutions of published predictors to linear layers.
 
     Args:
-        name: Its name here.
+        name: Name of the parameter in this package.
         tensor: Its published value.
     """
     if name.startswith("sparsity.") and tensor.ndim == 4 and tensor.shape[2:] == (1, 1):
@@ -111,7 +110,10 @@ def _new_name(name: str, layout: Layout, blocks: Sequence[int]) -> str | None:
     if predictor:
         number = int(predictor[1])
         if number >= len(blocks):
-            raise CheckpointError(f"{name} is of predictor {number}, but the schedule has {len(blocks)}; give its own")
+            raise CheckpointError(
+                f"{name} belongs to predictor {number}, but the schedule has {len(blocks)} predictors; "
+                "give the schedule of the checkpoint"
+            )
         return f"sparsity.predictors.{_SPARSE_STAGE[layout]}_{blocks[number]}.{predictor[2]}"
     for pattern, replacement in _RULES[layout]:
         renamed, count = re.subn(pattern, replacement, name)

@@ -11,14 +11,14 @@ import torch
 from timm.models import is_model, model_entrypoint, split_model_name_tag
 from torch import nn
 
-from sparsesearch.backbones.bundled import OWN, PICO
+from sparsesearch.backbones.bundled import BUNDLED, PICO
 from sparsesearch.backbones.model_options import ModelOptions
 from sparsesearch.backbones.transforms import SUPPORTED, family_of
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.schedule.geometry import BackboneGeometry
 
 __all__ = [
-    "ALIASES", "OWN", "PICO", "backbone_geometry", "create_model", "geometry", "resolve_name", "supported_models",
+    "ALIASES", "BUNDLED", "PICO", "backbone_geometry", "create_model", "geometry", "resolve_name", "supported_models",
 ]  # fmt: skip
 
 ALIASES = {
@@ -40,10 +40,10 @@ ALIASES = {
     "swin_small": "swin_small_patch4_window7_224",
     "swin_b": "swin_base_patch4_window7_224",
     "swin_base": "swin_base_patch4_window7_224",
-    **{name: name for name in OWN},
+    **{name: name for name in BUNDLED},
 }
-_OF_ALL_POSITIONS = "convnextv2"
-"""Of a supported module of timm, but their feed-forward network needs all positions at once."""
+_UNSUPPORTED_PREFIX = "convnextv2"
+"""In a supported module of timm, but their feed-forward network needs all positions at once."""
 _FAMILIES = (
     "timm.models.vision_transformer",
     "timm.models.deit",
@@ -53,17 +53,17 @@ _FAMILIES = (
     "timm.models.swin_transformer",
 )
 _OF_ANY_SIZE = ("timm.models.convnext",)
-"""Where models are not built for a size; what size they are meant for stands in their configuration."""
+"""Modules whose models accept any image size; the intended size is in their configuration."""
 
 
 def resolve_name(name: str) -> str:
-    """The full name of a backbone: `deit_s` is `deit_small_patch16_224`.
+    """Resolve the name of a backbone: `deit_s` becomes `deit_small_patch16_224`.
 
     Args:
         name: An alias or a timm model name, with or without its pretrained tag.
 
     Raises:
-        BackboneError: No such backbone, or one of a family that is not supported.
+        BackboneError: The backbone is unknown, or its family is not supported.
     """
     if name in ALIASES:
         return ALIASES[name]
@@ -72,16 +72,16 @@ def resolve_name(name: str) -> str:
         known = [*ALIASES, *timm.list_models()]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else f"try one of {', '.join(ALIASES)}"
-        raise BackboneError(f"no backbone is called {name!r}; {hint}")
+        raise BackboneError(f"unknown backbone {name!r}; {hint}")
     if _module_of(name) not in _FAMILIES:
-        raise BackboneError(f"{name} is of a family that cannot be sparsified; {SUPPORTED}")
+        raise BackboneError(f"the backbone {name} belongs to a family that cannot be sparsified; {SUPPORTED}")
     return name
 
 
 def supported_models() -> list[str]:
     """The names of all backbones that can be sparsified, without aliases and pretrained tags."""
     from_timm = [name for name in timm.list_models() if _module_of(name) in _FAMILIES]
-    return [*OWN, *(name for name in from_timm if name not in OWN and not name.startswith(_OF_ALL_POSITIONS))]
+    return [*BUNDLED, *(name for name in from_timm if name not in BUNDLED and not name.startswith(_UNSUPPORTED_PREFIX))]
 
 
 def _module_of(name: str) -> str:
@@ -101,23 +101,24 @@ def create_model(
 
     Args:
         name: As in `resolve_name`.
-        num_classes: Classes of the head; None for the backbone's own.
-        in_chans: Channels of the image; None for the backbone's own.
-        image_size: Pixels, one number or height and width; None for the backbone's own.
+        num_classes: Classes of the head; None for the default of the backbone.
+        in_chans: Channels of the image; None for the default of the backbone.
+        image_size: Pixels, one number or height and width; None for the default of the backbone.
         pretrained: Load published weights (downloads them on first use).
-        seed: Seed of weights that are not loaded. The global random state is left as it was.
+        seed: Seed of weights that are not loaded. The global random state is not changed.
 
     Raises:
-        BackboneError: The backbone is unknown, unsupported, or cannot be built like this.
-        CheckpointError: Published weights do not exist or cannot be had.
+        BackboneError: The backbone is unknown, unsupported, or cannot be built with these options.
+        CheckpointError: Published weights do not exist or are not available.
     """
     resolved = resolve_name(name)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if resolved in OWN:
+    if resolved in BUNDLED:
         if pretrained:
-            raise CheckpointError(f"{resolved} has no published weights here; load your own, or train it from scratch")
-        own = ModelOptions(num_classes=num_classes, in_chans=in_chans, image_size=size, seed=seed)
-        return OWN[resolved].build(own)
+            raise CheckpointError(f"{resolved} has no published weights; load a file, or train from scratch")
+        return BUNDLED[resolved].build(
+            ModelOptions(num_classes=num_classes, in_chans=in_chans, image_size=size, seed=seed)
+        )
     given = {"num_classes": num_classes, "in_chans": in_chans}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     with torch.random.fork_rng(devices=[]):
@@ -133,19 +134,19 @@ def create_model(
             if not pretrained:
                 raise
             raise CheckpointError(
-                f"published weights of {resolved} cannot be had ({one_line(error)}); "
-                "go online, or load your own into a model built with pretrained=False"
+                f"published weights of {resolved} are not available ({one_line(error)}); "
+                "connect to the network, or load a file into a model built with pretrained=False"
             ) from error
     family_of(model).token_geometry(model)
     return model
 
 
 def geometry(model: nn.Module, name: str) -> BackboneGeometry:
-    """The shape of a model for costs and schedules.
+    """The geometry of a model for costs and schedules.
 
     Args:
         model: Any supported model, sparse or dense, on any device.
-        name: Its name; an alias is resolved, any other name is kept.
+        name: Its name; an alias is resolved, any other name is used as it is.
 
     Raises:
         BackboneError: The model is unsupported or cannot be priced.
@@ -157,7 +158,7 @@ def geometry(model: nn.Module, name: str) -> BackboneGeometry:
 def backbone_geometry(
     name: str, *, num_classes: int | None = None, image_size: int | tuple[int, int] | None = None
 ) -> BackboneGeometry:
-    """The shape of a backbone by name; no weights are made.
+    """The geometry of a backbone by name; no weights are allocated.
 
     Args:
         name: As in `resolve_name`.

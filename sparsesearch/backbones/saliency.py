@@ -1,4 +1,4 @@
-"""Where a trained teacher looks, as a target for predictors: its class token's attention, or gradients without one.
+"""Saliency of a trained teacher as a target for predictors: attention of the class token, or gradients without one.
 
 Shapes: `B` batch, `N` patch tokens of a stage, `T` tokens incl. prefix, `C` channels, `K` classes.
 """
@@ -24,13 +24,13 @@ from sparsesearch.sparsify.token_state import TokenState
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a dense teacher says of a batch; nothing of it has a gradient.
+    """Outputs of a dense teacher for a batch, without gradients.
 
     Attributes:
         logits_BK: Class logits.
-        saliency: How much it looks at each patch token in raster order, by stage: `B x N` float32, not negative,
-            summing to 1 over the tokens of each image.
-        tokens_BNC: Its final patch tokens, if asked for; of a model with a head for tokens (LV-ViT) their logits.
+        saliency: Importance of each patch token in raster order, by stage: `B x N` float32, non-negative, summing to 1
+            over the tokens of each image.
+        tokens_BNC: Final patch tokens, if requested; their logits for a model with a token head (LV-ViT).
     """
 
     logits_BK: Tensor
@@ -39,21 +39,21 @@ class Reading:
 
 
 def saliency_blocks(depth: int) -> range:
-    """The blocks that are averaged: from 3/8 of the depth to the last."""
+    """The blocks over which saliency is averaged: from 3/8 of the depth to the last."""
     return range(3 * depth // 8, depth)
 
 
 def read_teacher(model: nn.Module, x_BCHW: Tensor, *, tokens: bool = False) -> Reading:
-    """Run a dense model and see where it looks, in one pass.
+    """Compute the outputs and the saliency of a dense model in one pass.
 
-    With a class token, saliency is its attention to the patch tokens, mean over heads and blocks. Without one, it is
-    gradient times activation: how much the log-probability of the class that the teacher names depends on each token,
-    mean over blocks, of each stage.
+    With a class token, saliency is its attention to the patch tokens, averaged over heads and blocks. Without one, it
+    is gradient times activation of each token, for the log-probability of the predicted class, averaged over the blocks
+    of each stage.
 
     Args:
-        model: A dense model of any family; it runs in the mode that it is in and is given back as it was.
+        model: A dense model of any family; it runs in its current mode and is not changed.
         x_BCHW: Images.
-        tokens: Whether the final tokens are wanted.
+        tokens: Whether to return the final tokens.
 
     Raises:
         BackboneError: The model drops tokens.
@@ -68,7 +68,7 @@ def read_teacher(model: nn.Module, x_BCHW: Tensor, *, tokens: bool = False) -> R
 
 
 def class_logits(model: Any, x_BCHW: Tensor) -> Tensor:
-    """The prediction that is taught and learned: of a model with a head for tokens that of the class token alone."""
+    """The logits used for distillation: those of the class token alone for a model with a token head."""
     if hasattr(model, "class_logits"):
         of_class: Tensor = model.class_logits(model.forward_features(x_BCHW))
         return of_class
@@ -77,7 +77,7 @@ def class_logits(model: Any, x_BCHW: Tensor) -> Tensor:
 
 
 def final_outputs(model: Any, state: SparsityState) -> Tensor | None:
-    """The final tokens of the last pass, or their logits in a model with a head for tokens; None if not kept."""
+    """The final tokens of the last pass, or their logits for a model with a token head; None if not kept."""
     final_BNC = state.trace.final_tokens_BNC
     if final_BNC is None or not hasattr(model, "token_logits"):
         return final_BNC
@@ -93,13 +93,13 @@ def _attends_from_class_token(model: Any) -> bool:
 
 @contextmanager
 def _read_only(model: nn.Module) -> Iterator[SparsityState]:
-    """The state of a dense model, which is made sparse for a while unless it is already."""
+    """The state of a dense model, which is temporarily made sparse unless it already is."""
     was_sparse = isinstance(getattr(model, "sparsity", None), Sparsity)
     if not was_sparse:
         attach_(model, [])
     state = sparsity_of(model).state
     if state.plan:
-        raise BackboneError("the teacher drops tokens; give it the empty schedule, or restore_ it")
+        raise BackboneError("the teacher drops tokens; set the empty schedule, or call restore_")
     kept = {name: getattr(state, name) for name in ("record", "probe", "keep_final_tokens")}
     state.record = state.probe = False
     try:
@@ -125,7 +125,7 @@ def _by_attention(model: Any, x_BCHW: Tensor, state: SparsityState) -> Reading:
             final = final_outputs(model, state)
     finally:
         state.captures, state.listener = {}, None
-    # Clones: tensors of inference mode may not take part in a loss.
+    # Clones: tensors of inference mode cannot be used in a loss.
     return Reading(logits.clone(), {0: saliency_BN.clone()}, None if final is None else final.clone())
 
 
@@ -158,12 +158,12 @@ def _by_gradient(model: nn.Module, x_BCHW: Tensor, state: SparsityState) -> Read
             hook.remove()
     saliency: dict[int, Tensor] = {}
     for stage, tensors in seen.items():
-        shares = []
+        parts = []
         for tensor in tensors:
             product = (tensor.detach().float(), next(gradients).float())
             part_BN = (family.patches(model, product[0]) * family.patches(model, product[1])).sum(dim=-1).abs()
-            shares.append(part_BN / part_BN.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny))
-        saliency[stage] = torch.stack(shares).mean(dim=0)
+            parts.append(part_BN / part_BN.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny))
+        saliency[stage] = torch.stack(parts).mean(dim=0)
     final = final_outputs(model, state)
     return Reading(logits.detach(), saliency, None if final is None else final.detach())
 

@@ -1,10 +1,10 @@
-"""A model in three pieces, so that the output of its first blocks can be kept and resumed from.
+"""Run a model in segments, so that the output of its first blocks can be stored and resumed from.
 
 `finish(run_blocks(embed(images), 0, depth))` is `model(images)`, bit for bit, for every family. Blocks are numbered
-through all stages in order of execution; what lies in front of a block, such as a stage's downsampling, is run with it.
+over all stages in order of execution; layers directly before a block, such as a stage's downsampling, run with it.
 
-A `PrefixState` is a pass that has stopped before a block: the tokens, and what the state remembers of them. It can be
-taken up again under any schedule that would have done the same so far (`done_before`).
+A `PrefixState` is a forward pass that was stopped before a block: the tokens and the trace. It can be resumed under any
+schedule that agrees on everything before that block (`done_before`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sparsesearch.sparsify.token_state import TokenState
 
 
 class PrefixState(NamedTuple):
-    """A pass that has stopped in front of a block.
+    """A forward pass that was stopped before a block.
 
     Attributes:
-        x: The tokens or the map.
-        trace: What the state remembers; None at the very beginning.
+        x: The tokens or the feature map.
+        trace: The trace of the pass; None before the first block.
     """
 
     x: Tensor
@@ -34,42 +34,42 @@ class PrefixState(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """Memory that it takes."""
+        """Memory used by its tensors."""
         return sum({t.data_ptr(): t.numel() * t.element_size() for t in (self.x, *_tensors(self.trace))}.values())
 
 
 def num_blocks(model: nn.Module) -> int:
-    """Blocks of a model, over all stages."""
+    """Number of blocks of a model, over all stages."""
     return len(family_of(model).blocks(model))
 
 
 def embed(model: nn.Module, x_BCHW: Tensor) -> Tensor:
-    """Everything in front of the first block.
+    """Run everything before the first block.
 
     Args:
         model: A model of any family, sparse or dense.
         x_BCHW: Images.
 
     Returns:
-        Tokens `B x T x C`, prefix tokens first, or a map as the blocks of the model take it.
+        Tokens `B x T x C`, prefix tokens first, or the feature map that the first block expects.
     """
     return family_of(model).embed(model, x_BCHW)
 
 
 def run_blocks(model: nn.Module, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
-    """The blocks from `start` to before `stop`, with the steps of the schedule at each of them.
+    """Run the blocks from `start` to `stop` (exclusive), with the steps of the schedule at each of them.
 
-    If a step of the schedule lies in front of `start`, the call continues the one before it, which must have ended
-    at `start`; otherwise the tokens may come from anywhere, for example from a cache.
+    If a step of the schedule is before `start`, the call continues the previous call, which must have ended at `start`;
+    otherwise the tokens may come from anywhere, for example from a cache.
 
     Args:
         model: A model of any family, sparse or dense.
-        x: Tokens or map as they arrive at block `start`.
-        start: First block to run, numbered through all stages.
-        stop: First block not to run; None for all that are left.
+        x: Input tokens or feature map of block `start`.
+        start: First block to run, numbered over all stages.
+        stop: First block not to run; None for all remaining blocks.
 
     Returns:
-        Tokens or map as they arrive at block `stop`.
+        Input tokens or feature map of block `stop`.
     """
     family = family_of(model)
     blocks = family.blocks(model)
@@ -82,11 +82,11 @@ def run_blocks(model: nn.Module, x: Tensor, start: int = 0, stop: int | None = N
 
 
 def finish(model: nn.Module, x: Tensor) -> Tensor:
-    """Everything behind the last block.
+    """Run everything after the last block.
 
     Args:
         model: A model of any family, sparse or dense.
-        x: Tokens or map behind the last block.
+        x: Tokens or feature map after the last block.
 
     Returns:
         Logits, `B x` classes.
@@ -95,13 +95,13 @@ def finish(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def advance(model: nn.Module, prefix_state: PrefixState, start: int, stop: int) -> PrefixState:
-    """Take a pass of a sparse model up in front of block `start` and stop it in front of block `stop`.
+    """Resume a pass of a sparse model before block `start`, and stop it before block `stop`.
 
     Args:
-        model: A sparse model under a schedule that so far has done what the prefix state's did.
+        model: A sparse model whose schedule agrees with that of the prefix state before `start`.
         prefix_state: Not changed.
-        start: Where it stopped.
-        stop: Where to stop it; all blocks if it is their number.
+        start: Block before which the prefix state was stopped.
+        stop: Block before which to stop; the number of blocks to run all of them.
     """
     state = sparsity_of(model).state
     if prefix_state.trace is None:
@@ -114,13 +114,13 @@ def advance(model: nn.Module, prefix_state: PrefixState, start: int, stop: int) 
 
 
 def done_before(model: nn.Module, index: int) -> Hashable:
-    """All that a sparse model's schedule has it do otherwise than the dense model in front of a block.
+    """Key of everything that a sparse model does differently from the dense model before a block.
 
-    A prefix state before of the block may be taken up under any schedule for which this is equal.
+    A prefix state before the block can be resumed under any schedule with an equal key.
 
     Args:
         model: A sparse model.
-        index: The block, numbered through all stages.
+        index: The block, numbered over all stages.
     """
     sparsity = sparsity_of(model)
     before = set(family_of(model).blocks(model)[:index])
@@ -136,7 +136,7 @@ def done_before(model: nn.Module, index: int) -> Hashable:
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """The tensors that a trace holds on to."""
+    """The tensors of a trace."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):

@@ -1,4 +1,4 @@
-"""What sparsification adds to a model, whatever its family."""
+"""The module that sparsification adds to a model of any family."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sparsesearch.sparsify.state import SparsityState
 
 
 class Location(NamedTuple):
-    """A place where a step may be, and what it may do there.
+    """A candidate location of a step, with its method.
 
     Attributes:
         stage: Stage index.
         block: 0-based block inside the stage.
         phase: As in `Step`.
-        scorer: What ranks tokens.
-        reducer: What happens to those that are not kept.
-        num_layers: Layers whose statistics the scorer reads; left at 0, those its `layers` asks for, counted from the
-            first block.
+        scorer: Ranks the tokens.
+        reducer: Determines what happens to tokens that are not kept.
+        num_layers: Layers whose statistics the scorer reads; 0 to derive it from its `layers`, counted from the first
+            block.
     """
 
     stage: int
@@ -37,24 +37,24 @@ class Location(NamedTuple):
 
     @classmethod
     def of(cls, step: ResolvedStep) -> Location:
-        """Where a step is."""
+        """The location of a step."""
         return cls(step.stage, step.block, step.phase, step.scorer, step.reducer, step.num_layers)
 
     @property
     def name(self) -> str:
-        """The place as it stands in parameter names; learned scorers of several kinds live beside each other."""
-        place = f"{self.stage}_{self.block}" + ("_ffn" if self.phase == "before_ffn" else "")
+        """The location in parameter names; it includes the kind of scorer, as several can be attached to a block."""
+        name = f"{self.stage}_{self.block}" + ("_ffn" if self.phase == "before_ffn" else "")
         if not isinstance(self.scorer, SpotScorer):
-            return place
-        usual = SpotScorer(layers=self.scorer.layers)
-        if self.scorer == usual:
-            return f"{place}_spot{self.num_layers}"
+            return name
+        default = SpotScorer(layers=self.scorer.layers)
+        if self.scorer == default:
+            return f"{name}_spot{self.num_layers}"
         options = self.scorer.model_dump_json(exclude={"layers"})
-        return f"{place}_spot{self.num_layers}_{hashlib.sha256(options.encode()).hexdigest()[:6]}"
+        return f"{name}_spot{self.num_layers}_{hashlib.sha256(options.encode()).hexdigest()[:6]}"
 
     @property
     def as_step(self) -> ResolvedStep:
-        """A step of this kind here, with meaningless token counts."""
+        """A step with this method at this location, with placeholder token counts."""
         return ResolvedStep(
             stage=self.stage,
             block=self.block,
@@ -68,16 +68,16 @@ class Location(NamedTuple):
 
 
 class Sparsity(nn.Module):
-    """All that sparsification adds to a model; it hangs there as `model.sparsity`.
+    """Everything that sparsification adds to a model, available as `model.sparsity`.
 
     Attributes:
-        predictors: Learned scorers by place: `sparsity.predictors.0_3.in_conv.0.weight` and so on.
-        fast_paths: What replaces feed-forward networks, by stage and block (hierarchical models).
-        state: What the modules of the model share.
-        geometry: Token counts of the model; its MACs are not filled in.
-        schedule: The schedule in force.
-        locations: The attached places.
-        controls: Scorers without parameters that have been used so far, by kind and number of tokens.
+        predictors: Learned scorers by location: `sparsity.predictors.0_3.in_conv.0.weight` and so on.
+        fast_paths: Replacements of feed-forward networks, by stage and block (hierarchical models).
+        state: State shared by the modules of the model.
+        geometry: Token counts of the model; its MACs are not set.
+        schedule: The current schedule.
+        locations: The attached locations.
+        controls: Cache of scorers without parameters, by kind and number of tokens.
     """
 
     def __init__(self, geometry: BackboneGeometry, state: SparsityState) -> None:
@@ -91,10 +91,10 @@ class Sparsity(nn.Module):
         self.controls: dict[tuple[Scorer, int], TokenScorer] = {}
 
     def scorer(self, location: Location) -> TokenScorer | None:
-        """The scorer of a place, None where nothing is ranked.
+        """The scorer of a location, None if tokens are not ranked.
 
         Raises:
-            ScheduleError: Nothing learned is attached there.
+            ScheduleError: The learned scorer is not attached.
         """
         if location.scorer is None:
             return None
@@ -102,7 +102,7 @@ class Sparsity(nn.Module):
             if location.name not in self.predictors:
                 raise ScheduleError(
                     f"no {location.scorer.kind} predictor at block {location.block} ({location.phase}); "
-                    "attach_ it first, or use sparsify_"
+                    "call attach_ first, or use sparsify_"
                 )
             predictor: Any = self.predictors[location.name]
             scorer: TokenScorer = predictor
@@ -115,7 +115,7 @@ class Sparsity(nn.Module):
 
 
 def sparsity_of(model: nn.Module) -> Sparsity:
-    """What sparsification added to a model.
+    """The sparsity module of a model.
 
     Raises:
         BackboneError: The model is not sparse.
@@ -127,11 +127,11 @@ def sparsity_of(model: nn.Module) -> Sparsity:
 
 
 def describe_class(module: object) -> str:
-    """The name of a module's class as the user knows it."""
-    return own_class(module).__name__
+    """The name of a module's original class."""
+    return original_class(module).__name__
 
 
-def own_class(module: object) -> type:
-    """The class that a module has, or had before it was made sparse."""
+def original_class(module: object) -> type:
+    """The class of a module, or the one it had before it was made sparse."""
     kind: type = getattr(type(module), "sparsity_base", type(module))
     return kind

@@ -1,6 +1,6 @@
-"""The family of Swin: timm's own models in place, with a fast path beside the feed-forward network of any block.
+"""The Swin family: timm's models, sparsified in place by a fast path parallel to the feed-forward network.
 
-Window attention is always dense; what follows it works on rows, each on its own path.
+Window attention is always dense; everything after it operates on rows, each on one path.
 
 Shapes: `B` batch, `H` and `W` height and width of a grid, `C` channels, `R` rows of the whole batch.
 """
@@ -35,12 +35,12 @@ predictor_eps = 1e-5
 
 
 class SparseSwin(nn.Module):
-    """Mixed into the model's class."""
+    """Mixin for the model's class."""
 
     sparsity_state: GridState
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """As timm's, with the final positions noted."""
+        """As in timm; also records the final positions."""
         model: Any = self
         with checkpoints_in_blocks(model.layers, self.sparsity_state, training=self.training):
             features: Tensor = super().forward_features(x)  # type: ignore[misc]
@@ -49,13 +49,13 @@ class SparseSwin(nn.Module):
 
 
 class SparseSwinBlock(nn.Module):
-    """Mixed into the class of every block."""
+    """Mixin for the class of every block."""
 
     sparsity_state: GridState
     sparsity_block: Block
 
     def forward(self, x: Tensor) -> Tensor:
-        """As timm's, with the steps of the schedule."""
+        """As in timm, with the steps of the schedule."""
         state, block = self.sparsity_state, self.sparsity_block
         chosen = state.enter(block, x, training=self.training)
         if block not in state.paths:
@@ -73,16 +73,16 @@ def matches(model: nn.Module) -> bool:
 
 
 def check_step(model: Any, step: ResolvedStep) -> None:
-    """Nothing: whatever resolves can be run."""
+    """Do nothing: every resolved step can be run."""
 
 
 def new_state(model: nn.Module, geometry: BackboneGeometry, generator: torch.Generator) -> GridState:
-    """The state that the modules of a model will share."""
+    """Create the state that the modules of a model share."""
     return grid_state(geometry, generator)
 
 
 def patch_(model: Any, state: SparsityState) -> None:
-    """Change the classes of a model and of its blocks."""
+    """Change the classes of a model and its blocks."""
     for index, stage in enumerate(model.layers):
         for number, block in enumerate(stage.blocks):
             change_class_(block, SparseSwinBlock, state, sparsity_block=(index, number))
@@ -95,7 +95,7 @@ def equip_(model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: in
 
 
 def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
-    """Tell the state which fast path each block has."""
+    """Set the fast path of each block in the state."""
     plan_fast_paths_(sparsity, resolved)
 
 
@@ -111,18 +111,18 @@ def block(model: Any, stage: int, block: int) -> nn.Module:
 
 
 def patches(model: nn.Module, entering: Tensor) -> Tensor:
-    """The positions of what enters a block, `B x N x C`."""
+    """The positions of the input of a block, `B x N x C`."""
     return entering.flatten(1, 2)
 
 
 def embed(model: Any, x_BCHW: Tensor) -> Tensor:
-    """The patch embedding: the first map."""
+    """Run the patch embedding, up to the first feature map."""
     map_BHWC: Tensor = model.patch_embed(x_BCHW)
     return map_BHWC
 
 
 def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
-    """Blocks that follow each other, and the merging of patches in front of each stage."""
+    """Run consecutive blocks, and the patch merging before each stage."""
     for stage, index in blocks:
         if index == 0:
             x = model.layers[stage].downsample(x)
@@ -131,7 +131,7 @@ def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def finish(model: Any, x: Tensor) -> Tensor:
-    """Everything behind the last block, up to the logits."""
+    """Run everything after the last block, up to the logits."""
     features_BHWC = model.norm(x)
     sparsity = getattr(model, "sparsity", None)
     if isinstance(sparsity, Sparsity) and isinstance(sparsity.state, GridState):
@@ -141,12 +141,12 @@ def finish(model: Any, x: Tensor) -> Tensor:
 
 
 def _note_final(features_BHWC: Tensor, state: GridState) -> None:
-    """The final positions, if they are asked for."""
+    """Record the final positions, if requested."""
     state.finish(features_BHWC.flatten(1, 2) if state.keep_final_tokens else None)
 
 
 def _gathered(block: Any, split: Split, fast: nn.Module | None, x_BHWC: Tensor) -> Tensor:
-    """A block with each position on one path; the fast path is the identity if None."""
+    """Run a block with each position on one path; the fast path is the identity if None."""
     x_BHWC = x_BHWC + block.drop_path1(block._attn(block.norm1(x_BHWC)))
     branch_RC = split.run(x_BHWC.flatten(0, 2), slow=lambda x_RC: block.mlp(block.norm2(x_RC)), fast=fast)
     y_BHWC: Tensor = x_BHWC + block.drop_path2(branch_RC.reshape(x_BHWC.shape))
@@ -154,14 +154,14 @@ def _gathered(block: Any, split: Split, fast: nn.Module | None, x_BHWC: Tensor) 
 
 
 def _masked(block: Any, x_BHWC: Tensor, state: GridState, fast: nn.Module | None, *, chosen: bool) -> Tensor:
-    """A block with all positions on both paths.
+    """Run a block with all positions on both paths.
 
     Args:
         block: The block.
-        x_BHWC: What enters, merged with the mask before the block.
-        state: Where the mask and both histories are.
+        x_BHWC: The input, merged with the mask that was active before the block.
+        state: Contains the mask and the feature maps of both paths.
         fast: The fast path; None for the identity.
-        chosen: Whether a new mask was drawn in front of the block.
+        chosen: Whether a new mask was sampled before the block.
     """
     trace = state.trace
     assert trace.mask_BN is not None, "no step has drawn a mask"
@@ -175,7 +175,7 @@ def _masked(block: Any, x_BHWC: Tensor, state: GridState, fast: nn.Module | None
 def _both_paths(
     block: Any, fast: nn.Module | None, x_BHWC: Tensor, slow_BHWC: Tensor, fast_BHWC: Tensor, mask_BN: Tensor
 ) -> Pair:
-    """Either path goes on from what attention made of the merged map.
+    """Continue each path from the attention output of the merged map.
 
     Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3 and its published code.
     """

@@ -1,4 +1,4 @@
-"""What a timm `SwinTransformer` is made of, as plain data, and which of them are supported."""
+"""Geometry of a timm `SwinTransformer` as plain data, and checks that it is supported."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from timm.models.swin_transformer import PatchMerging, SwinTransformer, SwinTran
 from torch import nn
 
 from sparsesearch.backbones.grid_geometry import costs_of_stage, priced, unpriced, unpriced_stage
-from sparsesearch.backbones.sparsity import describe_class, own_class
+from sparsesearch.backbones.sparsity import describe_class, original_class
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 
 
 def as_swin(model: nn.Module) -> Any:
-    """The model itself, if it is one that can be sparsified.
+    """Return the model if it can be sparsified.
 
     Raises:
-        BackboneError: It is not.
+        BackboneError: The model is unsupported.
     """
     if not isinstance(model, SwinTransformer):
         raise BackboneError(f"{describe_class(model)} is not a timm SwinTransformer")
     swin: Any = model
     for stage in swin.layers:
         for block in stage.blocks:
-            if own_class(block) is not SwinTransformerBlock or own_class(block.mlp) is not Mlp:
+            if original_class(block) is not SwinTransformerBlock or original_class(block.mlp) is not Mlp:
                 raise BackboneError(
-                    f"the model is built of {describe_class(block)} with {describe_class(block.mlp)}, which cannot be "
-                    "sparsified; known is timm's SwinTransformerBlock with Mlp"
+                    f"the model consists of {describe_class(block)} with {describe_class(block.mlp)}, which cannot be "
+                    "sparsified; supported is timm's SwinTransformerBlock with Mlp"
                 )
     return swin
 
 
 def token_geometry(model: nn.Module) -> BackboneGeometry:
-    """Blocks and grids of a model, enough to resolve schedules but not to price them: all MACs are 0."""
+    """Blocks and grids of a model, sufficient to resolve schedules but not to price them: all MACs are 0."""
     swin = as_swin(model)
     stages = (
         unpriced_stage(
@@ -51,14 +51,14 @@ def token_geometry(model: nn.Module) -> BackboneGeometry:
 
 
 def geometry(model: nn.Module, name: str) -> BackboneGeometry:
-    """The shape of a model for costs and schedules.
+    """The geometry of a model for costs and schedules.
 
     Args:
         model: A timm `SwinTransformer`, on any device (meta included), sparse or not.
         name: Its resolved name.
 
     Raises:
-        BackboneError: The model is unsupported, or has parts that the closed form of the cost does not describe.
+        BackboneError: The model is unsupported, or has parts that the closed-form cost does not cover.
     """
     swin = as_swin(model)
     bare = token_geometry(swin)
@@ -86,7 +86,7 @@ def _block_costs(block: Any, shape: StageGeometry) -> dict[str, int]:
 def _entry_macs(downsample: nn.Module, shape: StageGeometry, name: str) -> int:
     if isinstance(downsample, nn.Identity):
         return 0
-    if own_class(downsample) is not PatchMerging:
+    if original_class(downsample) is not PatchMerging:
         raise BackboneError(f"{name} has a {describe_class(downsample)} between stages, which cannot be priced")
     reduction: Any = downsample.reduction
     return int(shape.num_tokens * reduction.in_features * reduction.out_features)

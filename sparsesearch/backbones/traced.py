@@ -1,7 +1,7 @@
-"""What a model really computes, counted operation by operation: the check on the closed form.
+"""Multiply-adds counted operation by operation, to verify the closed-form cost.
 
-One multiply-add counts as one. Counted are the matrix products, convolutions and attention; normalisation and
-elementwise work are not.
+Matrix products, convolutions and attention are counted; normalisation and elementwise operations are not. One
+multiply-add counts as one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FVCORE_MATRIX_ROWS = {"conv", "linear", "matmul", "addmm", "bmm", "mm", "einsum
 
 
 class _UncountedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Remembers matrix-like operations for which the counter has no rule."""
+    """Records matrix-like operations for which the counter has no rule."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -39,17 +39,17 @@ class _UncountedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def traced_macs(model: nn.Module, image_BCHW: Tensor) -> int:
-    """Multiply-adds of one forward pass at inference: half of what torch's `FlopCounterMode` counts.
+    """Multiply-adds of one forward pass at inference: half of the FLOPs of torch's `FlopCounterMode`.
 
-    The model runs in evaluation mode and is given back as it was. Works on the meta device.
+    The model runs in evaluation mode and is restored afterwards. Works on the meta device.
 
     Args:
         model: Any model.
-        image_BCHW: What to run it on; give a batch of one for the cost of one image.
+        image_BCHW: Input of the model; use a batch of one for the cost of one image.
 
     Raises:
-        BackboneError: The model is in masked training mode, where nothing is dropped, or runs a matrix product that
-            the counter does not know.
+        BackboneError: The model is in masked training mode, where no token is dropped, or runs a matrix product for
+            which the counter has no rule.
     """
     _refuse_masked(model)
     uncounted = _UncountedProducts()
@@ -66,14 +66,14 @@ def traced_macs(model: nn.Module, image_BCHW: Tensor) -> int:
 
 
 def fvcore_macs(model: nn.Module, image_BCHW: Tensor) -> int:
-    """The same count by fvcore, which many papers use: fused attention off, and without its normalisation rows.
+    """The same count by fvcore, which many papers use: without fused attention, and without normalisation.
 
     Args:
         model: Any model, not on the meta device.
         image_BCHW: A batch of one.
 
     Raises:
-        BackboneError: As `traced_macs`.
+        BackboneError: As in `traced_macs`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts functions when it is imported
@@ -99,15 +99,15 @@ def _refuse_masked(model: nn.Module) -> None:
     state = getattr(getattr(model, "sparsity", None), "state", None)
     if model.training and getattr(state, "mode", None) == "masked":
         raise BackboneError(
-            "masked training drops nothing, so its count is that of the dense model; call model.eval() first"
+            "masked training drops no tokens, so its count would be that of the dense model; call model.eval() first"
         )
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients for a while; afterwards modules and parameters are as they were.
+    """Temporarily switch to evaluation mode without gradients; modules and parameters are restored afterwards.
 
-    The counter hooks into the backward pass of whatever requires a gradient, even where gradients are off.
+    The counter adds hooks to the backward pass of everything that requires a gradient, even if gradients are disabled.
     """
     was_training = {module: module.training for module in model.modules()}
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""The verbs that make a model of any family sparse, in place. `restore_` after any of them gives the model back."""
+"""In-place transforms that make a model of any family sparse. `restore_` reverts all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsesearch.schedule import ResolvedStep, Schedule, check_step, stage_of
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import DynamicVitScorer, SpotScorer, is_learned
 from sparsesearch.sparsify.scorers import build_predictor
-from sparsesearch.sparsify.state import Place, PlannedStep
+from sparsesearch.sparsify.state import LocationKey, PlannedStep
 
 _FAMILIES: tuple[Family, ...] = (vit, convnext, swin)
 
@@ -27,7 +27,7 @@ def family_of(model: nn.Module) -> Family:
     """The family of a model.
 
     Raises:
-        BackboneError: It is of none.
+        BackboneError: The model belongs to no supported family.
     """
     for family in _FAMILIES:
         if family.matches(model):
@@ -36,28 +36,28 @@ def family_of(model: nn.Module) -> Family:
 
 
 def attach_(model: nn.Module, locations: Iterable[Location | tuple[Any, ...]], *, seed: int = 0) -> None:
-    """Make a model ready for schedules at candidate places, in place; its outputs do not change.
+    """Prepare a model for schedules at candidate locations, in place; its outputs do not change.
 
-    May be called again to add places.
+    Can be called again to add locations.
 
     Args:
         model: Any supported model.
-        locations: `(stage, block, phase, scorer, reducer)` each; all from phase on may be left out.
-        seed: Seed of new weights and, the first time, of the model's noise.
+        locations: `(stage, block, phase, scorer, reducer)` each; phase and everything after it are optional.
+        seed: Seed of new weights and, on the first call, of the model's noise.
 
     Raises:
         BackboneError: The model is unsupported.
-        ScheduleError: A place does not exist, or what is asked of it cannot be done there.
+        ScheduleError: A location does not exist, or its method cannot be used there.
     """
     family = family_of(model)
-    held = _held(model)
-    shape = family.token_geometry(model) if held is None else held.geometry
-    wanted = [_spelled_out(Location(*location), shape) for location in locations]
-    for location in wanted:
+    existing = _existing_sparsity(model)
+    shape = family.token_geometry(model) if existing is None else existing.geometry
+    resolved = [_with_num_layers(Location(*location), shape) for location in locations]
+    for location in resolved:
         family.check_step(model, location.as_step)
-    sparsity = held or _make_sparse_(family, model, shape, seed)
+    sparsity = existing or _make_sparse_(family, model, shape, seed)
     like = next(model.parameters())
-    for location in wanted:
+    for location in resolved:
         scorer = location.scorer
         if isinstance(scorer, DynamicVitScorer | SpotScorer) and location.name not in sparsity.predictors:
             stage = shape.stages[location.stage]
@@ -77,26 +77,26 @@ def attach_(model: nn.Module, locations: Iterable[Location | tuple[Any, ...]], *
 
 
 def set_schedule_(model: nn.Module, schedule: Schedule) -> None:
-    """Switch a sparse model to another schedule; nothing is patched or built.
+    """Switch a sparse model to another schedule, without patching or building anything.
 
     Args:
-        model: A model that `attach_` or `sparsify_` has seen.
+        model: A model prepared by `attach_` or `sparsify_`.
         schedule: Any schedule whose predictors and fast paths are attached.
 
     Raises:
         BackboneError: The model is not sparse.
-        ScheduleError: The schedule does not fit the model, or needs what is not attached.
+        ScheduleError: The schedule does not fit the model, or needs something that is not attached.
     """
     sparsity = sparsity_of(model)
     family = family_of(model)
     resolved = schedule.resolve(sparsity.geometry)
     _check_steps(family, model, resolved)
-    plan: dict[Place, tuple[PlannedStep, ...]] = {}
+    plan: dict[LocationKey, tuple[PlannedStep, ...]] = {}
     for step in resolved:
         location = Location.of(step)
-        place = (step.stage, step.block, step.phase)
+        key = (step.stage, step.block, step.phase)
         planned = PlannedStep.of(step, name=location.name, scorer=sparsity.scorer(location))
-        plan[place] = (*plan.get(place, ()), planned)
+        plan[key] = (*plan.get(key, ()), planned)
     state = sparsity.state
     before = (state.plan, state.probes)
     state.plan, state.probes = plan, _probes(sparsity, resolved)
@@ -109,11 +109,11 @@ def set_schedule_(model: nn.Module, schedule: Schedule) -> None:
 
 
 def sparsify_(model: nn.Module, schedule: Schedule, *, seed: int = 0) -> None:
-    """Make a model run a schedule, in place; on a sparse model, switch to it and add what it lacks.
+    """Make a model run a schedule, in place; a sparse model switches to it, and missing parts are attached.
 
     Args:
         model: Any supported model.
-        schedule: What to run.
+        schedule: The schedule to run.
         seed: As in `attach_`.
 
     Raises:
@@ -121,23 +121,23 @@ def sparsify_(model: nn.Module, schedule: Schedule, *, seed: int = 0) -> None:
         ScheduleError: The schedule does not fit the model.
     """
     family = family_of(model)
-    held = _held(model)
-    resolved = schedule.resolve(family.token_geometry(model) if held is None else held.geometry)
+    existing = _existing_sparsity(model)
+    resolved = schedule.resolve(family.token_geometry(model) if existing is None else existing.geometry)
     _check_steps(family, model, resolved)
     attach_(model, [Location.of(step) for step in resolved], seed=seed)
     set_schedule_(model, schedule)
 
 
 def restore_(model: nn.Module) -> None:
-    """Give a sparse model back exactly as it was: classes, attributes and `state_dict`. A dense one is left alone."""
-    if _held(model) is None:
+    """Restore the dense model exactly: classes, attributes and `state_dict`. A dense model is not changed."""
+    if _existing_sparsity(model) is None:
         family_of(model)
         return
     unpatch_(model)
     del model.sparsity
 
 
-def _held(model: nn.Module) -> Sparsity | None:
+def _existing_sparsity(model: nn.Module) -> Sparsity | None:
     sparsity = getattr(model, "sparsity", None)
     return sparsity if isinstance(sparsity, Sparsity) else None
 
@@ -150,18 +150,18 @@ def _make_sparse_(family: Family, model: Any, shape: BackboneGeometry, seed: int
     return sparsity
 
 
-def _spelled_out(location: Location, shape: BackboneGeometry) -> Location:
+def _with_num_layers(location: Location, shape: BackboneGeometry) -> Location:
     """The location with the number of layers that its scorer reads.
 
     Raises:
-        ScheduleError: The place does not exist, or what is asked of it cannot be done there.
+        ScheduleError: The location does not exist, or its method cannot be used there.
     """
     stage = stage_of(shape, location.stage, location.block)
     if isinstance(location.scorer, SpotScorer) and not location.num_layers:
         if location.scorer.layers == "since_last":
             raise ScheduleError(
-                "what SPOT reads since the last step depends on the whole schedule; "
-                "use sparsify_, or give layers a number"
+                'the layers that SPOT reads with layers="since_last" depend on the whole schedule; '
+                "use sparsify_, or set layers to a number"
             )
         so_far = location.as_step.last_attention + 1
         num_layers = so_far if location.scorer.layers == "all" else min(location.scorer.layers, so_far)
@@ -171,7 +171,7 @@ def _spelled_out(location: Location, shape: BackboneGeometry) -> Location:
 
 
 def _check_steps(family: Family, model: nn.Module, resolved: tuple[ResolvedStep, ...]) -> None:
-    """Refuse a schedule that the model cannot run, before anything is changed."""
+    """Check that the model can run a schedule, before anything is changed."""
     learned: set[str] = set()
     for step in resolved:
         family.check_step(model, step)
@@ -179,17 +179,17 @@ def _check_steps(family: Family, model: nn.Module, resolved: tuple[ResolvedStep,
         if is_learned(step.scorer):
             if name in learned:
                 raise ScheduleError(
-                    f"two steps at block {step.block} ({step.phase}) would share one predictor; keep only the last"
+                    f"two steps at block {step.block} ({step.phase}) would share one predictor; keep only the last one"
                 )
             learned.add(name)
 
 
-def _probes(sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> dict[Place, tuple[PlannedStep, ...]]:
-    """The learned scorers of all attached places, each with the tokens that arrive there under the schedule.
+def _probes(sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> dict[LocationKey, tuple[PlannedStep, ...]]:
+    """The learned scorers of all attached locations, each with the number of tokens that it receives in the schedule.
 
-    A scorer that serves several reductions at its place scores once.
+    A scorer used by several reductions at its location scores once.
     """
-    probes: dict[Place, tuple[PlannedStep, ...]] = {}
+    probes: dict[LocationKey, tuple[PlannedStep, ...]] = {}
     by_name = {location.name: location for location in sparsity.locations if is_learned(location.scorer)}
     for _, location in sorted(by_name.items()):
         here = location.as_step
@@ -199,9 +199,9 @@ def _probes(sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> dict[Plac
                 if step.stage == location.stage and _order(step) < _order(here):
                     num_alive = step.num_tokens
         scored = here.model_copy(update={"num_before": num_alive, "num_tokens": num_alive})
-        place = (location.stage, location.block, location.phase)
+        key = (location.stage, location.block, location.phase)
         probe = PlannedStep.of(scored, name=location.name, scorer=sparsity.scorer(location))
-        probes[place] = (*probes.get(place, ()), probe)
+        probes[key] = (*probes.get(key, ()), probe)
     return probes
 
 

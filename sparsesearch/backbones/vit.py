@@ -1,7 +1,7 @@
 """The family of isotropic ViTs: any timm `VisionTransformer` or `Eva`, in place, without a copy of its forward code.
 
-Live modules change their class to a subclass that runs the steps of the schedule and then calls timm's own forward.
-Weights, dense `state_dict` keys and `isinstance` survive; `restore_` gives the classes back.
+The class of each module is changed to a subclass that runs the steps of the schedule and then calls timm's forward.
+Weights, dense `state_dict` keys and `isinstance` are preserved; `restore_` restores the classes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sparsesearch.backbones.attention_parts import is_known_attention
 from sparsesearch.backbones.family import change_class_
-from sparsesearch.backbones.sparsity import Sparsity, describe_class, own_class
+from sparsesearch.backbones.sparsity import Sparsity, describe_class, original_class
 from sparsesearch.backbones.vit_blocks import (
     SparseAttention,
     SparseAttentionPool,
@@ -55,29 +55,29 @@ def matches(model: nn.Module) -> bool:
 
 
 def check_step(model: Any, step: ResolvedStep) -> None:
-    """Refuse a step that this very model cannot run.
+    """Check that this model can run a step.
 
     Raises:
-        ScheduleError: It cannot.
+        ScheduleError: The model cannot run the step.
     """
     if step.phase == "before_ffn" and not is_plain_block(model.blocks[step.block]):
         raise ScheduleError(
-            f"before_ffn needs timm's plain Block or EvaBlock, but block {step.block} is a "
+            f"phase before_ffn requires timm's Block or EvaBlock, but block {step.block} is a "
             f"{describe_class(model.blocks[step.block])}; use phase before_block"
         )
     if reads_attention(step.reducer, step.scorer):
         for index in range(step.last_attention - max(step.num_layers, 1) + 1, step.last_attention + 1):
             attn = getattr(model.blocks[index], "attn", None)
             if not is_known_attention(attn):
-                asker = step.reducer.kind if step.scorer is None else step.scorer.kind
+                reader = step.reducer.kind if step.scorer is None else step.scorer.kind
                 raise ScheduleError(
-                    f"{asker} at block {step.block} reads the attention of block {index}, a {describe_class(attn)}, "
-                    "which cannot be read; use another scorer"
+                    f"{reader} at block {step.block} reads the attention of block {index}, but {describe_class(attn)} "
+                    "is not supported; use another scorer"
                 )
 
 
 def new_state(model: nn.Module, geometry: BackboneGeometry, generator: torch.Generator) -> TokenState:
-    """The state that the modules of a model will share."""
+    """Create the state that the modules of a model share."""
     stage = geometry.stages[0]
     return TokenState(
         generator=generator,
@@ -89,32 +89,32 @@ def new_state(model: nn.Module, geometry: BackboneGeometry, generator: torch.Gen
 
 
 def patch_(model: Any, state: SparsityState) -> None:
-    """Change the classes of a model, of its blocks, of their attentions and of attention pooling."""
+    """Change the classes of a model, its blocks, their attention modules and attention pooling."""
     for index, block in enumerate(model.blocks):
         attn = getattr(block, "attn", None)
         if isinstance(attn, nn.Module) and is_known_attention(attn):
             change_class_(attn, SparseAttention, state, sparsity_block=index)
         change_class_(block, SparseBlock, state, sparsity_block=index)
     pool = getattr(model, "attn_pool", None)
-    if isinstance(pool, nn.Module) and own_class(pool) is AttentionPoolLatent:
+    if isinstance(pool, nn.Module) and original_class(pool) is AttentionPoolLatent:
         change_class_(pool, SparseAttentionPool, state)
     change_class_(model, SparseViT, state)
 
 
 def equip_(model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: int) -> None:
-    """Nothing: tokens that are dropped need no parameters."""
+    """Do nothing: reductions of tokens have no parameters besides their scorer."""
 
 
 def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
-    """Tell the state what attention has to note, and whether tokens are counted."""
+    """Set in the state what attention layers must record, and whether token sizes are tracked."""
     state = sparsity.state
     assert isinstance(state, TokenState)
-    places = sorted(sparsity.locations, key=lambda place: place.name)
-    probes = [place.as_step for place in places if is_learned(place.scorer)]
+    locations = sorted(sparsity.locations, key=lambda location: location.name)
+    probes = [location.as_step for location in locations if is_learned(location.scorer)]
     planned: list[PlannedStep] = [step for steps in state.plan.values() for step in steps]
     state.captures = _captures(resolved)
     state.probe_captures = _captures((*resolved, *probes))
-    reads_again = any(  # between before_ffn and the next before_block lies no attention
+    reads_again = any(  # there is no attention between before_ffn and the next before_block
         isinstance(later.scorer, SpotScorer) and later.last_attention == earlier.last_attention
         for earlier, later in pairwise(resolved)
     )
@@ -138,12 +138,12 @@ def block(model: Any, stage: int, block: int) -> nn.Module:
 
 
 def patches(model: Any, entering: Tensor) -> Tensor:
-    """The patch tokens of what enters a block, `B x N x C`."""
+    """The patch tokens of the input of a block, `B x N x C`."""
     return entering[:, model.num_prefix_tokens :]
 
 
 def embed(model: nn.Module, x_BCHW: Tensor) -> Tensor:
-    """Everything in front of the first block: tokens `B x T x C`, prefix tokens first."""
+    """Run everything before the first block: tokens `B x T x C`, prefix tokens first."""
     vit = as_vit(model)
     x_BTC: Tensor
     if isinstance(vit, Eva):
@@ -154,7 +154,7 @@ def embed(model: nn.Module, x_BCHW: Tensor) -> Tensor:
 
 
 def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
-    """Blocks that follow each other."""
+    """Run consecutive blocks."""
     ropes = ropes_of(model)
     for _, index in blocks:
         x = model.blocks[index](x) if ropes is None else model.blocks[index](x, rope=ropes[index])
@@ -162,7 +162,7 @@ def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def finish(model: Any, x: Tensor) -> Tensor:
-    """Everything behind the last block, up to the logits."""
+    """Run everything after the last block, up to the logits."""
     x = model.norm(x)
     sparsity = getattr(model, "sparsity", None)
     if isinstance(sparsity, Sparsity) and isinstance(sparsity.state, TokenState):
@@ -172,7 +172,7 @@ def finish(model: Any, x: Tensor) -> Tensor:
 
 
 def ropes_of(vit: Any) -> list[Tensor] | None:
-    """The rotary embeddings of each block, None for models without."""
+    """The rotary embeddings of each block, None for models without them."""
     rope = getattr(vit, "rope", None)
     if rope is None:
         return None
@@ -182,7 +182,7 @@ def ropes_of(vit: Any) -> list[Tensor] | None:
 
 
 def _captures(steps: tuple[ResolvedStep, ...]) -> dict[int, Captures]:
-    """What the attention of each block has to note for steps behind it."""
+    """What the attention of each block must record for later steps."""
     found: dict[int, Captures] = {}
     for step in steps:
         last = step.last_attention

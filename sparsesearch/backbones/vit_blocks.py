@@ -1,4 +1,4 @@
-"""What the modules of a sparse ViT do in place of timm's: the steps of the schedule around timm's own forward code.
+"""Mixins for the modules of a sparse ViT: they run the steps of the schedule around timm's forward code.
 
 Shapes: `B` batch, `T` tokens incl. prefix, `N` patch tokens, `C` channels.
 """
@@ -16,23 +16,23 @@ from torch.utils.checkpoint import checkpoint
 
 from sparsesearch.backbones.attention_parts import output, queries_keys_values
 from sparsesearch.backbones.checkpointing import checkpoints_in_blocks
-from sparsesearch.backbones.sparsity import own_class
+from sparsesearch.backbones.sparsity import original_class
 from sparsesearch.errors import BackboneError
 from sparsesearch.sparsify.attention import Captures, attend
 from sparsesearch.sparsify.token_state import TokenState, TokenTrace
 
 _BLOCK_PARTS = {"norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"}
 _NOTHING = Captures()
-_RUNS_UNDER = ("plan", "captures", "probe", "probe_captures", "mode", "weighs_attention")
+_STATE_OF_PASS = ("plan", "captures", "probe", "probe_captures", "mode", "weighs_attention")
 
 
 class SparseViT(nn.Module):
-    """Mixed into the model's class: what concerns the model as a whole."""
+    """Mixin for the model's class."""
 
     sparsity_state: TokenState
 
     def forward_features(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As timm's, with the final tokens noted."""
+        """As in timm; also records the final tokens."""
         state = self.sparsity_state
         with checkpoints_in_blocks([self], state, training=self.training):
             features: Tensor = super().forward_features(x, *args, **kwargs)  # type: ignore[misc]
@@ -40,7 +40,7 @@ class SparseViT(nn.Module):
         return features
 
     def pool(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As timm's, over the tokens still alive, each weighed by the patches it stands for."""
+        """As in timm, over the remaining tokens, each weighted by the number of patches it represents."""
         state = self.sparsity_state
         if state.masks(self.training):
             x = _weigh_for_pooling(self, x, state.policy_BT(x), state, why="masked training")
@@ -53,13 +53,13 @@ class SparseViT(nn.Module):
 
 
 class SparseBlock(nn.Module):
-    """Mixed into the class of every block: the steps in front of it, and between attention and feed-forward."""
+    """Mixin for the class of every block: runs the steps before it, and between attention and feed-forward."""
 
     sparsity_state: TokenState
     sparsity_block: int
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As timm's, with the steps of the schedule."""
+        """As in timm, with the steps of the schedule."""
         state, block = self.sparsity_state, self.sparsity_block
         if block == 0:
             state.begin()
@@ -67,10 +67,10 @@ class SparseBlock(nn.Module):
         if (state.plan or state.probe) and any(
             given is not None and given is not False for given in (*args, *kwargs.values())
         ):
-            raise BackboneError("a sparse model takes no attention mask; call it with images only, or restore_ it")
+            raise BackboneError("a sparse model does not support attention masks; call it with images only")
         if state.masks(self.training) and not isinstance(getattr(self, "attn", None), SparseAttention):
-            raise BackboneError('masked training needs attention that is known in every block; use mode="gather"')
-        x = state.visit(x, place=(0, block, "before_block"), training=self.training)
+            raise BackboneError('masked training requires supported attention in every block; use mode="gather"')
+        x = state.visit(x, location=(0, block, "before_block"), training=self.training)
         if rope is not None:
             kwargs["rope"] = state.rope(rope, shared=rope.ndim == 2)
         if state.steps_at((0, block, "before_ffn")):
@@ -82,13 +82,13 @@ class SparseBlock(nn.Module):
 
 
 class SparseAttention(nn.Module):
-    """Mixed into the class of every known attention: masks, sizes of tokens, and notes for scorers."""
+    """Mixin for the class of every supported attention: masks, token sizes, and records for scorers."""
 
     sparsity_state: TokenState
     sparsity_block: int
 
     def forward(self, x: Tensor, rope: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """As timm's, and fused wherever the whole map is not needed."""
+        """As in timm; fused unless the full attention map is needed."""
         state = self.sparsity_state
         captures = state.captures_of(self.sparsity_block)
         masked = state.masks(self.training)
@@ -117,12 +117,12 @@ class SparseAttention(nn.Module):
 
 
 class SparseAttentionPool(nn.Module):
-    """Mixed into the class of attention pooling: each token weighs by the patches it stands for."""
+    """Mixin for the class of attention pooling: each token is weighted by the number of patches it represents."""
 
     sparsity_state: TokenState
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As timm's."""
+        """As in timm."""
         state = self.sparsity_state
         size_BT = state.size_BT() if state.weighs_attention else None
         if size_BT is not None and not args and not kwargs:
@@ -133,11 +133,11 @@ class SparseAttentionPool(nn.Module):
 
 
 def _checkpointed(forward: Callable[[Tensor], Tensor], x_BTC: Tensor, state: TokenState) -> Tensor:
-    """A block whose activations are computed again in the backward pass, under the state that it ran in."""
-    then = {name: getattr(state, name) for name in _RUNS_UNDER}
+    """Run a block whose activations are recomputed in the backward pass, under the state of the forward pass."""
+    then = {name: getattr(state, name) for name in _STATE_OF_PASS}
 
     def run(x_BTC: Tensor, decision_BN: Tensor | None, size_BN: Tensor | None) -> Tensor:
-        now = {name: getattr(state, name) for name in (*_RUNS_UNDER, "trace")}
+        now = {name: getattr(state, name) for name in (*_STATE_OF_PASS, "trace")}
         state.trace = TokenTrace(decision_BN=decision_BN, size_BN=size_BN)
         try:
             for name, value in then.items():
@@ -152,12 +152,12 @@ def _checkpointed(forward: Callable[[Tensor], Tensor], x_BTC: Tensor, state: Tok
 
 
 def _in_halves(block: Any, x_BTC: Tensor, state: TokenState, **kwargs: Any) -> Tensor:
-    """A plain pre-norm block from its own parts, with a visit between its two residual branches."""
-    is_eva = own_class(block) is EvaBlock
+    """Run a plain pre-norm block part by part, with the steps between its two residual branches."""
+    is_eva = original_class(block) is EvaBlock
     branch_BTC = block.attn(block.norm1(x_BTC), **kwargs)
     branch_BTC = _scaled(branch_BTC, block.gamma_1) if is_eva else block.ls1(branch_BTC)
     x_BTC = x_BTC + block.drop_path1(branch_BTC)
-    x_BTC = state.visit(x_BTC, place=(0, block.sparsity_block, "before_ffn"), training=block.training)
+    x_BTC = state.visit(x_BTC, location=(0, block.sparsity_block, "before_ffn"), training=block.training)
     branch_BTC = block.mlp(block.norm2(x_BTC))
     branch_BTC = _scaled(branch_BTC, block.gamma_2) if is_eva else block.ls2(branch_BTC)
     y_BTC: Tensor = x_BTC + block.drop_path2(branch_BTC)
@@ -169,13 +169,13 @@ def _scaled(x_BTC: Tensor, gamma: Tensor | None) -> Tensor:
 
 
 def _weigh_for_pooling(model: Any, x_BTC: Tensor, weight_BT: Tensor, state: TokenState, *, why: str) -> Tensor:
-    """Scale tokens so that an average over all of them is the weighted one."""
+    """Scale tokens so that their plain average is the weighted average."""
     if model.attn_pool is not None or model.global_pool not in ("token", "avg"):
         if why == "merging":
-            return x_BTC  # a maximum needs no weights, and attention pooling sets its own
+            return x_BTC  # a maximum needs no weights, and attention pooling applies its own
         raise BackboneError(
-            f"{why} cannot pool kept tokens only with global_pool={model.global_pool!r}; "
-            'supported are "token" and "avg", or train with mode="gather"'
+            f"{why} does not support global_pool={model.global_pool!r}; "
+            'use "token" or "avg", or train with mode="gather"'
         )
     if model.global_pool == "token":
         return x_BTC
@@ -185,7 +185,7 @@ def _weigh_for_pooling(model: Any, x_BTC: Tensor, weight_BT: Tensor, state: Toke
 
 
 def is_plain_block(block: nn.Module) -> bool:
-    """Whether a block is known to be two pre-norm residual branches of the same parts."""
-    if own_class(block) is Block:
+    """Whether a block consists of exactly two pre-norm residual branches with known parts."""
+    if original_class(block) is Block:
         return {name for name, _ in block.named_children()} == _BLOCK_PARTS
-    return own_class(block) is EvaBlock
+    return original_class(block) is EvaBlock

@@ -1,6 +1,6 @@
-"""What a timm `VisionTransformer` or `Eva` is made of, as plain data, and which of them are supported.
+"""Geometry of a timm `VisionTransformer` or `Eva` as plain data, and checks that it is supported.
 
-Multiply-adds are exact or refused: whatever the closed form does not describe raises `BackboneError`.
+Multiply-adds are exact: parts that the closed-form cost does not cover raise `BackboneError`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sparsesearch.backbones.attention_parts import is_known_attention
-from sparsesearch.backbones.sparsity import describe_class, own_class
+from sparsesearch.backbones.sparsity import describe_class, original_class
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 
@@ -24,10 +24,10 @@ KINDS = (VisionTransformer, Eva)
 
 
 def as_vit(model: nn.Module) -> Any:
-    """The model itself, if it is one that can be sparsified.
+    """Return the model if it can be sparsified.
 
     Raises:
-        BackboneError: It is not.
+        BackboneError: The model is unsupported.
     """
     if not isinstance(model, KINDS):
         raise BackboneError(f"{describe_class(model)} is not a timm VisionTransformer or Eva")
@@ -40,7 +40,7 @@ def as_vit(model: nn.Module) -> Any:
 
 
 def token_geometry(model: nn.Module) -> BackboneGeometry:
-    """Blocks and token grid of a model, enough to resolve schedules but not to price them: all MACs are 0."""
+    """Blocks and token grid of a model, sufficient to resolve schedules but not to price them: all MACs are 0."""
     vit = as_vit(model)
     return BackboneGeometry(
         name=describe_class(vit),
@@ -53,19 +53,19 @@ def token_geometry(model: nn.Module) -> BackboneGeometry:
 
 
 def geometry(model: nn.Module, name: str) -> BackboneGeometry:
-    """The shape of a model for costs and schedules.
+    """The geometry of a model for costs and schedules.
 
     Args:
         model: A timm `VisionTransformer` or `Eva`, on any device (meta included), sparse or not.
         name: Its resolved name.
 
     Raises:
-        BackboneError: The model is unsupported, or has parts that the closed form of the cost does not describe.
+        BackboneError: The model is unsupported, or has parts that the closed-form cost does not cover.
     """
     vit = as_vit(model)
     widths = {_block_widths(block, name) for block in vit.blocks}
     if len(widths) != 1:
-        raise BackboneError(f"the blocks of {name} differ in width; only equal blocks can be priced")
+        raise BackboneError(f"the blocks of {name} differ in width; only blocks of equal width can be priced")
     head_macs, head_token_macs = _head_macs(vit, name)
     return BackboneGeometry(
         name=name,
@@ -102,36 +102,38 @@ def _num_heads(vit: Any) -> int:
 
 
 def _block_widths(block: Any, name: str) -> _Widths:
-    """Attention width, heads and hidden width of a block, if these describe all of its matrix products."""
+    """Attention width, heads and hidden width of a block, if these determine all of its matrix products."""
     attn: Any = getattr(block, "attn", None)
     mlp: Any = getattr(block, "mlp", None)
-    if not (is_known_attention(attn) and own_class(mlp) in (Mlp, GluMlp, SwiGLU)):
+    if not (is_known_attention(attn) and original_class(mlp) in (Mlp, GluMlp, SwiGLU)):
         parts = " with ".join(describe_class(part) for part in (block, attn, mlp) if part is not None)
-        raise BackboneError(f"{name} is built of {parts}, which cannot be priced; known are plain attention and MLPs")
+        raise BackboneError(
+            f"{name} consists of {parts}, which cannot be priced; supported are timm's attention and MLP classes"
+        )
     dim, attn_dim, mlp_dim = attn.proj.out_features, attn.proj.in_features, mlp.fc2.in_features
     widths = _Widths(
         attn_dim=attn_dim,
         num_heads=attn.num_heads,
         mlp_dim=mlp_dim,
         num_attn_matrices=4 if attn.gate is None else 5,
-        num_mlp_matrices=2 if own_class(mlp) is Mlp else 3,
+        num_mlp_matrices=2 if original_class(mlp) is Mlp else 3,
     )
     matrices = sum(p.numel() for p in block.parameters() if p.ndim > 1)
     if matrices != widths.num_attn_matrices * dim * attn_dim + widths.num_mlp_matrices * dim * mlp_dim:
         raise BackboneError(
-            f"{name} has linear layers that cannot be priced; "
-            "known are blocks of queries, keys, values, output and a feed-forward network"
+            f"{name} has additional linear layers that cannot be priced; "
+            "supported are blocks of queries, keys, values, output and a feed-forward network"
         )
     return widths
 
 
 def dense_params(model: nn.Module) -> int:
-    """Parameters of a model without those of its predictors and fast paths."""
+    """Number of parameters of a model, without those of its predictors and fast paths."""
     return sum(p.numel() for key, p in model.named_parameters() if not key.startswith("sparsity."))
 
 
 def stem_macs(stem: nn.Module, image_size: tuple[int, int], name: str) -> int:
-    """Multiply-adds of the patch embedding: of each convolution or linear layer, outputs times weights per output.
+    """Multiply-adds of the patch embedding: outputs times weights per output of each convolution or linear layer.
 
     The layers run on the meta device, where only shapes are computed.
     """
@@ -146,7 +148,9 @@ def stem_macs(stem: nn.Module, image_size: tuple[int, int], name: str) -> int:
     counted = [m for m in stem.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     matrices = sum(p.numel() for p in stem.parameters() if p.ndim > 1)
     if matrices != sum(m.weight.numel() for m in counted):
-        raise BackboneError(f"the patch embedding of {name} has layers that cannot be priced; use one of convolutions")
+        raise BackboneError(
+            f"the patch embedding of {name} has layers that cannot be priced; use convolutions and linear layers only"
+        )
     hooks = [module.register_forward_hook(count) for module in counted]
     weights = {key: torch.empty_like(value, device="meta") for key, value in stem.state_dict().items()}
     channels = next(m.in_channels for m in counted if isinstance(m, nn.Conv2d))
@@ -164,16 +168,16 @@ def stem_macs(stem: nn.Module, image_size: tuple[int, int], name: str) -> int:
 
 
 def _head_macs(vit: Any, name: str) -> tuple[int, int]:
-    """Multiply-adds behind the last block: those of any image, and those for each patch token that is left."""
+    """Multiply-adds after the last block: per image, and per remaining patch token."""
     if vit.attn_pool is None and not vit.global_pool:
         raise BackboneError(f'{name} has no pooling (global_pool=""); build it with global_pool="avg" or "token"')
     macs = _linear_macs(vit.head) + _linear_macs(getattr(vit, "head_dist", None))
     if vit.attn_pool is None:
         return macs, _linear_macs(getattr(vit, "aux_head", None))
     pool = vit.attn_pool
-    if own_class(pool) is not AttentionPoolLatent:
+    if original_class(pool) is not AttentionPoolLatent:
         raise BackboneError(
-            f"{name} pools by {describe_class(pool)}, which cannot be priced; "
+            f"{name} pools with {describe_class(pool)}, which cannot be priced; "
             'build it with global_pool="avg" or "token"'
         )
     width = pool.kv.in_features
@@ -187,5 +191,5 @@ def _head_macs(vit: Any, name: str) -> tuple[int, int]:
 
 
 def _linear_macs(head: object) -> int:
-    """Multiply-adds of one token through a head; none where there is no head."""
+    """Multiply-adds of a head per token; 0 if there is no head."""
     return head.in_features * head.out_features if isinstance(head, nn.Linear) else 0

@@ -1,11 +1,11 @@
-"""Which images a backbone wants, and the task that gives them."""
+"""The input preprocessing of a backbone, and the task that provides its images."""
 
 from __future__ import annotations
 
 import timm
 import torch
 
-from sparsesearch.backbones.bundled import OWN, is_small
+from sparsesearch.backbones.bundled import BUNDLED, is_small
 from sparsesearch.backbones.registry import create_model, geometry
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.data.images_task import ImagesTask
@@ -20,18 +20,20 @@ from sparsesearch.study.spec import DataSpec
 
 
 def has_pretrained(backbone: str) -> bool:
-    """Whether weights of this backbone (resolved name) are published."""
-    config = None if backbone in OWN else timm.get_pretrained_cfg(backbone)
+    """Whether there are published weights of a backbone (resolved name)."""
+    config = None if backbone in BUNDLED else timm.get_pretrained_cfg(backbone)
     return config is not None and config.has_weights
 
 
 def preprocessing_of(backbone: str, data: DataSpec) -> Preprocessing:
-    """Size and normalisation of a backbone's input (resolved name) on given data."""
+    """Size and normalisation of the input of a backbone (resolved name) on the given data."""
     if is_small(backbone):
         channels = 1 if data.is_demo else 3
-        return Preprocessing(image_size=data.image_size or OWN[backbone].image_size, in_chans=channels, crop_pct=1.0)
-    if backbone in OWN:
-        return Preprocessing(image_size=data.image_size or OWN[backbone].image_size, crop_pct=0.875)
+        return Preprocessing(
+            image_size=data.image_size or BUNDLED[backbone].image_size, in_chans=channels, crop_pct=1.0
+        )
+    if backbone in BUNDLED:
+        return Preprocessing(image_size=data.image_size or BUNDLED[backbone].image_size, crop_pct=0.875)
     config = timm.get_pretrained_cfg(backbone)
     if config is None:
         return Preprocessing(image_size=data.image_size or 224)
@@ -49,8 +51,8 @@ def open_task(data: DataSpec, *, backbone: str) -> Task:
     """Training and validation data for a backbone (resolved name).
 
     Raises:
-        DataError: The data is missing, empty or broken.
-        MissingExtraError: What reads it is not installed.
+        DataError: The data is missing, empty or corrupt.
+        MissingExtraError: A package needed to read the data is not installed.
     """
     source, wanted = parse_source(data.source), preprocessing_of(backbone, data)
     if source.kind == "digits":
@@ -66,7 +68,7 @@ def open_task(data: DataSpec, *, backbone: str) -> Task:
 
 
 def task_geometry(backbone: str, task: Task) -> BackboneGeometry:
-    """The backbone (resolved name) with the head and input of a task; no weights are made."""
+    """Geometry of a backbone (resolved name) with the head and input of a task; no weights are allocated."""
     with torch.device("meta"):
         model = create_model(backbone, num_classes=task.num_classes, in_chans=task.in_chans, image_size=task.image_size)
     return geometry(model, backbone)

@@ -1,1 +1,1 @@
-"""Tensor code of sparsification, ignorant of models and studies."""
+"""Tensor operations of sparsification, independent of models and studies."""

@@ -1,4 +1,4 @@
-"""Self-attention that also tells what scorers want to know of it, without materialising more than they need.
+"""Self-attention that also records what scorers need, without materialising more than necessary.
 
 Shapes: `B` batch, `H` heads, `T` tokens incl. `P` prefix tokens, `N` patch tokens, `D` channels of a head, `F` six
 statistics, or four without a class token.
@@ -17,18 +17,18 @@ from sparsesearch.sparsify.gather import masked_softmax
 from sparsesearch.sparsify.reductions import Reduction
 
 _MANY_TOKENS = 128
-"""With so many tokens attention maps are made head by head, in a fraction of the memory; with fewer all at once."""
+"""From this number of tokens on, attention maps are computed one head at a time, to save memory."""
 
 
 @dataclass(frozen=True)
 class Captures:
-    """What is wanted of one attention layer.
+    """What one attention layer must record.
 
     Attributes:
-        class_row: How much the class token attends to each patch token, mean over heads.
-        keys: The keys, mean over heads.
-        key_norm: The norm of the keys, mean over heads.
-        statistics: SPOT's statistics of the whole map.
+        class_row: Attention of the class token to each patch token, averaged over heads.
+        keys: The keys, averaged over heads.
+        key_norm: The norm of the keys, averaged over heads.
+        statistics: SPOT's statistics of the full map.
     """
 
     class_row: bool = False
@@ -37,7 +37,7 @@ class Captures:
     statistics: bool = False
 
     def __or__(self, other: Captures) -> Captures:
-        """Everything that one of the two wants."""
+        """Everything requested by either of the two."""
         return Captures(
             class_row=self.class_row or other.class_row,
             keys=self.keys or other.keys,
@@ -47,12 +47,12 @@ class Captures:
 
 
 class LayerStatistics(NamedTuple):
-    """SPOT's statistics of one attention layer, scaled so that they do not depend on the number of tokens.
+    """SPOT's statistics of one attention layer, scaled to be independent of the number of tokens.
 
     Attributes:
         values_BNHF: Means times N and population variances times N squared, in the order of `ATTENTION_STATISTICS`
             (the first two only with a class token).
-        bessel_B: What turns a population variance into a sample variance, N / (N - 1) of each image.
+        bessel_B: Factor from population to sample variance, N / (N - 1) of each image.
     """
 
     values_BNHF: Tensor
@@ -60,7 +60,7 @@ class LayerStatistics(NamedTuple):
 
 
 class Notes(NamedTuple):
-    """What one attention layer told; None where it was not asked for.
+    """Records of one attention layer; None if not requested.
 
     Attributes:
         class_row_BN: Attention of the class token to each patch token.
@@ -73,7 +73,7 @@ class Notes(NamedTuple):
     key_norm_BN: Tensor | None = None
 
     def carried(self, reduction: Reduction) -> Notes:
-        """The same for the tokens that go on."""
+        """The records of the tokens that remain after a reduction."""
         return Notes(
             class_row_BN=None if self.class_row_BN is None else reduction.total(self.class_row_BN),
             keys_BND=None if self.keys_BND is None else reduction.average(self.keys_BND),
@@ -87,12 +87,12 @@ NOTHING_NOTED = Notes()
 
 
 class Attended(NamedTuple):
-    """What comes out of `attend`.
+    """Result of `attend`.
 
     Attributes:
         y_BHTD: Weighted sums of the values.
-        notes: What was wanted.
-        statistics: If they were wanted.
+        notes: The requested records.
+        statistics: The statistics, if requested.
     """
 
     y_BHTD: Tensor
@@ -113,19 +113,20 @@ def attend(
     policy_BT: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Attended:
-    """Softmax attention, fused unless the whole map is wanted.
+    """Softmax attention, fused unless the full map is needed.
 
     Args:
         q_BHTD: Queries.
         k_BHTD: Keys.
         v_BHTD: Values.
-        scale: What scores are multiplied by.
-        num_prefix_tokens: Class and register tokens in front.
+        scale: Factor of the scores.
+        num_prefix_tokens: Class and register tokens at the start.
         has_class_token: Whether the first of them is a class token.
-        captures: What to note.
-        size_BT: How many patches each token stands for; tokens weigh in proportion (ToMe, arXiv:2210.09461, 3).
+        captures: What to record.
+        size_BT: Number of patches that each token represents, for proportional attention (ToMe, arXiv:2210.09461,
+            section 3).
         policy_BT: Keep policy of masked training (DynamicViT, arXiv:2106.02034, section 3.3).
-        dropout: Share of attention weights set to 0.
+        dropout: Fraction of attention weights set to 0.
     """
     prefix = num_prefix_tokens
     bias_B11T = None if size_BT is None else size_BT.log().to(q_BHTD.dtype)[:, None, None, :]
@@ -163,17 +164,16 @@ def attend(
 def attention_statistics(
     map_BHTT: Tensor, *, num_prefix_tokens: int, has_class_token: bool, policy_BN: Tensor | None = None
 ) -> LayerStatistics:
-    """SPOT's six numbers for each patch token and head, from attention maps.
+    """SPOT's six statistics for each patch token and head, from attention maps.
 
-    They are the class token's attention to the token and the token's to it, and mean and variance of the token's row
-    and column in the patch-to-patch part of the map; computed in float32. Dropped tokens of masked training count
-    nowhere.
+    They are the attention from and to the class token, and mean and variance of the token's row and column in the
+    patch-to-patch part of the map; computed in float32. Tokens dropped in masked training are excluded.
 
     Args:
-        map_BHTT: Rows sum to 1.
-        num_prefix_tokens: Tokens in front that are no patches.
-        has_class_token: Whether the first of them is a class token; without it there are four numbers.
-        policy_BN: 1 for a patch token that is alive.
+        map_BHTT: Attention maps; rows sum to 1.
+        num_prefix_tokens: Prefix tokens at the start.
+        has_class_token: Whether the first of them is a class token; without it there are four statistics.
+        policy_BN: 1 for a patch token that is kept.
 
     Source: SPOT (arXiv:2511.10488), section "attention dynamics".
     """
@@ -212,7 +212,7 @@ def _dropped(weights_BHTT: Tensor, dropout: float) -> Tensor:
 
 
 def _class_row(q_BHTD: Tensor, k_BHTD: Tensor, bias_B11T: Tensor | None, *, scale: float) -> Tensor:
-    """Attention of the first token only, mean over heads, `B x T`."""
+    """Attention of the first token only, averaged over heads, `B x T`."""
     scores_BHT = (k_BHTD @ (q_BHTD[:, :, 0] * scale).unsqueeze(-1)).squeeze(-1).float()
     if bias_B11T is not None:
         scores_BHT = scores_BHT + bias_B11T[:, :, 0]

@@ -1,4 +1,4 @@
-"""Token selection as plain tensor functions: gathering, the masked softmax, and the two ways of choosing tokens.
+"""Token selection as plain tensor functions: gathering, masked softmax, Gumbel sampling and top-k selection.
 
 Shapes: `B` batch, `H` heads, `N` tokens, `K` kept tokens, `C` channels; a trailing digit is a literal size.
 """
@@ -31,26 +31,26 @@ def gather_tokens(x_BNC: Tensor, keep_BK: Tensor) -> Tensor:
     batch, num_tokens, channels = x_BNC.shape
     if keep_BK.ndim != 2 or keep_BK.shape[0] != batch or keep_BK.shape[1] > num_tokens:
         raise ShapeError(
-            f"indices of shape {tuple(keep_BK.shape)} do not select from tokens of shape {tuple(x_BNC.shape)}; "
+            f"indices of shape {tuple(keep_BK.shape)} do not fit tokens of shape {tuple(x_BNC.shape)}; "
             f"give {batch} rows of at most {num_tokens} indices"
         )
-    # Whole rows of a flat table: about three times faster on a CPU than a gather with an expanded index.
+    # index_select on flattened rows is about three times faster on a CPU than a gather with an expanded index.
     first_B1 = torch.arange(batch, device=keep_BK.device).unsqueeze(1) * num_tokens
     rows = x_BNC.reshape(batch * num_tokens, channels).index_select(0, (keep_BK + first_B1).reshape(-1))
     return rows.reshape(batch, keep_BK.shape[1], channels)
 
 
 def masked_softmax(logits_BHNN: Tensor, policy_BN: Tensor, *, eps: float = POLICY_SOFTMAX_EPS) -> Tensor:
-    """Softmax over keys in which a dropped token is seen by nobody but itself.
+    """Softmax over keys in which only a dropped token itself attends to it.
 
-    Computed in float32. The maximum runs over all keys, dropped ones included. Each dropped key keeps a weight of
-    `eps / N` before normalisation, so that rows always sum to 1; with an all-ones policy the result is the ordinary
-    softmax to about 5e-7.
+    Computed in float32. The maximum includes dropped keys. Each dropped key keeps a weight of `eps / N` before
+    normalisation, so that rows always sum to 1; with an all-ones policy, the result equals the ordinary softmax to
+    about 5e-7.
 
     Args:
         logits_BHNN: Attention scores, queries by keys, already scaled.
         policy_BN: 1 for a kept token, 0 for a dropped one; differentiable.
-        eps: Weight spread over all keys.
+        eps: Total weight distributed over all keys.
 
     Returns:
         A `B x H x N x N` tensor in the dtype of `logits_BHNN`.
@@ -75,9 +75,9 @@ def masked_softmax(logits_BHNN: Tensor, policy_BN: Tensor, *, eps: float = POLIC
 
 
 def logistic_noise(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Standard logistic noise, float32: the difference of two independent Gumbel draws.
+    """Standard logistic noise, float32: the difference of two independent Gumbel samples.
 
-    It is drawn on the generator's device, so a CPU generator gives the same numbers for a model on any device.
+    It is sampled on the generator's device, so that a CPU generator gives the same numbers for a model on any device.
     """
     uniform = torch.rand(shape, generator=generator, device=generator.device)
     uniform = uniform.clamp(1e-7, 1.0 - 1e-7)
@@ -87,15 +87,15 @@ def logistic_noise(shape: tuple[int, ...], *, generator: torch.Generator, device
 def gumbel_keep(
     scores_BN2: Tensor, *, generator: torch.Generator | None = None, forced_BN: Tensor | None = None
 ) -> Tensor:
-    """Draw a 0/1 keep decision for each token, with a straight-through gradient.
+    """Sample a 0/1 keep decision for each token, with a straight-through gradient.
 
-    The decision is column 0 of a hard Gumbel-softmax at temperature 1. For two classes that is a logistic draw on
+    The decision is column 0 of a hard Gumbel-softmax at temperature 1. For two classes, this is a logistic sample on
     the difference of the two log-probabilities.
 
     Args:
         scores_BN2: Log-probabilities, keep in column 0.
-        generator: Source of the noise; needed unless `forced_BN` is given.
-        forced_BN: A 0/1 decision to use in place of the draw; the gradient is then that of the draw without noise.
+        generator: Source of the noise; required unless `forced_BN` is given.
+        forced_BN: A 0/1 decision that replaces the sample; the gradient is then that of the sample without noise.
 
     Returns:
         A `B x N` float32 tensor of exact zeros and ones.
@@ -112,7 +112,7 @@ def gumbel_keep(
         hard_BN = forced_BN.to(soft_BN)
     else:
         if generator is None:
-            raise ValueError("gumbel_keep needs a generator, or a forced decision")
+            raise ValueError("gumbel_keep requires a generator or a forced decision")
         noisy_BN = odds_BN + logistic_noise(tuple(odds_BN.shape), generator=generator, device=odds_BN.device)
         soft_BN = noisy_BN.sigmoid()
         hard_BN = (noisy_BN >= 0).to(soft_BN)
@@ -120,23 +120,23 @@ def gumbel_keep(
 
 
 def noisy_scores(score_BN: Tensor, *, scale: float, generator: torch.Generator) -> Tensor:
-    """Scores with logistic noise; at scale 1, on log-odds, they rank as DynamicViT's Gumbel draw does.
+    """Add logistic noise to scores; at scale 1, on log-odds, the ranking is that of DynamicViT's Gumbel sampling.
 
     Args:
-        score_BN: Larger is kept.
-        scale: Of the noise.
-        generator: Its source.
+        score_BN: Scores; the largest are kept.
+        scale: Scale of the noise.
+        generator: Source of the noise.
     """
     noise_BN = logistic_noise(tuple(score_BN.shape), generator=generator, device=score_BN.device)
     return score_BN.float() + scale * noise_BN
 
 
 def select_tokens(scores_BN: Tensor, num_kept: int) -> Tensor:
-    """Indices of the best-scored tokens of each sample, best first.
+    """Indices of the tokens with the largest scores in each sample, best first.
 
     Args:
-        scores_BN: Larger is kept.
-        num_kept: Tokens to keep of each sample, at most N.
+        scores_BN: Scores; the largest are kept.
+        num_kept: Tokens to keep per sample, at most N.
 
     Returns:
         int64 indices into N, `B x num_kept`.

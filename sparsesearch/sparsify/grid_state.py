@@ -1,4 +1,4 @@
-"""How the positions of a hierarchical model fare on their way through its stages: which path each of them takes.
+"""State of a hierarchical model: which path each position takes in each stage.
 
 Shapes: `B` batch, `H` and `W` height and width of a stage's grid, `N` its positions in raster order, `C` channels.
 """
@@ -15,26 +15,26 @@ from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.sparsify.gather import gumbel_keep, noisy_scores, select_tokens
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.scorers import Seen
-from sparsesearch.sparsify.state import Place, PlannedStep, SparsityState, Trace
+from sparsesearch.sparsify.state import LocationKey, PlannedStep, SparsityState, Trace
 from sparsesearch.sparsify.trace import StepTrace
 
 Block = tuple[int, int]
 """Stage and block."""
 
 Pair = tuple[Tensor, Tensor]
-"""A map as either path has it in masked mode, `B x H x W x C` each, slow first."""
+"""The feature maps of both paths in masked mode, `B x H x W x C` each, slow first."""
 
 _NOTHING_SEEN = Seen()
 
 
 @dataclass
 class GridTrace(Trace):
-    """The last forward pass of a hierarchical model, and where it stands while it runs.
+    """Trace of the last or the current forward pass of a hierarchical model.
 
     Attributes:
-        split: Which path each position takes, from the last step of this stage on; None while all take the slow one.
+        split: Path of each position after the last step of the current stage; None while all take the slow path.
         mask_BN: The same in masked mode: 1 on the slow path.
-        pair: In masked mode the map as either path has it, slow first; None while there is only one.
+        pair: In masked mode the feature maps of both paths, slow first; None while there is only one.
     """
 
     split: Split | None = None
@@ -42,15 +42,15 @@ class GridTrace(Trace):
     pair: Pair | None = None
 
     def forget_paths(self) -> None:
-        """All positions take the slow path again."""
+        """Send all positions to the slow path again."""
         self.split = self.mask_BN = self.pair = None
 
 
 def merge(pair: Pair, mask_BN: Tensor) -> Tensor:
-    """In masked mode, each position from its own path.
+    """Merge the feature maps of both paths in masked mode, each position from its path.
 
     Args:
-        pair: The map as either path has it.
+        pair: The feature maps of both paths.
         mask_BN: 1 on the slow path.
     """
     slow_BHWC, fast_BHWC = pair
@@ -73,33 +73,33 @@ class GridState(SparsityState):
     trace: GridTrace = field(default_factory=GridTrace)
 
     def enter(self, block: Block, map_BHWC: Tensor, *, training: bool) -> bool:
-        """A block begins: run the steps in front of it.
+        """Run the steps before a block.
 
-        The first block of a model or of a stage knows of no step before it.
+        Paths are reset before the first block of the model or of a stage.
 
         Args:
             block: Stage and block.
-            map_BHWC: What enters it; in masked mode merged with the mask so far.
+            map_BHWC: Input of the block; in masked mode merged with the current mask.
             training: Whether the block is in training mode.
 
         Returns:
-            Whether paths were chosen anew.
+            Whether new paths were chosen.
 
         Raises:
-            BackboneError: The grid is not what the schedule was set for.
+            BackboneError: The grid differs from the one of the schedule.
         """
         if block == (0, 0):
             self.begin()
         elif block[1] == 0:
             self.trace.forget_paths()
-        place: Place = (block[0], block[1], "before_block")
-        planned = self.plan.get(place, ())
-        for step in self.steps_at(place):
+        location: LocationKey = (block[0], block[1], "before_block")
+        planned = self.plan.get(location, ())
+        for step in self.steps_at(location):
             self._check_grid(map_BHWC, block, step.name)
             is_probe = all(step is not other for other in planned)
             scores_BN2, kept_BK = None, None
             if is_probe or step.num_kept < step.num_alive:
-                assert step.scorer is not None, "a fast path needs a scorer"
+                assert step.scorer is not None, "a fast path requires a scorer"
                 scores_BN2 = step.scorer(map_BHWC.flatten(1, 2), _NOTHING_SEEN)
             if not is_probe:
                 kept_BK = self._choose(step, scores_BN2, training=training)
@@ -108,10 +108,10 @@ class GridState(SparsityState):
         return bool(planned)
 
     def finish(self, final_BNC: Tensor | None) -> None:
-        """The model is through: let go of what only its blocks needed.
+        """End a forward pass, and release everything that only the blocks needed.
 
         Args:
-            final_BNC: Positions behind the last norm, if asked for.
+            final_BNC: Positions after the last norm, if requested.
         """
         self.trace.forget_paths()
         self.trace.final_tokens_BNC = final_BNC
@@ -120,13 +120,13 @@ class GridState(SparsityState):
         found, expected = tuple(map_BHWC.shape[1:3]), self.grids[block[0]]
         if found != expected:
             raise BackboneError(
-                f"a grid of {found[0]}x{found[1]} arrives at {name}, but the schedule was set for "
+                f"the grid at {name} is {found[0]}x{found[1]}, but the schedule was set for "
                 f"{expected[0]}x{expected[1]}; build the model for the size of your images (image_size=...) and "
                 "sparsify it again"
             )
 
     def _choose(self, step: PlannedStep, scores_BN2: Tensor | None, *, training: bool) -> Tensor | None:
-        """Choose paths from here on; returns the positions on the slow path, best first, where their number is set."""
+        """Choose paths; returns the positions on the slow path, best first, or None if their number is not fixed."""
         trace = self.trace
         if scores_BN2 is None:
             trace.forget_paths()
@@ -135,7 +135,7 @@ class GridState(SparsityState):
             trace.mask_BN = self._decide(step, scores_BN2)
             return None
         if training and self.forced is not None:
-            raise ScheduleError('forced decisions work in masked training only; set mode="masked", or forced=None')
+            raise ScheduleError('forced decisions require masked training; set mode="masked", or forced=None')
         score_BN = (scores_BN2[..., 0] - scores_BN2[..., 1]).detach().float()
         if training and step.learned and self.noise:
             score_BN = noisy_scores(score_BN, scale=self.noise, generator=self.generator)
@@ -144,7 +144,7 @@ class GridState(SparsityState):
         return order_BN[:, : step.num_kept]
 
     def _decide(self, step: PlannedStep, scores_BN2: Tensor) -> Tensor:
-        """The 0/1 decision of masked training; a position may come back to the slow path."""
+        """The 0/1 decision of masked training; a position may return to the slow path."""
         forced_BN = None if self.forced is None else self.forced.get(step.name)
         if step.learned or forced_BN is not None:
             return gumbel_keep(scores_BN2, generator=self.generator, forced_BN=forced_BN)

@@ -1,6 +1,6 @@
-"""Training losses of sparse models. All are to be minimised; no gradient ever reaches the teacher.
+"""Training losses of sparse models. No gradient flows into the teacher.
 
-Shapes: `B` batch, `N` tokens without prefix tokens, `M` tokens still alive, `C` channels, `K` classes.
+Shapes: `B` batch, `N` tokens without prefix tokens, `M` remaining tokens, `C` channels, `K` classes.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from sparsesearch.errors import ShapeError
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How the terms of DynamicViT's loss are added up.
+    """Weights of the terms of DynamicViT's loss.
 
     Attributes:
         cls: Weight of the classification loss.
         ratio: Weight of the keep-ratio term: 2 for ViTs (5 in the recipe of DeiT-B), 10 for ConvNeXt and Swin.
         class_kl: Weight of the distillation of class logits.
         token: Weight of the distillation of tokens.
-        ratio_divisor: What the sum over predictors is divided by; None for their number. The published code divides
-            by 3 whatever their number.
-        ratio_over_batch: Compare the mean over the whole batch with the target, not each image's.
+        ratio_divisor: Divisor of the sum over predictors; None for their number. The published code always uses 3.
+        ratio_over_batch: Compare the mean over the whole batch with the target, instead of that of each image.
         token_loss: `mse` for features, `kl` for auxiliary logits (LV-ViT).
     """
 
@@ -42,7 +41,7 @@ class LossWeights:
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a student or a teacher gives to compare.
+    """Outputs of a student or a teacher that are compared.
 
     Attributes:
         logits_BK: Class logits.
@@ -58,7 +57,7 @@ class LossTerms:
     """The loss and its terms before weighting.
 
     Attributes:
-        total: What to minimise.
+        total: Weighted sum of the terms.
         cls: Classification loss.
         ratio_sum: Keep-ratio term, summed over predictors and not yet divided.
         class_kl: Distillation of class logits.
@@ -82,16 +81,16 @@ def dynamicvit_loss(
     keep_BN: Tensor | None,
     weights: LossWeights | None = None,
 ) -> LossTerms:
-    """The loss of masked training: classify, keep the requested share of tokens, and stay close to the teacher.
+    """The loss of masked training: classification, keep ratio, and distillation from the teacher.
 
     Args:
-        student: Of the sparse model.
-        teacher: Of the dense one; same shapes.
+        student: Outputs of the sparse model.
+        teacher: Outputs of the dense model; same shapes.
         cls: Classification loss of the student, a scalar.
-        decisions: Cumulative keep decisions, one tensor a predictor, batch first.
-        keep_ratios: Wished share of the initial tokens, one a predictor.
-        keep_BN: Which tokens the token term compares (above 0.5); None for all.
-        weights: How terms are added up; None for DynamicViT's values for ViTs.
+        decisions: Cumulative keep decisions, one tensor per predictor, batch first.
+        keep_ratios: Target fraction of the initial tokens, one per predictor.
+        keep_BN: Tokens compared by the token term (above 0.5); None for all.
+        weights: Weights of the terms; None for DynamicViT's values for ViTs.
 
     Source: DynamicViT (arXiv:2106.02034), section 3.4; Dynamic Spatial Sparsification (arXiv:2207.01580).
     """
@@ -115,26 +114,26 @@ def soft_target_cross_entropy(logits_BK: Tensor, target_BK: Tensor) -> Tensor:
 
     Args:
         logits_BK: Class logits.
-        target_BK: Probabilities, as mixup and label smoothing make them.
+        target_BK: Probabilities, such as those of mixup and label smoothing.
     """
     return -(target_BK * logits_BK.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 def ratio_loss(decisions: Sequence[Tensor], keep_ratios: Sequence[float], *, over_batch: bool = False) -> Tensor:
-    """Squared distance of the share of kept tokens from the requested share, summed over predictors.
+    """Squared difference between actual and target keep ratio, summed over predictors.
 
     Args:
-        decisions: Cumulative keep decisions, one tensor a predictor, batch first; the other axes are positions.
-        keep_ratios: Wished share of the initial tokens, one a predictor.
-        over_batch: Compare the mean over the batch instead of each image's.
+        decisions: Cumulative keep decisions, one tensor per predictor, batch first; the other axes are positions.
+        keep_ratios: Target fraction of the initial tokens, one per predictor.
+        over_batch: Compare the mean over the batch instead of that of each image.
 
     Raises:
-        ShapeError: There are not as many ratios as decisions.
+        ShapeError: The numbers of ratios and decisions differ.
 
     Source: DynamicViT (arXiv:2106.02034), section 3.4.
     """
     if len(decisions) != len(keep_ratios):
-        raise ShapeError(f"{len(decisions)} decisions but {len(keep_ratios)} keep ratios; give one ratio for each")
+        raise ShapeError(f"{len(decisions)} decisions but {len(keep_ratios)} keep ratios; give one ratio per decision")
     if not decisions:
         return torch.zeros(())
     terms = []
@@ -163,12 +162,12 @@ def class_kl(student_BK: Tensor, teacher_BK: Tensor) -> Tensor:
 
 
 def token_mse(student_BNC: Tensor, teacher_BNC: Tensor, *, keep_BN: Tensor | None = None) -> Tensor:
-    """Mean squared error over kept tokens and channels, all images pooled.
+    """Mean squared error over kept tokens and channels of the whole batch.
 
     Args:
-        student_BNC: Tokens; any number of position axes, if all of them are compared.
+        student_BNC: Tokens; any number of position axes if all tokens are compared.
         teacher_BNC: Same shape.
-        keep_BN: Above 0.5 where a token is compared; None for all.
+        keep_BN: Above 0.5 for tokens to compare; None for all.
 
     Returns:
         A scalar; 0 if no token is kept in the whole batch.
@@ -187,7 +186,7 @@ def token_kl(student_BNC: Tensor, teacher_BNC: Tensor, *, keep_BN: Tensor | None
     Args:
         student_BNC: Logits of each token.
         teacher_BNC: Same shape.
-        keep_BN: Above 0.5 where a token is compared; None for all.
+        keep_BN: Above 0.5 for tokens to compare; None for all.
 
     Returns:
         A scalar; 0 if no token is kept in the whole batch.
@@ -201,18 +200,18 @@ def token_kl(student_BNC: Tensor, teacher_BNC: Tensor, *, keep_BN: Tensor | None
 
 
 def saliency_loss(score_BM: Tensor, saliency_BN: Tensor, *, positions_BM: Tensor | None = None) -> Tensor:
-    """KL(saliency || softmax of scores) over the tokens still alive, mean over the batch.
+    """KL(saliency || softmax of scores) over the remaining tokens, mean over the batch.
 
-    It teaches a predictor to rank tokens as the teacher's attention does, without any gradient through selection.
+    It trains a predictor to rank tokens like the teacher's attention, without a gradient through the selection.
 
     Args:
-        score_BM: What alive tokens are ranked by.
+        score_BM: Scores of the remaining tokens.
         saliency_BN: The teacher's saliency of all initial tokens, non-negative.
-        positions_BM: Raster index of each alive token, -1 for a fused one, which has no saliency; None if all are
-            alive in raster order.
+        positions_BM: Raster index of each remaining token, -1 for a fused one, which has no saliency; None if all
+            tokens remain in raster order.
 
     Returns:
-        A scalar, not negative. An image without any saliency left on alive tokens is taught the uniform distribution.
+        A non-negative scalar. If the remaining tokens of an image have no saliency, the target is uniform.
     """
     alive_BM = saliency_BN
     if positions_BM is not None:
@@ -230,7 +229,7 @@ def _chosen(student_BNC: Tensor, teacher_BNC: Tensor, keep_BN: Tensor | None) ->
     """The tokens to compare, or None if there are none."""
     if student_BNC.shape != teacher_BNC.shape:
         raise ShapeError(
-            f"student tokens of shape {tuple(student_BNC.shape)} do not compare with teacher tokens of shape "
+            f"student tokens of shape {tuple(student_BNC.shape)} do not match teacher tokens of shape "
             f"{tuple(teacher_BNC.shape)}"
         )
     teacher_BNC = teacher_BNC.detach()

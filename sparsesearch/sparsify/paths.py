@@ -1,6 +1,6 @@
-"""Fast paths, and how the rows of a map are sent through the slow or the fast one.
+"""Fast paths, and the routing of the rows of a feature map through the slow or the fast path.
 
-Shapes: `B` batch, `N` positions of one image in raster order, `R` rows: the positions of all images one after another,
+Shapes: `B` batch, `N` positions of one image in raster order, `R` rows: the concatenated positions of all images,
 `S` rows on the slow path, `F` rows on the fast path, `P` rows of a part, `C` channels.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sparsesearch.schedule.methods import FastPath
 
-_PART_BYTES = 3 * 2**20  # of the input of a path; its hidden layer has four times as much
+_PART_BYTES = 3 * 2**20  # size of the input of a path; its hidden layer is four times as large
 
 
 class LinearPath(nn.Module):
@@ -23,8 +23,8 @@ class LinearPath(nn.Module):
 
     Args:
         dim: Channels.
-        eps: Of the layer norm.
-        scale: Initial value of a layer scale; None for none.
+        eps: Epsilon of the layer norm.
+        scale: Initial value of the layer scale; None for no layer scale.
         generator: Source of the initial weights (truncated normal, standard deviation 0.02; zero biases).
 
     Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3.
@@ -71,15 +71,15 @@ class BottleneckPath(nn.Module):
 def build_fast_path(
     kind: FastPath, *, dim: int, name: str, seed: int, eps: float, scale: float | None
 ) -> nn.Module | None:
-    """A fast path whose initial weights depend on `seed` and on its place only; None for the identity.
+    """Build a fast path whose initial weights depend only on `seed` and `name`; None for the identity.
 
     Args:
-        kind: What to build.
+        kind: Kind of fast path.
         dim: Channels.
-        name: Its place in the model, for example `2_1`.
+        name: Its location in the model, for example `2_1`.
         seed: Seed of the initial weights.
-        eps: Of the layer norm.
-        scale: Initial value of its layer scale; None for none.
+        eps: Epsilon of the layer norm.
+        scale: Initial value of the layer scale; None for no layer scale.
     """
     if kind == "identity":
         return None
@@ -90,11 +90,11 @@ def build_fast_path(
 
 
 class Split(NamedTuple):
-    """Which rows of a batch take which path.
+    """The path of each row of a batch.
 
     Attributes:
         slow_S: Rows on the slow path.
-        fast_F: All others.
+        fast_F: Rows on the fast path.
     """
 
     slow_S: Tensor
@@ -102,11 +102,11 @@ class Split(NamedTuple):
 
     @classmethod
     def of(cls, order_BN: Tensor, num_slow: int) -> Split:
-        """The first positions of each image take the slow path.
+        """Send the first positions of each image to the slow path.
 
         Args:
             order_BN: The raster indices of all positions of each image, best first.
-            num_slow: How many of them.
+            num_slow: Number of positions on the slow path.
         """
         batch, num_positions = order_BN.shape
         first_B1 = torch.arange(batch, device=order_BN.device).unsqueeze(1) * num_positions
@@ -114,7 +114,7 @@ class Split(NamedTuple):
         return cls(row_BN[:, :num_slow].reshape(-1), row_BN[:, num_slow:].reshape(-1))
 
     def run(self, x_RC: Tensor, *, slow: Callable[[Tensor], Tensor], fast: Callable[[Tensor], Tensor] | None) -> Tensor:
-        """The residual branch of every row, each from its own path.
+        """Compute the residual branch of every row with its path.
 
         Args:
             x_RC: All rows.
@@ -136,10 +136,10 @@ class Split(NamedTuple):
 
 
 def _rows_at_once(x_RC: Tensor) -> int | None:
-    """How many rows go through a path in one piece, None for all.
+    """Number of rows that are processed at once, None for all.
 
-    On a CPU the hidden layer of many rows does not fit into any cache, so inference goes in parts. Training would have
-    to keep the parts for the backward pass, and a compiler fuses better what is whole.
+    On a CPU, the hidden layer of many rows exceeds the cache, so that inference is faster in parts. Training would have
+    to keep the parts for the backward pass, and compilation works better without them.
     """
     if x_RC.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return None

@@ -1,4 +1,4 @@
-"""The learned heads that score tokens: DynamicViT's, and SPOT's with statistics of attention beside the tokens.
+"""Learned heads that score tokens: DynamicViT's, and SPOT's, which also reads attention statistics.
 
 Shapes: `B` batch, `N` tokens without prefix tokens, `C` channels, `H` heads, `F` statistics of a head, `S` statistics
 of a token in all.
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class DynamicVitPredictor(nn.Module):
-    """The learned keep/drop head: half of the features are local, half are averaged over the tokens still alive.
+    """DynamicViT's keep/drop head: half of the features are local, half are averaged over the remaining tokens.
 
     Args:
         dim: Channels of the tokens.
         generator: Source of the initial weights (truncated normal, standard deviation 0.02; zero biases).
-        eps: Of the layer norm.
+        eps: Epsilon of the layer norm.
 
     Source: DynamicViT (arXiv:2106.02034), section 3.2.
     """
@@ -42,15 +42,15 @@ class DynamicVitPredictor(nn.Module):
 
 
 class SpotPredictor(nn.Module):
-    """SPOT's head: the features of DynamicViT's, joined by what attention did to each token in the layers before.
+    """SPOT's head: the features of DynamicViT's head, concatenated with attention statistics of preceding layers.
 
     Args:
         dim: Channels of the tokens.
-        scorer: The choices that the paper leaves open.
-        num_statistics: Numbers beside each token, over all layers and heads.
+        scorer: The options that the paper leaves open.
+        num_statistics: Number of statistics per token, over all layers and heads.
         has_class_token: Whether there are statistics of a class token.
         generator: Source of the initial weights.
-        eps: Of the layer norms.
+        eps: Epsilon of the layer norms.
 
     Source: SPOT (arXiv:2511.10488), section "token relevance module"; its layout is that of DynamicViT.
     """
@@ -82,7 +82,7 @@ class SpotPredictor(nn.Module):
         return scores_BN2
 
     def _select(self, layer: LayerStatistics) -> Tensor:
-        """The statistics of one layer as they enter the head, `B x N x (H F)` or `B x N x F`."""
+        """The statistics of one layer as input of the head, `B x N x (H F)` or `B x N x F`."""
         values_BNHF = layer.values_BNHF
         offset = len(ATTENTION_STATISTICS) - values_BNHF.shape[-1]
         parts = []
@@ -123,7 +123,7 @@ def _initialise(head: nn.Module, generator: torch.Generator) -> None:
 
 
 def _local_and_global(features_BNC: Tensor, policy_BN: Tensor | None) -> Tensor:
-    """The second half of the channels replaced by their mean over the tokens still alive."""
+    """Replace the second half of the channels by their mean over the remaining tokens."""
     num_local = features_BNC.shape[-1] // 2
     rest = features_BNC[..., num_local:]
     if policy_BN is None:

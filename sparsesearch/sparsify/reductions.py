@@ -1,9 +1,9 @@
-"""Fewer tokens: pruning, fusing and merging as maps from the tokens that arrive to those that go on.
+"""Token reductions: pruning, fusing and merging as maps from input tokens to output tokens.
 
-A reduction is decided once and then carried out on everything that is kept for each token: the tokens themselves,
-their positions, how many patches they stand for, and what earlier attention said of them.
+A reduction is computed once and then applied to everything that is stored per token: the tokens themselves, their
+positions, the number of patches they represent, and the records of earlier attention layers.
 
-Shapes: `B` batch, `N` tokens that arrive, `K` tokens that go on, `M` of N, `C` channels; prefix tokens are never here.
+Shapes: `B` batch, `N` input tokens, `K` output tokens, `M` of N, `C` channels; prefix tokens are never included.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ GONE = -1
 
 
 class Reduction(Protocol):
-    """One decision, for all images of a batch."""
+    """A reduction of the tokens of a batch."""
 
     def average(self, x_BNC: Tensor) -> Tensor:
-        """What tokens are made of, `B x K x C`; a fused or merged one is an average."""
+        """Reduce features to `B x K x C`; a fused or merged token is an average."""
 
     def total(self, x_BN: Tensor) -> Tensor:
-        """Amounts, `B x K`; a fused or merged one has the sum."""
+        """Reduce amounts to `B x K`; a fused or merged token has the sum."""
 
     def positions(self, positions_BN: Tensor) -> Tensor:
-        """Raster indices, `B x K`; -1 for a fused token, which has no place."""
+        """Reduce raster indices to `B x K`; -1 for a fused token, which has no position."""
 
     def destinations(self, num_tokens: int) -> Tensor:
-        """Which token that goes on each of the `num_tokens` becomes part of, `B x N`; -1 for one that is dropped."""
+        """The output token that each of the `num_tokens` becomes part of, `B x N`; -1 for a dropped one."""
 
 
 class Pruned(NamedTuple):
-    """Only some tokens go on.
+    """Only some tokens are kept.
 
     Attributes:
-        index_BK: Which ones, best first.
+        index_BK: Indices of the kept tokens, best first.
     """
 
     index_BK: Tensor
@@ -63,12 +63,12 @@ class Pruned(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """The best tokens go on, and one more that is made of all others.
+    """The best tokens are kept, and all others are fused into one additional token.
 
     Attributes:
-        index_BK: The best ones, best first; one less than go on.
-        rest_BM: All others.
-        weight_BM: How much of each of them goes into the fused token.
+        index_BK: Indices of the kept tokens, best first; one less than the output tokens.
+        rest_BM: Indices of all others.
+        weight_BM: Weight of each of the others in the fused token.
 
     Source: EViT (arXiv:2202.07800), section 3.3.
     """
@@ -90,8 +90,8 @@ class Fused(NamedTuple):
 
     def positions(self, positions_BN: Tensor) -> Tensor:
         """As in `Reduction`."""
-        nowhere_B1 = torch.full_like(positions_BN[:, :1], NO_POSITION)
-        return torch.cat((positions_BN.gather(1, self.index_BK), nowhere_B1), dim=1)
+        none_B1 = torch.full_like(positions_BN[:, :1], NO_POSITION)
+        return torch.cat((positions_BN.gather(1, self.index_BK), none_B1), dim=1)
 
     def destinations(self, num_tokens: int) -> Tensor:
         """As in `Reduction`."""
@@ -99,14 +99,14 @@ class Fused(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """Every second token may be merged into a similar one of the others; those that are least similar stay apart.
+    """Every second token can be merged into a similar one of the others; the least similar ones stay separate.
 
     Attributes:
-        apart_BA: Tokens of the first set that stay apart.
-        source_BM: Tokens of the first set that are merged away.
-        target_BM: Into which token of the second set each of them goes, an index into that set.
-        second_N2: The second set, the same for all images; all of it goes on.
-        size_BN: How many patches each token that arrives stands for; averages are weighted with it.
+        apart_BA: Tokens of the first set that stay separate.
+        source_BM: Tokens of the first set that are merged.
+        target_BM: Token of the second set that each of them is merged into, an index into that set.
+        second_N2: The second set, the same for all images; all of it is kept.
+        size_BN: Number of patches that each input token represents; averages are weighted with it.
 
     Source: ToMe (arXiv:2210.09461), section 3.
     """
@@ -124,8 +124,8 @@ class Merged(NamedTuple):
         away_BMC = gather_tokens(weighted_BNC, self.source_BM)
         target_BMC = self.target_BM.unsqueeze(-1).expand_as(away_BMC)
         joined_B2C = weighted_BNC.index_select(1, self.second_N2).scatter_add(1, target_BMC, away_BMC)
-        share_B21 = self._joined_size().unsqueeze(-1).to(x_BNC.dtype)
-        return torch.cat((gather_tokens(x_BNC, self.apart_BA), joined_B2C / share_B21), dim=1)
+        size_B21 = self._joined_size().unsqueeze(-1).to(x_BNC.dtype)
+        return torch.cat((gather_tokens(x_BNC, self.apart_BA), joined_B2C / size_B21), dim=1)
 
     def total(self, x_BN: Tensor) -> Tensor:
         """As in `Reduction`."""
@@ -133,7 +133,7 @@ class Merged(NamedTuple):
         return torch.cat((x_BN.gather(1, self.apart_BA), joined_B2), dim=1)
 
     def positions(self, positions_BN: Tensor) -> Tensor:
-        """As in `Reduction`: a merged token is where the one is that it was merged into."""
+        """As in `Reduction`: a merged token has the position of its target."""
         return torch.cat((positions_BN.gather(1, self.apart_BA), positions_BN.index_select(1, self.second_N2)), dim=1)
 
     def destinations(self, num_tokens: int) -> Tensor:
@@ -150,11 +150,11 @@ class Merged(NamedTuple):
 
 
 def prune(score_BN: Tensor, num_kept: int) -> Pruned:
-    """Keep the best-scored tokens.
+    """Keep the tokens with the largest scores.
 
     Args:
-        score_BN: Larger is kept.
-        num_kept: Tokens that go on.
+        score_BN: Scores; the largest are kept.
+        num_kept: Number of output tokens.
 
     Source: DynamicViT (arXiv:2106.02034), section 3.4.
     """
@@ -162,19 +162,19 @@ def prune(score_BN: Tensor, num_kept: int) -> Pruned:
 
 
 def fuse(score_BN: Tensor, weight_BN: Tensor, num_kept: int, *, normalize: bool) -> Fused:
-    """Keep the best-scored tokens but one, and fuse all others.
+    """Keep the tokens with the largest scores, and fuse all others into one.
 
     Args:
-        score_BN: Larger is kept.
+        score_BN: Scores; the largest are kept.
         weight_BN: Non-negative weight of each token in the fused one.
-        num_kept: Tokens that go on, the fused one included.
+        num_kept: Number of output tokens, including the fused one.
         normalize: Divide weights by their sum; otherwise the fused token is the plain weighted sum.
 
     Source: EViT (arXiv:2202.07800), section 3.3.
     """
     num_tokens = score_BN.shape[1]
     if not 1 <= num_kept < num_tokens:
-        raise ShapeError(f"cannot fuse {num_tokens} tokens to {num_kept}; at least two are fused into one")
+        raise ShapeError(f"cannot fuse {num_tokens} tokens to {num_kept}; at least two tokens must be fused into one")
     order_BN = select_tokens(score_BN, num_tokens)
     rest_BM = order_BN[:, num_kept - 1 :]
     weight_BM = weight_BN.gather(1, rest_BM)
@@ -187,20 +187,20 @@ def fuse(score_BN: Tensor, weight_BN: Tensor, num_kept: int, *, normalize: bool)
 def merge(metric_BNC: Tensor, size_BN: Tensor, num_kept: int) -> Merged:
     """Merge the most similar pairs between every second token and the others, by cosine similarity.
 
-    The first set are the tokens at odd places, the second those at even places. Each token of the first set has one
-    candidate, the most similar token of the second; the pairs of highest similarity are merged.
+    The first set are the tokens with odd indices, the second those with even indices. Each token of the first set has
+    one candidate, the most similar token of the second; the pairs of highest similarity are merged.
 
     Args:
-        metric_BNC: What similarity is measured on.
-        size_BN: How many patches each token stands for.
-        num_kept: Tokens that go on, at least half of those that arrive.
+        metric_BNC: Features that similarity is computed on.
+        size_BN: Number of patches that each token represents.
+        num_kept: Number of output tokens, at least half of the input tokens.
 
     Source: ToMe (arXiv:2210.09461), section 3, "bipartite soft matching".
     """
     num_tokens = metric_BNC.shape[1]
     num_away = num_tokens - num_kept
     if not 0 <= num_away <= num_tokens // 2:
-        raise ShapeError(f"cannot merge {num_tokens} tokens to {num_kept}; at most half of them can be merged away")
+        raise ShapeError(f"cannot merge {num_tokens} tokens to {num_kept}; at most half of them can be merged")
     unit_BNC = torch.nn.functional.normalize(metric_BNC.detach(), dim=-1)
     similarity_B12 = unit_BNC[:, 1::2] @ unit_BNC[:, ::2].transpose(1, 2)
     best = similarity_B12.max(dim=-1)
@@ -216,7 +216,7 @@ def merge(metric_BNC: Tensor, size_BN: Tensor, num_kept: int) -> Merged:
 
 
 def _numbered(index_BK: Tensor, num_tokens: int, *, others: int) -> Tensor:
-    """The place of each token in a list of some of them, `B x N`; `others` for those that are not in it."""
+    """The index of each token in a list of tokens, `B x N`; `others` for those that are not in the list."""
     batch, count = index_BK.shape
     number_BK = torch.arange(count, device=index_BK.device).expand(batch, -1)
     return index_BK.new_full((batch, num_tokens), others).scatter_(1, index_BK, number_BK)

@@ -1,7 +1,7 @@
-"""What ranks tokens: controls without parameters, and which scorer is built for which value of a schedule.
+"""Token scorers: controls without parameters, and the construction of scorers from those of a schedule.
 
-A token scorer maps tokens to `B x N x 2` scores, keep in column 0 and drop in column 1. Only their difference
-ranks tokens; for a learned head the two columns are log-probabilities.
+A token scorer maps tokens to `B x N x 2` scores, keep in column 0 and drop in column 1. Tokens are ranked by the
+difference; for a learned head the two columns are log-probabilities.
 
 Shapes: `B` batch, `N` tokens without prefix tokens, `C` channels.
 """
@@ -29,14 +29,14 @@ from sparsesearch.sparsify.predictors import DynamicVitPredictor, SpotPredictor
 
 
 class Seen(NamedTuple):
-    """What a scorer may look at besides the tokens.
+    """Inputs of a scorer in addition to the tokens.
 
     Attributes:
-        policy_BN: 1 where a token is still alive; None if all of them are.
+        policy_BN: 1 for tokens that are kept; None if all of them are.
         positions_BN: Raster index of each token in the initial grid, -1 for a fused one; None for all positions in
             raster order.
-        notes: What the last attention told.
-        statistics: SPOT's statistics of the layers asked for, oldest first.
+        notes: Records of the last attention layer.
+        statistics: SPOT's statistics of the requested layers, oldest first.
     """
 
     policy_BN: Tensor | None = None
@@ -46,19 +46,19 @@ class Seen(NamedTuple):
 
 
 class TokenScorer(Protocol):
-    """Scores tokens. Pure: equal arguments give equal scores."""
+    """A pure function that scores tokens: equal arguments give equal scores."""
 
     def __call__(self, x_BNC: Tensor, seen: Seen) -> Tensor:
         """Scores of shape `B x N x 2`.
 
         Args:
             x_BNC: Tokens without prefix tokens.
-            seen: What else there is to look at.
+            seen: Additional inputs.
         """
 
 
 class TokenNorm:
-    """Control: the L2 norm of each token; larger is kept."""
+    """Control: the L2 norm of each token; the largest are kept."""
 
     def __call__(self, x_BNC: Tensor, seen: Seen) -> Tensor:
         """The norm in column 0, zero in column 1."""
@@ -66,22 +66,22 @@ class TokenNorm:
 
 
 class KeyNorm:
-    """Control: the norm of each token's key; larger is kept."""
+    """Control: the norm of each token's key; the largest are kept."""
 
     def __call__(self, x_BNC: Tensor, seen: Seen) -> Tensor:
         """The norm in column 0, zero in column 1."""
         norm_BN = seen.notes.key_norm_BN
-        assert norm_BN is not None, "the last attention was not asked"
+        assert norm_BN is not None, "the last attention layer did not record it"
         return _against_zero(norm_BN.detach())
 
 
 class ClassAttention:
-    """How much the class token attends to each token; larger is kept (EViT, arXiv:2202.07800, section 3.2)."""
+    """Attention of the class token to each token; the largest are kept (EViT, arXiv:2202.07800, section 3.2)."""
 
     def __call__(self, x_BNC: Tensor, seen: Seen) -> Tensor:
         """The attention in column 0, zero in column 1."""
         row_BN = seen.notes.class_row_BN
-        assert row_BN is not None, "the last attention was not asked"
+        assert row_BN is not None, "the last attention layer did not record it"
         return _against_zero(row_BN)
 
 
@@ -105,7 +105,7 @@ class FixedRandomOrder:
         elif x_BNC.shape[1] == rank_N.shape[0]:
             rank_BN = rank_N.expand(x_BNC.shape[0], -1)
         else:
-            raise ShapeError(f"{x_BNC.shape[1]} of {rank_N.shape[0]} tokens are left; their positions are needed")
+            raise ShapeError(f"{x_BNC.shape[1]} of {rank_N.shape[0]} tokens remain; their positions are required")
         return _against_zero(rank_BN)
 
 
@@ -119,16 +119,16 @@ def build_predictor(
     has_class_token: bool = True,
     eps: float = 1e-5,
 ) -> nn.Module:
-    """A predictor head whose initial weights depend on `seed` and on its place only, not on what was built before.
+    """Build a predictor head whose initial weights depend only on `seed` and `name`, not on the order of construction.
 
     Args:
-        scorer: What to build.
+        scorer: Scorer of a schedule.
         dim: Channels of the tokens.
-        name: Its place in the model, for example `0_3`.
+        name: Its location in the model, for example `0_3`.
         seed: Seed of the initial weights.
-        num_statistics: Numbers that SPOT reads beside each token, over its layers and heads.
-        has_class_token: Whether the backbone has one (SPOT).
-        eps: Of the layer norm.
+        num_statistics: Number of statistics per token that SPOT reads, over its layers and heads.
+        has_class_token: Whether the backbone has a class token (SPOT).
+        eps: Epsilon of the layer norm.
     """
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -145,10 +145,10 @@ def build_predictor(
 
 
 def build_control(scorer: Scorer, *, num_tokens: int) -> TokenScorer:
-    """A scorer without parameters.
+    """Build a scorer without parameters.
 
     Args:
-        scorer: What to build.
+        scorer: Scorer of a schedule.
         num_tokens: Positions of the initial grid.
     """
     if isinstance(scorer, NormScorer):

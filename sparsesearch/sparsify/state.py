@@ -1,4 +1,4 @@
-"""What the modules of one sparse model share, whatever its family: settings, the steps in force, and what happened.
+"""State shared by the modules of a sparse model of any family: options, active steps, and the last forward pass.
 
 Shapes: `B` batch, `N` patch tokens, `C` channels.
 """
@@ -19,22 +19,23 @@ from sparsesearch.sparsify.scorers import TokenScorer
 from sparsesearch.sparsify.trace import StepTrace
 
 Mode = Literal["gather", "masked"]
-Place = tuple[int, int, Phase]
+LocationKey = tuple[int, int, Phase]
+"""Stage, block and phase."""
 
 
 @dataclass(frozen=True, eq=False)
 class PlannedStep:
-    """One step of the schedule in force, or a probe (`num_kept` equal to `num_alive`: score, drop nothing).
+    """One step of the current schedule, or a probe (`num_kept` equal to `num_alive`: score, drop nothing).
 
     Attributes:
-        name: The place as it stands in parameter names: `0_3`, or `0_3_ffn` between attention and feed-forward.
-        num_alive: Patch tokens that arrive.
-        num_kept: Patch tokens that go on, or positions on the slow path.
-        scorer: What ranks them, if anything does.
+        name: The location in parameter names: `0_3`, or `0_3_ffn` between attention and feed-forward.
+        num_alive: Number of input patch tokens.
+        num_kept: Number of output patch tokens, or of positions on the slow path.
+        scorer: Ranks the tokens; None if they are not ranked.
         learned: Whether the scorer has parameters.
         num_layers: Layers whose statistics the scorer reads.
-        reducer: What happens to the others.
-        stage: Its stage.
+        reducer: Determines what happens to tokens that are not kept.
+        stage: Stage of the step.
     """
 
     name: str
@@ -48,7 +49,7 @@ class PlannedStep:
 
     @classmethod
     def of(cls, step: ResolvedStep, *, name: str, scorer: TokenScorer | None) -> PlannedStep:
-        """The plan of a step."""
+        """Create the planned step of a resolved step."""
         return cls(
             name=name,
             num_alive=step.num_before,
@@ -63,13 +64,13 @@ class PlannedStep:
 
 @dataclass
 class Trace:
-    """The last forward pass.
+    """Trace of the last forward pass.
 
-    A copy of a model starts with an empty trace: tensors with a history cannot be copied, and the copy has run nothing.
+    A copy of a model starts with an empty trace, as tensors with a gradient history cannot be copied.
 
     Attributes:
         steps: Every step and probe, in order of execution.
-        final_tokens_BNC: Patch tokens behind the backbone's last norm, if asked for.
+        final_tokens_BNC: Patch tokens after the backbone's last norm, if requested.
     """
 
     steps: list[StepTrace] = field(default_factory=list)
@@ -79,7 +80,7 @@ class Trace:
         return type(self)()
 
     def at(self, name: str) -> StepTrace:
-        """The last step at a place.
+        """The last step at a location.
 
         Raises:
             KeyError: There was none.
@@ -92,21 +93,21 @@ class Trace:
 
 @dataclass
 class SparsityState:
-    """Settings of one sparse model; every module of it holds this same object. Not thread-safe.
+    """State of one sparse model, shared by all of its modules. Not thread-safe.
 
     Attributes:
         generator: Source of all noise of this model.
-        mode: Training with tokens really gathered, or with masks (DynamicViT). Evaluation always gathers.
-        noise: Scale of the logistic noise on scores in gathered training; 0 chooses the best-scored tokens.
-        probe: Also score, without dropping anything, at every attached place that has no step of its own.
-        record: Keep a trace of scores and indices. Turn off for export, where only the logits may leave the graph.
+        mode: Training with gathered tokens, or with masks (DynamicViT). Evaluation always gathers.
+        noise: Scale of the logistic noise on scores in gathered training; 0 for deterministic selection.
+        probe: Also score, without dropping tokens, at every attached location that has no step.
+        record: Keep a trace of scores and indices. Disable for export, where only the logits may leave the graph.
         keep_final_tokens: Also keep the final patch tokens in the trace.
-        checkpoints: Whether blocks are computed again in the backward pass; set while a model runs.
-        forced: Decisions by place that replace the random draw of masked training, `B x N` zeros and ones each, in
+        checkpoints: Whether blocks are recomputed in the backward pass; set during a forward pass.
+        forced: Decisions by location that replace the samples of masked training, `B x N` zeros and ones each, in
             raster order and, for tokens, before the product with the previous decision.
-        plan: Steps in force, by stage, block and phase. Replaced as a whole, never changed while a model runs.
-        probes: Scorers of all attached places, by stage, block and phase.
-        trace: The last forward pass.
+        plan: Active steps by location. Replaced as a whole, never changed during a forward pass.
+        probes: Scorers of all attached locations.
+        trace: Trace of the last forward pass.
     """
 
     generator: torch.Generator
@@ -117,24 +118,24 @@ class SparsityState:
     keep_final_tokens: bool = False
     checkpoints: bool = False
     forced: Mapping[str, Tensor] | None = None
-    plan: Mapping[Place, tuple[PlannedStep, ...]] = field(default_factory=dict)
-    probes: Mapping[Place, tuple[PlannedStep, ...]] = field(default_factory=dict)
+    plan: Mapping[LocationKey, tuple[PlannedStep, ...]] = field(default_factory=dict)
+    probes: Mapping[LocationKey, tuple[PlannedStep, ...]] = field(default_factory=dict)
     trace: Trace = field(default_factory=Trace)
 
     def begin(self) -> None:
-        """Forget the last forward pass."""
+        """Reset the trace at the start of a forward pass."""
         if self.mode not in ("gather", "masked"):
-            raise BackboneError(f'no training mode {self.mode!r}; use "gather" or "masked"')
+            raise BackboneError(f'invalid mode {self.mode!r}; choose "gather" or "masked"')
         self.trace = type(self.trace)()
 
     def masks(self, training: bool) -> bool:
-        """Whether everything stays in its tensor and is masked."""
+        """Whether tokens are masked instead of gathered."""
         return training and self.mode == "masked" and bool(self.plan)
 
-    def steps_at(self, place: Place) -> tuple[PlannedStep, ...]:
-        """What runs at a place, in order."""
-        steps = self.plan.get(place, ())
+    def steps_at(self, location: LocationKey) -> tuple[PlannedStep, ...]:
+        """The steps and probes at a location, in order."""
+        steps = self.plan.get(location, ())
         if not self.probe:
             return steps
         running = {step.name for step in steps}
-        return (*(probe for probe in self.probes.get(place, ()) if probe.name not in running), *steps)
+        return (*(probe for probe in self.probes.get(location, ()) if probe.name not in running), *steps)

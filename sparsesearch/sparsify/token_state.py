@@ -1,4 +1,4 @@
-"""How tokens fare on their way through an isotropic model: scored, reduced, and kept account of.
+"""State of an isotropic model: scores, reductions and bookkeeping of its tokens.
 
 Shapes: `B` batch, `P` prefix tokens, `N` patch tokens, `K` kept tokens, `T` tokens incl. prefix, `C` channels.
 """
@@ -17,24 +17,24 @@ from sparsesearch.sparsify.attention import NOTHING_NOTED, Attended, Captures, L
 from sparsesearch.sparsify.gather import gather_tokens, gumbel_keep, noisy_scores, select_tokens
 from sparsesearch.sparsify.reductions import GONE, Pruned, Reduction, fuse, merge, prune
 from sparsesearch.sparsify.scorers import Seen
-from sparsesearch.sparsify.state import Place, PlannedStep, SparsityState, Trace
+from sparsesearch.sparsify.state import LocationKey, PlannedStep, SparsityState, Trace
 from sparsesearch.sparsify.trace import StepTrace
 
 
 @dataclass
 class TokenTrace(Trace):
-    """The last forward pass of an isotropic model, and where it stands while it runs.
+    """Trace of the last or the current forward pass of an isotropic model.
 
     Attributes:
-        positions_BN: Raster index of each patch token still alive, -1 for a fused one; None while all are there in
-            raster order.
-        size_BN: How many patches each patch token stands for; None while each stands for itself, or if nobody asks.
+        positions_BN: Raster index of each remaining patch token, -1 for a fused one; None while all remain in raster
+            order.
+        size_BN: Number of patches that each patch token represents; None while each represents one, or if not tracked.
         decision_BN: Cumulative decision in masked mode; None before the first.
-        notes: What the last attention told.
-        statistics: SPOT's statistics of the layers so far that a later step may read.
-        rope_BHND: Rotary embeddings gathered for the tokens still alive.
-        groups_BN: For each patch of the initial grid the token that stands for it, -1 for none; None while each stands
-            for itself, or if nobody asks.
+        notes: Records of the last attention layer.
+        statistics: SPOT's statistics of previous layers that a later step may read.
+        rope_BHND: Rotary embeddings gathered for the remaining tokens.
+        groups_BN: For each patch of the initial grid, the token that represents it, -1 for none; None while each
+            represents itself, or if not tracked.
     """
 
     positions_BN: Tensor | None = None
@@ -54,15 +54,15 @@ class TokenState(SparsityState):
         num_prefix_tokens: Class and register tokens, never dropped.
         num_tokens: Patch tokens of the initial grid.
         has_class_token: Whether the first prefix token is a class token.
-        has_rope: Whether attention needs the position of each token.
-        captures: What the plan wants of the attention of each block.
-        probe_captures: The same with all probes.
-        forgets_statistics: Whether no step reads statistics older than the step before it.
-        counts_size: Whether account is kept of the patches that each token stands for.
-        weighs_attention: Whether attention weighs tokens by that number.
-        keep_groups: Also note in the trace which patches each token stands for; needs `record`.
-        listener: Is told what each attention layer notes.
-        trace: The last forward pass.
+        has_rope: Whether attention uses rotary embeddings.
+        captures: What the attention of each block must record for the plan.
+        probe_captures: The same, including all probes.
+        forgets_statistics: Whether no step reads statistics from before the previous step.
+        counts_size: Whether to track the number of patches that each token represents.
+        weighs_attention: Whether attention weights tokens by that number.
+        keep_groups: Also keep in the trace which patches each token represents; requires `record`.
+        listener: Called with the records of each attention layer.
+        trace: Trace of the last forward pass.
     """
 
     num_prefix_tokens: int
@@ -79,32 +79,32 @@ class TokenState(SparsityState):
     trace: TokenTrace = field(default_factory=TokenTrace)
 
     def captures_of(self, block: int) -> Captures | None:
-        """What is wanted of the attention of a block; None for nothing."""
+        """What the attention of a block must record; None for nothing."""
         return (self.probe_captures if self.probe else self.captures).get(block)
 
     def note(self, attended: Attended) -> None:
-        """Take note of what an attention layer told."""
+        """Store the records of an attention layer."""
         self.trace.notes = attended.notes
         if self.listener is not None:
             self.listener(attended.notes)
         if attended.statistics is not None:
             self.trace.statistics = (*self.trace.statistics, attended.statistics)
 
-    def visit(self, x_BTC: Tensor, *, place: Place, training: bool) -> Tensor:
-        """Run the steps of one place.
+    def visit(self, x_BTC: Tensor, *, location: LocationKey, training: bool) -> Tensor:
+        """Run the steps of one location.
 
         Args:
             x_BTC: Tokens, prefix tokens first.
-            place: Stage, block and phase.
+            location: Stage, block and phase.
             training: Whether the block is in training mode.
 
         Returns:
-            The tokens that go on: fewer in gather mode, the same in masked mode.
+            The output tokens: fewer in gather mode, the same in masked mode.
 
         Raises:
-            BackboneError: The number of tokens is not what the schedule was set for.
+            BackboneError: The number of tokens differs from that of the schedule.
         """
-        for step in self.steps_at(place):
+        for step in self.steps_at(location):
             masked = self.masks(training)
             self._check_count(x_BTC, self.num_tokens if masked else step.num_alive, step.name)
             scores_BN2 = None if step.scorer is None else step.scorer(self._patches(x_BTC), self._seen(step))
@@ -129,18 +129,18 @@ class TokenState(SparsityState):
         return torch.cat((ones[:, : self.num_prefix_tokens], self.trace.decision_BN), dim=1)
 
     def size_BT(self) -> Tensor | None:
-        """How many patches each token stands for, 1 for prefix tokens; None if all stand for themselves."""
+        """Number of patches that each token represents, 1 for prefix tokens; None if it is 1 for all."""
         size_BN = self.trace.size_BN
         if size_BN is None:
             return None
         return torch.cat((size_BN.new_ones((size_BN.shape[0], self.num_prefix_tokens)), size_BN), dim=1)
 
     def rope(self, rope: Tensor, *, shared: bool) -> Tensor:
-        """Rotary embeddings for the tokens still alive; a fused token is not rotated.
+        """Rotary embeddings of the remaining tokens; a fused token is not rotated.
 
         Args:
             rope: Sines, then cosines, of all initial positions: `N x D`, or `H x N x D`.
-            shared: Whether all blocks have the same; then it is gathered once for each reduction.
+            shared: Whether all blocks have the same embeddings, which are then gathered once per reduction.
         """
         positions_BN = self.trace.positions_BN
         if positions_BN is None:
@@ -148,15 +148,15 @@ class TokenState(SparsityState):
         if shared and self.trace.rope_BHND is not None:
             return self.trace.rope_BHND
         half = rope.shape[-1] // 2
-        still = torch.cat((rope.new_zeros(half), rope.new_ones(half))).expand(*rope.shape[:-2], 1, -1)
-        table = torch.cat((rope, still), dim=-2)
+        identity = torch.cat((rope.new_zeros(half), rope.new_ones(half))).expand(*rope.shape[:-2], 1, -1)
+        table = torch.cat((rope, identity), dim=-2)
         gathered = table[positions_BN].unsqueeze(1) if rope.ndim == 2 else table[:, positions_BN].transpose(0, 1)
         if shared:
             self.trace.rope_BHND = gathered
         return gathered
 
     def finish(self, x_BTC: Tensor) -> None:
-        """Take note of the tokens behind the last norm, if asked for."""
+        """Store the tokens after the last norm, if requested."""
         if self.keep_final_tokens:
             self.trace.final_tokens_BNC = self._patches(x_BTC)
 
@@ -167,8 +167,8 @@ class TokenState(SparsityState):
         statistics = self.trace.statistics
         if len(statistics) < step.num_layers:
             raise BackboneError(
-                f"{step.name} reads the statistics of {step.num_layers} attention layers, {len(statistics)} are there; "
-                "run the model from its first block"
+                f"{step.name} reads the statistics of {step.num_layers} attention layers, but only {len(statistics)} "
+                "are available; run the model from its first block"
             )
         return Seen(
             policy_BN=self.trace.decision_BN,
@@ -181,14 +181,14 @@ class TokenState(SparsityState):
         found = x_BTC.shape[1] - self.num_prefix_tokens
         if found != expected:
             raise BackboneError(
-                f"{found} patch tokens arrive at {name}, but the schedule was set for {expected}; "
+                f"there are {found} patch tokens at {name}, but the schedule was set for {expected}; "
                 "build the model for the size of your images (image_size=...) and sparsify it again"
             )
 
     def _decide(self, step: PlannedStep, scores_BN2: Tensor) -> Tensor:
         """The cumulative 0/1 decision of masked training."""
         if not isinstance(step.reducer, Prune):
-            raise ScheduleError(f'masked training can only prune, not {step.reducer.kind}; train with mode="gather"')
+            raise ScheduleError(f'masked training does not support {step.reducer.kind}; use mode="gather"')
         before_BN = self.trace.decision_BN
         forced_BN = None if self.forced is None else self.forced.get(step.name)
         if step.learned or forced_BN is not None:
@@ -201,9 +201,9 @@ class TokenState(SparsityState):
         return torch.zeros_like(score_BN).scatter_(1, kept_BK, 1.0)
 
     def _reduction(self, step: PlannedStep, x_BTC: Tensor, scores_BN2: Tensor | None, *, training: bool) -> Reduction:
-        """Which tokens go on."""
+        """The reduction of a step."""
         if training and self.forced is not None:
-            raise ScheduleError('forced decisions work in masked training only; set mode="masked", or forced=None')
+            raise ScheduleError('forced decisions require masked training; set mode="masked", or forced=None')
         if scores_BN2 is None:
             return self._merge(step, x_BTC)
         score_BN = scores_BN2[..., 0] - scores_BN2[..., 1]
@@ -217,14 +217,14 @@ class TokenState(SparsityState):
     def _merge(self, step: PlannedStep, x_BTC: Tensor) -> Reduction:
         assert isinstance(step.reducer, Merge)
         metric_BNC = self.trace.notes.keys_BND if step.reducer.metric == "keys" else self._patches(x_BTC)
-        assert metric_BNC is not None, "the last attention was not asked"
+        assert metric_BNC is not None, "the last attention layer did not record it"
         size_BN = self.trace.size_BN
         if size_BN is None:
             size_BN = x_BTC.new_ones((x_BTC.shape[0], step.num_alive), dtype=torch.float32)
         return merge(metric_BNC, size_BN, step.num_kept)
 
     def _carry(self, reduction: Reduction, x_BTC: Tensor) -> Tensor:
-        """Everything that is kept of tokens, for those that go on."""
+        """Apply a reduction to the tokens and to everything that is stored per token."""
         trace = self.trace
         patches_BNC = self._patches(x_BTC)
         if self.counts_size:
@@ -256,7 +256,7 @@ class TokenState(SparsityState):
 
     @property
     def tracks_positions(self) -> bool:
-        """Whether account is kept of where each token comes from."""
+        """Whether the position of each token is tracked."""
         return self.record or self.has_rope or any(not step.learned for steps in self.plan.values() for step in steps)
 
     def _positions(self, patches_BNC: Tensor) -> Tensor:
@@ -285,7 +285,7 @@ class TokenState(SparsityState):
         )
 
     def _regrouped(self, reduction: Reduction, patches_BNC: Tensor) -> Tensor:
-        """Which token stands for each initial patch behind a reduction."""
+        """The token that represents each initial patch after a reduction."""
         destinations_BN = reduction.destinations(patches_BNC.shape[1])
         groups_BN = self.trace.groups_BN
         if groups_BN is None:

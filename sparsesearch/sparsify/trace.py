@@ -1,6 +1,6 @@
-"""What a forward pass of a sparse model leaves to read.
+"""Trace of the steps of a forward pass of a sparse model.
 
-Shapes: `B` batch, `N` tokens that arrive, `K` tokens that go on, `C` channels; prefix tokens are never counted.
+Shapes: `B` batch, `N` input tokens, `K` output tokens, `C` channels; prefix tokens are never counted.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class StepTrace:
-    """What one step did in the last forward pass.
+    """Trace of one step in the last forward pass.
 
     Attributes:
-        name: The place as it stands in parameter names: `0_3` is before block 3 of stage 0.
-        stage: Its stage.
-        scores_BN2: Scores of the tokens that arrived; log-probabilities (keep in column 0) for a learned scorer. In
-            masked mode all initial tokens, dropped ones included. None where nothing was ranked (merge).
-        positions_BN: Raster index in the initial grid of each token that arrived, -1 for a fused one.
-        kept_BK: The same of the tokens that went on, best first; None for a probe and in masked mode.
-        decision_BN: 0/1 decision over all initial tokens, with its straight-through gradient; masked mode only. For
-            tokens it is cumulative.
+        name: The location in parameter names: `0_3` is before block 3 of stage 0.
+        stage: Stage of the step.
+        scores_BN2: Scores of the input tokens; log-probabilities (keep in column 0) for a learned scorer. In masked
+            mode, these are all initial tokens, including dropped ones. None if tokens were not ranked (merge).
+        positions_BN: Raster index in the initial grid of each input token, -1 for a fused one.
+        kept_BK: The same for the output tokens, best first; None for a probe and in masked mode.
+        decision_BN: 0/1 decision over all initial tokens, with its straight-through gradient; masked mode only.
+            Cumulative for tokens.
         learned: Whether the scorer has parameters.
-        groups_BN: For each patch of the initial grid the token behind this step that stands for it, an index into
-            `kept_BK`, or -1 if it was dropped. None unless that is kept account of.
+        groups_BN: For each patch of the initial grid, the token that represents it after this step, an index into
+            `kept_BK`, or -1 if it was dropped. None if not tracked.
     """
 
     name: str
@@ -39,6 +39,6 @@ class StepTrace:
 
     @property
     def score_BN(self) -> Tensor:
-        """What tokens are ranked by: log-odds of keeping, or a control's score."""
+        """The value that tokens are ranked by: log-odds of keeping, or a control's score."""
         assert self.scores_BN2 is not None, "nothing was ranked"
         return self.scores_BN2[..., 0] - self.scores_BN2[..., 1]

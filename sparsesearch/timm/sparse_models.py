@@ -16,7 +16,7 @@ from timm.models import (
 )
 from torch import nn
 
-from sparsesearch.backbones.bundled import OWN
+from sparsesearch.backbones.bundled import BUNDLED
 from sparsesearch.backbones.model_options import ModelOptions
 from sparsesearch.backbones.registry import geometry, supported_models
 from sparsesearch.backbones.transforms import sparsify_
@@ -40,7 +40,7 @@ def _entry_point(name: str) -> Callable[..., nn.Module]:
                 f'{PREFIX}{name} needs a schedule; give schedule="best.yaml", schedule="rho=0.7" or a Schedule'
             )
         wanted = parse_schedule(schedule)
-        model = _own(name, pretrained, **options) if name in OWN else model_entrypoint(name)(pretrained, **options)
+        model = _own(name, pretrained, **options) if name in BUNDLED else model_entrypoint(name)(pretrained, **options)
         sparsify_(model, paper_schedule(geometry(model, name), wanted) if isinstance(wanted, float) else wanted)
         return model
 
@@ -72,7 +72,7 @@ def _own(
         seed=torch.initial_seed() % 2**32,  # timm's models start from the global seed too
         **options,
     )
-    built: Any = OWN[name].build(own_options)
+    built: Any = BUNDLED[name].build(own_options)
     config: Any = resolve_pretrained_cfg(f"{PREFIX}{name}", pretrained_cfg, pretrained_cfg_overlay)
     built.pretrained_cfg = built.default_cfg = config.to_dict()
     model: nn.Module = built
@@ -81,9 +81,9 @@ def _own(
 
 def _configs(name: str) -> dict[str, Any]:
     """What timm knows of a name: sizes, normalisation and published weights, by name and tag."""
-    if name not in OWN:
+    if name not in BUNDLED:
         return {f"{PREFIX}{tagged}": config for tagged, config in get_arch_pretrained_cfgs(name).items()}
-    own = OWN[name]
+    own = BUNDLED[name]
     return {
         f"{PREFIX}{name}": {
             "input_size": (own.in_chans, own.image_size, own.image_size),

@@ -125,5 +125,5 @@ def test_names_of_timm_stay():
 
 
 def test_more_predictors_than_places():
-    with pytest.raises(CheckpointError, match=r"score_predictor.2.* is of predictor 2, but the schedule has 2"):
+    with pytest.raises(CheckpointError, match=r"score_predictor.2.* belongs to predictor 2, but the schedule has 2"):
         new_names(drawn("deit-256"), blocks=(3, 6))

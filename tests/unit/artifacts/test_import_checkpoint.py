@@ -123,7 +123,7 @@ def test_errors(command, sparse, kind):
     ("backbone", "words"),
     [
         ("deit_t", r"does not fit the model; weights: 50 missing .* 12 unknown .* 101 of another shape"),
-        ("nothing", "no backbone is called 'nothing'"),
+        ("nothing", "unknown backbone 'nothing'"),
     ],
 )
 def test_another_backbone(command, sparse, backbone, words):

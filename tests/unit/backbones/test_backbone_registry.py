@@ -41,7 +41,7 @@ def test_names(given, full):
         ("deit_smal_patch16_224", "did you mean .*deit_small_patch16_224"),
         ("lvvit_x", "did you mean .*lvvit_s"),
         ("zzz", "try one of deit_t"),
-        ("hf-hub:someone/deit_small_patch16_224", "no backbone is called"),
+        ("hf-hub:someone/deit_small_patch16_224", "unknown backbone"),
         ("resnet50", "family that cannot be sparsified; supported are"),
     ],
 )
@@ -115,7 +115,7 @@ def test_what_the_closed_form_cannot_price_is_refused(name, words):
 def test_what_is_not_known_is_not_priced():
     model = timm.create_model("deit_tiny_patch16_224", depth=2, img_size=64)
     model.blocks[0].attn.more = torch.nn.Linear(2, 2)
-    with pytest.raises(BackboneError, match="built of Block with Attention with Mlp, which cannot be priced"):
+    with pytest.raises(BackboneError, match="consists of Block with Attention with Mlp, which cannot be priced"):
         geometry(model, "more")
     with pytest.raises(BackboneError, match="no pooling"):
         geometry(timm.create_model("deit_tiny_patch16_224", depth=2, img_size=64, global_pool=""), "no pool")

@@ -73,5 +73,5 @@ def test_random_order_belongs_to_positions_not_to_images():
 
 
 def test_random_order_of_some_tokens_needs_their_positions():
-    with pytest.raises(ShapeError, match="positions are needed"):
+    with pytest.raises(ShapeError, match="positions are required"):
         build_control(RandomScorer(), num_tokens=8)(tokens(2, 3, 4), Seen())

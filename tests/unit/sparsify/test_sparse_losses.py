@@ -58,7 +58,7 @@ def test_token_terms_compare_kept_tokens_only():
     torch.testing.assert_close(token_kl(student, teacher, keep_BN=keep), class_kl(student[chosen], teacher[chosen]))
     assert token_mse(student, teacher, keep_BN=torch.zeros(2, 3)).item() == 0.0
     assert token_kl(student, teacher, keep_BN=torch.zeros(2, 3)).item() == 0.0
-    with pytest.raises(ShapeError, match="do not compare"):
+    with pytest.raises(ShapeError, match="do not match"):
         token_mse(student, teacher[:, :2])
 
 
