@@ -1,4 +1,4 @@
-"""Every consumer of randomness derives its own seed; there is no global generator."""
+"""Seeds: every consumer of randomness derives its own, and there is no global generator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed for one purpose, from other seeds and words; stable over processes and platforms.
+    """Derive the seed for one purpose from other seeds and strings; stable across processes and platforms.
 
     Returns:
         An integer in [0, 2^63).

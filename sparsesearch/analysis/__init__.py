@@ -1,1 +1,1 @@
-"""What a study has found, as pure functions of its records."""
+"""The analysis of a study, as pure functions of its records."""

@@ -1,4 +1,4 @@
-"""How well shared weights predict what a training of its own gives: the same schedules, measured both ways."""
+"""How well shared weights predict fine-tuned accuracy: rank correlations over schedules measured both ways."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.study.trial import Fidelity, Trial
 
 FEW_PAIRS = 8
-"""With fewer pairs a rank correlation says hardly anything."""
+"""With fewer pairs, a rank correlation is too noisy to be informative."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Rank correlations over the schedules that are measured both ways.
+    """Rank correlations over the schedules that are measured at both fidelities.
 
     Attributes:
         pairs: Each schedule evaluated on shared weights (or, without training, on the dense ones), and fine-tuned.
-        tau: Kendall's tau-b of the two accuracies, None where it is not defined.
+        tau: Kendall's tau-b of the two accuracies, None if undefined.
         rho: Spearman's rho of the two.
         tau_macs: Kendall's tau-b of multiply-adds and the fine-tuned accuracy: what ranking by cost alone achieves.
-            Shared weights are worth their training only where `tau` is above it.
+            Supernet training is worth its cost only where `tau` is higher.
     """
 
     pairs: tuple[tuple[Trial, Trial], ...]
@@ -32,7 +32,7 @@ class Agreement:
 
 
 def agreement(view: StudyView) -> Agreement | None:
-    """The agreement of the two fidelities, None while fewer than two schedules are measured both ways."""
+    """The agreement of the two fidelities; None if fewer than two schedules are measured at both."""
     scored = [item.trial for item in evaluations(view)]
     screened = {trial.key: trial for trial in scored if not trial.fidelity.is_training}
     tuned = {trial.key: trial for trial in scored if trial.fidelity is Fidelity.FINETUNE}

@@ -1,4 +1,4 @@
-"""The searched schedules beside hand-crafted ones, budget by budget."""
+"""Searched schedules compared with hand-crafted ones, budget by budget."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ _SIGMAS_95 = 1.959964
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """The best of both sides within one budget, measured at one fidelity on the same images.
+    """The best searched and the best hand-crafted schedule within one budget, at one fidelity on the same images.
 
     Attributes:
-        axis: What the budget is counted in.
+        axis: Unit of the budget.
         budget: The budget.
         baseline: The best hand-crafted schedule.
         searched: The best searched schedule, None if none is within the budget.
-        difference: Accuracy of the searched one less that of the baseline one, as a fraction.
-        noise: Half the width of a 95 % interval of that difference if the two were measured on different images,
-            None where the number of images is not recorded. Both see the same images, on which two models agree far
-            more often than not, so the true width is smaller.
+        difference: Accuracy of the searched schedule minus that of the baseline, as a fraction.
+        noise: Half-width of the 95 % confidence interval of that difference for independent image samples; None if the
+            number of images is not recorded. Both are measured on the same images, so the paired interval is narrower.
     """
 
     axis: Axis
@@ -36,7 +35,7 @@ class BaselineComparison:
 
 
 def compare_with_baselines(view: StudyView) -> tuple[BaselineComparison, ...]:
-    """One row for each budget that has a hand-crafted schedule at the fidelity of the front, cheapest first."""
+    """One row per budget that has a hand-crafted schedule at the fidelity of the front, cheapest first."""
     handcrafted = [trial for trial in view.front.candidates if trial.origin is Origin.BASELINE]
     searched = [trial for trial in view.front.candidates if trial.origin is Origin.SEARCH]
     rows = []

@@ -1,4 +1,4 @@
-"""Whether it pays to go on searching, judged by what the last evaluations brought."""
+"""Convergence of a search: how much its last evaluations added to the hypervolume."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from enum import StrEnum
 from sparsesearch.analysis.hypervolume_curve import CurvePoint, hypervolume_curves
 from sparsesearch.analysis.view import StudyView
 
-LEAST_EVALUATIONS = 8
-HARDLY = 0.001
-"""A last quarter that adds less than this share of the hypervolume is called hardly worth it."""
+MIN_EVALUATIONS = 8
+MIN_GAIN = 0.001
+"""The search counts as converged if the last quarter adds less than this fraction of the hypervolume."""
 
 
 class Verdict(StrEnum):
-    """What the last quarter of the evaluations says.
+    """How much the last quarter of the evaluations added to the hypervolume.
 
     Attributes:
-        TOO_EARLY: Nothing yet: there are fewer than `LEAST_EVALUATIONS`.
-        NOTHING: It added nothing.
-        HARDLY: It added something, but less than `HARDLY`.
-        PAYS: It added more.
+        TOO_EARLY: Unknown: there are fewer than `MIN_EVALUATIONS`.
+        NO_GAIN: Nothing.
+        SMALL_GAIN: Less than `MIN_GAIN`.
+        IMPROVING: At least `MIN_GAIN`.
     """
 
     TOO_EARLY = "too early"
-    NOTHING = "nothing"
-    HARDLY = "hardly"
-    PAYS = "pays"
+    NO_GAIN = "no gain"
+    SMALL_GAIN = "small gain"
+    IMPROVING = "improving"
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """See the module.
+    """The convergence of a search.
 
     Attributes:
-        verdict: In a word.
-        evaluations: Searched schedules that the search is judged by.
-        last: How many of them are the last quarter.
-        gain: What the last quarter added, as a share of the hypervolume that there is now.
-        gain_before: What the quarter before it added, as a share of the same.
+        verdict: The conclusion.
+        evaluations: Number of searched schedules that it is based on.
+        last: How many of them form the last quarter.
+        gain: What the last quarter added, as a fraction of the current hypervolume.
+        gain_before: What the quarter before it added, as a fraction of the current hypervolume.
     """
 
     verdict: Verdict
@@ -49,41 +49,38 @@ class Convergence:
 
     @property
     def sentence(self) -> str:
-        """In plain words."""
+        """The conclusion as one sentence."""
         if self.verdict is Verdict.TOO_EARLY:
             return (
-                f"Too early to say whether going on pays: {self.evaluations} schedules are searched, and "
-                f"{LEAST_EVALUATIONS} are the least to judge by."
+                f"Too early to judge convergence: {self.evaluations} schedules have been evaluated, and at least "
+                f"{MIN_EVALUATIONS} are needed."
             )
-        what = f"The last quarter of the evaluations ({self.last} of {self.evaluations})"
-        before = f"the quarter before it {_percent(self.gain_before)}"
-        if self.verdict is Verdict.NOTHING:
-            return f"Going on hardly pays: {what[0].lower()}{what[1:]} added nothing to the hypervolume, {before}."
-        added = f"added {_percent(self.gain)} to the hypervolume, {before}"
-        if self.verdict is Verdict.HARDLY:
-            return f"Going on hardly pays: {what[0].lower()}{what[1:]} {added}."
-        return f"Going on still pays: {what[0].lower()}{what[1:]} {added}."
+        likely = "likely" if self.verdict is Verdict.IMPROVING else "unlikely"
+        return (
+            f"More evaluations are {likely} to help: the last quarter ({self.last} of {self.evaluations}) added "
+            f"{_percent(self.gain)} to the hypervolume, the quarter before it {_percent(self.gain_before)}."
+        )
 
 
 def convergence(view: StudyView) -> Convergence:
-    """The convergence of the search, at the fidelity at which proposals are evaluated first."""
+    """The convergence of the search at the fidelity at which proposals are evaluated first."""
     curves = hypervolume_curves(view)
     points = curves[0].searched if curves else ()
     count = len(points)
     last = -(-count // 4)
-    if count < LEAST_EVALUATIONS or not points[-1].value > 0.0:
+    if count < MIN_EVALUATIONS or not points[-1].value > 0.0:
         return Convergence(Verdict.TOO_EARLY, count, last, 0.0, 0.0)
     now = points[-1].value
     then, before = _value(points, count - last), _value(points, count - 2 * last)
     gain = (now - then) / now
-    verdict = Verdict.PAYS if gain >= HARDLY else Verdict.HARDLY if gain > 0.0 else Verdict.NOTHING
+    verdict = Verdict.IMPROVING if gain >= MIN_GAIN else Verdict.SMALL_GAIN if gain > 0.0 else Verdict.NO_GAIN
     return Convergence(verdict, count, last, gain, (then - before) / now)
 
 
-def _percent(share: float) -> str:
-    if 0.0 < share < 1e-4:
+def _percent(fraction: float) -> str:
+    if 0.0 < fraction < 1e-4:
         return "less than 0.01 %"
-    return f"{100 * share:.2f} %" if share else "nothing"
+    return f"{100 * fraction:.2f} %" if fraction else "nothing"
 
 
 def _value(points: tuple[CurvePoint, ...], count: int) -> float:

@@ -1,4 +1,4 @@
-"""How long a study will still take, judged by how long it took so far."""
+"""Estimated remaining time of a study, extrapolated from its speed so far."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _WORK = {
     Fidelity.SUPERNET: "screen",
     Fidelity.FINETUNE: "finetune",
 }
-_LEAST_EVALUATIONS = 3
-_BRIDGED_S = 5.0
+_MIN_EVALUATIONS = 3
+_MAX_GAP_S = 5.0
 
 
 def seconds_left(view: StudyView, phases: Sequence[Phase], *, now: float) -> float | None:
-    """About how long a study that is being run will still take; None where nothing can be told.
+    """Estimate the remaining seconds of a running study; None if there is no basis for an estimate.
 
-    The phase under way goes on at the speed it had. A phase to come takes as long as the plan's share of the work says,
-    at the speed of what was done. Time in which nothing ran, and trainings that were taken over from an earlier study,
-    tell nothing of the speed. A time budget is a limit, and all that is known where no speed is.
+    The current phase is extrapolated at its own speed. A future phase takes its planned amount of work at the average
+    speed so far. Idle time and training reused from an earlier study do not count towards the speed. A time budget
+    caps the estimate, and replaces it while no speed is known.
 
     Args:
         view: The study.
         phases: Its phases in order.
-        now: Seconds since 1970.
+        now: Unix time in seconds.
     """
     estimate = _estimate(view, phases, now=now)
     budget = view.spec.time_budget_s
-    if budget is None or (in_time := view.times.created_at + budget - now) <= 0:
+    if budget is None or (time_left := view.times.created_at + budget - now) <= 0:
         return estimate
-    return in_time if estimate is None else min(estimate, in_time)
+    return time_left if estimate is None else min(estimate, time_left)
 
 
 def _estimate(view: StudyView, phases: Sequence[Phase], *, now: float) -> float | None:
@@ -46,14 +46,14 @@ def _estimate(view: StudyView, phases: Sequence[Phase], *, now: float) -> float 
     for phase in phases:
         trials = [trial for trial in view.trials if trial.fidelity is phase.fidelity]
         planned = work.get(_WORK[phase.fidelity])
-        spent = _spent(view, trials) if _is_telling(phase) else 0.0
+        spent = _spent(view, trials) if _has_speed(phase) else 0.0
         if spent and planned is not None:
             seconds += spent
             seen += planned * phase.share
         if phase.is_over:
             continue
         if spent:
-            rest = spent * (1 - phase.share) / phase.share - (now - _last_mark(view, trials, now=now))
+            rest = spent * (1 - phase.share) / phase.share - (now - _last_measured_at(view, trials, now=now))
             left = None if left is None else left + max(0.0, rest)
         elif planned is None:
             left = None
@@ -64,27 +64,27 @@ def _estimate(view: StudyView, phases: Sequence[Phase], *, now: float) -> float 
     return left + ahead * (seconds / seen if seen else 0.0)
 
 
-def _is_telling(phase: Phase) -> bool:
-    """Whether enough of a phase is done to judge its speed."""
+def _has_speed(phase: Phase) -> bool:
+    """Whether enough of a phase is done to estimate its speed."""
     if phase.epochs is None:
-        return phase.done >= min(_LEAST_EVALUATIONS, phase.total)
+        return phase.done >= min(_MIN_EVALUATIONS, phase.total)
     return phase.epochs_done > 0
 
 
 def _spent(view: StudyView, trials: Iterable[Trial]) -> float:
-    """Seconds in which at least one of these trials was at work, breaks of some seconds included."""
+    """Seconds during which at least one of these trials was running; short gaps count as running."""
     spans = []
     for trial in trials:
         measured_at = view.times_of(trial).measured_at
         for measurement in trial.measurements:
-            is_given = trial.fidelity is Fidelity.DENSE and measurement.step == 0
-            if measurement.step in measured_at and measurement.seconds > 0.0 and not is_given:
+            was_loaded = trial.fidelity is Fidelity.DENSE and measurement.step == 0
+            if measurement.step in measured_at and measurement.seconds > 0.0 and not was_loaded:
                 end = measured_at[measurement.step]
                 spans.append((end - measurement.seconds, end))
     spent = 0.0
     last: float | None = None
     for start, end in sorted(spans):
-        if last is None or start > last + _BRIDGED_S:
+        if last is None or start > last + _MAX_GAP_S:
             spent += end - start
         else:
             spent += max(0.0, end - last)
@@ -92,7 +92,7 @@ def _spent(view: StudyView, trials: Iterable[Trial]) -> float:
     return spent
 
 
-def _last_mark(view: StudyView, trials: Iterable[Trial], *, now: float) -> float:
+def _last_measured_at(view: StudyView, trials: Iterable[Trial], *, now: float) -> float:
     """When the newest measurement was recorded."""
-    marks = [at for trial in trials for at in view.times_of(trial).measured_at.values()]
-    return max(marks, default=now)
+    times = [at for trial in trials for at in view.times_of(trial).measured_at.values()]
+    return max(times, default=now)

@@ -1,4 +1,4 @@
-"""The measured schedules of a study in the order in which they came to be known."""
+"""The measured schedules of a study, in order of completion."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Evaluation:
     """One measured schedule.
 
     Attributes:
-        position: Which one it was, from 1, evaluated and fine-tuned schedules counted together.
-        trial: Its trial, complete.
-        seconds: Since the study was created, None where no clock was recorded.
-        point: Validation accuracy, and cost in the unit of the study's front.
+        position: 1-based index; evaluated and fine-tuned schedules are counted together.
+        trial: Its trial, which is complete.
+        seconds: Seconds since the study was created; None if no time was recorded.
+        point: Validation accuracy and cost, in the unit of the study's front.
     """
 
     position: int
@@ -28,7 +28,7 @@ class Evaluation:
 
 
 def evaluations(view: StudyView) -> tuple[Evaluation, ...]:
-    """All measured schedules by the time their trials ended; those of one moment by number."""
+    """All measured schedules, sorted by the time their trials ended, then by number."""
     scored = [trial for trial in view.trials if trial.fidelity in BEST_FIRST and has_score(trial)]
     scored.sort(key=lambda trial: (view.times_of(trial).ended_at or 0.0, trial.number))
     found = []
@@ -41,6 +41,6 @@ def evaluations(view: StudyView) -> tuple[Evaluation, ...]:
 
 
 def searched_fidelities(view: StudyView) -> tuple[Fidelity, ...]:
-    """Fidelities at which a searched schedule is measured, in the order of a study: evaluated before fine-tuned."""
+    """Fidelities at which a searched schedule is measured, lowest first: evaluated before fine-tuned."""
     found = {item.trial.fidelity for item in evaluations(view) if item.trial.origin is Origin.SEARCH}
     return tuple(fidelity for fidelity in reversed(BEST_FIRST) if fidelity in found)

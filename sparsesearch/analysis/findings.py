@@ -1,4 +1,4 @@
-"""All that a report says of a study, computed from its view alone."""
+"""Everything that a report states about a study, computed from its view alone."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from sparsesearch.study.trial import Trial
 
 @dataclass(frozen=True)
 class Findings:
-    """A study, judged.
+    """The analysis of a study.
 
     Attributes:
         view: The study.
-        curves: How its hypervolume grew, by fidelity.
-        regrets: How far it was behind hand-crafted schedules, by fidelity.
-        importance: Which parameters mattered, None with too few trials.
-        comparison: Searched beside hand-crafted schedules, by budget.
-        agreement: Whether shared weights rank like fine-tunings, None where nothing is measured both ways.
-        spending: What the study cost, by phase.
-        convergence: Whether going on pays.
-        paper: A paper's schedules to be laid over the front, or None.
+        curves: Its hypervolume over evaluations, by fidelity.
+        regrets: Its regret against hand-crafted schedules over evaluations, by fidelity.
+        importance: Importances of the search parameters; None with too few trials.
+        comparison: Searched compared with hand-crafted schedules, by budget.
+        agreement: Rank correlation of shared weights with fine-tuning; None if nothing is measured at both.
+        spending: Time and trials spent, by phase.
+        convergence: Whether the search has converged.
+        paper: A paper's schedules to draw over the front, or None.
     """
 
     view: StudyView
@@ -44,7 +44,7 @@ class Findings:
 
     @classmethod
     def of(cls, view: StudyView, *, paper: PaperOverlay | None = None) -> Findings:
-        """Judge a study."""
+        """Analyse a study."""
         return cls(
             view=view,
             curves=hypervolume_curves(view),

@@ -1,4 +1,4 @@
-"""How the hypervolume of a study grew, evaluation by evaluation."""
+"""The hypervolume of a study after each evaluation."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class HypervolumeCurve:
     """The hypervolume of one fidelity; see `StudyView.hypervolume` for its reference point and scale.
 
     Attributes:
-        fidelity: Which. Curves of two fidelities cannot be compared.
-        points: One for each measured schedule, baselines included; never falls. The last one of the highest
-            fidelity is `StudyView.hypervolume`.
-        searched: Of the searched schedules alone, one for each of them.
-        baseline: Of the hand-crafted baselines alone, None if there are none.
+        fidelity: The fidelity. Curves of different fidelities are not comparable.
+        points: One per measured schedule, baselines included; non-decreasing. The last one of the highest fidelity is
+            `StudyView.hypervolume`.
+        searched: The same over the searched schedules only.
+        baseline: Hypervolume of the hand-crafted baselines alone; None if there are none.
     """
 
     fidelity: Fidelity
@@ -45,7 +45,7 @@ class HypervolumeCurve:
 
 
 def hypervolume_curves(view: StudyView) -> tuple[HypervolumeCurve, ...]:
-    """One curve for each fidelity with searched schedules; none while there is no dense model to compare with."""
+    """One curve per fidelity with searched schedules; none until the dense model is measured."""
     dense = view.dense_point
     if dense is None:
         return ()
@@ -57,15 +57,15 @@ def hypervolume_curves(view: StudyView) -> tuple[HypervolumeCurve, ...]:
         curves.append(
             HypervolumeCurve(
                 fidelity=fidelity,
-                points=_growing(here, dense),
-                searched=_growing(searched, dense),
+                points=_curve(here, dense),
+                searched=_curve(searched, dense),
                 baseline=dominated_percent(handcrafted, dense=dense) if handcrafted else None,
             )
         )
     return tuple(curves)
 
 
-def _growing(items: Sequence[Evaluation], dense: Point) -> tuple[CurvePoint, ...]:
+def _curve(items: Sequence[Evaluation], dense: Point) -> tuple[CurvePoint, ...]:
     front: list[Point] = []
     value = 0.0
     points = []

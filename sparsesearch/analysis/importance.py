@@ -1,4 +1,4 @@
-"""Which parameters of the search space made the difference, from the stored trials."""
+"""Importances of the parameters of the search space, from the stored trials."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.space.encoding import Params, parameters
 from sparsesearch.study.trial import Axis, Origin, Trial
 
-LEAST_TRIALS = 20
-"""With fewer trials importances say more about chance than about parameters."""
+MIN_TRIALS = 20
+"""With fewer trials, importances are dominated by noise."""
 
-_LEAST_GOOD = 5  # trials among the good ones: fewer make importances unstable, says Optuna
-_BUDGET = "budget"  # chosen for each proposal, but no part of a schedule's shape
+_MIN_GOOD = 5  # minimum number of good trials; with fewer, Optuna's documentation calls importances unstable
+_BUDGET = "budget"  # drawn for each proposal, but not part of the shape of a schedule
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Shares of the parameters in what sets good trials apart.
+    """Relative importances of the parameters.
 
     Attributes:
-        shares: Parameter to its share; they sum to 1. The largest first.
-        trials: Trials that this rests on.
+        shares: Importance of each parameter, largest first; they sum to 1.
+        trials: Number of trials that they are computed from.
         good: How many of them count as good.
-        objective: What good means.
+        objective: What makes a trial good.
     """
 
     shares: dict[str, float]
@@ -45,15 +45,14 @@ class Importance:
 
 
 def importance(view: StudyView) -> Importance | None:
-    """Importances at the fidelity at which proposals are evaluated first; None with too few trials to tell.
+    """Importances at the fidelity at which proposals are evaluated first; None with too few trials.
 
-    An in-memory Optuna study is built again from the stored trials, and judged by PED-ANOVA: how differently a
-    parameter is distributed among the good trials and among all. With a range of budgets the good ones are those
-    nearest to the front (by non-domination, then by hypervolume); with one budget the most accurate. It is a statement
-    about the trials that the sampler made, not about the whole space.
+    PED-ANOVA is run on an in-memory Optuna study rebuilt from the stored trials: it compares the distribution of a
+    parameter among the good trials with that among all. With a range of budgets, the good trials are those closest to
+    the front (by non-domination rank, then by hypervolume); with one budget, the most accurate. The result describes
+    the trials that the sampler proposed, not the whole space.
 
-    Source: PED-ANOVA, Watanabe et al. 2023 (arXiv:2304.10255); parameters that not every trial has as in
-    arXiv:2601.20800.
+    Source: PED-ANOVA, Watanabe et al. 2023 (arXiv:2304.10255); conditional parameters as in arXiv:2601.20800.
     """
     fidelities = searched_fidelities(view)
     trials = [
@@ -64,20 +63,20 @@ def importance(view: StudyView) -> Importance | None:
     trials = [trial for trial in trials if trial.proposal is not None and trial.proposal.params]
     distributions = _distributions(view, trials)
     names = sorted(name for name, found in distributions.items() if name != _BUDGET and not found.single())
-    if len(trials) < LEAST_TRIALS or not names:
+    if len(trials) < MIN_TRIALS or not names:
         return None
     is_range = view.spec.budget.low is not None
     study = _study(trials, distributions, is_range=is_range, axis=view.front.axis)
-    quantile = max(0.1, _LEAST_GOOD / len(trials))
+    quantile = max(0.1, _MIN_GOOD / len(trials))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # few trials in a regime: said by `trials` and `good`
+        warnings.simplefilter("ignore")  # few trials: reported by `trials` and `good`
         shares = get_param_importances(study, evaluator=evaluator, params=names)
     return Importance(
-        shares=dict(sorted(shares.items(), key=lambda share: (-share[1], share[0]))),
+        shares=dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))),
         trials=len(trials),
         good=math.ceil(quantile * len(trials)),
-        objective="being near the front" if is_range else "being accurate",
+        objective="proximity to the front" if is_range else "accuracy",
     )
 
 
@@ -88,7 +87,7 @@ def _study(
     maximize, minimize = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
     study = optuna.create_study(storage=InMemoryStorage(), directions=[maximize, minimize] if is_range else [maximize])
     for trial in trials:
-        assert trial.proposal is not None, "others were left out"
+        assert trial.proposal is not None, "trials without a proposal are filtered out"
         values = [trial.metrics["val_top1"], cost_along(trial, axis)]
         params = _active(trial.proposal.params)
         study.add_trial(
@@ -102,7 +101,7 @@ def _study(
 
 
 def _active(params: Params) -> Params:
-    """Without the parameters of steps that do not count, which carry fixed values."""
+    """The parameters without those of inactive steps, which have fixed values."""
     steps = float(params.get("predictors", math.inf))
     suffixes = {name: name.rpartition("_")[2] for name in params}
     return {
@@ -111,7 +110,7 @@ def _active(params: Params) -> Params:
 
 
 def _distributions(view: StudyView, trials: Sequence[Trial]) -> dict[str, BaseDistribution]:
-    """Where the parameters of the trials lie: over the bounds of the space, or over the values that there are."""
+    """The distribution of each parameter, over the values that occur in the trials."""
     values: dict[str, list[int | float | str]] = {}
     for trial in trials:
         for name, value in (_active(trial.proposal.params) if trial.proposal is not None else {}).items():

@@ -1,4 +1,4 @@
-"""Fronts of accuracy (to be maximised) against multiply-adds (to be minimised), and how much they dominate."""
+"""Pareto fronts of accuracy (maximised) against multiply-adds (minimised), and their hypervolume."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Point = tuple[float, float]
 
 
 def pareto_front(points: Sequence[Point]) -> list[int]:
-    """Which points no other point dominates.
+    """Indices of the points that no other point dominates.
 
     A point dominates another if it is at least as accurate and at most as expensive, and better in one of the two. Of
-    equal points only the first is on the front. Points with a NaN are never on it.
+    equal points, only the first is on the front. Points with a NaN are never on it.
 
     Args:
         points: Accuracy and multiply-adds of each.
 
     Returns:
-        Indices into `points`, cheapest first (and hence least accurate first).
+        Indices into `points`, cheapest (and hence least accurate) first.
     """
     valid = [i for i, point in enumerate(points) if not any(math.isnan(value) for value in point)]
     front: list[int] = []
@@ -32,15 +32,15 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
 
 
 def hypervolume(points: Sequence[Point], *, reference: Point) -> float:
-    """Area between a reference point and the front: larger is better.
+    """Area between a reference point and the front; larger is better.
 
-    Adding a point never makes it smaller. Points that are not better than the reference in both objectives, and
-    points with a NaN, add nothing.
+    Adding a point never decreases it. Points that are not better than the reference in both objectives, and points
+    with a NaN, contribute nothing.
 
     Args:
         points: Accuracy and multiply-adds of each, in any order.
-        reference: The worst accuracy and the largest multiply-adds that count; values of different references must
-            not be compared.
+        reference: The worst accuracy and the largest multiply-adds that count; hypervolumes with different reference
+            points are not comparable.
 
     Returns:
         Accuracy times multiply-adds.
@@ -49,7 +49,7 @@ def hypervolume(points: Sequence[Point], *, reference: Point) -> float:
         ValueError: The reference point is not finite.
     """
     if not all(math.isfinite(value) for value in reference):
-        raise ValueError(f"the reference point {reference} must be finite; give an accuracy and multiply-adds")
+        raise ValueError(f"invalid reference point {reference}; both accuracy and multiply-adds must be finite")
     inside = [(accuracy, macs) for accuracy, macs in points if accuracy > reference[0] and macs < reference[1]]
     area, below = 0.0, reference[0]
     for index in pareto_front(inside):
@@ -60,12 +60,12 @@ def hypervolume(points: Sequence[Point], *, reference: Point) -> float:
 
 
 def dominated_percent(points: Sequence[Point], *, dense: Point) -> float:
-    """The hypervolume in percent of the area under the dense model: 0 to 100 as long as none is more accurate.
+    """Hypervolume in percent of the area under the dense model; above 100 only if a point is more accurate than it.
 
     The reference point is fixed: accuracy 0 and the dense model's cost.
 
     Args:
         points: Accuracy and multiply-adds of each, in any order.
-        dense: Those of the dense model, above 0.
+        dense: Accuracy and multiply-adds of the dense model, above 0.
     """
     return 100.0 * hypervolume(points, reference=(0.0, dense[1])) / (dense[0] * dense[1])

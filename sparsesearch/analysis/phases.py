@@ -1,4 +1,4 @@
-"""The phases of a study, and how far each is."""
+"""The phases of a study and their progress."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ SCREENED_AT: dict[Strategy, Fidelity] = {
     "finetune": Fidelity.FINETUNE,
     "training-free": Fidelity.UNTRAINED,
 }
-"""At what fidelity proposals are evaluated first."""
+"""The fidelity at which each strategy evaluates proposals first."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Trials of one fidelity. A phase begins when the one before it is over.
+    """The trials of one fidelity. A phase starts when the previous one is over.
 
     Attributes:
-        fidelity: Theirs.
-        done: How many have ended, in whatever way.
-        total: How many there will be, as far as can be told; once the phase is over, how many there were.
-        running: How many are under way.
-        epochs: Epochs of one trial; None for evaluations without a training.
-        epochs_done: Epochs that nobody waits for any more, of all its trials.
-        is_over: Whether no trial of it is to come.
+        fidelity: The fidelity of its trials.
+        done: Number of trials that have ended, in any state.
+        total: Expected number of trials; once the phase is over, the actual number.
+        running: Number of running trials.
+        epochs: Epochs per trial; None for evaluations without training.
+        epochs_done: Epochs completed over all its trials; a trial that has ended counts in full.
+        is_over: Whether no more trials will follow.
     """
 
     fidelity: Fidelity
@@ -56,28 +56,28 @@ class Phase:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its display name."""
         return PHASE_NAMES[self.fidelity]
 
     @property
     def epochs_total(self) -> int | None:
-        """Epochs of all its trials."""
+        """Epochs over all its trials; None for evaluations without training."""
         return None if self.epochs is None else self.epochs * self.total
 
     @property
     def share(self) -> float:
-        """How much of it is done, in [0, 1]."""
+        """The completed fraction, in [0, 1]."""
         if self.is_over or self.total == 0:
             return 1.0
         return self.epochs_done / (self.epochs * self.total) if self.epochs else self.done / self.total
 
 
 def study_phases(view: StudyView, *, is_finished: bool) -> tuple[Phase, ...]:
-    """The phases of a study in their order.
+    """The phases of a study in order.
 
     Args:
         view: The study.
-        is_finished: Whether it wants no more trials.
+        is_finished: Whether no more trials will follow.
     """
     wanted = _wanted(view.spec)
     begun = {trial.fidelity for trial in view.trials}
@@ -103,7 +103,7 @@ def study_phases(view: StudyView, *, is_finished: bool) -> tuple[Phase, ...]:
 
 
 def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
-    """How many trials each phase is to have, and of how many epochs."""
+    """Planned number of trials of each phase, and epochs per trial."""
     fidelity = spec.fidelity
     baselines = 0
     if spec.baselines and spec.resolved is not None:
@@ -124,7 +124,7 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
 
 @lru_cache(maxsize=64)
 def _num_baselines(geometry: BackboneGeometry, space: SearchSpace, budget: Budget, price: Price | None) -> int:
-    """Different hand-crafted schedules at the budgets of a study; some cannot reach a low one."""
+    """Number of distinct hand-crafted schedules at the budgets of a study; some cannot meet a low budget."""
     low, high = check_budget(geometry, space, budget=budget, price=price)
     baselines = baseline_schedules(geometry, space, low=low, high=high, price=price)
     return len({baseline.schedule.key(geometry) for baseline in baselines if baseline.schedule is not None})

@@ -1,4 +1,4 @@
-"""Whether two measures rank alike: Kendall's tau-b and Spearman's rho."""
+"""Rank correlations: Kendall's tau-b and Spearman's rho."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Kendall's tau-b: pairs ranked alike less pairs ranked the other way, over all pairs, corrected for ties.
+    """Kendall's tau-b: concordant minus discordant pairs, divided by all pairs, corrected for ties.
 
     Args:
         first: Finite values.
-        second: As many finite values.
+        second: Finite values, as many as in `first`.
 
     Returns:
-        In [-1, 1]; None if there are fewer than two values, or one side is all equal.
+        A value in [-1, 1]; None if there are fewer than two values, or all values of one side are equal.
 
     Source: Kendall 1945, The treatment of ties in ranking problems.
     """
@@ -25,23 +25,27 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
         row = np.asarray(values, dtype=np.float64)
         signs.append(np.sign(row[:, None] - row[None, :])[np.triu_indices(len(row), k=1)])
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
+        raise ValueError(
+            f"the sequences differ in length: {len(first)} and {len(second)}; give one value of each per pair"
+        )
     scale = float(np.abs(signs[0]).sum()) * float(np.abs(signs[1]).sum())
     return float((signs[0] * signs[1]).sum()) / float(np.sqrt(scale)) if scale else None
 
 
 def spearman_rho(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rho: the linear correlation of the ranks; equal values share the mean of their ranks.
+    """Spearman's rho: the linear correlation of the ranks; tied values get the mean of their ranks.
 
     Args:
         first: Finite values.
-        second: As many finite values.
+        second: Finite values, as many as in `first`.
 
     Returns:
-        In [-1, 1]; None if there are fewer than two values, or one side is all equal.
+        A value in [-1, 1]; None if there are fewer than two values, or all values of one side are equal.
     """
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
+        raise ValueError(
+            f"the sequences differ in length: {len(first)} and {len(second)}; give one value of each per pair"
+        )
     if len(first) < 2:
         return None
     one, other = (ranks - ranks.mean() for ranks in (_mean_ranks(first), _mean_ranks(second)))
@@ -50,7 +54,7 @@ def spearman_rho(first: Sequence[float], second: Sequence[float]) -> float | Non
 
 
 def _mean_ranks(values: ArrayLike) -> NDArray[np.float64]:
-    _, place, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (last - (counts - 1) / 2.0)[place.reshape(-1)]
+    ranks: NDArray[np.float64] = (last - (counts - 1) / 2.0)[inverse.reshape(-1)]
     return ranks

@@ -1,4 +1,4 @@
-"""How far the search was behind the hand-crafted schedules, trial by trial."""
+"""The regret of a search against hand-crafted schedules, after each evaluation."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class RegretPoint:
     Attributes:
         position: See `Evaluation.position`.
         seconds: See `Evaluation.seconds`.
-        by_budget: For each budget of the curve; None while no searched schedule is within it.
-        mean: Their mean, None until there are all.
+        by_budget: Regret at each budget of the curve; None while no searched schedule is within it.
+        mean: Their mean; None while any of them is None.
     """
 
     position: int
@@ -30,14 +30,14 @@ class RegretPoint:
 
 @dataclass(frozen=True)
 class RegretCurve:
-    """Regret against the hand-crafted schedules: accuracy as a fraction, negative where the search is ahead.
+    """Regret against the hand-crafted schedules: accuracy as a fraction, negative where the search is better.
 
     Attributes:
-        fidelity: Both sides are measured at it.
-        axis: What budgets are counted in.
-        budgets: Budgets at which there is a hand-crafted schedule, cheapest first.
+        fidelity: The fidelity at which both sides are measured.
+        axis: Unit of the budgets.
+        budgets: Budgets that have a hand-crafted schedule, cheapest first.
         baseline: The best accuracy of a hand-crafted schedule within each budget.
-        points: One for each searched schedule of the fidelity.
+        points: One per searched schedule of the fidelity.
     """
 
     fidelity: Fidelity
@@ -48,10 +48,10 @@ class RegretCurve:
 
 
 def regret_curves(view: StudyView) -> tuple[RegretCurve, ...]:
-    """One curve for each fidelity that has both searched and hand-crafted schedules.
+    """One curve per fidelity that has both searched and hand-crafted schedules.
 
-    The regret at a budget is the accuracy of the best hand-crafted schedule within it, of all that the study measured,
-    less that of the best schedule that the search had found within it so far.
+    The regret at a budget is the accuracy of the best hand-crafted schedule within it, over the whole study, minus that
+    of the best schedule that the search had found within it so far.
     """
     everything = evaluations(view)
     curves = []
@@ -82,16 +82,16 @@ def regret_curves(view: StudyView) -> tuple[RegretCurve, ...]:
 
 
 def baseline_budgets(handcrafted: Iterable[Trial], axis: Axis) -> tuple[float, ...]:
-    """The budgets that baselines were made for, cheapest first; their costs where the budget was not recorded."""
+    """The budgets that the baselines were solved for, cheapest first; their costs if no budget was recorded."""
     found: set[float] = set()
     for trial in handcrafted:
-        noted = trial.budget_macs if axis == "macs" else None
-        found.add(cost_along(trial, axis) if noted is None else noted)
+        recorded = trial.budget_macs if axis == "macs" else None
+        found.add(cost_along(trial, axis) if recorded is None else recorded)
     return tuple(sorted(found))
 
 
 def within(trials: Iterable[Trial], limit: float, axis: Axis) -> Trial | None:
-    """The most accurate trial that costs at most `limit`; the cheaper, then the earlier one of equals."""
+    """The most accurate trial that costs at most `limit`; ties go to the cheaper, then the earlier one."""
     affordable = [trial for trial in trials if cost_along(trial, axis) <= limit]
     return max(affordable, key=lambda t: (t.metrics["val_top1"], -cost_along(t, axis), -t.number), default=None)
 

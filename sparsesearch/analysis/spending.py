@@ -1,4 +1,4 @@
-"""What a study cost."""
+"""Time and trials spent by a study, by phase."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class PhaseSpending:
     """The trials of one phase.
 
     Attributes:
-        name: What people call the phase.
-        trials: How many there are.
-        complete: How many of them came to their end.
+        name: Display name of the phase.
+        trials: Number of trials.
+        complete: How many of them completed.
         stopped: How many a rung stopped early.
-        failed: How many failed for good.
-        epochs: Epochs that were trained.
-        work_s: Seconds of all measurements together; where trials run side by side, more than passed on the clock.
-        span_s: Seconds from the beginning of the first trial to the end of the last; None where no clock was recorded.
+        failed: How many failed permanently.
+        epochs: Number of epochs trained.
+        work_s: Total seconds of all measurements; exceeds wall-clock time where trials run in parallel.
+        span_s: Seconds from the start of the first trial to the end of the last; None if no times were recorded.
     """
 
     name: str
@@ -35,7 +35,7 @@ class PhaseSpending:
 
 
 def spending(view: StudyView) -> tuple[PhaseSpending, ...]:
-    """The phases that have begun, in their order."""
+    """The phases that have started, in order."""
     found = []
     for fidelity, name in PHASE_NAMES.items():
         trials = [trial for trial in view.trials if trial.fidelity is fidelity]

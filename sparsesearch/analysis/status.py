@@ -1,4 +1,4 @@
-"""Where a study stands: what is done, what runs, what was found, how long it will still take."""
+"""The status of a study: its progress, running trials, results so far and remaining time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sparsesearch.study.trial import Fidelity, Trial, TrialState
 
 
 class StudyState(StrEnum):
-    """Where a study is in its life.
+    """The state of a study.
 
     Attributes:
-        RUNNING: A process works on it.
-        INTERRUPTED: Nobody works on it, and there is more to do.
+        RUNNING: A process is working on it.
+        INTERRUPTED: No process is working on it, and there is more to do.
         FINISHED: There is nothing more to do.
-        FAILED: Its dense or its supernet training failed, so that nothing can follow.
+        FAILED: Its dense or supernet training failed, so it cannot continue.
     """
 
     RUNNING = "running"
@@ -33,17 +33,17 @@ class StudyState(StrEnum):
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial under way.
+    """A running trial.
 
     Attributes:
         number: Its number.
         attempt: Its attempt.
-        label: Short name for people.
-        schedule: `3:137 6:96`, empty for the dense and the supernet training.
-        epochs_done: Epochs that are measured.
-        epochs: Epochs in all, None for an evaluation without a training.
-        val_top1: The newest validation accuracy, None before there is one.
-        seconds: Since it began.
+        label: Short display name.
+        schedule: For example `3:137 6:96`; empty for dense and supernet training.
+        epochs_done: Epochs measured so far.
+        epochs: Total epochs; None for an evaluation without training.
+        val_top1: The latest validation accuracy; None before the first.
+        seconds: Seconds since it started.
     """
 
     number: int
@@ -58,11 +58,11 @@ class RunningTrial:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Trials that failed for good, or needed another attempt.
+    """Trials that failed permanently, or needed another attempt.
 
     Attributes:
-        count: How many.
-        last: What happened to the last of them: `trial 5: ...`; None if there are none.
+        count: Number of trials.
+        last: The last of them with its reason, `trial 5: ...`; None if there are none.
     """
 
     count: int
@@ -71,23 +71,23 @@ class Trouble:
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """A study at one moment.
+    """The status of a study at one point in time.
 
     Attributes:
         spec: The study.
-        state: Where it is in its life.
+        state: Its state.
         phases: Its phases in order.
-        running: Its trials under way, by number; none unless it is running.
-        failed: Trials that failed for good.
+        running: Its running trials, by number; empty unless the study is running.
+        failed: Trials that failed permanently.
         retried: Trials that needed another attempt.
-        dense: The dense model, None until it is measured.
-        fidelity: The fidelity of its front, None while there is none.
-        best: The most accurate trial within the budget, None while there is none.
-        best_schedule: Its schedule in a line.
-        front_size: Schedules on the front.
+        dense: The dense model; None until it is measured.
+        fidelity: The fidelity of its front; None while there is none.
+        best: The most accurate trial within the budget; None while there is none.
+        best_schedule: Its schedule as one line.
+        front_size: Number of schedules on the front.
         hypervolume: See `StudyView.hypervolume`.
-        elapsed_s: Seconds since it was created; of a study that is not running, until the last that happened.
-        left_s: About how many seconds it will still take, None where nothing can be told, and unless it is running.
+        elapsed_s: Seconds since it was created; of a study that is not running, until its last event.
+        left_s: Estimated remaining seconds; None if unknown, or if the study is not running.
     """
 
     spec: StudySpec
@@ -107,12 +107,12 @@ class StudyStatus:
 
     @classmethod
     def of(cls, view: StudyView, *, is_leased: bool, now: float) -> StudyStatus:
-        """Where a study stands.
+        """Compute the status of a study.
 
         Args:
             view: The study.
-            is_leased: Whether a living process has it open.
-            now: Seconds since 1970.
+            is_leased: Whether a live process holds its lease.
+            now: Unix time in seconds.
         """
         state = StudyState.RUNNING if is_leased else state_at_rest(view)
         is_running = state is StudyState.RUNNING
@@ -138,7 +138,7 @@ class StudyStatus:
 
     @property
     def phase(self) -> Phase | None:
-        """The phase under way, None if all are over."""
+        """The current phase; None if all are over."""
         return next((phase for phase in self.phases if not phase.is_over), None)
 
     def document(self) -> dict[str, object]:
@@ -176,15 +176,15 @@ class StudyStatus:
 
 
 def state_at_rest(view: StudyView) -> StudyState:
-    """Where a study is that nobody works on.
+    """The state of a study that no process is working on.
 
-    A time budget ends a study when the time is over, and how much time there was is not stored: such a study counts as
-    finished once it has all that it cannot do without and nothing in it is left half done.
+    How much of a time budget was used is not stored. A study with a time budget therefore counts as finished once its
+    required trials are complete and no trial is unfinished.
     """
     if view.is_under_way or view.spec.resolved is None:
         return StudyState.INTERRUPTED
-    in_no_hurry = view.spec.time_budget_s is None
-    controller = StagedController(view.spec, view.spec.resolved.geometry, may_start=lambda fidelity: in_no_hurry)
+    is_untimed = view.spec.time_budget_s is None
+    controller = StagedController(view.spec, view.spec.resolved.geometry, may_start=lambda fidelity: is_untimed)
     for trial in view.trials:
         controller.tell(trial)
     try:
@@ -195,13 +195,13 @@ def state_at_rest(view: StudyView) -> StudyState:
 
 def _running(view: StudyView, phases: Sequence[Phase], *, now: float) -> list[RunningTrial]:
     epochs = {phase.fidelity: phase.epochs for phase in phases}
-    is_model = {Fidelity.UNTRAINED, Fidelity.SUPERNET, Fidelity.FINETUNE}
+    with_schedule = {Fidelity.UNTRAINED, Fidelity.SUPERNET, Fidelity.FINETUNE}
     return [
         RunningTrial(
             number=trial.number,
             attempt=trial.attempt,
             label=trial.label,
-            schedule=view.schedule_text(trial) if trial.fidelity in is_model else "",
+            schedule=view.schedule_text(trial) if trial.fidelity in with_schedule else "",
             epochs_done=trial.epochs_done,
             epochs=epochs.get(trial.fidelity),
             val_top1=trial.metrics.get("val_top1"),
@@ -218,7 +218,7 @@ def _trouble(trials: Sequence[Trial], view: StudyView) -> Trouble:
         return times.ended_at or times.started_at or 0.0
 
     last = max(trials, key=when, default=None)
-    return Trouble(len(trials), None if last is None else f"trial {last.number}: {last.reason or 'no reason is known'}")
+    return Trouble(len(trials), None if last is None else f"trial {last.number}: {last.reason or 'unknown reason'}")
 
 
 def _last_event(view: StudyView) -> float:

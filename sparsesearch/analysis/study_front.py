@@ -1,4 +1,4 @@
-"""What a study has found: its front, its best trial, its references."""
+"""The Pareto front of a study, its best trial and its dense reference."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sparsesearch.analysis.pareto import pareto_front
 from sparsesearch.study.trial import Axis, Fidelity, Origin, Trial, TrialState
 
 BEST_FIRST = (Fidelity.FINETUNE, Fidelity.SUPERNET, Fidelity.UNTRAINED)
-"""Fidelities of candidates, the one that counts most first."""
+"""Fidelities of candidates, highest first."""
 
 
 @dataclass(frozen=True)
 class StudyFront:
-    """The front of one study at one fidelity.
+    """The Pareto front of a study at one fidelity.
 
     Attributes:
-        fidelity: The highest fidelity at which candidates are complete, None if there are none yet.
-        reference: The dense model, None until it is measured.
-        points: The non-dominated trials, cheapest first; hand-crafted baselines take part.
+        fidelity: The highest fidelity with complete candidates; None if there are none yet.
+        reference: The dense model; None until it is measured.
+        points: The non-dominated trials, cheapest first; hand-crafted baselines are included.
         candidates: All complete trials of that fidelity, by number.
-        axis: What costs are counted in.
+        axis: Unit of the costs.
     """
 
     fidelity: Fidelity | None
@@ -32,10 +32,10 @@ class StudyFront:
     axis: Axis = "macs"
 
     def best(self, *, limit: float) -> Trial | None:
-        """The most accurate trial within a budget on the front's axis; the cheaper one of equals.
+        """The most accurate trial within a budget on the front's axis; ties go to the cheaper one.
 
-        Milliseconds are measured ones where there are any: a schedule that misses the budget when it is measured is
-        not the best, whatever was predicted.
+        A measured latency takes precedence over a predicted one: a schedule that exceeds the budget when measured is
+        never the best.
         """
         affordable = [trial for trial in self.points if cost_along(trial, self.axis) <= limit]
         return max(affordable, key=lambda t: (t.metrics["val_top1"], -cost_along(t, self.axis)), default=None)
@@ -46,7 +46,7 @@ def study_front(trials: Sequence[Trial], *, axis: Axis = "macs") -> StudyFront:
 
     Args:
         trials: Of one study.
-        axis: What costs are counted in; trials whose milliseconds nobody knows take no part in a front over them.
+        axis: Unit of the costs; trials without a latency are left out of a front over milliseconds.
     """
     reference = next((t for t in trials if t.fidelity is Fidelity.DENSE and t.state is TrialState.REFERENCE), None)
     for fidelity in BEST_FIRST:
@@ -62,7 +62,7 @@ def study_front(trials: Sequence[Trial], *, axis: Axis = "macs") -> StudyFront:
 
 
 def joint_front(front: StudyFront) -> tuple[Trial, ...]:
-    """The candidates that none beats in accuracy, multiply-adds and milliseconds at once, the cheapest first."""
+    """The candidates that are non-dominated in accuracy, multiply-adds and milliseconds, cheapest first."""
     known = [trial for trial in front.candidates if trial.cost.ms is not None]
     values = [(-t.metrics["val_top1"], float(t.cost.macs), cost_along(t, "ms")) for t in known]
     kept = [
@@ -74,11 +74,11 @@ def joint_front(front: StudyFront) -> tuple[Trial, ...]:
 
 
 def cost_along(trial: Trial, axis: Axis) -> float:
-    """What a trial costs, infinite if that is not known."""
+    """The cost of a trial; infinite if unknown."""
     cost = trial.cost.along(axis)
     return math.inf if cost is None else float(cost)
 
 
 def has_score(trial: Trial) -> bool:
-    """Whether a trial can be compared with others."""
+    """Whether a trial is complete and has a finite accuracy."""
     return trial.state is TrialState.COMPLETE and math.isfinite(trial.metrics.get("val_top1", math.nan))

@@ -1,4 +1,4 @@
-"""What a study looks like at one moment: the trials and times of the store, and what follows from them."""
+"""A snapshot of a study: its stored trials and times, and what is derived from them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, StudyTimes, Trial, TrialState, TrialTimes
 
 TRAINED = frozenset({Fidelity.DENSE, Fidelity.SUPERNET_TRAINING, Fidelity.FINETUNE, Fidelity.RETRAIN})
-"""Fidelities whose trials are trainings, each shown as a run of its own."""
+"""Fidelities whose trials are training runs, each shown as a run of its own."""
 
 DEMO_WARNING = "bundled digits demo: accuracies and schedules do not transfer to other data"
-NOT_MEANINGFUL_WARNING = "accuracy not meaningful: the backbone could hardly be trained in the time given"
+NOT_MEANINGFUL_WARNING = "accuracy not meaningful: there was too little time to train the backbone"
 
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study as the store held it at one moment. Everything that is shown is made from this, and from nothing else.
+    """A snapshot of a stored study. Everything that is displayed is derived from it.
 
     Attributes:
         spec: The study.
         trials: Its trials in order of their numbers.
-        times: When it happened.
+        times: Times of the study and its trials.
     """
 
     spec: StudySpec
@@ -34,13 +34,13 @@ class StudyView:
 
     @classmethod
     def of(cls, records: StudyRecords, study: str) -> StudyView:
-        """Look at a stored study.
+        """Read a snapshot of a stored study.
 
         Raises:
-            StudyNotFoundError: There is none of that name.
+            StudyNotFoundError: There is no study of that name.
         """
         trials = tuple(records.trials(study))
-        # After the trials: so every measurement that is seen has its time, and is never shown under another one.
+        # Times are read after the trials, so that every measurement in the snapshot has its time.
         return cls(spec=records.spec(study), trials=trials, times=records.times(study))
 
     @cached_property
@@ -50,19 +50,19 @@ class StudyView:
 
     @cached_property
     def best(self) -> Trial | None:
-        """The most accurate trial within the study's budget, None while there is none."""
+        """The most accurate trial within the study's budget; None while there is none."""
         limit = self.limit
         return None if limit is None else self.front.best(limit=limit)
 
     @cached_property
     def hypervolume(self) -> float | None:
-        """Share of the area under the dense model that the front dominates, in [0, 1]; larger is better.
+        """Area that the front dominates, in percent of the area under the dense model; larger is better.
 
-        The area between the front and the fixed reference point (accuracy 0, the dense model's cost), divided by the
-        dense model's accuracy times its cost; costs are multiply-adds, or milliseconds where the budget is one. So it
-        can be compared within a study and a fidelity, and across studies of one backbone and budget; at the change from
-        evaluated to fine-tuned schedules it may drop.
-        None until the dense model is measured, and if it has no accuracy at all.
+        This is the area between the front and the fixed reference point (accuracy 0, cost of the dense model), divided
+        by accuracy times cost of the dense model. Costs are multiply-adds, or milliseconds if the budget is in
+        milliseconds. Values are comparable within one study and fidelity, and across studies of one backbone and
+        budget; the value may drop when the front changes from evaluated to fine-tuned schedules.
+        None until the dense model is measured, or if its accuracy is 0.
         """
         if self.dense_point is None:
             return None
@@ -71,7 +71,7 @@ class StudyView:
 
     @property
     def dense_point(self) -> Point | None:
-        """Accuracy and cost of the dense model, None until measured, and if it has no accuracy at all."""
+        """Accuracy and cost of the dense model; None until it is measured, or if its accuracy is 0."""
         dense = self.front.reference
         if dense is None or not dense.metrics["val_top1"] > 0.0:
             return None
@@ -79,12 +79,12 @@ class StudyView:
 
     @property
     def limit(self) -> float | None:
-        """The budget in the unit of the front's axis, None while a share of an unmeasured dense model."""
+        """The budget in the unit of the front's axis; None if it is relative to a dense model not yet measured."""
         return self.spec.budget.high if self.spec.budget.axis == "ms" else self.budget_macs
 
     @property
     def budget_macs(self) -> int | None:
-        """The budget in multiply-adds, None while a share of an unmeasured dense model, and for milliseconds."""
+        """The budget in multiply-adds; None for milliseconds, or if relative to a dense model not yet measured."""
         if self.spec.budget.axis == "ms":
             return None
         dense = self.front.reference
@@ -94,37 +94,37 @@ class StudyView:
 
     @property
     def trained(self) -> tuple[Trial, ...]:
-        """The trials that are trainings and have begun."""
+        """The training trials that have started."""
         return tuple(
             trial for trial in self.trials if trial.fidelity in TRAINED and trial.state is not TrialState.WAITING
         )
 
     @property
     def evaluated(self) -> tuple[Trial, ...]:
-        """The trials that are evaluations without a training, shown as rows of one table."""
+        """The trials that are evaluations without training, shown as rows of one table."""
         return tuple(trial for trial in self.trials if trial.fidelity not in TRAINED)
 
     @property
     def has_results(self) -> bool:
-        """Whether there is anything to show. A study whose data turns out to be bad never has."""
+        """Whether any trial has a measurement or has ended."""
         return any(trial.measurements or trial.state.is_final for trial in self.trials)
 
     @property
     def is_under_way(self) -> bool:
-        """Whether a trial has begun, or waits, and has not ended."""
+        """Whether any trial is running or waiting."""
         return any(not trial.state.is_final for trial in self.trials)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What must be said beside every accuracy of this study."""
+        """Warnings to show next to every accuracy of this study."""
         demo = (DEMO_WARNING,) if self.spec.data.is_demo else ()
         return demo if self.spec.meaningful else (*demo, NOT_MEANINGFUL_WARNING)
 
     def times_of(self, trial: Trial) -> TrialTimes:
-        """When a trial happened."""
+        """Times of a trial."""
         return self.times.trials.get(trial.number, TrialTimes())
 
     def schedule_text(self, trial: Trial) -> str:
-        """`3:137 6:96` means 137 tokens left before block 3, 96 before block 6."""
+        """The schedule as one line: `3:137 6:96` leaves 137 tokens before block 3 and 96 before block 6."""
         resolved = self.spec.resolved
         return trial.schedule.describe(resolved.geometry) if resolved is not None else ""

@@ -1,4 +1,4 @@
-"""How numbers and schedules are worded for people."""
+"""Text for numbers and schedules in reports."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ from sparsesearch.text import macs_unit, ms_text, percent_text
 
 FIDELITY_WORDS = {
     Fidelity.DENSE: "the dense model",
-    Fidelity.SUPERNET_TRAINING: "the supernet training",
-    Fidelity.UNTRAINED: "evaluated on the dense weights, without any training",
-    Fidelity.SUPERNET: "evaluated on shared supernet weights, not trained themselves",
-    Fidelity.FINETUNE: "fine-tuned for a short while",
-    Fidelity.RETRAIN: "trained in full",
+    Fidelity.SUPERNET_TRAINING: "supernet training",
+    Fidelity.UNTRAINED: "evaluated with the dense weights, without training",
+    Fidelity.SUPERNET: "evaluated with shared supernet weights, without training of their own",
+    Fidelity.FINETUNE: "fine-tuned briefly",
+    Fidelity.RETRAIN: "fully trained",
 }
 
 
 def latency_text(trial: Trial) -> str:
-    """`2.41 ms measured`, `2.41 ms predicted`, or nothing."""
+    """`2.41 ms measured`, `2.41 ms predicted`, or an empty string."""
     if trial.cost.ms is None:
         return ""
     return f"{ms_text(trial.cost.ms)} {'predicted' if trial.cost.latency_ms is None else 'measured'}"
 
 
 def accuracy_text(trial: Trial, *, meaningful: bool = True) -> str:
-    """Validation accuracy in percent, empty where it was not measured; see `meaningful_text`."""
+    """Validation accuracy in percent, empty if it was not measured; see `meaningful_text`."""
     value = trial.metrics.get("val_top1")
     return "" if value is None else meaningful_text(value, meaningful=meaningful)
 
 
 def meaningful_text(accuracy: float, *, meaningful: bool) -> str:
-    """`95.30 %`, or `(95.3 % not meaningful)` where the plan could not train the backbone."""
+    """`95.30 %`, or `(95.3 % not meaningful)` if there was too little time to train the backbone."""
     return percent_text(accuracy) if meaningful else f"({percent_text(accuracy, digits=1)} not meaningful)"
 
 
 def of_dense_text(cost: float, dense: float) -> str:
-    """A cost as `34.8 %` of that of the dense model."""
+    """A cost in percent of that of the dense model: `34.8 %`."""
     return percent_text(cost / dense, digits=1)
 
 
 def found_by(trial: Trial) -> str:
-    """Who thought of the schedule."""
+    """The origin of a schedule: `search`, `baseline rho at 2,4,6` or `reference`."""
     if trial.origin is Origin.REFERENCE:
         return "reference"
-    return f"hand-crafted: {trial.label}" if trial.origin is Origin.BASELINE else "search"
+    return f"baseline {trial.label}" if trial.origin is Origin.BASELINE else "search"
 
 
 def tokens_text(view: StudyView, trial: Trial) -> str:
-    """`block 3: 137 of 196 tokens left, block 6: 96, block 9: 67`; the first names all there are."""
+    """The schedule in words: `block 3: 137 of 196 tokens left, block 6: 96, block 9: 67`."""
     resolved = view.spec.resolved
     if resolved is None:
         return ""
     geometry = resolved.geometry
     parts: list[str] = []
     for step in trial.schedule.resolve(geometry):
-        place = f"block {step.block}" if len(geometry.stages) == 1 else f"stage {step.stage} block {step.block}"
-        place += "" if step.phase == "before_block" else " (before its feed-forward part)"
+        where = f"block {step.block}" if len(geometry.stages) == 1 else f"stage {step.stage} block {step.block}"
+        where += "" if step.phase == "before_block" else " (before its feed-forward network)"
         whole = f" of {geometry.stages[step.stage].num_tokens} tokens left" if not parts else ""
         kinds = [step.reducer.kind, "dynamicvit" if step.scorer is None else step.scorer.kind]
         unusual = ", ".join(kind for kind in kinds if kind not in ("prune", "dynamicvit"))
-        parts.append(f"{place}: {step.num_tokens}{whole}{f' ({unusual})' if unusual else ''}")
+        parts.append(f"{where}: {step.num_tokens}{whole}{f' ({unusual})' if unusual else ''}")
     return ", ".join(parts) or "all tokens kept"
 
 
 def cost_axis(front: StudyFront) -> tuple[float, str]:
-    """What costs are divided by on the cost axis of a front, and the title of that axis."""
+    """Divisor of the costs on the cost axis of a front, and the title of that axis."""
     if front.axis == "ms":
-        return 1.0, "latency of one call, ms (measured where confirmed, else predicted)"
+        return 1.0, "latency per call, ms (measured where confirmed, otherwise predicted)"
     divisor, unit = macs_unit(max((trial.cost.macs for trial in front.candidates), default=0))
-    return divisor, f"cost of one image, {unit}"
+    return divisor, f"cost per image, {unit}"

@@ -1,1 +1,1 @@
-"""From a budget to schedules that use it up: what can be reached, and the solve that fills it."""
+"""Budgets: which are feasible for a space, and the solver that scales schedules to them."""

@@ -1,6 +1,6 @@
 """The hand-crafted schedules, solved to a budget by the same solver as proposals.
 
-They take part in every study, so that a searched schedule is compared at equal cost. Isotropic backbones: rho, rho^2,
+They are part of every study, so that searched schedules are compared at equal cost. Isotropic backbones: rho, rho^2,
 rho^3 at a quarter, half and three quarters of the depth (DynamicViT, arXiv:2106.02034, section 4.1: blocks 3, 6, 9 of
 12). Hierarchical ones: rho, rho - 0.2, rho - 0.4 of the positions on the slow path, early in the deepest stage (Dynamic
 Spatial Sparsification, arXiv:2207.01580, section 4.1).
@@ -26,12 +26,12 @@ NUM_BUDGETS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class HandcraftedBaseline:
-    """Schedules with one rate rho.
+    """Schedules parameterised by one rate rho.
 
     Attributes:
         label: Its name, for example `rho at 3,6,9`.
-        shape: Where what is done.
-        rule: How rho fixes the ratios; None for its powers.
+        shape: Locations and methods of its steps.
+        rule: Keep ratios as a function of rho; None for its powers.
     """
 
     label: str
@@ -45,9 +45,9 @@ class Baseline:
 
     Attributes:
         label: Its name, for example `rho at 3,6,9`.
-        limit: The budget in multiply-adds, or in the unit of the price.
-        schedule: The family's largest schedule under the budget, or None if it cannot use this budget.
-        least: Cost of the family at its smallest counts; above the budget, this is why.
+        limit: The budget in the unit of the price.
+        schedule: The largest schedule of the baseline within the budget; None if it cannot use this budget.
+        least: Cost of the baseline at its smallest counts; if above the budget, the reason for having no schedule.
     """
 
     label: str
@@ -59,14 +59,14 @@ class Baseline:
 def handcrafted_baselines(
     geometry: BackboneGeometry, *, method: Method | None = None
 ) -> tuple[HandcraftedBaseline, ...]:
-    """The families for a backbone: steps at the papers' blocks, and at one block earlier each.
+    """The hand-crafted baselines of a backbone: steps at the papers' blocks, and one block earlier each.
 
-    Where there are fewer than four blocks, steps that coincide are merged, and those that lie outside are left out.
+    With fewer than four blocks, coinciding steps are merged, and steps outside the stage are left out.
 
     Args:
         geometry: The backbone.
-        method: What is done at each step; None for pruning, on hierarchical backbones fast and slow paths, by
-            DynamicViT's predictor.
+        method: Method of every step; None for pruning (fast and slow paths on hierarchical backbones) with the
+            predictor of DynamicViT.
     """
     is_isotropic = geometry.stages[0].mixer == "attention"
     if method is None:
@@ -92,7 +92,7 @@ def handcrafted_baselines(
 
 @dataclass(frozen=True)
 class _Progressive:
-    """Slow shares that fall by a fifth of all positions from step to step (protocol `RatioRule`)."""
+    """Fractions of slow positions that fall by 0.2 from step to step (protocol `RatioRule`)."""
 
     num: int
 
@@ -107,13 +107,14 @@ def baseline_schedules(
 
     Args:
         geometry: The backbone.
-        space: Gives the limits of keep ratios and, as its first one, the method; a family may lie outside it otherwise.
-        low: Lower end of the range in the unit of the price, None for a single budget.
+        space: Defines the limits of keep ratios and, by its first method, the method; baselines may be outside it
+            otherwise.
+        low: Lower end of the range in the unit of the price; None for a single budget.
         high: The budget, or the upper end of the range.
-        price: What a schedule costs, exact multiply-adds if None.
+        price: The cost function; exact multiply-adds if None.
 
     Returns:
-        One entry a family and budget, families that cannot reach a budget included, cheapest budget first.
+        One entry per baseline and budget, including baselines that cannot meet a budget; cheapest budget first.
     """
     limits = [high]
     if low is not None:

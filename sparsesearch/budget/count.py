@@ -1,4 +1,4 @@
-"""How much of a space uses a budget up, estimated by drawing schedules evenly."""
+"""How many schedules of a space use up a budget, estimated by uniform sampling."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import Merge
 from sparsesearch.space.counting import shapes_by_locations
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import is_monotone, may_merge_behind
+from sparsesearch.space.sampling import is_monotone, may_merge_after
 from sparsesearch.space.shape import LocatedMethod, Method, Shape
 from sparsesearch.study.protocols import Price
 
-_VECTORS = 64  # token counts drawn for each shape
+_VECTORS = 64  # count vectors drawn per shape
 
 
 class BudgetShare(NamedTuple):
-    """An estimate.
+    """An estimated number of schedules.
 
     Attributes:
-        schedules: How many schedules cost from `WORTHWHILE` of a budget to the whole of it.
-        error: Its standard error.
+        schedules: Number of schedules that cost between `WORTHWHILE` of the budget and the budget.
+        error: Standard error of the estimate.
     """
 
     schedules: float
@@ -43,17 +43,17 @@ def share_of_budget(
     num_shapes: int = 2000,
     seed: int = 0,
 ) -> BudgetShare:
-    """How many schedules of a space cost from `WORTHWHILE` of a budget to the whole of it, estimated.
+    """Estimate how many schedules of a space cost between `WORTHWHILE` of a budget and the budget.
 
-    Shapes are drawn evenly among those of each number of predictors, and token counts evenly for each shape.
+    Shapes are drawn uniformly for each number of predictors, and token counts uniformly for each shape.
 
     Args:
         geometry: The backbone.
-        space: Spelled out.
+        space: A space resolved for the geometry.
         limit: The budget in the unit of the price.
-        price: What a schedule costs, exact multiply-adds if None.
-        num_shapes: How many shapes are drawn.
-        seed: Of the draws.
+        price: The cost function; exact multiply-adds if None.
+        num_shapes: Number of shapes to draw.
+        seed: Seed of the draws.
     """
     rng = np.random.default_rng(seed)
     by_locations = {num: ways for num, ways in shapes_by_locations(space).items() if ways}
@@ -61,7 +61,7 @@ def share_of_budget(
     for num, ways in by_locations.items():
         draws = max(2, num_shapes // len(by_locations))
         found = [
-            _vectors_within(geometry, space, _even_shape(space, num, rng), limit, price or MACS, rng)
+            _vectors_within(geometry, space, _uniform_shape(space, num, rng), limit, price or MACS, rng)
             for _ in range(draws)
         ]
         total += ways * float(np.mean(found))
@@ -69,39 +69,39 @@ def share_of_budget(
     return BudgetShare(total, math.sqrt(variance))
 
 
-def _even_shape(space: SearchSpace, num: int, rng: np.random.Generator) -> Shape:
-    """A shape with `num` places, each as likely as any other: what cannot be is drawn again."""
-    forms = [(m, behind) for m in space.methods for behind in ((False, True) if _may_merge(m, space) else (False,))]
+def _uniform_shape(space: SearchSpace, num: int, rng: np.random.Generator) -> Shape:
+    """A uniformly drawn shape with `num` locations, by rejection sampling."""
+    forms = [(m, merges) for m in space.methods for merges in ((False, True) if _may_merge(m, space) else (False,))]
     weights = np.array([2.0**num if _may_merge(m, space) else 1.0 for m in space.methods])
     while True:
-        places = sorted(int(p) for p in rng.choice(len(space.locations), size=num, replace=False))
+        positions = sorted(int(p) for p in rng.choice(len(space.locations), size=num, replace=False))
         if space.methods_per == "location":
             chosen = [forms[int(i)] for i in rng.integers(len(forms), size=num)]
         else:
             method = space.methods[int(rng.choice(len(weights), p=weights / weights.sum()))]
-            merges = rng.random(num) < 0.5
-            chosen = [(method, bool(merge) and _may_merge(method, space)) for merge in merges]
+            merge_drawn = rng.random(num) < 0.5
+            chosen = [(method, bool(merge) and _may_merge(method, space)) for merge in merge_drawn]
         starts: dict[int, int] = {}
-        for place in places:
-            starts.setdefault(space.locations[place][0], place)
+        for position in positions:
+            starts.setdefault(space.locations[position][0], position)
         is_late = any(start > space.firsts.get(stage, start) for stage, start in starts.items())
         is_possible = all(
-            method.is_possible_at(space.locations[place])
-            and (not behind or may_merge_behind(method, space.locations[place], space))
-            for place, (method, behind) in zip(places, chosen, strict=True)
+            method.is_possible_at(space.locations[position])
+            and (not merges or may_merge_after(method, space.locations[position], space))
+            for position, (method, merges) in zip(positions, chosen, strict=True)
         )
         if is_possible and not is_late:
             return Shape.of_methods(
                 [
-                    LocatedMethod(space.locations[p], method, 1.0, space.merge if behind else None, 0.5 * behind)
-                    for p, (method, behind) in zip(places, chosen, strict=True)
+                    LocatedMethod(space.locations[p], method, 1.0, space.merge if merges else None, 0.5 * merges)
+                    for p, (method, merges) in zip(positions, chosen, strict=True)
                 ],
                 monotone=is_monotone(space),
             )
 
 
 def _may_merge(method: Method, space: SearchSpace) -> bool:
-    return any(may_merge_behind(method, location, space) for location in space.locations)
+    return any(may_merge_after(method, location, space) for location in space.locations)
 
 
 def _vectors_within(
@@ -112,7 +112,7 @@ def _vectors_within(
     price: Price,
     rng: np.random.Generator,
 ) -> float:
-    """How many token counts of a shape use the budget up, estimated; without bias."""
+    """Unbiased estimate of the number of count vectors of a shape that use up the budget."""
     base, tables = price.tables(geometry, shape.steps)
     cost_V: NDArray[np.float64] = np.full(_VECTORS, float(base))
     is_valid_V = np.ones(_VECTORS, dtype=np.bool_)

@@ -1,8 +1,8 @@
-"""Which budgets a space can meet: the cheapest and the most expensive shape for every first place, found step by step.
+"""Which budgets a space can meet: the cheapest and the most expensive shapes for every first location.
 
-At the smallest (or largest) counts of a shape every count follows from those before it, and a price splits into terms
-of neighbouring steps; so the best placement is a shortest path. What comes out are shapes, priced as a whole: every
-cost that is named here is the cost of a schedule.
+At the smallest (or largest) counts of a shape, every count follows from those before it, and the price splits into
+terms of adjacent steps, so the best placement is a shortest path, found by dynamic programming. The results are shapes
+that are priced as a whole: every cost reported here is the cost of a schedule.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from sparsesearch.study.protocols import Price
 
 
 class Range(NamedTuple):
-    """What one shape can cost.
+    """The range of costs of one shape.
 
     Attributes:
-        low: At its smallest counts.
-        high: At its largest.
+        low: Cost at its smallest counts.
+        high: Cost at its largest counts.
         first: Index of its first location in the space.
-        shape: The shape, weights equal.
+        shape: The shape, with equal weights.
     """
 
     low: float
@@ -42,13 +42,12 @@ class Range(NamedTuple):
 
 @lru_cache(maxsize=64)
 def ranges(geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None) -> tuple[Range, ...]:
-    """What extreme shapes of a space cost: for every number of predictors the cheapest and the most expensive by first
-    place.
+    """Cost ranges of the cheapest and most expensive shapes, per number of predictors and first location.
 
     Args:
         geometry: The backbone.
-        space: Its space, spelled out.
-        price: What a schedule costs, exact multiply-adds if None; hashable.
+        space: A space resolved for the geometry.
+        price: The cost function, hashable; exact multiply-adds if None.
 
     Raises:
         BudgetError: No schedule of the space fits the token grid.
@@ -58,7 +57,7 @@ def ranges(geometry: BackboneGeometry, space: SearchSpace, *, price: Price | Non
     for shape in itertools.chain(paths.best(cheapest=True), paths.best(cheapest=False)):
         lattice = CountLattice(geometry, space, shape=shape, price=price)
         if shape not in found and lattice.exists:
-            first = space.locations.index(shape.places[0].location)
+            first = space.locations.index(shape.located_methods[0].location)
             found[shape] = Range(lattice.cost(lattice.lowest), lattice.cost(lattice.highest), first, shape)
     if not found:
         stage, _ = space.locations[0]
@@ -83,47 +82,47 @@ def attainable(geometry: BackboneGeometry, space: SearchSpace, *, price: Price |
 def first_location_floors(
     geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None
 ) -> tuple[float, ...]:
-    """For each location of a space, the least cost of a schedule whose first step lies there or behind.
+    """For each location of a space, the minimum cost of a schedule whose first step is there or later.
 
-    A budget below the entry of a location rules that location out as the first; a sampler need not try it.
+    A budget below the entry of a location rules that location out for the first step.
 
     Args:
         geometry: The backbone.
-        space: Its space, spelled out.
+        space: A space resolved for the geometry.
         price: As in `ranges`.
 
     Returns:
-        Costs, one entry an index into `space.locations`, not falling. Locations that leave too few behind them for the
-        fewest predictors are left off.
+        Costs in the order of `space.locations`, non-decreasing. The last locations are left out if too few follow them
+        for `min_predictors`.
     """
     found = ranges(geometry, space, price=price)
     floors = []
-    for place in range(len(space.locations)):
-        behind = [one.low for one in found if one.first >= place]
-        if behind:
-            floors.append(min(behind))
+    for first in range(len(space.locations)):
+        costs = [one.low for one in found if one.first >= first]
+        if costs:
+            floors.append(min(costs))
     return tuple(floors)
 
 
 class _Node(NamedTuple):
-    """A method at a place.
+    """A method at a location.
 
     Attributes:
-        place: Index into the space's locations.
-        step: The same as a step of weight 1.
-        kind: Which method, an index into the space's methods.
+        position: Index into the space's locations.
+        step: The step, with weight 1.
+        kind: Index into the space's methods.
     """
 
-    place: int
+    position: int
     step: ShapeStep
     kind: int
 
 
 class _Path(NamedTuple):
-    """Steps in order and what they add to the cost of the dense model.
+    """Steps in order, and their difference to the cost of the dense model.
 
     Attributes:
-        cost: In the unit of the price; negative where they save.
+        cost: Cost difference in the unit of the price; negative if the steps save cost.
         nodes: The steps.
     """
 
@@ -132,12 +131,12 @@ class _Path(NamedTuple):
 
 
 class _Paths:
-    """Cheapest or most expensive shapes for every number of predictors and every first place.
+    """Cheapest or most expensive shapes for every number of predictors and every first location.
 
     Args:
         geometry: The backbone.
-        space: Spelled out.
-        price: What is compared.
+        space: A space resolved for the geometry.
+        price: The cost function.
     """
 
     def __init__(self, geometry: BackboneGeometry, space: SearchSpace, price: Price) -> None:
@@ -148,8 +147,8 @@ class _Paths:
         self._ends: dict[tuple[int, int], tuple[float, Any]] = {}
         nodes = {
             kind: [
-                _Node(place, _shape_step(location, method), kind)
-                for place, location in enumerate(space.locations)
+                _Node(position, _shape_step(location, method), kind)
+                for position, location in enumerate(space.locations)
                 if method.is_possible_at(location)
             ]
             for kind, method in self._different_methods()
@@ -157,24 +156,26 @@ class _Paths:
         if space.methods_per == "schedule":
             self._graphs = list(nodes.values())
         else:
-            self._graphs = [sorted((node for found in nodes.values() for node in found), key=lambda node: node.place)]
+            self._graphs = [
+                sorted((node for found in nodes.values() for node in found), key=lambda node: node.position)
+            ]
 
     def best(self, *, cheapest: bool) -> Iterator[Shape]:
-        """The best shapes, one for every first place and number of predictors that has any.
+        """The best shapes, one for every feasible first location and number of predictors.
 
         Args:
-            cheapest: The least at the smallest counts; otherwise the greatest at the largest.
+            cheapest: Minimise the cost at the smallest counts; otherwise maximise it at the largest counts.
         """
         sign = 1.0 if cheapest else -1.0
         for nodes in self._graphs:
-            behind: dict[int, _Path] = {0: _Path(0.0, ())}  # by number of predictors, in later stages
+            later_paths: dict[int, _Path] = {0: _Path(0.0, ())}  # by number of predictors, in later stages
             for stage in sorted({node.step.stage for node in nodes}, reverse=True):
                 here = [node for node in nodes if node.step.stage == stage]
-                reached = dict(behind)
+                reached = dict(later_paths)
                 for num in range(1, self._space.max_predictors + 1):
                     for path in self._stage_paths(here, num, cheapest=cheapest):
-                        for num_behind, rest in behind.items():
-                            total = num + num_behind
+                        for num_later, rest in later_paths.items():
+                            total = num + num_later
                             joined = _Path(path.cost + rest.cost, path.nodes + rest.nodes)
                             if total > self._space.max_predictors:
                                 continue
@@ -182,29 +183,29 @@ class _Paths:
                                 reached[total] = joined
                             if total >= self._space.min_predictors:
                                 yield Shape(steps=tuple(node.step for node in joined.nodes), monotone=self._falls)
-                behind = reached
+                later_paths = reached
 
     def _stage_paths(self, nodes: list[_Node], num: int, *, cheapest: bool) -> Iterator[_Path]:
-        """The best `num` nodes of one stage for each first place.
+        """The best path of `num` nodes of one stage for each first location.
 
-        It is found from the end: what the steps behind a node add depends on the node, its position and its count only.
+        Paths are built from the end: the cost of the steps after a node depends on the node, its number and its count.
         """
         stage = nodes[0].step.stage
         best = min if cheapest else max
         latest = self._space.firsts.get(stage, len(self._space.locations))
 
         @cache
-        def onward(number: int, position: int, count: int) -> _Path | None:
+        def onward(number: int, order: int, count: int) -> _Path | None:
             node = nodes[number]
-            if position == num - 1:
+            if order == num - 1:
                 return _Path(self._end(node)[1][count], (node,))
             found = None
             for following in range(number + 1, len(nodes)):
                 later = nodes[following]
-                if later.place == node.place:
+                if later.position == node.position:
                     continue
-                left = self._count(stage, num, position + 1, count, later, cheapest)
-                rest = None if left is None else onward(following, position + 1, left)
+                left = self._count(stage, num, order + 1, count, later, cheapest)
+                rest = None if left is None else onward(following, order + 1, left)
                 if rest is None:
                     continue
                 extra, table = self._between(node, later)
@@ -216,22 +217,22 @@ class _Paths:
         firsts: dict[int, _Path] = {}
         for number, node in enumerate(nodes):
             count = self._count(stage, num, 0, self._geometry.stages[stage].num_tokens, node, cheapest)
-            path = None if count is None or node.place > latest else onward(number, 0, count)
+            path = None if count is None or node.position > latest else onward(number, 0, count)
             if path is None:
                 continue
             path = path._replace(cost=path.cost + self._end(node)[0])
-            held = firsts.get(node.place)
-            if held is None or best(path.cost, held.cost) != held.cost:
-                firsts[node.place] = path
+            known = firsts.get(node.position)
+            if known is None or best(path.cost, known.cost) != known.cost:
+                firsts[node.position] = path
         yield from firsts.values()
 
-    def _count(self, stage: int, num: int, position: int, before: int, node: _Node, cheapest: bool) -> int | None:
-        """Tokens that the step at a position of a path leaves; None where it cannot."""
+    def _count(self, stage: int, num: int, order: int, before: int, node: _Node, cheapest: bool) -> int | None:
+        """Tokens left by step `order` of a path of `num` steps; None if infeasible."""
         total = self._geometry.stages[stage].num_tokens
         low, high = self._space.ratio_limits(stage)
-        behind = num - 1 - position if self._falls else 0
-        least = num_kept(total, low) + behind
-        most = min(num_kept(total, high), total - 1) - (position if self._falls else 0)
+        num_later = num - 1 - order if self._falls else 0
+        least = num_kept(total, low) + num_later
+        most = min(num_kept(total, high), total - 1) - (order if self._falls else 0)
         if isinstance(node.step.reducer, Merge):
             least = max(least, (before + 1) // 2)
         if least > most:
@@ -239,27 +240,27 @@ class _Paths:
         return least if cheapest else most
 
     def _end(self, node: _Node) -> tuple[float, Any]:
-        """What a step that stands first adds in front of it, and its table if it stands last."""
-        key = (node.place, node.kind)
+        """Cost that a first step adds before it, and its table as the last step."""
+        key = (node.position, node.kind)
         if key not in self._ends:
             base, tables = self._price.tables(self._geometry, (node.step,))
             self._ends[key] = (base - self._dense, tables[0].tolist())
         return self._ends[key]
 
     def _between(self, earlier: _Node, later: _Node) -> tuple[float, Any]:
-        """What a step adds to the one before it whatever the counts, and the table of that one."""
-        key = (earlier.place, earlier.kind, later.place, later.kind)
+        """Count-independent cost that a step adds to the previous one, and the table of the previous one."""
+        key = (earlier.position, earlier.kind, later.position, later.kind)
         if key not in self._pairs:
             base, tables = self._price.tables(self._geometry, (earlier.step, later.step))
             self._pairs[key] = (base - self._dense - self._end(earlier)[0], tables[0].tolist())
         return self._pairs[key]
 
     def _different_methods(self) -> list[tuple[int, Method]]:
-        """One method of each price, with its index; which tokens are dropped into which does not matter here."""
+        """One method per distinct price, with its index."""
         found: dict[Any, tuple[int, Method]] = {}
         for kind, method in enumerate(self._space.methods):
-            places = [place for place in self._space.locations if method.is_possible_at(place)]
-            pair = [_shape_step(places[i], method) for i in ({0, len(places) - 1})]
+            locations = [location for location in self._space.locations if method.is_possible_at(location)]
+            pair = [_shape_step(locations[i], method) for i in ({0, len(locations) - 1})]
             base, tables = self._price.tables(self._geometry, sorted(pair, key=lambda step: step.location))
             signature = (
                 isinstance(method.reducer, Merge),

@@ -1,9 +1,9 @@
-"""The token counts that a shape may have, and what they cost.
+"""The lattice of token counts that a shape may have, and their costs.
 
-Counts are patch tokens, prefix tokens not counted, one a step: tokens left, or positions on the slow path. Inside a
-stage they fall strictly, so that no step is idle (slow shares may be free to rise); a merge leaves at least half of
-what arrives. Of two allowed vectors the smaller and the larger entries are allowed too, so there is a smallest and a
-largest vector, and costs never fall on the way from the one to the other.
+Counts are patch tokens without prefix tokens, one per step: tokens left, or positions on the slow path. Within a stage
+they decrease strictly, so that no step is idle (`fast_slow` counts may rise if the space allows it); a merge leaves at
+least half of the tokens that arrive. The elementwise minimum and maximum of two allowed vectors are allowed too, so
+there is a smallest and a largest vector, and cost is non-decreasing in between.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from sparsesearch.study.protocols import Price
 
 
 class CountLattice:
-    """Count vectors of one shape on one backbone.
+    """The lattice of count vectors of one shape on one backbone.
 
     Args:
         geometry: The backbone.
-        space: Its limits of keep ratios hold for the counts.
-        shape: Where what is done.
-        price: What a schedule costs, exact multiply-adds if None.
+        space: Defines the limits of keep ratios.
+        shape: Locations and methods of the steps.
+        price: The cost function; exact multiply-adds if None.
 
     Attributes:
         lowest: The smallest counts.
         highest: The largest counts.
-        exists: Whether there are any: the stage has tokens enough, and limits leave room.
+        exists: Whether there is any allowed vector, given the number of tokens and the limits of keep ratios.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class CountLattice:
         self._is_first = [not i or steps[i - 1].stage != steps[i].stage for i in range(num)]
         self.lowest, self.highest = [0] * num, [0] * num
         for i, step in enumerate(steps):
-            behind = sum(later.stage == step.stage for later in steps[i + 1 :]) if self._falls else 0
+            num_later = sum(later.stage == step.stage for later in steps[i + 1 :]) if self._falls else 0
             before = 0 if self._is_first[i] or not self._falls else self.highest[i - 1]
             low, high = space.ratio_limits(step.stage)
             total = self._totals[i]
-            self.lowest[i] = max(num_kept(total, low) + behind, self._least_behind(i, self.lowest))
+            self.lowest[i] = max(num_kept(total, low) + num_later, self._min_left(i, self.lowest))
             self.highest[i] = min(num_kept(total, high), total - 1, before - 1 if before else total)
         self.exists = all(1 <= low <= high for low, high in zip(self.lowest, self.highest, strict=True))
 
-    def _least_behind(self, step: int, counts: Sequence[int]) -> int:
-        """The fewest tokens that step may leave given the counts before it: half of what arrives at a merge."""
+    def _min_left(self, step: int, counts: Sequence[int]) -> int:
+        """Minimum tokens left by a step given the counts before it: half of the tokens that arrive at a merge."""
         if not self._halves[step]:
             return 0
         arrive = self._totals[step] if self._is_first[step] else counts[step - 1]
@@ -70,17 +70,17 @@ class CountLattice:
         return self._base + added
 
     def counts(self, keep_ratios: Sequence[float]) -> list[int]:
-        """The allowed counts nearest to keep ratios; they never fall when a ratio rises."""
+        """The allowed counts closest to keep ratios; non-decreasing in every ratio."""
         found: list[int] = []
         for step, ratio in enumerate(keep_ratios):
             count = min(num_kept(self._totals[step], ratio), self.highest[step])
             if self._falls and not self._is_first[step]:
                 count = min(count, found[-1] - 1)
-            found.append(max(count, self.lowest[step], self._least_behind(step, found)))
+            found.append(max(count, self.lowest[step], self._min_left(step, found)))
         return found
 
     def fill(self, counts: Sequence[int], *, limit: float) -> list[int]:
-        """Add single tokens, the most expensive that fits first, until none fits any more; free ones are added too."""
+        """Greedily add single tokens, the most expensive that fits first, until none fits; also add free tokens."""
         counts = list(counts)
         left = limit - self.cost(counts)
         num = len(counts)
@@ -99,15 +99,15 @@ class CountLattice:
                     increments[step] = self._increment(step, counts)
 
     def _increment(self, step: int, counts: Sequence[int]) -> float | None:
-        """What one more token of a step costs; None where it is not allowed."""
+        """Cost of one more token at a step; None if it is not allowed."""
         count = counts[step]
         if count >= self.highest[step]:
             return None
         if self._falls and not self._is_first[step] and count + 1 >= counts[step - 1]:
             return None
-        behind = step + 1
-        halved = behind < len(counts) and self._halves[behind] and not self._is_first[behind]
-        if halved and counts[behind] < (count + 2) // 2:
+        after = step + 1
+        halved = after < len(counts) and self._halves[after] and not self._is_first[after]
+        if halved and counts[after] < (count + 2) // 2:
             return None
         table = self._tables[step]
         found: float = table(count + 1) - table(count)

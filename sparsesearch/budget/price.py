@@ -1,4 +1,4 @@
-"""In what a study counts cost: multiply-adds, or milliseconds on its target."""
+"""The cost function of a study: multiply-adds, or milliseconds on its target."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from sparsesearch.study.spec import StudySpec
 
 
 def study_latency(spec: StudySpec) -> LatencyModel | None:
-    """What predicts milliseconds for a prepared study, None if it has no target."""
+    """The latency model of a resolved study; None if it has no target."""
     fit = None if spec.resolved is None else spec.resolved.latency
     return None if fit is None else LatencyModel(fit)
 
 
 def study_price(spec: StudySpec) -> Price | None:
-    """What the budget of a prepared study is held against, None for exact multiply-adds.
+    """The cost function that the budget of a resolved study limits; None for exact multiply-adds.
 
     Raises:
-        SpecError: The budget is in milliseconds, and no profile of a target is there.
+        SpecError: The budget is in milliseconds, and the study has no latency profile.
     """
     if spec.budget.axis == "macs":
         return None
     fit = None if spec.resolved is None else spec.resolved.latency
     if fit is None:
         raise SpecError(
-            f"the budget {spec.budget} needs a latency profile; say --device-profile NAME, or profile this machine "
-            "with: sparsesearch profile"
+            f"the budget {spec.budget} needs a latency profile; give one with --device-profile NAME, or profile this "
+            "machine with: sparsesearch profile"
         )
     return LatencyPrice(fit)

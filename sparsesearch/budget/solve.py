@@ -1,6 +1,6 @@
-"""Schedules that use a budget up: a shape is scaled until one more token anywhere would break the budget.
+"""Solve a shape to a budget: scale it until one more token anywhere would exceed the budget.
 
-Nothing here draws at random. What is limited is a price: multiply-adds of one image, or its milliseconds.
+The solver is deterministic. The budget limits a price: multiply-adds of one image, or milliseconds.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _BISECTIONS = 48
 
 
 class RatioRule(Protocol):
-    """How one scalar fixes the keep ratios of all steps of a shape."""
+    """Keep ratios of all steps of a shape as a function of one scalar."""
 
     def __call__(self, scale: float, /) -> Sequence[float]:
-        """Keep ratios, one a step, none falling while the scale rises from 0 (exclusive) to 1."""
+        """Keep ratios, one per step, each non-decreasing as the scale rises from 0 (exclusive) to 1."""
 
 
 def fit_to_budget(
@@ -43,22 +43,23 @@ def fit_to_budget(
 ) -> Schedule | None:
     """The schedule of a shape that is maximal under a budget.
 
-    One scalar is solved by bisection, then single tokens are added, the most expensive that still fits first, until one
-    more token anywhere would break the budget; tokens that cost nothing are added as well, so that the schedule ends on
-    the cheap side of a step of the price. Counts fall strictly from step to step inside a stage, so that no step is
-    idle, merges leave at least half of what arrives, and the space's limits of keep ratios hold.
+    One scalar is solved by bisection; then single tokens are added greedily, the most expensive that fits first, until
+    one more token anywhere would exceed the budget. Tokens that cost nothing are added as well, so that the schedule is
+    on the cheap side of a step of the price. Counts decrease strictly within a stage, so that no step is idle; merges
+    leave at least half of the tokens that arrive; and the space's limits of keep ratios hold.
 
     Args:
         geometry: The backbone.
-        space: Its limits of keep ratios are kept; its other limits are the caller's business.
-        shape: Where tokens are dropped and how the drops compare.
+        space: Defines the limits of keep ratios; its other limits are not checked.
+        shape: Locations, methods and relative drops of the steps.
         limit: Upper limit in the unit of the price, never exceeded.
-        price: What a schedule costs, exact multiply-adds if None.
-        rule: How the scalar fixes ratios; if None, ratio `i` is its power `e_i`, the shape's exponent.
+        price: The cost function; exact multiply-adds if None.
+        rule: Keep ratios as a function of the scalar; if None, ratio `i` is the scalar to the power of the shape's
+            exponent `e_i`.
 
     Returns:
-        The schedule, or None if the shape does not fit: it costs too much even at its smallest counts, or too little
-        (below `WORTHWHILE` of the budget) even at its largest, or there are fewer tokens than steps.
+        The schedule; None if the shape costs too much even at its smallest counts, or too little (below `WORTHWHILE` of
+        the budget) even at its largest counts, or has more steps than there are tokens.
     """
     lattice = CountLattice(geometry, space, shape=shape, price=price)
     if not lattice.exists or lattice.cost(lattice.lowest) > limit:
@@ -87,10 +88,10 @@ def fit_to_budget(
 
 
 def least_cost(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, price: Price | None = None) -> float:
-    """Cost of a shape at its smallest counts: no budget below it can be met.
+    """Cost of a shape at its smallest counts: the lowest budget that it can meet.
 
     Raises:
-        BudgetError: The backbone has fewer tokens than the shape has steps, or the space's limits leave no room.
+        BudgetError: The tokens of the backbone and the limits of keep ratios leave no allowed counts.
     """
     lattice = CountLattice(geometry, space, shape=shape, price=price)
     if not lattice.exists:
@@ -104,16 +105,16 @@ def least_cost(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, 
 def check_budget(
     geometry: BackboneGeometry, space: SearchSpace, *, budget: Budget, price: Price | None = None
 ) -> tuple[float | None, float]:
-    """Lower end (None for a single budget) and limit in the unit of the price, once it is sure that both can be met.
+    """Check that a budget is feasible, and return its lower end (None for a single budget) and limit.
 
     Args:
         geometry: The backbone.
-        space: Its space; it need not be spelled out.
-        budget: What is wished.
-        price: As in `fit_to_budget`; a budget of milliseconds needs one.
+        space: The search space, resolved for the geometry or not.
+        budget: The requested budget.
+        price: As in `fit_to_budget`; required for a budget in milliseconds.
 
     Raises:
-        BudgetError: The budget is out of reach, or the dense model is already within it.
+        BudgetError: The budget is infeasible, or the dense model is already within it.
     """
     dense = (price or MACS).of(geometry, Schedule())
     low, high = budget.limits(dense_macs(geometry))
@@ -128,16 +129,16 @@ def check_budget(
 
 
 def check_feasible(geometry: BackboneGeometry, space: SearchSpace, *, limit: float, price: Price | None = None) -> None:
-    """Make sure that some schedule of a space comes close below a budget.
+    """Check that some schedule of a space uses up a budget.
 
     Args:
         geometry: The backbone.
-        space: Its space; it need not be spelled out.
+        space: The search space, resolved for the geometry or not.
         limit: The budget in the unit of the price.
         price: As in `fit_to_budget`.
 
     Raises:
-        BudgetError: None does; the message states the attainable interval, rounded so that its ends can be typed in.
+        BudgetError: None does; the message states the feasible intervals, rounded so that their ends are feasible.
     """
     found = ranges(geometry, space.for_geometry(geometry), price=price)
     if any(one.low <= limit and WORTHWHILE * limit <= one.high for one in found):
@@ -149,18 +150,18 @@ def check_feasible(geometry: BackboneGeometry, space: SearchSpace, *, limit: flo
     )
     raise BudgetError(
         f"no schedule of this space meets {_amount(limit, price)}, {100 * limit / dense:.4g}% of dense; "
-        f"{geometry.name} can do {parts}; give a budget in that interval"
+        f"the feasible range of {geometry.name} is {parts}; give a budget in that range"
     )
 
 
 def feasible_intervals(
     geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None
 ) -> list[tuple[float, float]]:
-    """The budgets that a space can meet, as intervals that do not touch; what is above dense is none.
+    """The budgets that a space can meet, as disjoint intervals, capped at the cost of the dense model.
 
     Args:
         geometry: The backbone.
-        space: Its space, spelled out.
+        space: A space resolved for the geometry.
         price: As in `fit_to_budget`.
 
     Raises:
@@ -184,8 +185,8 @@ def feasible_intervals(
 def _nothing_saved(geometry: BackboneGeometry, price: Price | None) -> str:
     if price is not None and price.unit == "ms":
         return (
-            f"every schedule of this space takes longer than dense {geometry.name} on this target: small calls gain "
-            "nothing, so ask for a larger --batch-size; if the machine was busy, profile it again when it is idle"
+            f"every schedule of this space takes longer than dense {geometry.name} on this target: small batches gain "
+            "nothing, so use a larger --latency-batch-size; if the machine was busy, profile it again when it is idle"
         )
     return f"every schedule of this space costs more than dense {geometry.name}; use cheaper scorers"
 
@@ -204,7 +205,7 @@ def _amount(value: float, price: Price | None) -> str:
 
 
 def _digits(value: float, *, up: bool = False) -> str:
-    """Four significant digits, cut or rounded up."""
+    """Four significant digits, rounded down or up."""
     scale = 10.0 ** (3 - math.floor(math.log10(value)))
     return f"{(math.ceil(value * scale) if up else math.floor(value * scale)) / scale:.10g}"
 

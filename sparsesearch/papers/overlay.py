@@ -1,4 +1,4 @@
-"""Published schedules, to be laid over a study's front."""
+"""Published schedules, to draw over the front of a study."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class PaperPoint:
     """One schedule of a paper.
 
     Attributes:
-        rho: Its rate.
-        schedule: Its schedule.
-        tokens: The schedule in one line.
-        macs: Exact multiply-adds of one image, by our count.
-        share: The same as a share of the backbone's dense model.
-        published: What the paper's table says of it, None if no accuracy was published.
+        rho: Its keep rate.
+        schedule: The schedule.
+        tokens: The schedule as one line.
+        macs: Exact multiply-adds of one image, by our counting rule.
+        share: Its multiply-adds as a fraction of those of the dense backbone.
+        published: The row of the paper's table; None if no accuracy was published.
     """
 
     rho: float
@@ -38,13 +38,13 @@ class PaperPoint:
 
 @dataclass(frozen=True)
 class PaperOverlay:
-    """The schedules of one family beside a study.
+    """The schedules of one paper family, to compare with a study.
 
     Attributes:
         family: The family.
-        points: Its schedules, the cheapest first.
-        same_backbone: Whether the study's backbone has the family's cost, so that both share an axis in multiply-adds.
-        caveat: Why the accuracies cannot be compared with the study's; empty if they can.
+        points: Its schedules, cheapest first.
+        same_backbone: Whether the dense cost equals that of the study, so that both fit one axis in multiply-adds.
+        caveat: Why the accuracies are not comparable with those of the study; empty if they are.
     """
 
     family: PaperFamily
@@ -77,12 +77,12 @@ class PaperOverlay:
 
 
 def paper_overlay(family: PaperFamily, geometry: BackboneGeometry, spec: StudySpec) -> PaperOverlay:
-    """The schedules of a paper, priced by our formula, and whether their accuracies compare with a study's.
+    """The schedules of a paper with their closed-form cost, and whether their accuracies are comparable.
 
     Args:
         family: The family.
         geometry: Its backbone.
-        spec: The study that they are laid over.
+        spec: The study to compare with.
     """
     dense = dense_macs(geometry)
     points = []
@@ -96,11 +96,11 @@ def paper_overlay(family: PaperFamily, geometry: BackboneGeometry, spec: StudySp
 
 
 def _caveat(spec: StudySpec) -> str:
-    """Why accuracies on ImageNet-1k cannot be compared with a study's."""
+    """Why accuracies on ImageNet-1k are not comparable with those of a study; empty if they are."""
     source = spec.data.source
     classes = None if spec.resolved is None else spec.resolved.num_classes
     is_imagenet = re.search(r"imagenet|ilsvrc", source, re.IGNORECASE) and not _OTHER_IMAGES.search(source)
     if classes == 1000 and is_imagenet:
         return ""
     what = "the bundled digits demo" if spec.data.is_demo else f"{source} with {classes} classes"
-    return f"published on {DATA}, this study is on {what}: the accuracies cannot be compared"
+    return f"published on {DATA}, but this study uses {what}; the accuracies are not comparable"

@@ -1,4 +1,4 @@
-"""What papers published for the schedules they publish, as cited data. Nothing here was measured by us."""
+"""Published accuracies and costs of the papers' schedules, with sources. Nothing here was measured by us."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sparsesearch.errors import SpecError
 
 RATES = (0.5, 0.6, 0.7, 0.8, 0.9)
-"""Rates rho that are laid over a front; for most of them only some accuracies were published."""
+"""Keep rates rho to draw over a front; accuracies were published for some of them only."""
 
 DATA = "ImageNet-1k"
 
@@ -22,8 +22,8 @@ class Published:
 
     Attributes:
         top1: Top-1 accuracy on ImageNet-1k's 50,000 validation images, as a fraction.
-        gflops: Cost as published, 10^9 multiply-adds with one decimal; some are cut, some rounded, see
-            docs/benchmarks.md. Our own count is exact.
+        gflops: Cost as published, in 10^9 multiply-adds with one decimal; some values are truncated, others rounded,
+            see docs/benchmarks.md. Our own count is exact.
     """
 
     top1: float
@@ -32,13 +32,13 @@ class Published:
 
 @dataclass(frozen=True)
 class PaperFamily:
-    """A backbone with the schedules that a paper publishes for it.
+    """A backbone with the results that a paper publishes for it.
 
     Attributes:
-        name: As typed after `--with-paper`.
-        title: For people.
-        source: Paper, and the table the accuracies are from.
-        rows: Rate to what was published for it.
+        name: Value of `--with-paper`.
+        title: Display name.
+        source: The paper, and the table of the accuracies.
+        rows: Published results by keep rate.
     """
 
     name: str
@@ -74,12 +74,12 @@ FAMILIES: dict[str, PaperFamily] = {
 
 
 def paper_family(name: str) -> PaperFamily:
-    """The family of a name; `deit-s` is `deit_s`.
+    """Look up a family by name; `deit-s` is read as `deit_s`.
 
     Raises:
-        SpecError: There is none of that name.
+        SpecError: There is no family of that name.
     """
     family = FAMILIES.get(name.strip().lower().replace("-", "_"))
     if family is None:
-        raise SpecError(f"no published schedules of {name!r}; there are {', '.join(FAMILIES)}")
+        raise SpecError(f"no published schedules for {name!r}; choose one of {', '.join(FAMILIES)}")
     return family

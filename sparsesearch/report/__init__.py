@@ -1,1 +1,1 @@
-"""The report of a study: one HTML page that holds all it needs."""
+"""The report of a study: one self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""A chart as SVG that takes its colours from the page, so that it follows its light and dark theme."""
+"""SVG charts that take their colours from the page, so that they follow its light and dark theme."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Literal
 from sparsesearch.report.scales import Scale, tick_texts
 
 Shape = Literal["dot", "ring", "square", "diamond", "up", "down", "star", "cross"]
-Place = tuple[float, float]
+Point = tuple[float, float]
 
 WIDE, HALF, NARROW = 1000, 490, 340
-"""Widths of drawings in pixels: a whole row, half a row, and a telephone."""
+"""Chart widths in pixels: a whole row, half a row, and a phone screen."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 22, 42
 
 
 @dataclass
 class Chart:
-    """Axes, and what was drawn between them so far.
+    """Axes and everything drawn on them so far.
 
     Attributes:
         width: Pixels.
         height: Pixels.
         x: The horizontal axis.
         y: The vertical axis, pointing up.
-        label: What a reader that does not see the drawing is told.
+        label: Description for screen readers.
     """
 
     width: int
@@ -42,13 +42,13 @@ class Chart:
     def over(
         cls, xs: Iterable[float], ys: Iterable[float], *, width: int, height: int, label: str, room: float = 0.06
     ) -> Chart:
-        """A chart whose axes hold all of these values."""
+        """A chart whose axes cover all of these values."""
         x = Scale.over(xs, start=_LEFT, end=width - _RIGHT, room=room)
         y = Scale.over(ys, start=height - _BOTTOM, end=_TOP, room=room)
         return cls(width, height, x, y, label)
 
     def axes(self, x_title: str, y_title: str) -> None:
-        """Grid lines, values and titles. Drawn first, so that all else lies on top."""
+        """Draw grid lines, tick labels and titles; call it first, so that everything else is drawn on top."""
         xs, ys = self.x.ticks(max(4, self.width // 100)), self.y.ticks(max(4, self.height // 60))
         for tick, text in zip(xs, tick_texts(xs), strict=True):
             at = self.x(tick)
@@ -65,8 +65,8 @@ class Chart:
             f"{escape(y_title)}</text>"
         )
 
-    def curve(self, points: Sequence[Place], style: str, *, steps: bool = False, dashed: bool = False) -> None:
-        """A line through values, or steps that hold each value up to the next."""
+    def curve(self, points: Sequence[Point], style: str, *, steps: bool = False, dashed: bool = False) -> None:
+        """Draw a line through points, or a step function that holds each value up to the next."""
         if not points:
             return
         path = f"M{_n(self.x(points[0][0]))} {_n(self.y(points[0][1]))}"
@@ -76,27 +76,27 @@ class Chart:
 
     def marks(
         self,
-        points: Sequence[Place],
+        points: Sequence[Point],
         style: str,
         *,
         shape: Shape = "dot",
         size: float = 4.0,
         hints: Sequence[str] = (),
     ) -> None:
-        """Marks at values, with a text to each that shows while it is pointed at."""
+        """Draw markers, each with an optional tooltip."""
         for index, (x, y) in enumerate(points):
             hint = f"<title>{escape(hints[index])}</title>" if hints else ""
             self._parts.append(_mark((self.x(x), self.y(y)), style, shape, size, hint))
 
     def level(self, value: float, style: str, *, text: str = "", below: bool = False) -> None:
-        """A horizontal line with a text at its left end, above or below it."""
+        """Draw a horizontal line with a label at its left end, above or below it."""
         at = self.y(value)
         self._line((self.x.start, at), (self.x.end, at), f"line dashed {style}")
         if text:
             self.text((self.x.start + 6, at + 14 if below else at - 5), text, style=style)
 
     def limit(self, value: float, style: str, *, text: str = "") -> None:
-        """A vertical line with a text above the axes, on the side where there is room."""
+        """Draw a vertical line with a label above the axes, on the side that has room."""
         at = self.x(value)
         self._line((at, self.y.start), (at, self.y.end), f"line {style}")
         if text:
@@ -104,20 +104,20 @@ class Chart:
             self.text((at, self.y.end - 6), text, anchor="end" if is_left else "start", style=style)
 
     def foot(self, value: float, style: str, *, hint: str) -> None:
-        """A short tick on the horizontal axis, for what has no place on the other."""
+        """Draw a short tick on the horizontal axis, for a point without a y value."""
         at = self.x(value)
         ends = f'x1="{_n(at)}" y1="{_n(self.y.start)}" x2="{_n(at)}" y2="{_n(self.y.start - 12)}"'
         self._parts.append(f'<line class="line {style}" {ends}><title>{escape(hint)}</title></line>')
 
-    def text(self, place: Place, text: str, *, anchor: str = "start", style: str = "") -> None:
-        """A text at a place in pixels."""
+    def text(self, position: Point, text: str, *, anchor: str = "start", style: str = "") -> None:
+        """Draw text at a position in pixels."""
         kind = f' class="{style}"' if style else ""
         self._parts.append(
-            f'<text{kind} text-anchor="{anchor}" x="{_n(place[0])}" y="{_n(place[1])}">{escape(text)}</text>'
+            f'<text{kind} text-anchor="{anchor}" x="{_n(position[0])}" y="{_n(position[1])}">{escape(text)}</text>'
         )
 
-    def bar(self, low: Place, high: Place, style: str, *, hint: str = "") -> None:
-        """A bar between two corners, given as values."""
+    def bar(self, low: Point, high: Point, style: str, *, hint: str = "") -> None:
+        """Draw a bar between two corners, given in data coordinates."""
         left, right = sorted((self.x(low[0]), self.x(high[0])))
         top, bottom = sorted((self.y(low[1]), self.y(high[1])))
         self._parts.append(
@@ -126,42 +126,42 @@ class Chart:
         )
 
     def svg(self) -> str:
-        """The drawing."""
+        """The chart as an SVG element."""
         return (
             f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(self.label)}">'
             f"{''.join(self._parts)}</svg>"
         )
 
-    def _line(self, start: Place, end: Place, style: str) -> None:
+    def _line(self, start: Point, end: Point, style: str) -> None:
         self._parts.append(
             f'<line class="{style}" x1="{_n(start[0])}" y1="{_n(start[1])}" x2="{_n(end[0])}" y2="{_n(end[1])}"/>'
         )
 
 
 def responsive(draw: Callable[[int], str], *, wide: int = WIDE) -> str:
-    """A drawing for large screens and one for small ones; the page shows the one that fits."""
+    """A chart in two widths, for large and small screens; the page shows the one that fits."""
     return f'<div class="wide">{draw(wide)}</div><div class="narrow">{draw(NARROW)}</div>'
 
 
 def legend(entries: Sequence[tuple[str, str, Shape | Literal["line", "dashes"]]]) -> str:
-    """What the marks mean.
+    """The legend of a chart.
 
     Args:
-        entries: Words, style and shape of each.
+        entries: Label, style and shape of each.
     """
     items = []
-    for words, style, shape in entries:
+    for label, style, shape in entries:
         if shape == "line" or shape == "dashes":
             dashed = " dashed" if shape == "dashes" else ""
             drawn = f'<line class="line {style}{dashed}" x1="0" y1="7" x2="20" y2="7"/>'
         else:
             drawn = _mark((10.0, 7.0), style, shape, 4.5, "")
-        items.append(f'<li><svg viewBox="0 0 20 14" width="20" height="14">{drawn}</svg>{escape(words)}</li>')
+        items.append(f'<li><svg viewBox="0 0 20 14" width="20" height="14">{drawn}</svg>{escape(label)}</li>')
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def _mark(place: Place, style: str, shape: Shape, size: float, hint: str) -> str:
-    x, y = place
+def _mark(position: Point, style: str, shape: Shape, size: float, hint: str) -> str:
+    x, y = position
     if shape in ("dot", "ring"):
         kind = "ring" if shape == "ring" else "mark"
         return f'<circle class="{kind} {style}" cx="{_n(x)}" cy="{_n(y)}" r="{_n(size)}">{hint}</circle>'

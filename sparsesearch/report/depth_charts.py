@@ -1,4 +1,4 @@
-"""The best schedules drawn over depth: how many tokens each block works on, and what acts where."""
+"""The best schedules over depth: the tokens of each block, and the reduction at each location."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sparsesearch.text import macs_text
 _LETTERS = {"prune": "P", "fuse": "F", "merge": "M", "fast_slow": "S"}
 _REDUCTIONS = {
     "prune": "P drops tokens",
-    "fuse": "F fuses what it drops into one token",
+    "fuse": "F fuses the dropped tokens into one",
     "merge": "M merges similar tokens",
-    "fast_slow": "S sends positions to the slow path, all others to the fast one",
+    "fast_slow": "S selects the positions of the slow path",
 }
 _SHOWN = 6
-_COUNTS_UP_TO = 16
+_MAX_LABELED_DEPTH = 16
 
 
 def chosen_schedules(view: StudyView) -> list[Trial]:
-    """At most six searched schedules over the whole front, the best one included, and the best hand-crafted one."""
+    """At most six searched schedules spread over the front, including the best one, and the best hand-crafted one."""
     points = [trial for trial in view.front.points if trial.origin is Origin.SEARCH]
     if view.best is not None and view.best not in points:
         points.append(view.best)
@@ -41,7 +41,7 @@ def chosen_schedules(view: StudyView) -> list[Trial]:
 
 
 def schedule_drawings(view: StudyView) -> str:
-    """Small drawings of the chosen schedules, and what the letters in them mean."""
+    """Small drawings of the chosen schedules, with a legend."""
     resolved = view.spec.resolved
     if resolved is None:
         return ""
@@ -52,14 +52,14 @@ def schedule_drawings(view: StudyView) -> str:
     fast = "fast_slow" in kinds
     key = legend([("searched", "search", "square"), ("hand-crafted", "baseline", "square")])
     column = (
-        "Each column is a block, its height the share of the stage's positions on the slow path"
+        "Each column is a block; its height is the fraction of the stage's positions on the slow path"
         if fast
-        else "Each column is a block, its left half the exchange between tokens and its right half the feed-forward "
-        "network, its height the share of all tokens"
+        else "Each column is a block, attention on the left and the feed-forward network on the right; its height is "
+        "the fraction of tokens left"
     )
     note = (
-        f"{column}; numbers on top are those that are left from there on. {meanings}. "
-        "The letter stands under the block where it acts; point at it for its score."
+        f"{column}; the numbers on top are the tokens left from there on. {meanings}. "
+        "The letter is below the block it applies to; hover over it for the scorer."
     )
     return f'<div class="schedules">{drawings}</div>{key}<p class="note">{escape(note)}</p>'
 
@@ -80,7 +80,7 @@ def _stage(trial: Trial, geometry: BackboneGeometry, index: int, steps: Sequence
     stage = geometry.stages[index]
     prefix = f"stage {index} block " if len(geometry.stages) > 1 else "block "
     rows = [row for row in block_table(geometry, trial.schedule) if row.name.startswith(prefix)]
-    has_room = stage.depth <= _COUNTS_UP_TO
+    has_room = stage.depth <= _MAX_LABELED_DEPTH
     blocks = []
     for row in rows:
         here = [step for step in steps if step.stage == index and step.block == row.block]
@@ -89,11 +89,11 @@ def _stage(trial: Trial, geometry: BackboneGeometry, index: int, steps: Sequence
         halves = "".join(f'<i style="height:{100 * count / stage.num_tokens:.1f}%"></i>' for count in counts)
         left = str(here[-1].num_tokens) if here and has_room else ""
         letters = "".join(_LETTERS[step.reducer.kind] for step in here)
-        place = str(row.block) if has_room or (row.block or 0) % 3 == 0 else "&nbsp;"
+        index_text = str(row.block) if has_room or (row.block or 0) % 3 == 0 else "&nbsp;"
         under = f'<div class="step">{letters or "&nbsp;"}</div>'
         blocks.append(
             f'<div class="block {style}" title="{escape(_hint(row.name, counts, here))}">'
-            f'<div class="count">{left}</div><div class="tower">{halves}</div>{place}{under}</div>'
+            f'<div class="count">{left}</div><div class="tower">{halves}</div>{index_text}{under}</div>'
         )
     return f'<div class="stage" style="flex-grow:{stage.depth}">{"".join(blocks)}</div>'
 
@@ -102,9 +102,9 @@ def _hint(name: str, counts: Sequence[int], steps: Sequence[ResolvedStep]) -> st
     if len(counts) == 1:
         lines = [f"{name}: {counts[0]} positions on the slow path"]
     else:
-        lines = [f"{name}: {counts[0]} tokens exchange, {counts[1]} in the feed-forward network"]
+        lines = [f"{name}: {counts[0]} tokens in attention, {counts[1]} in the feed-forward network"]
     for step in steps:
-        score = "no score" if step.scorer is None else f"score {step.scorer.kind}"
+        score = "no scorer" if step.scorer is None else f"scorer {step.scorer.kind}"
         where = "" if step.phase == "before_block" else " before the feed-forward network"
         lines.append(f"{step.reducer.kind}, {score}: {step.num_tokens} of {step.num_before}{where}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The front: accuracy against cost, with the dense model and the hand-crafted schedules."""
+"""The Pareto front: accuracy against cost, with the dense model and the hand-crafted schedules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Price = Callable[[Trial], float]
 
 
 class _PaperMark(NamedTuple):
-    """A published schedule: its place on the axis, its accuracy in percent or None, and what it says."""
+    """A published schedule: its position on the cost axis, its accuracy in percent or None, and its tooltip."""
 
     cost: float
     top1: float | None
@@ -30,16 +30,16 @@ def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:
 
     Args:
         view: The study.
-        paper: A paper's schedules to lay over the first. Where they are of another backbone, its axis is the share
+        paper: A paper's schedules to draw over the first. If they are of another backbone, its cost axis is in percent
             of the dense model's multiply-adds.
     """
     trials = view.front.candidates
     timed = [trial for trial in trials if trial.cost.ms is not None]
     dense, limit = view.front.reference, view.budget_macs
     unit, name = macs_unit(max((trial.cost.macs for trial in trials), default=0))
-    x_title = f"cost of one image, {name}"
+    x_title = f"cost per image, {name}"
     if paper is not None and not paper.same_backbone and dense is not None:
-        unit, x_title = dense.cost.macs / 100, "cost of one image, % of the dense model"
+        unit, x_title = dense.cost.macs / 100, "cost per image, % of the dense model"
     by_macs = _front(
         view,
         trials,
@@ -52,20 +52,26 @@ def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:
     if not timed:
         return by_macs + _legend(view, paper)
     known = {trial.cost.latency_ms is not None for trial in timed}
-    how = "measured where confirmed, else predicted" if len(known) > 1 else "measured" if True in known else "predicted"
+    how = (
+        "measured where confirmed, otherwise predicted"
+        if len(known) > 1
+        else "measured"
+        if True in known
+        else "predicted"
+    )
     budget = view.limit if view.front.axis == "ms" else None
-    by_ms = _front(view, timed, _latency, f"latency of one call, ms ({how})", budget=budget, wide=HALF)
+    by_ms = _front(view, timed, _latency, f"latency per call, ms ({how})", budget=budget, wide=HALF)
     return f'<div class="pair"><div>{by_macs}</div><div>{by_ms}</div></div>{_legend(view, paper)}'
 
 
 def hint(view: StudyView, trial: Trial) -> str:
-    """What a mark says when it is pointed at."""
+    """The tooltip of a marker."""
     dense = view.front.reference
-    share = "" if dense is None else f", {of_dense_text(trial.cost.macs, dense.cost.macs)} of dense"
+    of_dense = "" if dense is None else f", {of_dense_text(trial.cost.macs, dense.cost.macs)} of dense"
     latency = "" if trial.cost.ms is None else f", {latency_text(trial)}"
     return (
         f"trial {trial.number}, {found_by(trial)}\n{accuracy_text(trial)} at {macs_text(trial.cost.macs)}"
-        f"{share}{latency}\n{view.schedule_text(trial)}"
+        f"{of_dense}{latency}\n{view.schedule_text(trial)}"
     )
 
 
@@ -86,7 +92,7 @@ def _front(
         level = [] if dense is None else [_percent(dense)]
         limits = [] if budget is None else [budget]
         height = 400 if width == WIDE else 320 if width == HALF else 270
-        label = f"{x_title} against validation accuracy of {len(trials)} schedules"
+        label = f"validation accuracy against {x_title}, {len(trials)} schedules"
         published = [mark.top1 for mark in paper if mark.top1 is not None]
         xs = [*costs, *limits, *(mark.cost for mark in paper)]
         chart = Chart.over(xs, [*ys, *level, *published], width=width, height=height, label=label)
@@ -129,9 +135,11 @@ def _paper_marks(paper: PaperOverlay, *, unit: float) -> list[_PaperMark]:
     for point in paper.points:
         cost = point.macs / unit if paper.same_backbone else 100 * point.share
         known = point.published
-        said = "no accuracy published" if known is None else f"published: {100 * known.top1:.2f} % on ImageNet-1k"
+        accuracy = "no accuracy published" if known is None else f"published: {100 * known.top1:.2f} % on ImageNet-1k"
         hint = f"{paper.family.title}, rho {point.rho:g}\n{macs_text(point.macs)}, {percent_text(point.share)} of dense"
-        marks.append(_PaperMark(cost, None if known is None else 100 * known.top1, f"{hint}\n{said}\n{point.tokens}"))
+        marks.append(
+            _PaperMark(cost, None if known is None else 100 * known.top1, f"{hint}\n{accuracy}\n{point.tokens}")
+        )
     return marks
 
 

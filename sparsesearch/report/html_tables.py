@@ -1,4 +1,4 @@
-"""The tables of the page."""
+"""The tables of the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsesearch.text import human_time, macs_text, ms_text, percent_text
 
 
 def front_table(view: StudyView) -> str:
-    """The front, most expensive first, under the dense model."""
+    """The Pareto front, most expensive first, below the dense model."""
     dense = view.front.reference
     has_latency = any(trial.cost.ms is not None for trial in view.front.points)
     rows = []
@@ -35,7 +35,7 @@ def front_table(view: StudyView) -> str:
         is_best = view.best is not None and trial.number == view.best.number
         rows.append(_row(cells, words, style="best" if is_best else ""))
     head = ["trial", "cost", "of dense", *(["ms"] if has_latency else []), "accuracy"]
-    return _table(head, ["found by", "tokens left before block"], rows)
+    return _table(head, ["origin", "tokens left before block"], rows)
 
 
 def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) -> str:
@@ -45,14 +45,14 @@ def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) ->
     rows = []
     for row in comparison:
         budget = macs_text(round(row.budget)) if row.axis == "macs" else ms_text(row.budget)
-        share = "" if dense is None else f"{100 * row.budget / cost_along(dense, row.axis):.1f} %"
-        difference = "none within it"
+        of_dense = "" if dense is None else f"{100 * row.budget / cost_along(dense, row.axis):.1f} %"
+        difference = "none within budget"
         if row.difference is not None:
             style = "good" if row.difference > 0 else "bad" if row.difference < 0 else ""
             difference = f'<span class="{style}">{100 * row.difference:+.2f}</span>'
         noise = "" if row.noise is None else f"&plusmn; {100 * row.noise:.2f}"
         searched = "" if row.searched is None else accuracy_text(row.searched)
-        cells = [budget, share, accuracy_text(row.baseline), searched, difference, *([noise] if has_noise else [])]
+        cells = [budget, of_dense, accuracy_text(row.baseline), searched, difference, *([noise] if has_noise else [])]
         tokens = "" if row.searched is None else view.schedule_text(row.searched)
         rows.append(_row(cells, [row.baseline.label, tokens]))
     head = [
@@ -61,13 +61,13 @@ def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) ->
         "hand-crafted",
         "searched",
         "difference, points",
-        *(["noise"] if has_noise else []),
+        *(["95 % interval"] if has_noise else []),
     ]
     return _table(head, ["best hand-crafted schedule", "best searched schedule"], rows)
 
 
 def paper_table(paper: PaperOverlay) -> str:
-    """A paper's schedules, the cheapest first."""
+    """A paper's schedules, cheapest first."""
     rows = []
     for point in paper.points:
         known = point.published
@@ -78,13 +78,13 @@ def paper_table(paper: PaperOverlay) -> str:
 
 
 def spending_table(spending: Sequence[PhaseSpending]) -> str:
-    """What each phase cost, and all together."""
+    """Trials and time spent per phase, and in total."""
     rows = []
     for phase in spending:
         rows.append(_row(_cells(phase), [phase.name], words_first=True))
     if len(spending) > 1:
         total = PhaseSpending(
-            name="together",
+            name="total",
             trials=sum(phase.trials for phase in spending),
             complete=sum(phase.complete for phase in spending),
             stopped=sum(phase.stopped for phase in spending),
@@ -94,7 +94,7 @@ def spending_table(spending: Sequence[PhaseSpending]) -> str:
             span_s=sum(phase.span_s or 0.0 for phase in spending),
         )
         rows.append(_row(_cells(total), [total.name], words_first=True, style="best"))
-    head = ["trials", "complete", "stopped early", "failed", "epochs", "work", "on the clock"]
+    head = ["trials", "complete", "stopped early", "failed", "epochs", "compute time", "elapsed time"]
     return _table(head, ["phase"], rows, words_first=True)
 
 

@@ -1,4 +1,4 @@
-"""How the study went: hypervolume and regret, over evaluations and over the clock."""
+"""Progress of a study: hypervolume and regret over evaluations and over time."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from sparsesearch.report.chart import HALF, Chart, legend, responsive
 from sparsesearch.study.trial import Fidelity
 
 _NAMES = {
-    Fidelity.UNTRAINED: "evaluated on the dense weights",
-    Fidelity.SUPERNET: "evaluated on shared weights",
+    Fidelity.UNTRAINED: "evaluated with the dense weights",
+    Fidelity.SUPERNET: "evaluated with shared weights",
     Fidelity.FINETUNE: "fine-tuned",
 }
-_SHOWN = 0.975
-Place = Callable[[CurvePoint | RegretPoint], float]
+_SHOWN_ABOVE = 0.975
+Abscissa = Callable[[CurvePoint | RegretPoint], float]
 
 
 def hypervolume_charts(found: Findings) -> str:
-    """Hypervolume over evaluations and over time; a line for each fidelity, since the two cannot be compared."""
+    """Hypervolume over evaluations and over time, one line per fidelity: the two are not comparable."""
 
-    def drawn(place: Place, x_title: str) -> str:
+    def drawn(x_of: Abscissa, x_title: str) -> str:
         def draw(width: int) -> str:
             points = [point for curve in found.curves for point in curve.points]
             baselines = [curve.baseline for curve in found.curves if curve.baseline is not None]
-            values = [value for curve in found.curves for value in _worth_seeing(curve)]
-            xs, label = [place(point) for point in points], f"hypervolume over {x_title}"
+            values = [value for curve in found.curves for value in _final_part(curve)]
+            xs, label = [x_of(point) for point in points], f"hypervolume over {x_title}"
             chart = Chart.over(xs, [*values, *baselines], width=width, height=260, label=label)
             chart.axes(x_title, "hypervolume, %")
             for index, curve in enumerate(found.curves):
-                steps = [(place(point), point.value) for point in curve.points]
+                steps = [(x_of(point), point.value) for point in curve.points]
                 steps = [(x, y) for x, y in steps if y >= chart.y.low]
                 chart.curve(steps, "search", steps=True)
                 chart.marks(steps[-1:], "search", size=4.0, hints=[f"{_NAMES[curve.fidelity]}: {steps[-1][1]:.3f} %"])
                 if curve.baseline is not None:
                     ends = [
-                        (place(curve.points[0]), curve.baseline),
-                        (place(curve.points[-1]), curve.baseline),
+                        (x_of(curve.points[0]), curve.baseline),
+                        (x_of(curve.points[-1]), curve.baseline),
                     ]
                     chart.curve(ends, "baseline", dashed=True)
                 if index:
-                    chart.limit(place(curve.points[0]), "dense thin", text="fine-tuning")
+                    chart.limit(x_of(curve.points[0]), "dense thin", text="fine-tuning")
             return chart.svg()
 
         return responsive(draw, wide=HALF)
 
     charts = _twice(drawn, [point for curve in found.curves for point in curve.points])
     return charts + legend(
-        [("all schedules so far", "search", "line"), ("hand-crafted schedules alone", "baseline", "dashes")]
+        [("all schedules so far", "search", "line"), ("hand-crafted schedules only", "baseline", "dashes")]
     )
 
 
 def regret_charts(found: Findings) -> str:
-    """Regret against hand-crafted schedules, in points of accuracy; below zero the search is ahead."""
+    """Regret against hand-crafted schedules, in points of accuracy; below zero the search is better."""
 
-    def drawn(place: Place, x_title: str) -> str:
+    def drawn(x_of: Abscissa, x_title: str) -> str:
         def draw(width: int) -> str:
             points = [point for curve in found.regrets for point in curve.points]
             values = [100 * r for point in points for r in point.by_budget if r is not None]
             chart = Chart.over(
-                [place(point) for point in points],
+                [x_of(point) for point in points],
                 [*values, 0.0],
                 width=width,
                 height=260,
@@ -70,14 +70,14 @@ def regret_charts(found: Findings) -> str:
             chart.axes(x_title, "regret, points")
             for index, curve in enumerate(found.regrets):
                 for budget in range(len(curve.budgets)):
-                    one = [(place(p), 100 * r) for p in curve.points if (r := p.by_budget[budget]) is not None]
+                    one = [(x_of(p), 100 * r) for p in curve.points if (r := p.by_budget[budget]) is not None]
                     chart.curve(one, "search thin" if len(curve.budgets) > 1 else "search", steps=True)
-                mean = [(place(p), 100 * p.mean) for p in curve.points if p.mean is not None]
+                mean = [(x_of(p), 100 * p.mean) for p in curve.points if p.mean is not None]
                 chart.curve(mean, "search", steps=True)
                 chart.marks(mean[-1:], "search", size=4.0, hints=[f"{mean[-1][1]:+.2f} points"] if mean else [])
                 if index:
-                    chart.limit(place(curve.points[0]), "dense thin", text="fine-tuning")
-            chart.level(0.0, "baseline", text="as good as hand-crafted", below=True)
+                    chart.limit(x_of(curve.points[0]), "dense thin", text="fine-tuning")
+            chart.level(0.0, "baseline", text="equal to hand-crafted", below=True)
             return chart.svg()
 
         return responsive(draw, wide=HALF)
@@ -88,18 +88,18 @@ def regret_charts(found: Findings) -> str:
     return charts + (legend(entries) if several else "")  # type: ignore[arg-type]
 
 
-def _twice(drawn: Callable[[Place, str], str], points: Sequence[CurvePoint | RegretPoint]) -> str:
+def _twice(drawn: Callable[[Abscissa, str], str], points: Sequence[CurvePoint | RegretPoint]) -> str:
     by_number = drawn(lambda point: float(point.position), "schedules measured")
     seconds = [point.seconds for point in points]
     if any(value is None for value in seconds):
         return by_number
     longest = max(value for value in seconds if value is not None)
     unit, scale = ("h", 3600.0) if longest >= 7200 else ("min", 60.0) if longest >= 180 else ("s", 1.0)
-    by_clock = drawn(lambda point: (point.seconds or 0.0) / scale, f"time since the study began, {unit}")
+    by_clock = drawn(lambda point: (point.seconds or 0.0) / scale, f"time since the study started, {unit}")
     return f'<div class="pair"><div>{by_number}</div><div>{by_clock}</div></div>'
 
 
-def _worth_seeing(curve: HypervolumeCurve) -> list[float]:
-    """The end of a curve and its way there, without its rise from zero, beside which all else would be a flat line."""
+def _final_part(curve: HypervolumeCurve) -> list[float]:
+    """The values of a curve near its end; the initial rise from zero would flatten the rest of the chart."""
     end = curve.points[-1].value
-    return [point.value for point in curve.points if point.value >= _SHOWN * end]
+    return [point.value for point in curve.points if point.value >= _SHOWN_ABOVE * end]

@@ -1,4 +1,4 @@
-"""From values to places in a drawing, and the round values that an axis names."""
+"""Linear axes: from values to pixels, and round tick values."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Scale:
 
     @classmethod
     def over(cls, values: Iterable[float], *, start: float, end: float, room: float = 0.06) -> Scale:
-        """An axis over all finite values, with some room on both sides; over [0, 1] if there are none."""
+        """An axis over all finite values, with a margin on both sides; over [0, 1] if there are none."""
         finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         low, high = min(finite), max(finite)
         extent = room * (high - low) or 0.05 * abs(high) or 1.0
         return cls(low - extent, high + extent, start, end)
 
     def __call__(self, value: float) -> float:
-        """The place of a value, in pixels; values outside of the axis lie outside of it there too."""
+        """The position of a value in pixels; values outside the axis are mapped outside it."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, count: int) -> list[float]:
-        """About so many round values inside the axis."""
+        """About `count` round values inside the axis."""
         rough = (self.high - self.low) / max(1, count)
         magnitude = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * magnitude for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * magnitude >= rough * 0.999)
@@ -46,7 +46,7 @@ class Scale:
 
 
 def tick_texts(ticks: list[float]) -> list[str]:
-    """Values of equal distance with as many digits as tell them apart."""
+    """Evenly spaced values with just enough digits to distinguish them."""
     if len(ticks) < 2:
         return [f"{tick:g}" for tick in ticks]
     step = ticks[1] - ticks[0]

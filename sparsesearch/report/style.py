@@ -1,4 +1,4 @@
-"""How the page looks: two themes of the same names, and one column on a telephone."""
+"""The style sheet of the report: a light and a dark theme, and one column on small screens."""
 
 STYLE = """
 :root { color-scheme: light dark;

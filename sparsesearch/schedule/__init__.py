@@ -1,4 +1,4 @@
-"""The one currency: what a sparse model is, as a frozen value."""
+"""Schedules: the definition of a sparse model as a frozen value."""
 
 from sparsesearch.schedule.resolve import check_step, stage_of
 from sparsesearch.schedule.schedule import Schedule
@@ -7,11 +7,11 @@ from sparsesearch.schedule.step import (
     Phase,
     ResolvedStep,
     Step,
+    default_scorer,
     last_attention,
     num_kept,
     num_layers,
     num_statistics,
-    usual_scorer,
 )
 
 __all__ = [
@@ -21,10 +21,10 @@ __all__ = [
     "Schedule",
     "Step",
     "check_step",
+    "default_scorer",
     "last_attention",
     "num_kept",
     "num_layers",
     "num_statistics",
     "stage_of",
-    "usual_scorer",
 ]

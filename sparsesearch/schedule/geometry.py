@@ -1,4 +1,4 @@
-"""The shape of a backbone as plain data: all that cost, space and schedule need, without a deep-learning framework."""
+"""The geometry of a backbone as plain data: all that costs, spaces and schedules need, without torch."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class StageGeometry(Value):
     Attributes:
         depth: Number of blocks.
         dim: Channels of the residual stream.
-        attn_dim: Channels of the queries over all heads (usually `dim`); 0 without attention.
+        attn_dim: Channels of the queries over all heads (typically `dim`); 0 without attention.
         num_heads: Attention heads; 0 without attention.
         mlp_dim: Hidden channels of the feed-forward network.
         grid: Height and width of the token grid.
         num_prefix_tokens: Class and register tokens, never dropped.
         has_class_token: Whether the first prefix token is a class token.
-        num_mlp_matrices: Linear layers between `dim` and `mlp_dim` channels: 2, or 3 where the network is gated.
-        num_attn_matrices: Linear layers between `dim` and `attn_dim` channels: queries, keys, values, output, and
-            5 where attention is gated.
-        mixer: How tokens exchange information: global attention, depthwise convolution, or attention in windows.
-        mixer_macs: Multiply-adds of that exchange in one block over the whole grid, for a convolution or windows:
-            it is never sparse. Unused (0) for global attention, whose cost depends on the tokens left.
-        entry_macs: Multiply-adds of the downsampling in front of the stage.
+        num_mlp_matrices: Linear layers between `dim` and `mlp_dim` channels: 2, or 3 if the network is gated.
+        num_attn_matrices: Linear layers between `dim` and `attn_dim` channels: 4 for queries, keys, values and output,
+            or 5 if attention is gated.
+        mixer: The token mixer: global attention, depthwise convolution, or attention in windows.
+        mixer_macs: Multiply-adds of the token mixer of one block over the whole grid, for convolutions and windows,
+            which are never sparse. Unused (0) for global attention, whose cost depends on the tokens left.
+        entry_macs: Multiply-adds of the downsampling before the stage.
     """
 
     depth: int = Field(ge=1)
@@ -48,22 +48,22 @@ class StageGeometry(Value):
 
     @property
     def num_tokens(self) -> int:
-        """Patch tokens on entry, prefix tokens not counted."""
+        """Patch tokens on entry, without prefix tokens."""
         return self.grid[0] * self.grid[1]
 
     @property
     def attn_projection_macs(self) -> int:
-        """Multiply-adds a token of the projections of one block's attention."""
+        """Multiply-adds per token of the attention projections of one block."""
         return self.num_attn_matrices * self.dim * self.attn_dim
 
     @property
     def attn_pair_macs(self) -> int:
-        """Multiply-adds a (query, key) pair: the score product and the value product."""
+        """Multiply-adds per (query, key) pair: the score product and the value product."""
         return 2 * self.attn_dim
 
     @property
     def mlp_macs(self) -> int:
-        """Multiply-adds a token of the feed-forward network of one block."""
+        """Multiply-adds per token of the feed-forward network of one block."""
         return self.num_mlp_matrices * self.dim * self.mlp_dim
 
 
@@ -75,9 +75,8 @@ class BackboneGeometry(Value):
         image_size: Height and width of the input in pixels.
         stages: The stages in order.
         stem_macs: Multiply-adds of the patch embedding of one image.
-        head_macs: Multiply-adds of everything behind the last block (classifier, pooling) of one image.
-        head_token_macs: The same for each token that is left, prefix tokens not counted (attention pooling, auxiliary
-            heads).
+        head_macs: Multiply-adds of everything after the last block (classifier, pooling) of one image.
+        head_token_macs: Multiply-adds after the last block per patch token left (attention pooling, auxiliary heads).
         params: Parameters of the dense model.
     """
 
@@ -91,5 +90,5 @@ class BackboneGeometry(Value):
 
     @property
     def deepest_stage(self) -> int:
-        """Index of the stage with the most blocks, the first of them; 0 for isotropic backbones."""
+        """Index of the first stage with the most blocks; 0 for isotropic backbones."""
         return max(range(len(self.stages)), key=lambda index: self.stages[index].depth)

@@ -1,4 +1,4 @@
-"""What a step of a schedule may do and how it may rank tokens, as frozen values: reducers and scorers."""
+"""Reducers and scorers of the steps of a schedule, as frozen values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Prune(Value):
 class Fuse(Value):
     """Replace the tokens that are not kept by one, their average weighted by score (EViT, arXiv:2202.07800, 3.3).
 
-    The fused token counts as kept: of `k` tokens that go on, `k - 1` are the best and one is made of all others.
+    The fused token counts as kept: of `k` tokens left, `k - 1` are the best and one is the average of all others.
 
     Attributes:
-        normalize: Divide by the sum of weights. EViT itself does not: its fused token is the plain weighted sum.
+        normalize: Divide by the sum of weights. EViT does not: its fused token is the weighted sum.
     """
 
     kind: Literal["fuse"] = "fuse"
@@ -31,11 +31,12 @@ class Fuse(Value):
 class Merge(Value):
     """Merge the most similar tokens pairwise, by bipartite soft matching (ToMe, arXiv:2210.09461, section 3).
 
-    At most half of the tokens can go at one location. Nothing is ranked, so such a step has no scorer.
+    At most half of the tokens can be merged at one location. Nothing is ranked, so the step has no scorer.
 
     Attributes:
-        metric: What similarity is measured on: the keys of the last attention, averaged over heads, or the tokens.
-        proportional_attention: Let later attention weigh each token by the number of patches it stands for.
+        metric: Features that similarity is computed from: the keys of the last attention, averaged over heads, or the
+            tokens.
+        proportional_attention: Weight each token in later attention by the number of patches it represents.
     """
 
     kind: Literal["merge"] = "merge"
@@ -47,13 +48,13 @@ FastPath = Literal["linear", "identity", "bottleneck"]
 
 
 class FastSlow(Value):
-    """Keep every token, but give those that are not chosen a cheap path in place of the feed-forward network.
+    """Keep every token, but replace the feed-forward network by a cheap path for tokens that are not selected.
 
-    It holds from its block to the next such step or the end of the stage (arXiv:2207.01580, section 3.3).
+    It applies from its block to the next such step or the end of the stage (arXiv:2207.01580, section 3.3).
 
     Attributes:
-        fast_path: `linear` is the paper's layer norm and one linear layer; `bottleneck` has two, a quarter of the
-            channels between them; `identity` leaves the token as it is.
+        fast_path: `linear` is the paper's layer norm and one linear layer; `bottleneck` has two linear layers with a
+            quarter of the channels in between; `identity` leaves the token unchanged.
     """
 
     kind: Literal["fast_slow"] = "fast_slow"
@@ -61,7 +62,7 @@ class FastSlow(Value):
 
 
 def fast_path_macs(fast_path: FastPath, *, dim: int) -> int:
-    """Multiply-adds of the fast path of one position (arXiv:2207.01580, section 3.3, for the linear one)."""
+    """Multiply-adds per position of a fast path (for the linear one: arXiv:2207.01580, section 3.3)."""
     if fast_path == "identity":
         return 0
     return dim * dim if fast_path == "linear" else 2 * dim * (dim // 4)
@@ -79,16 +80,17 @@ CLASS_STATISTICS: tuple[AttentionStatistic, ...] = ("cls_out", "cls_in")
 
 
 class SpotScorer(Value):
-    """The learned predictor of SPOT: token embeddings beside statistics of attention (arXiv:2511.10488).
+    """The learned predictor of SPOT: token embeddings and statistics of attention (arXiv:2511.10488).
 
-    The paper leaves some choices open; each is an option here.
+    Choices that the paper leaves open are options here.
 
     Attributes:
-        layers: Whose statistics are used: those since the last step, all layers so far, or that many last ones.
-        heads: Put the statistics of all heads side by side, or average them.
+        layers: Layers whose statistics are used: those since the last step, all so far, or the given number of last
+            ones.
+        heads: Concatenate the statistics of all heads, or average them.
         variance: Divide squared deviations by the number of tokens, or by one less.
         statistics: Which of the six are used; a backbone without class token has no `cls_out` and `cls_in`.
-        detach: Let no gradient into attention through the statistics.
+        detach: Stop the gradient through the statistics.
     """
 
     kind: Literal["spot"] = "spot"
@@ -101,38 +103,38 @@ class SpotScorer(Value):
     @field_validator("statistics")
     @classmethod
     def _in_order(cls, names: tuple[AttentionStatistic, ...]) -> tuple[AttentionStatistic, ...]:
-        """One model is written in one way: each statistic once, in the order of the paper."""
+        """Canonical form: each statistic once, in the order of the paper."""
         return tuple(name for name in ATTENTION_STATISTICS if name in names)
 
     def available(self, *, has_class_token: bool) -> tuple[AttentionStatistic, ...]:
-        """Those of the wanted statistics that a backbone can give."""
+        """The selected statistics that a backbone supports."""
         return tuple(name for name in self.statistics if has_class_token or name not in CLASS_STATISTICS)
 
 
 class ClassAttentionScorer(Value):
-    """How much the class token attends to each token, mean over heads (EViT, arXiv:2202.07800, section 3.2).
+    """Attention of the class token to each token, averaged over heads (EViT, arXiv:2202.07800, section 3.2).
 
-    The attention is that of the last attention before the step: of the same block for `before_ffn`, of the block
-    before for `before_block`.
+    It is read from the last attention before the step: of the same block for `before_ffn`, of the previous block for
+    `before_block`.
     """
 
     kind: Literal["class_attention"] = "class_attention"
 
 
 class KeyNormScorer(Value):
-    """Control without parameters: the L2 norm of each token's key in the last attention, mean over heads."""
+    """Parameter-free control: the L2 norm of each token's key in the last attention, averaged over heads."""
 
     kind: Literal["key_norm"] = "key_norm"
 
 
 class NormScorer(Value):
-    """Control without parameters: the L2 norm of each token; larger is kept."""
+    """Parameter-free control: the L2 norm of each token; tokens with the largest norms are kept."""
 
     kind: Literal["norm"] = "norm"
 
 
 class RandomScorer(Value):
-    """Control without parameters: a fixed pseudo-random order of grid positions.
+    """Parameter-free control: a fixed pseudo-random order of grid positions.
 
     Attributes:
         seed: Seed of the order.
@@ -150,12 +152,12 @@ Scorer = Annotated[
 
 
 def is_learned(scorer: Scorer | None) -> bool:
-    """Whether a scorer has parameters, and so a place of its own in the model."""
+    """Whether a scorer has parameters."""
     return isinstance(scorer, DynamicVitScorer | SpotScorer)
 
 
 def reads_attention(reducer: Reducer, scorer: Scorer | None) -> bool:
-    """Whether a step needs what the last attention before it saw."""
+    """Whether a step reads the last attention before it."""
     if isinstance(reducer, Merge):
         return reducer.metric == "keys"
     return isinstance(scorer, SpotScorer | ClassAttentionScorer | KeyNormScorer)

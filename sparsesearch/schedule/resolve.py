@@ -1,4 +1,4 @@
-"""Steps against a geometry: integer counts, and what cannot be done at a place."""
+"""Resolve steps for a geometry: integer counts, and checks of what a location supports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsesearch.schedule.step import ResolvedStep, Step, num_kept, num_layers
 
 
 def resolve_step(step: Step, stage: StageGeometry, before: ResolvedStep | None) -> ResolvedStep | None:
-    """The step in integers, or None if it is idle."""
+    """The step with integer counts; None if it is idle."""
     count = num_kept(stage.num_tokens, step.keep_ratio)
     if isinstance(step.reducer, FastSlow):
         alive = stage.num_tokens
@@ -44,7 +44,7 @@ def resolve_step(step: Step, stage: StageGeometry, before: ResolvedStep | None) 
 
 
 def stage_of(geometry: BackboneGeometry, stage: int, block: int) -> StageGeometry:
-    """The stage that has a block.
+    """The stage that contains a block.
 
     Raises:
         ScheduleError: There is no such stage or block.
@@ -59,44 +59,46 @@ def stage_of(geometry: BackboneGeometry, stage: int, block: int) -> StageGeometr
 
 
 def check_step(step: ResolvedStep, stage: StageGeometry, name: str) -> None:
-    """Refuse what cannot be done at a place.
+    """Check that a step is supported at its location.
 
     Args:
-        step: What shall be done where.
+        step: The step.
         stage: Its stage.
-        name: Of the backbone, for the message.
+        name: Name of the backbone, for the message.
 
     Raises:
-        ScheduleError: It cannot.
+        ScheduleError: The step is not supported there.
     """
     where = f"block {step.block}"
     is_fast_slow = isinstance(step.reducer, FastSlow)
     if not is_fast_slow and stage.mixer != "attention":
         raise ScheduleError(
-            f"{step.reducer.kind} at {where} would tear holes into the grid that {name} works on; use fast_slow there"
+            f"{step.reducer.kind} at {where} would remove tokens from the grid that {name} requires; use fast_slow"
         )
     if is_fast_slow and stage.mixer == "attention":
         raise ScheduleError(
-            f"fast_slow at {where} is for backbones of convolutions or windows; {name} can prune, fuse or merge"
+            f"fast_slow at {where} requires a backbone of convolutions or windows; use prune, fuse or merge on {name}"
         )
     if reads_attention(step.reducer, step.scorer):
         asker = "merge" if step.scorer is None else step.scorer.kind
         if stage.mixer != "attention":
-            raise ScheduleError(f"{asker} at {where} reads global attention, which {name} does not have there")
+            raise ScheduleError(
+                f"{asker} at {where} reads global attention, which {name} does not have there; use another scorer"
+            )
         if step.last_attention < 0:
             raise ScheduleError(
-                f"{asker} at {where} reads the attention before it, and there is none; "
+                f"{asker} at {where} reads the attention before it, but there is none; "
                 "start at block 1, or use phase before_ffn"
             )
     if isinstance(step.scorer, ClassAttentionScorer) and not stage.has_class_token:
         raise ScheduleError(f"class_attention needs a class token, which {name} does not have; use another scorer")
     if isinstance(step.scorer, SpotScorer) and not step.num_statistics(stage):
         raise ScheduleError(
-            f"spot at {where} asks for the class token's attention only, and {name} has no class token; "
-            "name other statistics"
+            f"spot at {where} uses only statistics of the class token, but {name} has no class token; "
+            "use other statistics"
         )
     if isinstance(step.reducer, Merge) and step.num_tokens < (step.num_before + 1) // 2:
         raise ScheduleError(
             f"merge at {where} cannot go from {step.num_before} to {step.num_tokens} tokens: at most half of them have "
-            f"a partner, so at least {(step.num_before + 1) // 2} stay; merge at several places"
+            f"a partner, so at least {(step.num_before + 1) // 2} stay; merge at several locations"
         )

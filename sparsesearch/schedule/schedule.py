@@ -1,7 +1,7 @@
-"""The one currency: what a sparse model is, as a frozen value.
+"""Schedules: the definition of a sparse model as a frozen value.
 
-A `Schedule` lists where tokens are dropped, how many stay, and how they are chosen. Spaces produce it, costs price
-it, backbones apply it, the store keeps it, exports write it. Nothing else describes a sparsification anywhere.
+A `Schedule` lists where tokens are dropped, how many are kept, and how they are selected. It is the only description of
+a sparsification: spaces produce it, costs price it, backbones apply it, the store keeps it, and exports write it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _PRUNE = Prune()
 
 
 class Schedule(Value):
-    """A whole sparsification: the steps in order of execution.
+    """A complete sparsification: its steps in order of execution.
 
-    Steps are sorted by location; several at one location apply in the order given. Keep ratios never rise along the
-    depth of a stage, except those of `fast_slow`, which drops nothing.
+    Steps are sorted by location; several at one location are applied in the given order. Keep ratios never rise with
+    depth inside a stage, except those of `fast_slow`, which drops nothing.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -69,11 +69,11 @@ class Schedule(Value):
         reducer: Reducer = _PRUNE,
         scorer: Scorer | None = None,
     ) -> Schedule:
-        """The same kind of step at several blocks of an isotropic backbone; pruning by DynamicViT's unless told.
+        """The same kind of step at several blocks of an isotropic backbone; by default DynamicViT's pruning.
 
         Args:
             blocks: 0-based block indices.
-            keep_ratios: Share of the initial tokens alive from each block on.
+            keep_ratios: Fraction of the initial tokens left from each block on.
             phase: As in `Step`.
             reducer: As in `Step`.
             scorer: As in `Step`.
@@ -86,7 +86,7 @@ class Schedule(Value):
                 f"{len(blocks)} locations but {len(keep_ratios)} keep ratios; give one ratio for each location"
             )
         if len(set(blocks)) != len(blocks):
-            raise ScheduleError(f"a block is named twice in {list(blocks)}; give each location once")
+            raise ScheduleError(f"duplicate block in {list(blocks)}; give each location once")
         try:
             steps = [
                 Step(block=b, keep_ratio=r, phase=phase, reducer=reducer, scorer=scorer)
@@ -98,18 +98,17 @@ class Schedule(Value):
 
     @property
     def is_dense(self) -> bool:
-        """Whether no step is listed at all."""
+        """Whether the schedule has no steps."""
         return not self.steps
 
     def resolve(self, geometry: BackboneGeometry) -> tuple[ResolvedStep, ...]:
-        """Canonical form: integer counts, and no step that changes nothing.
+        """Canonical form: integer counts, and no idle steps.
 
-        Idle is a step that keeps every token still alive, and a `fast_slow` step with all positions on the slow path
-        where they already are.
+        A step is idle if it keeps every token that is left, or is a `fast_slow` step that keeps all positions on the
+        slow path.
 
         Raises:
-            ScheduleError: A step names a stage or block that the backbone does not have, or does what cannot be done
-                there.
+            ScheduleError: A step names a stage or block that the backbone does not have, or is not supported there.
         """
         resolved: list[ResolvedStep] = []
         previous: dict[int, ResolvedStep] = {}
@@ -124,7 +123,7 @@ class Schedule(Value):
         return tuple(resolved)
 
     def canonical(self, geometry: BackboneGeometry) -> Schedule:
-        """The same model written once and for all: ratios are counts over the initial tokens, no idle steps."""
+        """The same model in canonical form: ratios are counts over the initial tokens, without idle steps."""
         return Schedule(
             steps=tuple(
                 Step(
@@ -142,7 +141,7 @@ class Schedule(Value):
     def key(self, geometry: BackboneGeometry) -> str:
         """Fingerprint of the sparse model: equal for two schedules if and only if they are the same model.
 
-        It names duplicates, caches and exports.
+        It identifies duplicates, cache entries and exports.
         """
         document = {
             "version": SCHEMA_VERSION,
@@ -156,7 +155,7 @@ class Schedule(Value):
     def describe(self, geometry: BackboneGeometry) -> str:
         """One short line for tables.
 
-        `3:137 6:96 9:67` means 137 tokens left before block 3, and so on; `3ffn:138fuse/class_attention` fuses to 138
+        `3:137 6:96 9:67` leaves 137 tokens before block 3, and so on; `3ffn:138fuse/class_attention` fuses to 138
         tokens between attention and feed-forward network; `s2.1:137slow` has 137 positions on the slow path.
         """
         words = []

@@ -1,4 +1,4 @@
-"""One reduction at one location, as a person writes it and against a geometry."""
+"""One reduction at one location: as written, and resolved for a geometry."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from sparsesearch.schedule.methods import (
 from sparsesearch.value import Value
 
 Phase = Literal["before_block", "before_ffn"]
-_USUAL_SCORER = DynamicVitScorer()
+_DEFAULT_SCORER = DynamicVitScorer()
 PHASE_ORDER = {"before_block": 0, "before_ffn": 1}
 
 
 def num_kept(num_tokens: int, keep_ratio: float) -> int:
-    """Tokens kept of `num_tokens` at `keep_ratio`: the only place of this package that rounds.
+    """Tokens kept of `num_tokens` at `keep_ratio`; the only function of this package that rounds.
 
-    The small addend repairs ratios that were written as a count over `num_tokens`; a plain floor would lose a token.
+    The small addend corrects ratios that were computed as a count over `num_tokens`; a plain floor would lose a token.
 
     Args:
         num_tokens: Patch tokens on entry, at least 1.
-        keep_ratio: Share in (0, 1].
+        keep_ratio: Fraction in (0, 1].
     """
     return max(1, math.floor(keep_ratio * num_tokens + 1e-9 * num_tokens))
 
 
-def usual_scorer(reducer: Reducer, scorer: Scorer | None, phase: Phase) -> Scorer | None:
-    """The scorer of a step: DynamicViT's predictor where none is named and something is ranked.
+def default_scorer(reducer: Reducer, scorer: Scorer | None, phase: Phase) -> Scorer | None:
+    """The scorer of a step: by default DynamicViT's predictor; None for a merge.
 
     Raises:
-        ValueError: Reducer, scorer and phase do not go together.
+        ValueError: Reducer, scorer and phase are incompatible.
     """
     if isinstance(reducer, FastSlow) and phase != "before_block":
-        raise ValueError("fast_slow chooses positions in front of a block; use phase before_block")
+        raise ValueError("fast_slow selects positions before a block; use phase before_block")
     if isinstance(reducer, Merge):
         if scorer is not None:
-            raise ValueError("merge pairs similar tokens and ranks none; leave its scorer out")
+            raise ValueError("merge pairs similar tokens and does not rank them; omit its scorer")
         return None
-    return _USUAL_SCORER if scorer is None else scorer
+    return _DEFAULT_SCORER if scorer is None else scorer
 
 
 class Step(Value):
@@ -59,10 +59,10 @@ class Step(Value):
         block: 0-based block inside the stage.
         phase: `before_block` (DynamicViT, SPOT) or `before_ffn`, between attention and feed-forward network (EViT,
             ToMe, DiffRate).
-        keep_ratio: Share of the stage's *initial* patch tokens alive from here on, in (0, 1]; for `fast_slow` the
-            share of its positions on the slow path.
+        keep_ratio: Fraction of the stage's *initial* patch tokens left from here on, in (0, 1]; for `fast_slow` the
+            fraction of its positions on the slow path.
         reducer: What happens to tokens that are not kept.
-        scorer: What ranks the tokens; left out, the predictor of DynamicViT. None for `merge`, which ranks nothing.
+        scorer: Ranks the tokens; by default the predictor of DynamicViT. None for `merge`, which ranks nothing.
     """
 
     stage: int = Field(ge=0, default=0)
@@ -74,7 +74,7 @@ class Step(Value):
 
     @model_validator(mode="after")
     def _scorer_fits(self) -> Step:
-        object.__setattr__(self, "scorer", usual_scorer(self.reducer, self.scorer, self.phase))
+        object.__setattr__(self, "scorer", default_scorer(self.reducer, self.scorer, self.phase))
         return self
 
     @property
@@ -84,15 +84,15 @@ class Step(Value):
 
 
 class ResolvedStep(Value):
-    """A `Step` against a geometry.
+    """A `Step` resolved for a geometry.
 
     Attributes:
         stage: Stage index.
         block: 0-based block inside the stage.
         phase: As in `Step`.
-        num_tokens: Patch tokens that go on, a fused one included; for `fast_slow` positions on the slow path.
+        num_tokens: Patch tokens left, including a fused one; for `fast_slow` positions on the slow path.
         reducer: What happens to the others.
-        scorer: What ranks tokens, if anything does.
+        scorer: Ranks the tokens; None for a merge.
         num_before: Patch tokens that arrive.
         num_layers: Attention layers whose statistics the scorer reads (SPOT), else 0.
     """
@@ -112,7 +112,7 @@ class ResolvedStep(Value):
         return last_attention(self.block, self.phase)
 
     def num_statistics(self, stage: StageGeometry) -> int:
-        """Numbers that SPOT reads beside each token, over its layers and heads; 0 for other scorers."""
+        """Attention statistics per token that SPOT reads, over its layers and heads; 0 for other scorers."""
         return num_statistics(self.scorer, stage, num_layers=self.num_layers)
 
 
@@ -122,12 +122,12 @@ def last_attention(block: int, phase: Phase) -> int:
 
 
 def num_layers(scorer: Scorer | None, *, last: int, last_before: int | None) -> int:
-    """Layers whose statistics SPOT reads, 0 for other scorers; the last attention is always one of them.
+    """Number of layers whose statistics SPOT reads; 0 for other scorers. The last attention is always included.
 
     Args:
-        scorer: What ranks tokens.
+        scorer: The scorer.
         last: The last attention before the step.
-        last_before: The same of the step before it in the stage, None for the first.
+        last_before: The last attention before the previous step of the stage; None for the first step.
     """
     if not isinstance(scorer, SpotScorer):
         return 0
@@ -140,7 +140,7 @@ def num_layers(scorer: Scorer | None, *, last: int, last_before: int | None) -> 
 
 
 def num_statistics(scorer: Scorer | None, stage: StageGeometry, *, num_layers: int) -> int:
-    """Numbers that SPOT reads beside each token, over its layers and heads; 0 for other scorers."""
+    """Attention statistics per token that SPOT reads, over its layers and heads; 0 for other scorers."""
     if not isinstance(scorer, SpotScorer):
         return 0
     heads = stage.num_heads if scorer.heads == "concat" else 1

@@ -1,1 +1,1 @@
-"""Pure decisions: proposals, samplers, baselines, fronts."""
+"""The search: the controller of a study, its samplers, and the selection of finalists."""

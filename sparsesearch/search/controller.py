@@ -1,7 +1,7 @@
-"""The order of a study: reference, supernet training, hand-crafted baselines, proposals, finalists.
+"""The stages of a study: reference, supernet training, hand-crafted baselines, proposals, finalists.
 
-A pure controller: what it asks for next depends on the spec and on the trials it was told, on nothing else. So it can
-be rebuilt from the store at any moment.
+The controller is pure: the next trial depends only on the spec and on the trials it was told, so it can be rebuilt from
+the store at any time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sparsesearch.study.trial import Cost, Fidelity, NewTrial, Origin, Proposal,
 
 MayStart = Callable[[Fidelity], bool]
 
-_SEED_WORDS = {Fidelity.SUPERNET_TRAINING: "elastic"}  # what seeds are derived from, so that studies keep theirs
+_SEED_WORDS = {Fidelity.SUPERNET_TRAINING: "elastic"}  # input of derive_seed; kept so that seeds do not change
 
 
 def _always(fidelity: Fidelity) -> bool:
@@ -34,13 +34,13 @@ def _always(fidelity: Fidelity) -> bool:
 class StagedController:
     """Asks for the trials of a study in stages; see `protocols.Controller`.
 
-    A stage starts when every trial of the one before has been told.
+    A stage starts when every trial of the previous one has been told.
 
     Args:
-        spec: The study; its space must be spelled out for the geometry.
+        spec: The study; its space must be resolved for the geometry.
         geometry: The backbone.
-        may_start: Asked before each proposal and finalist beyond the first ones: is there time for one more trial of
-            this fidelity? Never asked about what a study cannot do without.
+        may_start: Whether there is time for one more trial of a fidelity. Called before each proposal and finalist
+            beyond the required first ones.
     """
 
     def __init__(self, spec: StudySpec, geometry: BackboneGeometry, *, may_start: MayStart = _always) -> None:
@@ -75,14 +75,14 @@ class StagedController:
 
     @property
     def screen_fidelity(self) -> Fidelity:
-        """At what fidelity proposals are evaluated first."""
+        """The fidelity at which proposals are evaluated first."""
         return SCREENED_AT[self._spec.fidelity.strategy]
 
     def ask(self) -> NewTrial | None:
-        """The next trial, or None while results are outstanding and when the study is done.
+        """The next trial; None while results are outstanding, and when the study is done.
 
         Raises:
-            StudyFailedError: The dense or the supernet training failed, so nothing can follow.
+            StudyFailedError: The dense or supernet training failed, so the study cannot continue.
         """
         trial = self._next()
         if trial is not None:
@@ -90,7 +90,7 @@ class StagedController:
         return trial
 
     def tell(self, trial: Trial) -> None:
-        """Take note of a stored trial: a result if it is in a final state, else one that was asked for."""
+        """Register a stored trial: a result if it is in a final state, otherwise one that was asked for."""
         if trial.number in self._told:
             return
         self._note(trial)
@@ -99,7 +99,7 @@ class StagedController:
             self._under_way.pop(trial.number, None)
 
     def _note(self, trial: Trial) -> None:
-        """A trial exists: it is not asked for again, and the proposer keeps away from it."""
+        """Register an existing trial, so that it is not asked for or proposed again."""
         if trial.number not in self._asked:
             self._asked[trial.number] = self._under_way[trial.number] = trial
         self._numbers.setdefault((trial.fidelity, trial.key), trial.number)
@@ -143,7 +143,7 @@ class StagedController:
 
     def _propose(self) -> NewTrial | None:
         wanted = self._num_proposals < self._spec.fidelity.evaluations and not self._exhausted
-        if not wanted or (self._num_proposals >= _LEAST_PROPOSALS and not self._may_start(self.screen_fidelity)):
+        if not wanted or (self._num_proposals >= _MIN_PROPOSALS and not self._may_start(self.screen_fidelity)):
             return None
         proposed = self._proposer.propose(self._num_proposals)
         if proposed is None:
@@ -178,12 +178,12 @@ class StagedController:
         return None
 
     def _has_finalist(self) -> bool:
-        """Whether a proposal is fine-tuned, or is being."""
+        """Whether a proposal is fine-tuned, or being fine-tuned."""
         trials = (*self._at(Fidelity.FINETUNE, Origin.SEARCH), *self._under_way.values())
         return any(trial.fidelity is Fidelity.FINETUNE and trial.origin is Origin.SEARCH for trial in trials)
 
     def _at(self, fidelity: Fidelity, origin: Origin) -> list[Trial]:
-        """Completed trials of a kind, by number."""
+        """Completed trials of a fidelity and origin, by number."""
         return [
             trial
             for _, trial in sorted(self._told.items())
@@ -220,7 +220,7 @@ class StagedController:
         )
 
     def _priced(self, schedule: Schedule) -> Cost:
-        """The cost of a schedule, milliseconds included where the study has a target."""
+        """The cost of a schedule, including milliseconds if the study has a target."""
         cost = self._cost.estimate(self._geometry, schedule)
         if self._latency is None:
             return cost
@@ -229,4 +229,4 @@ class StagedController:
         return cost.model_copy(update={"predicted_ms": ms})
 
 
-_LEAST_PROPOSALS = 3
+_MIN_PROPOSALS = 3

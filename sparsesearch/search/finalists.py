@@ -1,4 +1,4 @@
-"""Which candidates are worth fine-tuning."""
+"""Select the candidates to fine-tune."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from sparsesearch.study.trial import Axis, Trial, TrialState
 def choose_finalists(
     candidates: Sequence[Trial], *, count: int, low: float | None, high: float, axis: Axis = "macs"
 ) -> list[Trial]:
-    """The candidates to go on with. Deterministic: ties go to the cheaper, then to the lower trial number.
+    """The candidates to fine-tune. Deterministic: ties go to the cheaper, then to the lower trial number.
 
-    Trials that are not complete, have no finite `val_top1`, or cost more than `high` are no candidates, and of
-    trials of one model (equal keys) only the best is one.
+    Trials that are not complete, have no finite `val_top1`, or cost more than `high` are excluded, and of several
+    trials of one model (equal keys) only the best is considered.
 
-    For a single budget the finalists are the best by `val_top1`. For a range they are members of the front, spread over
-    its costs evenly, up to twice as densely where accuracy changes; none lies where more cost buys nothing, and one at
-    most below the range. Places that are left go to the best of the others within each of as many budgets, evenly
-    spaced over the range, and then to the best of the rest.
+    For a single budget, the finalists are the best by `val_top1`. For a range, they are members of the front, spread
+    evenly over its costs and up to twice as densely where accuracy changes; at most one is below the range. If the
+    front has fewer members, the best other candidates within evenly spaced budgets of the range follow, and then the
+    best of the rest.
 
     Args:
         candidates: Evaluated trials, all of one fidelity.
-        count: How many are wanted; fewer come back if there are fewer.
-        low: Lower end of the range of budgets, None for a single budget.
+        count: Maximum number of finalists.
+        low: Lower end of the range of budgets; None for a single budget.
         high: The budget, or the upper end of the range.
-        axis: What budgets and costs are counted in.
+        axis: Unit of budgets and costs.
 
     Returns:
-        The best first, or for a range members of the front from the most expensive to the cheapest and then the others.
+        Best first; for a range, members of the front from the most expensive to the cheapest, then the others.
 
     Raises:
         ValueError: The candidates are of several fidelities.
     """
     if len({trial.fidelity for trial in candidates}) > 1:
-        raise ValueError("candidates of several fidelities cannot be compared; pass those of one")
+        raise ValueError("candidates of several fidelities are not comparable; pass those of one fidelity")
     able = [
         trial
         for trial in candidates
@@ -68,12 +68,14 @@ def choose_finalists(
 
 
 def _spread(front: Sequence[tuple[float, float]], count: int) -> list[int]:
-    """Which members of a front (accuracy and cost, cheapest first) lie about evenly on it, both ends included."""
+    """Indices of evenly spread members of a front (accuracy and cost, cheapest first), both ends included."""
     if len(front) <= count:
         return list(range(len(front)))
     values_P2 = np.asarray(front)
     extent_2 = np.ptp(values_P2, axis=0)
-    accuracy_P, cost_P = (np.diff(values_P2, axis=0) / extent_2).T  # of several members none are equal in either
+    accuracy_P, cost_P = (
+        np.diff(values_P2, axis=0) / extent_2
+    ).T  # no two members of a front are equal in either objective
     way_P = np.concatenate(([0.0], (cost_P + np.minimum(accuracy_P, cost_P)).cumsum()))
     free = dict(enumerate(way_P.tolist()))
     for wanted in np.linspace(way_P[-1], 0.0, count).tolist():

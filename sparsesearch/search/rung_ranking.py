@@ -1,4 +1,4 @@
-"""Who goes on at a rung when a whole front is wanted: ranks by non-domination, and spread out within a rank."""
+"""Multi-objective promotion at a rung: rank by non-domination, and by an epsilon-net within a rank."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from sparsesearch.analysis.pareto import Point, pareto_front
 
 
 def promising_order(points: Sequence[Point]) -> list[int]:
-    """All points, the most promising first.
+    """Order all points, most promising first.
 
-    First the front of all points, then the front of the rest, and so on. Within a front an epsilon-net: the most
-    accurate point first, then always the one that is farthest from all that come before it, both objectives scaled to
-    the extent of all points; so a cut anywhere through a front leaves points over the whole of it. Of equally far
-    points the more accurate comes first, then the earlier in the sequence. Of equal points all but the first wait for
-    a later front. A NaN counts as the worst.
+    Points are ordered by fronts: the front of all points, then the front of the rest, and so on. A front is ordered as
+    an epsilon-net: the most accurate point first, then repeatedly the point that is farthest from all previous ones,
+    with both objectives scaled to the extent of all points, so that any prefix of a front covers all of it. Ties go to
+    the more accurate, then to the earlier point. Of equal points, all but the first are in later fronts. A NaN counts
+    as the worst value.
 
     Args:
-        points: Accuracy (more is better) and cost (less is better) of each.
+        points: Accuracy (maximised) and cost (minimised) of each.
 
     Returns:
-        Indices into `points`, each once. It depends on the values alone, but for ties of equal points.
+        A permutation of the indices into `points`. It depends on the values only, except for ties of equal points.
 
     Source: MO-ASHA, Schmucker et al. 2021 (arXiv:2106.12639); the epsilon-net from Salinas et al. 2021
     (arXiv:2106.05680).
@@ -44,20 +44,20 @@ def promising_order(points: Sequence[Point]) -> list[int]:
 def goes_on(points: Sequence[Point], *, newest: Point, factor: int) -> bool:
     """Whether a trial that has just reached a rung is among the best `1 / factor` there.
 
-    Of `n` trials at the rung, the newest included, `ceil(n / factor)` go on, so the first always does: nobody waits
-    (the stopping variant of ASHA).
+    Of `n` trials at the rung, including the newest, `ceil(n / factor)` continue, so the first always does and no trial
+    waits (the stopping variant of ASHA).
 
     Args:
-        points: What the others had at this rung, whatever became of them.
-        newest: What the newest has.
-        factor: One of so many goes on.
+        points: Accuracy and cost of the other trials at this rung, whether they continued or not.
+        newest: Accuracy and cost of the newest trial.
+        factor: Reduction factor: one of `factor` trials continues.
     """
     everyone = [*points, newest]
     return len(points) in promising_order(everyone)[: -(-len(everyone) // factor)]
 
 
 def _scaled(values: Sequence[float]) -> list[float]:
-    """Values moved to [0, 1]; those that are not finite to its worse end."""
+    """Values scaled to [0, 1], with infinite values clipped."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return [0.0 for _ in values]
@@ -66,12 +66,12 @@ def _scaled(values: Sequence[float]) -> list[float]:
 
 
 def _spread(front: Sequence[int], scaled: Sequence[tuple[float, ...]]) -> list[int]:
-    """The members of a front, given the cheapest first, in the order of an epsilon-net."""
+    """The members of a front (given cheapest first) in the order of an epsilon-net."""
     left = sorted(front, key=lambda i: (-scaled[i][0], i))
     order = [left.pop(0)]
     nearest = {i: math.dist(scaled[i], scaled[order[0]]) for i in left}
     while left:
-        farthest = max(left, key=lambda i: nearest[i])  # the first of equally far ones: the most accurate
+        farthest = max(left, key=lambda i: nearest[i])  # ties go to the first, the most accurate
         left.remove(farthest)
         order.append(farthest)
         nearest = {i: min(nearest[i], math.dist(scaled[i], scaled[farthest])) for i in left}

@@ -1,1 +1,1 @@
-"""Search spaces: where predictors may sit and how much they may drop."""
+"""Search spaces: where predictors may be and how much they may drop."""

@@ -1,4 +1,4 @@
-"""How many schedules a space holds, exactly."""
+"""The exact number of schedules in a space."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sparsesearch.schedule import num_kept
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import Merge
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import is_monotone, may_merge_behind
+from sparsesearch.space.sampling import is_monotone, may_merge_after
 from sparsesearch.space.shape import Location, Method
 
 Pattern = tuple[bool, ...]
 
 
 class Size(NamedTuple):
-    """How large a space is.
+    """The size of a space.
 
     Attributes:
-        placements: Sets of locations.
-        shapes: Placements with a choice of methods, merges behind prunes included.
-        schedules: Shapes with token counts.
+        placements: Number of sets of locations.
+        shapes: Number of placements with a choice of methods, including merges after prunes.
+        schedules: Number of shapes with token counts.
     """
 
     placements: int
@@ -35,7 +35,7 @@ def size(space: SearchSpace, geometry: BackboneGeometry) -> Size:
     """The size of a space on a backbone.
 
     Args:
-        space: Spelled out for the backbone.
+        space: A space resolved for the backbone.
         geometry: The backbone.
     """
 
@@ -43,7 +43,7 @@ def size(space: SearchSpace, geometry: BackboneGeometry) -> Size:
         return num_vectors(space, geometry, stage=stage, merges=pattern)
 
     return Size(
-        placements=sum(_places(space).values()),
+        placements=sum(_placements(space).values()),
         shapes=sum(shapes_by_locations(space).values()),
         schedules=sum(sum(_sum_over(space, methods, vectors).values()) for methods in _alternatives(space)),
     )
@@ -62,7 +62,7 @@ def num_vectors(space: SearchSpace, geometry: BackboneGeometry, *, stage: int, m
     """Number of ways to choose the token counts of the steps of one stage.
 
     Args:
-        space: Its limits of keep ratios.
+        space: Defines the limits of keep ratios.
         geometry: The backbone.
         stage: The stage.
         merges: For each step, whether it is a merge.
@@ -74,7 +74,7 @@ def num_vectors(space: SearchSpace, geometry: BackboneGeometry, *, stage: int, m
         return int(max(0, high - low + 1) ** len(merges))
     if not any(merges):
         return math.comb(max(0, high - low + 1), len(merges))
-    ways = [0] * num_tokens + [1]  # by tokens that arrive
+    ways = [0] * num_tokens + [1]  # indexed by the number of tokens that arrive
     for merge in merges:
         upto = [0, *accumulate(ways)]
         ways = [
@@ -87,61 +87,61 @@ def num_vectors(space: SearchSpace, geometry: BackboneGeometry, *, stage: int, m
 
 
 def options(space: SearchSpace, methods: Sequence[Method], location: Location) -> list[Pattern]:
-    """What may be done at a location, each as the list of its steps: whether it is a merge."""
+    """The options at a location, each as a tuple over its steps: whether the step is a merge."""
     found: list[Pattern] = []
     for method in methods:
         if method.is_possible_at(location):
             found.append((isinstance(method.reducer, Merge),))
-            if may_merge_behind(method, location, space):
+            if may_merge_after(method, location, space):
                 found.append((False, True))
     return found
 
 
 def _alternatives(space: SearchSpace) -> list[tuple[Method, ...]]:
-    """Methods that may stand together in a schedule."""
+    """Sets of methods that may be combined in one schedule."""
     return [(method,) for method in space.methods] if space.methods_per == "schedule" else [space.methods]
 
 
-def _places(space: SearchSpace) -> dict[int, int]:
+def _placements(space: SearchSpace) -> dict[int, int]:
     """Number of sets of locations for each number of predictors."""
-    usual = Method(reducer=space.methods[0].reducer, scorer=None)
-    always = usual.model_copy(update={"phase": "before_ffn"})
+    unrestricted = Method(reducer=space.methods[0].reducer, scorer=None)
+    always = unrestricted.model_copy(update={"phase": "before_ffn"})
     plain = space.model_copy(update={"merge_after_prune": False})
     return _sum_over(plain, (always,), lambda stage, pattern: 1)
 
 
 def _sum_over(space: SearchSpace, methods: Sequence[Method], weight: Callable[[int, Pattern], int]) -> dict[int, int]:
-    """The weights of all shapes, added up for each number of predictors.
+    """The summed weights of all shapes, for each number of predictors.
 
     Args:
-        space: Spelled out.
-        methods: Any of them at any place.
-        weight: Of the steps of a stage; that of a shape is the product over its stages.
+        space: A resolved space.
+        methods: Methods to choose from at every location.
+        weight: Weight of the steps of one stage; that of a shape is the product over its stages.
     """
-    held: dict[tuple[int, Pattern], int] = {(0, ()): 1}
+    partial: dict[tuple[int, Pattern], int] = {(0, ()): 1}
     stage = -1
     for index, location in enumerate(space.locations):
         if location[0] != stage:
-            held = _closed(held, stage, weight)
+            partial = _closed(partial, stage, weight)
             stage = location[0]
-        further = dict(held)
-        for (num, pattern), ways in held.items():
+        further = dict(partial)
+        for (num, pattern), ways in partial.items():
             if num == space.max_predictors or (not pattern and index > space.firsts.get(stage, index)):
                 continue
             for option in options(space, methods, location):
                 key = (num + 1, pattern + option)
                 further[key] = further.get(key, 0) + ways
-        held = further
-    closed = _closed(held, stage, weight)
+        partial = further
+    closed = _closed(partial, stage, weight)
     return {num: ways for (num, _), ways in sorted(closed.items()) if num >= space.min_predictors}
 
 
 def _closed(
-    held: dict[tuple[int, Pattern], int], stage: int, weight: Callable[[int, Pattern], int]
+    partial: dict[tuple[int, Pattern], int], stage: int, weight: Callable[[int, Pattern], int]
 ) -> dict[tuple[int, Pattern], int]:
-    """What is held when a stage is over: its pattern is weighed and forgotten."""
+    """The partial sums at the end of a stage: each is multiplied by the weight of its pattern."""
     closed: dict[tuple[int, Pattern], int] = {}
-    for (num, pattern), ways in held.items():
+    for (num, pattern), ways in partial.items():
         times = weight(stage, pattern) if pattern else 1
         closed[num, ()] = closed.get((num, ()), 0) + ways * times
     return closed

@@ -22,27 +22,28 @@ from sparsesearch.value import Value
 class SearchSpace(Value):
     """Which schedules a search may propose.
 
-    A predictor is a block at which something is done: a merge that follows a prune at the same block is not counted.
+    A predictor is a block with a step; a merge that follows a prune at the same block is not counted.
 
     Attributes:
         blocks: 0-based blocks that may have a step, of an isotropic backbone or of the deepest stage of a hierarchical
             one; empty means every block but block 0 of stage 0.
-        stages: Blocks stage by stage, for several stages of a hierarchical backbone; in place of `blocks`.
+        stages: Blocks per stage, for several stages of a hierarchical backbone; instead of `blocks`.
         earliest: No step before this block, of an isotropic backbone or of the deepest stage.
         latest: The first step is at this block or before, of an isotropic backbone or of the deepest stage.
-        min_predictors: Fewest predictors of a schedule. 0 is read as 1: the dense model is part of every study anyway.
-        max_predictors: Most predictors of a schedule, over all stages.
-        min_keep_ratio: Smallest share of a stage's initial tokens that may be left, or be on its slow path.
-        max_keep_ratio: Largest share of a stage's initial tokens that any step may leave.
-        reducers: What may happen to tokens that are not kept; empty means prune, on hierarchical backbones fast_slow
-            with the linear path.
-        scorers: Scores to choose from.
-        phases: Where in a block steps may be.
-        methods: What a step may do, as an explicit list. Empty means whatever is possible of every reducer with every
-            scorer in every phase.
+        min_predictors: Minimum number of predictors. 0 is read as 1: the dense model is part of every study anyway.
+        max_predictors: Maximum number of predictors, over all stages.
+        min_keep_ratio: Minimum fraction of a stage's initial tokens that are left, or on its slow path.
+        max_keep_ratio: Maximum fraction of a stage's initial tokens that any step may leave.
+        reducers: Reducers to choose from; empty means prune, or fast_slow with the linear path on hierarchical
+            backbones.
+        scorers: Scorers to choose from.
+        phases: Positions inside a block that steps may have.
+        methods: Methods to choose from, as an explicit list. Empty means every valid combination of reducers, scorers
+            and phases.
         methods_per: Whether one method is used throughout a schedule, or each location has its own.
-        merge_after_prune: Whether a merge may follow right behind a prune or fuse.
-        monotone: Whether the share on the slow path falls with depth inside a stage; what drops tokens always does.
+        merge_after_prune: Whether a merge may directly follow a prune or fuse.
+        monotone: Whether the fraction of slow positions falls with depth inside a stage; ratios of steps that drop
+            tokens always fall.
     """
 
     blocks: tuple[int, ...] = ()
@@ -66,17 +67,17 @@ class SearchSpace(Value):
         if self.min_predictors > self.max_predictors:
             raise ValueError(f"min_predictors {self.min_predictors} is above max_predictors {self.max_predictors}")
         if len(set(self.blocks)) != len(self.blocks):
-            raise ValueError(f"blocks names a block twice: {list(self.blocks)}")
+            raise ValueError(f"blocks contains a duplicate: {list(self.blocks)}")
         if self.blocks and self.min_predictors > len(self.blocks):
             raise ValueError(f"min_predictors {self.min_predictors} is above the number of blocks {len(self.blocks)}")
         if self.earliest is not None and self.latest is not None and self.earliest > self.latest:
-            raise ValueError(f"earliest {self.earliest} is behind latest {self.latest}")
+            raise ValueError(f"earliest {self.earliest} is after latest {self.latest}")
         if self.stages is not None:
             if self.blocks or self.earliest is not None or self.latest is not None:
-                raise ValueError("give blocks, earliest and latest inside each entry of stages, not beside it")
+                raise ValueError("give blocks, earliest and latest inside the entries of stages, not next to stages")
             named = [entry.stage for entry in self.stages]
             if len(set(named)) != len(named):
-                raise ValueError(f"stages names a stage twice: {named}")
+                raise ValueError(f"stages contains a duplicate: {named}")
         for entry in (None, *(self.stages or ())):
             low, high = self._limits(entry)
             if low > high:
@@ -85,26 +86,26 @@ class SearchSpace(Value):
         return self
 
     def for_geometry(self, geometry: BackboneGeometry) -> SearchSpace:
-        """The space with locations and methods spelled out and checked against a backbone.
+        """Resolve locations and methods for a backbone. Idempotent.
 
-        Methods that the backbone cannot do anywhere are left out. Spelling out twice changes nothing.
+        Methods that the backbone supports at no location are left out.
 
         Raises:
-            SpaceError: It names a block the backbone does not have, or leaves no schedule; the message says how to
-                mend it.
+            SpaceError: The space names a block that the backbone does not have, or leaves no schedule; the message says
+                how to fix it.
         """
         return self.model_copy(update=fitted(self, geometry))
 
     @property
     def locations(self) -> tuple[Location, ...]:
-        """Stage and block of every place, in order; of a space that is spelled out."""
+        """Stage and block of every location, in order; requires a resolved space."""
         if self.stages is None:
             return tuple((0, block) for block in self.blocks)
         return tuple((entry.stage, block) for entry in self.stages for block in entry.blocks)
 
     @property
     def firsts(self) -> dict[int, int]:
-        """For each stage with a limit on its start, the last index into `locations` at which its first step may be."""
+        """For each stage with a `latest` block, the last index into `locations` at which its first step may be."""
         entries = [(0, self.latest)] if self.stages is None else [(e.stage, e.latest) for e in self.stages]
         found = {}
         for stage, latest in entries:
@@ -114,11 +115,11 @@ class SearchSpace(Value):
 
     @property
     def merge(self) -> Merge:
-        """The merge that may follow a prune: the first one among the reducers, else the usual one."""
+        """The merge that may follow a prune: the first one among the reducers, else the default."""
         return next((reducer for reducer in self.reducers if isinstance(reducer, Merge)), Merge())
 
     def ratio_limits(self, stage: int) -> tuple[float, float]:
-        """Smallest and largest keep ratio of the steps of a stage."""
+        """Minimum and maximum keep ratio of the steps of a stage."""
         return self._limits(next((entry for entry in self.stages or () if entry.stage == stage), None))
 
     def _limits(self, entry: StageLocations | None) -> tuple[float, float]:
@@ -133,13 +134,13 @@ def load_space(name_or_path: str) -> SearchSpace:
     """Read a space: a path to a YAML file, or the name of a bundled one.
 
     Raises:
-        SpaceError: The file is missing, is not YAML, or has unknown or contradictory keys.
+        SpaceError: The file is missing, is not valid YAML, or has unknown or contradictory keys.
     """
     path = space_path(name_or_path)
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{path} is not readable YAML: {one_line(error)}") from error
+        raise SpaceError(f"{path} is not valid YAML: {one_line(error)}") from error
     try:
         return SearchSpace.model_validate(document or {})
     except ValidationError as error:
@@ -150,19 +151,19 @@ def space_path(name_or_path: str) -> Path:
     """The file of a space.
 
     Raises:
-        SpaceError: There is none.
+        SpaceError: There is no such file.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = bundled("spaces") / f"{name_or_path}.yaml"
     if not path.is_file():
         known = ", ".join(bundled_spaces())
-        raise SpaceError(f"no search space {name_or_path!r}; bundled ones: {known}; or give the path of a .yaml file")
+        raise SpaceError(f"no search space {name_or_path!r}; choose one of {known}, or give the path of a .yaml file")
     return path
 
 
 def describe_space(name_or_path: str) -> str:
-    """What a space file says of itself: its first comment line that is not meant for editors.
+    """The description of a space file: its first comment line that is not meant for editors.
 
     Raises:
         SpaceError: There is no such file.

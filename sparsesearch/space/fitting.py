@@ -1,4 +1,4 @@
-"""A search space laid over a backbone: locations and methods spelled out, what cannot be done left out."""
+"""Resolve a search space for a backbone: its locations and the methods that the backbone supports."""
 
 from __future__ import annotations
 
@@ -18,39 +18,41 @@ if TYPE_CHECKING:
     from sparsesearch.space.definition import SearchSpace
 
 
-Places = dict[int, tuple[tuple[int, ...], int | None]]
+StageBlocks = dict[int, tuple[tuple[int, ...], int | None]]
 
 
 def fitted(space: SearchSpace, geometry: BackboneGeometry) -> dict[str, Any]:
-    """What changes of a space when it is spelled out for a backbone, field by field.
+    """The fields of a space that change when it is resolved for a backbone.
 
     Raises:
-        SpaceError: The space does not fit the backbone; the message says how to mend it.
+        SpaceError: The space does not fit the backbone; the message says how to fix it.
     """
-    places = _places(space, geometry)
-    locations = [(stage, block) for stage, (blocks, _) in places.items() for block in blocks]
+    stages = _stage_blocks(space, geometry)
+    locations = [(stage, block) for stage, (blocks, _) in stages.items() for block in blocks]
     if max(1, space.min_predictors) > len(locations):
         raise SpaceError(
-            f"the space wants at least {space.min_predictors} predictors, but has {len(locations)} blocks to put them"
+            f"the space requires at least {space.min_predictors} predictors, but has {len(locations)} blocks for them; "
+            "lower min_predictors"
         )
-    judged = [(method, _why_not(space, method, places, geometry)) for method in _wanted(space, geometry)]
+    judged = [(method, _why_not(space, method, stages, geometry)) for method in _wanted(space, geometry)]
     methods = [method for method, reason in judged if reason is None]
     if not methods:
         raise SpaceError(f"the space leaves nothing to search on {geometry.name}: {judged[0][1]}")
-    usable = {place for place in locations if any(refusal(m, place, geometry) is None for m in methods)}
+    usable = {location for location in locations if any(refusal(m, location, geometry) is None for m in methods)}
     kept = {
-        stage: (tuple(b for b in blocks if (stage, b) in usable), latest) for stage, (blocks, latest) in places.items()
+        stage: (tuple(b for b in blocks if (stage, b) in usable), latest) for stage, (blocks, latest) in stages.items()
     }
     for stage, (blocks, latest) in kept.items():
         if latest is not None and not any(block <= latest for block in blocks):
             raise SpaceError(
-                f"the first step of stage {stage} of {geometry.name} shall be at block {latest} or before, but its "
+                f"the first step of stage {stage} of {geometry.name} must be at block {latest} or before, but its "
                 f"first possible block is {blocks[0] if blocks else 'none'}; raise latest or lower earliest"
             )
     num_locations = len(usable)
     if max(1, space.min_predictors) > num_locations:
         raise SpaceError(
-            f"the space wants at least {space.min_predictors} predictors, but has {num_locations} blocks to put them"
+            f"the space requires at least {space.min_predictors} predictors, but has {num_locations} blocks for them; "
+            "lower min_predictors"
         )
     update: dict[str, Any] = {
         "methods": tuple(methods),
@@ -78,7 +80,7 @@ def fitted(space: SearchSpace, geometry: BackboneGeometry) -> dict[str, Any]:
 
 
 def refusal(method: Method, location: Location, geometry: BackboneGeometry) -> str | None:
-    """Why a method cannot be used at a location of a backbone; None if it can."""
+    """Why a method is not supported at a location of a backbone; None if it is."""
     stage_index, block = location
     stage = geometry.stages[stage_index]
     last = last_attention(block, method.phase)
@@ -100,39 +102,39 @@ def refusal(method: Method, location: Location, geometry: BackboneGeometry) -> s
         path = method.reducer.fast_path
         if fast_path_macs(path, dim=stage.dim) >= stage.mlp_macs:
             return (
-                f"the {path} fast path of stage {stage_index} of {geometry.name} costs as much as the network that it "
-                "replaces; use fast_path identity"
+                f"the {path} fast path of stage {stage_index} of {geometry.name} costs as much as the feed-forward "
+                "network that it replaces; use fast_path identity"
             )
     return None
 
 
 def dropped_methods(space: SearchSpace, geometry: BackboneGeometry) -> list[tuple[Method, str]]:
-    """The methods of a space, as written, that a backbone cannot do at any of its locations, and why."""
-    places = _places(space, geometry)
-    judged = ((method, _why_not(space, method, places, geometry)) for method in _wanted(space, geometry))
+    """The methods of a space that a backbone supports at none of its locations, with the reason."""
+    stages = _stage_blocks(space, geometry)
+    judged = ((method, _why_not(space, method, stages, geometry)) for method in _wanted(space, geometry))
     return [(method, reason) for method, reason in judged if reason is not None]
 
 
 def _wanted(space: SearchSpace, geometry: BackboneGeometry) -> tuple[Method, ...]:
-    """The methods of a space as written.
+    """The methods of a space before they are checked against a backbone.
 
     Raises:
-        SpaceError: There are none.
+        SpaceError: The space has no valid method.
     """
     methods = space.methods or tuple(_products(space, geometry))
     if not methods:
         raise SpaceError(
-            f"the space leaves nothing to search on {geometry.name}: fast_slow chooses positions in front of a block; "
+            f"the space leaves nothing to search on {geometry.name}: fast_slow selects positions before a block; "
             "add before_block to phases"
         )
     return methods
 
 
-def _why_not(space: SearchSpace, method: Method, places: Places, geometry: BackboneGeometry) -> str | None:
-    """Why a method is of no use in a space; None if it is."""
+def _why_not(space: SearchSpace, method: Method, stages: StageBlocks, geometry: BackboneGeometry) -> str | None:
+    """Why a method cannot be used in a space; None if it can."""
     reasons = {
         (stage, block): refusal(method, (stage, block), geometry)
-        for stage, (blocks, _) in places.items()
+        for stage, (blocks, _) in stages.items()
         for block in blocks
     }
     num_possible = sum(reason is None for reason in reasons.values())
@@ -141,7 +143,7 @@ def _why_not(space: SearchSpace, method: Method, places: Places, geometry: Backb
     else:
         starts = [
             [reasons[stage, block] is None for block in blocks if block <= latest]
-            for stage, (blocks, latest) in places.items()
+            for stage, (blocks, latest) in stages.items()
             if latest is not None
         ]
         is_useful = num_possible >= max(1, space.min_predictors) and all(any(here) for here in starts if here)
@@ -149,11 +151,11 @@ def _why_not(space: SearchSpace, method: Method, places: Places, geometry: Backb
 
 
 def _products(space: SearchSpace, geometry: BackboneGeometry) -> Iterator[Method]:
-    """Every reducer with every scorer in every phase, what contradicts itself left out, each once."""
-    usual: Reducer = Prune() if geometry.stages[0].mixer == "attention" else FastSlow()
+    """Every valid combination of reducer, scorer and phase, without duplicates."""
+    default: Reducer = Prune() if geometry.stages[0].mixer == "attention" else FastSlow()
     seen = set()
     for phase in space.phases:
-        for reducer in space.reducers or (usual,):
+        for reducer in space.reducers or (default,):
             for scorer in space.scorers:
                 method = _method(reducer, scorer, phase)
                 if method is not None and method not in seen:
@@ -165,19 +167,19 @@ def _method(reducer: Reducer, scorer: Scorer, phase: Phase) -> Method | None:
     try:
         return Method(reducer=reducer, scorer=None if isinstance(reducer, Merge) else scorer, phase=phase)
     except ValidationError:
-        return None  # fast_slow between attention and feed-forward network
+        return None  # invalid: fast_slow between attention and feed-forward network
 
 
 def _entries(space: SearchSpace, geometry: BackboneGeometry) -> tuple[StageLocations, ...]:
-    """One entry a stage that may be sparse, in order of stages."""
+    """One entry per stage that may be sparse, in order of stages."""
     if space.stages is not None:
         return tuple(sorted(space.stages, key=lambda entry: entry.stage))
     deepest = geometry.deepest_stage
     return (StageLocations(stage=deepest, blocks=space.blocks, earliest=space.earliest, latest=space.latest),)
 
 
-def _places(space: SearchSpace, geometry: BackboneGeometry) -> Places:
-    """Blocks of each stage that may be sparse, and the last one at which it may start."""
+def _stage_blocks(space: SearchSpace, geometry: BackboneGeometry) -> StageBlocks:
+    """Candidate blocks of each stage that may be sparse, and the last block at which its first step may be."""
     found = {}
     for entry in _entries(space, geometry):
         if entry.stage >= len(geometry.stages):

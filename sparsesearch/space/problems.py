@@ -1,4 +1,4 @@
-"""All that is wrong with a space file, line by line."""
+"""All problems of a space file, one per line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sparsesearch.space.definition import SearchSpace, space_path
 
 
 def problems_of(name_or_path: str) -> list[str]:
-    """What keeps a space file from being read, one line each; empty if nothing does.
+    """The problems of a space file, one line each; empty if it is valid.
 
     Args:
         name_or_path: A path to a YAML file, or the name of a bundled space.
@@ -22,7 +22,7 @@ def problems_of(name_or_path: str) -> list[str]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return [f"{path} is not readable YAML: {one_line(error)}"]
+        return [f"{path} is not valid YAML: {one_line(error)}"]
     try:
         SearchSpace.model_validate(document or {})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""How to draw, change and cross shapes; whatever comes out is a shape of the space."""
+"""Draw and mutate shapes; every result is a shape of the space."""
 
 from __future__ import annotations
 
@@ -19,58 +19,58 @@ from sparsesearch.space.shape import (
     canonical_weights,
 )
 
-_SWITCH = 0.1  # share of mutations that change a method, or let a merge come or go
+_SWITCH = 0.1  # probability that a mutation changes a method, or adds or removes a merge
 
 
 class Gene(NamedTuple):
-    """What is wanted of one place of a shape; it need not be possible.
+    """One requested step of a shape; it need not be feasible.
 
     Attributes:
-        place: Index into the space's locations.
-        weight: Its weight.
+        position: Index into the space's locations.
+        weight: Relative weight of its drop.
         method: Index into the space's methods.
-        merge_share: Share of a merge right behind it, 0 for none.
+        merge_share: Fraction of the weight for a merge directly after it; 0 for none.
     """
 
-    place: int
+    position: int
     weight: float
     method: int = 0
     merge_share: float = 0.0
 
 
-def place(
+def distinct_positions(
     positions: Sequence[int], *, num_locations: int, latest_first: int | None = None, lowest: int = 0
 ) -> tuple[int, ...]:
-    """Turn any list of places into distinct rising ones, moving each as little as order and bounds allow.
+    """Sort positions and make them distinct, moving each as little as order and bounds allow.
 
     Args:
-        positions: Wished places, in any order, repeats allowed; at most `num_locations - lowest` of them.
-        num_locations: Places are 0 to `num_locations - 1`.
-        latest_first: The first may not lie behind this place; None for no such limit.
-        lowest: None may lie before this place.
+        positions: Requested positions, in any order, with repeats; at most `num_locations - lowest` of them.
+        num_locations: Positions are 0 to `num_locations - 1`.
+        latest_first: Largest first position; None for no limit.
+        lowest: Smallest position.
     """
     assert len(positions) <= num_locations - lowest
-    requested = sorted(min(max(place, lowest), num_locations - 1) for place in positions)
+    requested = sorted(min(max(position, lowest), num_locations - 1) for position in positions)
     if latest_first is not None:
         requested[0] = min(requested[0], max(latest_first, lowest))
-    placed: list[int] = []
-    for step, gene in enumerate(requested):
-        least = placed[-1] + 1 if placed else lowest
+    found: list[int] = []
+    for step, position in enumerate(requested):
+        least = found[-1] + 1 if found else lowest
         highest = num_locations - (len(requested) - step)
-        placed.append(min(max(gene, least), highest))
-    return tuple(placed)
+        found.append(min(max(position, least), highest))
+    return tuple(found)
 
 
 def settle(genes: Sequence[Gene], space: SearchSpace, *, latest_first: int | None = None) -> Shape:
-    """The shape of a space that is nearest to what is requested.
+    """The shape of a space that is closest to the requested genes.
 
-    Places are sorted and moved apart; methods that a place cannot have give way to the first that it can. Where one
-    method is used throughout, it is that of the first gene.
+    Positions are sorted and made distinct; a method that is not possible at its location is replaced by the first that
+    is. If one method is used throughout, it is that of the first gene.
 
     Args:
-        genes: At least one, at most `space.max_predictors`; weights stay in this order while places are sorted.
-        space: A space for a geometry (spelled out).
-        latest_first: Index into `space.locations` behind which the first step may not lie.
+        genes: 1 to `space.max_predictors` genes; weights stay in this order while positions are sorted.
+        space: A space resolved for the geometry.
+        latest_first: Last index into `space.locations` at which the first step may be.
     """
     locations = space.locations
     methods = [space.methods[gene.method] for gene in genes]
@@ -79,38 +79,38 @@ def settle(genes: Sequence[Gene], space: SearchSpace, *, latest_first: int | Non
         methods = methods[:1] * len(genes)
         lowest = next(i for i, location in enumerate(locations) if methods[0].is_possible_at(location))
     genes = genes[: len(locations) - lowest]
-    places = place(
-        [gene.place for gene in genes], num_locations=len(locations), latest_first=latest_first, lowest=lowest
+    positions = distinct_positions(
+        [gene.position for gene in genes], num_locations=len(locations), latest_first=latest_first, lowest=lowest
     )
     if space.firsts:
-        places = _with_early_starts(places, space)
+        positions = _with_early_starts(positions, space)
     weights = canonical_weights([gene.weight for gene in genes])
-    placed = []
-    for index, weight, method, gene in zip(places, weights, methods, genes, strict=False):
+    located = []
+    for index, weight, method, gene in zip(positions, weights, methods, genes, strict=False):
         location = locations[index]
         if not method.is_possible_at(location):
             method = next(method for method in space.methods if method.is_possible_at(location))
-        share = canonical_share(gene.merge_share) if may_merge_behind(method, location, space) else 0.0
-        placed.append(LocatedMethod(location, method, weight, space.merge if share else None, share))
-    return Shape.of_methods(placed, monotone=is_monotone(space))
+        share = canonical_share(gene.merge_share) if may_merge_after(method, location, space) else 0.0
+        located.append(LocatedMethod(location, method, weight, space.merge if share else None, share))
+    return Shape.of_methods(located, monotone=is_monotone(space))
 
 
 def is_monotone(space: SearchSpace) -> bool:
-    """Whether ratios of a space's shapes fall inside a stage: they may rise only where nothing is dropped."""
+    """Whether ratios of a space's shapes fall inside a stage; they may rise only if nothing is dropped."""
     return space.monotone or any(method.reducer.kind != "fast_slow" for method in space.methods)
 
 
-def may_merge_behind(method: Method, location: Location, space: SearchSpace) -> bool:
+def may_merge_after(method: Method, location: Location, space: SearchSpace) -> bool:
     """Whether a merge may follow a method at a location."""
     if not space.merge_after_prune or not isinstance(method.reducer, Prune | Fuse):
         return False
     return Method(reducer=space.merge, phase=method.phase).is_possible_at(location)
 
 
-def _with_early_starts(places: tuple[int, ...], space: SearchSpace) -> tuple[int, ...]:
-    """Places with the first of each stage no later than the space allows."""
-    moved, seen = list(places), set()
-    for i, index in enumerate(places):
+def _with_early_starts(positions: tuple[int, ...], space: SearchSpace) -> tuple[int, ...]:
+    """Positions with the first of each stage no later than the space allows."""
+    moved, seen = list(positions), set()
+    for i, index in enumerate(positions):
         stage = space.locations[index][0]
         if stage not in seen:
             seen.add(stage)
@@ -119,15 +119,15 @@ def _with_early_starts(places: tuple[int, ...], space: SearchSpace) -> tuple[int
 
 
 def genes_of(shape: Shape, space: SearchSpace) -> list[Gene]:
-    """What would have to be requested for to get a shape of the space."""
+    """The genes of a shape of the space; the inverse of `settle`."""
     return [
         Gene(
-            place=space.locations.index(placed.location),
-            weight=placed.weight,
-            method=space.methods.index(placed.method),
-            merge_share=placed.merge_share,
+            position=space.locations.index(located.location),
+            weight=located.weight,
+            method=space.methods.index(located.method),
+            merge_share=located.merge_share,
         )
-        for placed in shape.places
+        for located in shape.located_methods
     ]
 
 
@@ -135,9 +135,9 @@ def draw_shape(space: SearchSpace, *, rng: np.random.Generator, latest_first: in
     """A random shape of the space.
 
     Args:
-        space: A space for a geometry (spelled out).
+        space: A space resolved for the geometry.
         rng: Source of randomness.
-        latest_first: Index into `space.locations` behind which the first step may not lie.
+        latest_first: Last index into `space.locations` at which the first step may be.
     """
     num = int(rng.integers(space.min_predictors, space.max_predictors + 1))
     positions = [int(p) for p in rng.choice(len(space.locations), size=num, replace=False)]
@@ -148,7 +148,7 @@ def draw_shape(space: SearchSpace, *, rng: np.random.Generator, latest_first: in
     if space.merge_after_prune:
         shares = [float(s) if s > 0.0 else 0.0 for s in rng.uniform(-1.0, 1.0, size=num)]
     genes = [
-        Gene(place=position, weight=weight, method=methods[i % num_methods], merge_share=share)
+        Gene(position=position, weight=weight, method=methods[i % num_methods], merge_share=share)
         for i, (position, weight, share) in enumerate(zip(positions, weights, shares, strict=True))
     ]
     return settle(genes, space, latest_first=latest_first)
@@ -157,29 +157,29 @@ def draw_shape(space: SearchSpace, *, rng: np.random.Generator, latest_first: in
 def mutate_shape(
     shape: Shape, space: SearchSpace, *, rng: np.random.Generator, latest_first: int | None = None
 ) -> Shape:
-    """A neighbour of a shape, inside the space: a step moves, comes or goes, weights change, methods may.
+    """A neighbour of a shape in the space: a step is moved, added or removed, weights change, and methods may change.
 
     Args:
         shape: A shape of the space.
-        space: A space for a geometry (spelled out).
+        space: A space resolved for the geometry.
         rng: Source of randomness.
-        latest_first: Index into `space.locations` behind which the first step may not lie.
+        latest_first: Last index into `space.locations` at which the first step may be.
     """
     genes = genes_of(shape, space)
     kind = int(rng.integers(4))
     if kind == 0 and len(genes) < space.max_predictors:
-        taken = {gene.place for gene in genes}
+        taken = {gene.position for gene in genes}
         free = [p for p in range(len(space.locations)) if p not in taken]
         weight = float(np.median([gene.weight for gene in genes]))
-        beside = genes[int(rng.integers(len(genes)))] if space.methods_per == "location" else genes[0]
-        genes.append(Gene(place=free[int(rng.integers(len(free)))], weight=weight, method=beside.method))
-        genes.sort(key=lambda gene: gene.place)
+        template = genes[int(rng.integers(len(genes)))] if space.methods_per == "location" else genes[0]
+        genes.append(Gene(position=free[int(rng.integers(len(free)))], weight=weight, method=template.method))
+        genes.sort(key=lambda gene: gene.position)
     elif kind == 1 and len(genes) > space.min_predictors:
         del genes[int(rng.integers(len(genes)))]
     elif kind == 2:
         moved = int(rng.integers(len(genes)))
         by = int(rng.choice([-2, -1, 1, 2]))
-        genes[moved] = genes[moved]._replace(place=genes[moved].place + by)
+        genes[moved] = genes[moved]._replace(position=genes[moved].position + by)
     genes = [gene._replace(weight=gene.weight * float(np.exp(rng.normal(0.0, 0.5)))) for gene in genes]
     if space.merge_after_prune:
         genes = [gene._replace(merge_share=_changed_share(gene.merge_share, rng)) for gene in genes]

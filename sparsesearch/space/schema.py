@@ -1,4 +1,4 @@
-"""The JSON schema of space files, for editors; `python -m sparsesearch.space.schema` prints it."""
+"""The JSON schema of space files for editors; `python -m sparsesearch.space.schema` prints it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def space_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as it lies beside the spaces."""
+    """The schema as text, as stored next to the spaces."""
     return json.dumps(space_schema(), indent=2) + "\n"
 
 
 def _describe(definition: dict[str, Any], model: type[BaseModel]) -> None:
-    """Put the docstring of a model where editors show it: its first line above, each attribute at its key."""
+    """Copy the docstring of a model into its schema: the first line, and the description of each attribute."""
     text = model.__doc__ or ""
     definition["description"] = text.split("\n\n", 1)[0].strip()
     for name, words in _attributes(text).items():

@@ -1,4 +1,4 @@
-"""A schedule without its scale: where tokens are dropped, in what way, and how the drops compare."""
+"""Shapes: schedules without their scale, that is locations, methods and relative drops of the steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
-from sparsesearch.schedule import PHASE_ORDER, Phase, Schedule, Step, usual_scorer
+from sparsesearch.schedule import PHASE_ORDER, Phase, Schedule, Step, default_scorer
 from sparsesearch.schedule.methods import FastSlow, Fuse, Merge, Prune, Reducer, Scorer, reads_attention
 from sparsesearch.value import Value
 
@@ -21,8 +21,8 @@ class Method(Value):
 
     Attributes:
         reducer: What happens to tokens that are not kept.
-        scorer: What ranks them; left out, the predictor of DynamicViT. None for `merge`, which ranks nothing.
-        phase: In front of the block, or between its attention and its feed-forward network.
+        scorer: Ranks the tokens; by default the predictor of DynamicViT. None for `merge`, which ranks nothing.
+        phase: Before the block, or between its attention and its feed-forward network.
     """
 
     reducer: Reducer = Prune()
@@ -31,11 +31,11 @@ class Method(Value):
 
     @model_validator(mode="after")
     def _scorer_fits(self) -> Method:
-        object.__setattr__(self, "scorer", usual_scorer(self.reducer, self.scorer, self.phase))
+        object.__setattr__(self, "scorer", default_scorer(self.reducer, self.scorer, self.phase))
         return self
 
     def is_possible_at(self, location: Location) -> bool:
-        """Whether it can be done there, as far as that depends on the location: has any attention been computed yet?
+        """Whether the method is possible at a location: whether the attention that it reads is computed before it.
 
         Args:
             location: Stage and block.
@@ -43,7 +43,7 @@ class Method(Value):
         return location[1] > 0 or self.phase == "before_ffn" or not reads_attention(self.reducer, self.scorer)
 
     def describe(self) -> str:
-        """Short words for tables, for example `fuse/class_attention before_ffn`."""
+        """Short text for tables, for example `fuse/class_attention before_ffn`."""
         words = self.reducer.kind if self.scorer is None else f"{self.reducer.kind}/{self.scorer.kind}"
         if isinstance(self.reducer, FastSlow) and self.reducer.fast_path != "linear":
             words += f" ({self.reducer.fast_path})"
@@ -51,13 +51,13 @@ class Method(Value):
 
 
 class ShapeStep(Value):
-    """One step of a shape: a place, what is done there, and its share of the drop.
+    """One step of a shape: a location, a method, and a relative weight.
 
     Attributes:
         stage: Stage index, 0 for isotropic backbones.
         block: 0-based block inside the stage.
         phase: As in `Step`.
-        weight: Share of the total drop of its stage that it makes, on the logarithmic scale; only ratios between
+        weight: Its relative contribution to the drop of its stage, on the logarithmic scale; only ratios between
             weights of a shape matter.
         reducer: As in `Step`.
         scorer: As in `Step`.
@@ -72,7 +72,7 @@ class ShapeStep(Value):
 
     @model_validator(mode="after")
     def _scorer_fits(self) -> ShapeStep:
-        object.__setattr__(self, "scorer", usual_scorer(self.reducer, self.scorer, self.phase))
+        object.__setattr__(self, "scorer", default_scorer(self.reducer, self.scorer, self.phase))
         return self
 
     @property
@@ -82,19 +82,19 @@ class ShapeStep(Value):
 
     @property
     def method(self) -> Method:
-        """What it does, wherever it is."""
+        """Its method, without the location."""
         return Method(reducer=self.reducer, scorer=self.scorer, phase=self.phase)
 
 
 class LocatedMethod(NamedTuple):
-    """What a shape does at one block: a method, and perhaps a merge right behind it.
+    """What a shape does at one block: a method, optionally followed by a merge.
 
     Attributes:
         location: Stage and block.
-        method: What is done first, or alone.
-        weight: Weight of both together.
-        merge: The merge behind it, None where there is none.
-        merge_share: Its share of the weight; 0 where there is none.
+        method: The first or only method.
+        weight: Total weight.
+        merge: The merge after it, or None.
+        merge_share: Fraction of the weight for the merge; 0 without a merge.
     """
 
     location: Location
@@ -105,7 +105,7 @@ class LocatedMethod(NamedTuple):
 
     @property
     def steps(self) -> tuple[ShapeStep, ...]:
-        """The same as steps of a shape."""
+        """The steps of the shape at this location."""
         (stage, block), method = self.location, self.method
         first = ShapeStep(
             stage=stage,
@@ -122,15 +122,15 @@ class LocatedMethod(NamedTuple):
 
 
 class Shape(Value):
-    """Where tokens are dropped and how the drops compare; one scalar rho then fixes all keep ratios.
+    """Locations, methods and relative drops of the steps; one scalar rho then fixes all keep ratios.
 
     Step `i` keeps `rho ** e_i` of the initial tokens of its stage, where `e_i` is the sum of the weights of its stage
-    up to `i`, scaled so that the largest is 1. Weights `(1, 1, 1)` are the hand-crafted baseline rho, rho^2, rho^3.
+    up to `i`, scaled so that the largest exponent is 1. Weights `(1, 1, 1)` are the baseline rho, rho^2, rho^3.
 
     Attributes:
-        steps: Sorted by location. At one location and phase there is one step, or a prune or fuse with a merge behind.
-        monotone: Whether ratios fall inside a stage. Only `fast_slow`, which drops nothing, can do without: then `e_i`
-            is the weight of step `i` alone, so that the slow share may rise again.
+        steps: Sorted by location. A location and phase has one step, or a prune or fuse before a merge.
+        monotone: Whether ratios fall inside a stage. False only for `fast_slow`, which drops nothing: then `e_i` is the
+            weight of step `i` alone, so that the fraction of slow positions may rise again.
     """
 
     steps: tuple[ShapeStep, ...] = Field(min_length=1)
@@ -140,16 +140,16 @@ class Shape(Value):
     def _consistent(self) -> Shape:
         for earlier, later in zip(self.steps, self.steps[1:], strict=False):
             if later.location < earlier.location:
-                raise ValueError(f"steps must be sorted by location; block {later.block} stands behind {earlier.block}")
+                raise ValueError(f"steps must be sorted by location; block {later.block} follows {earlier.block}")
             if later.location == earlier.location and not (
                 isinstance(earlier.reducer, Prune | Fuse) and isinstance(later.reducer, Merge)
             ):
                 raise ValueError(
-                    f"two steps at block {later.block} ({later.phase}); only a merge behind a prune or fuse can share "
-                    "a location"
+                    f"two steps at block {later.block} ({later.phase}); only a merge after a prune or fuse can share a "
+                    "location"
                 )
         if not self.monotone and not all(isinstance(step.reducer, FastSlow) for step in self.steps):
-            raise ValueError("only fast_slow can let ratios rise; what prunes, fuses or merges must be monotone")
+            raise ValueError("only fast_slow steps may have rising ratios; set monotone for prune, fuse and merge")
         return self
 
     @classmethod
@@ -165,30 +165,30 @@ class Shape(Value):
         """The same method at several blocks of one stage.
 
         Args:
-            blocks: 0-based blocks, rising.
-            weights: One a block; equal ones if left out.
+            blocks: 0-based blocks, strictly increasing.
+            weights: One per block; equal by default.
             stage: Stage index.
-            method: What is done; left out, pruning by DynamicViT's predictor.
+            method: The method; by default pruning with the predictor of DynamicViT.
             monotone: As in `Shape`.
 
         Raises:
-            ValueError: The lists differ in length, or blocks do not rise.
+            ValueError: The lists differ in length, or blocks are not increasing.
         """
         weights = (1.0,) * len(blocks) if weights is None else tuple(weights)
         if len(blocks) != len(weights):
-            raise ValueError(f"{len(blocks)} blocks but {len(weights)} weights; give one weight a block")
-        done = method or Method()
-        placed = [LocatedMethod((stage, b), done, w) for b, w in zip(blocks, weights, strict=True)]
-        return cls.of_methods(placed, monotone=monotone)
+            raise ValueError(f"{len(blocks)} blocks but {len(weights)} weights; give one weight per block")
+        repeated = method or Method()
+        located = [LocatedMethod((stage, b), repeated, w) for b, w in zip(blocks, weights, strict=True)]
+        return cls.of_methods(located, monotone=monotone)
 
     @classmethod
-    def of_methods(cls, places: Sequence[LocatedMethod], *, monotone: bool = True) -> Shape:
-        """Put together from what is done at each block, in order of blocks."""
-        return cls(steps=tuple(step for placed in places for step in placed.steps), monotone=monotone)
+    def of_methods(cls, located: Sequence[LocatedMethod], *, monotone: bool = True) -> Shape:
+        """A shape from the methods at each block, in order of blocks."""
+        return cls(steps=tuple(step for one in located for step in one.steps), monotone=monotone)
 
     @property
-    def places(self) -> tuple[LocatedMethod, ...]:
-        """What is done at each block; a merge behind a prune or fuse belongs to it."""
+    def located_methods(self) -> tuple[LocatedMethod, ...]:
+        """The method at each block, together with the merge that follows it."""
         found: list[LocatedMethod] = []
         last: ShapeStep | None = None
         for step in self.steps:
@@ -204,8 +204,8 @@ class Shape(Value):
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """0-based blocks of its places, each inside its stage."""
-        return tuple(placed.location[1] for placed in self.places)
+        """0-based blocks of its predictors, each inside its stage."""
+        return tuple(one.location[1] for one in self.located_methods)
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -228,7 +228,7 @@ class Shape(Value):
         """The schedule with these ratios.
 
         Args:
-            keep_ratios: One a step, each the share of the initial tokens of its stage.
+            keep_ratios: One per step, as a fraction of the initial tokens of its stage.
         """
         return Schedule(
             steps=tuple(
@@ -245,24 +245,24 @@ class Shape(Value):
         )
 
     def canonical(self) -> Shape:
-        """The same shape with weights of places scaled to a largest of 1, and none below `MIN_WEIGHT`."""
-        places = self.places
-        weights = canonical_weights([placed.weight for placed in places])
+        """The same shape with weights scaled to a maximum of 1 and clipped to at least `MIN_WEIGHT`."""
+        located = self.located_methods
+        weights = canonical_weights([one.weight for one in located])
         return Shape.of_methods(
             [
-                placed._replace(weight=weight, merge_share=canonical_share(placed.merge_share))
-                for placed, weight in zip(places, weights, strict=True)
+                one._replace(weight=weight, merge_share=canonical_share(one.merge_share))
+                for one, weight in zip(located, weights, strict=True)
             ],
             monotone=self.monotone,
         )
 
 
 def canonical_weights(weights: Sequence[float]) -> tuple[float, ...]:
-    """Weights scaled to a largest of 1 and raised to at least `MIN_WEIGHT`; a single weight becomes 1."""
+    """Weights scaled to a maximum of 1 and clipped to at least `MIN_WEIGHT`; a single weight becomes 1."""
     largest = max(weights)
     return tuple(min(1.0, max(MIN_WEIGHT, weight / largest)) for weight in weights)
 
 
 def canonical_share(merge_share: float) -> float:
-    """The share of a merge, kept away from all and nothing; 0 stays 0, no merge."""
+    """The fraction of a merge, clipped away from 0 and 1; 0 (no merge) stays 0."""
     return 0.0 if merge_share == 0.0 else min(1.0 - MIN_WEIGHT, max(MIN_WEIGHT, merge_share))

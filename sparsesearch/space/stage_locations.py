@@ -1,4 +1,4 @@
-"""Where one stage of a backbone may be sparse."""
+"""The locations of one stage of a backbone that may be sparse."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from sparsesearch.value import Value
 
 
 class StageLocations(Value):
-    """Where a stage may be sparse, and how sparse.
+    """The locations of a stage that may be sparse, and its limits of keep ratios.
 
     Attributes:
         stage: Stage index.
-        blocks: 0-based blocks of the stage that may have a step; empty means every block, without block 0 of stage 0.
+        blocks: 0-based blocks of the stage that may have a step; empty means every block except block 0 of stage 0.
         earliest: No step before this block.
-        latest: If the stage has steps at all, the first is at this block or before.
-        min_keep_ratio: As in `SearchSpace`, for this stage; left out, the space's.
-        max_keep_ratio: As in `SearchSpace`, for this stage; left out, the space's.
+        latest: The first step of the stage, if it has any, is at this block or before.
+        min_keep_ratio: As in `SearchSpace`, for this stage; by default that of the space.
+        max_keep_ratio: As in `SearchSpace`, for this stage; by default that of the space.
     """
 
     stage: int = Field(ge=0)
@@ -29,7 +29,7 @@ class StageLocations(Value):
     @model_validator(mode="after")
     def _consistent(self) -> StageLocations:
         if len(set(self.blocks)) != len(self.blocks):
-            raise ValueError(f"blocks names a block twice: {list(self.blocks)}")
+            raise ValueError(f"blocks contains a duplicate: {list(self.blocks)}")
         if self.earliest is not None and self.latest is not None and self.earliest > self.latest:
-            raise ValueError(f"earliest {self.earliest} is behind latest {self.latest}")
+            raise ValueError(f"earliest {self.earliest} is after latest {self.latest}")
         return self

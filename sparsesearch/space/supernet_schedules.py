@@ -1,4 +1,4 @@
-"""What one training for a whole space needs of it: schedules to train under, and predictors that fit all of them."""
+"""Random schedules for supernet training, and predictors whose input size is the same in all of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sparsesearch.space.shape import Shape
 
 LOWEST_RATIO = 0.04
 _MINIMAL_RATIOS = (20 / 64, 5 / 64)
-_WINDOW_SHARE = 4
+_WINDOWS_PER_DEPTH = 4
 
 
 def random_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.random.Generator) -> Schedule:
     """A random schedule of a space: a random shape with ratios log-uniform between the limits of each stage.
 
     Args:
-        space: A space for the geometry (spelled out).
+        space: A space resolved for the geometry.
         geometry: The backbone.
         rng: Source of randomness.
     """
@@ -36,7 +36,7 @@ def random_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.r
 
 
 def minimal_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.random.Generator) -> Schedule:
-    """A schedule near the lower end of a space: as many steps as there may be, a third to a tenth of tokens left.
+    """A schedule near the lower end of a space: the maximum number of steps, a third to a tenth of tokens left.
 
     Args:
         space: As in `random_schedule`.
@@ -55,17 +55,18 @@ def minimal_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.
 
 
 def with_fixed_windows(space: SearchSpace, geometry: BackboneGeometry) -> SearchSpace:
-    """The space with SPOT reading a number of layers that does not depend on where the step before it is.
+    """The space with SPOT scorers that read a fixed number of layers, wherever the previous step is.
 
-    A predictor that many schedules share has one width. SPOT's own rule, the layers since the last step, becomes the
-    last quarter of the depth: in SPOT's own configuration, steps at a quarter, half and three quarters of the depth
-    (arXiv:2511.10488), that is the same number of layers. Where fewer layers lie before a step, it reads those.
+    A predictor that is shared by many schedules has a fixed input size. SPOT's own rule, the layers since the last
+    step, is replaced by the last quarter of the depth; this is the same number of layers in SPOT's own configuration,
+    steps at a quarter, half and three quarters of the depth (arXiv:2511.10488). If fewer layers precede a step, it
+    reads those.
 
     Args:
         space: Any space.
         geometry: The backbone.
     """
-    window = max(1, max(stage.depth for stage in geometry.stages) // _WINDOW_SHARE)
+    window = max(1, max(stage.depth for stage in geometry.stages) // _WINDOWS_PER_DEPTH)
 
     def fixed(scorer: Scorer) -> Scorer:
         if isinstance(scorer, SpotScorer) and scorer.layers == "since_last":
@@ -86,7 +87,7 @@ def _limits(space: SearchSpace, stage: int) -> tuple[float, float]:
 
 
 def _schedule(shape: Shape, ratios: Sequence[float], geometry: BackboneGeometry) -> Schedule:
-    """The shape with ratios near those given that it can have: falling, and at most half of the tokens merged away."""
+    """The schedule of a shape with the closest valid ratios: falling, and at most half of the tokens merged."""
     made: list[float] = []
     for stage in dict.fromkeys(step.stage for step in shape.steps):
         steps = [step for step in shape.steps if step.stage == stage]

@@ -1,4 +1,4 @@
-"""A space in which nothing has weights of its own, so that schedules can be ranked on the dense model's alone."""
+"""Spaces without learned parameters, so that schedules can be ranked with the weights of the dense model."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from sparsesearch.space.shape import Method
 
 
 def without_training(space: SearchSpace, geometry: BackboneGeometry) -> SearchSpace:
-    """The space without whatever would have to be trained first.
+    """The space without anything that requires training.
 
-    Learned scorers are left out; where no other is left, the class token's attention takes their place (EViT,
-    arXiv:2202.07800, section 3.2), or the norm of tokens on backbones without one. Fast paths become the identity.
+    Learned scorers are left out; if no other is left, they are replaced by the attention of the class token (EViT,
+    arXiv:2202.07800, section 3.2), or by the norm of tokens on backbones without one. Fast paths become the identity.
 
     Args:
         space: Any space.
         geometry: The backbone.
 
     Returns:
-        The space, spelled out.
+        The space, resolved for the geometry.
 
     Raises:
-        SpaceError: Nothing is left that the backbone can do.
+        SpaceError: The backbone supports none of the remaining methods.
     """
     space = space.for_geometry(geometry)
     has_class_token = all(stage.has_class_token and stage.mixer == "attention" for stage in geometry.stages)
-    usual: Scorer = ClassAttentionScorer() if has_class_token else NormScorer()
+    default: Scorer = ClassAttentionScorer() if has_class_token else NormScorer()
     free = [method for method in space.methods if not is_learned(method.scorer)]
     methods = [_free(method, method.scorer) for method in free]
     if not any(method.scorer is not None for method in methods):
-        methods = [_free(method, usual if is_learned(method.scorer) else method.scorer) for method in space.methods]
-    scorers = tuple(scorer for scorer in space.scorers if not is_learned(scorer)) or (usual,)
+        methods = [_free(method, default if is_learned(method.scorer) else method.scorer) for method in space.methods]
+    scorers = tuple(scorer for scorer in space.scorers if not is_learned(scorer)) or (default,)
     changed = space.model_copy(update={"methods": tuple(dict.fromkeys(methods)), "scorers": scorers})
     return changed.for_geometry(geometry)
 

@@ -1,1 +1,1 @@
-"""Pictures: fronts, latencies, and the tokens that a schedule keeps."""
+"""Figures: Pareto fronts, latencies, and the tokens that a schedule keeps."""

@@ -1,4 +1,4 @@
-"""Which tokens the best schedule of a study keeps, as a picture beside the study's other files."""
+"""A figure of the tokens that the best schedule of a study keeps, written next to the study's other files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _NUM_IMAGES = 4
 def write_best_picture(spec: StudySpec, front: StudyFront, folder: Path, *, storage: Path) -> None:
     """Write `kept_tokens.png`: validation images through the best fine-tuned schedule, with its own weights.
 
-    Where there is no such schedule yet, or its weights or the data are not on this machine, nothing is written and a
-    line is logged; it never raises. It builds a model, so it is not for a process in which others are being trained.
+    If there is no such schedule yet, or its weights or the data are not on this machine, nothing is written and one
+    line is logged; it never raises. It builds a model, so do not call it in a process that is training.
 
     Args:
-        spec: A prepared study.
+        spec: A resolved study.
         front: Its front.
-        folder: Where the picture goes.
-        storage: Root of the study's checkpoints.
+        folder: Output folder.
+        storage: Root folder of the study's checkpoints.
     """
     try:
         missing = _write(spec, front, folder / KEPT_TOKENS, storage=storage)
-    except Exception as error:  # whatever it is: a picture is never worth a study
+    except Exception as error:  # any error: a figure must never abort a study
         missing = one_line(error)
         logger.debug("drawing %s failed", KEPT_TOKENS, exc_info=True)
     if missing is not None:
@@ -38,19 +38,19 @@ def write_best_picture(spec: StudySpec, front: StudyFront, folder: Path, *, stor
 
 
 def _write(spec: StudySpec, front: StudyFront, path: Path, *, storage: Path) -> str | None:
-    """Write the picture, or say why there is none."""
+    """Write the figure, or return why there is none."""
     resolved = spec.resolved
     if resolved is None or front.reference is None or front.fidelity is not Fidelity.FINETUNE:
-        return "nothing is fine-tuned yet"
+        return "no schedule has been fine-tuned yet"
     best = front.best(limit=spec.budget.limits(front.reference.cost.macs)[1])
     if best is None:
         return "no schedule is within the budget"
 
-    # What builds models takes seconds to load, and most who sync a study have no picture to draw.
+    # Imported here because torch and timm take seconds to load, and most calls have no figure to draw.
     from sparsesearch.artifacts.model_reference import ModelReference
     from sparsesearch.artifacts.trained import model_of, trained_tensors
     from sparsesearch.training.checkpoints import CheckpointFolder
-    from sparsesearch.visualize.inspect import look, preprocessing_for, validation_images
+    from sparsesearch.visualize.inspect import inspect_images, preprocessing_for, validation_images
     from sparsesearch.visualize.kept_tokens import save_kept_tokens
 
     tensors = trained_tensors(best, (), CheckpointFolder(storage, spec.name))
@@ -58,9 +58,9 @@ def _write(spec: StudySpec, front: StudyFront, path: Path, *, storage: Path) -> 
         return f"the weights of trial {best.number} are not on this machine"
     size = resolved.geometry.image_size[0]
     reference = ModelReference(spec.backbone, best.schedule, resolved.num_classes, resolved.in_chans, size)
-    wanted = preprocessing_for(spec.backbone, spec.data, in_chans=resolved.in_chans, image_size=size)
+    preprocessing = preprocessing_for(spec.backbone, spec.data, in_chans=resolved.in_chans, image_size=size)
     images = validation_images(spec.data, backbone=spec.backbone, count=_NUM_IMAGES)
-    views = look(model_of(reference, tensors), images, names=[""] * len(images), wanted=wanted)
+    views = inspect_images(model_of(reference, tensors), images, names=[""] * len(images), preprocessing=preprocessing)
     title = f"{spec.name}: trial {best.number}, {best.schedule.describe(resolved.geometry)}"
     save_kept_tokens(views, path, title=title)
     return None

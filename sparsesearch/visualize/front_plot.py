@@ -1,4 +1,4 @@
-"""The Pareto front as a picture."""
+"""The Pareto front as a figure."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def save_front(
     """Draw accuracy against multiply-adds or milliseconds: candidates, front, hand-crafted baselines, dense model.
 
     Args:
-        front: What to draw.
-        path: Target PNG.
-        title: Above the picture.
+        front: The front.
+        path: Output PNG file.
+        title: Figure title.
         limit: The budget along the front's axis, drawn as a vertical line, or None.
-        note: A warning below the title, or None.
-        paper: Published schedules to lay over it. Those of another backbone are laid over by their share of the
-            dense model's multiply-adds, and the axis is that of shares.
+        note: Warning below the title, or None.
+        paper: Published schedules to draw over it. If they are of another backbone, the cost axis is in percent of the
+            dense model's multiply-adds.
     """
-    assert paper is None or front.axis == "macs", "papers' schedules have no milliseconds"
+    assert paper is None or front.axis == "macs", "published schedules have no latency"
     unit, x_title = cost_axis(front)
-    is_share = paper is not None and not paper.same_backbone and front.reference is not None
-    if is_share and front.reference is not None:
-        unit, x_title = front.reference.cost.macs / 100, "cost of one image, % of the dense model"
+    is_relative = paper is not None and not paper.same_backbone and front.reference is not None
+    if is_relative and front.reference is not None:
+        unit, x_title = front.reference.cost.macs / 100, "cost per image, % of the dense model"
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -81,23 +81,23 @@ def save_front(
     if limit is not None:
         axes.axvline(limit / unit, color="tab:red", linewidth=1, alpha=0.6, label="budget")
     if paper is not None:
-        _lay_over(axes, paper, unit)
+        _draw_paper(axes, paper, unit)
     axes.set_xlabel(x_title)
-    fidelity = front.fidelity.value if front.fidelity else "nothing"
+    fidelity = front.fidelity.value if front.fidelity else "no evaluations"
     axes.set_ylabel(f"validation accuracy, % ({fidelity})")
     axes.set_title(title if note is None else f"{title}\n{note}", fontsize=11)
     axes.grid(alpha=0.25)
     if paper is None:
         axes.legend(loc="lower right", fontsize=9)
-    else:  # it is larger, and there may be no corner left free
+    else:  # the legend is larger, and may not fit into a corner
         axes.margins(y=0.09)
         figure.legend(loc="outside lower center", fontsize=9, ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def _lay_over(axes: Axes, paper: PaperOverlay, unit: float) -> None:
-    """Published accuracies as marks; a tick at the foot for each schedule whose accuracy was not published."""
+def _draw_paper(axes: Axes, paper: PaperOverlay, unit: float) -> None:
+    """Draw published accuracies as markers, and a tick for each schedule without a published accuracy."""
     known = [(point, point.published) for point in paper.points if point.published is not None]
     unknown = [_paper_cost(point, paper, unit) for point in paper.points if point.published is None]
     mark = "published, not comparable" if paper.caveat else "published"
@@ -112,12 +112,17 @@ def _lay_over(axes: Axes, paper: PaperOverlay, unit: float) -> None:
         zorder=4,
     )
     for point, published in known:
-        place = (_paper_cost(point, paper, unit), 100 * published.top1)
+        position = (_paper_cost(point, paper, unit), 100 * published.top1)
         axes.annotate(
-            f"rho {point.rho:g}", place, xytext=(0, 8), textcoords="offset points", ha="center", color="tab:purple"
+            f"rho {point.rho:g}", position, xytext=(0, 8), textcoords="offset points", ha="center", color="tab:purple"
         )
     axes.vlines(
-        unknown, 0, 0.03, transform=axes.get_xaxis_transform(), color="tab:purple", label="its cost alone, other rho"
+        unknown,
+        0,
+        0.03,
+        transform=axes.get_xaxis_transform(),
+        color="tab:purple",
+        label="cost of other rho, no published accuracy",
     )
 
 

@@ -1,4 +1,4 @@
-"""Which tokens a sparse model keeps, as a picture: an image, then the same image behind every step.
+"""A figure of the tokens that a sparse model keeps: each image, then the same image after every step.
 
 Shapes: `H` and `W` height and width, `N` positions of a grid in raster order.
 """
@@ -21,8 +21,8 @@ from sparsesearch.schedule import ResolvedStep
 
 Picture = NDArray[np.float64]
 
-NOBODY = -1
-"""In place of a token: the patch was dropped, or takes the fast path."""
+NO_TOKEN = -1
+"""Token index of a patch that was dropped, or takes the fast path."""
 
 _WHITE, _VIOLET, _BLACK, _GREY = np.ones(3), np.array([0.78, 0.68, 0.95]), np.zeros(3), np.full(3, 0.45)
 _DROPPED, _FUSED, _FAST = 0.85, 0.8, 0.65
@@ -31,7 +31,7 @@ _SMALL = 96
 _WORDS = {
     "prune": "faded: dropped",
     "fuse": "violet: fused into one token",
-    "merge": "outlined in one colour: merged into one token",
+    "merge": "one colour with an outline: merged into one token",
     "fast_slow": "faded: on the fast path",
 }
 
@@ -43,8 +43,8 @@ class StepView:
     Attributes:
         step: The step.
         grid: Height and width of the grid it works on.
-        token_N: For each position the token that stands for it behind this step, `NOBODY` if none does.
-        fused: Tokens that have no place of their own.
+        token_N: For each position, the token that represents it after this step; `NO_TOKEN` if none does.
+        fused: Tokens without a position of their own.
     """
 
     step: ResolvedStep
@@ -54,12 +54,12 @@ class StepView:
 
     @property
     def kept(self) -> list[int]:
-        """Positions that some token stands for, or that are on the slow path."""
-        held: list[int] = np.flatnonzero(self.token_N != NOBODY).tolist()
-        return held
+        """Positions that a token represents, or that are on the slow path."""
+        kept: list[int] = np.flatnonzero(self.token_N != NO_TOKEN).tolist()
+        return kept
 
     def document(self) -> dict[str, object]:
-        """The same as plain data: raster indices of what is kept, and which positions share a token."""
+        """Plain data: raster indices of kept positions, and groups of positions that share a token."""
         step = self.step
         groups: dict[int, list[int]] = {}
         for position in self.kept:
@@ -80,11 +80,11 @@ class StepView:
 
 @dataclass(frozen=True, eq=False)
 class ImageView:
-    """One image on its way through a model.
+    """One image with what each step of a model did to it.
 
     Attributes:
         name: Its name.
-        pixels_HW3: What the model saw of it, in [0, 1].
+        pixels_HW3: The image as the model sees it, in [0, 1].
         steps: In order of execution.
     """
 
@@ -93,18 +93,18 @@ class ImageView:
     steps: tuple[StepView, ...]
 
     def document(self) -> dict[str, object]:
-        """What was kept, as plain data."""
+        """Plain data of every step."""
         return {"image": self.name, "steps": [step.document() for step in self.steps]}
 
 
 def save_kept_tokens(images: Sequence[ImageView], path: Path, *, title: str, note: str | None = None) -> None:
-    """Draw a row for each image.
+    """Draw one row per image.
 
     Args:
-        images: One at least, all with the same steps.
-        path: Target file; its ending names the format (PNG, PDF, SVG).
-        title: Above the picture.
-        note: A warning below the title, or None.
+        images: At least one, all with the same steps.
+        path: Output file; its suffix selects the format (PNG, PDF, SVG).
+        title: Figure title.
+        note: Warning below the title, or None.
     """
     columns = 1 + len(images[0].steps)
     side = 2.1 if columns <= 8 else 1.6
@@ -119,7 +119,7 @@ def save_kept_tokens(images: Sequence[ImageView], path: Path, *, title: str, not
             _show(cell, panel(image.pixels_HW3, step))
     axes[0][0].set_title("image", fontsize=9)
     for cell, step in zip(axes[0][1:], images[0].steps, strict=True):
-        cell.set_title(f"{_place(step.step)}\n{tokens_text(step)}", fontsize=9)
+        cell.set_title(f"{_location_text(step.step)}\n{tokens_text(step)}", fontsize=9)
     figure.suptitle(title if note is None else f"{title}\n{note}", fontsize=10)
     words = [_WORDS[kind] for kind in dict.fromkeys(step.step.reducer.kind for step in images[0].steps)]
     figure.supxlabel("; ".join(words), fontsize=8, color="0.3")
@@ -128,16 +128,16 @@ def save_kept_tokens(images: Sequence[ImageView], path: Path, *, title: str, not
 
 
 def panel(pixels_HW3: Picture, view: StepView) -> Picture:
-    """The image behind a step: what is not kept fades, and what one token stands for has one outline."""
+    """The image after a step: dropped positions fade, and the positions of one merged token share an outline."""
     rows, columns = view.grid
     image_HW3 = enlarged(pixels_HW3, view.grid)
     size = image_HW3.shape[0] // rows
     token_HW = np.kron(view.token_N.reshape(rows, columns), np.ones((size, size), dtype=np.int64))
-    nobody_HW = token_HW == NOBODY
-    drawn_HW3 = _blend(image_HW3, nobody_HW, _WHITE, _FAST if view.step.reducer.kind == "fast_slow" else _DROPPED)
-    faded_HW, merged_HW = nobody_HW.copy(), np.zeros_like(nobody_HW)
+    empty_HW = token_HW == NO_TOKEN
+    drawn_HW3 = _blend(image_HW3, empty_HW, _WHITE, _FAST if view.step.reducer.kind == "fast_slow" else _DROPPED)
+    faded_HW, merged_HW = empty_HW.copy(), np.zeros_like(empty_HW)
     for token, count in zip(*np.unique(view.token_N, return_counts=True), strict=True):
-        if token == NOBODY:
+        if token == NO_TOKEN:
             continue
         own_HW = token_HW == token
         if int(token) in view.fused:
@@ -151,7 +151,7 @@ def panel(pixels_HW3: Picture, view: StepView) -> Picture:
 
 
 def enlarged(pixels_HW3: Picture, grid: tuple[int, int]) -> Picture:
-    """The image with whole pixels for every position of a grid, and enough of them; small ones keep their squares."""
+    """Enlarge an image so that every grid position has a whole number of pixels; small images keep square pixels."""
     height, width, _ = pixels_HW3.shape
     rows, columns = grid
     size = max(_PATCH_PIXELS, -(-height // rows), -(-width // columns))
@@ -172,19 +172,19 @@ def tokens_text(view: StepView) -> str:
             return f"{view.step.num_tokens} of {total} tokens"
 
 
-def _place(step: ResolvedStep) -> str:
+def _location_text(step: ResolvedStep) -> str:
     stage = f"stage {step.stage}, " if step.stage else ""
     return f"{stage}{'before' if step.phase == 'before_block' else 'inside'} block {step.block}"
 
 
-def _blend(image_HW3: Picture, where_HW: NDArray[np.bool_], color: Picture, share: float) -> Picture:
+def _blend(image_HW3: Picture, where_HW: NDArray[np.bool_], color: Picture, opacity: float) -> Picture:
     blended_HW3 = image_HW3.copy()
-    blended_HW3[where_HW] = share * color + (1 - share) * image_HW3[where_HW]
+    blended_HW3[where_HW] = opacity * color + (1 - opacity) * image_HW3[where_HW]
     return blended_HW3
 
 
 def _edges(value_HW: NDArray[np.generic], among_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels where a value changes, on either side, if one of the two is among the given."""
+    """Pixels on either side of a change in value, if at least one of the two sides is in `among_HW`."""
     edge_HW = np.zeros_like(among_HW)
     for along in (np.s_[:-1, :], np.s_[1:, :]), (np.s_[:, :-1], np.s_[:, 1:]):
         before, after = along

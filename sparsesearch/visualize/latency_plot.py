@@ -1,4 +1,4 @@
-"""Latencies of a dense and a sparse model as a picture."""
+"""Latencies of a dense and a sparse model as a figure."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def save_comparison(found: Comparison, path: Path, *, title: str, note: str) -> 
     """Draw throughput and speed-up by batch size.
 
     Args:
-        found: What to draw.
-        path: Target PNG.
-        title: Above the picture.
-        note: Conditions of the measurement, below the title.
+        found: The measured comparison.
+        path: Output PNG file.
+        title: Figure title.
+        note: Measurement conditions, shown below the plots.
     """
     figure = Figure(figsize=(9.5, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -36,7 +36,7 @@ def save_comparison(found: Comparison, path: Path, *, title: str, note: str) -> 
 
 
 def _throughput(axes: Axes, found: Comparison) -> None:
-    """Bars of the medians; whiskers from the tenth to the ninetieth percentile of the runs."""
+    """Bars of the medians, with whiskers from the 10th to the 90th percentile of the runs."""
     for side, (name, color) in enumerate((("dense", _DENSE), ("sparse", _SPARSE))):
         latencies: list[Latency] = [getattr(batch, name) for batch in found.batches]
         sizes = [batch.batch_size for batch in found.batches]
@@ -45,21 +45,21 @@ def _throughput(axes: Axes, found: Comparison) -> None:
         high = [1e3 * size / latency.p10_ms for size, latency in zip(sizes, latencies, strict=True)]
         below = [height - bottom for height, bottom in zip(heights, low, strict=True)]
         above = [top - height for height, top in zip(heights, high, strict=True)]
-        places = [index + (side - 0.5) * _WIDTH for index in range(len(sizes))]
-        axes.bar(places, heights, _WIDTH, yerr=(below, above), color=color, ecolor="0.15", capsize=3, label=name)
+        centers = [index + (side - 0.5) * _WIDTH for index in range(len(sizes))]
+        axes.bar(centers, heights, _WIDTH, yerr=(below, above), color=color, ecolor="0.15", capsize=3, label=name)
     _by_batch(axes, found)
-    axes.set_ylabel("images a second")
+    axes.set_ylabel("images per second")
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left", fontsize=9)
 
 
 def _speed_up(axes: Axes, found: Comparison) -> None:
-    """Measured speed-up of each batch size, between none and what the count promises."""
+    """Measured speed-up of each batch size, compared with the ratio of multiply-adds."""
     speed_ups = [batch.speed_up for batch in found.batches]
     colors = [_SPARSE if speed_up >= 1 else "tab:red" for speed_up in speed_ups]
     bars = axes.bar(range(len(speed_ups)), speed_ups, 0.6, color=colors)
     axes.bar_label(bars, [f"{speed_up:.2f}x" for speed_up in speed_ups], padding=2, fontsize=9)
-    axes.axhline(1, color=_DENSE, linestyle="--", linewidth=1.2, label="as fast as dense")
+    axes.axhline(1, color=_DENSE, linestyle="--", linewidth=1.2, label="dense")
     axes.axhline(found.macs_ratio, color="tab:green", linewidth=1.5, label=f"multiply-adds: {found.macs_ratio:.2f}x")
     _by_batch(axes, found)
     axes.set_ylabel("speed-up over dense")

@@ -1,4 +1,4 @@
-"""A sparse model with the best weights there are, ready to look at images."""
+"""Open a sparse model with the best available weights, to inspect images with."""
 
 from __future__ import annotations
 
@@ -23,60 +23,63 @@ from sparsesearch.study.spec import DataSpec
 from sparsesearch.training.checkpoints import read_foreign_weights
 from sparsesearch.training.loop import PREDICTOR_PREFIX
 from sparsesearch.training.weights import resolve_weights
-from sparsesearch.visualize.inspect import look, preprocessing_for, read_images, validation_images
+from sparsesearch.visualize.inspect import inspect_images, preprocessing_for, read_images, validation_images
 from sparsesearch.visualize.kept_tokens import ImageView
 
 Trained = Callable[[], tuple[Mapping[str, Any], str] | None]
-"""Weights of a study, and whose they are; None if there are none."""
+"""Weights of a study and a description of them; None if there are none."""
 
-UNTRAINED_PREDICTORS = "the choice of untrained predictors: it says nothing"
-UNTRAINED = "the choice of an untrained model: it says nothing"
+UNTRAINED_PREDICTORS = "the selection of untrained predictors, which is meaningless"
+UNTRAINED = "the selection of an untrained model, which is meaningless"
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """A model that can be looked through.
+    """A sparse model that is ready to inspect images.
 
     Attributes:
-        reference: What it is.
+        reference: Backbone and schedule.
         model: The sparse model.
-        wanted: How its images are made ready.
-        data: What it was trained on, None if that is not known.
-        weights: Whose weights it has, for people.
-        caption: A warning that belongs below every picture, or None.
-        note: A line for people, or None.
+        preprocessing: Preprocessing of its images.
+        data: The data it was trained on; None if unknown.
+        weights: Description of its weights.
+        caption: Warning to show with every figure, or None.
+        note: Message for the user, or None.
     """
 
     reference: ModelReference
     model: nn.Module
-    wanted: Preprocessing
+    preprocessing: Preprocessing
     data: DataSpec | None
     weights: str
     caption: str | None = None
     note: str | None = None
 
     def of_files(self, paths: Sequence[Path]) -> list[ImageView]:
-        """Look at image files.
+        """Inspect image files.
 
         Raises:
-            DataError: A file is missing, is no image, or is too small.
+            DataError: A file is missing, is not an image, or is too small.
         """
         shape = self.reference.geometry
         patch = max(1, shape.image_size[0] // shape.stages[0].grid[0])
-        images = read_images(paths, self.wanted, least_pixels=patch)
-        return look(self.model, images, names=[path.name for path in paths], wanted=self.wanted)
+        images = read_images(paths, self.preprocessing, min_pixels=patch)
+        return inspect_images(self.model, images, names=[path.name for path in paths], preprocessing=self.preprocessing)
 
     def of_validation(self, count: int) -> list[ImageView]:
-        """Look at validation images of the data.
+        """Inspect validation images of the data.
 
         Raises:
-            SpecError: The data is not known.
+            SpecError: The data is unknown.
             DataError: It cannot be read.
         """
         if self.data is None:
-            raise SpecError("name images: visualize model.safetensors cat.jpg (only a recipe knows its own data)")
+            raise SpecError(
+                "no images given, and only a recipe records its data; "
+                "name images, for example: visualize model.safetensors cat.jpg"
+            )
         images = validation_images(self.data, backbone=self.reference.backbone, count=count)
-        return look(self.model, images, names=[""] * len(images), wanted=self.wanted)
+        return inspect_images(self.model, images, names=[""] * len(images), preprocessing=self.preprocessing)
 
 
 def open_inspection(
@@ -87,23 +90,25 @@ def open_inspection(
     weights: str | None = None,
     trained: Trained | None = None,
 ) -> Inspection:
-    """Find the best weights there are: those of a file, of the recipe's study, published ones, or none.
+    """Open a sparse model with the best available weights: of a file, of the recipe's study, published, or untrained.
 
     Args:
         reference: Backbone and schedule.
-        model_file: The saved model that the reference is from, if it is.
-        recipe: The recipe that it is from, if it is.
-        weights: `pretrained`, `scratch` or a path, to have no others.
-        trained: Looks for the weights of the recipe's study.
+        model_file: The saved model that the reference was read from, if any.
+        recipe: The recipe that it was read from, if any.
+        weights: `pretrained`, `scratch` or a path; None for the best available.
+        trained: Returns the weights of the recipe's study.
 
     Raises:
-        ScheduleError: The schedule drops nothing.
+        SpecError: The schedule keeps all tokens, or the image size does not match.
         CheckpointError: The weights do not fit.
     """
     if not reference.schedule.resolve(reference.geometry):
-        raise SpecError("the schedule keeps all tokens, so there is nothing to see; give one with --rho 0.7")
+        raise SpecError(
+            "the schedule keeps all tokens, so there is nothing to show; give one that drops some, such as --rho 0.7"
+        )
     data = _data(reference, recipe)
-    wanted = preprocessing_for(
+    preprocessing = preprocessing_for(
         reference.backbone,
         data or DataSpec(source="folder:."),
         in_chans=reference.in_chans,
@@ -111,47 +116,55 @@ def open_inspection(
     )
     if model_file is not None and weights is None:
         model = load(model_file)
-        if reference.image_size != wanted.image_size:
-            raise SpecError(f"{model_file} takes {reference.image_size} pixels; leave --image-size out")
-        return Inspection(reference, model, wanted, data, f"weights of {model_file}")
+        if reference.image_size != preprocessing.image_size:
+            raise SpecError(f"{model_file} expects images of {reference.image_size} pixels; omit --image-size")
+        return Inspection(reference, model, preprocessing, data, f"weights of {model_file}")
     found = None if trained is None else trained()
     if found is not None:
-        return Inspection(reference, model_of(reference, found[0]), wanted, data, found[1])
+        return Inspection(reference, model_of(reference, found[0]), preprocessing, data, found[1])
     if weights is not None and weights not in ("pretrained", "scratch"):
-        return _from_file(reference, Path(weights), wanted=wanted, data=data)
-    asked = weights or (recipe.weights if recipe is not None else "pretrained")
-    source, line = resolve_weights(asked if asked == "scratch" else "pretrained", backbone=reference.backbone)
+        return _from_file(reference, Path(weights), preprocessing=preprocessing, data=data)
+    requested = weights or (recipe.weights if recipe is not None else "pretrained")
+    source, line = resolve_weights(requested if requested == "scratch" else "pretrained", backbone=reference.backbone)
     model = reference.dense_model(pretrained=source == "pretrained")
     sparsify_(model, reference.schedule)
     caption = _caption(reference, is_pretrained=source == "pretrained")
     why = "" if trained is None else "the weights of the recipe's study are not on this machine; "
-    said = (
+    note = (
         None if caption is None else f"{why}{line.partition('; training')[0] + '; ' if line else ''}this is {caption}"
     )
-    return Inspection(reference, model.eval(), wanted, data, f"{source} weights", caption, said)
+    return Inspection(reference, model.eval(), preprocessing, data, f"{source} weights", caption, note)
 
 
-def _from_file(reference: ModelReference, path: Path, *, wanted: Preprocessing, data: DataSpec | None) -> Inspection:
-    """Weights of any file: a sparse model's, or a dense one's without predictors."""
+def _from_file(
+    reference: ModelReference, path: Path, *, preprocessing: Preprocessing, data: DataSpec | None
+) -> Inspection:
+    """A model with the weights of a file: of a sparse model, or of a dense one without predictors."""
     tensors: dict[str, Tensor] = read_foreign_weights(path)
     model = reference.dense_model()
     sparsify_(model, reference.schedule)
     loaded = load_weights_(model, tensors, source=str(path), optional=(PREDICTOR_PREFIX,), allow_unused=True)
     caption = UNTRAINED_PREDICTORS if loaded.missing else None
     return Inspection(
-        reference, model.eval(), wanted, data, f"weights of {path}", caption, caption and f"{path}: this is {caption}"
+        reference,
+        model.eval(),
+        preprocessing,
+        data,
+        f"weights of {path}",
+        caption,
+        caption and f"{path}: this is {caption}",
     )
 
 
 def _caption(reference: ModelReference, *, is_pretrained: bool) -> str | None:
-    """What has to be said of a choice without training."""
+    """The warning for untrained weights; None if there is nothing to warn about."""
     if any(is_learned(step.scorer) for step in reference.schedule.steps):
         return UNTRAINED_PREDICTORS
     return None if is_pretrained else UNTRAINED
 
 
 def _data(reference: ModelReference, recipe: Recipe | None) -> DataSpec | None:
-    """What the model was trained on: as its recipe says; only the demo has small backbones of one channel."""
+    """The data the model was trained on: that of its recipe, or the demo for small single-channel backbones."""
     if recipe is not None:
         return recipe.data
     return DataSpec() if is_small(reference.backbone) and reference.in_chans in (None, 1) else None

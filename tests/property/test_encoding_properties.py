@@ -10,7 +10,7 @@ from strategies import geometries, shapes, spaces
 from sparsesearch.budget.solve import fit_to_budget, least_cost
 from sparsesearch.schedule import num_kept
 from sparsesearch.space.encoding import decode, encode, parameters
-from sparsesearch.space.sampling import MIN_WEIGHT, draw_shape, mutate_shape, place
+from sparsesearch.space.sampling import MIN_WEIGHT, distinct_positions, draw_shape, mutate_shape
 
 
 def inside(shape, space):
@@ -76,8 +76,8 @@ def test_draws_and_mutations_stay_inside(data):
 def test_places_are_distinct_rising_and_kept_where_already_so(data):
     num_locations = data.draw(st.integers(1, 12))
     wished = data.draw(st.lists(st.integers(-3, 14), min_size=1, max_size=num_locations))
-    placed = place(wished, num_locations=num_locations)
+    placed = distinct_positions(wished, num_locations=num_locations)
     assert len(placed) == len(wished)
     assert all(a < b for a, b in itertools.pairwise(placed))
     assert 0 <= placed[0] <= placed[-1] < num_locations
-    assert place(placed, num_locations=num_locations) == placed
+    assert distinct_positions(placed, num_locations=num_locations) == placed

@@ -1,1 +1,1 @@
-"""What proposes shapes: our evolution, and Optuna's samplers behind the same protocol."""
+"""Samplers: our evolution, and Optuna's samplers behind the same interface."""

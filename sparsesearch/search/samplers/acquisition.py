@@ -1,7 +1,7 @@
-"""What an evaluation is expected to add: improvement of the best accuracy, or of the area under the front.
+"""Acquisition functions: expected improvement of the best accuracy, or of the hypervolume of the front.
 
-Costs are known before an evaluation, accuracies are not. So the expected gain in hypervolume is a sum over the
-intervals of the cost axis between members of the front, each with an expected improvement in closed form.
+The cost of a schedule is known before its evaluation, its accuracy is not. The expected hypervolume improvement is
+therefore a sum over the cost intervals between members of the front, each an expected improvement in closed form.
 
 Shapes: `P` candidates, `K` intervals.
 """
@@ -18,21 +18,19 @@ from sparsesearch.search.samplers.predictor import Predictor
 from sparsesearch.search.samplers.visible import gaps_to_front
 
 _MAX_INTERVALS = 32
-_BELOW = 0.1  # of the front's height: how far below its cheapest end an accuracy still counts
+_BELOW = 0.1  # reference accuracy below the cheapest end of the front, as a fraction of the height of the front
 
 
 class Gain:
-    """What evaluations are expected to add to what is known; larger is better.
+    """Expected gain of an evaluation; larger is better.
 
-    Accuracies are the predictor's, on the scale of the error; so is the area under the front.
-
-    The best so far are the predicted accuracies of what was evaluated, not the measured ones: of many noisy
-    measurements the best is too good.
+    Accuracies and the area under the front are on the error scale of the predictor. The incumbents are the predicted
+    accuracies of evaluated schedules, not the measured ones, because the maximum of many noisy measurements is biased.
 
     Args:
         predictor: The predictor.
-        costs_N: Costs of what was evaluated: of the predictor's first observations.
-        low: Lower end of the range of budgets, None for a single budget.
+        costs_N: Costs of the evaluated schedules, the first observations of the predictor.
+        low: Lower end of the range of budgets; None for a single budget.
         limit: The largest cost that counts.
     """
 
@@ -67,7 +65,7 @@ class Gain:
 
 
 def expected_improvement(mean_P: Floats, deviation_P: Floats, *, best: float) -> Floats:
-    """Expected excess over the best accuracy so far.
+    """Expected improvement over the best accuracy so far.
 
     Source: Jones, Schonlau and Welch, Efficient Global Optimization (1998), equation 15.
     """
@@ -77,14 +75,14 @@ def expected_improvement(mean_P: Floats, deviation_P: Floats, *, best: float) ->
 def expected_area(
     mean_P: Floats, deviation_P: Floats, costs_P: Floats, *, front_top1: Floats, front_costs: Floats, limit: float
 ) -> Floats:
-    """Expected gain in the area between the front and its worst corner, in accuracy times cost.
+    """Expected hypervolume improvement, in accuracy times cost.
 
     Args:
         mean_P: Expected accuracies.
         deviation_P: Their standard deviations.
         costs_P: Costs.
-        front_top1: Accuracies of the front so far, rising.
-        front_costs: Their costs, rising.
+        front_top1: Accuracies of the current front, increasing.
+        front_costs: Their costs, increasing.
         limit: Largest cost that counts.
     """
     floor = front_top1[0] - max(1e-6, _BELOW * float(front_top1[-1] - front_top1[0]))
@@ -97,7 +95,7 @@ def expected_area(
 
 
 def _excess(ratio: Floats) -> Floats:
-    """Expected positive part of a normal variable with this mean and deviation 1."""
+    """Expected positive part of a normal variable with mean `ratio` and standard deviation 1."""
     density = np.exp(-0.5 * ratio**2) / math.sqrt(2.0 * math.pi)
     far = np.maximum(-ratio, 4.0)
     tail = density * (1.0 - 3.0 / far**2 + 15.0 / far**4) / far**2

@@ -1,4 +1,4 @@
-"""Types of the arrays that searches compute with."""
+"""Array types of the samplers."""
 
 from __future__ import annotations
 

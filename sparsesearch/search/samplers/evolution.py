@@ -1,11 +1,10 @@
-"""Our own sampler: evolution guided by a light predictor of accuracy.
+"""The `evolution` sampler: evolution guided by a Gaussian-process predictor of accuracy.
 
-Between two evaluations an inner evolution goes through hundreds of shapes. A predictor that has learned from the
-results so far says how accurate each would be and how sure that is; what is proposed is the shape whose evaluation is
-expected to add most, to the best accuracy or, for a front, to the area under it. The few best are scaled to their
-budgets exactly before one is chosen.
+Between two evaluations, an inner evolution searches hundreds of shapes on a predictor that is fitted to the results so
+far. The proposal maximises the expected improvement of the best accuracy or, for a range of budgets, of the
+hypervolume. The best few candidates are scaled to their budgets exactly before one is selected.
 
-Source: the alternation of evaluations and search on a predictor is that of LINAS (arXiv:2205.10358, section 3.3); the
+Source: alternating evaluations with a search on a predictor follows LINAS (arXiv:2205.10358, section 3.3); the
 criterion is expected improvement of accuracy or hypervolume.
 """
 
@@ -34,21 +33,21 @@ from sparsesearch.space.shape import Shape
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.protocols import Price
 
-_OPENING = 10  # results before the predictor is asked
-_PRIOR_OPENING = 5  # the same, where another study has been asked
-_OPENERS = 3  # places of the first shapes
+_OPENING = 10  # results before the predictor is used
+_PRIOR_OPENING = 5  # the same, with a warm start from another study
+_OPENERS = 3  # steps of the first shapes
 _PARENTS = 16  # results that the inner evolution starts from
-_EXACT = 3  # shapes that are scaled exactly at a time
-_ROUNDS = 16  # times that so many are tried before random shapes take over
-_ATTEMPTS = 4  # shapes of the opening that are tried for one proposal
-_WINDOW = 0.1  # share of the range of budgets in which a proposal has to lie
+_EXACT = 3  # shapes that are scaled exactly per round
+_ROUNDS = 16  # rounds before falling back to random shapes
+_ATTEMPTS = 4  # opening shapes that are tried for one proposal
+_WINDOW = 0.1  # width of the budget window of a proposal, as a fraction of the range
 
 
 class EvolutionProposer(Proposer):
-    """Shapes from an evolution that is guided by a predictor; see `Proposer`.
+    """Proposes shapes by evolution guided by a predictor; see `Proposer`.
 
-    Results of another study, if there are any, are the first that the predictor learns from, as observations that may
-    be off by a constant and a little more each; the more results there are, the fewer of them it is shown.
+    Priors from another study are added to the observations of the predictor, with a constant offset and extra noise;
+    the more results there are, the fewer priors are used.
     """
 
     most_visible = 120
@@ -73,7 +72,7 @@ class EvolutionProposer(Proposer):
             high: As in `Proposer`.
             seed: As in `Proposer`.
             price: As in `Proposer`.
-            priors: What another study found, the best first.
+            priors: Results of another study, best first.
 
         Raises:
             BudgetError: No schedule of the space meets an end of the range.
@@ -92,26 +91,26 @@ class EvolutionProposer(Proposer):
         self._prior_rows = self._features.of(self._features.steps([found[0] for found in self._priors.values()]))
 
     def sampled(self, index: int) -> Iterator[tuple[Schedule, float]]:
-        """The opening, then what evolution finds, the most promising first."""
+        """Shapes of the opening, then those of the evolution, most promising first."""
         if self.num_results < (_PRIOR_OPENING if self._priors else _OPENING):
             yield from self._opening(index)
         else:
             yield from self._evolved(index)
 
     def _opening(self, index: int) -> Iterator[tuple[Schedule, float]]:
-        """The best shapes of another study, or even ones; then a sequence that covers space and budgets evenly."""
+        """The best shapes of another study, or evenly spaced ones; then a low-discrepancy sequence over the space."""
         openers = self._prior_openers() if self._priors else self._even_openers()
         chosen = openers[index : index + 1]
-        for place in range(index, index + _ATTEMPTS * _OPENING, _OPENING):
-            limit = self.spread_budget(place)
-            chosen.append((self._spread_shape(place, limit), limit))
+        for number in range(index, index + _ATTEMPTS * _OPENING, _OPENING):
+            limit = self.spread_budget(number)
+            chosen.append((self._spread_shape(number, limit), limit))
         for shape, limit in chosen:
             schedule = self.fit(shape, limit)
             if schedule is not None:
                 yield schedule, limit
 
     def _prior_openers(self) -> list[tuple[Shape, float]]:
-        """The best that another study found, over the range of budgets."""
+        """The best shapes of another study, over the range of budgets."""
         num = _PRIOR_OPENING if self.low is not None else 1
         limits = [self.high]
         if self.low is not None:
@@ -122,19 +121,19 @@ class EvolutionProposer(Proposer):
         return chosen
 
     def _even_openers(self) -> list[tuple[Shape, float]]:
-        """Equal drops evenly over the depth, and a place earlier, at the limit and half way down the range."""
+        """Equal drops evenly over the depth, and one location earlier, at the limit and the middle of the range."""
         num = min(max(_OPENERS, self.space.min_predictors), self.space.max_predictors)
         last = len(self.space.locations)
         limits = [self.high] if self.low is None else [self.high, self.rounded((self.low + self.high) / 2.0)]
         found = []
         for limit in limits:
             for earlier in (0, 1):
-                genes = [Gene(place=last * (i + 1) // (num + 1) - earlier, weight=1.0) for i in range(num)]
+                genes = [Gene(position=last * (i + 1) // (num + 1) - earlier, weight=1.0) for i in range(num)]
                 found.append((settle(genes, self.space, latest_first=self.latest(limit)), limit))
         return found
 
-    def _spread_shape(self, place: int, limit: float) -> Shape:
-        """Shape `place` of a low-discrepancy sequence over the parameters of the space.
+    def _spread_shape(self, number: int, limit: float) -> Shape:
+        """Shape `number` of a low-discrepancy sequence over the parameters of the space.
 
         Source: M. Roberts, The Unreasonable Effectiveness of Quasirandom Sequences (2018): multiples of the powers of
         the inverse of the root of x^(d+1) = x + 1.
@@ -144,17 +143,17 @@ class EvolutionProposer(Proposer):
         for _ in range(32):
             root = (1.0 + root) ** (1.0 / (len(bounds) + 1))
         shift = np.random.default_rng(self.derive(0, 1)).random(len(bounds))
-        shares = (shift + (place + 1) * root ** -np.arange(1.0, len(bounds) + 1)) % 1.0
+        units = (shift + (number + 1) * root ** -np.arange(1.0, len(bounds) + 1)) % 1.0
         params: dict[str, int | float | str] = {}
-        for bound, share in zip(bounds, shares.tolist(), strict=True):
+        for bound, unit in zip(bounds, units.tolist(), strict=True):
             if bound.kind == "float":
-                params[bound.name] = bound.low + share * (bound.high - bound.low)
+                params[bound.name] = bound.low + unit * (bound.high - bound.low)
             else:
-                params[bound.name] = int(bound.low) + int(share * (bound.high - bound.low + 1))
+                params[bound.name] = int(bound.low) + int(unit * (bound.high - bound.low + 1))
         return decode(params, space=self.space, latest_first=self.latest(limit))
 
     def _evolved(self, index: int) -> Iterator[tuple[Schedule, float]]:
-        """What the inner evolution ends with; some at a time are scaled exactly and put in order."""
+        """The candidates of the inner evolution; in rounds, scaled exactly and sorted by expected gain."""
         rng = np.random.default_rng(self.derive(index))
         results = self.visible()
         gain = self._gain(results)
@@ -174,10 +173,10 @@ class EvolutionProposer(Proposer):
                 yield from (fits[i] for i in np.argsort(-gains, kind="stable").tolist())
 
     def _window(self, index: int) -> tuple[float, float]:
-        """The budgets that a proposal may have: for a front some around one of an even sequence.
+        """The budgets that a proposal may have: for a range, a window around one of an even sequence.
 
-        Where accuracy falls steeply, at the cheap end, each evaluation promises more than it gives; left alone, search
-        spends itself there.
+        At the cheap end, where accuracy falls steeply, the expected gain is overestimated; without windows, the search
+        would concentrate there.
         """
         if self.low is None:
             return self.high, self.high
@@ -186,8 +185,8 @@ class EvolutionProposer(Proposer):
         return centre - half, centre + half
 
     def _gain(self, results: Sequence[Result]) -> Gain:
-        """What an evaluation is expected to add to these results."""
-        pending = [under_way.schedule for under_way in self.under_way()]
+        """The expected gain of an evaluation, given these results."""
+        pending = [proposal.schedule for proposal in self.pending()]
         pending_PF = self._features.of(self._features.steps(pending)) if pending else None
         observed = self._observations(results)
         return Gain(
@@ -198,7 +197,7 @@ class EvolutionProposer(Proposer):
         )
 
     def _settings(self) -> Settings:
-        """How the predictor generalises: chosen anew whenever about a tenth more is known."""
+        """Hyperparameters of the predictor, refitted whenever there are about a tenth more results."""
         num = self.num_results
         cut = num - num % 2 ** max(0, int(np.log2(num / _OPENING)))
         key = self.result_numbers(cut)
@@ -216,7 +215,7 @@ class EvolutionProposer(Proposer):
         num_priors = min(len(self._priors), max(0, self.most_visible - len(results)))
         own_N = np.array([result.top1 for result in results])
         foreign_N = np.array([prior.accuracy for prior in self._priors][:num_priors])
-        if num_priors:  # as if its dense model were as accurate as the best here
+        if num_priors:  # relative to the best accuracy here instead of the dense one
             foreign_N *= own_N.max()
         return Observations(
             x_NF=np.concatenate([own_NF, self._prior_rows[:num_priors]]),
@@ -225,11 +224,11 @@ class EvolutionProposer(Proposer):
         )
 
     def _parents(self, results: Sequence[Result], gain: Gain) -> Candidates:
-        """The results that are nearest to the front, as far as they are shapes of the space."""
+        """The results closest to the front that are shapes of the space."""
         chosen: list[Result] = []
-        for place in np.argsort(gain.gaps_N, kind="stable").tolist():
-            if results[place].params is not None:
-                chosen.append(results[place])
+        for row in np.argsort(gain.gaps_N, kind="stable").tolist():
+            if results[row].params is not None:
+                chosen.append(results[row])
             if len(chosen) == _PARENTS:
                 break
         genes = [self._genes_of(result) for result in chosen]

@@ -1,4 +1,4 @@
-"""The samplers by name."""
+"""Make a sampler by name."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def make_proposer(
     price: Price | None = None,
     priors: Sequence[Prior] = (),
 ) -> Proposer:
-    """An empty proposer; arguments and errors as in `Proposer`.
+    """Make an empty proposer; arguments and errors as in `Proposer`.
 
     Args:
-        sampler: Which one.
+        sampler: Name of the sampler.
         geometry: The backbone.
-        space: The search space; it need not be spelled out for the geometry.
-        low: Lower end of the range of budgets in the unit of the price, None for a single budget.
+        space: The search space, resolved for the geometry or not.
+        low: Lower end of the range of budgets in the unit of the price; None for a single budget.
         high: The budget, or the upper end of the range.
         seed: Seed of the study.
-        price: What a schedule costs, exact multiply-adds if None.
-        priors: What another study found; only `evolution` makes use of it.
+        price: The cost function; exact multiply-adds if None.
+        priors: Results of another study; used by `evolution` only.
     """
     if sampler == "evolution":
         return EvolutionProposer(geometry, space, low=low, high=high, seed=seed, price=price, priors=priors)

@@ -1,9 +1,9 @@
-"""Many shapes at once as arrays of genes, and how to draw, change and cross them by the thousand.
+"""Vectorised genomes: many shapes as arrays of genes, with drawing, mutation and crossover.
 
-The moves are those of `space.sampling`, on arrays: what comes out are genes for shapes, which `space.sampling.settle`
-turns into shapes of the space one by one, for the few that are worth it.
+The operators are those of `space.sampling`, on arrays. `space.sampling.settle` turns the genes of the few best genomes
+into shapes of the space.
 
-Shapes: `P` genomes, `S` places at most.
+Shapes: `P` genomes, `S` steps at most.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import Gene
 from sparsesearch.space.shape import MIN_WEIGHT
 
-_JITTERS = (0.1, 0.3, 0.6)  # deviations of the logarithm of a weight
-_SWITCH = 0.1  # share of methods and merges that change
+_JITTERS = (0.1, 0.3, 0.6)  # standard deviations of the logarithm of a weight
+_SWITCH = 0.1  # fraction of methods and merges that change
 
 
 class Genomes(NamedTuple):
-    """Genes for shapes, one a row; the first `num_P` places of a row count and rise.
+    """Genes of shapes, one shape per row; the first `num_P` steps of a row are active, at increasing locations.
 
     Attributes:
         location_PS: Indices into the space's locations.
-        weight_PS: Weights of places.
+        weight_PS: Weights of the steps.
         method_PS: Indices into the space's methods.
-        share_PS: Shares of merges right behind, 0 for none.
-        num_P: How many places count.
+        share_PS: Fractions of the weight for merges directly after the steps; 0 for none.
+        num_P: Number of active steps.
     """
 
     location_PS: Ints
@@ -41,12 +41,12 @@ class Genomes(NamedTuple):
 
     @property
     def used_PS(self) -> Bools:
-        """Which places count."""
+        """Mask of the active steps."""
         used_PS: Bools = np.arange(self.location_PS.shape[1]) < self.num_P[:, None]
         return used_PS
 
     def take(self, rows: Ints) -> Genomes:
-        """Some of the rows, in this order."""
+        """The given rows, in this order."""
         return Genomes(
             self.location_PS[rows], self.weight_PS[rows], self.method_PS[rows], self.share_PS[rows], self.num_P[rows]
         )
@@ -55,7 +55,7 @@ class Genomes(NamedTuple):
         """One row as genes."""
         return [
             Gene(
-                place=int(self.location_PS[row, s]),
+                position=int(self.location_PS[row, s]),
                 weight=float(self.weight_PS[row, s]),
                 method=int(self.method_PS[row, s]),
                 merge_share=float(self.share_PS[row, s]),
@@ -65,7 +65,7 @@ class Genomes(NamedTuple):
 
 
 def joined(parts: Sequence[Genomes]) -> Genomes:
-    """Rows of several populations, one below the other."""
+    """Concatenate several populations."""
     return Genomes(
         np.concatenate([part.location_PS for part in parts]),
         np.concatenate([part.weight_PS for part in parts]),
@@ -82,15 +82,15 @@ def genomes_of(rows: Sequence[Sequence[Gene]], space: SearchSpace) -> Genomes:
     weight_PS, share_PS = np.ones((len(rows), width)), np.zeros((len(rows), width))
     for p, row in enumerate(rows):
         for s, gene in enumerate(row):
-            location_PS[p, s], weight_PS[p, s], method_PS[p, s], share_PS[p, s] = gene.place, *gene[1:]
+            location_PS[p, s], weight_PS[p, s], method_PS[p, s], share_PS[p, s] = gene.position, *gene[1:]
     return Genomes(location_PS, weight_PS, method_PS, share_PS, np.array([len(row) for row in rows], dtype=np.int64))
 
 
 class Variation:
-    """Draws, changes and crosses genomes of a space.
+    """Draws, mutates and crosses genomes of a space.
 
     Args:
-        space: The space, spelled out.
+        space: The resolved space.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -114,7 +114,7 @@ class Variation:
         )
 
     def mutate(self, parents: Genomes, *, rng: np.random.Generator) -> Genomes:
-        """A neighbour of each: a place comes, goes or moves, weights change, methods and merges may."""
+        """A neighbour of each genome: a step is added, removed or moved, weights change, methods and merges may."""
         num = len(parents.num_P)
         everyone, size = np.arange(num), parents.location_PS.shape
         location_PS, weight_PS, num_P = parents.location_PS.copy(), parents.weight_PS.copy(), parents.num_P
@@ -130,9 +130,7 @@ class Variation:
         method_PS[more, new] = method_PS[more, step_P[is_more]]
         share_PS[more, new] = 0.0
         is_less = (kind_P == 1) & (num_P > self._least)
-        location_PS[everyone[is_less], step_P[is_less]] = (
-            self._num_locations
-        )  # sorted behind the others, and no longer counted
+        location_PS[everyone[is_less], step_P[is_less]] = self._num_locations  # sorted to the end, where it is inactive
         is_moved = kind_P == 2
         location_PS[everyone[is_moved], step_P[is_moved]] += rng.choice([-2, -1, 1, 2], size=num)[is_moved]
         jitter_P = rng.choice(_JITTERS, size=num)
@@ -150,7 +148,7 @@ class Variation:
         return self._tidy(before, num_P=before.num_P - is_less)
 
     def cross(self, first: Genomes, second: Genomes, *, rng: np.random.Generator) -> Genomes:
-        """A child of each pair: as many places as a parent or between, each with all that a parent has there."""
+        """One child per pair: its number of steps is between those of its parents, and each step is one of a parent."""
         num, width = first.location_PS.shape
         used_PT = np.concatenate([first.used_PS, second.used_PS], axis=1)
         order_PT = np.argsort(np.where(used_PT, rng.random(used_PT.shape), 2.0), axis=1)
@@ -172,11 +170,11 @@ class Variation:
         return self._tidy(child)
 
     def _tidy(self, genomes: Genomes, *, num_P: Ints | None = None) -> Genomes:
-        """Sort places and move them apart, as `space.sampling.place` does; scale weights to a largest of 1.
+        """Sort locations and make them distinct, as in `distinct_positions`; scale weights to a maximum of 1.
 
         Args:
-            genomes: The first `genomes.num_P` places of a row count.
-            num_P: How many of them, after sorting; all if not given.
+            genomes: The first `genomes.num_P` steps of a row are active.
+            num_P: Number of active steps after sorting; None for all.
         """
         sortable_PS = np.where(genomes.used_PS, genomes.location_PS, self._num_locations + 1)
         order_PS = np.argsort(sortable_PS, axis=1, kind="stable")

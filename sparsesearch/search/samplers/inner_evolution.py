@@ -1,4 +1,4 @@
-"""Evolution of shapes on a predictor: hundreds of them for the price of one evaluation's bookkeeping.
+"""Evolution of hundreds of shapes on the predictor, without evaluations.
 
 Shapes: `P` genomes, `N` results.
 """
@@ -18,16 +18,16 @@ from sparsesearch.search.samplers.steps import Features, Steps
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.protocols import Price
 
-_GENERATIONS = ((64, 48, 32), (96, 32, 0))  # mutated, crossed and random genomes of each
+_GENERATIONS = ((64, 48, 32), (96, 32, 0))  # mutated, crossed and random genomes of each generation
 _SURVIVORS = 16  # genomes of a generation that are parents of the next
-_NEAR = 0.05  # deviation of the logarithm of a child's budget from its parent's
+_NEAR = 0.05  # standard deviation of the log ratio of the budgets of child and parent
 
 
 class Candidates(NamedTuple):
-    """Shapes with the budgets that they are meant for, the most promising first.
+    """Shapes with their budgets, most promising first.
 
     Attributes:
-        genomes: Genes for shapes.
+        genomes: Genes of the shapes.
         limits_P: Budgets.
     """
 
@@ -35,18 +35,18 @@ class Candidates(NamedTuple):
     limits_P: Floats
 
     def take(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Candidates:
-        """Some of them, in this order."""
+        """The given rows, in this order."""
         return Candidates(self.genomes.take(rows), self.limits_P[rows])
 
 
 class InnerEvolution:
-    """Looks for shapes whose evaluation would add most.
+    """Searches for the shapes with the largest expected gain.
 
     Args:
         geometry: The backbone.
-        space: The space, spelled out.
-        features: How schedules look to the predictor.
-        price: What a schedule costs, exact multiply-adds if None.
+        space: A space resolved for the geometry.
+        features: Features of schedules for the predictor.
+        price: The cost function; exact multiply-adds if None.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class InnerEvolution:
         self._block_L = np.array([features.block(stage, block) for stage, block in space.locations], dtype=np.int64)
 
     def run(self, parents: Candidates, gain: Gain, *, low: float, high: float, rng: np.random.Generator) -> Candidates:
-        """All that came up, by expected gain.
+        """All candidates of all generations, by expected gain.
 
         Args:
-            parents: Good shapes to start from, with budgets near to their costs; may be none.
-            gain: What an evaluation is expected to add.
+            parents: Good shapes to start from, with budgets close to their costs; may be empty.
+            gain: The expected gain of an evaluation.
             low: Lower end of the range of budgets; the upper one for a single budget.
             high: The budget, or the upper end of the range.
             rng: Source of randomness.
@@ -109,7 +109,7 @@ class InnerEvolution:
         return Candidates(joined(genomes), np.concatenate(limits))
 
     def _gains(self, children: Candidates, gain: Gain) -> Floats:
-        """Expected gains at rough costs; minus infinity for shapes that cannot meet their budgets."""
+        """Expected gains at approximate costs; minus infinity for shapes that cannot meet their budgets."""
         genomes = children.genomes
         log_left_PS, costs_P = self._rough.scaled(genomes, children.limits_P)
         steps = Steps(self._block_L[genomes.location_PS], genomes.method_PS, log_left_PS, genomes.used_PS)
@@ -118,9 +118,9 @@ class InnerEvolution:
 
 
 def _limits(num: int, low: float, high: float, rng: np.random.Generator, *, near: Floats | None = None) -> Floats:
-    """Budgets anywhere in the range; half of them near to given ones."""
+    """Random budgets in the range; half of them close to `near`, if given."""
     limits = low + rng.random(num) * (high - low)
     if near is not None:
-        beside = near * np.exp(_NEAR * rng.standard_normal(num))
-        limits = np.where(rng.random(num) < 0.5, beside, limits)
+        nearby = near * np.exp(_NEAR * rng.standard_normal(num))
+        limits = np.where(rng.random(num) < 0.5, nearby, limits)
     return np.clip(limits, low, high)

@@ -1,4 +1,4 @@
-"""How the predictor of accuracy generalises: what makes the accuracies that were seen most likely.
+"""Hyperparameters of the accuracy predictor by maximum marginal likelihood.
 
 Shapes: `N` observations, `F` features.
 """
@@ -18,7 +18,7 @@ _SWEEPS = 2
 
 
 class _Choice(NamedTuple):
-    """A point of the grid; `length` is of the median distance between observations, others as in `Settings`."""
+    """A point of the grid; `length` is relative to the median distance of observations, others as in `Settings`."""
 
     length: float = 2.4
     noise: float = 1e-2
@@ -40,11 +40,11 @@ _OF_OTHERS = {"strangeness": (1e-2, 1e-1, 1.0)}
 
 
 def choose_settings(known: Observations, columns: Columns | None = None) -> Settings:
-    """The most likely settings of a grid, one of them changed at a time (type II maximum likelihood).
+    """The most likely hyperparameters of a grid, by coordinate ascent (type II maximum likelihood).
 
     Args:
         known: Observations.
-        columns: What their features are about; None takes all of them alike.
+        columns: Kinds of their features; None to weight all features equally.
 
     Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), section 5.4.1.
     """
@@ -70,12 +70,12 @@ def choose_settings(known: Observations, columns: Columns | None = None) -> Sett
 
 
 def _settings(choice: _Choice, x_NF: Floats, columns: Columns | None) -> Settings:
-    """What a point of the grid means for these observations."""
+    """The hyperparameters of a point of the grid for these observations."""
     weights_F = np.ones(x_NF.shape[1])
     if columns is not None:
         weights_F = columns.weights(decay=choice.decay, drops=choice.drops)
-    weighed_NF = x_NF * weights_F
-    distance_NN = distances(weighed_NF, weighed_NF)
+    weighted_NF = x_NF * weights_F
+    distance_NN = distances(weighted_NF, weighted_NF)
     apart = distance_NN[distance_NN > 0.0]
     median = float(np.median(apart)) if len(apart) else 1.0
     return Settings(
@@ -85,16 +85,16 @@ def _settings(choice: _Choice, x_NF: Floats, columns: Columns | None) -> Setting
         strangeness=choice.strangeness,
         smoothness=choice.smoothness,
         weights_F=weights_F,
-        scale=max(1e-12, float(((weighed_NF - weighed_NF.mean(axis=0)) ** 2).sum(axis=1).mean())),
+        scale=max(1e-12, float(((weighted_NF - weighted_NF.mean(axis=0)) ** 2).sum(axis=1).mean())),
     )
 
 
 def _likelihood(known: Observations, y_N: Floats, settings: Settings) -> float:
-    """Logarithm of the likelihood, up to a constant, at the best amplitude."""
+    """Log likelihood, up to a constant, at the best amplitude."""
     kernel = Kernel(known.x_NF, settings)
-    weighed = kernel.weighed(known.x_NF)
+    weighted = kernel.weighted(known.x_NF)
     try:
-        lower_NN = np.linalg.cholesky(kernel.between(weighed, weighed) + kernel.of_noise(known))
+        lower_NN = np.linalg.cholesky(kernel.between(weighted, weighted) + kernel.of_noise(known))
     except np.linalg.LinAlgError:
         return -math.inf
     white_N = np.linalg.solve(lower_NN, y_N)

@@ -1,6 +1,6 @@
-"""Optuna's samplers behind propose and tell: in memory, reproducible, and always inside the budget.
+"""Optuna's samplers as proposers: in memory, reproducible, and always within the budget.
 
-Every ask gets a new sampler with a seed of its own, and results are shown to it in the order of their trials' numbers.
+Every ask uses a new sampler with its own seed, and adds results in order of trial numbers.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from sparsesearch.study.protocols import Price
 
 OptunaSamplerName = Literal["tpe", "random", "nsga2", "gp"]
 
-_ASKS = 8  # sampler asks a proposal, before random shapes take over
-_MOST_VISIBLE = {"gp": 100}  # its asks take seconds beyond that
-_POPULATION = 20  # of NSGA-II
+_ASKS = 8  # sampler asks per proposal before falling back to random shapes
+_MOST_VISIBLE = {"gp": 100}  # with more trials, an ask takes seconds
+_POPULATION = 20  # population size of NSGA-II
 _GENERATION = "NSGAIISampler:generation"
 _PARENTS = "NSGAIISampler:parent:1"
 
 
 class OptunaProposer(Proposer):
-    """Shapes from one of Optuna's samplers; see `Proposer`.
+    """Proposes shapes with one of Optuna's samplers; see `Proposer`.
 
-    With a single budget the sampler maximises `val_top1`. With a range it maximises `val_top1` and minimises cost, and
-    the budget of a proposal is one of its parameters; at even indices it is replaced by a low-discrepancy draw, so that
-    the whole range is covered. NSGA-II runs as a steady state: parents are the elite of all trials told so far, so that
-    neither late trials nor a restart change what a generation is.
+    With a single budget, the sampler maximises `val_top1`. With a range, it maximises `val_top1` and minimises cost,
+    and the budget of a proposal is one of its parameters; at even indices it is replaced by a low-discrepancy draw, so
+    that the whole range is covered. NSGA-II runs in steady state: parents are the elite of all trials told so far, so
+    that generations depend neither on late trials nor on a restart.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class OptunaProposer(Proposer):
             space: As in `Proposer`.
             low: As in `Proposer`.
             high: As in `Proposer`.
-            sampler: Which of Optuna's samplers.
+            sampler: Name of the Optuna sampler.
             seed: As in `Proposer`.
             price: As in `Proposer`.
 
@@ -77,7 +77,7 @@ class OptunaProposer(Proposer):
         self._study = self._new_study()
 
     def sampled(self, index: int) -> Iterator[tuple[Schedule, float]]:
-        """What the sampler asks for, attempt by attempt."""
+        """The schedules that the sampler suggests."""
         self._show(self._shown())
         for attempt in range(_ASKS):
             params = self._ask(self.derive(index, attempt))
@@ -87,7 +87,7 @@ class OptunaProposer(Proposer):
                 yield schedule, limit
 
     def _ask(self, seed: int) -> Params:
-        """One vector of parameters from a new sampler with its own seed; leaves the study as it was."""
+        """Suggest parameters with a new sampler and its own seed; the study is not changed."""
         self._study.sampler = self._make_sampler(seed)
         trial = self._study.ask(self._distributions)
         params = dict(trial.params)
@@ -125,7 +125,7 @@ class OptunaProposer(Proposer):
         return optuna.create_study(storage=self._storage, study_name="study", directions=directions)
 
     def _shown(self) -> list[FrozenTrial]:
-        """What the sampler sees: results inside the space, then the proposals under way."""
+        """The trials shown to the sampler: results inside the space, then pending proposals."""
         if self._sampler == "random":
             return []
         shown = [self._frozen_result(result) for result in self.visible() if result.params is not None]
@@ -136,17 +136,17 @@ class OptunaProposer(Proposer):
         return shown
 
     def _show(self, trials: list[FrozenTrial]) -> None:
-        """Make the study hold exactly these trials, besides failed ones that samplers do not look at."""
+        """Load exactly these trials into the study, in addition to failed ones, which samplers ignore."""
         same = len(self._loaded) <= len(trials) and all(a is b for a, b in zip(self._loaded, trials, strict=False))
         if not same:
             self._study, self._loaded = self._new_study(), []
         self._study.add_trials(trials[len(self._loaded) :])
         self._loaded = trials
-        if self._sampler == "nsga2":  # parents are chosen anew from everything visible
+        if self._sampler == "nsga2":  # select parents again from all visible trials
             self._storage.set_study_system_attr(self._storage.get_study_id_from_name("study"), _PARENTS, None)
 
     def _frozen_result(self, result: Result) -> FrozenTrial:
-        """A result as the sampler sees it; always the same object."""
+        """A result as an Optuna trial; always the same object."""
         found = self._frozen_results.get(result.number)
         if found is None:
             values = [result.top1] if self.low is None else [result.top1, result.cost]

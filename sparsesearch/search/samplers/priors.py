@@ -1,4 +1,4 @@
-"""Trials of another study as priors, and what they become on the backbone of this one."""
+"""Priors: trials of another study, and their transfer to the backbone of this one."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Origin, Trial
 
 MOST_PRIORS = 64
-_NEAR = 0.15  # a prior is of a budget if its cost differs by less than this share
+_NEAR = 0.15  # a prior matches a budget if its relative cost difference is smaller
 
 
 def collect_priors(spec: StudySpec, trials: Sequence[Trial]) -> tuple[Prior, ...]:
-    """What another study can learn from this one: its results at the fidelity that has most of them.
+    """Collect priors from a study: its results at the fidelity that has most of them.
 
     Args:
-        spec: The study, prepared.
+        spec: The resolved study.
         trials: Its trials.
 
     Returns:
-        At most `MOST_PRIORS`; the nearest to the front first.
+        At most `MOST_PRIORS`, the closest to the front first.
 
     Raises:
-        SpecError: The study has no accuracy of its dense model, or of no schedule.
+        SpecError: The study has no accuracy of its dense model, or of any schedule.
     """
     dense = next(
         (t for t in trials if t.origin is Origin.REFERENCE and t.fidelity is Fidelity.DENSE and t.metrics), None
@@ -44,8 +44,8 @@ def collect_priors(spec: StudySpec, trials: Sequence[Trial]) -> tuple[Prior, ...
     dense_top1 = 0.0 if dense is None else dense.metrics.get("val_top1", 0.0)
     if not scored or not dense_top1 > 0.0 or spec.resolved is None:
         raise SpecError(
-            f"study {spec.name!r} has no evaluated schedule to start from; let it run on with "
-            f"`sparsesearch resume {spec.name}`, or choose another one (`sparsesearch studies`)"
+            f"study {spec.name!r} has no evaluated schedule to start from; continue it with "
+            f"`sparsesearch resume {spec.name}`, or choose another study (`sparsesearch studies`)"
         )
     fidelity = Counter(trial.fidelity for trial in scored).most_common(1)[0][0]
     chosen = [trial for trial in scored if trial.fidelity is fidelity]
@@ -53,7 +53,7 @@ def collect_priors(spec: StudySpec, trials: Sequence[Trial]) -> tuple[Prior, ...
 
 
 def make_priors(trials: Sequence[Trial], geometry: BackboneGeometry, *, dense_top1: float) -> tuple[Prior, ...]:
-    """Trials in relative terms.
+    """Convert trials to priors.
 
     Args:
         trials: Trials with an accuracy, all of one fidelity.
@@ -61,7 +61,7 @@ def make_priors(trials: Sequence[Trial], geometry: BackboneGeometry, *, dense_to
         dense_top1: Accuracy of the dense model.
 
     Returns:
-        At most `MOST_PRIORS`; the nearest to the front first.
+        At most `MOST_PRIORS`, the closest to the front first.
     """
     total = dense_macs(geometry)
     found = [
@@ -92,17 +92,17 @@ def _relative(schedule: Schedule, geometry: BackboneGeometry) -> tuple[PriorStep
 
 
 def transferred(prior: Prior, geometry: BackboneGeometry, space: SearchSpace) -> tuple[Schedule, Shape] | None:
-    """A prior on another backbone: the schedule it stands for, and the nearest shape of the space.
+    """Transfer a prior to a backbone: its schedule there, and the closest shape of the space.
 
-    Methods that the space does not have become its first.
+    Methods that the space does not contain are replaced by its first method.
 
     Args:
         prior: The prior.
         geometry: The backbone.
-        space: Its space, spelled out.
+        space: A space resolved for the geometry.
 
     Returns:
-        None if nothing is left of it there.
+        None if the prior cannot be transferred.
     """
     steps: list[Step] = []
     genes: list[Gene] = []
@@ -125,19 +125,19 @@ def transferred(prior: Prior, geometry: BackboneGeometry, space: SearchSpace) ->
         drop = float(np.log(before / left[stage]))
         steps.append(step)
         if drop > 0.0:
-            genes.append(Gene(place=_nearest((stage, block), space), weight=drop, method=index))
+            genes.append(Gene(position=_nearest((stage, block), space), weight=drop, method=index))
     genes = sorted(genes, key=lambda gene: -gene.weight)[: space.max_predictors]
     try:
         schedule = Schedule(steps=tuple(steps)).canonical(geometry)
     except ScheduleError:
-        return None  # a step that this backbone cannot do where it would be
+        return None  # the backbone does not support a step at its location
     if not schedule.steps or len(genes) < space.min_predictors:
         return None
-    return schedule, settle(sorted(genes, key=lambda gene: gene.place), space)
+    return schedule, settle(sorted(genes, key=lambda gene: gene.position), space)
 
 
 def _nearest(location: Location, space: SearchSpace) -> int:
-    """Index of the location of the space that is nearest, of the same stage if there is one."""
+    """Index of the closest location of the space, in the same stage if possible."""
     stage, block = location
     return min(
         range(len(space.locations)),
@@ -146,11 +146,11 @@ def _nearest(location: Location, space: SearchSpace) -> int:
 
 
 def best_at(priors: Sequence[Prior], cost: float) -> Prior:
-    """The most accurate prior of about a cost; where there is none, the one whose cost is nearest.
+    """The most accurate prior of about the given cost; if there is none, the one with the closest cost.
 
     Args:
         priors: At least one.
-        cost: Share of the dense cost.
+        cost: Fraction of the dense cost.
     """
     near = [prior for prior in priors if abs(prior.cost / cost - 1.0) < _NEAR]
     if near:

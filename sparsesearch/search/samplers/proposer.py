@@ -1,7 +1,7 @@
-"""What all samplers have in common: results told, proposals under way, budgets, and never a schedule twice.
+"""The base class of samplers: told results, pending proposals, budgets, and no duplicates.
 
-What a proposal is depends on the study's seed, its index, the results told and the proposals under way, and on nothing
-else. So a proposer that is built again and told the same trials goes on exactly as the first would have.
+A proposal depends only on the seed of the study, its index, the results told and the pending proposals. A proposer that
+is rebuilt and told the same trials therefore makes the same proposals.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from sparsesearch.space.shape import Shape
 from sparsesearch.study.protocols import Price
 from sparsesearch.study.trial import Fidelity, Origin, Proposal, Trial, TrialState
 
-_DRAWS = 400  # random shapes and mutations, before the space counts as exhausted
-_ELITE = 10  # most accurate results that random search starts from
-_NUM_RANDOM = 1000  # attempts of a sampler stay below this number, so that its seeds are its own
+_DRAWS = 400  # random shapes and mutations before the space counts as exhausted
+_ELITE = 10  # most accurate results that random mutations start from
+_NUM_RANDOM = 1000  # attempt number of random proposals; those of samplers are smaller, so that seeds differ
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 class Result(NamedTuple):
-    """A trial that says something about the objectives.
+    """A trial with values of the objectives.
 
     Attributes:
-        number: Of the trial.
-        schedule: What was evaluated.
+        number: Number of the trial.
+        schedule: The evaluated schedule.
         top1: `val_top1`.
-        cost: In the unit of the price.
-        params: Flat parameters of the schedule, the budget included; None if it lies outside the space.
+        cost: Cost in the unit of the price.
+        params: Flat parameters of the schedule, including the budget; None if it is outside the space.
     """
 
     number: int
@@ -55,11 +55,11 @@ class Result(NamedTuple):
     params: Params | None
 
 
-class UnderWay(NamedTuple):
-    """A proposal whose result is not known yet.
+class PendingProposal(NamedTuple):
+    """A pending proposal.
 
     Attributes:
-        schedule: What is being evaluated.
+        schedule: The schedule that is being evaluated.
         params: As in `Result`.
     """
 
@@ -68,10 +68,10 @@ class UnderWay(NamedTuple):
 
 
 class Proposer(ABC):
-    """Proposes schedules under a budget. Not thread-safe; one owner.
+    """Proposes schedules within a budget. Not thread-safe.
 
-    With a single budget accuracy is maximised. With a range a front is wanted, and every proposal has a budget of its
-    own inside the range.
+    With a single budget, accuracy is maximised. With a range, the goal is a front, and every proposal has its own
+    budget in the range.
     """
 
     most_visible = 500
@@ -90,11 +90,11 @@ class Proposer(ABC):
 
         Args:
             geometry: The backbone.
-            space: The search space; it need not be spelled out for the geometry.
-            low: Lower end of the range of budgets in the unit of the price, None for a single budget.
+            space: The search space, resolved for the geometry or not.
+            low: Lower end of the range of budgets in the unit of the price; None for a single budget.
             high: The budget, or the upper end of the range.
             seed: Seed of the study.
-            price: What a schedule costs, exact multiply-adds if None.
+            price: The cost function; exact multiply-adds if None.
 
         Raises:
             BudgetError: No schedule of the space meets an end of the range.
@@ -109,67 +109,69 @@ class Proposer(ABC):
         self._floors = first_location_floors(geometry, space=self.space, price=price)
         self._fidelity: Fidelity | None = None
         self._told: list[int] = []
-        self._results: list[Result] = []  # by number; beside it their numbers, accuracies and costs
+        self._results: list[Result] = []  # sorted by number; the lists below are parallel to it
         self._numbers: list[int] = []
         self._top1: list[float] = []
         self._costs: list[float] = []
         self._best: tuple[tuple[int, tuple[int, ...]], list[int]] = ((0, ()), [])
-        self._pending: dict[int, UnderWay] = {}
+        self._pending: dict[int, PendingProposal] = {}
         self._keys: set[str] = set()
 
     def tell(self, trial: Trial) -> None:
-        """Take note of a trial: a result if it is final, a proposal under way if it is not.
+        """Register a trial: a result if it is final, otherwise a pending proposal.
 
-        Baselines count as results. Failed, rejected and stopped trials give no result, but their schedules are not
-        proposed again; reference trials are ignored. Telling a trial again changes nothing.
+        Baselines count as results. Failed and stopped trials give no result, but their schedules are not proposed
+        again; reference trials are ignored. Telling a trial again changes nothing.
 
         Raises:
-            ValueError: The trial is of another fidelity than those before; their numbers cannot be compared.
+            ValueError: The trial is of another fidelity than the previous ones; they are not comparable.
         """
-        place = bisect.bisect_left(self._told, trial.number)
-        if trial.origin is Origin.REFERENCE or self._told[place : place + 1] == [trial.number]:
+        index = bisect.bisect_left(self._told, trial.number)
+        if trial.origin is Origin.REFERENCE or self._told[index : index + 1] == [trial.number]:
             return
         if self._fidelity not in (None, trial.fidelity):
-            raise ValueError(f"trial {trial.number} has fidelity {trial.fidelity}, those before {self._fidelity}")
+            raise ValueError(
+                f"trial {trial.number} has fidelity {trial.fidelity}, but previous trials have {self._fidelity}"
+            )
         self._fidelity = trial.fidelity
         self._keys.add(trial.key)
         if not trial.state.is_final:
             if trial.proposal is not None:
-                under_way = UnderWay(trial.schedule, trial.proposal.params)
+                under_way = PendingProposal(trial.schedule, trial.proposal.params)
                 self._pending.setdefault(trial.proposal.index, under_way)
             return
         if trial.proposal is not None:
             self._pending.pop(trial.proposal.index, None)
-        self._told.insert(place, trial.number)
+        self._told.insert(index, trial.number)
         result = self._result(trial)
         if result is not None:
-            place = bisect.bisect_left(self._numbers, result.number)
-            self._results.insert(place, result)
-            self._numbers.insert(place, result.number)
-            self._top1.insert(place, result.top1)
-            self._costs.insert(place, result.cost)
+            index = bisect.bisect_left(self._numbers, result.number)
+            self._results.insert(index, result)
+            self._numbers.insert(index, result.number)
+            self._top1.insert(index, result.top1)
+            self._costs.insert(index, result.cost)
 
     def propose(self, index: int) -> tuple[Schedule, Proposal] | None:
-        """Proposal `index` of the study; it counts as under way until its trial is told.
+        """Make proposal `index` of the study; it is pending until its trial is told.
 
         Returns:
-            A schedule that meets the budget and was neither told nor proposed before, and how it came about; None
-            when no new schedule can be found any more.
+            A new schedule within the budget, with the record of how it was proposed; None if no new schedule can be
+            found.
         """
         for schedule, limit in itertools.chain(self.sampled(index), self._random_proposals(index)):
             if not self.is_new(schedule):
                 continue
             params = self.params(schedule, limit=limit)
             self._keys.add(schedule.key(self.geometry))
-            self._pending[index] = UnderWay(schedule, params)
+            self._pending[index] = PendingProposal(schedule, params)
             return schedule, Proposal(index=index, seed=self.derive(index), seen=tuple(self._told), params=params)
         return None
 
     @abstractmethod
     def sampled(self, index: int) -> Iterator[tuple[Schedule, float]]:
-        """Schedules inside the space with the budgets they were made for, the most promising first.
+        """Schedules of the space with their budgets, most promising first.
 
-        Those that are known already are passed over; when there are no more, random ones take over.
+        Known schedules are skipped; when the iterator is exhausted, random schedules follow.
         """
 
     def is_new(self, schedule: Schedule) -> bool:
@@ -178,18 +180,18 @@ class Proposer(ABC):
 
     @property
     def num_results(self) -> int:
-        """How many results there are, visible or not."""
+        """Number of results, visible or not."""
         return len(self._results)
 
     def result_numbers(self, first: int) -> tuple[int, ...]:
-        """Numbers of the trials of the first results."""
+        """Trial numbers of the first results."""
         return tuple(self._numbers[:first])
 
     def visible(self, first: int | None = None) -> list[Result]:
-        """The results that the sampler learns from, in the order of the trials' numbers.
+        """The results that the sampler learns from, in order of trial numbers.
 
         Args:
-            first: How many of the first ones are looked at; all if not given.
+            first: Consider only the first results; None for all.
         """
         results = self._results[:first]
         num_newest, num_best = split(len(results), most=self.most_visible)
@@ -202,12 +204,12 @@ class Proposer(ABC):
             self._best = key, best(np.array(self._top1[:older]), costs, count=num_best).tolist()
         return [results[i] for i in self._best[1]] + results[older:]
 
-    def under_way(self) -> list[UnderWay]:
-        """The proposals under way, in the order of their indices."""
+    def pending(self) -> list[PendingProposal]:
+        """The pending proposals, in order of their indices."""
         return [pending for _, pending in sorted(self._pending.items())]
 
     def fit(self, shape: Shape, limit: float) -> Schedule | None:
-        """The schedule of a shape that uses a budget up, or None if it cannot."""
+        """The schedule of a shape that uses up a budget, or None if there is none."""
         return fit_to_budget(self.geometry, space=self.space, shape=shape, limit=limit, price=self.price)
 
     def cost(self, schedule: Schedule) -> float:
@@ -218,22 +220,22 @@ class Proposer(ABC):
         """Flat parameters of a schedule and its budget.
 
         Raises:
-            SpaceError: The schedule is not of the space.
+            SpaceError: The schedule is not in the space.
         """
         params = encode(schedule, geometry=self.geometry, space=self.space)
         if self.low is not None:
             params["budget"] = min(max(limit, self.low), self.high) / self.unit
         return params
 
-    def spread_budget(self, place: int) -> float:
-        """Budget `place` of a sequence that covers the range evenly however long it gets."""
+    def spread_budget(self, number: int) -> float:
+        """Budget `number` of a low-discrepancy sequence over the range."""
         if self.low is None:
             return self.high
-        share = (derive_seed(self._seed, "budgets") / 2**63 + _GOLDEN * place) % 1.0
-        return self.rounded(self.low + share * (self.high - self.low))
+        unit = (derive_seed(self._seed, "budgets") / 2**63 + _GOLDEN * number) % 1.0
+        return self.rounded(self.low + unit * (self.high - self.low))
 
     def rounded(self, limit: float) -> float:
-        """A budget as it is counted: multiply-adds are whole."""
+        """A budget rounded to whole multiply-adds; milliseconds are unchanged."""
         return round(limit) if self.unit > 1.0 else limit
 
     def latest(self, limit: float) -> int:
@@ -245,7 +247,7 @@ class Proposer(ABC):
         return derive_seed(self._seed, "proposal", index, attempt) % 2**32
 
     def _random_proposals(self, index: int) -> Iterator[tuple[Schedule, float]]:
-        """Neighbours of the best results, and random schedules."""
+        """Mutations of the best results, and random schedules."""
         rng = np.random.default_rng(self.derive(index, _NUM_RANDOM))
         elite = self._elite()
         for draw in range(_DRAWS):
@@ -263,7 +265,7 @@ class Proposer(ABC):
                 yield schedule, limit
 
     def _elite(self) -> list[Params]:
-        """The best results inside the space: the most accurate ones, for a range the front."""
+        """Parameters of the best results in the space: the most accurate ones, or the front for a range."""
         results = [result for result in self._results if result.params is not None]
         if self.low is not None:
             chosen = [results[i] for i in pareto_front([(r.top1, r.cost) for r in results])]
@@ -272,7 +274,7 @@ class Proposer(ABC):
         return [result.params for result in chosen if result.params is not None]
 
     def _result(self, trial: Trial) -> Result | None:
-        """What a told trial says about the objectives, or None."""
+        """The result of a told trial, or None if it has none."""
         top1 = trial.metrics.get("val_top1", math.nan)
         if trial.state is not TrialState.COMPLETE or not math.isfinite(top1):
             return None

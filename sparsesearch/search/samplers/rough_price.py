@@ -1,9 +1,9 @@
-"""About what many shapes cost at any scale, at once: good enough to choose by, never to keep a budget by.
+"""Approximate costs of many shapes at once: accurate enough to rank candidates, not to enforce a budget.
 
-A schedule's cost is put together from those of schedules with a single step: behind each step it costs what it would
-cost if that were the only one, up to the next. That choosing tokens gets cheaper where fewer arrive is left out.
+The cost of a schedule is composed of the costs of schedules with a single step: between two steps it costs what it
+would cost if the first were the only one. Savings in scoring where fewer tokens arrive are neglected.
 
-Shapes: `P` genomes, `S` places at most.
+Shapes: `P` genomes, `S` steps at most.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _BISECTIONS = 10
 
 
 class RoughPrice:
-    """Scales genomes to budgets, roughly.
+    """Scales genomes to budgets, approximately.
 
     Args:
         geometry: The backbone.
-        space: The space, spelled out.
-        price: What a schedule costs, exact multiply-adds if None.
+        space: A space resolved for the geometry.
+        price: The cost function; exact multiply-adds if None.
     """
 
     def __init__(self, geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None) -> None:
@@ -46,7 +46,7 @@ class RoughPrice:
         )
         self._dense = float(price.tables(geometry, ()).base)
         self._gain_LMC = np.zeros((len(locations), len(methods), int(self._total_L.max()) + 1))
-        for place, (stage, block) in enumerate(locations):
+        for position, (stage, block) in enumerate(locations):
             for index, wanted in enumerate(methods):
                 able = [m for m in (wanted, *methods) if m.is_possible_at((stage, block))]
                 if able:
@@ -55,18 +55,20 @@ class RoughPrice:
                         stage=stage, block=block, phase=method.phase, reducer=method.reducer, scorer=method.scorer
                     )
                     tables = price.tables(geometry, (step,))
-                    self._gain_LMC[place, index, : len(tables.tables[0])] = tables.base + tables.tables[0] - self._dense
+                    self._gain_LMC[position, index, : len(tables.tables[0])] = (
+                        tables.base + tables.tables[0] - self._dense
+                    )
 
     def scaled(self, genomes: Genomes, limits_P: Floats) -> tuple[Floats, Floats]:
         """Scale genomes so that they cost about their budgets.
 
         Args:
             genomes: Shapes.
-            limits_P: A budget for each.
+            limits_P: One budget per genome.
 
         Returns:
-            `P x S` logarithms of the shares of tokens left behind each place, and `P` costs; a cost above its budget
-            says that the shape cannot meet it.
+            `P x S` logarithms of the fractions of tokens left after each step, and `P` costs; a cost above its budget
+            means that the shape cannot meet it.
         """
         exponents_PS, cost = self._exponents(genomes), self.pricing(genomes)
         low_P = np.zeros(len(limits_P))
@@ -80,7 +82,7 @@ class RoughPrice:
         return np.maximum(log_left_PS, least_PS), cost(log_left_PS)
 
     def _exponents(self, genomes: Genomes) -> Floats:
-        """As in `Shape.exponents`; 0 where no place counts."""
+        """As in `Shape.exponents`; 0 for inactive steps."""
         weight_PS = np.where(genomes.used_PS, genomes.weight_PS, 0.0)
         if self._monotone:
             stage_PS = self._stage_L[genomes.location_PS]
@@ -93,7 +95,7 @@ class RoughPrice:
         return exponents_PS
 
     def pricing(self, genomes: Genomes) -> Callable[[Floats], Floats]:
-        """What these genomes cost, by the logarithms of the shares left behind each place."""
+        """The cost of these genomes as a function of the logarithms of the fractions left after each step."""
         location_PS, method_PS, used_PS = genomes.location_PS, genomes.method_PS, genomes.used_PS
         total_PS, least_PS = self._total_L[location_PS], self._least_L[location_PS]
         num_counts = self._gain_LMC.shape[2]

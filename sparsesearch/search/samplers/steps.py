@@ -1,4 +1,4 @@
-"""Many schedules as arrays, one row each: what a predictor of accuracy and a rough price look at.
+"""Schedules as arrays, one row each: the input of the accuracy predictor.
 
 Shapes: `P` schedules, `S` steps at most, `B` blocks over all stages, `M` methods, `F` features.
 """
@@ -18,7 +18,7 @@ from sparsesearch.search.samplers.arrays import Bools, Floats, Ints
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.shape import Method
 
-_OF_METHODS = 0.3  # scale of what each method drops, beside that of what blocks see
+_OF_METHODS = 0.3  # scale of the drops per method, relative to the features of blocks
 
 
 class Steps(NamedTuple):
@@ -27,8 +27,8 @@ class Steps(NamedTuple):
     Attributes:
         block_PS: Index of the block over all stages.
         method_PS: Index into the methods of `Features`.
-        log_left_PS: Logarithm of the share of the stage's initial tokens that is left, or on the slow path.
-        used_PS: Whether there is such a step; used ones come first.
+        log_left_PS: Logarithm of the fraction of the stage's initial tokens left, or on the slow path.
+        used_PS: Mask of existing steps; they come first.
     """
 
     block_PS: Ints
@@ -38,42 +38,42 @@ class Steps(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """What features are about, so that a predictor can learn how much each kind of them matters.
+    """Kinds of the features, so that a predictor can learn the weight of each kind.
 
     Attributes:
-        depth_F: Where the feature's block lies, from 0 to 1; 0 for a feature of no block.
-        is_drop_F: Whether it is what is dropped in front of a block.
+        depth_F: Relative depth of the feature's block, from 0 to 1; 0 for a feature of no block.
+        is_drop_F: Whether it is the drop before a block.
     """
 
     depth_F: Floats
     is_drop_F: Bools
 
     def weights(self, *, decay: float, drops: float) -> Floats:
-        """Factors of the features.
+        """Weights of the features.
 
         Args:
-            decay: How much less the last blocks count than the first, as a logarithm.
-            drops: What drops count, beside what blocks see.
+            decay: Logarithm of the weight of the first blocks over that of the last.
+            drops: Weight of drops, relative to the other features of blocks.
         """
         weights_F: Floats = np.exp(-decay * self.depth_F) * np.where(self.is_drop_F, drops, 1.0)
         return weights_F
 
 
 class Features:
-    """Numbers that the accuracy of a schedule depends on smoothly.
+    """Features that the accuracy of a schedule depends on smoothly.
 
-    For each block the logarithm of the share of tokens that its attention and its feed-forward network see, how much is
-    dropped in front of it on that scale, and how much each method drops, early and late (a drop counts as both, by its
-    place): what a score reads is worth little in front of the first blocks. Two schedules that treat tokens nearly
-    alike are near to each other, wherever they come from; budgets and methods share what is learned.
+    For each block: the logarithm of the fraction of tokens in its attention and its feed-forward network, and the drop
+    before it on that scale. For each method: its total drop, weighted by depth as early and late drops, because scores
+    are less informative before the first blocks. Schedules that treat tokens alike have similar features, so what is
+    learned is shared across budgets and methods.
 
     Args:
         geometry: The backbone.
-        space: Its space, spelled out; its methods are told apart, all others count as one. Where it has one alone,
-            only the others have features.
+        space: A space resolved for the geometry. Its methods have separate features, all others share one; with a
+            single method, only the others have a feature.
 
     Attributes:
-        columns: What each feature is about.
+        columns: The kind of each feature.
     """
 
     def __init__(self, geometry: BackboneGeometry, space: SearchSpace) -> None:

@@ -1,4 +1,4 @@
-"""Which results a sampler looks at when there are more than it can handle: the best and the newest."""
+"""Limit the results that a sampler uses to the best and the newest."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from sparsesearch.search.samplers.arrays import Floats, Ints
 
 
 def split(num: int, *, most: int) -> tuple[int, int]:
-    """How many of the newest results are seen whatever they are, and how many of the best of those before.
+    """Number of newest results to use, and number of best results among the older ones.
 
-    What was there before the newest changes only once in `most / 10` results, so that the choice of the best, and what
-    was learned from it, can be kept for a while.
+    The boundary between them moves only once in `most / 10` results, so that the selection of the best can be cached.
 
     Args:
-        num: How many results there are.
-        most: How many are seen at most.
+        num: Number of results.
+        most: Maximum number of results to use.
     """
     if num <= most:
         return num, 0
@@ -26,23 +25,23 @@ def split(num: int, *, most: int) -> tuple[int, int]:
 
 
 def best(top1: Floats, costs: Floats | None, *, count: int) -> Ints:
-    """Indices of the best results, rising; of equal ones the older.
+    """Indices of the best results, increasing; ties go to the older.
 
     Args:
-        top1: Accuracies in the order of trials.
-        costs: Their costs where a front is wanted: the best are those nearest to it. None ranks by accuracy alone.
-        count: How many.
+        top1: Accuracies in order of trials.
+        costs: Their costs, to rank by distance to the front; None to rank by accuracy alone.
+        count: Number of results.
     """
     order = np.argsort(gaps_to_front(top1, costs), kind="stable")
     return np.sort(order[:count])
 
 
 def gaps_to_front(top1: Floats, costs: Floats | None) -> Floats:
-    """How much less accurate each result is than the best that costs no more; 0 on the front.
+    """Accuracy gap of each result to the best result that costs no more; 0 on the front.
 
     Args:
         top1: Accuracies.
-        costs: Costs, or None where everything costs alike.
+        costs: Costs; None if all costs are equal.
     """
     gaps: Floats = top1.max(initial=-np.inf) - top1
     if costs is None:

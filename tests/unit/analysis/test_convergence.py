@@ -1,4 +1,4 @@
-"""Whether going on pays, and what a study cost."""
+"""Convergence of a search, and what a study cost."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def test_gains_of_the_last_two_quarters() -> None:
     assert (found.evaluations, found.last) == (8, 2)
     assert found.gain == pytest.approx((0.8 - 0.5) / 0.8)
     assert found.gain_before == pytest.approx((0.5 - 0.4) / 0.8)
-    assert found.verdict is Verdict.PAYS
+    assert found.verdict is Verdict.IMPROVING
     assert found.sentence == (
-        "Going on still pays: the last quarter of the evaluations (2 of 8) added 37.50 % to the hypervolume, the "
-        "quarter before it 12.50 %."
+        "More evaluations are likely to help: the last quarter (2 of 8) added 37.50 % to the hypervolume, the quarter "
+        "before it 12.50 %."
     )
 
 
 @pytest.mark.parametrize(
     ("values", "verdict", "words"),
     [
-        ([0.5] * 9, Verdict.NOTHING, "(3 of 9) added nothing to the hypervolume, the quarter before it nothing."),
-        ([0.5] * 8 + [0.5002], Verdict.HARDLY, "added 0.04 % to the hypervolume"),
-        ([0.5] * 8 + [0.50002], Verdict.HARDLY, "added less than 0.01 % to the hypervolume"),
-        ([0.5] * 7, Verdict.TOO_EARLY, "7 schedules are searched, and 8 are the least"),
+        ([0.5] * 9, Verdict.NO_GAIN, "(3 of 9) added nothing to the hypervolume, the quarter before it nothing."),
+        ([0.5] * 8 + [0.5002], Verdict.SMALL_GAIN, "added 0.04 % to the hypervolume"),
+        ([0.5] * 8 + [0.50002], Verdict.SMALL_GAIN, "added less than 0.01 % to the hypervolume"),
+        ([0.5] * 7, Verdict.TOO_EARLY, "7 schedules have been evaluated, and at least 8 are needed"),
         ([0.0] * 9, Verdict.TOO_EARLY, "Too early"),
     ],
 )
@@ -44,10 +44,10 @@ def test_verdicts(values: list[float], verdict: Verdict, words: str) -> None:
     assert words in found.sentence
 
 
-def test_hand_schedules_are_no_part_of_the_search() -> None:
+def test_baselines_are_no_part_of_the_search() -> None:
     view = growing([0.5] * 8)
     late = handcrafted(9, 500, 0.79, budget_macs=500)
-    assert convergence(StudyView(view.spec, (*view.trials, late), view.times)).verdict is Verdict.NOTHING
+    assert convergence(StudyView(view.spec, (*view.trials, late), view.times)).verdict is Verdict.NO_GAIN
 
 
 def test_nothing_yet() -> None:

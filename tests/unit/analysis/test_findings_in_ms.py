@@ -44,5 +44,5 @@ def test_hand_schedules_at_their_milliseconds(view: StudyView) -> None:
 def test_the_page_says_milliseconds(view: StudyView) -> None:
     page = report_page(view)
     assert "<td>5 ms</td>" in page
-    assert "latency of one call, ms (measured where confirmed, else predicted)" in page
+    assert "latency per call, ms (measured where confirmed, otherwise predicted)" in page
     assert "4 ms predicted" in page

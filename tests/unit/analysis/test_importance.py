@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from study_views import dense, trial, view_of
 
-from sparsesearch.analysis.importance import LEAST_TRIALS, importance
+from sparsesearch.analysis.importance import MIN_TRIALS, importance
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.study.spec import Budget
 from sparsesearch.study.trial import Trial
@@ -39,7 +39,7 @@ def test_what_decides_comes_first(budget: Budget) -> None:
     assert sum(found.shares.values()) == pytest.approx(1.0)
     assert set(found.shares) == {"weight_0", "method", "position_1"}, "no budget, and nothing that is always the same"
     assert (found.trials, found.good) == (100, 10)
-    assert found.objective == ("being accurate" if budget is ONE else "being near the front")
+    assert found.objective == ("accuracy" if budget is ONE else "proximity to the front")
 
 
 def test_parameters_that_not_every_trial_has() -> None:
@@ -70,10 +70,10 @@ def test_the_same_trials_give_the_same() -> None:
 
 
 def test_with_few_trials_more_of_them_count_as_good() -> None:
-    found = importance(study(LEAST_TRIALS, budget=ONE))
+    found = importance(study(MIN_TRIALS, budget=ONE))
     assert found is not None
     assert found.good == 5
-    assert importance(study(LEAST_TRIALS - 1, budget=ONE)) is None
+    assert importance(study(MIN_TRIALS - 1, budget=ONE)) is None
 
 
 def test_trials_without_parameters_tell_nothing() -> None:

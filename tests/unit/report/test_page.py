@@ -116,8 +116,8 @@ def test_latencies_get_a_front_of_their_own(view: StudyView) -> None:
         for trial in view.trials
     )
     page = report_page(StudyView(spec=view.spec, trials=trials, times=view.times))
-    assert "latency of one call, ms (measured)" in page
-    assert "latency of one call" not in report_page(view)
+    assert "latency per call, ms (measured)" in page
+    assert "latency per call" not in report_page(view)
 
 
 def test_published_schedules_over_it(view: StudyView) -> None:
@@ -126,9 +126,9 @@ def test_published_schedules_over_it(view: StudyView) -> None:
     assert "DynamicViT on DeiT-S, published, not comparable" in text
     assert "79.32 %" in text
     assert "arXiv:2106.02034" in text
-    assert "cost of one image, GMACs" in text
+    assert "cost per image, GMACs" in text
     other = paper_overlay(paper_family("deit_b"), DEIT_SMALL.model_copy(update={"stem_macs": 1}), view.spec)
-    assert "cost of one image, % of the dense model" in words_of(findings_page(Findings.of(view, paper=other)))
+    assert "cost per image, % of the dense model" in words_of(findings_page(Findings.of(view, paper=other)))
 
 
 def with_schedule(view: StudyView, schedule: Schedule, geometry: BackboneGeometry) -> StudyView:

@@ -3,7 +3,7 @@ import pytest
 
 from sparsesearch.schedule.methods import NormScorer
 from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import draw_shape, mutate_shape, place
+from sparsesearch.space.sampling import distinct_positions, draw_shape, mutate_shape
 from sparsesearch.space.shape import MIN_WEIGHT, Method, Shape, canonical_weights
 
 SPACE = SearchSpace(blocks=tuple(range(1, 12)), max_predictors=3, methods=(Method(), Method(scorer=NormScorer())))
@@ -51,7 +51,7 @@ def test_malformed_shapes_are_refused(blocks, weights):
     ],
 )
 def test_places_move_as_little_as_they_must(wished, latest, expected):
-    assert place(wished, num_locations=11, latest_first=latest) == expected
+    assert distinct_positions(wished, num_locations=11, latest_first=latest) == expected
 
 
 def test_draws_cover_the_space():

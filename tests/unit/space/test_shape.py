@@ -12,7 +12,7 @@ def test_exponents_are_scaled_to_the_stage_that_drops_most():
     assert Shape(steps=steps, monotone=False).exponents == pytest.approx((1 / 3, 1 / 3, 1.0))
 
 
-def test_places_join_a_merge_with_what_stands_before_it():
+def test_a_merge_belongs_to_the_method_before_it():
     placed = [
         LocatedMethod((0, 2), Method(reducer=Fuse()), 1.0, Merge(), 0.25),
         LocatedMethod((0, 5), Method(reducer=Merge()), 0.5),
@@ -20,7 +20,7 @@ def test_places_join_a_merge_with_what_stands_before_it():
     shape = Shape.of_methods(placed)
     assert [step.reducer.kind for step in shape.steps] == ["fuse", "merge", "merge"]
     assert shape.weights == (0.75, 0.25, 0.5)
-    assert shape.places == tuple(placed)
+    assert shape.located_methods == tuple(placed)
 
 
 def test_canonical_form_keeps_a_merge_alive():

@@ -20,8 +20,8 @@ from sparsesearch.schedule import ResolvedStep, Schedule, Step
 from sparsesearch.schedule.methods import ClassAttentionScorer, FastSlow, Fuse, Merge, NormScorer, Prune
 from sparsesearch.study.spec import DataSpec
 from sparsesearch.visualize.best import KEPT_TOKENS, write_best_picture
-from sparsesearch.visualize.inspect import look, preprocessing_for, read_images, validation_images
-from sparsesearch.visualize.kept_tokens import NOBODY, StepView, enlarged, panel, save_kept_tokens, tokens_text
+from sparsesearch.visualize.inspect import inspect_images, preprocessing_for, read_images, validation_images
+from sparsesearch.visualize.kept_tokens import NO_TOKEN, StepView, enlarged, panel, save_kept_tokens, tokens_text
 from sparsesearch.visualize.model import UNTRAINED, UNTRAINED_PREDICTORS, open_inspection
 
 SCHEDULES = {
@@ -47,7 +47,7 @@ def middles(picture):
 
 
 def test_what_is_dropped_fades_to_white():
-    kept, dropped, also_kept, also_dropped = middles(panel(BLACK, view(Prune(), [0, NOBODY, 1, NOBODY])))
+    kept, dropped, also_kept, also_dropped = middles(panel(BLACK, view(Prune(), [0, NO_TOKEN, 1, NO_TOKEN])))
     assert kept.tolist() == also_kept.tolist() == [0, 0, 0]
     assert dropped.min() > 0.8
     assert np.array_equal(dropped, also_dropped)
@@ -57,7 +57,7 @@ def test_what_is_fused_is_violet_and_the_fast_path_is_pale():
     first, *others = middles(panel(BLACK, view(Fuse(), [0, 1, 1, 1], fused={1})))
     assert first.tolist() == [0, 0, 0]
     assert all(one[2] > one[0] > one[1] > 0.3 for one in others)
-    fast = middles(panel(BLACK, view(FastSlow(), [0, NOBODY, 1, 2])))[1]
+    fast = middles(panel(BLACK, view(FastSlow(), [0, NO_TOKEN, 1, 2])))[1]
     assert 0.5 < fast.min() < 0.8
 
 
@@ -81,13 +81,13 @@ def test_small_images_keep_their_squares():
 
 
 def test_titles():
-    assert tokens_text(view(Prune(), [0, NOBODY, 1, NOBODY])) == "2 of 4 tokens"
+    assert tokens_text(view(Prune(), [0, NO_TOKEN, 1, NO_TOKEN])) == "2 of 4 tokens"
     assert tokens_text(view(Fuse(), [0, 1, 1, 1])) == "2 of 4 tokens, 1 fused"
-    assert tokens_text(view(FastSlow(), [0, NOBODY, 1, NOBODY])) == "2 of 4 slow"
+    assert tokens_text(view(FastSlow(), [0, NO_TOKEN, 1, NO_TOKEN])) == "2 of 4 slow"
 
 
 def test_documents():
-    assert view(Merge(), [0, 0, 1, NOBODY]).document()["merged"] == [[0, 1]]
+    assert view(Merge(), [0, 0, 1, NO_TOKEN]).document()["merged"] == [[0, 1]]
     fused = view(Fuse(), [0, 1, 1, 1], fused={1}).document()
     assert (fused["kept"], fused["fused"], fused["merged"]) == ([0], [1, 2, 3], [])
 
@@ -99,13 +99,13 @@ def test_a_model_is_looked_at(name, tmp_path):
     sparsify_(model, schedule)
     images = validation_images(DataSpec(), backbone="deit_pico", count=3)
     wanted = preprocessing_for("deit_pico", DataSpec(), in_chans=1, image_size=32)
-    views = look(model, images, names=["a" * 60, "b", "c"], wanted=wanted)
+    views = inspect_images(model, images, names=["a" * 60, "b", "c"], preprocessing=wanted)
     assert [len(one.steps) for one in views] == [len(schedule.steps)] * 3
     for one in views:
         assert one.pixels_HW3.shape == (32, 32, 3)
         assert 0 <= one.pixels_HW3.min() <= one.pixels_HW3.max() <= 1
         for step in one.steps:
-            assert len({*step.token_N.tolist()} - {NOBODY}) == step.step.num_tokens
+            assert len({*step.token_N.tolist()} - {NO_TOKEN}) == step.step.num_tokens
             assert (len(step.kept) == 64) == (name != "prune")
             assert len(step.fused) == (name == "fuse")
     save_kept_tokens(views, tmp_path / "deep" / "kept.png", title="title", note="note")
@@ -135,7 +135,7 @@ def test_image_files(tmp_path):
     wanted = preprocessing_for("deit_pico", DataSpec(), in_chans=None, image_size=None)
     assert (wanted.in_chans, wanted.mean) == (1, (0.1,))
     Image.fromarray(np.full((40, 60, 3), 128, np.uint8)).save(tmp_path / "grey.jpg")
-    images = read_images([tmp_path / "grey.jpg"], wanted, least_pixels=4)
+    images = read_images([tmp_path / "grey.jpg"], wanted, min_pixels=4)
     assert images.shape == (1, 1, 32, 32)
     assert images.mean().item() == pytest.approx((128 / 255 - 0.1) / 0.3, abs=0.02)
     (tmp_path / "text.jpg").write_text("no image")
@@ -148,7 +148,7 @@ def test_image_files(tmp_path):
         ("thin.png", r"40x2 pixels, less than one patch \(4\)"),
     ):
         with pytest.raises(DataError, match=said):
-            read_images([tmp_path / name], wanted, least_pixels=4)
+            read_images([tmp_path / name], wanted, min_pixels=4)
 
 
 def test_what_is_said_of_untrained_models():

@@ -71,8 +71,8 @@ def test_children_have_what_a_parent_has(deit_small, space):
     first, second = variation.draw(100, rng=rng), variation.draw(100, rng=rng)
     children = variation.cross(first, second, rng=rng)
     for row in range(100):
-        of_parents = {gene.place for gene in (*first.genes(row), *second.genes(row))}
-        assert {gene.place for gene in children.genes(row)} <= of_parents
+        of_parents = {gene.position for gene in (*first.genes(row), *second.genes(row))}
+        assert {gene.position for gene in children.genes(row)} <= of_parents
 
 
 def test_wishes_and_genomes_are_the_same(deit_small):
@@ -97,7 +97,7 @@ def test_rough_prices_are_near(deit_small, space):
     errors = []
     for row, shape in enumerate(shapes):
         schedule = fit_to_budget(deit_small, space, shape=shape, limit=limit)
-        if schedule is not None and all(placed.merge is None for placed in shape.places):
+        if schedule is not None and all(placed.merge is None for placed in shape.located_methods):
             exact = [step.num_tokens / 196 for step in schedule.resolve(deit_small)]
             errors += list(np.exp(log_left_PS[row, : len(exact)]) - exact)
     assert np.mean(np.abs(errors)) < 0.05
