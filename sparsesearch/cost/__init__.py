@@ -1,1 +1,1 @@
-"""What a schedule costs: closed form and traced."""
+"""The cost of schedules: multiply-adds in closed form, and predicted latency."""

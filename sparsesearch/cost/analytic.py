@@ -1,9 +1,9 @@
-"""Multiply-adds of a schedule in closed form: exact to the integer, without a model and without a framework.
+"""Multiply-adds of a schedule in closed form: exact to the integer, without a model or torch.
 
-Counted are linear layers, convolutions and matrix products, attention and predictors included; elementwise work and
-normalisation are not. One multiply-add counts as one. A block that is entered by `n` tokens (prefix tokens included)
-costs `n * 4 * dim * attn_dim + n^2 * 2 * attn_dim` for attention and `n * 2 * dim * mlp_dim` for its feed-forward
-network. `traced.py` counts the same on a real model; the two must agree exactly.
+Linear layers, convolutions and matrix products are counted, including attention and predictors; elementwise operations
+and normalisation are not. One multiply-add counts as one. A block with `n` tokens (including prefix tokens) costs
+`n * 4 * dim * attn_dim + n^2 * 2 * attn_dim` for attention and `n * 2 * dim * mlp_dim` for its feed-forward network.
+`backbones/traced.py` counts the same on a real model; the two must agree exactly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class AnalyticCost:
     """Closed-form cost of any backbone."""
 
     def estimate(self, geometry: BackboneGeometry, schedule: Schedule) -> Cost:
-        """Cost of one image at inference, without latency.
+        """Inference cost per image, without latency.
 
         Raises:
             ScheduleError: The schedule does not fit the backbone.
@@ -36,7 +36,7 @@ class AnalyticCost:
 
 
 def block_table(geometry: BackboneGeometry, schedule: Schedule) -> list[BlockCost]:
-    """Where the multiply-adds of one image are spent: stem, every block, downsampling between stages, head.
+    """Multiply-adds per image of the stem, every block, the downsampling between stages, and the head.
 
     Raises:
         ScheduleError: The schedule does not fit the backbone.
@@ -65,5 +65,5 @@ def _single(name: str, stage: StageGeometry, macs: int) -> BlockCost:
 
 
 def dense_macs(geometry: BackboneGeometry) -> int:
-    """Multiply-adds of one image through the unsparsified model."""
+    """Multiply-adds per image of the dense model."""
     return AnalyticCost().estimate(geometry, Schedule()).macs

@@ -1,4 +1,4 @@
-"""What the blocks of a hierarchical stage cost while some positions take the fast path."""
+"""Cost of the blocks of a hierarchical stage with fast and slow paths."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from sparsesearch.schedule.methods import FastPath, FastSlow, fast_path_macs
 
 
 def slow_macs(stage: StageGeometry, num_slow: Count) -> Count:
-    """Multiply-adds of one block's feed-forward network over `num_slow` positions."""
+    """Multiply-adds of the feed-forward network of one block over `num_slow` positions."""
     return num_slow * stage.mlp_macs
 
 
 def fast_macs(stage: StageGeometry, num_slow: Count, fast_path: FastPath) -> Count:
-    """Multiply-adds of one block's fast path over all positions but `num_slow`."""
+    """Multiply-adds of the fast path of one block over all positions except `num_slow`."""
     return (stage.num_tokens - num_slow) * fast_path_macs(fast_path, dim=stage.dim)
 
 
 def grid_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix: str = "") -> list[BlockCost]:
-    """One row for each block.
+    """One row per block.
 
     Args:
-        stage: A stage of convolutions or windows, whose exchange between positions is always dense.
+        stage: A stage of convolutions or windows, whose token mixer is always dense.
         steps: The steps of this stage.
-        prefix: Stands in front of the names of rows.
+        prefix: Prefix of the names of rows.
     """
     num = stage.num_tokens
     slow = num

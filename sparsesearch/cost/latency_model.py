@@ -1,10 +1,9 @@
-"""Predicted latency of a schedule: curves of a fitted profile, added up over its parts.
+"""Predicted latency of a schedule: the sum of the curves of a fitted profile over its parts.
 
-The time of a schedule is taken to be a sum: what no schedule changes, attention and feed-forward network of every
-block over the tokens that are left there, and what choosing and moving tokens costs at every step, over those that
-arrive and those that go on. Each summand depends on one count alone, so latency is separable over the steps of a
-schedule, and never falls when a token more is kept. Both is what a search under a budget needs
-(`search/proposals.py`); how far it is from the truth is measured and stated in every profile.
+The latency of a schedule is modelled as a sum: a constant, attention and feed-forward network of every block over the
+tokens left there, and scoring and reduction at every step over the tokens that arrive and those that are left. Each
+term depends on one count only, so the latency is separable over steps, and non-decreasing in every count. The budget
+solver (`budget/solve.py`) requires both. The prediction error is measured and stated in every profile.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ if TYPE_CHECKING:
 REST = "everything else"
 
 _NO_COST = {"seed", "detach", "layers", "normalize"}
-"""Options that change no latency to speak of, or only the number of layers that are read."""
+"""Options with negligible effect on latency, or that only change the number of layers read."""
 
 
 class StepLocation(Protocol):
-    """Where a step is and what it does, its count left open: a `ShapeStep`, a `Step` or a `ResolvedStep`."""
+    """Location and method of a step, without its count: a `ShapeStep`, a `Step` or a `ResolvedStep`."""
 
     @property
     def stage(self) -> int:
@@ -55,11 +54,11 @@ class StepLocation(Protocol):
 
     @property
     def scorer(self) -> Scorer | None:
-        """What ranks them."""
+        """Ranks the tokens; None for a merge."""
 
 
 class Use(NamedTuple):
-    """A part that runs over the tokens left behind a step.
+    """A part that runs over the tokens left after a step.
 
     Attributes:
         curve: Name of the part.
@@ -72,17 +71,17 @@ class Use(NamedTuple):
     step: int
 
 
-def uses(geometry: BackboneGeometry, places: Sequence[StepLocation]) -> Counter[Use]:
-    """The parts that a schedule runs, and how often each.
+def uses(geometry: BackboneGeometry, steps: Sequence[StepLocation]) -> Counter[Use]:
+    """The parts that a schedule runs, with the number of times each.
 
     Args:
         geometry: The backbone.
-        places: The steps in order of execution, none of them idle.
+        steps: The steps in order of execution, none of them idle.
     """
     found: Counter[Use] = Counter({Use(REST, 0, -1): 1})
     last = -1
     for index, stage in enumerate(geometry.stages):
-        here = [(step, place) for step, place in enumerate(places) if place.stage == index]
+        here = [(number, step) for number, step in enumerate(steps) if step.stage == index]
         walk = _walk_tokens if stage.mixer == "attention" else _walk_grid
         last = walk(found, index, stage, here)
     if geometry.head_token_macs:
@@ -91,25 +90,25 @@ def uses(geometry: BackboneGeometry, places: Sequence[StepLocation]) -> Counter[
 
 
 def _walk_tokens(found: Counter[Use], index: int, stage: StageGeometry, here: list[tuple[int, StepLocation]]) -> int:
-    """Add what a stage of global attention runs; returns the step that its last block runs behind."""
+    """Add the parts of a stage with global attention; return the index of its last step, -1 if it has none."""
     alive, weighs, before = -1, False, -1
     for block in range(stage.depth):
         for phase in ("before_block", "before_ffn"):
-            for step, place in here:
-                if (place.block, place.phase) != (block, phase):
+            for number, step in here:
+                if (step.block, step.phase) != (block, phase):
                     continue
-                last = last_attention(block, place.phase)
-                scorer, reducer = scorer_key(place.scorer), reducer_key(place.reducer)
-                layers = _layers_read(place, last=last, last_before=before)
+                last = last_attention(block, step.phase)
+                scorer, reducer = scorer_key(step.scorer), reducer_key(step.reducer)
+                layers = _layers_read(step, last=last, last_before=before)
                 if layers:
                     found[Use(f"stage {index} read for {reducer if scorer == 'none' else scorer}", index, alive)] += (
                         layers
                     )
-                found[Use(f"stage {index} score {scorer}", index, alive)] += place.scorer is not None
+                found[Use(f"stage {index} score {scorer}", index, alive)] += step.scorer is not None
                 found[Use(f"stage {index} reduce {reducer}", index, alive)] += 1
-                found[Use(f"stage {index} keep {reducer}", index, step)] += 1
-                alive, before = step, last
-                weighs = weighs or (isinstance(place.reducer, Merge) and place.reducer.proportional_attention)
+                found[Use(f"stage {index} keep {reducer}", index, number)] += 1
+                alive, before = number, last
+                weighs = weighs or (isinstance(step.reducer, Merge) and step.reducer.proportional_attention)
             if phase == "before_block":
                 found[Use(f"stage {index} attention", index, alive)] += 1
                 found[Use(f"stage {index} weigh", index, alive)] += weighs
@@ -118,32 +117,32 @@ def _walk_tokens(found: Counter[Use], index: int, stage: StageGeometry, here: li
 
 
 def _walk_grid(found: Counter[Use], index: int, stage: StageGeometry, here: list[tuple[int, StepLocation]]) -> int:
-    """Add what a stage of convolutions or windows runs."""
-    step, path = -1, "dense"
+    """Add the parts of a stage of convolutions or windows."""
+    current, path = -1, "dense"
     for block in range(stage.depth):
-        for number, place in here:
-            if place.block == block:
-                assert isinstance(place.reducer, FastSlow)
-                found[Use(f"stage {index} score {scorer_key(place.scorer)}", index, -1)] += 1
-                step, path = number, place.reducer.fast_path
-        found[Use(f"stage {index} {path} block", index, step)] += 1
+        for number, step in here:
+            if step.block == block:
+                assert isinstance(step.reducer, FastSlow)
+                found[Use(f"stage {index} score {scorer_key(step.scorer)}", index, -1)] += 1
+                current, path = number, step.reducer.fast_path
+        found[Use(f"stage {index} {path} block", index, current)] += 1
     return -1
 
 
-def _layers_read(place: StepLocation, *, last: int, last_before: int) -> int:
-    """Layers whose attention a step reads."""
-    if isinstance(place.scorer, SpotScorer):
-        return num_layers(place.scorer, last=last, last_before=last_before)
-    return int(reads_attention(place.reducer, place.scorer))
+def _layers_read(step: StepLocation, *, last: int, last_before: int) -> int:
+    """Number of layers whose attention a step reads."""
+    if isinstance(step.scorer, SpotScorer):
+        return num_layers(step.scorer, last=last, last_before=last_before)
+    return int(reads_attention(step.reducer, step.scorer))
 
 
 def scorer_key(scorer: Scorer | None) -> str:
-    """A name that scorers of one latency share."""
+    """Key of a scorer; scorers with equal latency have equal keys."""
     return "none" if scorer is None else _key(scorer.kind, scorer.model_dump(exclude=_NO_COST, exclude_defaults=True))
 
 
 def reducer_key(reducer: Reducer) -> str:
-    """A name that reducers of one latency share."""
+    """Key of a reducer; reducers with equal latency have equal keys."""
     return _key(reducer.kind, reducer.model_dump(exclude=_NO_COST, exclude_defaults=True))
 
 
@@ -153,10 +152,10 @@ def _key(kind: str, options: dict[str, object]) -> str:
 
 
 class LatencyModel:
-    """Predicts latencies from a fit. Pure and quick: about as expensive as counting multiply-adds.
+    """Predicts latencies from a fitted profile; about as fast as counting multiply-adds.
 
     Attributes:
-        fit: What it rests on.
+        fit: The fitted profile.
     """
 
     def __init__(self, fit: LatencyFit) -> None:
@@ -164,14 +163,14 @@ class LatencyModel:
         self._values: dict[tuple[str, int], NDArray[np.float64]] = {}
 
     def tables(self, geometry: BackboneGeometry, steps: Sequence[StepLocation]) -> StepTables:
-        """Predicted milliseconds as a sum over steps; see `StepTables`. The tables never fall.
+        """Predicted milliseconds as a sum over steps; see `StepTables`. The tables are non-decreasing.
 
         Args:
             geometry: The backbone.
-            steps: The steps in order of execution, their counts left open.
+            steps: The steps in order of execution, without counts.
 
         Raises:
-            ProfileError: The profile is of another backbone, or knows nothing of a method.
+            ProfileError: The profile is of another backbone, or does not cover a method.
         """
         wanted = uses(geometry, steps)
         self._check(geometry, {use.curve for use, times in wanted.items() if times})
@@ -188,7 +187,7 @@ class LatencyModel:
         return StepTables(base=base, tables=tuple(tables))
 
     def predict(self, geometry: BackboneGeometry, schedule: Schedule) -> float:
-        """Predicted milliseconds of one call.
+        """Predicted milliseconds per call.
 
         Args:
             geometry: The backbone.
@@ -202,14 +201,14 @@ class LatencyModel:
         base, tables = self.tables(geometry, steps)
         return float(base) + sum(float(table[step.num_tokens]) for table, step in zip(tables, steps, strict=True))
 
-    def check_methods(self, geometry: BackboneGeometry, places: Collection[StepLocation]) -> None:
-        """Make sure that each of these steps can be priced.
+    def check_methods(self, geometry: BackboneGeometry, steps: Collection[StepLocation]) -> None:
+        """Check that the profile covers each of these steps.
 
         Raises:
-            ProfileError: One cannot; says how to profile.
+            ProfileError: It does not; the message says how to profile.
         """
-        for place in places:
-            self._check(geometry, set(uses(geometry, [place])))
+        for step in steps:
+            self._check(geometry, set(uses(geometry, [step])))
 
     def _curve(self, name: str, most: int) -> NDArray[np.float64]:
         key = (name, most)
@@ -222,17 +221,17 @@ class LatencyModel:
         if self.fit.shape != shape_of_stages(geometry):
             raise ProfileError(
                 f"the profile is of {self.fit.backbone}, not of {geometry.name} at {_size(geometry)}; "
-                f"profile it: sparsesearch profile --backbone {geometry.name} --image-size {geometry.image_size[0]}"
+                f"make one with: sparsesearch profile --backbone {geometry.name} --image-size {geometry.image_size[0]}"
             )
         missing = sorted(names - self.fit.curves.keys())
         if missing:
             raise ProfileError(
-                f"the profile of {self.fit.backbone} has not measured {missing[0]!r}; profile again with --methods all"
+                f"the profile of {self.fit.backbone} lacks {missing[0]!r}; profile again with --methods all"
             )
 
 
 class LatencyPrice:
-    """Milliseconds that a schedule stays below nine times of ten: prediction and margin (protocol `Price`).
+    """Upper bound of the latency with 90 % confidence: prediction plus margin (protocol `Price`).
 
     Args:
         fit: A fitted profile.
@@ -251,16 +250,16 @@ class LatencyPrice:
 
     @property
     def unit(self) -> Literal["ms"]:
-        """Milliseconds of one call."""
+        """Milliseconds per call."""
         return "ms"
 
     def tables(self, geometry: BackboneGeometry, steps: Sequence[StepLocation]) -> StepTables:
-        """As `LatencyModel.tables`, margin included."""
+        """As `LatencyModel.tables`, including the margin."""
         base, tables = self.model.tables(geometry, steps)
         return StepTables(base=self.scale * base, tables=tuple(self.scale * table for table in tables))
 
     def of(self, geometry: BackboneGeometry, schedule: Schedule) -> float:
-        """As `LatencyModel.predict`, margin included; the dense model's latency is measured and needs none."""
+        """As `LatencyModel.predict`, including the margin; the dense latency is measured and has no margin."""
         if schedule.is_dense:
             return self.model.fit.dense_ms
         steps = schedule.resolve(geometry)

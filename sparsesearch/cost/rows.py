@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class BlockCost:
-    """What one part of a backbone costs one image.
+    """Cost per image of one part of a backbone.
 
     Attributes:
-        name: `stem`, `block 0`, ..., `head`; `stage 2 block 0` where there are several stages.
-        block: 0-based block inside its stage, None for what is no block.
-        tokens_in: Tokens that enter, prefix tokens included.
-        tokens_attention: Tokens that attention works on (fewer than `tokens_in` behind a `before_block` step).
+        name: `stem`, `block 0`, ..., `head`; `stage 2 block 0` with several stages.
+        block: 0-based block inside its stage; None for other parts.
+        tokens_in: Tokens that enter, including prefix tokens.
+        tokens_attention: Tokens in attention (fewer than `tokens_in` after a `before_block` step).
         tokens_out: Tokens that leave.
-        tokens_slow: Tokens that the feed-forward network works on; fewer than leave where there is a fast path.
-        attention_macs: Multiply-adds of the exchange between tokens: attention, or the convolution in its place.
+        tokens_slow: Tokens in the feed-forward network; fewer than `tokens_out` with a fast path.
+        attention_macs: Multiply-adds of the token mixer: attention, or the convolution that replaces it.
         mlp_macs: Multiply-adds of the feed-forward network.
-        fast_path_macs: Multiply-adds of the fast path in its place.
+        fast_path_macs: Multiply-adds of the fast path.
         predictor_macs: Multiply-adds of the scorers at this block.
         matching_macs: Multiply-adds of reading attention for scores (class row) and of similarity for merging.
-        other_macs: Multiply-adds of what is no block.
+        other_macs: Multiply-adds of parts that are not blocks.
     """
 
     name: str
@@ -44,5 +44,5 @@ class BlockCost:
 
     @property
     def selection_macs(self) -> int:
-        """Those spent on choosing tokens only; some papers leave them out of their counts."""
+        """Multiply-adds of token selection; some papers do not count them."""
         return self.predictor_macs + self.matching_macs

@@ -1,4 +1,4 @@
-"""What choosing tokens costs: multiply-adds and parameters of scorers, and the products that matching needs."""
+"""Cost of token selection: multiply-adds and parameters of scorers, and multiply-adds of matching."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Count = TypeVar("Count", int, NDArray[np.int64])
 
 
 def scorer_macs(scorer: Scorer | None, *, dim: int, num_statistics: int = 0) -> int:
-    """Multiply-adds of scoring one patch token; a scorer without parameters is free.
+    """Multiply-adds of scoring one patch token; 0 for a scorer without parameters.
 
-    The class row that `class_attention` reads is a product of attention, not of the scorer.
+    The class row that `class_attention` reads is counted with attention, not with the scorer.
 
     Args:
-        scorer: What ranks tokens.
+        scorer: The scorer.
         dim: Channels of a token.
-        num_statistics: Numbers that SPOT reads beside each token.
+        num_statistics: Attention statistics per token that SPOT reads.
 
     Source: the layers of the DynamicViT predictor, arXiv:2106.02034, section 3.2; of SPOT's, arXiv:2511.10488.
     """
@@ -53,9 +53,9 @@ def matching_macs(reducer: Reducer, stage: StageGeometry, num_before: Count) -> 
     """Multiply-adds of the similarity between the two sets of a merge; 0 for any other reducer.
 
     Args:
-        reducer: What is done.
-        stage: Where.
-        num_before: Patch tokens that arrive, one number or an array of them.
+        reducer: The reducer.
+        stage: Its stage.
+        num_before: Patch tokens that arrive, as one number or an array.
 
     Source: ToMe (arXiv:2210.09461), section 3.
     """

@@ -1,7 +1,7 @@
-"""Multiply-adds as a sum over steps, each term depending on one token count: what scaling to a budget needs.
+"""Multiply-adds as a sum over steps, each term depending on one token count, as the budget solver requires.
 
-The terms are the closed form of `tokens` and `fast_slow`, gathered step by step; every sum equals `AnalyticCost` to the
-integer.
+The terms are those of the closed form in `tokens` and `fast_slow`, grouped by step; every sum equals `AnalyticCost` to
+the integer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class MacsPrice:
         return "macs"
 
     def tables(self, geometry: BackboneGeometry, steps: Sequence[ShapeStep]) -> StepTables:
-        """What each step adds, as int64 arrays."""
+        """The cost of each step, as int64 arrays."""
         base = geometry.stem_macs + geometry.head_macs
         tables: list[Table] = []
         last = len(geometry.stages) - 1
@@ -53,7 +53,7 @@ class MacsPrice:
         return StepTables(base, tuple(tables))
 
     def of(self, geometry: BackboneGeometry, schedule: Schedule) -> int:
-        """Multiply-adds of one image."""
+        """Multiply-adds per image."""
         return AnalyticCost().estimate(geometry, schedule).macs
 
 
@@ -61,7 +61,7 @@ MACS = MacsPrice()
 
 
 class _Read(NamedTuple):
-    """Which attention a step looks at (protocol `tokens.Reading`)."""
+    """The attention that a step reads (protocol `tokens.Reading`)."""
 
     scorer: Scorer | None
     last_attention: int
@@ -69,12 +69,12 @@ class _Read(NamedTuple):
 
 
 def _token_tables(stage: StageGeometry, steps: Sequence[ShapeStep], left_macs: int) -> tuple[int, list[Table]]:
-    """Multiply-adds of a stage with global attention: in front of its first step, and by step.
+    """Multiply-adds of a stage with global attention: before its first step, and by step.
 
     Args:
         stage: The stage.
         steps: Its steps.
-        left_macs: Multiply-adds of each patch token that is left at the end.
+        left_macs: Multiply-adds per patch token left at the end.
     """
     reads: list[_Read] = []
     for step in steps:
@@ -120,11 +120,11 @@ def _span(
 
     Args:
         stage: A stage with global attention.
-        num_attention: Blocks whose attention lies between the steps.
-        num_mlp: Blocks whose feed-forward network does.
-        num_rows: Class rows that are computed by themselves.
-        macs_each: Multiply-adds of scoring (or of the head) for each patch token that arrives at the next step.
-        merge: The next step, if it is one.
+        num_attention: Number of blocks whose attention is between the steps.
+        num_mlp: Number of blocks whose feed-forward network is between the steps.
+        num_rows: Number of class rows that are computed separately.
+        macs_each: Multiply-adds of scoring (or of the head) per patch token that arrives at the next step.
+        merge: The reducer of the next step if it is a merge, otherwise None.
     """
     num = np.arange(stage.num_tokens + 1)
     tokens = num + stage.num_prefix_tokens
@@ -137,7 +137,7 @@ def _span(
 
 
 def _grid_tables(stage: StageGeometry, steps: Sequence[ShapeStep], left_macs: int) -> tuple[int, list[Table]]:
-    """The same of a stage with a fast path, whose exchange between positions and scoring are always dense."""
+    """As `_token_tables` for a stage with fast paths, whose token mixer and scoring are always dense."""
     dense_until = steps[0].block if steps else stage.depth
     base = stage.depth * stage.mixer_macs + dense_until * slow_macs(stage, stage.num_tokens)
     base += stage.num_tokens * left_macs
@@ -152,7 +152,7 @@ def _grid_tables(stage: StageGeometry, steps: Sequence[ShapeStep], left_macs: in
 
 @lru_cache(maxsize=256)
 def _slow_span(stage: StageGeometry, *, num_blocks: int, fast_path: FastPath) -> Table:
-    """Multiply-adds of some blocks' feed-forward networks and fast paths, by positions on the slow path."""
+    """Multiply-adds of the feed-forward networks and fast paths of several blocks, by positions on the slow path."""
     num = np.arange(stage.num_tokens + 1)
     macs = num_blocks * (slow_macs(stage, num) + fast_macs(stage, num, fast_path))
     macs.setflags(write=False)

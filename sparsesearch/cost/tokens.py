@@ -1,4 +1,4 @@
-"""What the blocks of an isotropic stage cost while tokens leave them."""
+"""Cost of the blocks of an isotropic stage with decreasing token counts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sparsesearch.schedule.methods import ClassAttentionScorer, Scorer, SpotScor
 
 
 class Reading(Protocol):
-    """A step as far as it decides which attention is looked at: `ResolvedStep` is one."""
+    """The attributes of a step that determine which attention it reads, for example of a `ResolvedStep`."""
 
     @property
     def scorer(self) -> Scorer | None:
-        """What ranks tokens."""
+        """Ranks the tokens; None for a merge."""
 
     @property
     def last_attention(self) -> int:
@@ -25,31 +25,31 @@ class Reading(Protocol):
 
     @property
     def num_layers(self) -> int:
-        """Attention layers whose statistics SPOT reads, else 0."""
+        """Number of attention layers whose statistics SPOT reads; 0 for other scorers."""
 
 
 def attention_macs(stage: StageGeometry, num_tokens: Count) -> Count:
-    """Multiply-adds of one block's attention over `num_tokens` tokens (or an array of them), prefix tokens included."""
+    """Multiply-adds of the attention of one block over `num_tokens` tokens (or an array), including prefix tokens."""
     return num_tokens * stage.attn_projection_macs + num_tokens * num_tokens * stage.attn_pair_macs
 
 
 def feed_forward_macs(stage: StageGeometry, num_tokens: Count) -> Count:
-    """Multiply-adds of one block's feed-forward network, likewise."""
+    """Multiply-adds of the feed-forward network of one block over `num_tokens` tokens (or an array)."""
     return num_tokens * stage.mlp_macs
 
 
 def class_row_macs(stage: StageGeometry, num_tokens: Count) -> Count:
-    """Multiply-adds of the class token's row of attention where fused attention does not give it, likewise."""
+    """Multiply-adds of the attention row of the class token, which fused attention does not return."""
     return num_tokens * stage.attn_dim
 
 
 def token_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix: str = "") -> list[BlockCost]:
-    """One row for each block.
+    """One row per block.
 
     Args:
         stage: A stage with global attention.
         steps: The steps of this stage.
-        prefix: Stands in front of the names of rows.
+        prefix: Prefix of the names of rows.
     """
     rows_read = class_rows(steps)
     extra = stage.num_prefix_tokens
@@ -87,12 +87,12 @@ def token_rows(stage: StageGeometry, steps: tuple[ResolvedStep, ...], *, prefix:
 
 
 def class_rows(steps: Iterable[Reading]) -> set[int]:
-    """Blocks whose class row is computed by itself: wanted, and no whole map is there to read it from."""
-    wanted: set[int] = set()
-    whole: set[int] = set()
+    """Blocks whose class row is computed separately: it is read, and no full attention map is available."""
+    needed: set[int] = set()
+    full_maps: set[int] = set()
     for step in steps:
         if isinstance(step.scorer, ClassAttentionScorer):
-            wanted.add(step.last_attention)
+            needed.add(step.last_attention)
         elif isinstance(step.scorer, SpotScorer):
-            whole.update(range(step.last_attention - step.num_layers + 1, step.last_attention + 1))
-    return wanted - whole
+            full_maps.update(range(step.last_attention - step.num_layers + 1, step.last_attention + 1))
+    return needed - full_maps

@@ -134,13 +134,13 @@ def load_space(name_or_path: str) -> SearchSpace:
     """Read a space: a path to a YAML file, or the name of a bundled one.
 
     Raises:
-        SpaceError: The file is missing, is not valid YAML, or has unknown or contradictory keys.
+        SpaceError: The file is missing, is not readable YAML, or has unknown or contradictory keys.
     """
     path = space_path(name_or_path)
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{path} is not valid YAML: {one_line(error)}") from error
+        raise SpaceError(f"{path} is not readable YAML: {one_line(error)}") from error
     try:
         return SearchSpace.model_validate(document or {})
     except ValidationError as error:

@@ -22,7 +22,7 @@ def problems_of(name_or_path: str) -> list[str]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return [f"{path} is not valid YAML: {one_line(error)}"]
+        return [f"{path} is not readable YAML: {one_line(error)}"]
     try:
         SearchSpace.model_validate(document or {})
     except ValidationError as error:

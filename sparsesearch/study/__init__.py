@@ -1,1 +1,1 @@
-"""What a study is: its document, its trials, the events of a trial, and the protocols of its parts."""
+"""The definition of a study: its document, trials, events of trials, and the protocols of its components."""

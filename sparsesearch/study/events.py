@@ -1,6 +1,6 @@
-"""What happens to a trial while it runs. Events are written to the store before anything reacts to them.
+"""Events of a running trial. They are written to the store before anything reacts to them.
 
-All are plain values that cross process boundaries as JSON.
+All events are plain values that cross process boundaries as JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sparsesearch.value import Value
 
 
 class _Event(Value):
-    """Common part: which trial of the study, and the fencing token."""
+    """The number of the trial, and the attempt as fencing token."""
 
     trial: int
     attempt: int = Field(ge=1)
@@ -29,7 +29,7 @@ class Measured(_Event):
 
 
 class Checkpointed(_Event):
-    """A checkpoint was written; it replaces the trial's older one."""
+    """A checkpoint was written; it replaces the previous one of the trial."""
 
     kind: Literal["checkpointed"] = "checkpointed"
     checkpoint: CheckpointRef
@@ -44,7 +44,7 @@ class Ended(_Event):
 
 
 class Confirmed(_Event):
-    """The latency of an ended trial was measured on the study's target; it replaces an older one."""
+    """The latency of an ended trial was measured on the study's target; it replaces a previous one."""
 
     kind: Literal["confirmed"] = "confirmed"
     latency: ConfirmedLatency

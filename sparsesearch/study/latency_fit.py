@@ -1,6 +1,6 @@
-"""What was learned of the latency of a backbone on a device: curves over token counts, as plain data.
+"""Fitted latency of a backbone on a device: curves over token counts, as plain data.
 
-`cost/latency_model.py` adds them up over a schedule; `cost/latency_fitting.py` finds them.
+`cost/latency_model.py` sums them over a schedule; `latency/profile/latency_fitting.py` fits them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from sparsesearch.value import Value
 
 
 class Curve(Value):
-    """Milliseconds of one part over a count of tokens. It never falls: no part of it is negative.
+    """Milliseconds of one part as a function of a token count. It is non-decreasing: no term is negative.
 
     Attributes:
-        offset: Added to the count of patch tokens before anything else: the prefix tokens, where the part sees them.
-        constant: Whatever the count.
-        linear: For each token.
-        quadratic: For each pair of tokens.
-        steps: `(width, ms)`: added each time the count passes a multiple of the width, as hardware does that works
-            in tiles.
-        rises: `(from, to, ms)`: added evenly between two counts; a step where they are neighbours.
+        offset: Added to the count of patch tokens first: the prefix tokens, if the part processes them.
+        constant: Milliseconds independent of the count.
+        linear: Milliseconds per token.
+        quadratic: Milliseconds per pair of tokens.
+        steps: `(width, ms)`: added each time the count passes a multiple of the width, as on hardware that works in
+            tiles.
+        rises: `(from, to, ms)`: added linearly between two counts; a step if they are adjacent.
     """
 
     offset: int = Field(default=0, ge=0)
@@ -39,9 +39,11 @@ class Curve(Value):
     @model_validator(mode="after")
     def _never_falls(self) -> Curve:
         if any(width < 1 or ms < 0.0 for width, ms in self.steps):
-            raise ValueError("steps must have a width of at least 1 and must not fall")
+            raise ValueError("invalid steps; each needs a width of at least 1 and milliseconds of at least 0")
         if any(not 0 <= start < end or ms < 0.0 for start, end, ms in self.rises):
-            raise ValueError("rises must lead from a count to a larger one and must not fall")
+            raise ValueError(
+                "invalid rises; each must go from a count to a larger one and have milliseconds of at least 0"
+            )
         return self
 
     def values(self, most: int) -> NDArray[np.float64]:
@@ -56,16 +58,15 @@ class Curve(Value):
 
 
 class HeldOutError(Value):
-    """How wrong predictions are on whole schedules that the fit never saw. Shares: 0.01 is one percent.
+    """Relative prediction error on held-out schedules; 0.01 is one percent.
 
     Attributes:
-        num_schedules: How many there were.
+        num_schedules: Number of held-out schedules.
         mean: Mean of the absolute error.
         worst: Largest absolute error.
-        bias: Mean of measured over predicted, less 1.
-        margin: What is added to a prediction before it is held against a budget: nine schedules of ten are to stay
-            below. The larger of what nine held-out ones of ten did, and of that quantile of a normal distribution of
-            their width.
+        bias: Mean of measured over predicted, minus 1.
+        margin: Added to a prediction before it is compared with a budget, so that 90 % of schedules stay below. The
+            larger of the 90 % quantile of the held-out errors and that of a normal distribution of the same width.
     """
 
     num_schedules: int = Field(ge=0)
@@ -80,11 +81,11 @@ class LatencyFit(Value):
 
     Attributes:
         backbone: Resolved backbone name.
-        shape: Fingerprint of its stages; what is in front of and behind the blocks may differ.
-        conditions: Under which it was measured.
-        dense_ms: Measured latency of the dense timm model, the anchor of all measurements.
-        curves: By name of the part.
-        error: What it is worth.
+        shape: Fingerprint of its stages; what is before and after the blocks may differ.
+        conditions: Conditions of the measurements.
+        dense_ms: Measured latency of the dense timm model, the reference of all measurements.
+        curves: Curves by name of the part.
+        error: Its prediction error.
     """
 
     backbone: str
@@ -96,6 +97,6 @@ class LatencyFit(Value):
 
 
 def shape_of_stages(geometry: BackboneGeometry) -> str:
-    """Fingerprint of name, image size and stages: equal where latencies of schedules can be exchanged."""
+    """Fingerprint of name, image size and stages; equal if schedules have equal latencies."""
     stages = "".join(stage.model_dump_json() for stage in geometry.stages)
     return hashlib.sha256(f"{geometry.name}{geometry.image_size}{stages}".encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A latency, and the conditions under which it was measured. Without them it is none."""
+"""Measured latencies, with the conditions of the measurement."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ MemoryFormat = Literal["contiguous", "channels_last"]
 Clock = Literal["wall", "cpu"]
 
 NUM_RUNS = 50
-"""Timed runs that a median should rest on."""
+"""Recommended number of timed runs for a median."""
 
 BUSY_RATIO = 1.2
-"""A median this many times the minimum tells of a machine that does other work as well."""
+"""The machine counts as busy if the median is this many times the minimum."""
 
 _SHORT: dict[str, PrecisionName] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class Conditions(Value):
-    """Everything besides the model that a latency depends on. Equal conditions make latencies comparable.
+    """Everything except the model that a latency depends on. Latencies under equal conditions are comparable.
 
     Attributes:
         device: `cpu` or `cuda`.
-        device_name: What the processor or GPU calls itself.
-        precision: Type of weights and images.
-        batch_size: Images of one call.
+        device_name: Name of the processor or GPU.
+        precision: Data type of weights and images.
+        batch_size: Images per call.
         compiled: Whether models ran through `torch.compile`.
-        memory_format: Of images and convolution weights.
-        num_threads: Threads of torch on the CPU.
+        memory_format: Memory format of images and convolution weights.
+        num_threads: Number of torch threads on the CPU.
         torch: Version of torch.
-        timm: Version of timm, whose forward code runs.
-        cuda: Version of CUDA that torch was built for, None on a CPU.
-        cudnn: Version of cuDNN, None on a CPU.
-        driver: Version of the NVIDIA driver, None on a CPU or if it cannot be read.
-        clock: `wall` is what people wait; `cpu` is processor time of all threads, which other people's work disturbs
-            less, and which no budget of milliseconds means.
+        timm: Version of timm.
+        cuda: Version of CUDA that torch was built for; None on a CPU.
+        cudnn: Version of cuDNN; None on a CPU.
+        driver: Version of the NVIDIA driver; None on a CPU or if unknown.
+        clock: `wall` is elapsed time; `cpu` is processor time of all threads, which is less sensitive to other load
+            but not comparable with a budget in milliseconds.
     """
 
     device: str
@@ -60,22 +60,22 @@ class Conditions(Value):
 
     @property
     def fingerprint(self) -> str:
-        """A short name that is equal for equal conditions alone."""
+        """A short hash; equal if and only if the conditions are equal."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     def differences(self, other: Conditions) -> list[str]:
-        """In what another target differs, in words; versions of software are not part of a target."""
+        """Differences of another target, in words; software versions are not part of a target."""
         found = []
         for name, words in _TARGET.items():
             if name == "num_threads" and self.device != "cpu":
                 continue
             ours, theirs = getattr(self, name), getattr(other, name)
             if ours != theirs:
-                found.append(words.format(ours=_said(ours), theirs=_said(theirs)))
+                found.append(words.format(ours=_value_text(ours), theirs=_value_text(theirs)))
         return found
 
     def describe(self) -> str:
-        """What people ask first: device, type, batch size, compiled or not."""
+        """Short description: device, data type, batch size, compiled or not."""
         threads = f", {self.num_threads} {'thread' if self.num_threads == 1 else 'threads'}" * (self.device == "cpu")
         compiled = ", compiled" * self.compiled
         clock = ", processor time" * (self.clock == "cpu")
@@ -93,21 +93,21 @@ _TARGET = {
 }
 
 
-def _said(value: object) -> str:
+def _value_text(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 class Latency(Value):
-    """How long one call takes, in milliseconds, over all timed runs.
+    """Latency of one call in milliseconds, over all timed runs.
 
     Attributes:
-        num_runs: Timed runs.
-        median_ms: The number to quote.
-        min_ms: The fastest run: what an idle machine would show.
-        p10_ms: A tenth of the runs is faster.
-        p90_ms: A tenth of the runs is slower.
-        p99_ms: One run in a hundred is slower.
-        working_bytes: Most device memory that a call took besides what lay there before it; None on a CPU.
+        num_runs: Number of timed runs.
+        median_ms: Median, the number to report.
+        min_ms: Fastest run, an estimate for an idle machine.
+        p10_ms: 10th percentile.
+        p90_ms: 90th percentile.
+        p99_ms: 99th percentile.
+        working_bytes: Peak device memory of a call beyond what was allocated before; None on a CPU.
     """
 
     num_runs: int = Field(ge=1)
@@ -120,7 +120,7 @@ class Latency(Value):
 
     @classmethod
     def of(cls, runs_ms: list[float], *, working_bytes: int | None = None) -> Latency:
-        """The statistics of timed runs."""
+        """Compute the statistics of timed runs."""
         p10, p50, p90, p99 = (float(value) for value in np.percentile(runs_ms, (10, 50, 90, 99)))
         return cls(
             num_runs=len(runs_ms),
@@ -134,19 +134,19 @@ class Latency(Value):
 
     @property
     def timing_noise(self) -> float:
-        """The median over the minimum: 1 on a machine that does nothing else."""
+        """Median over minimum; 1 on an idle machine."""
         return self.median_ms / self.min_ms
 
 
 class ConfirmedLatency(Value):
-    """The latency of one schedule, measured in turn with the dense model.
+    """The latency of one schedule, measured in alternation with the dense model.
 
     Attributes:
-        conditions: Under which both ran.
-        latency: Of the sparse model, as the clock showed it.
-        dense: Of the dense one, in the same rounds.
-        ratio: Median over rounds of sparse over dense: what is left when the speed of the machine drifts.
-        reference_ms: Dense latency when the device was profiled, None without a profile.
+        conditions: Conditions of both measurements.
+        latency: Measured latency of the sparse model.
+        dense: Latency of the dense model in the same rounds.
+        ratio: Median over rounds of sparse over dense, which is robust to drift of the machine.
+        reference_ms: Dense latency when the device was profiled; None without a profile.
     """
 
     conditions: Conditions
@@ -157,28 +157,28 @@ class ConfirmedLatency(Value):
 
     @property
     def ms(self) -> float:
-        """The latency to hold against a budget: at the speed that the machine had when it was profiled."""
+        """The latency to compare with a budget, at the speed of the machine when it was profiled."""
         return self.latency.median_ms if self.reference_ms is None else self.ratio * self.reference_ms
 
     @property
     def drift(self) -> float:
-        """How many times as long the dense model takes now as when the device was profiled."""
+        """Current dense latency over that of the profile; 1 without a profile."""
         return 1.0 if self.reference_ms is None else self.dense.median_ms / self.reference_ms
 
     @property
     def is_busy(self) -> bool:
-        """Whether the machine did other work as well."""
+        """Whether the machine was busy with other work."""
         return max(self.latency.timing_noise, self.dense.timing_noise) > BUSY_RATIO
 
 
 def parse_precision(text: str) -> PrecisionName:
-    """The precision of `float32`, `bfloat16` or `float16`, or of `fp32`, `bf16` or `fp16`.
+    """Parse `float32`, `bfloat16`, `float16`, or their short forms `fp32`, `bf16`, `fp16`.
 
     Raises:
-        SpecError: None of these.
+        SpecError: The text is none of these.
     """
     for name in get_args(PrecisionName):
         if text == name or _SHORT.get(text) == name:
             found: PrecisionName = name
             return found
-    raise SpecError(f"no precision is called {text!r}; say float32, bf16 or fp16")
+    raise SpecError(f"invalid precision {text!r}; choose float32, bf16 or fp16")

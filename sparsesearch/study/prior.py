@@ -1,4 +1,4 @@
-"""What a study knows from another one: trials in relative terms, which hold for other budgets, data and backbones."""
+"""Priors: trials of another study in relative terms, transferable to other budgets, data and backbones."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sparsesearch.value import Value
 
 
 class PriorStep(Value):
-    """A step of a schedule, wherever it would be on another backbone.
+    """A step of a schedule, at a relative location.
 
     Attributes:
-        stage: Index of its stage over the last one's; 0 where there is one stage.
-        depth: Blocks of the stage in front of it, as a share of all.
+        stage: Index of its stage over that of the last stage; 0 with one stage.
+        depth: Blocks of the stage before it, as a fraction of all.
         phase: As in `Step`.
         keep_ratio: As in `Step`.
         reducer: As in `Step`.
@@ -34,7 +34,7 @@ class Prior(Value):
 
     Attributes:
         steps: Its steps in order.
-        accuracy: Its `val_top1` over that of its study's dense model.
+        accuracy: Its `val_top1` over that of the dense model of its study.
         cost: Its multiply-adds over those of the dense model.
     """
 

@@ -1,4 +1,4 @@
-"""How long work tells people where it is. The default tells nobody."""
+"""Progress reports of long-running work. The default reports nothing."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    """One piece of work under way."""
+    """A progress bar."""
 
     def advance(self, amount: int = 1, *, note: str | None = None) -> None:
-        """So much more is done."""
+        """Advance by `amount` units."""
 
     def __enter__(self) -> Bar:
-        """Show it."""
+        """Show the bar."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take it away."""
+        """Remove the bar."""
 
 
 class Progress(Protocol):
-    """Where pieces of work announce themselves."""
+    """Receives progress reports."""
 
     def bar(self, label: str, total: int) -> Bar:
-        """A new piece of work of `total` units."""
+        """Make a bar for work of `total` units."""
 
     def line(self, text: str) -> None:
-        """One line worth keeping."""
+        """Print one permanent line."""
 
 
 class _SilentBar:
     def advance(self, amount: int = 1, *, note: str | None = None) -> None:
-        """Show nothing."""
+        """Do nothing."""
 
     def __enter__(self) -> _SilentBar:
         return self
@@ -41,14 +41,14 @@ class _SilentBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Show nothing."""
+        """Do nothing."""
 
 
 class Silent:
-    """Shows nothing."""
+    """Reports nothing."""
 
     def bar(self, label: str, total: int) -> Bar:
-        """A bar nobody sees."""
+        """Make an invisible bar."""
         return _SilentBar()
 
     def line(self, text: str) -> None:

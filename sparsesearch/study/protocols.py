@@ -1,4 +1,4 @@
-"""The seams of the system. Each contract is in the docstring; every implementation passes the same test suite."""
+"""The protocols of the system. Each docstring is a contract; every implementation passes the same test suite."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sparsesearch.study.trial import NewTrial, StudyTimes, Trial, TrialState
 
 
 class StepTables(NamedTuple):
-    """What the schedules of one shape cost, split into one table a step.
+    """The cost of the schedules of one shape, as one table per step.
 
-    A schedule that leaves `c_i` tokens behind step `i`, none of them idle, costs `base + sum(tables[i][c_i])`.
+    A schedule without idle steps that leaves `c_i` tokens after step `i` costs `base + sum(tables[i][c_i])`.
 
     Attributes:
-        base: What does not depend on any count: stem, head, and every block in front of the first step of its stage.
-        tables: For each step, an entry for each number of tokens from 0 to the initial number of its stage: the blocks
-            up to the next step of the stage, and the scoring and matching of that next step.
+        base: Cost independent of the counts: stem, head, and every block before the first step of its stage.
+        tables: For each step, the cost by number of tokens, from 0 to the initial number of its stage: the blocks up to
+            the next step of the stage, and the scoring and matching of that next step.
     """
 
     base: float
@@ -32,56 +32,56 @@ class StepTables(NamedTuple):
 
 
 class Price(Protocol):
-    """A cost that is separable over steps, so that schedules can be scaled to a budget quickly. Pure.
+    """A cost function that is separable over steps, so that schedules can be scaled to a budget quickly. Pure.
 
-    No table falls with the count. Apart from its count, what a step costs depends on its neighbours in the stage; where
-    it depends on more, budgets that the search says to be attainable are still those of whole shapes.
+    Tables are non-decreasing in the count. Besides its count, the cost of a step depends on its neighbours in the
+    stage; if it depends on more, reported feasible budgets are still those of whole shapes.
     """
 
     def __hash__(self) -> int:
-        """Equal prices price equally: what spaces can reach is remembered by it."""
+        """Equal prices give equal costs: feasible ranges are cached by it."""
 
     @property
     def unit(self) -> Literal["macs", "ms"]:
-        """Multiply-adds, exact integers; or milliseconds."""
+        """Multiply-adds (exact integers) or milliseconds."""
 
     def tables(self, geometry: BackboneGeometry, steps: Sequence[ShapeStep]) -> StepTables:
-        """What each step adds, by the tokens left behind it.
+        """The cost of each step, by the tokens left after it.
 
         Args:
             geometry: The backbone.
-            steps: Steps of a shape in order; none at all is the dense model, all of it in `base`.
+            steps: Steps of a shape in order; without steps, `base` is the cost of the dense model.
         """
 
     def of(self, geometry: BackboneGeometry, schedule: Schedule) -> float:
-        """Cost of one schedule, equal to the sum of its tables."""
+        """Cost of one schedule; equals the sum of its tables."""
 
 
 class Controller(Protocol):
-    """Decides what to try next. Not thread-safe; one owner.
+    """Decides which trial to run next. Not thread-safe.
 
-    It is rebuilt on resume by telling it the stored trials in order of their numbers; after that it proposes exactly
-    what it would have proposed without the interruption.
+    On resume it is rebuilt by telling it the stored trials in order of their numbers; it then proposes exactly what it
+    would have proposed without the interruption.
     """
 
     def ask(self) -> NewTrial | None:
-        """The next trial; None while results are outstanding, and when the controller wants no more.
+        """The next trial; None while results are outstanding, and when the study is done.
 
-        Trials may be asked for while others run. Never a schedule that was asked for or told before.
+        Trials may be asked for while others run. A schedule is never asked for twice.
         """
 
     def tell(self, trial: Trial) -> None:
-        """Take note of a stored trial: a result if it is in a final state, else one that was asked for.
+        """Register a stored trial: a result if it is in a final state, otherwise one that was asked for.
 
         Telling the same trial twice changes nothing.
         """
 
 
 class StudyWriter(Protocol):
-    """One open study, held under a lease by one controller.
+    """An open study, leased by one controller.
 
-    Every write is one durable transaction. A write by an older owner of the lease, or with an attempt that is not
-    the trial's current one, raises `StaleAttemptError` and changes nothing.
+    Every write is one durable transaction. A write by a previous lease owner, or with an attempt that is not the
+    current one of the trial, raises `StaleAttemptError` and changes nothing.
     """
 
     spec: StudySpec
@@ -93,36 +93,36 @@ class StudyWriter(Protocol):
         """Mark a WAITING or RUNNING trial as RUNNING.
 
         The first claim sets attempt 1. Claiming a RUNNING trial again (after a lost controller) keeps the attempt;
-        with `retry` (after a failed execution, for `reason`) the attempt rises by one and older writers are refused.
-        The reason stays with the trial unless its end brings another.
+        with `retry` (after a failed execution, for `reason`) the attempt increases by one and older writers are
+        rejected. The reason is kept unless the final event has another.
         """
 
     def record(self, event: Event) -> Trial:
-        """Write what happened and return the trial as it is afterwards.
+        """Write an event and return the updated trial.
 
-        A measurement is unique on (trial, step): reporting it again changes nothing and keeps the first.
+        A measurement is unique on (trial, step): reporting it again changes nothing.
         """
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
         """The trials in order of their numbers."""
 
     def renew(self) -> None:
-        """Extend the lease; raises `StaleAttemptError` if somebody else has taken it over."""
+        """Extend the lease; raises `StaleAttemptError` if another owner has taken it over."""
 
     def close(self) -> None:
-        """Give the lease back."""
+        """Release the lease."""
 
 
 class StudyStore(Protocol):
-    """All studies. Safe to use from several threads and processes."""
+    """The store of all studies. Safe to use from several threads and processes."""
 
     def create_study(self, spec: StudySpec) -> StudyWriter:
         """Add a study and open it. Raises `StudyExistsError` if the name is taken."""
 
     def open_study(self, name: str) -> StudyWriter:
-        """Take the lease of a study.
+        """Acquire the lease of a study.
 
-        Raises `StudyNotFoundError`, or `StudyBusyError` while another controller's lease is alive.
+        Raises `StudyNotFoundError`, or `StudyBusyError` while the lease of another controller is valid.
         """
 
     def spec(self, name: str) -> StudySpec:
@@ -139,7 +139,7 @@ class StudyStore(Protocol):
 
 
 class StudyRecords(Protocol):
-    """What a study is shown from. Reads only; safe from any thread, whether the study is open or not."""
+    """Read-only access to stored studies; safe from any thread, whether the study is open or not."""
 
     def spec(self, name: str) -> StudySpec:
         """The study's document. Raises `StudyNotFoundError`."""
@@ -148,46 +148,46 @@ class StudyRecords(Protocol):
         """The trials in order of their numbers. Raises `StudyNotFoundError`."""
 
     def times(self, name: str) -> StudyTimes:
-        """When the study and its trials happened. Raises `StudyNotFoundError`."""
+        """Times of the study and its trials. Raises `StudyNotFoundError`."""
 
     def is_leased(self, name: str) -> bool:
-        """Whether a living process has the study open, so that it is being run. Raises `StudyNotFoundError`."""
+        """Whether a live process holds the lease of the study. Raises `StudyNotFoundError`."""
 
 
 class Tracker(Protocol):
-    """Shows a running study somewhere else, for people. One study at a time.
+    """Shows a running study in an external tool. One study at a time.
 
-    - It copies only what the store holds, and reads it there itself: a call only says that there may be news.
-    - It never raises and, `finish` apart, never waits: a tracker that fails says so in one line and tries again
-      later; no study is stopped or held up by it.
-    - Repeating anything changes nothing: a study that was resumed, or copied again, is shown once.
+    - It copies only what it reads from the store; a call only notifies it of possible changes.
+    - It never raises and, except in `finish`, never blocks: on failure it logs one line and retries later; it never
+      stops or delays a study.
+    - All calls are idempotent: a study that was resumed, or copied again, is shown once.
     - Nothing is ever read back from it into a study.
     """
 
     def start(self, study: str) -> None:
-        """A controller begins to work on a stored study, or goes on with it."""
+        """A controller starts or resumes a stored study."""
 
     def log(self, trial: Trial) -> None:
         """A trial was recorded in the store."""
 
     def finish(self, *, interrupted: bool = False) -> None:
-        """The controller stops. Waits a bounded time, a short one if interrupted; says what is still to be shown."""
+        """The controller stops. Waits a bounded time, a short one if interrupted; reports what is not copied yet."""
 
 
 class Evaluator(Protocol):
-    """Turn a trial into measurements, on the node where it runs. Has no handle on the test split.
+    """Evaluates a trial on the node where it runs. It has no access to the test split.
 
-    Yields measurements in order of `step`, starting behind `trial.epochs_done` or, if its checkpoint is older, behind
-    the checkpoint; the caller records each before it asks for the next, and the evaluator writes its checkpoint only
-    when it is asked for the next.
+    Yields measurements in order of `step`, starting after `trial.epochs_done` or, if older, after its checkpoint. The
+    caller records each event before it requests the next, and the evaluator writes a checkpoint only when the next
+    event is requested.
     """
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
-        """Run the trial from where its record stands to its end."""
+        """Run the trial from its recorded progress to its end."""
 
 
 class Dispatcher(Protocol):
-    """Runs trials: asks the controller, has the evaluator work, records, tells."""
+    """Runs trials: asks the controller, evaluates, records, and tells the controller."""
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> None:
-        """Until the controller wants no more trials."""
+        """Run until the controller is done."""

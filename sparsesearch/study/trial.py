@@ -1,4 +1,4 @@
-"""Trials: one schedule at one fidelity, with everything that was measured on it."""
+"""Trials: one schedule at one fidelity, with its measurements."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sparsesearch.study.latency_record import ConfirmedLatency
 from sparsesearch.value import Value
 
 Axis = Literal["macs", "ms"]
-"""What a budget limits and a front is drawn over."""
+"""The unit of a budget, and of the costs of a front."""
 
 
 class TrialState(StrEnum):
-    """Where a trial is in its life.
+    """The state of a trial.
 
     WAITING -> RUNNING -> one of the final states.
     """
@@ -30,20 +30,20 @@ class TrialState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can happen to the trial any more."""
+        """Whether the trial cannot change any more."""
         return self not in (TrialState.WAITING, TrialState.RUNNING)
 
 
 class Fidelity(StrEnum):
-    """How a number was obtained. Numbers of different fidelities are never put into one front.
+    """How a trial is evaluated. Trials of different fidelities are never put into one front.
 
     Attributes:
-        DENSE: The unsparsified model.
-        UNTRAINED: A schedule evaluated with the dense weights, without any training for it.
-        SUPERNET_TRAINING: The one training that makes the weights which serve every schedule.
-        SUPERNET: A schedule evaluated with those shared weights, untrained itself.
-        FINETUNE: A schedule trained for a short while.
-        RETRAIN: A schedule trained in full.
+        DENSE: The dense model.
+        UNTRAINED: A schedule evaluated with the dense weights, without training.
+        SUPERNET_TRAINING: The training of the shared weights of all schedules.
+        SUPERNET: A schedule evaluated with the shared weights, without training of its own.
+        FINETUNE: A schedule that is fine-tuned briefly.
+        RETRAIN: A schedule that is fully trained.
     """
 
     DENSE = "dense"
@@ -55,12 +55,12 @@ class Fidelity(StrEnum):
 
     @property
     def is_training(self) -> bool:
-        """Whether its trials train for a while; if not, each is one quick evaluation."""
+        """Whether its trials train; otherwise each is a single evaluation."""
         return self not in (Fidelity.UNTRAINED, Fidelity.SUPERNET)
 
     @property
     def training_name(self) -> str:
-        """Its training in words: `dense training`, `supernet training`."""
+        """Name of its training: `dense training`, `supernet training`."""
         return f"{self.value.removesuffix('_training')} training"
 
 
@@ -73,13 +73,13 @@ class Origin(StrEnum):
 
 
 class Cost(Value):
-    """What one image costs at inference.
+    """The inference cost of a model.
 
     Attributes:
-        macs: Multiply-adds of linear layers, convolutions and matrix products.
-        params: Parameters, predictors included.
-        latency_ms: Measured milliseconds of a call on the study's target, or None if not measured.
-        predicted_ms: The same as a profile of the target predicts it, or None without a profile.
+        macs: Multiply-adds per image of linear layers, convolutions and matrix products.
+        params: Number of parameters, including predictors.
+        latency_ms: Measured milliseconds per call on the study's target; None if not measured.
+        predicted_ms: Predicted milliseconds per call; None without a profile.
     """
 
     macs: int
@@ -89,24 +89,24 @@ class Cost(Value):
 
     @property
     def ms(self) -> float | None:
-        """Milliseconds on the target: measured if they were, else predicted, None if neither."""
+        """Milliseconds on the target: measured if available, otherwise predicted; None if neither is."""
         return self.predicted_ms if self.latency_ms is None else self.latency_ms
 
     def along(self, axis: Axis) -> float | None:
-        """Multiply-adds, or milliseconds; None if not known."""
+        """Multiply-adds or milliseconds; None if unknown."""
         return self.macs if axis == "macs" else self.ms
 
 
 class Measurement(Value):
-    """What was measured after `step` epochs of a trial.
+    """The metrics after `step` epochs of a trial.
 
     Attributes:
         step: Epochs done, counted from 1; 0 for an evaluation without training.
         attempt: The attempt that reported it.
-        fidelity: How the numbers were obtained.
-        metrics: Name to value, accuracies as fractions in [0, 1].
-        seconds: Wall-clock time of this epoch (a clock; not part of a result).
-        seed: Seed the numbers depend on.
+        fidelity: How the metrics were obtained.
+        metrics: Values by name, accuracies as fractions in [0, 1].
+        seconds: Wall-clock time of this epoch; not part of the result.
+        seed: Seed that the metrics depend on.
     """
 
     step: int = Field(ge=0)
@@ -118,7 +118,7 @@ class Measurement(Value):
 
 
 class CheckpointRef(Value):
-    """A checkpoint outside the database: where it is and what its bytes hash to."""
+    """A checkpoint outside the database: its location and the hash of its bytes."""
 
     uri: str
     sha256: str
@@ -126,14 +126,14 @@ class CheckpointRef(Value):
 
 
 class Proposal(Value):
-    """How a search proposal came about, so that it can be asked again.
+    """How a proposal was made, so that it can be reproduced.
 
     Attributes:
         index: Position in the sequence of proposals of the study.
         seed: Seed derived from (study seed, index).
         seen: Numbers of the trials whose results the sampler had been told.
         params: The flat parameters in the sampler's space, after canonicalisation.
-        system_attrs: What the sampler wants to remember with the trial.
+        system_attrs: Data that the sampler stores with the trial.
     """
 
     index: int
@@ -147,16 +147,16 @@ class NewTrial(Value):
     """A trial before the store has given it a state.
 
     Attributes:
-        number: Position in the study, from 0; also the idempotency key of adding it.
-        fidelity: At what fidelity it is to be evaluated.
+        number: 0-based number in the study; also the idempotency key of adding it.
+        fidelity: The fidelity of its evaluation.
         origin: Who proposed it.
-        label: Short name for people: `dense`, `rho at 3,6,9`, `search`.
-        schedule: What is to be evaluated.
-        key: The schedule's fingerprint for its backbone.
+        label: Short display name: `dense`, `rho at 3,6,9`, `search`.
+        schedule: The schedule to evaluate.
+        key: Fingerprint of the schedule for its backbone.
         cost: Its closed-form cost.
         seed: Seed of its training and evaluation.
-        parent: Number of the trial it continues (a fine-tuning of a supernet evaluation), or None.
-        proposal: How the sampler came to it, or None.
+        parent: Number of the trial that it continues (fine-tuning after a supernet evaluation), or None.
+        proposal: How the sampler proposed it, or None.
         budget_macs: The budget it was proposed for, or None.
     """
 
@@ -178,12 +178,12 @@ class Trial(NewTrial):
 
     Attributes:
         study: Name of its study.
-        state: Where it is in its life.
+        state: Its state.
         attempt: Current attempt, 0 before the first claim; the fencing token of every write.
-        reason: Why it was stopped or failed, or why its last attempt had to be repeated; or None.
-        measurements: What was measured, by step.
-        checkpoint: Its newest checkpoint, or None.
-        confirmed: Its latency as measured on the study's target, or None as long as it is predicted only.
+        reason: Why it was stopped, failed or retried; or None.
+        measurements: Its measurements, by step.
+        checkpoint: Its latest checkpoint, or None.
+        confirmed: Its latency measured on the study's target; None if it is only predicted.
     """
 
     study: str
@@ -196,12 +196,12 @@ class Trial(NewTrial):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The metrics of the last measurement, or nothing."""
+        """The metrics of the last measurement; empty if there is none."""
         return self.measurements[-1].metrics if self.measurements else {}
 
     @property
     def epochs_done(self) -> int:
-        """Epochs that are measured."""
+        """Number of measured epochs."""
         return self.measurements[-1].step if self.measurements else 0
 
     def public(self) -> dict[str, object]:
@@ -225,12 +225,12 @@ class Trial(NewTrial):
 
 
 class TrialTimes(Value):
-    """When a trial happened, in seconds since 1970. Clocks are no part of a result.
+    """Times of a trial, in Unix seconds. They are not part of a result.
 
     Attributes:
-        started_at: When it was first claimed, or None.
-        ended_at: When it reached a final state, or None.
-        measured_at: Step to when its measurement was recorded.
+        started_at: Time of the first claim, or None.
+        ended_at: Time of reaching a final state, or None.
+        measured_at: Time of recording each measurement, by step.
     """
 
     started_at: float | None = None
@@ -239,11 +239,11 @@ class TrialTimes(Value):
 
 
 class StudyTimes(Value):
-    """When a study happened. Its name and `created_at` tell it from an older study of the same name.
+    """Times of a study. Its name and `created_at` distinguish it from an older study of the same name.
 
     Attributes:
-        created_at: When it was created, in seconds since 1970.
-        trials: Number to the times of a trial.
+        created_at: Creation time, in Unix seconds.
+        trials: Times of its trials, by number.
     """
 
     created_at: float

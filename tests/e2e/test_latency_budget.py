@@ -46,7 +46,7 @@ def profiled(command: Command) -> dict[str, object]:
 
 def middle_of(answer: Answer) -> float:
     """A budget in the interval that a refusal names, close to its upper end."""
-    words = answer.err.partition("can do ")[2].split()
+    words = answer.err.partition("feasible range")[2].partition(" is ")[2].split()
     low, high = float(words[0]), float(words[2])
     return round(low + 0.9 * (high - low), 4)
 
@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_refused_in_one_line(command: Command, document: Pa
         ("--device-profile", "./p.json", "--latency-compile"): "compiled yes instead of no",
         ("--device-profile", "./p.json", "--backbone", "convnext_pico"): "profile it: sparsesearch profile",
         ("--device", "cuda:7"): "no device cuda:7",
-        ("--latency-precision", "int8"): "no precision is called 'int8'",
+        ("--latency-precision", "int8"): "invalid precision 'int8'",
     }
     for flags, expected in cases.items():
         answer = command(*ms, *flags)

@@ -46,8 +46,8 @@ def test_bench(command: Command) -> None:
     ("arguments", "said"),
     [
         (("--rho", "0.5", "--at", "3"), "give one schedule"),
-        (("--rho", "2"), "a rate of 2 is none"),
-        (("--rho", "0.5", "--precision", "int8"), "say float32, bf16 or fp16"),
+        (("--rho", "2"), "invalid rate 2"),
+        (("--rho", "0.5", "--precision", "int8"), "choose float32, bf16 or fp16"),
         (("--rho", "0.5", "--batch-size", "many"), "cannot read --batch-size 'many'"),
         (("--rho", "0.5", "--device", "cuda:99"), "no device cuda:99"),
         (("--rho", "0.5", "--device", "tpu"), "no device is called 'tpu'"),
@@ -63,7 +63,7 @@ def test_visualize_without_images_shows_the_demo(command: Command) -> None:
     answer = command("visualize", "--backbone", PICO, "--rho", "0.5", "-o", "deep/kept.png", "--json")
     assert answer.code == 0, answer.err
     assert Path("deep/kept.png").read_bytes().startswith(PNG)
-    assert "this is the choice of untrained predictors" in answer.err
+    assert "this is the selection of untrained predictors" in answer.err
     found = answer.document
     assert found["trained"] is False
     assert len(found["images"]) == 4
@@ -99,7 +99,7 @@ def test_visualize_a_photograph(command: Command, step: dict[str, object]) -> No
 def test_what_visualize_cannot_do(command: Command) -> None:
     Path("text.jpg").write_text("no image")
     asked = ("visualize", "--backbone", PICO, "--rho", "0.5")
-    assert "no such image: cat.jpg" in command(*asked, "cat.jpg").complaint
+    assert "image cat.jpg does not exist" in command(*asked, "cat.jpg").complaint
     assert "text.jpg is not a readable image; give a JPEG, PNG or WebP file" in command(*asked, "text.jpg").complaint
     Image.new("RGB", (3, 3)).save("dot.png")
     assert "less than one patch (4)" in command(*asked, "dot.png").complaint
@@ -152,7 +152,7 @@ def test_a_study_in_mlflow_shows_what_its_best_schedule_keeps(
         path.unlink()
     lost = command("visualize", recipe, "--json")
     assert lost.code == 0, lost.err
-    assert "not on this machine; this is the choice of untrained predictors" in lost.err
+    assert "not on this machine; this is the selection of untrained predictors" in lost.err
     picture.unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'other.db'}")
     assert "page and tables renewed" in command("mlflow", "sync").out

@@ -74,7 +74,7 @@ def test_a_paper_over_a_front(command: Command, studies: None) -> None:
     assert "79.32 %" in answer.out
     assert "3:137 6:96 9:67" in answer.out
     assert "arXiv:2106.02034" in answer.err
-    assert "the accuracies cannot be compared" in answer.err
+    assert "the accuracies are not comparable" in answer.err
     assert Path("front.png").read_bytes().startswith(b"\x89PNG")
     document = command("front", "one", "--with-paper", "swin_t", "--json").document
     points = document["paper"]["points"]
@@ -94,10 +94,10 @@ def test_a_paper_over_a_front(command: Command, studies: None) -> None:
         (("report", "empty", "--json"), "has no results yet"),
         (("report", "one", "-o", "."), "is a folder"),
         (("report", "one", "--json", "--open"), "give a name for one: -o report.html"),
-        (("report", "one", "--with-paper", "vgg"), "no published schedules of 'vgg'; there are deit_256, deit_s"),
+        (("report", "one", "--with-paper", "vgg"), "no published schedules for 'vgg'; choose one of deit_256, deit_s"),
         (("front", "none", "--with-paper", "deit_s"), "no study 'none'"),
         (("front", "empty", "--with-paper", "deit_s"), "has no results yet"),
-        (("front", "one", "--with-paper", "resnet50"), "no published schedules of 'resnet50'; there are deit_256"),
+        (("front", "one", "--with-paper", "resnet50"), "no published schedules for 'resnet50'; choose one of deit_256"),
     ],
 )
 def test_bad_input(command: Command, studies: None, arguments: tuple[str, ...], said: str) -> None:

@@ -143,7 +143,7 @@ def test_the_service_of_the_compose_file_runs_by_hand(installed: Path, tmp_path:
     arguments = shown.replace("35%", "1%").split()
     done = run_installed(installed, *arguments, SPARSESEARCH_DATABASE_URL=database, **places)
     assert done.returncode == 2
-    assert "deit_pico can do" in done.stderr
+    assert "feasible range of deit_pico" in done.stderr
     assert (tmp_path / "shared.db").is_file()
 
 

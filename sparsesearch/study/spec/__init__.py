@@ -1,4 +1,4 @@
-"""All a study needs, as one document. Every flag of `sparsesearch run` is a field here."""
+"""The study document. Every flag of `sparsesearch run` is a field here."""
 
 from sparsesearch.study.spec.budget import Budget, BudgetUnit
 from sparsesearch.study.spec.data import DataSpec

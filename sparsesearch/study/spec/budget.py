@@ -1,4 +1,4 @@
-"""A budget: one limit of the cost of an image, or a range of them."""
+"""Budgets: an upper limit of the cost per image, or a range of limits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BudgetUnit = Literal["gflops", "fraction", "ms"]
 
 
 class Budget(Value):
-    """An upper limit of the cost of one image, or a range that asks for a front.
+    """An upper limit of the cost per image, or a range that requests a front.
 
     Attributes:
         unit: `gflops` counts 10^9 multiply-adds (the literature's GFLOPs); `fraction` is a fraction of the dense cost;
-            `ms` are milliseconds of one call on the target.
-        low: Lower end of a range, None for a single budget.
+            `ms` is milliseconds per call on the target.
+        low: Lower end of a range; None for a single budget.
         high: The limit.
     """
 
@@ -37,22 +37,22 @@ class Budget(Value):
     @model_validator(mode="after")
     def _ordered(self) -> Budget:
         if self.low is not None and not 0.0 < self.low < self.high:
-            raise ValueError(f"a budget range needs 0 < LOW < HIGH, got {self.low:g}:{self.high:g}")
+            raise ValueError(f"invalid range {self.low:g}:{self.high:g}; it must satisfy 0 < LOW < HIGH")
         return self
 
     @classmethod
     def parse(cls, text: str, unit: BudgetUnit) -> Budget:
-        """Read `3.0`, `2.0:3.0` (gflops, ms) or `35%`, `20%:45%` (fraction of dense).
+        """Parse `3.0`, `2.0:3.0` (gflops, ms) or `35%`, `20%:45%` (fraction of dense).
 
         Raises:
-            SpecError: The text is not of that form.
+            SpecError: The text does not have that form.
         """
         percent = unit == "fraction"
         number = r"\s*([0-9]*\.?[0-9]+)\s*" + ("%" if percent else "") + r"\s*"
         match = re.fullmatch(f"(?:{number}:)?{number}", text)
         if match is None:
             example = "'35%' or '20%:45%'" if percent else "'3.0' or '2.0:3.0'"
-            raise SpecError(f"cannot read the budget {text!r}; write {example}")
+            raise SpecError(f"invalid budget {text!r}; write it as {example}")
         scale = 100.0 if percent else 1.0
         low, high = match.groups()
         try:
@@ -62,7 +62,7 @@ class Budget(Value):
 
     @property
     def axis(self) -> Axis:
-        """What it limits."""
+        """The cost that it limits."""
         return "ms" if self.unit == "ms" else "macs"
 
     def limits(self, dense_macs: int) -> tuple[float | None, float]:
@@ -71,7 +71,7 @@ class Budget(Value):
 
     def macs(self, dense_macs: int) -> tuple[int | None, int]:
         """Lower end (None for a single budget) and limit in multiply-adds; not for a budget of milliseconds."""
-        assert self.unit != "ms", "milliseconds say nothing of multiply-adds"
+        assert self.unit != "ms", "a budget in milliseconds has no multiply-adds"
         scale = 1e9 if self.unit == "gflops" else float(dense_macs)
         return (None if self.low is None else round(self.low * scale), round(self.high * scale))
 

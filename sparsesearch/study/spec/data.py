@@ -1,4 +1,4 @@
-"""What to train and evaluate on."""
+"""The data of a study."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from sparsesearch.value import Value
 
 
 class DataSpec(Value):
-    """What to train and evaluate on.
+    """The data to train and evaluate on.
 
     Attributes:
-        source: `digits` or `digits:hard` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and, if there,
-            PATH/test, each with a folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision,
+        source: `digits` or `digits:hard` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and optionally
+            PATH/test, each with one folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision,
             such as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH`
             (WebDataset shards). See docs/data.md.
-        image_size: Pixels, or None for the backbone's own.
-        val_fraction: Fraction of the training images held out for validation where the data has no test split besides.
-        num_val_images: At most so many validation images are used per evaluation, None for all.
-        workers: Loader processes for external data.
+        image_size: Height and width in pixels; None for the default of the backbone.
+        val_fraction: Fraction of the training images held out for validation if the data has no separate test split.
+        num_val_images: Maximum number of validation images per evaluation; None for all.
+        workers: Number of loader processes for external data.
     """
 
     source: str = "digits"

@@ -14,14 +14,14 @@ Strategy = Literal["supernet", "finetune", "training-free"]
 
 
 class RungSpec(Value):
-    """Successive halving while candidates are fine-tuned: the worse ones are stopped early.
+    """Early stopping of fine-tuning by asynchronous successive halving.
 
-    With one budget the most accurate go on (ASHA); with a range of budgets those on or near the front of accuracy and
-    cost, over all of its length (MO-ASHA).
+    With one budget, the most accurate candidates continue (ASHA); with a range of budgets, those on or near the front
+    of accuracy and cost (MO-ASHA).
 
     Attributes:
         first_epoch: Epochs before a candidate may be stopped.
-        factor: At the first rung and at each later one (`factor` times as many epochs), 1 of `factor` goes on.
+        factor: One of `factor` candidates continues at each rung; the next rung is at `factor` times as many epochs.
     """
 
     first_epoch: int = Field(default=1, ge=1)
@@ -32,16 +32,16 @@ class FidelitySpec(Value):
     """How candidates are evaluated, cheap before expensive.
 
     Attributes:
-        strategy: What candidates are ranked by: `supernet` trains once for all of them and evaluates each on the shared
-            weights; `finetune` trains each from the dense model; `training-free` evaluates each on the dense weights,
-            with scores that need no training.
-        evaluations: Candidates ranked (with `finetune`: candidates fine-tuned).
-        finalists: Best candidates that are then fine-tuned; the front is made of these.
-        dense: Training of the dense model where no pretrained weights fit.
+        strategy: How candidates are ranked: `supernet` trains one supernet and evaluates each candidate with the shared
+            weights; `finetune` trains each from the dense model; `training-free` evaluates each with the dense weights
+            and scorers that need no training.
+        evaluations: Number of candidates to rank (with `finetune`: to fine-tune).
+        finalists: Number of best candidates to fine-tune afterwards; they form the front.
+        dense: Training of the dense model if no pretrained weights fit.
         supernet_training: The supernet training.
         finetune: Fine-tuning of one candidate.
         retrain: Full training of an exported schedule.
-        rungs: When fine-tunings of searched candidates are stopped early, None for never.
+        rungs: Early stopping of fine-tuning of searched candidates; None for no early stopping.
     """
 
     strategy: Strategy = "supernet"
@@ -60,14 +60,14 @@ class FidelitySpec(Value):
 
     @property
     def trains_supernet(self) -> bool:
-        """Whether one supernet training serves all candidates."""
+        """Whether one supernet is trained for all candidates."""
         return self.strategy == "supernet"
 
     @model_validator(mode="after")
     def _supernet_gathers(self) -> FidelitySpec:
         if self.supernet_training.method == "masked":
             raise ValueError(
-                "supernet_training serves many schedules; masked training learns one share for each predictor, "
-                "so set its method to gathered"
+                "supernet_training trains many schedules, but masked training learns one keep ratio per predictor; "
+                "set its method to gathered"
             )
         return self

@@ -1,4 +1,4 @@
-"""Study documents read from files, and given other resources."""
+"""Read study documents from files, and change their resources."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sparsesearch.study.spec.study import StudySpec
 
 
 def executed_by(spec: StudySpec, *, dispatcher: str | None, resources: Mapping[str, object]) -> StudySpec:
-    """The study with another executor, which changes nothing of its results.
+    """The study with another dispatcher or resources, which do not change its results.
 
     Args:
         spec: The study as stored.
-        dispatcher: Another dispatcher, or None.
-        resources: Fields of `ResourceSpec`; those that are None stay.
+        dispatcher: The new dispatcher; None to keep it.
+        resources: New values of fields of `ResourceSpec`; None to keep a value.
 
     Raises:
-        SpecError: A value is out of range, or the study needs its dispatcher.
+        SpecError: A value is out of range, or the study requires its dispatcher.
     """
     document = spec.model_dump()
     document["dispatcher"] = dispatcher or spec.dispatcher
@@ -29,11 +29,11 @@ def executed_by(spec: StudySpec, *, dispatcher: str | None, resources: Mapping[s
     try:
         return StudySpec.model_validate(document)
     except ValidationError as error:
-        raise SpecError(f"study {spec.name!r} cannot be executed so: {one_line(error)}") from error
+        raise SpecError(f"study {spec.name!r} cannot run with these settings: {one_line(error)}") from error
 
 
 def read_document(path: Path) -> object:
-    """A YAML or JSON document as plain data.
+    """Read a YAML or JSON document as plain data.
 
     Raises:
         SpecError: The file is missing or not readable as YAML.

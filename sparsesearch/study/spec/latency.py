@@ -1,4 +1,4 @@
-"""The target that milliseconds are counted on."""
+"""The latency target of a study."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from sparsesearch.value import Value
 
 
 class LatencySpec(Value):
-    """The target that milliseconds are counted on, and how models run there.
+    """The target on which latency is measured, and how models run there.
 
-    What is left out is taken from the profile, or without one: batch size 1, float32, not compiled.
+    Values that are not given are those of the profile; without a profile: batch size 1, float32, not compiled.
 
     Attributes:
-        profile: Name of a profile in the database, or path of its file; null for this machine's `device`, which is
-            profiled if it was not before.
-        batch_size: Images of one call.
-        precision: Type of weights and images.
+        profile: Name of a profile in the database, or path of its file; null for the `device` of this machine, which is
+            profiled if necessary.
+        batch_size: Images per call.
+        precision: Data type of weights and images.
         compiled: Whether models run through `torch.compile`.
-        num_threads: Threads of torch on a CPU.
-        profile_seconds: About how long it may take to profile this machine.
+        num_threads: Number of torch threads on a CPU.
+        profile_seconds: Approximate time limit for profiling this machine.
     """
 
     profile: str | None = None

@@ -1,4 +1,4 @@
-"""Keys and values of study documents that had other names once. Stored documents with the old names are still read."""
+"""Former names of keys and values of study documents, so that stored documents can still be read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _STRATEGIES = {True: "supernet", False: "finetune"}
 
 
 def renamed(section: str, document: object) -> object:
-    """One section of a study document in today's names; anything that is not a mapping as it is.
+    """Replace former names in one section of a study document; anything but a mapping is returned unchanged.
 
     Args:
         section: `fidelity`, `data` or `budget`.
         document: The section as plain data.
 
     Raises:
-        ValueError: It holds an old name and the new one.
+        ValueError: The section has both the former and the current name.
     """
     if not isinstance(document, Mapping):
         return document
@@ -41,7 +41,7 @@ def renamed(section: str, document: object) -> object:
 
 
 def notes_on_renamed(document: Mapping[str, object]) -> Iterator[str]:
-    """One line for each old name in a study document, with the new one."""
+    """One line for each former name in a study document, with the current one."""
     for section, names in _KEYS.items():
         inner = document.get(section)
         if isinstance(inner, Mapping):

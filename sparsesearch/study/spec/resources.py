@@ -1,4 +1,4 @@
-"""What trials may use."""
+"""The resources of trials."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from sparsesearch.value import Value
 
 
 class ResourceSpec(Value):
-    """What trials may use under `dispatcher: ray`.
+    """The resources of trials under `dispatcher: ray`.
 
     Attributes:
-        cpus_per_trial: CPU cores of one trial; the dense and the supernet training, which nothing runs beside, get
-            `max_concurrent` times as many.
-        gpus_per_trial: GPUs of one trial, also fractions such as 0.25; null for 1 on a GPU device and 0 on the CPU.
-        max_concurrent: Most trials at a time, null for as many as the cluster has room for.
-        ray_address: `auto` or HOST:PORT of a Ray cluster to join, null to start Ray on this machine.
-        max_retries: How many times a trial is tried again from its last checkpoint after an error or a lost process.
+        cpus_per_trial: CPU cores per trial; dense and supernet training, which run alone, get `max_concurrent` times as
+            many.
+        gpus_per_trial: GPUs per trial, possibly a fraction such as 0.25; null for 1 on a GPU device and 0 on the CPU.
+        max_concurrent: Maximum number of concurrent trials; null for as many as fit on the cluster.
+        ray_address: `auto` or HOST:PORT of a Ray cluster to join; null to start Ray on this machine.
+        max_retries: How often a trial is retried from its last checkpoint after an error or a lost process.
     """
 
     cpus_per_trial: float = Field(default=1.0, gt=0.0)
@@ -28,7 +28,7 @@ class ResourceSpec(Value):
     @model_validator(mode="after")
     def _possible(self) -> ResourceSpec:
         if self.gpus_per_trial is not None and self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
-            raise ValueError(f"gpus_per_trial must be a whole number or a share of one GPU, got {self.gpus_per_trial}")
+            raise ValueError(f"gpus_per_trial must be an integer or a fraction below 1, got {self.gpus_per_trial}")
         if self.ray_address is not None and self.ray_address.startswith("ray://"):
             raise ValueError("ray:// (Ray client) is not supported; run on a machine of the cluster with 'auto'")
         return self

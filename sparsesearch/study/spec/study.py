@@ -1,4 +1,4 @@
-"""All a study needs, as one document. Every flag of `sparsesearch run` is a field here."""
+"""The study document. Every flag of `sparsesearch run` is a field here."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ DEFAULT_DISPATCHER: DispatcherName = "ray"
 
 
 class Resolved(Value):
-    """Facts that were looked up when the study was prepared; a resumed study must find the same.
+    """Facts that were determined when the study was resolved; a resumed study must find the same.
 
     Attributes:
         geometry: The backbone with the head and input of the task.
-        num_classes: Classes of the data.
+        num_classes: Number of classes.
         in_chans: Image channels.
-        data_fingerprint: Hash of the data and how it is prepared.
-        planned_work: Fraction of the whole work that each phase of the plan is, for estimates of what is left. It
-            follows from the document and the data alone; empty in studies of older versions.
-        latency: What is known of latency on the target; null where nobody asked for milliseconds.
-        priors: What the study of `warm_start` had found, so that it may be deleted.
+        data_fingerprint: Hash of the data and its preprocessing.
+        planned_work: Fraction of the total work in each phase of the plan, for estimates of the remaining time. It
+            depends on the document and the data only; empty in studies of older versions.
+        latency: Latency profile of the target; null if milliseconds are not needed.
+        priors: Results of the study of `warm_start`, copied so that it may be deleted.
     """
 
     geometry: BackboneGeometry
@@ -54,32 +54,31 @@ class Resolved(Value):
 
 
 class StudySpec(Value):
-    """A study, complete: run it again from this document and it is the same study.
+    """The complete definition of a study: running the document again gives the same study.
 
     Attributes:
         name: Name of the study in the store.
         backbone: Backbone name as typed: `deit_s`, `deit_pico`, or any timm VisionTransformer.
-        budget: The limit, or the range a front is wanted for.
-        latency: The target of a budget of milliseconds; with another budget, milliseconds are predicted besides.
+        budget: The limit, or the range to find a front for.
+        latency: The target of a budget in milliseconds; with another budget, latency is predicted in addition.
         data: Data source.
-        weights: `pretrained` (timm's, where they can be had), `scratch`, or the path of a checkpoint.
-        space: The search space, spelled out.
-        sampler: What proposes shapes: `evolution`, guided by a predictor, or one of Optuna's, `tpe`, `nsga2`, `gp`
-            (slow) and `random`. See docs/search.md.
-        warm_start: Name of another study (other budget, data or backbone) whose results `evolution` begins with.
+        weights: `pretrained` (timm's, if available), `scratch`, or the path of a checkpoint.
+        space: The search space.
+        sampler: The sampler: `evolution`, guided by a predictor, or one of Optuna's, `tpe`, `nsga2`, `gp` (slow) and
+            `random`. See docs/search.md.
+        warm_start: Name of another study (other budget, data or backbone) whose results `evolution` starts from.
         seed: The only source of randomness.
         fidelity: How candidates are evaluated.
         baselines: Whether the hand-crafted baselines rho, rho^2, rho^3 are evaluated alongside.
-        time_budget_s: Seconds the whole run may take, None for no limit.
-        precision: Precision of training and evaluation; `auto` is bfloat16 on a GPU, and on a CPU whichever is measured
-            to be faster.
+        time_budget_s: Time limit of the whole run in seconds; None for no limit.
+        precision: Precision of training and evaluation; `auto` is bfloat16 on a GPU, and the faster one on a CPU.
         device: `auto`, `cpu` or `cuda[:N]`.
-        dispatcher: What executes trials: `inline` one after the other in this process, `ray` in parallel.
-        resources: What trials may use under `dispatcher: ray`.
-        storage: Folder for checkpoints, seen by every machine that takes part; null for a folder beside the database.
+        dispatcher: How trials are executed: `inline` sequentially in this process, `ray` in parallel.
+        resources: Resources of trials under `dispatcher: ray`.
+        storage: Folder for checkpoints, shared by all machines; null for a folder next to the database.
         cost_rule: Version of the counting rule of multiply-adds.
-        meaningful: False where the plan cannot train the backbone enough for its accuracy to mean anything.
-        resolved: Filled in when the study is prepared, None in a document for people.
+        meaningful: False if the plan cannot train the backbone enough for its accuracy to be meaningful.
+        resolved: Set when the study is resolved; None in documents written by users.
     """
 
     schema_version: Literal[1] = 1
@@ -108,9 +107,13 @@ class StudySpec(Value):
     @model_validator(mode="after")
     def _executable(self) -> StudySpec:
         if self.storage is not None and "://" in self.storage:
-            raise ValueError(f"storage must be a path, got {self.storage!r}; mount it, e.g. with a network filesystem")
+            raise ValueError(
+                f"storage must be a path, got {self.storage!r}; mount the storage, for example as a network filesystem"
+            )
         if self.warm_start is not None and self.sampler != "evolution":
-            raise ValueError(f"warm_start is for sampler evolution; {self.sampler} cannot use another study's results")
+            raise ValueError(
+                f"warm_start requires sampler: evolution; {self.sampler} cannot use the results of another study"
+            )
         if self.fidelity.rungs is not None and self.dispatcher != "ray":
-            raise ValueError("fidelity.rungs stops trials that run in parallel; it needs dispatcher: ray")
+            raise ValueError("fidelity.rungs stops trials that run in parallel; it requires dispatcher: ray")
         return self

@@ -13,17 +13,17 @@ class TrainSpec(Value):
     """One training phase.
 
     Attributes:
-        epochs: Epochs; a trial reports and checkpoints after each.
-        images_per_epoch: Images of one epoch, None for the whole training split.
-        batch_size: Images of one step.
+        epochs: Number of epochs; a trial reports and writes a checkpoint after each.
+        images_per_epoch: Images per epoch; None for the whole training split.
+        batch_size: Images per optimiser step.
         lr: Peak learning rate of the backbone.
         predictor_lr: Peak learning rate of predictors.
         weight_decay: AdamW weight decay; biases and one-dimensional parameters are exempt.
-        warmup: Share of the steps over which the learning rate rises linearly from 0.
-        clip_grad: Largest gradient norm.
-        method: How a schedule is trained: `gathered` drops tokens in training too, and predictors learn from where
-            the teacher looks; `masked` keeps them all and masks them, as the papers do it. See docs/training.md.
-        grad_checkpointing: Compute activations again in the backward pass: slower, in much less memory.
+        warmup: Fraction of the steps over which the learning rate rises linearly from 0.
+        clip_grad: Maximum gradient norm.
+        method: Training method: `gathered` drops tokens in training too, and predictors learn from the attention of the
+            teacher; `masked` keeps and masks them, as in the papers. See docs/training.md.
+        grad_checkpointing: Recompute activations in the backward pass: slower, but with much less memory.
     """
 
     epochs: int = Field(ge=1)

@@ -103,7 +103,7 @@ ERRORS = {
     "no tensors": (lambda w: {"model": {"a": 1}}, [], "contains no state dict; expected a mapping of tensors"),
     "a list": (lambda w: [1, 2], [], "contains no state dict"),
     "objects": (lambda w: {"model": w, "args": Trainer()}, [], r"could run code \(.*Trainer\); save only the state"),
-    "rate out of range": (lambda w: w, ["--rho", "1.2"], "a rate of 1.2 is none; give one above 0"),
+    "rate out of range": (lambda w: w, ["--rho", "1.2"], "invalid rate 1.2; give a value above 0"),
     "both": (lambda w: w, ["--rho", "0.7", "--schedule", "x.yaml"], "either --rho or --schedule, not both"),
     "no such schedule": (lambda w: w, ["--schedule", "x.yaml"], "no such file: x.yaml"),
     "a folder": (lambda w: w, ["-o", "."], "is a folder; name a file in it"),

@@ -403,7 +403,7 @@ def test_images_of_another_size_are_refused_where_paths_are_chosen():
 def test_what_cannot_be_done_is_refused(kind):
     model, images = build(kind)
     for bad, words in (
-        (Step(stage=2, block=1, keep_ratio=0.5, reducer=Prune()), "tear holes into the grid"),
+        (Step(stage=2, block=1, keep_ratio=0.5, reducer=Prune()), "remove tokens from the grid"),
         (step(2, 1, 0.5, scorer=ClassAttentionScorer()), "global attention"),
         (step(2, 9, 0.5), "blocks 0 to 3 in stage 2"),
         (step(7, 0, 0.5), "stage 7 does not exist"),

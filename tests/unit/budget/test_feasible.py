@@ -41,7 +41,7 @@ def test_a_gap_between_placements_is_no_budget():
     dense = dense_macs(DEIT_SMALL)
     intervals = feasible_intervals(DEIT_SMALL, space.for_geometry(DEIT_SMALL))
     assert len(intervals) == 2
-    with pytest.raises(BudgetError, match=r"GFLOPs .* of dense or .* of dense; give a budget in that interval"):
+    with pytest.raises(BudgetError, match=r"GFLOPs .* of dense or .* of dense; give a budget in that range"):
         check_feasible(DEIT_SMALL, space, limit=0.7 * dense)
     for low, high in intervals:
         check_feasible(DEIT_SMALL, space, limit=0.5 * (low + high))

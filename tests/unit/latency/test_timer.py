@@ -113,7 +113,7 @@ def test_names_of_precisions_and_devices():
         "float16",
         "bfloat16",
     ]
-    with pytest.raises(SpecError, match="say float32, bf16 or fp16"):
+    with pytest.raises(SpecError, match="choose float32, bf16 or fp16"):
         parse_precision("int8")
     assert open_device("cpu") == CPU
 

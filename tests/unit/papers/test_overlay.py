@@ -50,7 +50,7 @@ def test_deit_s_over_a_study_of_deit_s() -> None:
     assert [point.published is not None for point in overlay.points] == [False, False, True, False, False]
     assert overlay.points[2].tokens == "3:137 6:96 9:67"
     assert overlay.caveat == (
-        "published on ImageNet-1k, this study is on the bundled digits demo: the accuracies cannot be compared"
+        "published on ImageNet-1k, but this study uses the bundled digits demo; the accuracies are not comparable"
     )
     document = overlay.document()
     assert document["comparable"] is False
@@ -79,5 +79,7 @@ def test_what_accuracies_may_be_compared_with(source: str, classes: int, compara
 
 
 def test_an_unknown_name_lists_what_is_there() -> None:
-    with pytest.raises(SpecError, match=r"no published schedules of 'resnet50'; there are deit_256, deit_s, .*swin_b"):
+    with pytest.raises(
+        SpecError, match=r"no published schedules for 'resnet50'; choose one of deit_256, deit_s, .*swin_b"
+    ):
         paper_family("resnet50")

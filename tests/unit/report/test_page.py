@@ -149,8 +149,8 @@ def test_towers_are_as_high_as_tokens_are_many(view: StudyView) -> None:
     block = re.search(r'title="(block 3:[^"]*)"><div class="count">98</div><div class="tower">(.*?)</div>', page)
     assert block is not None
     assert re.findall(r"height:([\d.]+)%", block[2]) == ["100.0", "50.0"]
-    assert "fuse, score dynamicvit: 98 of 196 before the feed-forward network" in unescape(block[1])
-    assert "F fuses what it drops into one token" in page
+    assert "fuse, scorer dynamicvit: 98 of 196 before the feed-forward network" in unescape(block[1])
+    assert "F fuses the dropped tokens into one" in page
 
 
 def test_two_steps_at_one_place(view: StudyView) -> None:
@@ -191,8 +191,8 @@ def test_which_schedules_are_drawn(view: StudyView) -> None:
 
 
 def test_parameters_in_words() -> None:
-    assert parameter_words("position_0") == "where step 1 is"
-    assert parameter_words("method_2") == "score and reduction of step 3"
+    assert parameter_words("position_0") == "location of step 1"
+    assert parameter_words("method_2") == "scorer and reduction of step 3"
     assert parameter_words("something_else") == "something_else"
 
 

@@ -73,7 +73,9 @@ def test_models_too_shallow_for_the_papers_schedules():
         paper_schedule(pyramid((3, 3, 3, 3)), 0.7)
 
 
-@pytest.mark.parametrize(("rho", "words"), [(0.0, "is none"), (1.2, "is none"), (0.4, "would leave"), (0.01, "leave")])
+@pytest.mark.parametrize(
+    ("rho", "words"), [(0.0, "invalid rate"), (1.2, "invalid rate"), (0.4, "leaves"), (0.01, "leaves")]
+)
 def test_impossible_rates(rho, words):
     with pytest.raises(ScheduleError, match=words):
         paper_schedule(pyramid(), rho)
@@ -85,7 +87,7 @@ def test_impossible_rates(rho, words):
     (Step(block=0, keep_ratio=0.5, scorer=ClassAttentionScorer()), "there is none; start at block 1, or use phase"),
     (Step(block=0, keep_ratio=0.6, reducer=Merge()), "merge at block 0 reads the attention before it"),
     (Step(block=3, keep_ratio=0.4, reducer=Merge()), "from 196 to 78 tokens: at most half .* at least 98 stay"),
-    (Step(block=3, keep_ratio=0.4, reducer=FastSlow()), "fast_slow at block 3 is for backbones of convolutions"),
+    (Step(block=3, keep_ratio=0.4, reducer=FastSlow()), "fast_slow at block 3 requires a backbone of convolutions"),
 ])  # fmt: skip
 def test_what_a_vit_cannot_do(step, words):
     with pytest.raises(ScheduleError, match=words):
@@ -93,8 +95,8 @@ def test_what_a_vit_cannot_do(step, words):
 
 
 @pytest.mark.parametrize(("step", "words"), [
-    (Step(stage=2, block=3, keep_ratio=0.5), "prune at block 3 would tear holes into the grid .* use fast_slow"),
-    (Step(stage=2, block=3, keep_ratio=0.5, reducer=Merge()), "merge at block 3 would tear"),
+    (Step(stage=2, block=3, keep_ratio=0.5), "prune at block 3 would remove tokens from the grid .* use fast_slow"),
+    (Step(stage=2, block=3, keep_ratio=0.5, reducer=Merge()), "merge at block 3 would remove"),
     (Step(stage=2, block=3, keep_ratio=0.5, reducer=FastSlow(), scorer=KeyNormScorer()), "reads global attention"),
     (Step(stage=4, block=3, keep_ratio=0.5, reducer=FastSlow()), "stage 4 does not exist: net has stages 0 to 3"),
     (Step(stage=1, block=3, keep_ratio=0.5, reducer=FastSlow()), "blocks 0 to 2 in stage 1"),
@@ -106,7 +108,7 @@ def test_what_a_convnet_cannot_do(step, words):
 
 @pytest.mark.parametrize(("scorer", "words"), [
     (ClassAttentionScorer(), "needs a class token, which vit does not have"),
-    (SpotScorer(statistics=("cls_out",)), "asks for the class token's attention only"),
+    (SpotScorer(statistics=("cls_out",)), "uses only statistics of the class token"),
 ])  # fmt: skip
 def test_without_class_token(scorer, words):
     with pytest.raises(ScheduleError, match=words):
@@ -148,7 +150,7 @@ def test_layers_that_spot_reads(layers, expected):
 def test_scorers_are_filled_in():
     assert Step(block=1, keep_ratio=0.5).scorer == DynamicVitScorer()
     assert Step(block=1, keep_ratio=0.5, reducer=Merge()).scorer is None
-    with pytest.raises(ValueError, match="merge pairs similar tokens and ranks none"):
+    with pytest.raises(ValueError, match="merge pairs similar tokens and does not rank them"):
         Step(block=1, keep_ratio=0.5, reducer=Merge(), scorer=NormScorer())
     with pytest.raises(ValueError, match="use phase before_block"):
         Step(block=1, phase="before_ffn", keep_ratio=0.5, reducer=FastSlow())

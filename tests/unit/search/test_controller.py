@@ -173,7 +173,7 @@ class TestTrials:
 
     def test_a_budget_out_of_reach_is_refused_at_once(self, deit_small):
         spec = study().model_copy(update={"budget": Budget(high=0.001)})
-        with pytest.raises(BudgetError, match="give a budget in that interval"):
+        with pytest.raises(BudgetError, match="give a budget in that range"):
             StagedController(spec, deit_small)
 
 

@@ -78,7 +78,9 @@ class TestMethods:
         geometry = CONVNEXT_TINY.model_copy(
             update={"stages": tuple(s.model_copy(update={"mlp_dim": s.dim // 2}) for s in CONVNEXT_TINY.stages)}
         )
-        with pytest.raises(SpaceError, match="costs as much as the network that it replaces; use fast_path identity"):
+        with pytest.raises(
+            SpaceError, match="costs as much as the feed-forward network that it replaces; use fast_path identity"
+        ):
             SearchSpace().for_geometry(geometry)
 
     @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ class TestMethods:
                 CONVNEXT_TINY,
                 "leaves nothing to search on convnext_tiny: fuse .* use fast",
             ),
-            (SearchSpace(reducers=(FastSlow(),)), DEIT_SMALL, "deit_small_patch16_224 can prune, fuse or merge"),
+            (SearchSpace(reducers=(FastSlow(),)), DEIT_SMALL, "use prune, fuse or merge on deit_small_patch16_224"),
             (SearchSpace(scorers=(SpotScorer(),)), SWIN_TINY, "reads global attention"),
             (SearchSpace(phases=("before_ffn",)), SWIN_TINY, "add before_block to phases"),
             (SearchSpace(blocks=(0,), scorers=(ClassAttentionScorer(),)), DEIT_SMALL, "start at block 1, or use phase"),
@@ -114,10 +116,10 @@ class TestMethods:
     ("document", "said"),
     [
         ({"min_keep_ratio": 0.5, "max_keep_ratio": 0.4}, "min_keep_ratio 0.5 is above max_keep_ratio 0.4"),
-        ({"earliest": 5, "latest": 4}, "earliest 5 is behind latest 4"),
-        ({"stages": [{"stage": 1}], "blocks": [2]}, "inside each entry of stages"),
-        ({"stages": [{"stage": 1}, {"stage": 1}]}, "names a stage twice"),
-        ({"stages": [{"stage": 1, "blocks": [2, 2]}]}, "names a block twice"),
+        ({"earliest": 5, "latest": 4}, "earliest 5 is after latest 4"),
+        ({"stages": [{"stage": 1}], "blocks": [2]}, "inside the entries of stages"),
+        ({"stages": [{"stage": 1}, {"stage": 1}]}, "stages contains a duplicate"),
+        ({"stages": [{"stage": 1, "blocks": [2, 2]}]}, "blocks contains a duplicate"),
         ({"stages": [{"stage": 1, "max_keep_ratio": 0.01}]}, "of stage 1 is above"),
     ],
 )

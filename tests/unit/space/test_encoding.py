@@ -59,7 +59,7 @@ def test_hand_family_encodes_to_nearly_equal_weights():
     ],
 )
 def test_schedules_that_are_no_shape_are_refused(schedule):
-    with pytest.raises(SpaceError, match="is not a shape"):
+    with pytest.raises(SpaceError, match="is not a valid shape"):
         shape_of(schedule, geometry=GEOMETRY)
 
 

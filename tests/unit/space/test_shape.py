@@ -45,8 +45,8 @@ def test_the_schedule_of_a_shape():
     [
         ([ShapeStep(block=3), ShapeStep(block=2)], "sorted"),
         ([ShapeStep(stage=1, block=0, reducer=FastSlow()), ShapeStep(block=2)], "sorted"),
-        ([ShapeStep(block=3), ShapeStep(block=3)], "only a merge behind"),
-        ([ShapeStep(block=3, reducer=Merge()), ShapeStep(block=3, reducer=Merge())], "only a merge behind"),
+        ([ShapeStep(block=3), ShapeStep(block=3)], "only a merge after"),
+        ([ShapeStep(block=3, reducer=Merge()), ShapeStep(block=3, reducer=Merge())], "only a merge after"),
     ],
 )
 def test_malformed_shapes_are_refused(steps, said):
@@ -55,7 +55,7 @@ def test_malformed_shapes_are_refused(steps, said):
 
 
 def test_only_slow_shares_may_rise():
-    with pytest.raises(ValueError, match="must be monotone"):
+    with pytest.raises(ValueError, match="set monotone for"):
         Shape(steps=[ShapeStep(block=3)], monotone=False)
 
 

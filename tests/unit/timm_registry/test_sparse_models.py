@@ -123,7 +123,7 @@ def test_schedules_in_python(tmp_path):
         ({"rho": 0.7},          ScheduleError, "a schedule has steps, but only rho is given"),
         ({"steps": [{"b": 1}]}, ScheduleError, "the schedule is not valid: "),
         ("none.yaml",           SpecError,     "no such file: none.yaml"),
-        ("rho=1.5",             ScheduleError, "a rate of 1.5 is none"),
+        ("rho=1.5",             ScheduleError, "invalid rate 1.5"),
         (Schedule.at([99], [0.5]), ScheduleError, "block 99 does not exist"),
     ],
 )  # fmt: skip

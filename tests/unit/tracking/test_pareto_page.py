@@ -94,7 +94,7 @@ def test_a_browser_without_a_network_draws_it(view: StudyView, browse: Callable[
     assert legend == {"searched", "Pareto front", "best within the budget", "dense model", *baselines}
     texts = unescape(re.sub(r"<[^>]+>", " ", drawn))
     assert "validation accuracy, %" in texts
-    assert "cost of one image, GMACs" in texts
+    assert "cost per image, GMACs" in texts
     assert "budget" in texts
     assert view.best is not None
     hover = unescape(re.sub(r"<[^>]+>", " ", drawn[drawn.index('class="hovertext"') :]))

@@ -142,7 +142,7 @@ def test_image_files(tmp_path):
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "grey.jpg").read_bytes()[:300])
     Image.new("RGB", (40, 2)).save(tmp_path / "thin.png")
     for name, said in (
-        ("nothing.jpg", "no such image"),
+        ("nothing.jpg", "does not exist"),
         ("text.jpg", "is not a readable image"),
         ("cut.jpg", "is not a readable image"),
         ("thin.png", r"40x2 pixels, less than one patch \(4\)"),
@@ -192,4 +192,4 @@ def test_a_study_without_weights_gets_no_picture(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         write_best_picture(sample_spec(), StudyFront(None, None, (), ()), tmp_path, storage=tmp_path)
     assert not (tmp_path / KEPT_TOKENS).exists()
-    assert "nothing is fine-tuned yet" in caplog.text
+    assert "no schedule has been fine-tuned yet" in caplog.text

@@ -122,7 +122,7 @@ def test_as_a_module(capsys, tmp_path):
     assert printed == json.loads(target.read_text())
     assert printed["batches"][0]["conditions"]["device"] == "cpu"
     assert main([*asked, "--precision", "int4"]) == 2
-    assert capsys.readouterr().err == "sparsesearch: no precision is called 'int4'; say float32, bf16 or fp16\n"
+    assert capsys.readouterr().err == "sparsesearch: invalid precision 'int4'; choose float32, bf16 or fp16\n"
     (tmp_path / "file").touch()
     assert main([*asked, "--runs", "3", "--seconds", "0.01", "-o", str(tmp_path / "file" / "x.json")]) == 2
     assert "cannot write" in capsys.readouterr().err
