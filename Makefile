@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: setup demo test check format bench lock clean
+.PHONY: setup demo test test-slow check format bench lock clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	sh tests/run.sh $(BIN)
+
+# Also what repeats more often what `test` shows: ten kills of a driver in place of four, and the like.
+test-slow: $(STAMP)
+	sh tests/run.sh $(BIN) long
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

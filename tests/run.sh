@@ -1,5 +1,6 @@
 #!/bin/sh
-# Run all tests, quick ones first. Usage: tests/run.sh VENV_BIN
+# Run the tests, quick ones first. Usage: tests/run.sh VENV_BIN [long]
+# With `long`, the tests that repeat more often what others show are run as well.
 # The store is tested on a real PostgreSQL server that the tests start and stop themselves, pages in a real browser.
 set -eu
 bin=$1
@@ -26,6 +27,9 @@ fi
 # One thread in each of several processes: a busy second core ruins a two-thread run.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 workers="${TEST_WORKERS:-$(nproc --all 2>/dev/null || echo 2)}"
-"$bin/pytest" -n "$workers" --dist loadfile --durations 10 -m "not slow"
-# In order, not the files with most tests first: the longest ones have few tests, and would run alone at the end.
-"$bin/pytest" -n "$workers" --dist loadfile --no-loadscope-reorder --durations 10 -m slow
+"$bin/pytest" -n "$workers" --dist loadfile --durations 10 -m "not slow and not long"
+# In order, not the files with most tests first: the longest ones have few tests, and would run alone at the end. One
+# worker more than cores: tests of Ray wait for processes to start and to end for half of their time.
+slow="slow and not long"
+[ "${2:-}" = long ] && slow="slow or long"
+"$bin/pytest" -n "$((workers + 1))" --dist loadfile --no-loadscope-reorder --durations 20 -m "$slow"
