@@ -1,4 +1,4 @@
-# Needs Python >= 3.11, make and a network. `make demo` and `make test` set up everything else.
+# Needs Python >= 3.11, make and network access. `make demo` and `make test` set up everything else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,8 +8,8 @@ STAMP := $(VENV)/.set-up
 
 setup: $(STAMP)
 
-# uv if it is there or can be had, else pip. Bytecode once for all: Ray's workers are many processes that each load torch,
-# which takes several times as long where Python may not keep bytecode.
+# Uses uv if it is installed or can be installed, else pip. Bytecode is compiled here once: Ray's workers are many processes
+# that each import torch, which takes several times as long where Python cannot cache bytecode.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; say: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -26,8 +26,8 @@ $(STAMP): requirements.lock pyproject.toml
 	fi
 	touch $@
 
-# The whole product on the bundled task: search 20 to 45 % of dense, four to nine minutes on two cores. What it keeps lies
-# in ./.sparsesearch, which the program uses wherever it exists, so that the command it ends with works as printed.
+# A complete run on the bundled task: a search over 20 to 45 % of dense, four to nine minutes on two cores. Its files are in
+# ./.sparsesearch, which the program uses wherever it exists, so that the command it prints at the end works as printed.
 demo: $(STAMP)
 	mkdir -p .sparsesearch
 	$(BIN)/sparsesearch run --backbone deit_pico --budget 20%:45% --evaluations 60 --finalists 5 --output demo
@@ -53,7 +53,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/cost_and_proposals.py
 	$(BIN)/python benchmarks/mlflow_mirror.py
 
-# Exact versions of everything, without addresses.
+# Pins the exact version of every dependency, without index URLs.
 lock:
 	uv pip compile --quiet --python-version 3.11 --universal --group dev --extra all --no-emit-index-url --no-header \
 	  --no-annotate pyproject.toml --output-file requirements.lock
