@@ -15,7 +15,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  { echo "Python 3.11 or newer is needed; say: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@command -v uv >/dev/null 2>&1 || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv || \
-	  echo "uv cannot be had; installing with pip, which takes longer"
+	  echo "uv is not available; installing with pip, which takes longer"
 	@UV=$$(command -v uv || echo $(BIN)/uv); \
 	if "$$UV" --version >/dev/null 2>&1; then \
 	  "$$UV" pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock && \
@@ -51,7 +51,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/cost_and_proposals.py
-	$(BIN)/python benchmarks/mlflow_mirror.py
+	$(BIN)/python benchmarks/mlflow_sync.py
 
 # Pins the exact version of every dependency, without index URLs.
 lock:
