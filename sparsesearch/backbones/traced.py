@@ -15,12 +15,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 from sparsesearch.errors import BackboneError
 
 _MATRIX_WORDS = ("mm", "matmul", "bmm", "conv", "attention", "linear", "einsum", "dot", "mv")
 _FVCORE_MATRIX_ROWS = {"conv", "linear", "matmul", "addmm", "bmm", "mm", "einsum"}
+
+
+def _attention_flops(query_shape: Any, key_shape: Any, value_shape: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query_shape, key_shape, value_shape))  # type: ignore[no-untyped-call]
+
+
+_ATTENTION_ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_OWN_RULES: dict[Any, Any] = {}
+if _ATTENTION_ON_CPU not in flop_registry:  # before torch 2.15, which counts fused attention on a GPU only
+    _OWN_RULES[_ATTENTION_ON_CPU] = _attention_flops
 
 
 class _UncountedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -33,7 +43,8 @@ class _UncountedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet = func.overloadpacket
         words = str(packet).split(".")[-1].split("_")
-        if packet not in flop_registry and any(word in _MATRIX_WORDS for word in words):
+        is_counted = packet in flop_registry or packet in _OWN_RULES
+        if not is_counted and any(word in _MATRIX_WORDS for word in words):
             self.names.add(str(packet))
         return func(*args, **(kwargs or {}))
 
@@ -53,7 +64,7 @@ def traced_macs(model: nn.Module, image_BCHW: Tensor) -> int:
     """
     _refuse_masked(model)
     uncounted = _UncountedProducts()
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_OWN_RULES)
     with _evaluating(model), torch.no_grad(), counter, uncounted:
         model(image_BCHW)
     if uncounted.names:
