@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+COMPAT := .venv-compat
+COMPAT_STAMP := $(COMPAT)/.set-up
 
-.PHONY: setup demo test test-slow check format bench lock clean
+.PHONY: setup demo test test-slow compat check format bench lock clean
 
 setup: $(STAMP)
 
@@ -39,6 +41,19 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	sh tests/run.sh $(BIN) long
 
+# The lowest versions that pyproject.toml allows, in an environment of their own, and the quick tests with them. Needs uv:
+# pip always takes the newest. Constraints, so that a bound that cannot be had is an error and not silently raised.
+$(COMPAT_STAMP): pyproject.toml tests/lowest_versions.py
+	$(PYTHON) -m venv --clear $(COMPAT)
+	$(COMPAT)/bin/python tests/lowest_versions.py > $(COMPAT)/lowest.txt
+	@UV=$$(command -v uv || { $(COMPAT)/bin/python -m pip install --quiet uv && echo $(COMPAT)/bin/uv; }) && \
+	"$$UV" pip install --quiet --compile-bytecode --python $(COMPAT)/bin/python --resolution lowest-direct \
+	  --constraints $(COMPAT)/lowest.txt --group test --editable '.[all]'
+	touch $@
+
+compat: $(COMPAT_STAMP)
+	sh tests/run.sh $(COMPAT)/bin quick
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -59,4 +74,4 @@ lock:
 	  --no-annotate pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) demo .sparsesearch .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPAT) demo .sparsesearch .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

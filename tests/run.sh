@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run the tests, quick ones first. Usage: tests/run.sh VENV_BIN [long]
-# With `long`, the tests that repeat more often what others show are run as well.
+# Run the tests, quick ones first. Usage: tests/run.sh VENV_BIN [quick|long]
+# With `quick` those alone; with `long`, the tests that repeat more often what others show are run as well.
 # The store is tested on a real PostgreSQL server that the tests start and stop themselves, pages in a real browser.
 set -eu
 bin=$1
@@ -28,6 +28,7 @@ fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 workers="${TEST_WORKERS:-$(nproc --all 2>/dev/null || echo 2)}"
 "$bin/pytest" -n "$workers" --dist loadfile --durations 10 -m "not slow and not long"
+[ "${2:-}" != quick ] || exit 0
 # In order, not the files with most tests first: the longest ones have few tests, and would run alone at the end. One
 # worker more than cores: tests of Ray wait for processes to start and to end for half of their time.
 slow="slow and not long"
