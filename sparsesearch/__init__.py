@@ -1,6 +1,6 @@
 """Search over sparsification schedules of vision backbones, under a budget.
 
-Importing this package does not import torch; the names below import what they need on first use.
+Importing this package imports only the standard library; the names below import what they need on first use.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from sparsesearch.schedule import Schedule, Step
-
 if TYPE_CHECKING:
     from sparsesearch.artifacts.checkpoint import load
     from sparsesearch.backbones.transforms import restore_, sparsify_
+    from sparsesearch.schedule import Schedule, Step
 
 __version__ = version("sparsesearch")
 
 __all__ = ["Schedule", "Step", "__version__", "load", "restore_", "sparsify_"]
 
 _LAZY = {
+    "Schedule": "sparsesearch.schedule",
+    "Step": "sparsesearch.schedule",
     "sparsify_": "sparsesearch.backbones.transforms",
     "restore_": "sparsesearch.backbones.transforms",
     "load": "sparsesearch.artifacts.checkpoint",

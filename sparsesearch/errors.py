@@ -17,7 +17,7 @@ SparseSearchError
 │   ├── ClusterError          Ray cannot be started or joined, or lacks what trials need
 │   ├── ProfileError          no profile of a device, or one of another target
 │   ├── TrackingError         MLflow cannot be reached, or refuses what it is told
-│   └── MissingExtraError     an optional dependency is not installed
+│   └── MissingExtraError     a package that is needed is not installed
 ├── ShapeError                a tensor of the wrong shape (programming error of a caller)
 ├── StaleAttemptError         a write by somebody who no longer owns the trial or study
 ├── DuplicateTrialError       the study already holds this schedule at this fidelity and seed
@@ -100,7 +100,7 @@ class TrackingError(UserInputError):
 
 
 class MissingExtraError(UserInputError):
-    """An optional dependency is needed for what was asked."""
+    """A package that is not installed is needed for what was asked."""
 
 
 class ShapeError(SparseSearchError):

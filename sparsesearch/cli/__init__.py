@@ -1,4 +1,7 @@
-"""The command line."""
+"""The command line.
+
+This module needs nothing but the standard library, so that the program can say which package is missing.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ import sys
 import tempfile
 import time
 import traceback
+from importlib.util import find_spec
 from pathlib import Path
-
-from typer.exceptions import Abort, TyperException
+from typing import TYPE_CHECKING
 
 from sparsesearch.cli.renamed_flags import new_name
-from sparsesearch.errors import SparseSearchError, one_line
+from sparsesearch.errors import MissingExtraError, SparseSearchError, one_line
+
+if TYPE_CHECKING:
+    from typer.exceptions import TyperException
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +41,18 @@ def main() -> None:
 def _run() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        return _run_app()
+    except ModuleNotFoundError as error:
+        if os.environ.get("SPARSESEARCH_DEBUG") or _is_own(error):
+            raise
+        missing = _missing_package(error)
+        return _complain(str(missing), code=missing.exit_code)
+
+
+def _run_app() -> int:
+    from typer.exceptions import Abort, TyperException
+
+    try:
         from sparsesearch.cli.app import app
 
         code = app(prog_name="sparsesearch", standalone_mode=False)
@@ -51,7 +69,7 @@ def _run() -> int:
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         return _complain(f"cannot use {error.filename}: {error.strerror}; name another place", code=2)
     except Exception as error:
-        if os.environ.get("SPARSESEARCH_DEBUG"):
+        if os.environ.get("SPARSESEARCH_DEBUG") or (isinstance(error, ModuleNotFoundError) and not _is_own(error)):
             raise
         return _complain(
             f"internal error: {type(error).__name__}: {one_line(error)} (see {_write_crash_log()})", code=1
@@ -64,6 +82,25 @@ def _run() -> int:
 def _complain(text: str, *, code: int) -> int:
     sys.stderr.write(f"sparsesearch: {text}\n")
     return code
+
+
+def _is_own(error: ModuleNotFoundError) -> bool:
+    """Whether what was not found is a part of this package: a fault of it, not of the installation around it."""
+    return error.name is None or error.name.partition(".")[0] == "sparsesearch"
+
+
+def _missing_package(error: ModuleNotFoundError) -> MissingExtraError:
+    """What is not installed, as where the package was installed without its dependencies, and how to have it."""
+    name = str(error.name)
+    package = name.partition(".")[0]
+    if package != name and find_spec(package) is not None:
+        return MissingExtraError(
+            f"the command line needs {name}, which the installed {package} does not have; "
+            "install versions that fit with: pip install sparsesearch"
+        )
+    return MissingExtraError(
+        f"the command line needs {package}, which is not installed; install everything with: pip install sparsesearch"
+    )
 
 
 def _complain_of_usage(error: TyperException) -> int:
