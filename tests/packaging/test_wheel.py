@@ -1,4 +1,4 @@
-"""What is shipped: the wheel works outside the checkout, and the light modules need little."""
+"""What is shipped: the wheel works outside the checkout, and where only torch, timm and pydantic are, models run."""
 
 from __future__ import annotations
 
@@ -10,40 +10,91 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import sparsesearch
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = (
-    "alembic",
-    "fsspec",
-    "fvcore",
-    "matplotlib",
-    "mlflow",
-    "optuna",
-    "platformdirs",
-    "plotly",
-    "ray",
-    "rich",
-    "sklearn",
-    "sqlalchemy",
-    "typer",
+MINIMAL = ("torch", "timm", "pydantic", "safetensors", "numpy")
+"""What a machine that only runs and measures models has; with whatever these need themselves."""
+LIGHT = (
+    "artifacts.checkpoint",
+    "artifacts.model_reference",
+    "artifacts.schedule_file",
+    "backbones",
+    "cost",
+    "errors",
+    "latency",
+    "package_files",
+    "papers",
+    "schedule",
+    "seeds",
+    "space",
+    "sparsify",
+    "study",
+    "text",
+    "timm",
+    "value",
 )
-LIGHT = ("schedule", "geometry", "latency_record", "latency_fit", "sparsify", "backbones", "cost", "bench", "timm")
+"""What that machine must be able to import, packages with all that is in them."""
+WITHOUT = """
+import sys
+
+class Without:
+    def __init__(self, finder): self.finder = finder
+    def __getattr__(self, name): return getattr(self.finder, name)
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in {missing!r}: return self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+"""
+"""The beginning of a script that finds none of the `missing` packages."""
 
 
 def light_modules() -> list[str]:
     """Everything that a machine with torch, timm and pydantic alone must be able to import."""
     found = []
     for name in LIGHT:
-        path = ROOT / "sparsesearch" / name
-        found += [f"sparsesearch.{name}"]
-        found += [f"sparsesearch.{name}.{file.stem}" for file in path.glob("*.py") if file.stem != "__init__"]
+        path = ROOT.joinpath("sparsesearch", *name.split("."))
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+        parts = [file.relative_to(ROOT).with_suffix("").parts for file in files]
+        found += [".".join(part for part in module if part != "__init__") for module in parts]
     return sorted(found)
+
+
+def needed_by(names: Iterable[str]) -> set[str]:
+    """These distributions and all that they need, in this environment."""
+    found: set[str] = set()
+    waiting = [*names]
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            requirements = [Requirement(line) for line in metadata.requires(name) or ()]
+        except metadata.PackageNotFoundError:
+            continue  # of another platform
+        waiting += [one.name for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+def missing_packages() -> list[str]:
+    """What can be imported here, but not on a machine with the minimal installation."""
+    there = needed_by(MINIMAL)
+    owners = metadata.packages_distributions()
+    return sorted(
+        package
+        for package, names in owners.items()
+        if package != "sparsesearch" and not {canonicalize_name(name) for name in names} & there
+    )
 
 
 @pytest.fixture(scope="module")
@@ -147,38 +198,48 @@ def test_the_service_of_the_compose_file_runs_by_hand(installed: Path, tmp_path:
     assert (tmp_path / "shared.db").is_file()
 
 
+def test_what_the_minimal_installation_lacks() -> None:
+    missing = {*missing_packages()}
+    assert missing >= {"alembic", "matplotlib", "mlflow", "optuna", "platformdirs", "ray", "sklearn", "sqlalchemy"}
+    assert not missing & {"numpy", "PIL", "pydantic", "safetensors", "timm", "torch", "torchvision", "yaml"}
+
+
 @pytest.mark.slow
-def test_the_light_modules_import_with_torch_timm_and_pydantic_alone() -> None:
+def test_the_minimal_installation_runs_and_measures_models(tmp_path: Path) -> None:
     modules = light_modules()
     assert {
+        "sparsesearch.artifacts.checkpoint",
         "sparsesearch.backbones.traced",
+        "sparsesearch.latency.bench.__main__",
         "sparsesearch.latency.profile.__main__",
-        "sparsesearch.backbones.registry",
         "sparsesearch.sparsify.gather",
+        "sparsesearch.study.spec",
     } <= {*modules}
-    script = (
-        "import importlib, sys\n"
-        "class Without:\n"
-        "    def __init__(self, finder): self.finder = finder\n"
-        "    def __getattr__(self, name): return getattr(self.finder, name)\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.partition('.')[0] not in {HEAVY!r}: return self.finder.find_spec(name, path, target)\n"
-        "sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]\n"
-        f"for name in {modules!r}: importlib.import_module(name)\n"
-        "import torch\n"
+    script = WITHOUT.format(missing=missing_packages()) + (
+        "import importlib\n"
+        f"for name in {[name for name in modules if name != 'sparsesearch.timm.__main__']!r}:\n"
+        "    importlib.import_module(name)\n"
+        "import torch, sparsesearch\n"
         "from sparsesearch import Schedule, sparsify_\n"
+        "from sparsesearch.artifacts.checkpoint import ModelCard, save\n"
         "from sparsesearch.backbones.registry import create_model\n"
         "from sparsesearch.backbones.traced import traced_macs\n"
-        "model = create_model('deit_pico')\n"
-        "sparsify_(model, Schedule.at([3], [0.5]))\n"
-        "print(traced_macs(model, torch.zeros(1, 1, 32, 32)))\n"
+        "model, schedule = create_model('deit_pico').eval(), Schedule.at([3], [0.5])\n"
+        "sparsify_(model, schedule)\n"
+        "macs, images = traced_macs(model, torch.zeros(1, 1, 32, 32)), torch.rand(2, 1, 32, 32)\n"
+        "print(macs)\n"
+        "size = {'num_classes': 10, 'in_chans': 1, 'image_size': 32}\n"
+        "card = ModelCard(backbone='deit_pico', schedule=schedule, macs=macs, **size)\n"
+        "save(model, 'model.safetensors', card=card)\n"
+        "assert torch.equal(sparsesearch.load('model.safetensors')(images), model(images))\n"
         "from sparsesearch.latency.bench.__main__ import main\n"
-        "main(['--backbone', 'deit_pico', '--rho', '0.5', '--device', 'cpu', '--runs', '3', '--seconds', '0.1'])\n"
+        "quick = ['--device', 'cpu', '--runs', '3', '--seconds', '0.1']\n"
+        "assert main(['--backbone', 'deit_pico', '--rho', '0.5', *quick]) == 0\n"
         "from sparsesearch.latency.profile.__main__ import main\n"
-        "quick = ['--device', 'cpu', '--runs', '3', '--seconds', '0.1', '--quiet']\n"
-        "assert main(['--backbone', 'deit_pico', *quick]) == 0\n"
+        "assert main(['--backbone', 'deit_pico', *quick, '--quiet']) == 0\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     macs, *table = done.stdout.splitlines()
     assert 0 < int(macs) < 18_341_088
@@ -186,10 +247,63 @@ def test_the_light_modules_import_with_torch_timm_and_pydantic_alone() -> None:
     assert any(line.startswith("error on") for line in table)
 
 
-def test_the_package_itself_imports_no_framework() -> None:
-    heavy = {*HEAVY, "torch", "timm", "numpy", "ray", "mlflow", "optuna"}
-    script = f"import sparsesearch, sys; assert not {heavy!r} & set(sys.modules), {heavy!r} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", script], check=True)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("missing", "arguments"),
+    [
+        ("typer", ["--version"]),
+        ("pydantic", ["--version"]),
+        ("sqlalchemy", ["studies"]),
+        ("alembic", ["db", "upgrade"]),
+        ("ray", ["run", "--backbone", "deit_pico", "--budget", "35%", "-q"]),
+    ],
+)
+def test_a_missing_package_is_one_line(missing: str, arguments: list[str], tmp_path: Path) -> None:
+    done = run_without([missing], arguments, home=tmp_path)
+    install = "install everything with: pip install sparsesearch"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"sparsesearch: the command line needs {missing}, which is not installed; {install}\n"
+
+
+@pytest.mark.slow
+def test_the_command_line_of_the_minimal_installation_is_one_line(tmp_path: Path) -> None:
+    done = run_without(missing_packages(), ["--help"], home=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("sparsesearch: the command line needs ")  # typer, unless huggingface-hub needs it too
+    assert "which is not installed; install everything with: pip install sparsesearch" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_package_that_is_too_old_is_one_line_and_a_fault_of_our_own_is_not(tmp_path: Path) -> None:
+    too_old = run_without(["-"], ["--version"], home=tmp_path, also="sys.modules['typer.exceptions'] = None")
+    assert too_old.returncode == 2
+    assert too_old.stderr.startswith(
+        "sparsesearch: the command line needs typer.exceptions, which the installed typer "
+    )
+    ours = run_without(["-"], ["--version"], home=tmp_path, also="sys.modules['sparsesearch.cli.app'] = None")
+    assert ours.returncode == 1
+    assert "internal error: ModuleNotFoundError" in ours.stderr
+
+
+def run_without(
+    missing: list[str], arguments: list[str], *, home: Path, also: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line where packages are not installed."""
+    script = f"{WITHOUT.format(missing=missing)}{also}\nfrom sparsesearch.cli import main; main()"
+    environment = {**os.environ, "SPARSESEARCH_HOME": str(home / "home")}
+    environment.pop("SPARSESEARCH_DEBUG", None)
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def test_the_package_itself_imports_the_standard_library_alone() -> None:
+    known = {*metadata.packages_distributions()} - {"sparsesearch"}
+    for module in ("sparsesearch", "sparsesearch.cli"):
+        script = f"import sys; before = {{*sys.modules}}; import {module}; print(*{{*sys.modules}} - before)"
+        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+        assert not {name.partition(".")[0] for name in done.stdout.split()} & known
 
 
 def test_the_public_names() -> None:
