@@ -93,6 +93,11 @@ def _missing_package(error: ModuleNotFoundError) -> MissingExtraError:
     """What is not installed, as where the package was installed without its dependencies, and how to have it."""
     name = str(error.name)
     package = name.partition(".")[0]
+    if package in sys.stdlib_module_names:
+        return MissingExtraError(
+            f"the command line needs Python's own {package}, which this Python does not have; "
+            "use a complete Python, on Linux"
+        )
     if package != name and find_spec(package) is not None:
         return MissingExtraError(
             f"the command line needs {name}, which the installed {package} does not have; "
