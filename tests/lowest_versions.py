@@ -10,25 +10,26 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 _BOUND = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?>=([\w.]+)")
 
 
-def lowest_versions(document: dict[str, dict[str, object]]) -> Iterator[str]:
+def lowest_versions(document: dict[str, Any], *, tests: bool = True) -> Iterator[str]:
     """One constraint for every package that the project, its extras and its tests ask for.
 
     Args:
         document: The content of pyproject.toml.
+        tests: Whether to include what only the tests need.
 
     Raises:
         ValueError: A requirement is not of the form `name>=version`.
     """
-    project, groups = document["project"], document["dependency-groups"]
-    extras: dict[str, list[str]] = project["optional-dependencies"]  # type: ignore[assignment]
-    wanted = [*project["dependencies"], *groups["test"]]  # type: ignore[misc]
-    for name, requirements in extras.items():
-        wanted += [] if name == "all" else requirements
+    project = document["project"]
+    wanted = [*project["dependencies"], *(document["dependency-groups"]["test"] if tests else ())]
+    for name, requirements in project["optional-dependencies"].items():
+        wanted += [] if name == "all" else requirements  # all: the other extras
     for requirement in sorted({*wanted}):
         bound = _BOUND.fullmatch(requirement)
         if bound is None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from collections.abc import Iterable
@@ -16,8 +18,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lowest_versions import lowest_versions
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import sparsesearch
 
@@ -217,8 +221,7 @@ def test_the_minimal_installation_runs_and_measures_models(tmp_path: Path) -> No
     } <= {*modules}
     script = WITHOUT.format(missing=missing_packages()) + (
         "import importlib\n"
-        f"for name in {[name for name in modules if name != 'sparsesearch.timm.__main__']!r}:\n"
-        "    importlib.import_module(name)\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
         "import torch, sparsesearch\n"
         "from sparsesearch import Schedule, sparsify_\n"
         "from sparsesearch.artifacts.checkpoint import ModelCard, save\n"
@@ -274,12 +277,15 @@ def test_the_command_line_of_the_minimal_installation_is_one_line(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_package_that_is_too_old_is_one_line_and_a_fault_of_our_own_is_not(tmp_path: Path) -> None:
+def test_other_modules_that_are_not_found(tmp_path: Path) -> None:
     too_old = run_without(["-"], ["--version"], home=tmp_path, also="sys.modules['typer.exceptions'] = None")
     assert too_old.returncode == 2
     assert too_old.stderr.startswith(
         "sparsesearch: the command line needs typer.exceptions, which the installed typer "
     )
+    bare = run_without(["sqlite3"], ["studies"], home=tmp_path)
+    assert bare.returncode == 2
+    assert bare.stderr.startswith("sparsesearch: the command line needs Python's own sqlite3, which this Python ")
     ours = run_without(["-"], ["--version"], home=tmp_path, also="sys.modules['sparsesearch.cli.app'] = None")
     assert ours.returncode == 1
     assert "internal error: ModuleNotFoundError" in ours.stderr
@@ -310,6 +316,25 @@ def test_the_public_names() -> None:
     assert sparsesearch.__all__ == ["Schedule", "Step", "__version__", "load", "restore_", "sparsify_"]
     for name in sparsesearch.__all__:
         assert getattr(sparsesearch, name) is not None
+
+
+def test_the_documented_lowest_versions_are_those_of_the_project() -> None:
+    """`make compat` tries them."""
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\S+) \| (\d\S*) \|", text, flags=re.MULTILINE))
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    lowest = dict(line.split("==") for line in lowest_versions(document, tests=False))
+    assert rows == lowest
+
+
+def test_the_lock_fits_the_project() -> None:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines]
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for name, lowest in (line.split("==") for line in lowest_versions(document)):
+        versions = [Version(str(pin.specifier).removeprefix("==")) for pin in pins if pin.name == name]
+        assert versions, f"{name} is not in the lock"
+        assert min(versions) >= Version(lowest), name
 
 
 def test_the_lock_has_exact_versions_and_no_addresses() -> None:
