@@ -124,7 +124,7 @@ def _dense_weights(
     """The dense model's weights: taken over from a search, given with a head, or trained now."""
     cache = TrainingCache(settings.cache)
     key = dense_key(
-        backbone=context.backbone,
+        geometry=context.geometry,
         weights=weights,
         data_fingerprint=context.task.fingerprint,
         training=recipe.dense,

@@ -17,6 +17,7 @@ from sparsesearch.app.target_lookup import find_latency
 from sparsesearch.app.write_results import PICTURE, RECIPE, write_front_files
 from sparsesearch.artifacts.from_study import best_trial
 from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.budget.baselines import baselines_outside
 from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.data.inputs import open_task, task_geometry
@@ -112,6 +113,8 @@ def prepare(
     if spec.data.is_demo:
         progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
         progress.line("Its accuracies and its schedule do not transfer to other data.")
+    for label in baselines_outside(geometry, space) if spec.baselines else ():
+        progress.line(f"The baseline {label} is left out: the search space has no step at one of its blocks.")
     resolved = spec.model_copy(
         update={
             "backbone": backbone,

@@ -15,7 +15,19 @@ from sparsesearch.sparsify.state import SparsityState
 
 
 class Family(Protocol):
-    """A family of models, implemented as a module with these functions."""
+    """One family of models: a module of `backbones/families` with these names, which is found by being there.
+
+    Besides these, a family may have `ALIASES` (short name to name), `UNSUPPORTED` (prefixes of names that belong to the
+    timm modules but cannot be sparsified), `ANY_IMAGE_SIZE` (True if its models are not built for one size) and
+    `BACKBONES` (models of its own, by name).
+
+    Attributes:
+        DESCRIPTION: What it is, for the list of what is supported.
+        TIMM_MODULES: Full names of timm's modules whose models are of this family; empty if timm has none.
+    """
+
+    DESCRIPTION: str
+    TIMM_MODULES: tuple[str, ...]
 
     def matches(self, model: nn.Module) -> bool:
         """Whether the model belongs to this family."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +47,23 @@ class ModelOptions:
 
 
 DEFAULT_OPTIONS = ModelOptions()
+
+
+@dataclass(frozen=True)
+class BundledBackbone:
+    """A bundled backbone.
+
+    Attributes:
+        build: Builds a dense model, in training mode.
+        image_size: Default height and width in pixels.
+        in_chans: Default number of image channels; 1 for the backbones designed for the bundled task.
+    """
+
+    build: Callable[[ModelOptions], nn.Module]
+    image_size: int
+    in_chans: int
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is designed for the bundled task, to be trained in minutes without a GPU."""
+        return self.in_chans == 1

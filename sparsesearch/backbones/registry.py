@@ -11,9 +11,11 @@ import torch
 from timm.models import is_model, model_entrypoint, split_model_name_tag
 from torch import nn
 
+from sparsesearch.backbones import models
 from sparsesearch.backbones.bundled import BUNDLED, PICO
+from sparsesearch.backbones.discovery import modules_of
 from sparsesearch.backbones.model_options import ModelOptions
-from sparsesearch.backbones.transforms import SUPPORTED, family_of
+from sparsesearch.backbones.transforms import FAMILIES, SUPPORTED, family_of
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.schedule.geometry import BackboneGeometry
 
@@ -21,39 +23,12 @@ __all__ = [
     "ALIASES", "BUNDLED", "PICO", "backbone_geometry", "create_model", "geometry", "resolve_name", "supported_models",
 ]  # fmt: skip
 
-ALIASES = {
-    "deit_t": "deit_tiny_patch16_224",
-    "deit_tiny": "deit_tiny_patch16_224",
-    "deit_s": "deit_small_patch16_224",
-    "deit_small": "deit_small_patch16_224",
-    "deit_b": "deit_base_patch16_224",
-    "deit_base": "deit_base_patch16_224",
-    "lvvit_tiny": "lvvit_t",
-    "lvvit_small": "lvvit_s",
-    "lvvit_medium": "lvvit_m",
-    "convnext_t": "convnext_tiny",
-    "convnext_s": "convnext_small",
-    "convnext_b": "convnext_base",
-    "swin_t": "swin_tiny_patch4_window7_224",
-    "swin_tiny": "swin_tiny_patch4_window7_224",
-    "swin_s": "swin_small_patch4_window7_224",
-    "swin_small": "swin_small_patch4_window7_224",
-    "swin_b": "swin_base_patch4_window7_224",
-    "swin_base": "swin_base_patch4_window7_224",
-    **{name: name for name in BUNDLED},
-}
-_UNSUPPORTED_PREFIX = "convnextv2"
-"""In a supported module of timm, but their feed-forward network needs all positions at once."""
-_FAMILIES = (
-    "timm.models.vision_transformer",
-    "timm.models.deit",
-    "timm.models.vision_transformer_hybrid",
-    "timm.models.eva",
-    "timm.models.convnext",
-    "timm.models.swin_transformer",
-)
-_OF_ANY_SIZE = ("timm.models.convnext",)
-"""Modules whose models accept any image size; the intended size is in their configuration."""
+_ALIASED = (*FAMILIES, *modules_of(models))
+ALIASES: dict[str, str] = {
+    alias: name for module in _ALIASED for alias, name in getattr(module, "ALIASES", {}).items()
+} | {name: name for name in BUNDLED}
+_FAMILY_OF_MODULE = {module: family for family in FAMILIES for module in family.TIMM_MODULES}
+_UNSUPPORTED = tuple(prefix for family in FAMILIES for prefix in getattr(family, "UNSUPPORTED", ()))
 
 
 def resolve_name(name: str) -> str:
@@ -73,15 +48,15 @@ def resolve_name(name: str) -> str:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else f"try one of {', '.join(ALIASES)}"
         raise BackboneError(f"unknown backbone {name!r}; {hint}")
-    if _module_of(name) not in _FAMILIES:
+    if _module_of(name) not in _FAMILY_OF_MODULE:
         raise BackboneError(f"the backbone {name} belongs to a family that cannot be sparsified; {SUPPORTED}")
     return name
 
 
 def supported_models() -> list[str]:
     """The names of all backbones that can be sparsified, without aliases and pretrained tags."""
-    from_timm = [name for name in timm.list_models() if _module_of(name) in _FAMILIES]
-    return [*BUNDLED, *(name for name in from_timm if name not in BUNDLED and not name.startswith(_UNSUPPORTED_PREFIX))]
+    from_timm = [name for name in timm.list_models() if _module_of(name) in _FAMILY_OF_MODULE]
+    return [*BUNDLED, *(name for name in from_timm if name not in BUNDLED and not name.startswith(_UNSUPPORTED))]
 
 
 def _module_of(name: str) -> str:
@@ -124,7 +99,7 @@ def create_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if size is not None:
-            if _module_of(resolved) in _OF_ANY_SIZE:
+            if getattr(_FAMILY_OF_MODULE[_module_of(resolved)], "ANY_IMAGE_SIZE", False):
                 options["pretrained_cfg_overlay"] = {"input_size": (in_chans or 3, *size)}
             else:
                 options["img_size"] = size

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from sparsesearch.backbones import convnext, swin, vit
+from sparsesearch.backbones import families
+from sparsesearch.backbones.discovery import modules_of
 from sparsesearch.backbones.family import Family, unpatch_
 from sparsesearch.backbones.sparsity import Location, Sparsity, describe_class, sparsity_of
 from sparsesearch.errors import BackboneError, ScheduleError
@@ -18,9 +19,9 @@ from sparsesearch.schedule.methods import DynamicVitScorer, SpotScorer, is_learn
 from sparsesearch.sparsify.scorers import build_predictor
 from sparsesearch.sparsify.state import LocationKey, PlannedStep
 
-_FAMILIES: tuple[Family, ...] = (vit, convnext, swin)
+FAMILIES: tuple[Family, ...] = tuple(cast(Family, module) for module in modules_of(families))
 
-SUPPORTED = "supported are timm's VisionTransformer and Eva models, ConvNeXt, Swin, LV-ViT, and the pico backbones"
+SUPPORTED = f"supported are {', '.join(family.DESCRIPTION for family in FAMILIES)}, and the bundled backbones"
 
 
 def family_of(model: nn.Module) -> Family:
@@ -29,7 +30,7 @@ def family_of(model: nn.Module) -> Family:
     Raises:
         BackboneError: The model belongs to no supported family.
     """
-    for family in _FAMILIES:
+    for family in FAMILIES:
         if family.matches(model):
             return family
     raise BackboneError(f"{describe_class(model)} cannot be sparsified; {SUPPORTED}")

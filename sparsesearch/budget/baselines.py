@@ -100,6 +100,20 @@ class _Progressive:
         return progressive_ratios(scale)[: self.num]
 
 
+def baselines_outside(geometry: BackboneGeometry, space: SearchSpace) -> list[str]:
+    """Labels of the hand-crafted baselines that have a step where a space has none."""
+    return [family.label for family in _families(geometry, space) if _is_outside(family, geometry, space)]
+
+
+def _families(geometry: BackboneGeometry, space: SearchSpace) -> tuple[HandcraftedBaseline, ...]:
+    return handcrafted_baselines(geometry, method=space.for_geometry(geometry).methods[0])
+
+
+def _is_outside(family: HandcraftedBaseline, geometry: BackboneGeometry, space: SearchSpace) -> bool:
+    locations = {(step.stage, step.block) for step in family.shape.steps}
+    return not locations <= set(space.for_geometry(geometry).locations)
+
+
 def baseline_schedules(
     geometry: BackboneGeometry, space: SearchSpace, *, low: float | None, high: float, price: Price | None = None
 ) -> list[Baseline]:
@@ -107,8 +121,8 @@ def baseline_schedules(
 
     Args:
         geometry: The backbone.
-        space: Defines the limits of keep ratios and, by its first method, the method; baselines may be outside it
-            otherwise.
+        space: Defines the limits of keep ratios and, by its first method, the method. Baselines with a step where the
+            space has none are left out: weights that schedules share have no predictor there.
         low: Lower end of the range in the unit of the price; None for a single budget.
         high: The budget, or the upper end of the range.
         price: The cost function; exact multiply-adds if None.
@@ -124,8 +138,9 @@ def baseline_schedules(
         limits = [math.floor(limit) if in_macs else limit for limit in spaced]
     families = [
         family
-        for family in handcrafted_baselines(geometry, method=space.for_geometry(geometry).methods[0])
-        if CountLattice(geometry, space, shape=family.shape, price=price).exists
+        for family in _families(geometry, space)
+        if not _is_outside(family, geometry, space)
+        and CountLattice(geometry, space, shape=family.shape, price=price).exists
     ]
     return [
         Baseline(

@@ -214,7 +214,7 @@ class StudyEvaluator:
     @cached_property
     def _dense_key(self) -> str:
         return dense_key(
-            backbone=self._spec.backbone,
+            geometry=self._context.geometry,
             weights=self._spec.weights,
             data_fingerprint=self._context.task.fingerprint,
             training=self._spec.fidelity.dense,

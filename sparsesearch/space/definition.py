@@ -185,9 +185,12 @@ def space_for_backbone(backbone: str) -> SearchSpace:
 
 
 def space_name_for(backbone: str) -> str:
-    """Name of the bundled space for a resolved backbone: its own, or that of its family."""
-    name = backbone.split("_patch")[0]
-    for known in (name, *(family for family in ("convnext", "swin", "lvvit") if name.startswith(family))):
-        if (bundled("spaces") / f"{known}.yaml").is_file():
-            return known
+    """Name of the bundled space for a resolved backbone.
+
+    It is the space that is named like the backbone (up to `_patch`), else like the first word of its name, else
+    `isotropic`.
+    """
+    for name in (backbone.split("_patch")[0], backbone.partition("_")[0]):
+        if (bundled("spaces") / f"{name}.yaml").is_file():
+            return name
     return "isotropic"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sparsesearch.errors import CheckpointError
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.study.spec import StudySpec, TrainSpec
 from sparsesearch.training.checkpoints import read_tensors, write_tensors
 
@@ -32,7 +33,13 @@ class StoredTraining:
 
 
 def dense_key(
-    *, backbone: str, weights: str, data_fingerprint: str, training: TrainSpec, seed: int, dtype: torch.dtype
+    *,
+    geometry: BackboneGeometry,
+    weights: str,
+    data_fingerprint: str,
+    training: TrainSpec,
+    seed: int,
+    dtype: torch.dtype,
 ) -> str:
     """Key of a dense training: equal inputs give equal weights.
 
@@ -45,7 +52,7 @@ def dense_key(
     return _key(
         "dense",
         {
-            "backbone": backbone,
+            "geometry": geometry.model_dump(mode="json"),
             "weights": source,
             "data": data_fingerprint,
             "training": training.model_dump(mode="json"),

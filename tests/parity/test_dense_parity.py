@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from sparsesearch.backbones.registry import create_model
+from sparsesearch.backbones.registry import BUNDLED, create_model
 from sparsesearch.backbones.transforms import attach_, set_schedule_, sparsify_
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import NormScorer, RandomScorer
@@ -48,8 +48,8 @@ FFN_CUTS = Schedule(
 
 
 def build(name):
-    if name.endswith("_pico"):
-        model, size, channels = create_model(name), 32, 1
+    if name in BUNDLED:
+        model, size, channels = create_model(name), BUNDLED[name].image_size, BUNDLED[name].in_chans
     else:
         options = {"img_size": 64, "depth": 4, "num_classes": 7, **MODELS[name]}
         torch.manual_seed(0)

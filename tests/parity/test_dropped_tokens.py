@@ -8,8 +8,8 @@ import pytest
 import torch
 from test_dense_parity import MODELS, PLAIN, build
 
+from sparsesearch.backbones.families.vit import ropes_of
 from sparsesearch.backbones.transforms import restore_, sparsify_
-from sparsesearch.backbones.vit import ropes_of
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import ClassAttentionScorer, KeyNormScorer, NormScorer, SpotScorer
 

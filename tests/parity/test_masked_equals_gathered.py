@@ -5,7 +5,7 @@ import timm
 import torch
 from timm.layers.attention import Attention
 
-from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import NormScorer

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import attach_, restore_, sparsify_
 from sparsesearch.schedule import Schedule, Step

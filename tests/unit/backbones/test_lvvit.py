@@ -7,7 +7,7 @@ from timm.layers import DropPath
 from timm.models.vision_transformer import VisionTransformer
 from torch.nn import LayerNorm
 
-from sparsesearch.backbones.lvvit import SIZES, LvVit
+from sparsesearch.backbones.models.lvvit import SIZES, LvVit
 from sparsesearch.backbones.registry import backbone_geometry, create_model
 from sparsesearch.backbones.segments import embed, finish, run_blocks
 from sparsesearch.backbones.transforms import sparsify_

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.registry import backbone_geometry, create_model
 from sparsesearch.errors import BackboneError
 

@@ -2,7 +2,7 @@ import pytest
 import timm
 import torch
 
-from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.saliency import read_teacher, saliency_blocks
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError

@@ -2,7 +2,7 @@ import pytest
 import timm
 import torch
 
-from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.segments import embed, finish, run_blocks
 from sparsesearch.backbones.transforms import attach_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.traced import fvcore_macs, traced_macs
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError

@@ -1,7 +1,7 @@
 import pytest
 from geometries import CONVNEXT_TINY, SWIN_TINY
 
-from sparsesearch.budget.baselines import baseline_schedules, handcrafted_baselines
+from sparsesearch.budget.baselines import baseline_schedules, baselines_outside, handcrafted_baselines
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
@@ -85,3 +85,14 @@ def test_a_hierarchical_family_out_of_reach_is_kept_with_its_minimum():
     found = baseline_schedules(CONVNEXT_TINY, SearchSpace(), low=None, high=10**9)
     assert [baseline.schedule for baseline in found] == [None, None]
     assert all(baseline.least > 10**9 for baseline in found)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "left"),
+    [([3, 5], []), ([3, 6, 9], ["rho at 3,6,9"]), ([2, 3, 5, 6, 8, 9], ["rho at 3,6,9", "rho at 2,5,8"])],
+)
+def test_a_baseline_with_a_step_outside_the_space_is_left_out(deit_small, blocks, left):
+    space = SearchSpace(blocks=blocks)
+    found = baseline_schedules(deit_small, space, low=None, high=3_000_000_000)
+    assert [baseline.label for baseline in found] == left
+    assert sorted([*left, *baselines_outside(deit_small, space)]) == ["rho at 2,5,8", "rho at 3,6,9"]

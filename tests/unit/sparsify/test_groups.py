@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, KeyNormScorer, Merge, NormScorer

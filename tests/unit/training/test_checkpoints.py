@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sparsesearch.backbones.registry import backbone_geometry
 from sparsesearch.errors import CheckpointError
 from sparsesearch.study.spec import Budget, StudySpec, TrainSpec
 from sparsesearch.study.trial import CheckpointRef
@@ -187,7 +188,7 @@ class TestTrainingCache:
 class TestKeys:
     def key(self, **changes):
         fields = {
-            "backbone": "deit_pico",
+            "geometry": backbone_geometry("deit_pico"),
             "weights": "scratch",
             "data_fingerprint": "abc",
             "training": TrainSpec(epochs=2),
@@ -198,7 +199,8 @@ class TestKeys:
 
     def test_equal_inputs_have_one_key_and_others_another(self, tmp_path):
         changes = [
-            {"backbone": "deit_small_patch16_224"},
+            {"geometry": backbone_geometry("deit_small_patch16_224")},
+            {"geometry": backbone_geometry("deit_pico", image_size=64)},
             {"weights": "pretrained"},
             {"data_fingerprint": "abd"},
             {"training": TrainSpec(epochs=3)},
@@ -206,7 +208,7 @@ class TestKeys:
             {"dtype": torch.bfloat16},
         ]
         assert self.key() == self.key()
-        assert len({self.key(), *(self.key(**change) for change in changes)}) == 7
+        assert len({self.key(), *(self.key(**change) for change in changes)}) == 8
 
     def test_a_weights_file_counts_by_its_content(self, tmp_path):
         for name, blob in (("a", b"1"), ("b", b"1"), ("c", b"2")):

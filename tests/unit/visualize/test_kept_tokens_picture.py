@@ -12,7 +12,7 @@ from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.artifacts.checkpoint import ModelCard, save
 from sparsesearch.artifacts.model_reference import ModelReference, find_model
 from sparsesearch.backbones.model_options import ModelOptions
-from sparsesearch.backbones.pico import create_pico
+from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import CheckpointError, DataError, SpecError

@@ -12,7 +12,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sparsesearch.backbones.model_options import DEFAULT_OPTIONS, ModelOptions
+from sparsesearch.backbones.model_options import DEFAULT_OPTIONS, BundledBackbone, ModelOptions
 from sparsesearch.errors import BackboneError
 
 IMAGE_SIZE = 32
@@ -131,3 +131,6 @@ def draw_small_(model: nn.Module, *, seed: int) -> None:
                 parameter.normal_(std=1.0 / math.sqrt(fan_in), generator=generator)
             elif name.endswith("bias"):
                 parameter.zero_()
+
+
+BACKBONES = {"deit_pico": BundledBackbone(create_pico, IMAGE_SIZE, IN_CHANS)}

@@ -12,8 +12,8 @@ from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
-from sparsesearch.backbones.model_options import DEFAULT_OPTIONS, ModelOptions
-from sparsesearch.backbones.pico import IMAGE_SIZE, IN_CHANS, draw_small_, small_arguments
+from sparsesearch.backbones.model_options import DEFAULT_OPTIONS, BundledBackbone, ModelOptions
+from sparsesearch.backbones.models.pico import IMAGE_SIZE, IN_CHANS, draw_small_, small_arguments
 from sparsesearch.errors import BackboneError
 
 _LAYER_SCALE = 0.5
@@ -131,3 +131,9 @@ def create_swin_pico(options: ModelOptions = DEFAULT_OPTIONS) -> nn.Module:
 def _drawn(model: nn.Module, *, seed: int) -> nn.Module:
     draw_small_(model, seed=seed)
     return model
+
+
+BACKBONES = {
+    "convnext_pico": BundledBackbone(create_convnext_pico, IMAGE_SIZE, IN_CHANS),
+    "swin_pico": BundledBackbone(create_swin_pico, IMAGE_SIZE, IN_CHANS),
+}

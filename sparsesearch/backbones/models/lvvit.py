@@ -18,8 +18,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sparsesearch.backbones.model_options import DEFAULT_OPTIONS, ModelOptions
-from sparsesearch.backbones.pico import draw_small_
+from sparsesearch.backbones.model_options import DEFAULT_OPTIONS, BundledBackbone, ModelOptions
+from sparsesearch.backbones.models.pico import draw_small_
 from sparsesearch.errors import BackboneError
 
 _STRIDE_OF_FIRST = 2
@@ -255,3 +255,9 @@ def create_lvvit(name: str, options: ModelOptions = DEFAULT_OPTIONS) -> nn.Modul
         for parameter in model.aux_head.parameters():
             nn.init.zeros_(parameter)
     return model
+
+
+BACKBONES = {
+    name: BundledBackbone(partial(create_lvvit, name), size.image_size, size.in_chans) for name, size in SIZES.items()
+}
+ALIASES = {"lvvit_tiny": "lvvit_t", "lvvit_small": "lvvit_s", "lvvit_medium": "lvvit_m"}

@@ -26,6 +26,18 @@ from sparsesearch.sparsify.grid_state import Block, GridState, Pair, merge
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.state import SparsityState
 
+DESCRIPTION = "Swin"
+TIMM_MODULES = ("timm.models.swin_transformer",)
+ALIASES = {
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "swin_s": "swin_small_patch4_window7_224",
+    "swin_small": "swin_small_patch4_window7_224",
+    "swin_b": "swin_base_patch4_window7_224",
+    "swin_base": "swin_base_patch4_window7_224",
+}
+
+
 __all__ = [
     "block", "blocks", "check_step", "embed", "equip_", "finish", "geometry", "matches", "new_state", "patch_",
     "patches", "plan_", "predictor_eps", "run", "token_geometry",

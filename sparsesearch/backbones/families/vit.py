@@ -41,6 +41,23 @@ from sparsesearch.sparsify.attention import Captures
 from sparsesearch.sparsify.state import PlannedStep, SparsityState
 from sparsesearch.sparsify.token_state import TokenState
 
+DESCRIPTION = "timm's VisionTransformer and Eva models"
+TIMM_MODULES = (
+    "timm.models.vision_transformer",
+    "timm.models.deit",
+    "timm.models.vision_transformer_hybrid",
+    "timm.models.eva",
+)
+ALIASES = {
+    "deit_t": "deit_tiny_patch16_224",
+    "deit_tiny": "deit_tiny_patch16_224",
+    "deit_s": "deit_small_patch16_224",
+    "deit_small": "deit_small_patch16_224",
+    "deit_b": "deit_base_patch16_224",
+    "deit_base": "deit_base_patch16_224",
+}
+
+
 __all__ = [
     "block", "blocks", "check_step", "embed", "equip_", "finish", "geometry", "matches", "new_state", "patch_",
     "patches", "plan_", "predictor_eps", "run", "token_geometry",

@@ -27,6 +27,13 @@ from sparsesearch.sparsify.grid_state import Block, GridState, Pair, merge
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.state import SparsityState
 
+DESCRIPTION = "ConvNeXt"
+TIMM_MODULES = ("timm.models.convnext",)
+UNSUPPORTED = ("convnextv2",)  # their feed-forward network needs all positions at once
+ANY_IMAGE_SIZE = True
+ALIASES = {"convnext_t": "convnext_tiny", "convnext_s": "convnext_small", "convnext_b": "convnext_base"}
+
+
 __all__ = [
     "block", "blocks", "check_step", "embed", "equip_", "finish", "geometry", "matches", "new_state", "patch_",
     "patches", "plan_", "predictor_eps", "run", "token_geometry",
