@@ -1,11 +1,11 @@
-"""How well a latency profile predicts schedules that it never saw.
+"""Error of a latency profile on new schedules.
 
-For each backbone and batch size: profile it, then draw 30 other schedules, time them in turn with the dense model, and
-compare. Printed beside the error: that of taking latency to be proportional to multiply-adds, what the profile itself
-states, and how restless the machine was (median over minimum of the dense model, slowest over fastest group).
+Each backbone is profiled at each batch size; then 30 other schedules are sampled, timed interleaved with the dense
+model, and compared. Printed next to the error are: the error of assuming that latency is proportional to multiply-adds,
+the error stated by the profile, timing noise (median over minimum of the dense model) and drift (slowest over fastest
+group).
 
-`--clock cpu` takes processor time, for one thread on a machine that is busy with something else. The defaults take less
-than six minutes:
+`--clock cpu` uses processor time, for one thread on a busy machine. The defaults take less than six minutes:
 
     python benchmarks/latency_prediction.py
     python benchmarks/latency_prediction.py --device cuda:0 --models deit_s --batch-size 64 --precision bf16 --compile
@@ -27,18 +27,18 @@ from sparsesearch.latency.confirm import confirm
 from sparsesearch.latency.device import open_device
 from sparsesearch.latency.profile.design import design
 from sparsesearch.latency.profile.document import write_profile
-from sparsesearch.latency.profile.profiled_methods import usual_methods
+from sparsesearch.latency.profile.profiled_methods import default_methods
 from sparsesearch.latency.profile.profiling import profile_backbone
 from sparsesearch.latency.target import Target
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.latency_record import parse_precision
 
-_PROFILE_SHARE = 0.65
+_PROFILE_FRACTION = 0.65
 
 
 @dataclass(frozen=True)
 class Row:
-    """One backbone at one batch size; errors are shares."""
+    """One backbone at one batch size; errors are relative."""
 
     model: str
     batch_size: int
@@ -60,7 +60,7 @@ class Row:
     seconds: float
 
     def line(self) -> str:
-        """The row for people."""
+        """The row as text."""
         parts = (
             f"{self.model:10s} b{self.batch_size:<3d} dense {self.dense_ms:8.3f} ms",
             f"error mean {self.mean_error:6.2%} median {self.median_error:6.2%} worst {self.worst_error:6.2%} "
@@ -84,12 +84,12 @@ def run(name: str, batch_size: int, options: argparse.Namespace) -> Row:
         compiled=options.compile,
         clock=options.clock,
     )
-    profile = profile_backbone(target, seconds=_PROFILE_SHARE * options.seconds, threads=options.threads, seed=0)
+    profile = profile_backbone(target, seconds=_PROFILE_FRACTION * options.seconds, threads=options.threads, seed=0)
     if options.profiles is not None:
         write_profile(profile, options.profiles / f"{name}-b{batch_size}.json")
     shape, fit = profile.geometry, profile.fit
     seen = {timing.schedule.key(shape) for timing in profile.timings}
-    drawn = design(shape, usual_methods(shape), num_wholes=0, num_held_out=options.schedules + 10, seed=1)
+    drawn = design(shape, default_methods(shape), num_wholes=0, num_held_out=options.schedules + 10, seed=1)
     fresh = [one.schedule for one in drawn if one.role == "held_out" and one.schedule.key(shape) not in seen]
     schedules = {str(number): schedule for number, schedule in enumerate(fresh[: options.schedules])}
     left = options.seconds - (time.monotonic() - started)
@@ -134,10 +134,10 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--schedules", type=int, default=30, help="schedules to predict")
-    parser.add_argument("--seconds", type=float, default=80.0, help="of each backbone and batch size")
+    parser.add_argument("--seconds", type=float, default=80.0, help="time for each backbone and batch size")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time of all threads")
     parser.add_argument("--profiles", type=Path, help="keep the profiles in this folder")
-    parser.add_argument("--json", type=Path, help="also write the table into this file")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     rows = []
     for name in options.models.split(","):

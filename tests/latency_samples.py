@@ -11,7 +11,7 @@ from sparsesearch.latency.profile.design import design, profiled_stages
 from sparsesearch.latency.profile.document import Profile, Timing
 from sparsesearch.latency.profile.fit import fit_profile
 from sparsesearch.latency.profile.latency_fitting import TILES
-from sparsesearch.latency.profile.profiled_methods import usual_methods
+from sparsesearch.latency.profile.profiled_methods import default_methods
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.shape import Method
 from sparsesearch.study.latency_fit import Curve, HeldOutError, LatencyFit, shape_of_stages
@@ -45,7 +45,7 @@ def made_up_fit(
         curves[f"{name} dense block"] = Curve(constant=0.3)
         for path in ("linear", "identity", "bottleneck"):
             curves[f"{name} {path} block"] = Curve(constant=0.05, steps=((tile, 0.02),))
-    known = _parts(geometry, usual_methods(geometry) if methods is None else methods)
+    known = _parts(geometry, default_methods(geometry) if methods is None else methods)
     for number, name in enumerate(sorted(known - curves.keys())):
         curves[name] = Curve(constant=0.01 + 0.001 * number, linear=1e-5)
     return LatencyFit(
@@ -69,7 +69,7 @@ def made_up_profile(
     """What profiling a made-up device would give, its speed changing from group to group."""
     model = LatencyModel(truth)
     rng = np.random.default_rng(seed)
-    methods = usual_methods(geometry)
+    methods = default_methods(geometry)
     planned = design(geometry, methods)
     timings, anchors = [], []
     for number, one in enumerate(planned):

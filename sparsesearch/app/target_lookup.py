@@ -8,7 +8,7 @@ from sparsesearch.cost.latency_model import LatencyModel
 from sparsesearch.errors import ProfileError
 from sparsesearch.latency.device import open_device, torch_threads
 from sparsesearch.latency.profile.document import Profile, read_profile
-from sparsesearch.latency.profile.profiled_methods import usual_methods
+from sparsesearch.latency.profile.profiled_methods import default_methods
 from sparsesearch.latency.profile.profiling import profile_backbone
 from sparsesearch.latency.target import Target
 from sparsesearch.schedule.geometry import BackboneGeometry
@@ -136,7 +136,7 @@ def _profile_here(
         if _serves(profile.fit, geometry, space):
             progress.line(f"target: {conditions.describe()} (profile {name})")
             return profile
-    methods = dict.fromkeys((*_methods(space), *usual_methods(geometry)))
+    methods = dict.fromkeys((*_methods(space), *default_methods(geometry)))
     stages = sorted({stage for stage, _ in space.locations})
     with progress.bar("profiling, %", 100) as bar:
         made = profile_backbone(

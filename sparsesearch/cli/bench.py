@@ -94,7 +94,7 @@ def bench(
         reference = find_model(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
         found = compare(reference, plan, progress=reporter)
     if output is not None:
-        from sparsesearch.latency.bench.__main__ import write_document
+        from sparsesearch.latency.bench.comparison import write_document
 
         write_document(found, output)
     if plot is not None:

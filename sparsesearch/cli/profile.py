@@ -48,8 +48,11 @@ def profile(
         int | None, typer.Option(min=8, metavar="N", help="Pixels, if not the backbone's own.", rich_help_panel=_WHAT)
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="usual: what the papers do. all: every reduction and score.", rich_help_panel=_WHAT)
-    ] = "usual",
+        str,
+        typer.Option(
+            help="default: the methods of the papers. all: every reduction and scorer.", rich_help_panel=_WHAT
+        ),
+    ] = "default",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of torch on the CPU. [default: torch's]", rich_help_panel=_HOW)
     ] = None,
@@ -99,7 +102,7 @@ def profile(
     profiles = open_settings(database)[1].profiles if output is None or name is not None else None
     with open_reporter(progress, quiet=quiet) as reporter:
         from sparsesearch.app.target_lookup import profile_name
-        from sparsesearch.latency.profile.__main__ import ProfilePlan, run_plan  # takes seconds to load
+        from sparsesearch.latency.profile.profile_plan import ProfilePlan, run_plan  # takes seconds to load
 
         plan = ProfilePlan(
             backbone=backbone,

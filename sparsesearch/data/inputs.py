@@ -54,17 +54,17 @@ def open_task(data: DataSpec, *, backbone: str) -> Task:
         DataError: The data is missing, empty or corrupt.
         MissingExtraError: A package needed to read the data is not installed.
     """
-    source, wanted = parse_source(data.source), preprocessing_of(backbone, data)
+    source, preprocessing = parse_source(data.source), preprocessing_of(backbone, data)
     if source.kind == "digits":
         return DigitsTask(
-            image_size=wanted.image_size,
-            in_chans=wanted.in_chans,
+            image_size=preprocessing.image_size,
+            in_chans=preprocessing.in_chans,
             num_val_images=data.num_val_images,
             variant=source.variant,
         )
     if source.kind == "wds" and source.path is not None:
-        return StreamTask(open_stream(source.path), wanted, data)
-    return ImagesTask(open_splits(source, data, mode=wanted.mode), wanted, data)
+        return StreamTask(open_stream(source.path), preprocessing, data)
+    return ImagesTask(open_splits(source, data, mode=preprocessing.mode), preprocessing, data)
 
 
 def task_geometry(backbone: str, task: Task) -> BackboneGeometry:

@@ -19,9 +19,9 @@ def open_test(data: DataSpec, *, backbone: str) -> DigitsTest | ImagesTest | Str
         DataError: The data is missing, empty or corrupt.
         MissingExtraError: A package needed to read the data is not installed.
     """
-    source, wanted = parse_source(data.source), preprocessing_of(backbone, data)
+    source, preprocessing = parse_source(data.source), preprocessing_of(backbone, data)
     if source.kind == "digits":
-        return DigitsTest(image_size=wanted.image_size, in_chans=wanted.in_chans, variant=source.variant)
+        return DigitsTest(image_size=preprocessing.image_size, in_chans=preprocessing.in_chans, variant=source.variant)
     if source.kind == "wds" and source.path is not None:
-        return StreamTest(open_stream(source.path), wanted, data)
-    return ImagesTest(open_splits(source, data, mode=wanted.mode), wanted, data)
+        return StreamTest(open_stream(source.path), preprocessing, data)
+    return ImagesTest(open_splits(source, data, mode=preprocessing.mode), preprocessing, data)

@@ -131,12 +131,12 @@ def make_plan(
     )
     seconds = estimate(fidelity, speeds, task=task, num_val=cut_val, num_baselines=num_baselines, windowed=windowed)
     trained = fidelity.dense.epochs * _count(fidelity.dense, task)
-    wanted = spec.fidelity.dense.epochs * _count(spec.fidelity.dense, task)
+    requested = spec.fidelity.dense.epochs * _count(spec.fidelity.dense, task)
     planned = spec.model_copy(
         update={
             "fidelity": fidelity,
             "data": spec.data.model_copy(update={"num_val_images": cut_val}),
-            "meaningful": spec.meaningful and trained >= _MEANINGFUL_FRACTION * wanted,
+            "meaningful": spec.meaningful and trained >= _MEANINGFUL_FRACTION * requested,
         }
     )
     return Plan(planned, sum(seconds.values()) + _FIXED_S, full_s, seconds, work(fidelity, num_val=cut_val))

@@ -1,1 +1,1 @@
-"""Measuring on hardware; torch, timm and pydantic are all it needs."""
+"""Latency measurements on hardware; requires only torch, timm and pydantic."""

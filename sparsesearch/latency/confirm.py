@@ -1,4 +1,4 @@
-"""Measures schedules for certain, on the machine that they are for."""
+"""Measure the latency of schedules on the target machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import torch
 
 from sparsesearch.backbones.registry import geometry, resolve_name
 from sparsesearch.latency.device import torch_threads
-from sparsesearch.latency.groups import DENSE, GROUP, MEASURE_FACTOR, OnPercent, Percents, tell_nobody, time_group
+from sparsesearch.latency.groups import (
+    DENSE,
+    GROUP,
+    MEASURE_FACTOR,
+    OnPercent,
+    PercentCounter,
+    ignore_percent,
+    time_group,
+)
 from sparsesearch.latency.profile.design import Planned
 from sparsesearch.latency.target import Target
 from sparsesearch.schedule import Schedule
@@ -24,21 +32,21 @@ def confirm(
     seconds: float | None = None,
     runs: int = NUM_RUNS,
     threads: int | None = None,
-    on_percent: OnPercent = tell_nobody,
+    on_percent: OnPercent = ignore_percent,
 ) -> dict[str, ConfirmedLatency]:
-    """Measure schedules for certain, in turn with the dense model.
+    """Measure the latency of schedules, interleaved with the dense model.
 
     Args:
-        target: The backbone and how it runs.
-        schedules: By name.
-        reference_ms: Dense latency when the device was profiled.
-        seconds: About how long it may take; at least three runs of each are made.
-        runs: Timed runs of each.
-        threads: Threads of torch on the CPU, None for its own choice.
-        on_percent: Told what has been done; it adds up to 100.
+        target: Backbone, device and conditions.
+        schedules: Schedules by name.
+        reference_ms: Dense latency at the time the device was profiled.
+        seconds: Approximate time limit; at least three runs of each schedule are made.
+        runs: Timed runs of each schedule.
+        threads: CPU threads of torch, None for its default.
+        on_percent: Called with the percentage done since the last call.
 
     Raises:
-        ProfileError: It does not fit into the memory of the device.
+        ProfileError: The model does not fit into the memory of the device.
         ScheduleError: A schedule does not fit the backbone.
     """
     found: dict[str, ConfirmedLatency] = {}
@@ -49,7 +57,7 @@ def confirm(
         shape = geometry(dense, resolve_name(target.backbone))
         images = target.images(dense, shape)
         conditions = target.conditions()
-        steps = Percents(2 * len(names), on_percent)
+        steps = PercentCounter(2 * len(names), on_percent)
         for start in range(0, len(names), GROUP):
             group = names[start : start + GROUP]
             left = None if seconds is None else max(seconds - (monotonic() - started), 1.0)

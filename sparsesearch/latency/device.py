@@ -1,4 +1,4 @@
-"""The devices of this machine, and what a latency on one of them has to say of it."""
+"""The devices of this machine, and the conditions recorded with a latency."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sparsesearch.study.latency_record import Clock, Conditions, MemoryFormat, P
 
 
 def open_device(device: str) -> torch.device:
-    """The device of `auto`, `cpu` or `cuda[:N]`.
+    """Open `auto`, `cpu` or `cuda[:N]`.
 
     Raises:
-        SpecError: There is no such CUDA device.
+        SpecError: The CUDA device does not exist.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -38,7 +38,7 @@ def conditions_here(
     memory_format: MemoryFormat = "contiguous",
     clock: Clock = "wall",
 ) -> Conditions:
-    """The conditions of this process on one of this machine's devices."""
+    """The conditions of a measurement by this process on a device of this machine."""
     on_gpu = device.type == "cuda"
     return Conditions(
         device=device.type,
@@ -58,11 +58,11 @@ def conditions_here(
 
 
 @contextmanager
-def torch_threads(wanted: int | None) -> Iterator[None]:
-    """So many threads of torch on the CPU for a while; None for as many as there are."""
+def torch_threads(num_threads: int | None) -> Iterator[None]:
+    """Temporarily set the number of CPU threads of torch; None leaves it unchanged."""
     before = torch.get_num_threads()
-    if wanted is not None:
-        torch.set_num_threads(wanted)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
     try:
         yield
     finally:
@@ -70,7 +70,7 @@ def torch_threads(wanted: int | None) -> Iterator[None]:
 
 
 def _processor() -> str:
-    """The processor's name on Linux, elsewhere what Python knows of it."""
+    """The name of the processor: the model name on Linux, elsewhere the one from `platform`."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -80,7 +80,7 @@ def _processor() -> str:
 
 
 def _driver() -> str | None:
-    """The driver's version, as nvidia-smi tells it."""
+    """The driver version reported by nvidia-smi."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)

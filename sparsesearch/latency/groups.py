@@ -1,7 +1,7 @@
-"""Times schedules in small groups that take turns, with the dense model in every one.
+"""Time schedules in small interleaved groups, each together with the dense model.
 
-What a schedule takes is its ratio to the dense model in the same rounds, so that a machine whose speed drifts does not
-bend the picture.
+The latency of a schedule is measured relative to the dense model in the same rounds, which cancels drifts in machine
+speed.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 DENSE = "dense"
 GROUP = 6
 MEASURE_FACTOR = 2.25
-"""`measure` takes at most so many times its limit: a warm-up, and a second attempt on a busy machine."""
+"""Upper bound of the duration of `measure` relative to its limit: a warm-up, and a second attempt on a busy machine."""
 
 OnPercent = Callable[[int], object]
-"""Called with how many percent of the work have been done since the last call."""
+"""Called with the percentage of the work done since the last call; the calls add up to 100."""
 
 
-def tell_nobody(percent: int) -> None:
+def ignore_percent(percent: int) -> None:
     """An `OnPercent` that does nothing."""
 
 
-class Percents:
-    """Tells percents; each schedule has two steps, one until it has run for the first time, compiled by then."""
+class PercentCounter:
+    """Reports progress in percent. Each schedule has two steps: the first call, which compiles, and the timed runs."""
 
     def __init__(self, total: int, on_percent: OnPercent) -> None:
-        self._done, self._told, self._total, self._on_percent = 0, 0, total, on_percent
+        self._done, self._reported, self._total, self._on_percent = 0, 0, total, on_percent
 
     def advance(self, steps: int = 1) -> None:
-        """So many more are done."""
+        """Count steps as done."""
         self._done += steps
         percent = 100 * self._done // self._total
-        self._on_percent(percent - self._told)
-        self._told = percent
+        self._on_percent(percent - self._reported)
+        self._reported = percent
 
     def finish(self) -> None:
-        """What is left is not done, as there is no time."""
+        """Count all remaining steps as done, although they are skipped."""
         self.advance(self._total - self._done)
 
 
@@ -64,9 +64,9 @@ def time_group(
     seconds: float | None,
     on_ready: Callable[[], object],
 ) -> Measured:
-    """The dense model and a few others side by side; compiled anew, so that no shape is dynamic.
+    """Time the dense model and a group of others interleaved; recompiled, so that no shape is dynamic.
 
-    `on_ready` is called when one of the others has run for the first time.
+    `on_ready` is called after the first run of each of the others.
     """
     if target.compiled:
         torch.compiler.reset()
@@ -98,12 +98,12 @@ def time_group(
     except torch.OutOfMemoryError as error:
         raise ProfileError(
             f"{shape.name} does not fit into the memory of {target.device} at batch size {target.batch_size}; "
-            "give a smaller --batch-size"
+            "use a smaller --batch-size"
         ) from error
 
 
 def _sparse(dense: nn.Module, schedule: Schedule) -> nn.Module:
-    """A sparse model that shares the weights of the dense one, so that dozens of them find room."""
+    """A sparse model that shares the weights of the dense one, to save memory."""
     shared = {id(tensor): tensor for tensor in (*dense.parameters(), *dense.buffers())}
     model = copy.deepcopy(dense, shared)
     sparsify_(model, schedule)
@@ -112,7 +112,7 @@ def _sparse(dense: nn.Module, schedule: Schedule) -> nn.Module:
 
 
 class _FeedForwards(nn.Module):
-    """The feed-forward networks of all blocks behind each other, as residual branches."""
+    """The feed-forward networks of all blocks in sequence, as residual branches."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -126,14 +126,14 @@ class _FeedForwards(nn.Module):
 
 
 def plain_blocks(model: nn.Module) -> list[Any]:
-    """The blocks, or nothing if they are not two residual branches with known names."""
+    """The blocks, or an empty list if they are not two residual branches with known names."""
     family = family_of(model)
     blocks: list[Any] = [family.block(model, stage, block) for stage, block in family.blocks(model)]
     return blocks if all(hasattr(block, "norm2") and hasattr(block, "mlp") for block in blocks) else []
 
 
 def can_run(dense: nn.Module, one: Planned) -> bool:
-    """Whether this very model can: blocks of unusual kinds cannot be cut in the middle, or have unknown attention."""
+    """Whether the model can run a measurement; unsupported blocks have no `before_ffn` phase or unknown attention."""
     if one.role == "part":
         return bool(plain_blocks(dense))
     family = family_of(dense)

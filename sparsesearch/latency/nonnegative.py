@@ -1,4 +1,4 @@
-"""Least squares with coefficients that are not negative, in numpy alone."""
+"""Non-negative least squares, using only numpy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _TOLERANCE = 1e-10
 
 
 def solve_nonnegative(design_RC: NDArray[np.float64], target_R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The `x >= 0` that makes `|design @ x - target|` least.
+    """Minimise `|design @ x - target|` subject to `x >= 0`.
 
     Args:
-        design_RC: Rows are equations, columns unknowns; columns of similar size, of full rank (add a ridge).
+        design_RC: Rows are equations, columns unknowns; of full rank (add a ridge), with columns of similar scale.
         target_R: Right-hand side.
 
     Source: the active-set method of Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23.
@@ -37,8 +37,8 @@ def solve_nonnegative(design_RC: NDArray[np.float64], target_R: NDArray[np.float
             if not negative.any():
                 x = solution
                 break
-            share = float(np.min(x[negative] / (x[negative] - solution[negative])))
-            x = x + share * (solution - x)
+            step = float(np.min(x[negative] / (x[negative] - solution[negative])))
+            x = x + step * (solution - x)
             free &= x > _TOLERANCE
             x[~free] = 0.0
             if not free.any():

@@ -1,4 +1,4 @@
-"""A backbone on a device, ready for its schedules to be timed."""
+"""The target of latency measurements: a backbone on a device."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sparsesearch.study.latency_record import Clock, Conditions, PrecisionName
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A backbone on a device, ready for its schedules to be timed.
+    """A backbone on a device, with the conditions under which its schedules are timed.
 
     Attributes:
         backbone: Resolved backbone name.
-        device: Where.
-        batch_size: Images of one call.
-        precision: Type of weights and images.
-        compiled: Run through `torch.compile`.
-        channels_last: Images and convolutions in that memory format.
-        image_size: Pixels, None for the backbone's own.
-        num_classes: Of the head, None for the backbone's own.
-        in_chans: Image channels, None for the backbone's own.
-        clock: What is timed; a GPU has its own.
+        device: Device of the model.
+        batch_size: Images per call.
+        precision: Data type of weights and images.
+        compiled: Whether to use `torch.compile`.
+        channels_last: Whether images and convolutions use that memory format.
+        image_size: Pixels, None for the default of the backbone.
+        num_classes: Classes of the head, None for the default of the backbone.
+        in_chans: Image channels, None for the default of the backbone.
+        clock: Clock on a CPU; a GPU is always timed with events.
     """
 
     backbone: str
@@ -42,7 +42,7 @@ class Target:
     clock: Clock = "wall"
 
     def conditions(self) -> Conditions:
-        """The conditions of what is timed here and now."""
+        """The conditions of a measurement in this process."""
         return conditions_here(
             self.device,
             precision=self.precision,
@@ -53,22 +53,22 @@ class Target:
         )
 
     def geometry(self) -> BackboneGeometry:
-        """The backbone's shape; no weights are made."""
+        """The backbone's geometry; no weights are allocated."""
         with torch.device("meta"):
             return geometry(self._make(), resolve_name(self.backbone))
 
     def dense_model(self) -> nn.Module:
-        """The dense model with random weights, in place."""
+        """The dense model with random weights, on the device."""
         model = self._make().eval().requires_grad_(False).to(device=self.device, dtype=self._dtype)
         return model.to(memory_format=torch.channels_last) if self.channels_last else model
 
     def images(self, model: nn.Module, shape: BackboneGeometry) -> Tensor:
-        """A batch of noise."""
+        """A batch of random images."""
         channels = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
         return self.noise(self.batch_size, channels, *shape.image_size)
 
     def noise(self, *size: int) -> Tensor:
-        """Noise of a size, in place."""
+        """Random numbers of a given shape, on the device."""
         made = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(self.device, self._dtype)
         return made.to(memory_format=torch.channels_last) if self.channels_last and len(size) == 4 else made
 

@@ -1,11 +1,11 @@
-"""Times calls side by side, on one device.
+"""Time calls on one device, interleaved.
 
-Candidates take turns, so that a machine whose speed drifts treats them alike:
+Candidates take turns, so that drifts in machine speed affect them equally:
 
     measured = measure({"dense": lambda: dense(images), "sparse": lambda: sparse(images)}, device=device)
     measured.latencies["sparse"].median_ms
 
-A latency is worth storing only beside its `Conditions`.
+Always store a latency together with its `Conditions`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from sparsesearch.study.latency_record import BUSY_RATIO, NUM_RUNS, Clock, Laten
 Work = Callable[[], object]
 
 NUM_WARMUP = 10
-LEAST_RUNS, LEAST_WARMUP = 3, 2
+MIN_RUNS, MIN_WARMUP = 3, 2
 NUM_ATTEMPTS = 2
 
-_WARMUP_SHARE = 0.25
+_WARMUP_FRACTION = 0.25
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Candidates that were timed side by side.
+    """Result of interleaved timings.
 
     Attributes:
-        latencies: By name.
-        num_attempts: Attempts that were made; the quietest counts.
-        runs_ms: By name, every timed run; entries of one position are of one round.
+        latencies: Latencies by name.
+        num_attempts: Number of attempts; the one with the least timing noise is reported.
+        runs_ms: All timed runs by name; entries with the same index belong to the same round.
     """
 
     latencies: Mapping[str, Latency]
@@ -44,7 +44,7 @@ class Measured:
     runs_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def ratio(self, name: str, *, to: str) -> float:
-        """Median over rounds of one candidate over another: what is left when the speed of the machine drifts."""
+        """Median over rounds of the ratio of two candidates, which is robust to drifts in machine speed."""
         pairs = zip(self.runs_ms[name], self.runs_ms[to], strict=True)
         return statistics.median(one / other for one, other in pairs)
 
@@ -55,7 +55,7 @@ class Measured:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the machine did other work as well, so that the numbers are too large."""
+        """Whether other processes used the machine, so that the latencies are too large."""
         return self.timing_noise > BUSY_RATIO
 
 
@@ -63,7 +63,7 @@ class Stopwatch(Protocol):
     """Times one call."""
 
     def time(self, work: Work) -> float:
-        """Milliseconds until everything is finished that a call sets going."""
+        """Milliseconds until all work started by a call is finished."""
 
 
 class CpuStopwatch:
@@ -77,7 +77,7 @@ class CpuStopwatch:
 
 
 class ProcessorStopwatch:
-    """Processor time of all threads of this process: other people's work on the machine disturbs it less."""
+    """Processor time of all threads of this process, which is less sensitive to other processes."""
 
     def time(self, work: Work) -> float:
         """As in `Stopwatch`."""
@@ -87,7 +87,7 @@ class ProcessorStopwatch:
 
 
 class CudaStopwatch:
-    """Events on an idle GPU, so that a call waits for no work before it, and launching its kernels counts.
+    """CUDA events on an idle GPU: a call does not wait for previous work, and kernel launches are included.
 
     Args:
         device: The GPU.
@@ -109,7 +109,7 @@ class CudaStopwatch:
 
 
 def stopwatch_for(device: torch.device, clock: Clock = "wall") -> Stopwatch:
-    """What times calls on a device."""
+    """The stopwatch for calls on a device."""
     if device.type == "cuda":
         return CudaStopwatch(device)
     return CpuStopwatch() if clock == "wall" else ProcessorStopwatch()
@@ -126,25 +126,25 @@ def measure(
 ) -> Measured:
     """Time several calls in turn, in alternating order, after a warm-up.
 
-    On a machine that turns out to be busy all is timed once more, and the quieter attempt counts.
+    If the machine was busy, everything is timed once more, and the attempt with less timing noise is reported.
 
     Args:
-        candidates: Name to a call without arguments, one at least. Gradients are the caller's to turn off.
-        device: Where the calls compute.
-        num_runs: Timed runs of each.
-        seconds: Time for an attempt, after which runs are left out (never the first 3 of each); a quarter of it is
-            for the warm-up (never less than 2 runs of each). None for no limit.
-        stopwatch: What times a call; that of the device if not given.
-        on_round: Called after each round, in which every candidate ran once; also in the warm-up.
+        candidates: Names and calls without arguments, at least one. The caller disables gradients.
+        device: Device of the calls.
+        num_runs: Timed runs of each candidate.
+        seconds: Time limit of an attempt, after which runs are skipped (never the first 3 of each); a quarter of it is
+            the limit of the warm-up (at least 2 runs of each). None for no limit.
+        stopwatch: Times a call; None for the default of the device.
+        on_round: Called after each round, in which every candidate runs once, including those of the warm-up.
     """
     assert candidates, "nothing to time"
     watch = stopwatch or stopwatch_for(device)
     limit_ms = float("inf") if seconds is None else 1e3 * seconds
-    _rounds(candidates, watch, NUM_WARMUP, least=LEAST_WARMUP, limit_ms=_WARMUP_SHARE * limit_ms, on_round=on_round)
+    _rounds(candidates, watch, NUM_WARMUP, least=MIN_WARMUP, limit_ms=_WARMUP_FRACTION * limit_ms, on_round=on_round)
     memory = {name: working_bytes(work, device=device) for name, work in candidates.items()}
     best: Measured | None = None
     for attempt in range(1, NUM_ATTEMPTS + 1):
-        runs_ms = _rounds(candidates, watch, num_runs, least=LEAST_RUNS, limit_ms=limit_ms, on_round=on_round)
+        runs_ms = _rounds(candidates, watch, num_runs, least=MIN_RUNS, limit_ms=limit_ms, on_round=on_round)
         latencies = {name: Latency.of(runs, working_bytes=memory[name]) for name, runs in runs_ms.items()}
         made = Measured(latencies, attempt, runs_ms)
         if best is None or made.timing_noise < best.timing_noise:
@@ -156,7 +156,7 @@ def measure(
 
 
 def working_bytes(work: Work, *, device: torch.device) -> int | None:
-    """Most device memory that a call takes besides what lies there already; None on a CPU."""
+    """Peak device memory of a call in addition to what is already allocated; None on a CPU."""
     if device.type != "cuda":
         return None
     torch.cuda.synchronize(device)
@@ -176,7 +176,7 @@ def _rounds(
     limit_ms: float,
     on_round: Callable[[], object],
 ) -> dict[str, list[float]]:
-    """Milliseconds of each candidate's runs; every other round goes backwards, so that nobody is always first."""
+    """Milliseconds of each candidate's runs; the order is reversed in every other round."""
     runs_ms: dict[str, list[float]] = {name: [] for name in candidates}
     names = list(candidates)
     spent_ms = 0.0

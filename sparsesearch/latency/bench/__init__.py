@@ -1,5 +1,5 @@
-"""The dense and the sparse model of a schedule, timed side by side.
+"""Compare the latency of the dense and the sparse model of a schedule.
 
-`python -m sparsesearch.latency.bench` needs torch and timm alone. From Python:
-`compare` of `sparsesearch.latency.bench.compare`.
+`python -m sparsesearch.latency.bench` requires only torch, timm and pydantic. From Python, use
+`sparsesearch.latency.bench.compare.compare`.
 """

@@ -1,4 +1,4 @@
-"""Build both models of a reference and times them at every batch size."""
+"""Build the dense and the sparse model of a reference, and time them at every batch size."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _IN_CHANS = 3
 def compare(reference: ModelReference, plan: BenchPlan, *, progress: Progress | None = None) -> Comparison:
     """Time the dense timm model and the sparse one, interleaved, at every batch size.
 
-    Weights are random and images noise: neither changes how long a call takes.
+    Weights and images are random, which does not affect latency.
 
     Args:
         reference: Backbone and schedule.
-        plan: How to measure.
-        progress: Where long work shows itself.
+        plan: Options of the comparison.
+        progress: Displays progress.
 
     Raises:
-        SpecError: There is no such device, or no batch size fits into its memory.
+        SpecError: The device does not exist, or no batch size fits into its memory.
         ScheduleError: The schedule does not fit the backbone.
     """
     shown = progress or Silent()
     device = open_device(plan.device)
     shape = reference.geometry
     cost = AnalyticCost()
-    dense, sparse = (_located(model, plan, device=device) for model in _models(reference))
+    dense, sparse = (_on_device(model, plan, device=device) for model in _models(reference))
     batches, left_out = [], []
     with torch_threads(plan.threads):
         for batch_size in plan.batch_sizes:
@@ -54,7 +54,7 @@ def compare(reference: ModelReference, plan: BenchPlan, *, progress: Progress | 
                 torch.cuda.empty_cache()
                 left_out.append(batch_size)
     if not batches:
-        raise SpecError(f"no batch size of {plan.batch_size} fits into the memory of {device}; give smaller ones")
+        raise SpecError(f"no batch size of {plan.batch_size} fits into the memory of {device}; use smaller ones")
     return Comparison(
         backbone=reference.backbone,
         image_size=shape.image_size,
@@ -69,14 +69,14 @@ def compare(reference: ModelReference, plan: BenchPlan, *, progress: Progress | 
 
 
 def _models(reference: ModelReference) -> tuple[nn.Module, nn.Module]:
-    """The untouched timm model, and the sparse one, which keeps no trace."""
+    """The unmodified timm model, and the sparse one, which records no trace."""
     dense, sparse = reference.dense_model(), reference.dense_model()
     sparsify_(sparse, reference.schedule)
     sparsity_of(sparse).state.record = False
     return dense, sparse
 
 
-def _located(model: nn.Module, plan: BenchPlan, *, device: torch.device) -> nn.Module:
+def _on_device(model: nn.Module, plan: BenchPlan, *, device: torch.device) -> nn.Module:
     model = model.eval().requires_grad_(False).to(device=device, dtype=_dtype(plan))
     if plan.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -93,7 +93,7 @@ def _at(
     device: torch.device,
     shown: Progress,
 ) -> BatchLatencies:
-    """Both models at one batch size; compiled anew, so that no shape is dynamic."""
+    """Time both models at one batch size; recompiled, so that no shape is dynamic."""
     images = _images(reference, plan, batch_size=batch_size, in_chans=_in_chans(reference, dense), device=device)
     if plan.compile:
         torch.compiler.reset()
@@ -137,7 +137,7 @@ def _images(
 
 
 def _in_chans(reference: ModelReference, model: nn.Module) -> int:
-    """Channels of an image: those of the first convolution, which is the stem's."""
+    """Image channels: those of the first convolution, which belongs to the stem."""
     if reference.in_chans is not None:
         return reference.in_chans
     return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), _IN_CHANS)

@@ -1,11 +1,14 @@
-"""A sparse model beside its dense one: latencies by batch size, and what they say."""
+"""Comparison of a sparse model with its dense model: latencies by batch size."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from sparsesearch.errors import SpecError
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.latency_record import BUSY_RATIO, Conditions, Latency
 from sparsesearch.value import Value
@@ -15,10 +18,10 @@ class BatchLatencies(Value):
     """Both models at one batch size.
 
     Attributes:
-        conditions: Under which they ran.
-        dense: The dense timm model, fused attention on.
-        sparse: The sparse model.
-        num_attempts: Attempts that were made; the quietest counts.
+        conditions: Conditions of the measurement.
+        dense: Latency of the dense timm model, with fused attention.
+        sparse: Latency of the sparse model.
+        num_attempts: Number of attempts; the one with the least timing noise is reported.
     """
 
     conditions: Conditions
@@ -28,37 +31,37 @@ class BatchLatencies(Value):
 
     @property
     def batch_size(self) -> int:
-        """Images of one call."""
+        """Images per call."""
         return self.conditions.batch_size
 
     @property
     def speed_up(self) -> float:
-        """How many times as fast the sparse model is: dense median over sparse median."""
+        """Speed-up of the sparse model: dense median over sparse median."""
         return self.dense.median_ms / self.sparse.median_ms
 
     @property
     def is_busy(self) -> bool:
-        """Whether the machine did other work as well."""
+        """Whether other processes used the machine."""
         return max(self.dense.timing_noise, self.sparse.timing_noise) > BUSY_RATIO
 
     def images_per_s(self, latency: Latency) -> float:
-        """Throughput at the median."""
+        """Throughput at the median latency."""
         return 1e3 * self.batch_size / latency.median_ms
 
 
 class Comparison(Value):
-    """What `sparsesearch bench` found.
+    """Result of `sparsesearch bench`.
 
     Attributes:
         backbone: Backbone name.
         image_size: Height and width in pixels.
         schedule: The schedule of the sparse model.
-        described: The same in one short line.
-        macs: Multiply-adds of one image through the sparse model.
-        dense_macs: The same through the dense one.
+        described: One-line description of the schedule.
+        macs: Multiply-adds of the sparse model for one image.
+        dense_macs: Multiply-adds of the dense model for one image.
         weight_bytes: Bytes of the weights, dense and sparse.
-        batches: By batch size, in the order asked for.
-        left_out: Batch sizes that did not fit into the device's memory.
+        batches: Latencies by batch size, in the requested order.
+        left_out: Batch sizes that do not fit into the device's memory.
     """
 
     schema_version: Literal[1] = 1
@@ -74,19 +77,19 @@ class Comparison(Value):
 
     @property
     def macs_ratio(self) -> float:
-        """How many times as many multiply-adds the dense model has: the speed-up that the count promises."""
+        """Dense over sparse multiply-adds: the theoretical speed-up."""
         return self.dense_macs / self.macs
 
     def gain_kept(self, batch: BatchLatencies) -> float | None:
-        """Share of the promised gain that is there: 1 if as fast as the count says, negative if slower than dense.
+        """Fraction of the theoretical gain that is achieved: 1 for the full gain, negative if slower than dense.
 
-        None where the count promises nothing.
+        None if there is no theoretical gain.
         """
-        promised = self.macs_ratio - 1.0
-        return (batch.speed_up - 1.0) / promised if promised > 0.0 else None
+        gain = self.macs_ratio - 1.0
+        return (batch.speed_up - 1.0) / gain if gain > 0.0 else None
 
     def document(self) -> dict[str, object]:
-        """All of it as plain data, with what follows from the numbers beside them."""
+        """The comparison as plain data, including derived numbers."""
         document = self.model_dump(mode="json")
         document["macs_ratio"] = self.macs_ratio
         for entry, batch in zip(document["batches"], self.batches, strict=True):
@@ -98,21 +101,34 @@ class Comparison(Value):
         return document
 
     def sentences(self) -> list[str]:
-        """What a table does not say by itself."""
-        said = []
+        """Remarks that accompany the table."""
+        remarks = []
         slower = [batch for batch in self.batches if batch.speed_up < 1.0]
         if slower:
             each = ", ".join(f"{batch.batch_size} ({batch.speed_up:.2f}x)" for batch in slower)
-            said.append(f"The sparse model is slower than the dense one at batch size {each}.")
+            remarks.append(f"The sparse model is slower than the dense one at batch size {each}.")
         busy = [batch for batch in self.batches if batch.is_busy]
         if busy:
             sizes = ", ".join(str(batch.batch_size) for batch in busy)
             worst = max(max(batch.dense.timing_noise, batch.sparse.timing_noise) for batch in busy)
-            said.append(
+            remarks.append(
                 f"The machine was busy at batch size {sizes}: a median is {worst:.2f} times its minimum even after "
-                "a second attempt; measure again on an idle machine before quoting these numbers."
+                "a second attempt; repeat the measurement on an idle machine before quoting these numbers."
             )
         if self.left_out:
             sizes = ", ".join(map(str, self.left_out))
-            said.append(f"Batch size {sizes} does not fit into the memory of the device.")
-        return said
+            remarks.append(f"Batch size {sizes} does not fit into the memory of the device.")
+        return remarks
+
+
+def write_document(found: Comparison, path: Path) -> None:
+    """Write a comparison as a JSON file.
+
+    Raises:
+        SpecError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found.document(), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"cannot write {path}: {error.strerror}; choose another file") from error

@@ -1,4 +1,4 @@
-"""A comparison as rows of text, for tables of any kind."""
+"""A comparison as rows of text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _COLUMNS = ("batch", "model", "p50 ms", "p90", "p99", "images/s", "speed-up", "g
 
 
 def title(found: Comparison) -> str:
-    """What was compared."""
+    """Title: backbone and schedule."""
     height, width = found.image_size
     return f"{found.backbone} at {height}x{width}, {found.described}: {found.macs_ratio:.2f}x fewer multiply-adds"
 
 
 def conditions_line(found: Comparison) -> str:
-    """Under what conditions, for people to quote beside a number."""
+    """The conditions of the measurement in one line."""
     one = found.batches[0].conditions
     parts = [
         one.device_name,
@@ -34,13 +34,21 @@ def conditions_line(found: Comparison) -> str:
 
 
 def columns(found: Comparison) -> tuple[str, ...]:
-    """What the rows consist of; memory only where it is known, which leaves the rest room in a narrow terminal."""
+    """Column titles; memory is included only if known, to save space in a narrow terminal."""
     return (*_COLUMNS, "memory") if _knows_memory(found) else _COLUMNS
 
 
 def rows(found: Comparison) -> list[tuple[str, ...]]:
-    """Two rows for each batch size: dense, then sparse."""
+    """Two rows per batch size: dense, then sparse."""
     return [row for batch in found.batches for row in _rows_of(found, batch)]
+
+
+def plain_text(found: Comparison) -> str:
+    """A comparison as lines of text."""
+    table = [columns(found), *rows(found)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join([title(found), *lines, conditions_line(found), *found.sentences(), ""])
 
 
 def _rows_of(found: Comparison, batch: BatchLatencies) -> list[tuple[str, ...]]:

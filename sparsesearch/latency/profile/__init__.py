@@ -1,1 +1,1 @@
-"""Latency profiles: what is measured, and what is learned from it."""
+"""Latency profiles: design of the measurements, and the fit."""

@@ -1,14 +1,14 @@
-"""Which schedules a profile measures, so that a few dozen tell about all others.
+"""Select the schedules that a profile measures, so that a few dozen predict all others.
 
-- *grid*: one step in front of the first block, so that every block runs over one count. The counts are those that
-  hardware cares about, multiples of a tile, and one token more beside each, where a step would show.
-- *chain*: several steps that drop a single token each, early and late in the range of counts: what a step itself costs.
-- *whole*: random schedules over places, counts and methods, half of their counts on tile boundaries.
-- *part*: the feed-forward networks of all blocks alone, which tells them from attention.
-- *held out*: random schedules that no fit ever sees.
+- *grid*: one step before the first block, so that every block runs on the same count. The counts are multiples of the
+  tile sizes of the hardware, and one token more than each of them, where latency may jump.
+- *chain*: several steps that drop a single token each, at large and small counts, for the cost of a step itself.
+- *whole*: random schedules over locations, counts and methods, half of their counts on tile boundaries.
+- *part*: the feed-forward networks of all blocks alone, to separate them from attention.
+- *held out*: random schedules that are never used in a fit.
 
-They are ordered so that every beginning of the list holds some of each: a time limit leaves a coarser profile, no
-broken one.
+They are ordered so that every prefix of the list contains some of each: a time limit makes a profile coarser, not
+invalid.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from sparsesearch.space.shape import Method
 Role = Literal["grid", "chain", "whole", "part", "held_out"]
 
 NUM_WHOLES, NUM_HELD_OUT = 24, 12
-_MOST_TILES = 14
+_MAX_TILES = 14
 _PARTS = 6
 _CHAIN = 4
-_MOST_STEPS = 4
-_LEAST_RATIO, _MOST_RATIO = 0.08, 0.95
+_MAX_STEPS = 4
+_MIN_RATIO, _MAX_RATIO = 0.08, 0.95
 _CARRIER = NormScorer()
-"""Ranks tokens almost for nothing, so that a grid measures blocks."""
+"""Its cost is negligible, so that a grid measures blocks."""
 
 
 class Planned(NamedTuple):
-    """One thing to measure.
+    """A planned measurement.
 
     Attributes:
-        role: Why it is measured.
-        schedule: A schedule, dense for a part.
-        num_tokens: Of a part, the patch tokens that it runs over.
+        role: Purpose of the measurement.
+        schedule: A schedule; the dense one for a part.
+        num_tokens: Number of patch tokens of a part.
     """
 
     role: Role
@@ -53,7 +53,7 @@ class Planned(NamedTuple):
 
 
 def profiled_stages(geometry: BackboneGeometry) -> tuple[int, ...]:
-    """The only stage of an isotropic backbone, the deepest of another one."""
+    """The only stage of an isotropic backbone, or the deepest stage of a hierarchical one."""
     return (geometry.deepest_stage,)
 
 
@@ -66,24 +66,24 @@ def design(
     num_held_out: int = NUM_HELD_OUT,
     seed: int = 0,
 ) -> list[Planned]:
-    """What to measure, most telling first.
+    """Plan the measurements, the most informative first.
 
     Args:
-        geometry: The backbone.
-        methods: What steps of the schedules to be predicted may do.
-        stages: Where they may be; `profiled_stages` if not given.
+        geometry: Geometry of the backbone.
+        methods: Methods of the schedules to be predicted.
+        stages: Stages of their steps; `profiled_stages` if not given.
         num_wholes: Random schedules to fit on, for up to three methods; more methods get more.
         num_held_out: Random schedules to hold out.
         seed: Seed of the random schedules.
 
     Raises:
-        ScheduleError: No method can be carried out in the stages.
+        ScheduleError: No method is possible in the stages.
     """
-    wanted = tuple(profiled_stages(geometry) if stages is None else stages)
-    able = {index: _possible(geometry.stages[index], methods) for index in wanted}
+    chosen_stages = tuple(profiled_stages(geometry) if stages is None else stages)
+    able = {index: _possible(geometry.stages[index], methods) for index in chosen_stages}
     able = {index: found for index, found in able.items() if found}
     if not able:
-        raise ScheduleError(f"none of the methods can be carried out on {geometry.name}; name others")
+        raise ScheduleError(f"none of the methods is possible with {geometry.name}; choose others")
     rng = np.random.default_rng(seed)
     grid, chains = [], []
     for index, found in able.items():
@@ -111,26 +111,26 @@ def design(
 
 
 def tile_counts(stage: StageGeometry) -> list[int]:
-    """Counts of patch tokens where tiles of the hardware end and, one more, where the next one begins; rising.
+    """Counts of patch tokens at the end of hardware tiles and at the start of the next ones, in increasing order.
 
-    Prefix tokens count where the hardware sees them.
+    Prefix tokens are included in the tiles of stages with attention.
     """
     prefix = stage.num_prefix_tokens if stage.mixer == "attention" else 0
     total = stage.num_tokens + prefix
     width = 8
-    while total // width > _MOST_TILES:
+    while total // width > _MAX_TILES:
         width *= 2
     found = {
-        tokens - prefix + beside
+        tokens - prefix + offset
         for tokens in range(width, total + 1, width)
-        for beside in (0, 1)
-        if 1 <= tokens - prefix + beside < stage.num_tokens
+        for offset in (0, 1)
+        if 1 <= tokens - prefix + offset < stage.num_tokens
     }
     return sorted(found | {stage.num_tokens - 1})
 
 
 def _possible(stage: StageGeometry, methods: Sequence[Method]) -> list[Method]:
-    """The methods of a stage's kind."""
+    """The methods that are possible in a stage."""
     return [one for one in methods if isinstance(one.reducer, FastSlow) == (stage.mixer != "attention")]
 
 
@@ -148,7 +148,7 @@ def _grid(index: int, stage: StageGeometry, methods: Sequence[Method]) -> list[S
 
 
 def _chains(geometry: BackboneGeometry, index: int, methods: Sequence[Method]) -> list[Schedule]:
-    """For each reducer with each scorer, steps that hardly drop anything, on many tokens and on few."""
+    """For each combination of reducer and scorer, steps that drop single tokens, at large and at small counts."""
     stage = geometry.stages[index]
     kinds = {(reducer_key(one.reducer), scorer_key(one.scorer), one.phase): one for one in methods}
     num = max(1, min(_CHAIN, stage.depth - 1))
@@ -176,7 +176,7 @@ def _draw_all(
     count: int,
     taken: Sequence[Schedule],
 ) -> list[Schedule]:
-    """Different random schedules; every method comes first in turn."""
+    """Distinct random schedules; each method is included in turn."""
     keys = {one.key(geometry) for one in taken}
     turns = [(index, method) for index, found in able.items() for method in found]
     drawn: list[Schedule] = []
@@ -193,24 +193,24 @@ def _draw_all(
 def _draw(
     geometry: BackboneGeometry, able: dict[int, list[Method]], *, rng: np.random.Generator, first: tuple[int, Method]
 ) -> Schedule | None:
-    """A random schedule in which one method occurs for certain."""
+    """A random schedule that includes the given method."""
     steps: list[Step] = []
     for index, methods in able.items():
         stage = geometry.stages[index]
         if index != first[0] and rng.random() < 0.5:
             continue
         start = 1 if stage.depth > 1 else 0
-        num = int(rng.integers(1, min(_MOST_STEPS, stage.depth - start) + 1))
+        num = int(rng.integers(1, min(_MAX_STEPS, stage.depth - start) + 1))
         blocks = sorted(int(block) for block in rng.choice(range(start, stage.depth), size=num, replace=False))
         chosen = [methods[int(rng.integers(len(methods)))] for _ in blocks]
         if index == first[0]:
             chosen[int(rng.integers(num))] = first[1]
-        shares = np.cumsum(rng.uniform(0.05, 1.0, size=num))
-        drop = math.log(float(rng.uniform(_LEAST_RATIO, _MOST_RATIO))) / shares[-1]
+        weights = np.cumsum(rng.uniform(0.05, 1.0, size=num))
+        drop = math.log(float(rng.uniform(_MIN_RATIO, _MAX_RATIO))) / weights[-1]
         tiles = tile_counts(stage)
         before = stage.num_tokens
-        for block, method, share in zip(blocks, chosen, shares, strict=True):
-            count = round(stage.num_tokens * math.exp(drop * float(share)))
+        for block, method, weight in zip(blocks, chosen, weights, strict=True):
+            count = round(stage.num_tokens * math.exp(drop * float(weight)))
             if rng.random() < 0.5:
                 count = min(tiles, key=lambda tile: abs(tile - count))
             count = min(count, before - 1)
@@ -235,7 +235,7 @@ def _step(stage: StageGeometry, index: int, block: int, count: int, method: Meth
 
 
 def _runs(schedule: Schedule, geometry: BackboneGeometry) -> bool:
-    """Whether the backbone can run it, as far as its geometry tells."""
+    """Whether a schedule is valid for the geometry of the backbone."""
     try:
         schedule.resolve(geometry)
     except ScheduleError:
@@ -244,13 +244,13 @@ def _runs(schedule: Schedule, geometry: BackboneGeometry) -> bool:
 
 
 def _spread(values: Sequence[int], count: int) -> list[int]:
-    """So many of them, evenly."""
+    """Select `count` evenly spaced values."""
     positions = np.linspace(0, len(values) - 1, num=min(count, len(values)))
     return [values[round(float(position))] for position in positions]
 
 
 def _coarse_to_fine(count: int) -> list[int]:
-    """0 to `count - 1`, ends first, then halves, then quarters."""
+    """0 to `count - 1` in bit-reversed order: coarse spacing first."""
     bits = max(1, (count - 1).bit_length())
     order = [int(f"{number:0{bits}b}"[::-1], 2) for number in range(1 << bits)]
     return [position for position in order if position < count]

@@ -1,4 +1,4 @@
-"""A latency profile: everything that was measured of a backbone on a device, and what was learned from it. One file."""
+"""A latency profile in one file: all measurements of a backbone on a device, and the fit."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sparsesearch.value import Value
 
 
 class Timing(Value):
-    """One measured schedule, or one measured part.
+    """A measured schedule or part.
 
     Attributes:
-        role: Why it was measured; see `profile_design`.
-        schedule: The schedule; dense for a part.
-        num_tokens: Of a part, the patch tokens that it ran over.
-        group: Index of the group of calls that it took turns with; the dense model is in every one.
-        latency: As the clock showed it.
-        ratio: Median over rounds of its time over the dense model's in the same round.
+        role: Purpose of the measurement; see `latency.profile.design`.
+        schedule: The schedule; the dense one for a part.
+        num_tokens: Number of patch tokens of a part.
+        group: Index of the group of interleaved calls; every group includes the dense model.
+        latency: The measured latency.
+        ratio: Median over rounds of its time relative to the dense model in the same round.
     """
 
     role: Role
@@ -43,17 +43,16 @@ class Profile(Value):
     """A latency profile.
 
     Attributes:
-        geometry: The backbone that was measured.
-        methods: What its schedules may do.
-        stages: Where they may do it.
-        conditions: Under which it was measured.
-        anchors: The dense model in each group.
-        timings: Everything else that was measured, as the clock showed it.
-        num_planned: How many timings there would have been without a time limit.
-        seconds: How long it took.
-        slowness: By group, how many times as long everything took as its runs of the dense model tell; see
-            `fit_profile`.
-        fit: What was learned. It and `slowness` follow from all of the above.
+        geometry: Geometry of the backbone.
+        methods: Methods of its schedules.
+        stages: Stages of their steps.
+        conditions: Conditions of the measurements.
+        anchors: Latency of the dense model in each group.
+        timings: All other measurements.
+        num_planned: Number of timings without a time limit.
+        seconds: Duration of all measurements.
+        slowness: Correction factor of each group for the noise of its dense model; see `fit_profile`.
+        fit: The fit. Like `slowness`, it is computed from the fields above.
     """
 
     schema_version: Literal[1] = 1
@@ -69,46 +68,47 @@ class Profile(Value):
     fit: LatencyFit
 
     def measured_ms(self, timing: Timing) -> float:
-        """The latency of a timing at the usual speed of the machine."""
+        """The latency of a timing at the median speed of the machine."""
         return timing.ratio * self.fit.dense_ms / self.slowness[timing.group]
 
     @property
     def drift(self) -> float:
-        """The slowest over the fastest group of the dense model, by medians: 1 on a machine of steady speed."""
+        """Ratio of the largest to the smallest dense median over groups: 1 on a machine of constant speed."""
         medians = [anchor.median_ms for anchor in self.anchors]
         return max(medians) / min(medians)
 
     @property
     def timing_noise(self) -> float:
-        """Median over groups of the dense model's median over its minimum."""
+        """Median over groups of the ratio of the dense model's median to its minimum."""
         return statistics.median(anchor.timing_noise for anchor in self.anchors)
 
     @property
     def is_busy(self) -> bool:
-        """Whether the machine did other work as well."""
+        """Whether other processes used the machine."""
         return self.timing_noise > BUSY_RATIO
 
     def sentences(self) -> list[str]:
-        """What people should know, a line each."""
+        """Summary of the profile, one line per fact."""
         error = self.fit.error
         lines = [
             f"{self.geometry.name} at {self.geometry.image_size[0]}x{self.geometry.image_size[1]} on "
             f"{self.conditions.describe()}",
             f"dense {self.fit.dense_ms:.4g} ms; {len(self.timings)} schedules and parts measured in "
             f"{self.seconds:.0f} s",
-            f"error on {error.num_schedules} schedules held out: mean {error.mean:.1%}, worst {error.worst:.1%}; "
-            f"a budget is met if the prediction and {error.margin:.1%} are below it",
-            f"dense median over minimum {self.timing_noise:.3f}, slowest over fastest group {self.drift:.3f}",
+            f"error on {error.num_schedules} held-out schedules: mean {error.mean:.1%}, worst {error.worst:.1%}; "
+            f"a budget is met if the prediction plus a margin of {error.margin:.1%} is below it",
+            f"timing noise (dense median over minimum) {self.timing_noise:.3f}, drift (slowest over fastest group) "
+            f"{self.drift:.3f}",
         ]
         if len(self.timings) < self.num_planned:
             lines.append(
-                f"the time limit left out {self.num_planned - len(self.timings)} of {self.num_planned} measurements; "
-                "give more --seconds for a finer profile"
+                f"{self.num_planned - len(self.timings)} of {self.num_planned} measurements were skipped because of "
+                "the time limit; increase --seconds for a finer profile"
             )
         if self.is_busy:
             lines.append(
                 f"the machine was busy: the dense model's median is {self.timing_noise:.2f} times its minimum even "
-                "after a second attempt; ratios hold better than milliseconds, profile again on an idle machine"
+                "after a second attempt; repeat the profile on an idle machine"
             )
         return lines
 
@@ -117,30 +117,32 @@ def read_profile(path: Path) -> Profile:
     """Read a profile.
 
     Raises:
-        ProfileError: Missing, not JSON, or not a profile of this version; names the offending key.
+        ProfileError: The file is missing, not JSON, or not a profile of this version; names the invalid key.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ProfileError(f"no such file: {path}; make it with: sparsesearch profile -o {path}") from error
+        raise ProfileError(f"no such file: {path}; create it with: sparsesearch profile -o {path}") from error
     except (ValueError, OSError) as error:
-        raise ProfileError(f"{path} is not readable JSON: {one_line(error)}") from error
+        raise ProfileError(f"{path} is not valid JSON: {one_line(error)}") from error
     return parse_profile(document, what=str(path))
 
 
 def parse_profile(document: object, *, what: str) -> Profile:
-    """A profile from plain data.
+    """Parse a profile from plain data.
 
     Args:
         document: The data.
-        what: Where it comes from, for the message.
+        what: Its origin, for the error message.
 
     Raises:
-        ProfileError: It is none of this version.
+        ProfileError: The data is not a profile of this version.
     """
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > 1:
-        raise ProfileError(f"{what} is a profile of version {version}; this program reads version 1: upgrade it")
+        raise ProfileError(
+            f"{what} is a profile of version {version}, but only version 1 is supported; upgrade sparsesearch"
+        )
     try:
         return Profile.model_validate(document)
     except ValidationError as error:
@@ -157,7 +159,7 @@ def write_profile(profile: Profile, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(profile.model_dump_json(indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise ProfileError(f"cannot write {path}: {error.strerror}; name another file") from error
+        raise ProfileError(f"cannot write {path}: {error.strerror}; choose another file") from error
 
 
 def _short(text: str) -> str:

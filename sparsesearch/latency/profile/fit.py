@@ -1,4 +1,4 @@
-"""From what was measured to what is known: the fit of a profile, and its error on schedules that it never saw."""
+"""Fit a latency profile to measurements, and estimate its error on held-out schedules."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ MARGIN_QUANTILE = 0.9
 _PART_WEIGHT = 0.3
 _ROUNDS = 3
 _TRUST_IN_ANCHOR = 2.0
-"""A group's dense model counts as much as so many of its schedules when its speed is estimated."""
+"""Weight of a group's dense model, in schedules, when the speed of the group is estimated."""
 
 _UNKNOWN = HeldOutError(num_schedules=0, mean=0.0, worst=0.0, bias=0.0, margin=0.0)
 
 
 class Fitted(NamedTuple):
-    """A fit, and how fast the machine was in each group of measurements.
+    """A fit, and the relative speed of each group of measurements.
 
     Attributes:
         fit: The fit.
-        slowness: By group, how many times as long everything took as the dense model's runs in it tell.
+        slowness: Correction factor of each group for the noise of its dense model.
     """
 
     fit: LatencyFit
@@ -42,27 +42,26 @@ class Fitted(NamedTuple):
 def fit_profile(
     geometry: BackboneGeometry, conditions: Conditions, *, anchors: Sequence[Latency], timings: Sequence[Timing]
 ) -> Fitted:
-    """The fit of what was measured; held-out schedules only tell its error.
+    """Fit a profile; held-out schedules are only used to estimate its error.
 
-    Every latency is its ratio to the dense model's in the same rounds, times the dense model's median over all groups:
-    a machine whose speed drifts does not bend the curves. A few runs of the dense model are noisy themselves, and all
-    schedules of its group suffer alike; so how far these lie off together is estimated with the curves and divided
-    out.
+    Every latency is its ratio to the dense model in the same rounds, times the median of the dense model over all
+    groups, which cancels drifts in machine speed. As the few runs of the dense model in a group are noisy themselves,
+    the common error of all schedules of a group (`slowness`) is estimated together with the curves and divided out.
 
     Args:
-        geometry: The backbone.
-        conditions: Under which it was measured.
-        anchors: The dense model in each group.
-        timings: What was measured.
+        geometry: Geometry of the backbone.
+        conditions: Conditions of the measurements.
+        anchors: Latency of the dense model in each group.
+        timings: The measurements.
 
     Raises:
-        ProfileError: Too little was measured.
+        ProfileError: There are too few measurements.
     """
     dense_ms = statistics.median(anchor.median_ms for anchor in anchors)
     used = [one for one in timings if one.role != "held_out"]
     held_out = [one for one in timings if one.role == "held_out"]
     if len(used) < 4 or not held_out:
-        raise ProfileError(f"{len(timings)} measurements are too few for a profile; give more --seconds or --schedules")
+        raise ProfileError(f"{len(timings)} measurements are too few for a profile; increase --seconds or --schedules")
     counts: dict[int, set[int]] = {}
     for one in used:
         if one.role == "grid":
@@ -93,16 +92,16 @@ def fit_profile(
 def held_out_error(
     fit: LatencyFit, geometry: BackboneGeometry, timings: Sequence[Timing], *, slowness: Sequence[float]
 ) -> HeldOutError:
-    """How wrong a fit is on schedules that it never saw; those with methods that it does not know are left out.
+    """Estimate the error of a fit on held-out schedules; those with unmeasured methods are skipped.
 
     Args:
         fit: The fit.
-        geometry: The backbone.
-        timings: The schedules.
-        slowness: Of each group, from what was fitted on.
+        geometry: Geometry of the backbone.
+        timings: The held-out schedules.
+        slowness: Correction factor of each group, from the fit.
 
     Raises:
-        ProfileError: There are none.
+        ProfileError: No schedule is left.
     """
     model = LatencyModel(fit)
     errors = []
@@ -113,7 +112,7 @@ def held_out_error(
             continue
         errors.append(one.ratio * fit.dense_ms / slowness[one.group] / predicted - 1.0)
     if not errors:
-        raise ProfileError("no schedule was held out whose methods were measured; give more --seconds")
+        raise ProfileError("there is no held-out schedule whose methods were measured; increase --seconds")
     return HeldOutError(
         num_schedules=len(errors),
         mean=float(np.mean(np.abs(errors))),
@@ -124,7 +123,7 @@ def held_out_error(
 
 
 def _normal_margin(errors: Sequence[float]) -> float:
-    """The same quantile of a normal distribution, with an allowance for how few errors tell its width."""
+    """The same quantile of a normal distribution, with a correction for the small number of errors."""
     width = float(np.sqrt(np.mean(np.square(errors))))
     return statistics.NormalDist().inv_cdf(MARGIN_QUANTILE) * width * (1.0 + 2.0 / len(errors))
 
@@ -132,7 +131,7 @@ def _normal_margin(errors: Sequence[float]) -> float:
 def _slowness(
     fit: LatencyFit, geometry: BackboneGeometry, timings: Sequence[Timing], *, num_groups: int
 ) -> list[float]:
-    """How far the schedules of each group lie off together; the dense model, which does not, holds against it."""
+    """The common error of the schedules of each group, shrunk towards 1 by the weight of the dense model."""
     model = LatencyModel(fit)
     off: list[list[float]] = [[] for _ in range(num_groups)]
     for one in timings:

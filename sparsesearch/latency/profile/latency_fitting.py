@@ -1,8 +1,8 @@
-"""Finds the curves of a latency profile: least squares with coefficients that are not negative, so nothing falls.
+"""Fit the curves of a latency profile by non-negative least squares, so that no curve decreases.
 
-Every measured schedule gives one equation: the sum of its parts is what the clock showed. Parts are written in terms
-that only rise with the count of tokens: tokens, pairs of tokens, tiles of 8 to 64, and free rises between counts that
-were measured. A small ridge decides where measurements do not; errors are relative, and outliers lose weight.
+Every measured schedule gives one equation: the sum of its parts is the measured latency. Parts are linear combinations
+of terms that increase with the number of tokens: tokens, pairs of tokens, tiles of 8 to 64, and free increments
+between measured counts. A small ridge resolves ambiguities; errors are relative, and outliers are down-weighted.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.study.latency_fit import Curve
 
 TILES = (8, 16, 32, 64)
-PART = "beside "
-"""Begins the name of what a part measured by itself takes besides; no schedule has it."""
+PART = "call overhead "
+"""Prefix of the name of the overhead of a part that is measured alone; it does not occur in schedules."""
 
 _RIDGE = {"linear": 1e-4, "quadratic": 1e-4, "constant": 1e-4, "steps": 1e-3, "rises": 1e-2}
 _OUTLIER = 3.0
@@ -34,9 +34,9 @@ class Observation:
     """One equation.
 
     Attributes:
-        parts: `(curve, patch tokens)` to how often it runs.
-        ms: What it took altogether.
-        weight: Of its relative error.
+        parts: Maps `(curve, patch tokens)` to the number of runs.
+        ms: Total latency.
+        weight: Weight of the relative error.
     """
 
     parts: Mapping[tuple[str, int], int]
@@ -46,7 +46,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class _Term:
-    """One unknown: a part of a curve."""
+    """One unknown: a term of a curve."""
 
     curve: str
     kind: str
@@ -67,12 +67,12 @@ def observe(geometry: BackboneGeometry, schedule: Schedule, *, ms: float, weight
 def fit_curves(
     geometry: BackboneGeometry, observations: Sequence[Observation], *, counts: Mapping[int, Sequence[int]]
 ) -> dict[str, Curve]:
-    """The curves that explain observations best.
+    """Fit curves to observations.
 
     Args:
-        geometry: The backbone.
+        geometry: Geometry of the backbone.
         observations: Measured schedules and parts.
-        counts: By stage, the counts at which a whole curve was measured; free rises lie between them.
+        counts: By stage, the counts at which whole curves were measured; free increments are between them.
     """
     names = sorted({name for one in observations for name, _ in one.parts})
     terms = [term for name in names for term in _terms(name, geometry, counts)]
@@ -114,13 +114,13 @@ def _solve(
             np.concatenate([relative * by_row[:, None], ridge]), np.concatenate([by_row, np.zeros(len(terms))])
         )
         error = np.abs(relative @ found - 1.0)
-        usual = max(1.5 * float(np.median(error)), 1e-6)
-        trust = np.minimum(1.0, _OUTLIER * usual / np.maximum(error, 1e-12))
+        typical = max(1.5 * float(np.median(error)), 1e-6)
+        trust = np.minimum(1.0, _OUTLIER * typical / np.maximum(error, 1e-12))
     return np.asarray(found / scale, dtype=np.float64)
 
 
 def _terms(name: str, geometry: BackboneGeometry, counts: Mapping[int, Sequence[int]]) -> list[_Term]:
-    """The terms that a part is written in."""
+    """The terms of a part."""
     words = name.split(" ")
     if name == REST or name.startswith(PART) or words[2:] == ["dense", "block"]:
         return [_Term(name, "constant")]
@@ -145,13 +145,13 @@ def _terms(name: str, geometry: BackboneGeometry, counts: Mapping[int, Sequence[
 
 
 def _offset(name: str, geometry: BackboneGeometry) -> int:
-    """Prefix tokens, where a part sees them."""
+    """Number of prefix tokens that a part processes in addition."""
     words = name.split(" ")
     return geometry.stages[int(words[1])].num_prefix_tokens if words[0] == "stage" else 0
 
 
 def _curve_of(term: _Term, ms: float, geometry: BackboneGeometry) -> Curve:
-    """A curve of a single term."""
+    """A curve with a single term."""
     offset = _offset(term.curve, geometry)
     match term.kind:
         case "steps":
@@ -163,7 +163,7 @@ def _curve_of(term: _Term, ms: float, geometry: BackboneGeometry) -> Curve:
 
 
 def _sum(curves: Sequence[Curve]) -> Curve:
-    """One curve of all terms."""
+    """The sum of curves."""
     return Curve(
         offset=curves[0].offset if curves else 0,
         constant=sum(one.constant for one in curves),

@@ -1,4 +1,4 @@
-"""What the schedules of a profile may do, unless a search space says it."""
+"""Methods of the schedules of a profile, unless given by a search space."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from sparsesearch.schedule.methods import (
 )
 from sparsesearch.space.shape import Method
 
-_USUAL_TOKENS = (
+_DEFAULT_TOKENS = (
     Method(reducer=Prune(), scorer=DynamicVitScorer()),
     Method(reducer=Prune(), scorer=SpotScorer()),
     Method(reducer=Prune(), scorer=ClassAttentionScorer(), phase="before_ffn"),
     Method(reducer=Fuse(), scorer=ClassAttentionScorer(), phase="before_ffn"),
     Method(reducer=Merge(), phase="before_ffn"),
 )
-_USUAL_GRID = (Method(reducer=FastSlow(), scorer=DynamicVitScorer()),)
+_DEFAULT_GRID = (Method(reducer=FastSlow(), scorer=DynamicVitScorer()),)
 _SCORERS = (
     DynamicVitScorer(), SpotScorer(), ClassAttentionScorer(), KeyNormScorer(), NormScorer(), RandomScorer(),
 )  # fmt: skip
 
 
-def usual_methods(geometry: BackboneGeometry) -> tuple[Method, ...]:
-    """Those of the papers: DynamicViT, SPOT, EViT, ToMe; fast and slow paths on a grid."""
-    found = [*(_USUAL_TOKENS if _has_tokens(geometry) else ()), *(_USUAL_GRID if _has_grid(geometry) else ())]
+def default_methods(geometry: BackboneGeometry) -> tuple[Method, ...]:
+    """The methods of the papers: DynamicViT, SPOT, EViT, ToMe; fast and slow paths on a grid."""
+    found = [*(_DEFAULT_TOKENS if _has_tokens(geometry) else ()), *(_DEFAULT_GRID if _has_grid(geometry) else ())]
     return tuple(one for one in found if _has_what_it_reads(one, geometry))
 
 
 def all_methods(geometry: BackboneGeometry) -> tuple[Method, ...]:
-    """Every reduction with every score; latency adds up over them, so that not every pair need be there."""
-    found = list(usual_methods(geometry))
+    """Every reduction and every scorer; their latencies are additive, so that not all combinations are needed."""
+    found = list(default_methods(geometry))
     if _has_tokens(geometry):
         found += [Method(reducer=Prune(), scorer=scorer) for scorer in _SCORERS]
         found += [Method(reducer=Fuse(), scorer=scorer, phase="before_ffn") for scorer in _SCORERS]

@@ -1,4 +1,4 @@
-"""Measures a latency profile on this machine."""
+"""Measure a latency profile on this machine."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sparsesearch.latency.groups import (
     GROUP,
     MEASURE_FACTOR,
     OnPercent,
-    Percents,
+    PercentCounter,
     can_run,
-    tell_nobody,
+    ignore_percent,
     time_group,
 )
 from sparsesearch.latency.profile.design import NUM_HELD_OUT, NUM_WHOLES, design, profiled_stages
 from sparsesearch.latency.profile.document import Profile, Timing
 from sparsesearch.latency.profile.fit import fit_profile
-from sparsesearch.latency.profile.profiled_methods import usual_methods
+from sparsesearch.latency.profile.profiled_methods import default_methods
 from sparsesearch.latency.target import Target
 from sparsesearch.space.shape import Method
 from sparsesearch.study.latency_record import NUM_RUNS, Latency
 
 SECONDS = 600.0
-_LEAST_TIMINGS = 24
+_MIN_TIMINGS = 24
 
 
 def profile_backbone(
@@ -42,33 +42,32 @@ def profile_backbone(
     runs: int = NUM_RUNS,
     threads: int | None = None,
     seed: int = 0,
-    on_percent: OnPercent = tell_nobody,
+    on_percent: OnPercent = ignore_percent,
 ) -> Profile:
     """Measure and fit a profile.
 
     Args:
-        target: The backbone and how it runs.
-        methods: What schedules may do; `usual_methods` if not given.
-        stages: Where; `profiled_stages` if not given.
+        target: Backbone, device and conditions.
+        methods: Methods of the schedules; `default_methods` if not given.
+        stages: Stages of their steps; `profiled_stages` if not given.
         num_wholes: Random schedules to fit on.
         num_held_out: Random schedules to hold out.
-        seconds: About how long it may take, None for as long as it takes; the least that makes a profile is measured
-            in any case.
-        runs: Timed runs of each.
-        threads: Threads of torch on the CPU, None for its own choice.
+        seconds: Approximate time limit, None for no limit; the minimum required for a profile is always measured.
+        runs: Timed runs of each schedule.
+        threads: CPU threads of torch, None for its default.
         seed: Seed of the random schedules.
-        on_percent: Told what has been done; it adds up to 100.
+        on_percent: Called with the percentage done since the last call.
 
     Raises:
         BackboneError: The backbone is unknown or unsupported.
-        ScheduleError: No method can be carried out.
-        ProfileError: It does not fit into the memory of the device, or too little could be measured.
+        ScheduleError: No method is possible.
+        ProfileError: The model does not fit into the memory of the device, or there are too few measurements.
     """
     started = monotonic()
     with torch_threads(threads), torch.inference_mode():
         dense = target.dense_model()
         shape = geometry(dense, resolve_name(target.backbone))
-        able = tuple(usual_methods(shape) if methods is None else methods)
+        able = tuple(default_methods(shape) if methods is None else methods)
         where = tuple(profiled_stages(shape) if stages is None else stages)
         planned = design(shape, able, stages=where, num_wholes=num_wholes, num_held_out=num_held_out, seed=seed)
         planned = [one for one in planned if can_run(dense, one)]
@@ -76,10 +75,10 @@ def profile_backbone(
         images = target.images(dense, shape)
         anchors: list[Latency] = []
         timings: list[Timing] = []
-        steps = Percents(2 * len(planned), on_percent)
+        steps = PercentCounter(2 * len(planned), on_percent)
         for index, group in enumerate(groups):
             left = None if seconds is None else seconds - (monotonic() - started)
-            if left is not None and left <= 0 and len(timings) >= _LEAST_TIMINGS:
+            if left is not None and left <= 0 and len(timings) >= _MIN_TIMINGS:
                 break
             limit = None if left is None else max(left, 1.0) / (len(groups) - index) / MEASURE_FACTOR
             measured = time_group(

@@ -75,7 +75,7 @@ def test_published_weights_that_cannot_be_had(monkeypatch):
         raise OSError("no route to host\nlong story")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(CheckpointError, match=r"no route to host\); go online"):
+    with pytest.raises(CheckpointError, match=r"no route to host\); connect to the network"):
         create_model("deit_t", pretrained=True)
 
 

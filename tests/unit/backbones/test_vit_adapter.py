@@ -7,7 +7,7 @@ import timm
 import torch
 
 from sparsesearch.backbones.model_options import ModelOptions
-from sparsesearch.backbones.models.pico import create_pico
+from sparsesearch.backbones.pico import create_pico
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import attach_, restore_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError, ScheduleError
@@ -248,7 +248,7 @@ def test_attaching_at_a_place_that_does_not_exist(model):
 
 def test_before_ffn_needs_a_plain_block():
     model = timm.create_model("vit_pwee_patch16_reg1_gap_256", img_size=64, depth=2)
-    with pytest.raises(ScheduleError, match=r"timm.s Block or EvaBlock, but block 1 is a ParallelScalingBlock"):
+    with pytest.raises(ScheduleError, match="Block or EvaBlock, but block 1 is a ParallelScalingBlock"):
         sparsify_(model, Schedule(steps=(at(1, 0.5, phase="before_ffn"),)))
 
 

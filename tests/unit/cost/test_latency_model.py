@@ -12,7 +12,7 @@ from sparsesearch.errors import ProfileError
 from sparsesearch.latency.nonnegative import solve_nonnegative
 from sparsesearch.latency.profile.design import design, tile_counts
 from sparsesearch.latency.profile.document import Profile, parse_profile, read_profile, write_profile
-from sparsesearch.latency.profile.profiled_methods import all_methods, usual_methods
+from sparsesearch.latency.profile.profiled_methods import all_methods, default_methods
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule.methods import Merge, Prune
@@ -121,7 +121,7 @@ def test_what_was_not_measured_is_refused_with_the_remedy():
 
 @pytest.mark.parametrize("geometry", [DEIT_SMALL, CONVNEXT], ids=lambda geometry: geometry.name)
 def test_designs_touch_every_method_from_their_first_third_on(geometry):
-    for methods in (usual_methods(geometry), all_methods(geometry)):
+    for methods in (default_methods(geometry), all_methods(geometry)):
         planned = design(geometry, methods)
         assert len({(one.schedule.key(geometry), one.num_tokens) for one in planned}) == len(planned)
         reducers = {step.reducer for one in planned for step in one.schedule.steps}
@@ -141,14 +141,14 @@ def test_profiles_survive_their_file(tmp_path):
     write_profile(profile, tmp_path / "p.json")
     assert read_profile(tmp_path / "p.json") == profile
     assert Profile.model_validate_json(profile.model_dump_json()) == profile
-    assert "error on 12 schedules held out" in "\n".join(profile.sentences())
+    assert "error on 12 held-out schedules" in "\n".join(profile.sentences())
     document = profile.model_dump(mode="json")
     with pytest.raises(ProfileError, match="version 2"):
         parse_profile({**document, "schema_version": 2}, what="x.json")
     with pytest.raises(ProfileError, match=r"x\.json is not a profile.*extra"):
         parse_profile({**document, "extra": 1}, what="x.json")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(ProfileError, match="not readable JSON"):
+    with pytest.raises(ProfileError, match="not valid JSON"):
         read_profile(tmp_path / "bad.json")
     with pytest.raises(ProfileError, match=r"no such file.*sparsesearch profile -o"):
         read_profile(tmp_path / "none.json")

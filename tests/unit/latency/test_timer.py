@@ -8,8 +8,8 @@ from sparsesearch.errors import SpecError
 from sparsesearch.latency.bench.comparison import BatchLatencies, Comparison
 from sparsesearch.latency.device import conditions_here, open_device
 from sparsesearch.latency.timer import (
-    LEAST_RUNS,
-    LEAST_WARMUP,
+    MIN_RUNS,
+    MIN_WARMUP,
     NUM_WARMUP,
     CpuStopwatch,
     measure,
@@ -55,13 +55,13 @@ def test_rounds_are_told():
 def test_a_slow_machine_leaves_runs_out():
     found, calls = run(1000.0, num_runs=50, seconds=10.0)
     assert found.latencies["dense"].num_runs == 5
-    assert len(calls) == 2 * LEAST_WARMUP + 10
+    assert len(calls) == 2 * MIN_WARMUP + 10
 
 
 def test_never_the_first_few():
     found, calls = run(60_000.0, num_runs=50, seconds=1.0)
-    assert found.latencies["sparse"].num_runs == LEAST_RUNS
-    assert len(calls) == 2 * (LEAST_WARMUP + LEAST_RUNS)
+    assert found.latencies["sparse"].num_runs == MIN_RUNS
+    assert len(calls) == 2 * (MIN_WARMUP + MIN_RUNS)
 
 
 def test_a_busy_machine_is_measured_again_and_the_quieter_attempt_counts():

@@ -8,9 +8,10 @@ import torch
 from sparsesearch.artifacts.model_reference import find_model
 from sparsesearch.errors import ScheduleError, SpecError
 from sparsesearch.latency.bench import table as text
-from sparsesearch.latency.bench.__main__ import main, plain_text
+from sparsesearch.latency.bench.__main__ import main
 from sparsesearch.latency.bench.bench_plan import CPU_SECONDS, BenchPlan
 from sparsesearch.latency.bench.compare import compare
+from sparsesearch.latency.bench.table import plain_text
 
 QUICK = {"device": "cpu", "runs": 3, "seconds": 0.01}
 

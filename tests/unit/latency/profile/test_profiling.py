@@ -7,8 +7,9 @@ import torch
 
 from sparsesearch.errors import SpecError
 from sparsesearch.latency.confirm import confirm
-from sparsesearch.latency.profile.__main__ import ProfilePlan, main
+from sparsesearch.latency.profile.__main__ import main
 from sparsesearch.latency.profile.document import read_profile
+from sparsesearch.latency.profile.profile_plan import ProfilePlan
 from sparsesearch.latency.profile.profiling import profile_backbone
 from sparsesearch.latency.target import Target
 from sparsesearch.latency.timer import Measured
