@@ -1,7 +1,7 @@
-"""How fast schedules are priced and proposals made; run it on a quiet machine, with one thread.
+"""Speed of pricing schedules and of making proposals; run it on an idle machine, with one thread.
 
 python benchmarks/cost_and_proposals.py
-python benchmarks/cost_and_proposals.py feasible    100,000 draws over all families, some minutes
+python benchmarks/cost_and_proposals.py feasible    100,000 samples over all families, takes some minutes
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def seconds(call: Callable[[], object], *, repeats: int) -> tuple[float, float]:
 
 
 def random_schedules(num: int) -> list[Schedule]:
-    """Schedules that fill the budget."""
+    """Random schedules that are maximal under the budget."""
     rng = np.random.default_rng(0)
     space = SPACE.for_geometry(DEIT_SMALL)
     found: list[Schedule] = []
@@ -67,7 +67,7 @@ def random_schedules(num: int) -> list[Schedule]:
     return found
 
 
-def told(number: int, schedule: Schedule, *, proposal: Proposal | None, top1: float) -> Trial:
+def finished_trial(number: int, schedule: Schedule, *, proposal: Proposal | None, top1: float) -> Trial:
     """A finished trial with a made-up accuracy."""
     measurement = Measurement(
         step=0, attempt=1, fidelity=Fidelity.SUPERNET, metrics={"val_top1": top1}, seconds=0.0, seed=0
@@ -91,7 +91,7 @@ def told(number: int, schedule: Schedule, *, proposal: Proposal | None, top1: fl
 
 
 def report_costs() -> None:
-    """Schedules priced a second, one by one and at once."""
+    """Schedules priced per second, one by one and vectorised."""
     schedules = random_schedules(1000)
     cost = AnalyticCost()
     median, least = seconds(lambda: [cost.estimate(DEIT_SMALL, s) for s in schedules], repeats=9)
@@ -106,7 +106,7 @@ def report_costs() -> None:
 
 
 def report_proposals() -> None:
-    """Shapes fitted to the budget a second, and the gap they leave."""
+    """Shapes fitted to the budget per second, and the gap to the budget."""
     rng = np.random.default_rng(0)
     space = SPACE.for_geometry(DEIT_SMALL)
     shapes = [draw_shape(space, rng=rng, latest_first=4) for _ in range(500)]
@@ -123,7 +123,7 @@ def report_proposals() -> None:
 
 
 def report_families() -> None:
-    """Draws and fits a second in the space of every family, and how long it takes to see which budgets it meets."""
+    """Shapes sampled and fitted per second in the space of every family, and the time to find its feasible range."""
     for backbone, name in FAMILIES:
         geometry = backbone_geometry(backbone)
         space = load_space(name).for_geometry(geometry)
@@ -131,7 +131,7 @@ def report_families() -> None:
         low, high = feasible_intervals(geometry, space)[0]
         first = time.perf_counter() - start
         rng = np.random.default_rng(0)
-        limits = [low + share * (0.98 * high - low) for share in rng.random(NUM)]
+        limits = [low + fraction * (0.98 * high - low) for fraction in rng.random(NUM)]
 
         def draw_all(s: SearchSpace = space, r: np.random.Generator = rng) -> list[Shape]:
             return [draw_shape(s, rng=r) for _ in range(NUM)]
@@ -154,10 +154,10 @@ def report_families() -> None:
 
 
 def report_feasible(num: int) -> None:
-    """How many draws can meet their budget, wherever in the feasible interval it is.
+    """Fraction of random shapes that can meet a random budget of the feasible range.
 
     Args:
-        num: Draws in all.
+        num: Total number of shapes.
     """
     for backbone, name in FAMILIES:
         geometry = backbone_geometry(backbone)
@@ -165,21 +165,21 @@ def report_feasible(num: int) -> None:
         low, high = feasible_intervals(geometry, space)[0]
         rng = np.random.default_rng(1)
         met = 0
-        share = num // len(FAMILIES)
-        for _ in range(share):
+        count = num // len(FAMILIES)
+        for _ in range(count):
             limit = float(low + rng.random() * (high - low))
             shape = draw_shape(space, rng=rng)
             met += fit_to_budget(geometry, space, shape=shape, limit=limit) is not None
-        print(f"{backbone:13.13s} {name:15s} {met / share:.1%} of {share} draws can meet their budget")
+        print(f"{backbone:13.13s} {name:15s} {met / count:.1%} of {count} shapes can meet their budget")
 
 
 def report_samplers(*, pending: int) -> None:
-    """Milliseconds of a propose with its tell at 100, 1000 and 5000 told trials, for a budget and for a range.
+    """Milliseconds of `propose` and `tell` after 100, 1000 and 5000 finished trials, for a budget and for a range.
 
-    Optuna's `gp` is left out: it takes a second at a hundred. CPU time is what a quiet machine would take at most.
+    Optuna's `gp` is excluded: it takes a second after 100 trials. CPU time is an upper bound for an idle machine.
 
     Args:
-        pending: Proposals under way at any time besides the one that is measured.
+        pending: Number of other proposals in progress at any time.
     """
     schedules = list({s.key(DEIT_SMALL): s for s in random_schedules(5200)}.values())
     for name, low, num in itertools.product(get_args(SamplerName), (None, BUDGET // 2), (100, 1000, 5000)):
@@ -188,27 +188,27 @@ def report_samplers(*, pending: int) -> None:
         rng = np.random.default_rng(0)
         proposer = make_proposer(name, DEIT_SMALL, SPACE, low=low, high=BUDGET, seed=0)
         for number, schedule in enumerate(schedules[:num]):
-            proposer.tell(told(number, schedule, proposal=None, top1=0.7 + 0.1 * float(rng.random())))
-        under_way = [proposer.propose(index) for index in range(pending)]
-        assert all(under_way)
+            proposer.tell(finished_trial(number, schedule, proposal=None, top1=0.7 + 0.1 * float(rng.random())))
+        in_progress = [proposer.propose(index) for index in range(pending)]
+        assert all(in_progress)
         times, cpu = [], []
         for index in range(pending, pending + 40):
             start, cpu_start = time.perf_counter(), time.process_time()
             proposed = proposer.propose(index)
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
             assert proposed is not None
-            under_way.append(proposed)
-            done = under_way.pop(0)
+            in_progress.append(proposed)
+            done = in_progress.pop(0)
             assert done is not None
-            trial = told(num + index, done[0], proposal=done[1], top1=0.75)
+            trial = finished_trial(num + index, done[0], proposal=done[1], top1=0.75)
             start, cpu_start = time.perf_counter(), time.process_time()
             proposer.tell(trial)
             times.append(1e3 * (time.perf_counter() - start + seconds))
             cpu.append(1e3 * (time.process_time() - cpu_start + cpu_seconds))
         what = "a budget" if low is None else "a range"
         print(
-            f"{name:9s} propose + tell, {what:8s}, {num:5d} told, {pending} pending: median "
-            f"{statistics.median(times):7.2f} ms, least {min(times):7.2f}, largest {max(times):7.2f}; "
+            f"{name:9s} propose + tell, {what:8s}, {num:5d} finished, {pending} pending: median "
+            f"{statistics.median(times):7.2f} ms, minimum {min(times):7.2f}, maximum {max(times):7.2f}; "
             f"CPU median {statistics.median(cpu):7.2f}",
             flush=True,
         )

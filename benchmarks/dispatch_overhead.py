@@ -1,4 +1,4 @@
-"""What the machinery around a trial costs, beside the stock way of doing the same; run it on a quiet machine.
+"""Overhead of a trial, compared with plain Ray Tune and Optuna; run it on an idle machine.
 
 OMP_NUM_THREADS=1 python benchmarks/dispatch_overhead.py
 """
@@ -39,13 +39,13 @@ GEOMETRY: BackboneGeometry = instant.DEIT_SMALL
 
 
 def show(what: str, samples: list[float], *, unit: str = "ms") -> None:
-    """One row: median and least of samples in seconds."""
+    """Print one row: median and minimum of samples in seconds."""
     scale = {"ms": 1e3, "s": 1.0}[unit]
-    print(f"{what:66s} median {scale * statistics.median(samples):9.2f} {unit}, least {scale * min(samples):9.2f}")
+    print(f"{what:66s} median {scale * statistics.median(samples):9.2f} {unit}, minimum {scale * min(samples):9.2f}")
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds of a call."""
+    """Duration of a call in seconds."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
@@ -65,7 +65,7 @@ def new_writer(folder: Path, name: str, *, evaluations: int = 60) -> StudyWriter
 
 
 def report_start() -> None:
-    """Ray and Tune, from nothing."""
+    """Time to import and start Ray and Tune."""
     code = "import time; t = time.perf_counter(); import ray.tune; print(time.perf_counter() - t)"
     imports = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(2)]
     show("import ray.tune", imports, unit="s")
@@ -84,7 +84,7 @@ def report_start() -> None:
 
 
 def report_trials(folder: Path) -> None:
-    """Trainings and evaluations that do nothing, dispatched; each figure is the difference of two counts a trial."""
+    """Dispatch of empty trainings and evaluations; each figure is the difference between two counts, per trial."""
 
     def run(fidelity: Fidelity, count: int, *, inline: bool = False) -> float:
         writer = new_writer(folder, f"{fidelity.value}-{count}-{time.perf_counter_ns()}")
@@ -115,7 +115,7 @@ def report_trials(folder: Path) -> None:
     show("a trial, inline", slope(lambda n: run(Fidelity.FINETUNE, n, inline=True), 10, 210))
     show("a training as a Tune trial, ours", slope(lambda n: run(Fidelity.FINETUNE, n), 4, 64))
     show("  stock Tune, reuse_actors=True", slope(lambda n: stock(n, reuse=True), 4, 14))
-    show("  stock Tune, as it comes", slope(lambda n: stock(n, reuse=False), 2, 8))
+    show("  stock Tune, default options", slope(lambda n: stock(n, reuse=False), 2, 8))
     show("an evaluation on a warm actor, ours", slope(lambda n: run(Fidelity.SUPERNET, n), 20, 620))
     actor = Bare.remote()  # type: ignore[attr-defined]  # what the decorator adds
     ray.get(actor.work.remote("x"))
@@ -125,20 +125,20 @@ def report_trials(folder: Path) -> None:
 
 class _Stock(tune.Trainable):
     def step(self) -> dict[str, object]:
-        """One result, and done."""
+        """Report one result and stop."""
         return {"score": 0.5, "done": True}
 
     def reset_config(self, new_config: dict[str, object]) -> bool:
-        """Nothing to set."""
+        """Accept any configuration."""
         return True
 
 
 def report_asks(folder: Path, count: int) -> None:
-    """What the controller and the store need for one evaluated schedule: ask, add, claim, measure, end, tell.
+    """Overhead of controller and store per evaluated schedule: ask, add, claim, measure, end, tell.
 
     Args:
-        folder: For the database.
-        count: Trials that were evaluated before; these are not proposals of the sampler's own.
+        folder: Folder of the database.
+        count: Trials that were evaluated before; they are not proposals of the sampler.
     """
     writer = new_writer(folder, f"asks-{count}", evaluations=1000)
     controller = StagedController(writer.spec, GEOMETRY)
@@ -170,7 +170,7 @@ def report_asks(folder: Path, count: int) -> None:
 
 
 def report_stock_asks(folder: Path) -> None:
-    """Optuna's own store on SQLite, with as many parameters as our space has."""
+    """Optuna's storage on SQLite, with as many parameters as the search space."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(storage=f"sqlite:///{folder}/optuna.db", sampler=optuna.samplers.TPESampler(seed=0))
     distributions = {f"x{i}": optuna.distributions.FloatDistribution(0, 1) for i in range(12)}
@@ -188,8 +188,8 @@ if __name__ == "__main__":
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch_folder:
         root = Path(scratch_folder)
-        for told in (100, 5000):
-            report_asks(root, told)
+        for num_trials in (100, 5000):
+            report_asks(root, num_trials)
         report_stock_asks(root)
         report_start()
         with joined(None):

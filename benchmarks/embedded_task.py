@@ -1,18 +1,18 @@
-r"""Searched schedules against hand-set ones on the bundled task, test split, several seeds, paired intervals.
+r"""Searched schedules against hand-crafted baselines on the bundled task: test split, several seeds, paired intervals.
 
 OMP_NUM_THREADS=1 python benchmarks/embedded_task.py --home /tmp/embedded --out docs/results/embedded_task.json
 OMP_NUM_THREADS=1 python benchmarks/embedded_task.py --data digits:hard --home /tmp/embedded \
     --out docs/results/embedded_hard.json
 
-Studies that are done are not run again, so seeds can be worked on side by side (`--seeds 1 --first-seed K`, one process
-a core) and pooled by the command above.
+Finished studies are not repeated, so that seeds can run in parallel (`--seeds 1 --first-seed K`, one process per core)
+and be pooled by the command above.
 
-For each seed: one dense and one supernet training, shared by a search at each budget; the finalists and both hand
-families are fine-tuned alike. The searched schedule is the one with the best validation accuracy; the test split is
-opened at the end, once. `best hand` is, in each seed, the hand-crafted baseline with the better validation accuracy.
-Where no hand-crafted baseline can use so small a budget, the best one at the next whole percent of the dense cost that
-one can use is laid beside it: a rival that may spend more. Intervals: paired bootstrap over the 397 test digits
-(canvases of one digit are not independent), seeds pooled.
+For each seed there is one dense and one supernet training, shared by a search at each budget; the finalists and both
+hand-crafted baselines are fine-tuned in the same way. The searched schedule is the one with the best validation
+accuracy; the test split is opened once, at the end. `best hand` is, in each seed, the hand-crafted baseline with the
+better validation accuracy. If no hand-crafted baseline can meet a small budget, the searched schedule is compared with
+the best one at the next whole percent of the dense cost that a baseline can meet. Intervals: paired bootstrap over the
+397 test digits (canvases of one digit are not independent), seeds pooled.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Experiment:
 
     Attributes:
         data: The bundled task or a variant of it.
-        space: Name or path of the search space; None for the backbone's own.
+        space: Name or path of the search space; None for the default of the backbone.
         evaluations: Schedules evaluated on the supernet weights of each seed, at each budget.
-        finalists: Of these fine-tuned.
-        supernet_epochs: Of the supernet training; None for the default recipe.
+        finalists: Number of these that are fine-tuned.
+        supernet_epochs: Epochs of the supernet training; None for the default recipe.
     """
 
     data: str
@@ -71,17 +71,17 @@ class Experiment:
     finalists: int
     supernet_epochs: int | None
 
-    def study(self, *, seed: int, share: float) -> dict[str, object]:
+    def study(self, *, seed: int, budget: float) -> dict[str, object]:
         """The document of one study."""
         kind = f"{self.evaluations}-{self.finalists}-{self.supernet_epochs or 'usual'}"
-        name = f"{self.data}-{self.space or 'own'}-{kind}-seed{seed}-{share:.0%}"
+        name = f"{self.data}-{self.space or 'own'}-{kind}-seed{seed}-{budget:.0%}"
         fidelity: dict[str, object] = {"evaluations": self.evaluations, "finalists": self.finalists}
         if self.supernet_epochs is not None:
             fidelity["supernet_training"] = {"epochs": self.supernet_epochs}
         document: dict[str, object] = {
             "name": re.sub(r"[^A-Za-z0-9.-]", "-", name.replace("%", "p")),
             "backbone": "deit_pico",
-            "budget": {"unit": "fraction", "high": share},
+            "budget": {"unit": "fraction", "high": budget},
             "data": {"source": self.data},
             "seed": seed,
             "precision": "float32",
@@ -93,10 +93,10 @@ class Experiment:
         return document
 
 
-def search(settings: Settings, experiment: Experiment, *, seed: int, share: float) -> tuple[StudySpec, list[Trial]]:
-    """Run (or take up) one study; returns its trials."""
+def search(settings: Settings, experiment: Experiment, *, seed: int, budget: float) -> tuple[StudySpec, list[Trial]]:
+    """Run or resume one study; returns its trials."""
     store = open_store(settings.database_url)
-    document = experiment.study(seed=seed, share=share)
+    document = experiment.study(seed=seed, budget=budget)
     name = str(document["name"])
     if name in store.studies():
         writer = store.open_study(name)
@@ -108,19 +108,19 @@ def search(settings: Settings, experiment: Experiment, *, seed: int, share: floa
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """The most accurate on validation canvases; the cheaper one of equals."""
+    """The trial with the best validation accuracy; the cheaper one in case of a tie."""
     return max(trials, key=lambda t: (t.metrics["val_top1"], -t.cost.macs))
 
 
-def least_baseline_share(spec: StudySpec, geometry: BackboneGeometry) -> float:
-    """The smallest whole percent of the dense cost that a hand-crafted baseline can use, as a share."""
+def smallest_baseline_budget(spec: StudySpec, geometry: BackboneGeometry) -> float:
+    """The smallest whole percent of the dense cost that a hand-crafted baseline can meet, as a fraction."""
     dense = dense_macs(geometry)
     baselines = baseline_schedules(geometry, spec.space, low=None, high=dense)
-    return math.ceil(100 * min(hand.least for hand in baselines) / dense) / 100
+    return math.ceil(100 * min(baseline.least for baseline in baselines) / dense) / 100
 
 
 def test_correct(context: TrainingContext, settings: Settings, task: DigitsTest, trial: Trial) -> NDArray[np.bool_]:
-    """Which test canvases a trial's checkpoint reads right."""
+    """Whether a trial's checkpoint classifies each test canvas correctly."""
     assert trial.checkpoint is not None
     folder = CheckpointFolder(settings.storage, trial.study)
     model = context.fresh_model()
@@ -132,9 +132,9 @@ def test_correct(context: TrainingContext, settings: Settings, task: DigitsTest,
     return correct
 
 
-def one_cell(settings: Settings, experiment: Experiment, *, seed: int, share: float) -> dict[str, object]:
+def one_cell(settings: Settings, experiment: Experiment, *, seed: int, budget: float) -> dict[str, object]:
     """All rivals of one seed and budget, with their per-canvas results on the test split."""
-    spec, trials = search(settings, experiment, seed=seed, share=share)
+    spec, trials = search(settings, experiment, seed=seed, budget=budget)
     context = open_context(spec)
     task = open_test(spec.data, backbone=spec.backbone)
     assert isinstance(task, DigitsTest)
@@ -147,9 +147,9 @@ def one_cell(settings: Settings, experiment: Experiment, *, seed: int, share: fl
     if baselines:
         rivals["best hand"] = best(baselines)
     else:
-        more = least_baseline_share(spec, context.geometry)
-        _, dearer = search(settings, experiment, seed=seed, share=more)
-        baselines = [trial for trial in study_front(dearer).candidates if trial.origin is Origin.BASELINE]
+        more = smallest_baseline_budget(spec, context.geometry)
+        _, more_expensive = search(settings, experiment, seed=seed, budget=more)
+        baselines = [trial for trial in study_front(more_expensive).candidates if trial.origin is Origin.BASELINE]
         rivals[f"best hand of {more:.0%}"] = best(baselines)
     rivals["searched"] = best(found)
     rows = {}
@@ -164,7 +164,7 @@ def one_cell(settings: Settings, experiment: Experiment, *, seed: int, share: fl
             "correct": correct,
         }
         print(
-            f"seed {seed} {share:.0%} {label:<14} {rows[label]['schedule']:<18} test {correct.mean():.4f}", flush=True
+            f"seed {seed} {budget:.0%} {label:<14} {rows[label]['schedule']:<18} test {correct.mean():.4f}", flush=True
         )
     return {"rows": rows, "sources": task.test_sources()}
 
@@ -192,13 +192,13 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True, help="folder for studies and trainings (resumable)")
     parser.add_argument("--out", type=Path, required=True, help="JSON with every number")
     parser.add_argument("--data", default="digits", help="digits or digits:hard")
-    parser.add_argument("--space", help="search space, a bundled name or a .yaml file; the backbone's own if not given")
-    parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS, help="shares of dense")
+    parser.add_argument("--space", help="search space, a bundled name or a .yaml file; by default that of the backbone")
+    parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS, help="fractions of the dense cost")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=0, help="with --seeds 1: one part of a run in parallel")
+    parser.add_argument("--first-seed", type=int, default=0, help="with --seeds 1, run one seed")
     parser.add_argument("--evaluations", type=int, default=60)
     parser.add_argument("--finalists", type=int, default=5)
-    parser.add_argument("--elastic-epochs", type=int, help="of the supernet training; as usual if not given")
+    parser.add_argument("--supernet-epochs", type=int, help="epochs of the supernet training")
     arguments = parser.parse_args()
     settings = Settings(home=arguments.home, database_url=f"sqlite:///{arguments.home / 'studies.db'}")
     experiment = Experiment(
@@ -207,12 +207,12 @@ def main() -> None:
     of_seeds = {"first_seed": arguments.first_seed, "seeds": arguments.seeds}
     results: dict[str, object] = {**asdict(experiment), **of_seeds, "cells": []}
     lines = [
-        "| budget | rival | MACs, share of dense | test accuracy, % (mean of seeds) | searched minus rival [95 %] |"
+        "| budget | rival | MACs / dense MACs | test accuracy, % (mean over seeds) | searched minus rival [95 %] |"
     ]
     lines.append("|---|---|---|---|---|")
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    for share in arguments.budgets:
-        cells = [one_cell(settings, experiment, seed=seed, share=share) for seed in seeds]
+    for budget in arguments.budgets:
+        cells = [one_cell(settings, experiment, seed=seed, budget=budget) for seed in seeds]
         labels = list(dict.fromkeys(label for cell in cells for label in cell["rows"]))  # type: ignore[attr-defined]
         for label in labels:
             rows = [cell["rows"][label] for cell in cells]  # type: ignore[index]
@@ -224,11 +224,11 @@ def main() -> None:
             gain = "" if label == "searched" else f"{100 * mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
             accuracy = 100 * np.mean([row["test_top1"] for row in rows])
             lines.append(
-                f"| {share:.0%} | {label} | {np.mean([r['share'] for r in rows]):.3f} | {accuracy:.2f} | {gain} |"
+                f"| {budget:.0%} | {label} | {np.mean([r['share'] for r in rows]):.3f} | {accuracy:.2f} | {gain} |"
             )
             results["cells"].append(  # type: ignore[attr-defined]
                 {
-                    "budget": share,
+                    "budget": budget,
                     "rival": label,
                     "seeds": [{k: v for k, v in row.items() if k != "correct"} for row in rows],
                     "searched_minus_rival": {"mean": mean, "low": low, "high": high},

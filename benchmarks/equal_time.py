@@ -2,20 +2,21 @@
 
 python benchmarks/equal_time.py --home /tmp/equal --out docs/results/equal_time.json
 
-For each seed, after one dense training that all share and nobody is charged for:
+For each seed, after one shared dense training that is not counted:
 
-1. `run --budget 20%:45% --strategy supernet` with its defaults. Its time, supernet training included, is what the
-   others get.
-2. `--strategy finetune` for the same range: every schedule its sampler proposes is fine-tuned from the dense model. It
-   is given more schedules than fit; those that ended in time count.
-3. Each hand-crafted baseline, its budgets evenly spaced over the range, fine-tuned from the dense model as finalists
-   are, as many at a time as the search had. That takes less time; more budgets would add points too close together to
-   be told apart.
-4. Each hand-crafted baseline once more, every schedule for as many epochs as fit into the time of the search.
+1. `run --budget 20%:45% --strategy supernet` with its defaults. Its time, including the supernet training, is the time
+   limit of the others.
+2. `--strategy finetune` for the same range: every proposed schedule is fine-tuned from the dense model. More schedules
+   are requested than fit into the time; those that finished in time count.
+3. Each hand-crafted baseline at evenly spaced budgets of the range, fine-tuned from the dense model like finalists,
+   with the same parallelism as the search. This takes less time; more budgets would add points that are too close to be
+   distinguished.
+4. Each hand-crafted baseline again, with as many epochs per schedule as fit into the time of the search.
 
-Each rival's front is chosen by validation accuracy, from what itself proposed (studies without their hand-crafted
-baselines). Then the test split is opened: the hypervolume of the front's test accuracies and multiply-adds between the
-reference point, 80 % accuracy and half of the dense multiply-adds, and the ideal one, 100 % at no cost.
+Each rival's front is selected by validation accuracy from its own proposals (studies without their hand-crafted
+baselines). Then the test split is opened: the result is the hypervolume of the front's test accuracies and
+multiply-adds between the reference point (80 % accuracy, half of the dense multiply-adds) and the ideal point (100 %,
+no cost).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
 
 LOW, HIGH = 0.20, 0.45
-WORST_ACCURACY, WORST_SHARE = 0.80, 0.50
+WORST_ACCURACY, WORST_FRACTION = 0.80, 0.50
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Point:
     """One fine-tuned schedule.
 
     Attributes:
-        schedule: Tokens left before which block.
-        share: Multiply-adds as a share of dense.
-        val_top1: Accuracy on the validation canvases, which chooses the front.
+        schedule: Description of the schedule.
+        share: Multiply-adds as a fraction of dense.
+        val_top1: Accuracy on the validation canvases, which selects the front.
         test_top1: Accuracy on the test canvases.
     """
 
@@ -83,13 +84,13 @@ class Row:
     """One rival and seed.
 
     Attributes:
-        rival: Its name.
-        seed: Of the study.
+        rival: Name of the rival.
+        seed: Seed of the study.
         seconds: Wall time after the dense training.
-        num_trained: Schedules that were fine-tuned in that time.
-        epochs: Of each fine-tuning.
-        front: Its front by validation accuracy.
-        hypervolume: On the test split, as a share of the area between reference and ideal point.
+        num_trained: Number of schedules fine-tuned in that time.
+        epochs: Epochs of each fine-tuning.
+        front: The front by validation accuracy.
+        hypervolume: On the test split, as a fraction of the area between reference and ideal point.
     """
 
     rival: str
@@ -101,7 +102,7 @@ class Row:
     hypervolume: float
 
     def line(self) -> str:
-        """The row for people."""
+        """The row as text."""
         return (
             f"seed {self.seed} {self.rival:<23} {self.seconds:5.0f} s, {self.num_trained:3d} fine-tuned for "
             f"{self.epochs} epochs, front of {len(self.front):2d}, test hypervolume {self.hypervolume:.4f}"
@@ -111,14 +112,14 @@ class Row:
 def make_row(
     rival: str, spec: StudySpec, *, seconds: float, num_trained: int, epochs: int, front: Sequence[Point]
 ) -> Row:
-    """The hypervolume of a front on the test split."""
-    area = hypervolume([(p.test_top1, p.share) for p in front], reference=(WORST_ACCURACY, WORST_SHARE))
-    share = area / ((1.0 - WORST_ACCURACY) * WORST_SHARE)
-    return Row(rival, spec.seed, seconds, num_trained, epochs, tuple(front), share)
+    """A row with the hypervolume of a front on the test split."""
+    area = hypervolume([(p.test_top1, p.share) for p in front], reference=(WORST_ACCURACY, WORST_FRACTION))
+    fraction = area / ((1.0 - WORST_ACCURACY) * WORST_FRACTION)
+    return Row(rival, spec.seed, seconds, num_trained, epochs, tuple(front), fraction)
 
 
 def run(settings: Settings, *, seed: int, strategy: Strategy, evaluations: int | None = None) -> StudyView:
-    """One study, taken up where it was left."""
+    """Run or resume one study."""
     store = open_store(settings.database_url)
     name = f"{strategy}-seed{seed}"
     if name not in store.studies():
@@ -130,7 +131,7 @@ def run(settings: Settings, *, seed: int, strategy: Strategy, evaluations: int |
             "precision": "float32",
             "device": "cpu",
             "fidelity": {"strategy": strategy} | ({} if evaluations is None else {"evaluations": evaluations}),
-            "baselines": strategy == "supernet",  # its wall time is that of the command as people type it
+            "baselines": strategy == "supernet",  # its wall time is that of the command with default options
         }
         store.create_study(prepare(complete(document, progress=Silent()), progress=Silent())).close()
     run_study(store.open_study(name), settings)
@@ -138,7 +139,7 @@ def run(settings: Settings, *, seed: int, strategy: Strategy, evaluations: int |
 
 
 def seconds_after_dense(view: StudyView, trial: Trial) -> float:
-    """When a trial ended, counted from the end of the dense training."""
+    """End of a trial in seconds after the end of the dense training."""
     dense = next(trial for trial in view.trials if trial.fidelity is Fidelity.DENSE)
     began, ended = view.times_of(dense).ended_at, view.times_of(trial).ended_at
     assert began is not None, "the store records the clock"
@@ -147,7 +148,7 @@ def seconds_after_dense(view: StudyView, trial: Trial) -> float:
 
 
 def fine_tuned(view: StudyView, *, within: float) -> list[Trial]:
-    """The searched schedules that were fine-tuned in time."""
+    """The searched schedules that were fine-tuned within the time limit."""
     return [
         trial
         for trial in view.trials
@@ -159,7 +160,7 @@ def fine_tuned(view: StudyView, *, within: float) -> list[Trial]:
 
 
 def study_row(rival: str, view: StudyView, settings: Settings, *, within: float) -> Row:
-    """The front of what a study fine-tuned in time, its members tested."""
+    """The front of the schedules that a study fine-tuned in time, with test accuracies."""
     trials = fine_tuned(view, within=within)
     seconds = min(within, max(seconds_after_dense(view, trial) for trial in view.trials))
     spec = view.spec
@@ -183,7 +184,7 @@ def study_row(rival: str, view: StudyView, settings: Settings, *, within: float)
 
 
 class Worker:
-    """What one process keeps between schedules of the hand-crafted baselines."""
+    """State of a process between schedules of the hand-crafted baselines."""
 
     spec: StudySpec
     context: TrainingContext
@@ -201,8 +202,8 @@ def open_worker(spec: StudySpec, recipe: TrainSpec, dense: dict[str, torch.Tenso
     )
 
 
-def train_by_hand(schedule: Schedule) -> tuple[Point, float]:
-    """Fine-tune a schedule from the dense model, as finalists are; also the seconds of training."""
+def train_baseline(schedule: Schedule) -> tuple[Point, float]:
+    """Fine-tune a schedule from the dense model like a finalist; also returns the seconds of training."""
     context, spec = Worker.context, Worker.spec
     training = sparse_training(
         context,
@@ -229,12 +230,12 @@ def train_by_hand(schedule: Schedule) -> tuple[Point, float]:
 
 
 @dataclass(frozen=True)
-class Hand:
+class Handcrafted:
     """A hand-crafted baseline over the range.
 
     Attributes:
-        label: Its name.
-        schedules: At evenly spaced budgets, as far as it can meet them.
+        label: Name of the baseline.
+        schedules: Schedules at those of the evenly spaced budgets that it can meet.
     """
 
     label: str
@@ -246,9 +247,9 @@ class Tuned:
     """A hand-crafted baseline after fine-tuning.
 
     Attributes:
-        seconds: Wall time in all, processes started and models tested included.
-        training_seconds: Of it, with all workers at it.
-        points: One a schedule.
+        seconds: Total wall time, including start of processes and testing.
+        training_seconds: Part of it spent on training, with all workers busy.
+        points: One point per schedule.
     """
 
     seconds: float
@@ -256,12 +257,12 @@ class Tuned:
     points: tuple[Point, ...]
 
     def epochs_within(self, seconds: float, *, epochs: int) -> int:
-        """How many epochs would have fitted into a time, in place of `epochs`."""
+        """Number of epochs, instead of `epochs`, that would have fit into a time."""
         left = seconds - (self.seconds - self.training_seconds)
         return max(epochs, int(epochs * left / self.training_seconds))
 
 
-def baselines_of(view: StudyView, *, num_points: int) -> list[Hand]:
+def baselines_of(view: StudyView, *, num_points: int) -> list[Handcrafted]:
     """Both hand-crafted baselines at evenly spaced budgets."""
     spec = view.spec
     geometry = open_context(spec).geometry
@@ -274,11 +275,11 @@ def baselines_of(view: StudyView, *, num_points: int) -> list[Hand]:
             schedule = fit_to_budget(geometry, spec.space, shape=family.shape, limit=limit, rule=family.rule)
             if schedule is not None:
                 schedules.setdefault(schedule.key(geometry), schedule)
-        found.append(Hand(family.label, tuple(schedules.values())))
+        found.append(Handcrafted(family.label, tuple(schedules.values())))
     return found
 
 
-def handcrafted(hand: Hand, view: StudyView, settings: Settings, *, epochs: int, workers: int) -> Tuned:
+def fine_tune(baseline: Handcrafted, view: StudyView, settings: Settings, *, epochs: int, workers: int) -> Tuned:
     """Fine-tune a hand-crafted baseline."""
     spec = view.spec
     dense_trial = next(trial for trial in view.trials if trial.fidelity is Fidelity.DENSE)
@@ -289,21 +290,21 @@ def handcrafted(hand: Hand, view: StudyView, settings: Settings, *, epochs: int,
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=open_worker, initargs=(spec, recipe, dense)
     ) as pool:
-        points, seconds = zip(*pool.map(train_by_hand, hand.schedules), strict=True)
+        points, seconds = zip(*pool.map(train_baseline, baseline.schedules), strict=True)
     return Tuned(perf_counter() - began, sum(seconds) / workers, points)
 
 
 def baseline_rows(
     view: StudyView, settings: Settings, *, within: float, num_points: int, workers: int
 ) -> Iterator[Row]:
-    """Both hand-crafted baselines, fine-tuned as finalists are and then for as long as there is time."""
+    """Both hand-crafted baselines, fine-tuned like finalists and then for as long as the time limit allows."""
     epochs = view.spec.fidelity.finetune.epochs
-    for hand in baselines_of(view, num_points=num_points):
-        tuned = handcrafted(hand, view, settings, epochs=epochs, workers=workers)
-        yield baseline_row(hand.label, view, tuned, epochs=epochs)
+    for baseline in baselines_of(view, num_points=num_points):
+        tuned = fine_tune(baseline, view, settings, epochs=epochs, workers=workers)
+        yield baseline_row(baseline.label, view, tuned, epochs=epochs)
         longer = tuned.epochs_within(within, epochs=epochs)
-        tuned = handcrafted(hand, view, settings, epochs=longer, workers=workers)
-        yield baseline_row(f"{hand.label}, longer", view, tuned, epochs=longer)
+        tuned = fine_tune(baseline, view, settings, epochs=longer, workers=workers)
+        yield baseline_row(f"{baseline.label}, longer", view, tuned, epochs=longer)
 
 
 def baseline_row(label: str, view: StudyView, tuned: Tuned, *, epochs: int) -> Row:
@@ -334,7 +335,7 @@ def main() -> None:
         print(rows[-1].line(), flush=True)
 
         took = [sum(m.seconds for m in trial.measurements) for trial in fine_tuned(ours, within=given)]
-        one = mean(took) / arguments.workers  # to propose and to evaluate takes a while besides
+        one = mean(took) / arguments.workers  # without the time of proposals and evaluations
         rival = run(settings, seed=seed, strategy="finetune", evaluations=round(0.8 * given / one))
         rows.append(study_row("finetune", rival, settings, within=given))
         print(rows[-1].line(), flush=True)

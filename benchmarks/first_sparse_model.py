@@ -1,10 +1,10 @@
-"""What a dense model loses when tokens are dropped without any training, and what a little training gives back.
+"""Accuracy of a dense model when tokens are dropped without training, and after a short fine-tuning.
 
 python benchmarks/first_sparse_model.py
 
-The ten lines of docs/sparse-models.md, with numbers: `deit_pico` is trained densely on the bundled task, and then loses
-tokens before the feed-forward networks of blocks 2, 4 and 6 by class attention (EViT's fusing and pruning) or by
-merging (ToMe's). Test split; one seed. Speed at this size says nothing; see sparse_speed.py for DeiT-S.
+The example of docs/sparse-models.md with numbers: `deit_pico` is trained densely on the bundled task, and then drops
+tokens before the feed-forward networks of blocks 2, 4 and 6 by class attention (fused as in EViT, or pruned) or by
+merging (ToMe). Test split; one seed. Speed is not meaningful at this size; see sparse_speed.py for DeiT-S.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RATES = (0.7, 0.5)
 
 
 def schedules(rate: float) -> dict[str, Schedule]:
-    """The rivals at a rate, all of them free of learned parameters."""
+    """The compared schedules at a rate, all without learned parameters."""
     ratios = [rate**power for power in (1, 2, 3)]
     attention = ClassAttentionScorer()
     return {
@@ -60,7 +60,7 @@ def train(training: Training, context: TrainingContext) -> float:
 
 
 def main() -> None:
-    """Train, drop, score, print."""
+    """Train, drop tokens, evaluate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON with every number")

@@ -1,4 +1,4 @@
-"""An evaluator that does nothing, and a controller that asks for any number of trials: what is left is overhead."""
+"""An evaluator that does nothing, and a controller that proposes any number of trials, to measure overhead."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def open_instant(document: dict[str, Any]) -> InstantEvaluator:
 
 
 class ManyTrials:
-    """A controller that asks for `count` trials of one fidelity, all different, and learns nothing."""
+    """A controller that proposes `count` distinct trials of one fidelity and ignores their results."""
 
     def __init__(self, count: int, fidelity: Fidelity) -> None:
         self._fidelity = fidelity
@@ -48,11 +48,11 @@ class ManyTrials:
         self._cost = AnalyticCost()
 
     def ask(self) -> NewTrial | None:
-        """The next one."""
+        """The next trial."""
         if self._asked == self._left:
             return None
         number, self._asked = self._asked, self._asked + 1
-        keep = (196 - 1 - number % 150, 1 + number // 150)  # 150 x 40 pairs, each other than all before
+        keep = (196 - 1 - number % 150, 1 + number // 150)  # 150 x 40 distinct pairs
         schedule = Schedule.at([3, 6], [count / 196 for count in keep])
         return NewTrial(
             number=number,
@@ -66,4 +66,4 @@ class ManyTrials:
         )
 
     def tell(self, trial: Trial) -> None:
-        """Nothing to learn."""
+        """Ignore the result."""

@@ -1,4 +1,4 @@
-"""Accuracies of schedules that searches are compared on: made up, those of a trained supernet, or made from a table."""
+"""Landscapes that searches are compared on: synthetic, of a trained supernet, or fitted to a table."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from sparsesearch.study.trial import Fidelity, Origin, Trial, TrialState
 
 @dataclass(frozen=True, kw_only=True)
 class Landscape(ABC):
-    """What is searched, and what comes out.
+    """A search problem: a space, and the accuracy of each of its schedules.
 
     Attributes:
         name: Short name.
-        geometry: The backbone.
-        space: The space.
+        geometry: Geometry of the backbone.
+        space: The search space.
         low: Lower end of the range of budgets in multiply-adds.
-        high: Upper end; what costs more does not count.
-        reference_top1: Accuracy in percent at or below which nothing counts.
-        attainable: Hypervolume in percent x multiply-adds that the best schedules reach; None where it is not known.
+        high: Upper end; more expensive schedules do not count.
+        reference_top1: Accuracy of the reference point in percent.
+        attainable: Hypervolume of the best schedules in percent x multiply-adds; None if not known.
     """
 
     name: str
@@ -51,22 +51,22 @@ class Landscape(ABC):
         """Accuracy in percent."""
 
     def handcrafted_baseline(self) -> list[Schedule]:
-        """What people would try: the hand-crafted baselines at five budgets of the range."""
+        """The hand-crafted baselines at five budgets of the range."""
         found = baseline_schedules(self.geometry, self.space, low=self.low, high=self.high)
         return [baseline.schedule for baseline in found if baseline.schedule is not None]
 
     @abstractmethod
     def describe(self) -> str:
-        """One line on what it is and what its values are shares of."""
+        """One line on the landscape and on the normalisation of its values."""
 
 
 class StandIn(Landscape):
-    """The fixed made-up landscape; see `stand_in`."""
+    """The fixed synthetic landscape; see `stand_in`."""
 
     is_stand_in = True
 
     def accuracy(self, schedule: Schedule) -> float:
-        """Made-up accuracy."""
+        """Synthetic accuracy."""
         return stand_in.accuracy(schedule)
 
     def handcrafted_baseline(self) -> list[Schedule]:
@@ -76,16 +76,16 @@ class StandIn(Landscape):
     def describe(self) -> str:
         """One line."""
         grid = stand_in.REACHABLE_ON_GRID / stand_in.REACHABLE
-        return f"share of what any token counts reach; the grid of the stock methods alone reaches {grid:.3f}"
+        return f"fraction of the hypervolume of all token counts; the grid of the stock methods attains {grid:.3f}"
 
 
 class Shifted(Landscape):
-    """The stand-in on another backbone, of 16 blocks, with all constants changed: a study to start from."""
+    """The stand-in on a backbone of 16 blocks, with all constants changed: the source of a warm start."""
 
     dense_top1 = 85.0
 
     def accuracy(self, schedule: Schedule) -> float:
-        """Made-up accuracy; drops cost less early and more if they are big, and their cost falls more slowly."""
+        """Synthetic accuracy; early drops cost less, large ones more, and the cost decreases more slowly with depth."""
         alive, loss = self.geometry.stages[0].num_tokens, 0.0
         for step in schedule.resolve(self.geometry):
             drop = math.log(alive / step.num_tokens)
@@ -99,7 +99,7 @@ class Shifted(Landscape):
 
 
 def shifted() -> Shifted:
-    """A landscape to learn from before the stand-in; budgets are 35 % to 55 % of dense, in place of 33 % to 65 %."""
+    """The source landscape of a warm start; budgets are 35 % to 55 % of dense, instead of 33 % to 65 %."""
     (stage,) = stand_in.GEOMETRY.stages
     deeper = stage.model_copy(update={"depth": 16})
     geometry = stand_in.GEOMETRY.model_copy(update={"name": "deeper", "stages": (deeper,)})
@@ -117,13 +117,13 @@ def shifted() -> Shifted:
 
 @dataclass(frozen=True, kw_only=True)
 class Supernet(Landscape):
-    """The real thing: validation accuracy on supernet weights of deit_pico, bundled task.
+    """Validation accuracy on supernet weights of deit_pico on the bundled task.
 
-    What was evaluated is kept in a table, `{"schedule", "macs", "val_top1"}` each, and not evaluated again.
+    Evaluations are cached in a table with entries `{"schedule", "macs", "val_top1"}`.
 
     Attributes:
-        evaluator: Of a study whose supernet training is done.
-        table: Where evaluations are kept, one document a line.
+        evaluator: Evaluator of a study whose supernet training is done.
+        table: Table of evaluations, one JSON document per line.
         known: Accuracies by schedule key.
     """
 
@@ -145,35 +145,35 @@ class Supernet(Landscape):
 
     def describe(self) -> str:
         """One line."""
-        return "share of the hypervolume of everything that any of these searches evaluated"
+        return "fraction of the hypervolume of all schedules evaluated by any of these searches"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Landscape):
-    """Schedules with their accuracies, and a forest of trees in between: made from real numbers, but smoothed.
+    """A forest of trees fitted to measured accuracies of schedules.
 
-    The forest (scikit-learn's extremely randomised trees) sees the share of tokens that each block is given. It is no
-    relative of the predictor that our sampler uses.
+    The features of the forest (scikit-learn's extremely randomised trees) are the fractions of tokens in each block. It
+    is unrelated to the predictor of our sampler.
 
     Attributes:
-        forest: Fitted to the table.
-        num: Schedules in the table.
+        forest: Forest fitted to the table.
+        num: Number of schedules in the table.
     """
 
     forest: Any
     num: int
 
     def accuracy(self, schedule: Schedule) -> float:
-        """What the forest says."""
+        """Prediction of the forest."""
         return 100.0 * float(self.forest.predict([profile(schedule, self.geometry)])[0])
 
     def describe(self) -> str:
         """One line."""
-        return f"trees fitted to {self.num} schedules; share of the hypervolume of everything that was evaluated"
+        return f"trees fitted to {self.num} schedules; fraction of the hypervolume of all evaluated schedules"
 
 
 def profile(schedule: Schedule, geometry: BackboneGeometry) -> list[float]:
-    """Share of the patch tokens that each block of an isotropic backbone is given, and that each step drops."""
+    """Fraction of the patch tokens in each block of an isotropic backbone, and log-ratio of the drop before it."""
     stage = geometry.stages[0]
     left, dropped = np.ones(stage.depth), np.zeros(stage.depth)
     for step in schedule.resolve(geometry):
@@ -200,11 +200,11 @@ def reference_trial(geometry: BackboneGeometry, schedule: Schedule, fidelity: Fi
 
 
 def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
-    """Train the elastic deit_pico, or find it where it was trained before.
+    """Train the supernet of deit_pico, or load it if it was trained before.
 
     Args:
-        folder: Keeps the training and the table.
-        seed: Of the trainings.
+        folder: Folder of the training and the table.
+        seed: Seed of the trainings.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from sparsesearch.app.complete import complete
@@ -252,7 +252,7 @@ def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
 
 
 def read_table(path: Path) -> tuple[BackboneGeometry, list[Schedule], list[int], list[float]]:
-    """A JSON list (or lines) of `{"schedule", "macs", "val_top1"}` of deit_pico's own space.
+    """Read a JSON list (or lines) of `{"schedule", "macs", "val_top1"}` of deit_pico's default space.
 
     Returns:
         The backbone, schedules, multiply-adds and accuracies from 0 to 1.
@@ -268,9 +268,9 @@ def read_table(path: Path) -> tuple[BackboneGeometry, list[Schedule], list[int],
 
 
 def open_table(path: Path) -> Landscape:
-    """A landscape from a table, see `read_table`.
+    """A landscape fitted to a table, see `read_table`.
 
-    The range is that of the table; what is less accurate than three quarters of the table does not count.
+    The range of budgets is that of the table, the reference accuracy its lower quartile.
     """
     from sklearn.ensemble import ExtraTreesRegressor
 

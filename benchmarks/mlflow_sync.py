@@ -1,10 +1,10 @@
-"""What syncing with MLflow costs: per trial, per look, per page.
+"""Cost of the MLflow sync: per trial, per sync, per page.
 
     python benchmarks/mlflow_sync.py [--trials 40] [--evaluations 1000]
 
-A made-up study with 10 epochs a trial is shown in a real MLflow: in our own database, and on a server on this machine.
-Beside it, the same values are logged in the way of MLflow's tutorials, one call for each value, into a database as
-MLflow makes it. Times are medians.
+A synthetic study with 10 epochs per trial is synced with a real MLflow: in the bundled database, and on a local server.
+For comparison, the same values are logged as in MLflow's tutorials, with one call per value, into a default MLflow
+database. Times are medians.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EPOCHS = 10
 
 
 def add(writer: StudyWriter, number: int, fidelity: Fidelity) -> None:
-    """One trial that ended, with made-up numbers."""
+    """Add a finished trial with synthetic numbers."""
     is_dense = fidelity is Fidelity.DENSE
     count = 60 + number % 130
     schedule = Schedule() if is_dense else Schedule.at([3, 6], [count / 196, max(1, count - 40) / 196])
@@ -68,28 +68,28 @@ def add(writer: StudyWriter, number: int, fidelity: Fidelity) -> None:
 
 
 def sync_times(store: SqlStore, settings: Settings, *, trials: int, evaluations: int) -> dict[str, float]:
-    """Seconds of the parts, with the study growing by one training at a look."""
+    """Seconds of each part, with one new training per sync."""
     writer = store.create_study(sample_spec())
     add(writer, 0, Fidelity.DENSE)
     for number in range(1, 1 + evaluations):
         add(writer, number, Fidelity.SUPERNET)
     live = study_sync(store, settings, "sample")
-    times = {"first look": timed(lambda: live.run(is_live=True))}
+    times = {"first sync": timed(lambda: live.run(is_live=True))}
     grown: list[float] = []
     for number in range(1 + evaluations, 1 + evaluations + trials):
         add(writer, number, Fidelity.FINETUNE)
         grown.append(timed(lambda: live.run(is_live=True)))
     writer.close()
-    times["look with one new training"] = median(grown)
-    times["look without news"] = median(timed(lambda: live.run(is_live=True)) for _ in range(10))
-    times["end of the study, files included"] = timed(lambda: live.run(is_live=False))
+    times["sync with one new training"] = median(grown)
+    times["sync without changes"] = median(timed(lambda: live.run(is_live=True)) for _ in range(10))
+    times["final sync, including files"] = timed(lambda: live.run(is_live=False))
     fresh = study_sync(store, settings, "sample")
-    times["sync with nothing to do"] = timed(lambda: fresh.run(is_live=False))
+    times["sync of an up-to-date study"] = timed(lambda: fresh.run(is_live=False))
     return times
 
 
 def runs_alone(records: list[RunRecord], settings: Settings) -> float:
-    """Seconds of a run, without reading the store: what MLflow itself takes."""
+    """Seconds per run spent in MLflow, without reading the store."""
     from sparsesearch.tracking.sync import _create, _update
 
     connection = connect(mlflow_address(settings))
@@ -101,7 +101,7 @@ def runs_alone(records: list[RunRecord], settings: Settings) -> float:
 
 
 def single_calls(records: list[RunRecord], folder: Path) -> float:
-    """Seconds of a run with one call for each value."""
+    """Seconds per run with one call per value."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder / 'plain.db'}")
@@ -121,23 +121,23 @@ def single_calls(records: list[RunRecord], folder: Path) -> float:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds of a call."""
+    """Duration of a call in seconds."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def worked(work: Callable[[], object]) -> float:
-    """Seconds of processor time of a call."""
+    """Processor time of a call in seconds."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def load() -> None:
-    """Import what syncing needs."""
+    """Import the modules that the sync needs."""
     apply_environment()
-    importlib.import_module("mlflow").MlflowClient  # noqa: B018 - it is loaded at its first use
+    importlib.import_module("mlflow").MlflowClient  # noqa: B018 - it is loaded on first access
 
 
 def main() -> None:
@@ -151,9 +151,9 @@ def main() -> None:
         settings = Settings(home=folder, database_url=f"sqlite:///{folder / 'studies.db'}")
         store = open_store(settings.database_url)
         print("processor time, milliseconds")
-        print(f"  {'loading MLflow, once a process':<40}{1000 * worked(load):9.1f}")
+        print(f"  {'importing MLflow, once per process':<40}{1000 * worked(load):9.1f}")
         print(
-            f"  {'making its tables, once a home':<40}{1000 * worked(lambda: connect(mlflow_address(settings))):9.1f}"
+            f"  {'creating tables, once per home':<40}{1000 * worked(lambda: connect(mlflow_address(settings))):9.1f}"
         )
         print(f"{arguments.trials} trainings of {EPOCHS} epochs, {arguments.evaluations} evaluations; milliseconds")
         for what, seconds in sync_times(
@@ -164,18 +164,18 @@ def main() -> None:
         print(f"  {'the page':<40}{1000 * median(timed(lambda: pareto_page(view)) for _ in range(5)):9.1f}")
         print(f"  {'the page, MB':<40}{len(pareto_page(view).encode()) / 1e6:9.2f}")
         records = [trial_record(view, trial) for trial in view.trained[1:]]
-        sizes = f"{len(records[0].params)} parameters, {len(records[0].metrics)} metric values a run"
+        sizes = f"{len(records[0].params)} parameters, {len(records[0].metrics)} metric values per run"
         plain, ours = single_calls(records[:5], folder), runs_alone(records, settings)
         print(f"one run ({sizes}); milliseconds")
-        print(f"  {'one call for each value':<40}{1000 * plain:9.1f}")
-        print(f"  {'batched, our own database':<40}{1000 * ours:9.1f}   {plain / ours:.0f} times faster")
+        print(f"  {'one call per value':<40}{1000 * plain:9.1f}")
+        print(f"  {'batched, bundled database':<40}{1000 * ours:9.1f}   {plain / ours:.0f} times faster")
         server_folder = folder / "server"
         server_folder.mkdir()
         server = MlflowServer(server_folder)
         server.start()
         try:
             remote = settings.model_copy(update={"mlflow_tracking_uri": server.uri})
-            print(f"  {'batched, server on this machine':<40}{1000 * runs_alone(records, remote):9.1f}")
+            print(f"  {'batched, local server':<40}{1000 * runs_alone(records, remote):9.1f}")
         finally:
             server.stop()
 

@@ -1,11 +1,12 @@
-"""How well the light predictor of accuracy ranks schedules that were not evaluated.
+"""Rank correlation of the accuracy predictor on schedules that were not evaluated.
 
 OMP_NUM_THREADS=1 python benchmarks/predictor.py TABLE
 
-TABLE holds evaluated schedules of deit_pico's own space, one `{"schedule", "macs", "val_top1"}` a line, as
-`supernet_ranking.py --table` writes them. Some are shown to the predictor, the others are predicted. Kendall's tau
-within fifths of the range of budgets: over the whole range plain multiply-adds rank well too. Beside it the same
-predictor told all features alike, and scikit-learn's extremely randomised trees on the features and the multiply-adds.
+TABLE contains evaluated schedules of deit_pico's default space, one `{"schedule", "macs", "val_top1"}` per line, as
+written by `supernet_ranking.py --table`. The predictor is fitted to some of them and predicts the others. Kendall's tau
+is computed within fifths of the range of budgets, since over the whole range plain multiply-adds also rank well. It is
+compared with the same predictor with equal length scales for all features, and with scikit-learn's extremely randomised
+trees on the features and the multiply-adds.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
-    parser.add_argument("--draws", type=int, default=8, help="random choices of what is shown")
+    parser.add_argument("--draws", type=int, default=8, help="random choices of the training schedules")
     arguments = parser.parse_args()
     geometry, schedules, macs, top1 = read_table(arguments.table)
     features = Features(geometry, space_for_backbone("deit_pico").for_geometry(geometry))
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def tau_within(guess_P: Floats, true_P: Floats, costs_P: Floats) -> float:
-    """Kendall's tau-b, mean of five parts of the range of costs that hold equally many."""
+    """Kendall's tau-b, averaged over five parts of the range of costs with equal numbers of schedules."""
     fifth_P = np.digitize(costs_P, np.quantile(costs_P, [0.2, 0.4, 0.6, 0.8]))
     parts = [fifth_P == fifth for fifth in range(5)]
     return float(np.mean([kendalltau(guess_P[part], true_P[part]).statistic for part in parts]))

@@ -1,4 +1,4 @@
-"""Prices of many schedules of an isotropic backbone at once, for landscapes that try every schedule there is."""
+"""Vectorised prices of schedules of an isotropic backbone, for landscapes that enumerate all schedules."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def isotropic_stage(geometry: BackboneGeometry) -> StageGeometry:
     """
     if len(geometry.stages) != 1:
         raise BackboneError(
-            f"{geometry.name} has {len(geometry.stages)} stages; many schedules at once are priced for isotropic ViTs "
-            f"only, choose one such as deit_small_patch16_224"
+            f"{geometry.name} has {len(geometry.stages)} stages, but vectorised prices support isotropic ViTs only; "
+            f"choose one such as deit_small_patch16_224"
         )
     return geometry.stages[0]
 
@@ -38,22 +38,22 @@ def price_many(
 
     Args:
         geometry: An isotropic backbone.
-        blocks: `schedules x steps` 0-based blocks, not falling along a row.
-        counts: `schedules x steps` patch tokens left behind each step (prefix tokens not counted), not rising along
-            a row and at most the initial number. A step that repeats the count before it is idle and costs nothing;
-            that is how rows with fewer predictors are filled up.
+        blocks: `schedules x steps` 0-based blocks, non-decreasing in each row.
+        counts: `schedules x steps` patch tokens after each step (without prefix tokens), non-increasing in each row and
+            at most the initial number. A step that repeats the previous count is idle and costs nothing; such steps pad
+            rows with fewer predictors.
         scorer: The scorer of every step.
         phase: The phase of every step.
 
     Returns:
-        An int64 array with one entry a schedule.
+        An int64 array with one entry per schedule.
 
     Raises:
         ScheduleError: The arrays do not describe schedules of this backbone.
     """
     stage = isotropic_stage(geometry)
     if reads_attention(Prune(), scorer):
-        raise ScheduleError(f"many schedules at once are not priced for {scorer.kind}; use AnalyticCost")
+        raise ScheduleError(f"vectorised prices do not support {scorer.kind}; use AnalyticCost")
     blocks_SP = np.asarray(blocks, dtype=np.int64)
     counts_SP = np.asarray(counts, dtype=np.int64)
     if blocks_SP.ndim != 2 or blocks_SP.shape != counts_SP.shape:
@@ -64,9 +64,9 @@ def price_many(
     alive_SQ = np.concatenate([np.full((rows, 1), stage.num_tokens, dtype=np.int64), counts_SP], axis=1)
     bounds_SQ = np.concatenate([np.zeros((rows, 1), dtype=np.int64), blocks_SP], axis=1)
     if (np.diff(alive_SQ) > 0).any() or (alive_SQ < 1).any():
-        raise ScheduleError(f"counts must lie in 1 to {stage.num_tokens} and not rise along a row")
+        raise ScheduleError(f"counts must be between 1 and {stage.num_tokens}, and non-increasing in each row")
     if (np.diff(bounds_SQ) < 0).any() or (bounds_SQ >= stage.depth).any():
-        raise ScheduleError(f"blocks must lie in 0 to {stage.depth - 1} and not fall along a row")
+        raise ScheduleError(f"blocks must be between 0 and {stage.depth - 1}, and non-decreasing in each row")
     ends_SQ = np.concatenate([blocks_SP, np.full((rows, 1), stage.depth, dtype=np.int64)], axis=1)
     tokens_SQ = alive_SQ + stage.num_prefix_tokens
     attended_SQ = ends_SQ - bounds_SQ

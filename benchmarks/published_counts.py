@@ -1,9 +1,9 @@
-"""Our multiply-adds beside those of the papers' published code, as measured by its own counter, and as published.
+"""Our multiply-adds next to those of the papers: measured with the counter of their published code, and as published.
 
 python benchmarks/published_counts.py
 
-The published code counts 5 for each element of a layer norm too; our count has none. tests/parity holds that both are
-equal to the integer but for these.
+The published code also counts 5 for each element of a layer norm; our count does not include them. tests/parity checks
+that both are otherwise equal to the integer.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""How much of what is attainable a search finds in so many evaluations.
+"""Fraction of the attainable hypervolume that a search finds, by number of evaluations.
 
 python benchmarks/search_quality.py
 python benchmarks/search_quality.py --landscape stand-in --methods "evolution;tpe" --seeds 20 --out FOLDER
 
-Stock methods are Optuna's samplers used as their documentation says: three keep ratios and three blocks as plain
+Stock methods are Optuna's samplers used as in their documentation: three keep ratios and three blocks as plain
 parameters, two objectives, and the limit as a constraint. The other methods are the samplers of `sparsesearch run`,
-which propose only schedules that use a budget up, over the range of budgets of the landscape.
+which only propose schedules that are maximal under a budget, over the range of budgets of the landscape.
 
-Values are shares of the attainable hypervolume: everything that was evaluated and is within the limit, against the best
-that any schedule can do.
+Values are fractions of the attainable hypervolume: all evaluated schedules within the limit, relative to the best that
+is possible.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from sparsesearch.study.trial import Fidelity, Measurement, Origin, Proposal, Tr
 MARKS = (30, 60, 80, 100, 200, 300)
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 WARM, WARM_EVALUATIONS = "evolution, warm start", 100
-SLOW = ("stock gp", "gp")  # about a second an ask: left out unless named, and then with fewer seeds and evaluations
+SLOW = ("stock gp", "gp")  # about a second per ask: only on request, and with fewer seeds and evaluations
 SEEDS, SEEDS_OF_OURS, SEEDS_OF_SLOW, MOST_OF_SLOW = 10, 20, 3, 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one search evaluated, in order: accuracy and multiply-adds of each, within the limit or not."""
+    """The evaluations of one search in order: accuracy and multiply-adds, including those above the limit."""
 
     points: tuple[Point, ...]
     num_repeats: int
@@ -63,7 +63,7 @@ STOCK: dict[str, Callable[[int], BaseSampler]] = {
 
 
 def stock(make: Callable[[int], BaseSampler], *, evaluations: int, seed: int) -> Run:
-    """A sampler of Optuna's on plain parameters of the stand-in, the limit as a constraint."""
+    """Run a sampler of Optuna on plain parameters of the stand-in, with the limit as a constraint."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=make(seed))
     points: list[Point] = []
@@ -90,7 +90,7 @@ def stock(make: Callable[[int], BaseSampler], *, evaluations: int, seed: int) ->
 def search(
     sampler: SamplerName, landscape: Landscape, *, evaluations: int, seed: int, priors: Sequence[Prior] = ()
 ) -> tuple[Run, list[Trial]]:
-    """A sampler as `sparsesearch run` uses it; seconds without those of evaluations."""
+    """Run a sampler like `sparsesearch run`; the seconds do not include evaluations."""
     proposer = make_proposer(
         sampler, landscape.geometry, landscape.space, low=landscape.low, high=landscape.high, seed=seed, priors=priors
     )
@@ -104,7 +104,7 @@ def search(
         if proposed is None:
             break
         schedule, proposal = proposed
-        trial = told(landscape, index, schedule, proposal)
+        trial = finished_trial(landscape, index, schedule, proposal)
         start = time.perf_counter()
         proposer.tell(trial)
         seconds += time.perf_counter() - start
@@ -115,14 +115,14 @@ def search(
 
 
 def warm_search(landscape: Landscape, *, evaluations: int, seed: int) -> Run:
-    """Our sampler, started from a search of `WARM_EVALUATIONS` on another landscape with another seed."""
+    """Run our sampler with a warm start from `WARM_EVALUATIONS` on another landscape with another seed."""
     source = shifted()
     _, trials = search("evolution", source, evaluations=WARM_EVALUATIONS, seed=seed + 1000)
     priors = make_priors(trials, source.geometry, dense_top1=source.dense_top1 / 100.0)
     return search("evolution", landscape, evaluations=evaluations, seed=seed, priors=priors)[0]
 
 
-def told(landscape: Landscape, number: int, schedule: Schedule, proposal: Proposal | None) -> Trial:
+def finished_trial(landscape: Landscape, number: int, schedule: Schedule, proposal: Proposal | None) -> Trial:
     """The finished trial of a schedule."""
     metrics = {"val_top1": landscape.accuracy(schedule) / 100.0}
     measurement = Measurement(step=0, attempt=1, fidelity=Fidelity.SUPERNET, metrics=metrics, seconds=0.0, seed=0)
@@ -143,15 +143,15 @@ def told(landscape: Landscape, number: int, schedule: Schedule, proposal: Propos
     )
 
 
-def share(points: Sequence[Point], landscape: Landscape, *, evaluations: int) -> float:
-    """Hypervolume of the first evaluations within the limit, as a share of what is attainable."""
+def hypervolume_fraction(points: Sequence[Point], landscape: Landscape, *, evaluations: int) -> float:
+    """Hypervolume of the first evaluations within the limit, as a fraction of the attainable one."""
     able = [point for point in points[:evaluations] if point[1] <= landscape.high]
-    assert landscape.attainable is not None, "it was filled in"
+    assert landscape.attainable is not None, "it is set before"
     return hypervolume(able, reference=(landscape.reference_top1, float(landscape.high))) / landscape.attainable
 
 
 def run_method(name: str, landscape: Landscape, *, evaluations: int, seed: int) -> Run:
-    """One search by name."""
+    """Run one method by name."""
     if name in STOCK:
         return stock(STOCK[name], evaluations=evaluations, seed=seed)
     if name == WARM:
@@ -161,10 +161,10 @@ def run_method(name: str, landscape: Landscape, *, evaluations: int, seed: int) 
 
 
 def row(name: str, runs: Sequence[Run], landscape: Landscape) -> str:
-    """One line of the table: mean and standard deviation over seeds at each mark."""
+    """One row of the table: mean and standard deviation over seeds at each mark."""
     cells = []
     for mark in MARKS:
-        found = [share(run.points, landscape, evaluations=mark) for run in runs]
+        found = [hypervolume_fraction(run.points, landscape, evaluations=mark) for run in runs]
         spread = statistics.stdev(found) if len(found) > 1 else math.nan
         done = min(len(run.points) for run in runs)
         cells.append(f"{statistics.mean(found):.3f} +- {spread:.3f}" if mark <= done else "")
@@ -176,15 +176,15 @@ def row(name: str, runs: Sequence[Run], landscape: Landscape) -> str:
 
 
 def curve(runs: Sequence[Run], landscape: Landscape) -> list[float]:
-    """Mean share after each number of evaluations."""
+    """Mean hypervolume fraction after each number of evaluations."""
     return [
-        statistics.mean(share(run.points, landscape, evaluations=count) for run in runs)
+        statistics.mean(hypervolume_fraction(run.points, landscape, evaluations=count) for run in runs)
         for count in range(1, min(len(run.points) for run in runs) + 1)
     ]
 
 
 def draw(curves: dict[str, list[float]], landscape: Landscape, path: Path) -> None:
-    """Curves of all methods as a picture."""
+    """Plot the curves of all methods."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -195,7 +195,7 @@ def draw(curves: dict[str, list[float]], landscape: Landscape, path: Path) -> No
         axes.plot(range(1, len(values) + 1), values, label=name, linestyle="--" if name in STOCK else "-")
     axes.set(
         xlabel="evaluations",
-        ylabel="share of the attainable hypervolume",
+        ylabel="fraction of the attainable hypervolume",
         title=landscape.name,
         ylim=(0.3, 1.0),
     )
@@ -206,15 +206,15 @@ def draw(curves: dict[str, list[float]], landscape: Landscape, path: Path) -> No
 
 
 def main() -> None:
-    """Run what was asked for and print the table."""
+    """Run the requested methods and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--landscape", default="stand-in", help="stand-in, supernet[:FOLDER[:SEED]] or the path of a table"
     )
-    parser.add_argument("--methods", help="names with semicolons; all but the slow ones if left out")
+    parser.add_argument("--methods", help="names separated by semicolons; by default all but the slow ones")
     parser.add_argument("--evaluations", type=int, default=300)
     parser.add_argument(
-        "--seeds", type=int, help=f"{SEEDS}, {SEEDS_OF_OURS} for ours and {SEEDS_OF_SLOW} for slow ones"
+        "--seeds", type=int, help=f"default: {SEEDS}, {SEEDS_OF_OURS} for ours and {SEEDS_OF_SLOW} for slow ones"
     )
     parser.add_argument("--out", type=Path, help="folder for the results as JSON and a picture")
     arguments = parser.parse_args()
@@ -225,25 +225,26 @@ def main() -> None:
         names = [name.strip() for name in arguments.methods.split(";")]
     unknown = [name for name in names if name not in able]
     if unknown:
-        parser.error(f"no method {unknown[0]!r} on this landscape; there are: {', '.join(able)}")
+        parser.error(f"unknown method {unknown[0]!r} on this landscape; choose from: {', '.join(able)}")
     print(f"{landscape.name}: {landscape.describe()}\n", flush=True)
-    hand = [
+    handcrafted = [
         (landscape.accuracy(schedule), float(AnalyticCost().estimate(landscape.geometry, schedule).macs))
         for schedule in landscape.handcrafted_baseline()
     ]
     runs: dict[str, list[Run]] = {name: [] for name in names}
     for name in names:
-        usual = SEEDS_OF_SLOW if name in SLOW else SEEDS_OF_OURS if name.startswith("evolution") else SEEDS
+        default = SEEDS_OF_SLOW if name in SLOW else SEEDS_OF_OURS if name.startswith("evolution") else SEEDS
         most = min(arguments.evaluations, MOST_OF_SLOW) if name in SLOW else arguments.evaluations
-        for seed in range(arguments.seeds or usual):
+        for seed in range(arguments.seeds or default):
             runs[name].append(run_method(name, landscape, evaluations=most, seed=seed))
     if landscape.attainable is None:
         everything = [point for found in runs.values() for run in found for point in run.points]
         reference = (landscape.reference_top1, float(landscape.high))
-        landscape = replace(landscape, attainable=hypervolume([*everything, *hand], reference=reference))
-    print(f"| method | {' | '.join(str(mark) for mark in MARKS)} | feasible | repeats | seeds | ms an ask and tell |")
+        landscape = replace(landscape, attainable=hypervolume([*everything, *handcrafted], reference=reference))
+    print(f"| method | {' | '.join(str(mark) for mark in MARKS)} | feasible | repeats | seeds | ms per ask and tell |")
     print("|---|" + "---|" * (len(MARKS) + 4))
-    print(f"| hand-crafted baseline, {len(hand)} points | {share(hand, landscape, evaluations=len(hand)):.3f} |")
+    baseline = hypervolume_fraction(handcrafted, landscape, evaluations=len(handcrafted))
+    print(f"| hand-crafted baseline, {len(handcrafted)} points | {baseline:.3f} |")
     for name, found in runs.items():
         print(row(name, found, landscape))
     curves = {name: curve(found, landscape) for name, found in runs.items()}
@@ -252,13 +253,13 @@ def main() -> None:
         reached = {
             name: next((i + 1 for i, v in enumerate(values) if v >= mark), None) for name, values in curves.items()
         }
-        print(f"\nevaluations to reach {mark:.3f}, the last value of tpe (that at 200, if it has so many): {reached}")
+        print(f"\nevaluations to reach {mark:.3f}, the value of tpe after 200 evaluations or at its end: {reached}")
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         document = {
             "landscape": landscape.name,
             "attainable": landscape.attainable,
-            "baseline": hand,
+            "baseline": handcrafted,
             "curves": {name: [round(value, 4) for value in values] for name, values in curves.items()},
             "points": {name: [run.points for run in found] for name, found in runs.items()},
         }

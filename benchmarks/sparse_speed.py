@@ -1,18 +1,18 @@
-"""How much of the saved multiply-adds becomes speed: dense timm, ours, and a ceiling without any routing.
+"""Speed-up from saved multiply-adds: timm's dense model, ours, and an upper bound without routing.
 
 For each model at one rate, with DynamicViT's hand-crafted schedule, three versions of the same weights are timed in
-turn, round by round, so that a busy machine hits all of them alike; a speed-up is the median over rounds of the ratio
-in one round.
+turn, round by round, so that load on the machine affects all of them equally; a speed-up is the median over rounds of
+the ratio in one round.
 
-- `dense`: timm's model as it is.
-- `ours`: the same after `sparsify_`, predictors, top-k and all index work included; no trace is recorded.
-- `ceiling`: what is left if choosing is free and data lies where it is needed. A ViT keeps the first tokens of each
-  image (a copy of a contiguous slice). In ConvNeXt and Swin the first rows of the batch's table, as many as there are
-  slow ones, go through norm and feed-forward network and the others through the fast path, each as a contiguous view;
-  the two results are put behind each other. No predictors run in either. Its outputs mean nothing.
+- `dense`: timm's model without changes.
+- `ours`: the same after `sparsify_`, including predictors, top-k and indexing; no trace is recorded.
+- `ceiling`: the speed if selection and data movement were free. A ViT keeps the first tokens of each image (a copy of a
+  contiguous slice). In ConvNeXt and Swin, the first rows of the batch (as many as there are slow ones) go through norm
+  and feed-forward network and the others through the fast path, each as a contiguous view, and the results are
+  concatenated. No predictors are run. The outputs are meaningless.
 
-Gain kept is `(speed-up - 1) / (MACs ratio - 1)`: 1 means that all of the saving is felt. Each version has its own ratio
-of dense multiply-adds to its own: predictors count for ours, and not for the ceiling, which has none.
+Gain kept is `(speed-up - 1) / (MACs ratio - 1)`: 1 means that the whole saving becomes speed. The ratio of dense
+multiply-adds to those of a version includes predictors for `ours`, but not for `ceiling`, which has none.
 
 Example: python benchmarks/sparse_speed.py --models convnext_tiny,swin_tiny --batch-size 8 --threads 1
 """
@@ -43,11 +43,11 @@ from sparsesearch.sparsify.grid_state import GridState
 
 @dataclass(frozen=True)
 class Version:
-    """What one sparse version saves and gains, against the dense model.
+    """Saving and speed-up of one sparse version, relative to the dense model.
 
     Attributes:
-        ms: Median of one forward pass.
-        macs_ratio: Dense multiply-adds to its own.
+        ms: Median duration of one forward pass.
+        macs_ratio: Dense multiply-adds over those of this version.
         speed_up: Median over rounds.
     """
 
@@ -57,7 +57,7 @@ class Version:
 
     @property
     def gain_kept(self) -> float:
-        """Share of the saving that is felt."""
+        """Fraction of the saving that becomes speed."""
         return (self.speed_up - 1) / (self.macs_ratio - 1)
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the table."""
+    """One row of the table."""
 
     model: str
     batch_size: int
@@ -83,7 +83,7 @@ class Result:
     ceiling: Version
 
     def line(self) -> str:
-        """The result for people."""
+        """The result as text."""
         how = "compiled" if self.compiled else "eager"
         return (
             f"{self.model:13s} b{self.batch_size:<3d} t{self.threads} {how} {self.dtype} {self.device}  "
@@ -93,33 +93,33 @@ class Result:
 
 
 class PrefixSplit:
-    """Stands for a `Split` whose rows already lie in order: no index is read."""
+    """Replacement of a `Split` that takes the first rows, without an index."""
 
-    def __init__(self, share: float) -> None:
-        self.share = share
+    def __init__(self, fraction: float) -> None:
+        self.fraction = fraction
 
     def run(self, x_RC: Tensor, *, slow: Callable[[Tensor], Tensor], fast: Callable[[Tensor], Tensor] | None) -> Tensor:
         """As `Split.run`, with the first rows on the slow path."""
-        num_slow = round(self.share * x_RC.shape[0])
+        num_slow = round(self.fraction * x_RC.shape[0])
         assert fast is not None
         return torch.cat((slow(x_RC[:num_slow]), fast(x_RC[num_slow:])))
 
 
 class PrefixBlock(nn.Module):
-    """A block of a ViT behind a cut to the first tokens."""
+    """A block of a ViT that runs on the first tokens only."""
 
     def __init__(self, block: nn.Module, num_tokens: int) -> None:
         super().__init__()
         self.block, self.num_tokens = block, num_tokens
 
     def forward(self, x_BTC: Tensor, **kwargs: Any) -> Tensor:
-        """The block on the first tokens."""
+        """Run the block on the first tokens."""
         y_BTC: Tensor = self.block(x_BTC[:, : self.num_tokens].contiguous(), **kwargs)
         return y_BTC
 
 
 def ceiling_of(sparse: nn.Module, dense: nn.Module) -> nn.Module:
-    """The ceiling of a sparse model, as the module docstring describes it."""
+    """The `ceiling` version of a sparse model, see the module docstring."""
     sparsity = sparsity_of(sparse)
     resolved = sparsity.schedule.resolve(sparsity.geometry)
     if not isinstance(sparsity.state, GridState):
@@ -141,7 +141,7 @@ def ceiling_of(sparse: nn.Module, dense: nn.Module) -> nn.Module:
 
 
 def put_split(state: GridState, split: Any) -> None:
-    """Let rows take their paths without an index."""
+    """Set the split of the current forward pass."""
     state.trace.split = split
 
 
@@ -236,7 +236,7 @@ def main() -> None:
         "--clock",
         choices=("wall", "cpu"),
         default="wall",
-        help="cpu: processor time of all threads, for one thread on a machine that is busy with something else",
+        help="cpu: processor time of all threads, for one thread on a busy machine",
     )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -1,15 +1,15 @@
-"""A made-up landscape of schedules on which searches are compared; it was fixed before any sampler was tuned on it.
+"""A synthetic landscape on which searches are compared; it was fixed before any sampler was tuned on it.
 
-Up to three pruning steps in DeiT-S at exact multiply-adds, by a score that costs nothing, and a smooth accuracy: what a
-step costs rises with the share of tokens that it drops, is higher early in the network, and higher for one big step
-than for several small ones. It says nothing about real accuracies. It is a harness, of the difficulty that was measured
-with stock tools on an older landscape of the same kind (200 evaluations, share of the attainable hypervolume: uniform
-random 0.78, NSGA-II with a population of 20 0.87, TPE 0.91, the hand-crafted baseline at blocks 3, 6, 9 0.47); the
-constants were chosen so that the same tools come to the same values, and are not to be changed.
+It has up to three pruning steps in DeiT-S with exact multiply-adds, a scorer without cost, and a smooth accuracy: the
+loss of a step increases with the fraction of tokens that it drops, is higher early in the network, and higher for one
+large step than for several small ones. It does not predict real accuracies. Its difficulty is that of an older
+landscape of the same kind, measured with stock tools (fraction of the attainable hypervolume after 200 evaluations:
+uniform random 0.78, NSGA-II with a population of 20 0.87, TPE 0.91, the hand-crafted baseline at blocks 3, 6, 9 0.47);
+the constants were chosen to reproduce these values, and must not be changed.
 
 python benchmarks/stand_in.py
 
-recomputes what is attainable, by trying everything: two minutes on one core.
+recomputes the attainable hypervolume by enumeration, in two minutes on one core.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from sparsesearch.space.definition import SearchSpace
 GEOMETRY = DEIT_SMALL
 LIMIT_MACS = 3_000_000_000
 REFERENCE = (74.0, float(LIMIT_MACS))
-RATIOS = tuple(round(0.05 * i, 2) for i in range(6, 21))  # what a step keeps of the tokens that arrive
+RATIOS = tuple(round(0.05 * i, 2) for i in range(6, 21))  # fraction of its input tokens that a step keeps
 BLOCKS = tuple(range(1, 12))
 NUM_STEPS = 3
 SPACE = SearchSpace(blocks=BLOCKS, max_predictors=NUM_STEPS, scorers=(NormScorer(),))
 
 DENSE = 79.8  # accuracy in percent of a schedule that drops nothing
-EARLY = 5.0  # points a drop by a factor e costs before block 0, if small
-DEPTH = 4.0  # blocks over which that falls by a factor e
-BIG = 1.7  # points a drop by a factor e costs besides, wherever it is; grows with its square
+EARLY = 5.0  # points lost by a small drop before block 0, per factor e
+DEPTH = 4.0  # blocks over which this loss decreases by a factor e
+BIG = 1.7  # additional points lost by a drop by a factor e at any block; quadratic in the log-ratio
 
 REACHABLE_ON_GRID = 3.5917  # accuracy x 10^9 multiply-adds: every choice of RATIOS and BLOCKS
 REACHABLE = 3.6313  # the same: every count of tokens at every choice of at most NUM_STEPS blocks
 
 
 def accuracy(schedule: Schedule) -> float:
-    """Made-up accuracy of a schedule in percent; several steps before one block count as one."""
+    """Synthetic accuracy of a schedule in percent; several steps before one block count as one."""
     alive, loss = GEOMETRY.stages[0].num_tokens, 0.0
     for block, steps in itertools.groupby(schedule.resolve(GEOMETRY), key=lambda step: step.block):
         left = list(steps)[-1].num_tokens
@@ -56,7 +56,7 @@ def accuracy(schedule: Schedule) -> float:
 
 
 def accuracies(blocks: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """`accuracy` of many schedules: rows of blocks, not falling, and of tokens left, not rising."""
+    """`accuracy` of many schedules: rows of non-decreasing blocks and of non-increasing token counts."""
     left = counts.copy()
     for step in range(counts.shape[1] - 2, -1, -1):
         left[:, step] = np.where(blocks[:, step] == blocks[:, step + 1], left[:, step + 1], left[:, step])
@@ -85,7 +85,7 @@ def handcrafted_baseline() -> list[Schedule]:
 
 
 def attainable(counts: NDArray[np.int64], choices: list[tuple[int, ...]]) -> float:
-    """Hypervolume of the best of every row of counts at every choice of blocks, in accuracy x 10^9 multiply-adds."""
+    """Hypervolume of all rows of counts at all choices of blocks, in accuracy x 10^9 multiply-adds."""
     points: list[tuple[float, float]] = []
     for choice in choices:
         blocks = np.broadcast_to(np.array(choice, dtype=np.int64), counts.shape)
@@ -100,7 +100,7 @@ def attainable(counts: NDArray[np.int64], choices: list[tuple[int, ...]]) -> flo
 
 
 def grid_counts() -> NDArray[np.int64]:
-    """Tokens left after each of the steps, for every choice of ratios."""
+    """Token counts after each step, for every choice of ratios."""
     num_tokens = GEOMETRY.stages[0].num_tokens
     return np.array(
         [
@@ -111,7 +111,7 @@ def grid_counts() -> NDArray[np.int64]:
 
 
 def all_counts() -> NDArray[np.int64]:
-    """Every row of counts that do not rise; steps that drop nothing stand for fewer steps."""
+    """All non-increasing rows of counts; steps that drop nothing represent schedules with fewer steps."""
     num_tokens = GEOMETRY.stages[0].num_tokens
     rows = itertools.combinations_with_replacement(range(num_tokens, 3, -1), NUM_STEPS)
     return np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64).reshape(-1, NUM_STEPS)

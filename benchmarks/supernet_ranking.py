@@ -1,16 +1,16 @@
-"""How well, and how fast, the supernet ranks schedules of deit_pico on the bundled task.
+"""Rank correlation and speed of supernet evaluations for deit_pico on the bundled task.
 
 python benchmarks/supernet_ranking.py --home /tmp/ranking --out docs/results/supernet_ranking.json
 
 1. One supernet training, and 1,000 schedules between 20 % and 45 % of the dense multiply-adds evaluated on its weights,
-   1,200 validation canvases each, one thread on each core. The dense model is trained first and not counted.
-2. Kendall's tau between the supernet and fine-tuning each schedule by itself: 12 schedules spread over the range, and
-   12 random ones within 3 % of 25 %. They are fine-tuned from the supernet weights, as finalists are, and from the
-   dense ones, which know nothing of the supernet; what counts is the mean of `--tunings` seeds on all 3,600 validation
-   canvases. Beside it the tau of plain multiply-adds.
+   on 1,200 validation canvases each, with one thread per core. The dense model is trained first and not counted.
+2. Kendall's tau between the supernet and separate fine-tunings: 12 schedules spread over the range, and 12 random ones
+   within 3 % of 25 %. They are fine-tuned from the supernet weights, like finalists, and from the dense weights, which
+   are independent of the supernet; the accuracy is the mean over `--tunings` seeds on all 3,600 validation canvases.
+   The tau of plain multiply-adds is printed for comparison.
 
-`--table FILE` keeps the schedules that were ranked, one `{"schedule", "macs", "val_top1"}` a line, which
-benchmarks/search_quality.py can search.
+`--table FILE` stores the ranked schedules, one `{"schedule", "macs", "val_top1"}` per line, for
+benchmarks/search_quality.py.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ONE_BUDGET, TOLERANCE = 0.25, 0.03
 
 
 def open_spec(arguments: argparse.Namespace) -> StudySpec:
-    """The study whose parts are used; no study is run."""
+    """The study that defines all components; it is not run."""
     document: dict[str, object] = {
         "name": "ranking",
         "backbone": "deit_pico",
@@ -67,7 +67,7 @@ def open_spec(arguments: argparse.Namespace) -> StudySpec:
 
 
 def train(training: Training, context: TrainingContext, *, seed: int) -> dict[str, Tensor]:
-    """Run a training to its end; the weights."""
+    """Run a training; returns the weights."""
     run = TrainingRun(
         training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=context.arithmetic
     )
@@ -80,7 +80,7 @@ def train(training: Training, context: TrainingContext, *, seed: int) -> dict[st
 def draw(
     spec: StudySpec, context: TrainingContext, *, count: int, low: float, high: float, seed: int
 ) -> list[Schedule]:
-    """Random shapes of the space, each scaled to a budget between two shares of dense; no schedule twice."""
+    """Distinct random schedules of the space, each scaled to a budget between two fractions of dense."""
     rng = np.random.default_rng(seed)
     dense = AnalyticCost().estimate(context.geometry, Schedule()).macs
     found: dict[str, Schedule] = {}
@@ -88,19 +88,19 @@ def draw(
         limit = round(dense * rng.uniform(low, high))
         shape = draw_shape(spec.space, rng=rng)
         schedule = fit_to_budget(context.geometry, space=spec.space, shape=shape, limit=limit)
-        if schedule is not None and share(context, schedule) >= low:
+        if schedule is not None and dense_fraction(context, schedule) >= low:
             found.setdefault(schedule.key(context.geometry), schedule)
     return list(found.values())
 
 
-def share(context: TrainingContext, schedule: Schedule) -> float:
-    """Multiply-adds as a share of dense."""
+def dense_fraction(context: TrainingContext, schedule: Schedule) -> float:
+    """Multiply-adds as a fraction of dense."""
     cost = AnalyticCost()
     return cost.estimate(context.geometry, schedule).macs / cost.estimate(context.geometry, Schedule()).macs
 
 
 class Worker:
-    """What one process keeps between schedules."""
+    """State of a process between schedules."""
 
     context: TrainingContext
     spec: StudySpec
@@ -132,7 +132,7 @@ def score(schedule: Schedule) -> float:
 
 
 def fine_tune(job: tuple[Schedule, int], *, start: str) -> float:
-    """Accuracy of a schedule after fine-tuning it with a seed, on other canvases than those of the supernet."""
+    """Accuracy of a schedule after fine-tuning with a seed, on other canvases than those of the supernet."""
     schedule, tuning = job
     context, spec = Worker.context, Worker.spec.fidelity.finetune
     training = sparse_training(
@@ -157,17 +157,17 @@ def tau(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def main() -> None:
-    """Run everything, print what was found and write the table."""
+    """Run everything, print the results and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True, help="folder for weights; a dense model there is reused")
     parser.add_argument("--out", type=Path, required=True, help="JSON with times and correlations")
-    parser.add_argument("--table", type=Path, help="also write what was ranked, as JSON lines")
+    parser.add_argument("--table", type=Path, help="also write the ranked schedules, as JSON lines")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--schedules", type=int, default=1000)
     parser.add_argument("--canvases", type=int, default=1200, help="validation canvases of a supernet evaluation")
-    parser.add_argument("--tunings", type=int, default=2, help="fine-tunings of each schedule, with other seeds")
+    parser.add_argument("--tunings", type=int, default=2, help="fine-tunings per schedule, with different seeds")
     parser.add_argument("--pairs", type=int, default=12, help="schedules of each correlation")
-    parser.add_argument("--epochs", type=int, default=4, help="of the supernet training")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of the supernet training")
     parser.add_argument("--dense-epochs", type=int, default=None)
     parser.add_argument("--starts", nargs="*", default=["supernet", "dense"], choices=["supernet", "dense"])
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
@@ -204,7 +204,7 @@ def main() -> None:
     ranked = draw(spec, context, count=arguments.schedules, low=RANGE[0], high=RANGE[1], seed=1)
     near = {"low": ONE_BUDGET * (1 - TOLERANCE), "high": ONE_BUDGET * (1 + TOLERANCE)}
     at_one = draw(spec, context, count=arguments.pairs, **near, seed=2)
-    by_cost = sorted(ranked, key=partial(share, context))
+    by_cost = sorted(ranked, key=partial(dense_fraction, context))
     over_range = [by_cost[i] for i in np.linspace(0, len(by_cost) - 1, arguments.pairs).round().astype(int)]
     results: dict[str, object] = {"correlations": []}
     with ProcessPoolExecutor(
@@ -219,7 +219,7 @@ def main() -> None:
         found = dict(zip((s.key(context.geometry) for s in ranked), accuracies, strict=True))
         rate = seconds["ranking"] / len(ranked) * arguments.workers
         print(
-            f"{len(ranked)} schedules x {arguments.canvases} canvases on {arguments.workers} workers: elastic "
+            f"{len(ranked)} schedules x {arguments.canvases} canvases on {arguments.workers} workers: supernet "
             f"training {seconds['supernet']:.0f} s + evaluations {seconds['ranking']:.0f} s ({rate:.3f} s each on one "
             f"core) = {seconds['supernet'] + seconds['ranking']:.0f} s; before that dense {seconds['dense']:.0f} s",
             flush=True,
@@ -228,7 +228,7 @@ def main() -> None:
             new = [s for s in schedules if s.key(context.geometry) not in found]
             found |= dict(zip((s.key(context.geometry) for s in new), pool.map(score, new), strict=True))
             supernet = [found[s.key(context.geometry)] for s in schedules]
-            macs = [share(context, s) for s in schedules]
+            macs = [dense_fraction(context, s) for s in schedules]
             for start in arguments.starts:
                 jobs = [(schedule, tuning) for schedule in schedules for tuning in range(arguments.tunings)]
                 each = np.array(list(pool.map(partial(fine_tune, start=start), jobs)))

@@ -1,11 +1,11 @@
-"""Training with tokens dropped (gathered) against training with masks, the papers' way: speed, and what comes of it.
+"""Training with dropped tokens (gathered) against training with masks, as in the papers: speed and accuracy.
 
 python benchmarks/training_methods.py speed --backbone deit_s --batch-size 8 --runs 5
 python benchmarks/training_methods.py accuracy --seeds 3
 
-Speed: whole steps with the teacher online, and the student's forward and backward pass alone, in alternation, medians.
-Accuracy: on the bundled task, per seed one dense training, then both methods from its weights with the same images;
-test split, paired bootstrap over the test digits, seeds pooled.
+Speed: medians of whole training steps with an online teacher, and of the student's forward and backward pass alone,
+interleaved. Accuracy: on the bundled task, one dense training per seed, then both methods from its weights with the
+same images; test split, paired bootstrap over the test digits, seeds pooled.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def steps_of(method: str, arguments: argparse.Namespace) -> tuple[Callable[[], N
         with arithmetic.autocast():
             logits: Tensor = model(images)
         loss = torch.nn.functional.cross_entropy(logits.float(), labels)
-        for step in sparsity_of(model).state.trace.steps:  # what teaches predictors, in either method
-            wanted = step.decision_BN if step.decision_BN is not None else step.score_BN
-            loss = loss + wanted.float().mean()
+        for step in sparsity_of(model).state.trace.steps:  # a gradient for predictors, in either method
+            output = step.decision_BN if step.decision_BN is not None else step.score_BN
+            loss = loss + output.float().mean()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
@@ -84,7 +84,7 @@ def steps_of(method: str, arguments: argparse.Namespace) -> tuple[Callable[[], N
 
 
 def speed(arguments: argparse.Namespace) -> dict[str, object]:
-    """Medians of alternating runs, and their ratios."""
+    """Medians of interleaved runs, and their ratios."""
     parts = {method: steps_of(method, arguments) for method in METHODS}
     runs = {
         f"{method} {part}": run
@@ -157,7 +157,7 @@ def one_seed(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def correct_of(model: torch.nn.Module, test: DigitsTest, arithmetic: Arithmetic) -> NDArray[np.bool_]:
-    """Which test canvases a model reads right."""
+    """Whether a model classifies each test canvas correctly."""
     found: NDArray[np.bool_] = evaluate_model(
         model, test.test(batch_size=EVAL_BATCH), arithmetic=arithmetic
     ).correct.numpy()
