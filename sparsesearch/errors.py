@@ -1,46 +1,46 @@
-"""The exception tree. Every error a user can cause is one readable line: what, where, how to mend.
+"""The exception hierarchy. Every user error is one readable line: what is wrong, where, and how to fix it.
 
 SparseSearchError
 ├── UserInputError            exit code 2
 │   ├── BackboneError         unknown or unsupported backbone
 │   ├── ScheduleError         a schedule that does not fit its backbone
 │   ├── SpaceError            a search space that is malformed or empty
-│   ├── BudgetError           a budget nothing can reach, or that needs no search
+│   ├── BudgetError           an infeasible budget, or one that needs no search
 │   ├── SpecError             unreadable or contradictory study document
 │   ├── DataError             missing, empty or broken data
 │   ├── CheckpointError       missing, corrupt or foreign weights
 │   ├── StudyExistsError      the study name is taken
-│   ├── StudyNotFoundError    no study of that name
+│   ├── StudyNotFoundError    no study with that name
 │   ├── StudyBusyError        another controller is running the study
-│   ├── StoreError            the database cannot be reached, read or written
-│   ├── StoreVersionError     the database schema is older or newer than this program
+│   ├── StoreError            the database cannot be opened, read or written
+│   ├── StoreVersionError     the database schema is older or newer than this version
 │   ├── ClusterError          Ray cannot be started or joined, or lacks what trials need
-│   ├── ProfileError          no profile of a device, or one of another target
-│   ├── TrackingError         MLflow cannot be reached, or refuses what it is told
-│   └── MissingExtraError     a package that is needed is not installed
-├── ShapeError                a tensor of the wrong shape (programming error of a caller)
-├── StaleAttemptError         a write by somebody who no longer owns the trial or study
-├── DuplicateTrialError       the study already holds this schedule at this fidelity and seed
-└── StudyFailedError          the study could not be brought to an end; exit code 1
+│   ├── ProfileError          no latency profile, or one of another target
+│   ├── TrackingError         MLflow cannot be reached, or rejects a request
+│   └── MissingExtraError     a required package is not installed
+├── ShapeError                a tensor of the wrong shape (a bug in the caller)
+├── StaleAttemptError         a write by a process that no longer owns the trial or study
+├── DuplicateTrialError       the study already has a trial with this schedule, fidelity and seed
+└── StudyFailedError          the study could not be completed; exit code 1
 """
 
 from __future__ import annotations
 
 
 class SparseSearchError(Exception):
-    """Base of all errors raised on purpose by this package."""
+    """Base class of all errors that this package raises deliberately."""
 
     exit_code = 1
 
 
 class UserInputError(SparseSearchError):
-    """The caller asked for something impossible; the message says how to mend it."""
+    """Invalid input; the message says how to fix it."""
 
     exit_code = 2
 
 
 class BackboneError(UserInputError):
-    """The backbone is unknown or of a kind that cannot be sparsified."""
+    """The backbone is unknown or cannot be sparsified."""
 
 
 class ScheduleError(UserInputError):
@@ -48,11 +48,11 @@ class ScheduleError(UserInputError):
 
 
 class SpaceError(UserInputError):
-    """The search space is malformed or holds no valid schedule."""
+    """The search space is malformed or contains no valid schedule."""
 
 
 class BudgetError(UserInputError):
-    """The budget cannot be reached, or is not below the dense cost."""
+    """The budget is infeasible, or is not below the dense cost."""
 
 
 class SpecError(UserInputError):
@@ -68,23 +68,23 @@ class CheckpointError(UserInputError):
 
 
 class StudyExistsError(UserInputError):
-    """A study of this name is already in the database."""
+    """A study with this name already exists in the database."""
 
 
 class StudyNotFoundError(UserInputError):
-    """No study of this name is in the database."""
+    """No study with this name exists in the database."""
 
 
 class StudyBusyError(UserInputError):
-    """Another controller holds the study's lease."""
+    """Another controller has leased the study."""
 
 
 class StoreError(UserInputError):
-    """The database cannot be reached, read or written."""
+    """The database cannot be opened, read or written."""
 
 
 class StoreVersionError(UserInputError):
-    """The database schema is not the one this program reads."""
+    """The database schema is not the one that this version reads."""
 
 
 class ClusterError(UserInputError):
@@ -92,15 +92,15 @@ class ClusterError(UserInputError):
 
 
 class ProfileError(UserInputError):
-    """A latency profile is missing, cannot be read, or is not of what was asked for."""
+    """A latency profile is missing, unreadable, or does not match the requested target."""
 
 
 class TrackingError(UserInputError):
-    """MLflow cannot be reached, or refuses what it is told."""
+    """MLflow cannot be reached, or rejects a request."""
 
 
 class MissingExtraError(UserInputError):
-    """A package that is not installed is needed for what was asked."""
+    """A package that is required for what was asked is not installed."""
 
 
 class ShapeError(SparseSearchError):
@@ -108,11 +108,11 @@ class ShapeError(SparseSearchError):
 
 
 class StaleAttemptError(SparseSearchError):
-    """A write was refused: its attempt or lease is no longer the current one."""
+    """A write was rejected: its attempt or lease is no longer current."""
 
 
 class DuplicateTrialError(SparseSearchError):
-    """The study already holds a trial of this schedule at this fidelity and seed."""
+    """The study already has a trial with this schedule, fidelity and seed."""
 
 
 class StudyFailedError(SparseSearchError):
@@ -120,7 +120,7 @@ class StudyFailedError(SparseSearchError):
 
 
 def one_line(error: Exception) -> str:
-    """The human part of an exception as one line; pydantic errors name each field with its complaint."""
+    """Format the message of an exception as one line; for pydantic errors, each field with its message."""
     details = getattr(error, "errors", None)
     if callable(details):
         parts = []

@@ -1,4 +1,4 @@
-"""What comes from the environment and nowhere else: where things lie."""
+"""Settings that are read from environment variables: locations of files and servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Settings(Value):
         home: Folder for the default database, caches and checkpoints.
         database_url: SQLAlchemy URL of the study store.
         data: Default data source, or None for the bundled task.
-        mlflow_tracking_uri: Where studies are shown with MLflow, None for a database in `home`.
+        mlflow_tracking_uri: MLflow tracking URI, or None for a database in `home`.
     """
 
     home: Path
@@ -27,7 +27,7 @@ class Settings(Value):
 
     @property
     def cache(self) -> Path:
-        """Folder for things that can be made again (dense teachers, supernet weights)."""
+        """Folder for artifacts that can be recomputed (dense teachers, supernet weights)."""
         return self.home / "cache"
 
     @property
@@ -37,20 +37,20 @@ class Settings(Value):
 
     @property
     def mlflow_uri(self) -> str:
-        """The MLflow that studies are shown with; never something in the working directory."""
+        """URI of the MLflow store in use; never a file in the working directory."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
 
     @property
     def mlflow_artifacts(self) -> Path:
-        """Folder for MLflow's artifacts, where no MLflow server keeps them."""
+        """Folder for MLflow artifacts when there is no MLflow server to store them."""
         return self.home / "mlflow-artifacts"
 
     @classmethod
     def from_environment(cls, *, database_url: str | None = None) -> Settings:
         """Read `SPARSESEARCH_HOME`, `SPARSESEARCH_DATABASE_URL`, `SPARSESEARCH_DATA` and `MLFLOW_TRACKING_URI`.
 
-        Without `SPARSESEARCH_HOME` a `./.sparsesearch` folder is used if it exists, else the user's data
-        folder, so that another working directory does not lose studies.
+        Without `SPARSESEARCH_HOME`, a `./.sparsesearch` folder is used if it exists, otherwise the user's data
+        folder, so that studies are found from any working directory.
 
         Args:
             database_url: Overrides the environment (the `--database` flag).

@@ -1,4 +1,4 @@
-"""How numbers are written for people, and lists of numbers are read."""
+"""Format numbers for display, and parse lists of numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _GIGA, _MEGA = 1e9, 1e6
 
 
 def human_time(seconds: float) -> str:
-    """A duration as people say it."""
+    """Format a duration, such as `45 s`, `12 min` or `1.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
@@ -17,7 +17,7 @@ def human_time(seconds: float) -> str:
 
 
 def macs_text(macs: float) -> str:
-    """Multiply-adds as `2.905 GMACs`, or below 0.1 GMACs as `6.42 MMACs`."""
+    """Format multiply-adds as `2.905 GMACs`, or below 0.1 GMACs as `6.42 MMACs`."""
     divisor, unit = macs_unit(macs)
     value = macs / divisor
     return (
@@ -26,22 +26,22 @@ def macs_text(macs: float) -> str:
 
 
 def macs_unit(largest: float) -> tuple[float, str]:
-    """The unit that multiply-adds up to `largest` are written in, as its size and its name."""
+    """Return the divisor and the name of the unit for multiply-adds up to `largest`."""
     return (_GIGA, "GMACs") if largest >= 0.1 * _GIGA else (_MEGA, "MMACs")
 
 
 def percent_text(fraction: float, *, digits: int = 2) -> str:
-    """A fraction as `95.30 %`."""
+    """Format a fraction as `95.30 %`."""
     return f"{100 * fraction:.{digits}f} %"
 
 
 def ms_text(ms: float) -> str:
-    """Milliseconds as `2.414 ms`."""
+    """Format milliseconds as `2.414 ms`."""
     return f"{ms:.4g} ms"
 
 
 def parse_numbers(text: str, *, what: str) -> list[float]:
-    """Numbers of a comma-separated list; an empty text is an empty list.
+    """Parse a comma-separated list of numbers; an empty string gives an empty list.
 
     Raises:
         SpecError: An entry is not a number.
@@ -49,16 +49,16 @@ def parse_numbers(text: str, *, what: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
-        raise SpecError(f"cannot read {what} {text!r}; write numbers with commas between") from error
+        raise SpecError(f"invalid {what} {text!r}; use comma-separated numbers") from error
 
 
 def parse_counts(text: str, *, what: str, least: int) -> list[int]:
-    """Whole numbers of a comma-separated list.
+    """Parse a comma-separated list of integers.
 
     Raises:
-        SpecError: An entry is not a whole number, or is too small.
+        SpecError: An entry is not an integer, or is too small.
     """
     numbers = parse_numbers(text, what=what)
     if any(number != int(number) or number < least for number in numbers):
-        raise SpecError(f"{what} {text!r} must be whole numbers from {least}, with commas between")
+        raise SpecError(f"invalid {what} {text!r}; use comma-separated integers of at least {least}")
     return [int(number) for number in numbers]

@@ -1,1 +1,1 @@
-"""The use cases, and the only place where the parts are put together."""
+"""The use cases: the application layer, which wires all other packages together."""

@@ -1,4 +1,4 @@
-"""From what a person wrote - a document, flags, or both - to a whole study document."""
+"""Complete the document that a user gave, from a file, flags or both, to a full study document."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from sparsesearch.training.recipes import default_fidelity, for_a_front
 from sparsesearch.training.weights import resolve_weights
 
 _HINTS = {
-    "budget": "write 35%, 20%:45%, or the keys unit, low and high",
-    "device": "say auto, cpu, cuda or cuda:0",
-    "name": "at most 80 letters, digits, '.', '_' and '-', beginning with a letter or digit",
+    "budget": "use 35%, 20%:45%, or the keys unit, low and high",
+    "device": "choose auto, cpu, cuda or cuda:0",
+    "name": "use at most 80 letters, digits, '.', '_' and '-', starting with a letter or digit",
 }
 
 
 def complete(document: Mapping[str, Any], *, progress: Progress, ask_hub: bool = True) -> StudySpec:
-    """Fill in what was left out: the space of the backbone, and training phases that suit its weights.
+    """Fill in missing keys: the space of the backbone, and training phases that suit its weights.
 
     Paths of data and weights become absolute, so that the study can be resumed from another folder.
 
     Args:
-        document: Part of a `StudySpec` as plain data. `space` may be the name or path of a space; `fidelity` may hold
-            single keys, the rest comes from the default recipe; `budget` may be `35%` and `data` its source.
-        progress: Gets a line if the weights are not what was asked for.
-        ask_hub: Whether to find out if published weights can be had from here; if not, they are taken to be.
+        document: Part of a `StudySpec` as plain data. `space` may be the name or path of a space; `fidelity` may have
+            only some of its keys, the rest come from the default recipe; `budget` may be `35%` and `data` its source.
+        progress: Receives a message if the weights differ from the requested ones.
+        ask_hub: Whether to check that published weights are available; if not, they are assumed to be.
 
     Raises:
         SpecError: An unknown key (named), a value out of range, or no backbone or budget.
@@ -46,11 +46,11 @@ def complete(document: Mapping[str, Any], *, progress: Progress, ask_hub: bool =
         BackboneError: Unknown backbone.
     """
     if document.get("backbone") is None:
-        raise SpecError("no backbone given; say --backbone deit_s (or deit_pico for the demo)")
+        raise SpecError("no backbone given; use --backbone deit_s (or deit_pico for the demo)")
     if document.get("budget") is None:
         raise SpecError(
-            "no budget given; say --budget-gflops 3.0, or --budget 35% of dense, or 20%:45% for a front, "
-            "or --budget-ms 2.5"
+            "no budget given; use --budget-gflops 3.0, --budget 35% (of the dense cost; 20%:45% for a front), or "
+            "--budget-ms 2.5"
         )
     filled = dict(document)
     backbone = resolve_name(str(filled["backbone"]))
@@ -73,9 +73,9 @@ def complete(document: Mapping[str, Any], *, progress: Progress, ask_hub: bool =
     try:
         requested = renamed("fidelity", filled.get("fidelity") or {})
     except ValueError as error:
-        raise SpecError(f"the study document is not valid: fidelity: {error}") from error
+        raise SpecError(f"invalid study document: fidelity: {error}") from error
     if not isinstance(requested, Mapping):
-        raise SpecError(f"fidelity must be a mapping, got {requested!r}")
+        raise SpecError(f"invalid study document: fidelity must be a mapping, got {requested!r}")
     recipe = default_fidelity(backbone, weights=weights)
     budget = filled["budget"]
     is_range = isinstance(budget, Mapping) and budget.get("low") is not None
@@ -85,19 +85,19 @@ def complete(document: Mapping[str, Any], *, progress: Progress, ask_hub: bool =
     try:
         return StudySpec.model_validate(filled)
     except ValidationError as error:
-        raise SpecError(f"the study document is not valid: {_complaints(error)}") from error
+        raise SpecError(f"invalid study document: {_describe(error)}") from error
 
 
-def _complaints(error: ValidationError) -> str:
-    """Each key with what is wrong with it, in one line."""
+def _describe(error: ValidationError) -> str:
+    """Describe each invalid key in one line."""
     lines = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
         match item["type"]:
             case "extra_forbidden":
-                text = f"there is no such key{_nearest(item['loc'])}"
+                text = f"unknown key{_nearest(item['loc'])}"
             case kind if where in _HINTS and kind != "value_error":
-                text = f"{_short(item['input'])} will not do; {_HINTS[where]}"
+                text = f"invalid value {_short(item['input'])}; {_HINTS[where]}"
             case _:
                 text = str(item["msg"]).removeprefix("Value error, ") + f", got {_short(item['input'])}"
         lines.append(f"{where}: {text}")
@@ -105,7 +105,7 @@ def _complaints(error: ValidationError) -> str:
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
-    """`; did you mean KEY?` for a key that is not in the document, if one of its neighbours is close."""
+    """Return `; did you mean KEY?` for an unknown key, if a known key has a similar name."""
     kind: Any = StudySpec
     for part in location[:-1]:
         field = kind.model_fields.get(str(part)) if inspect.isclass(kind) and issubclass(kind, BaseModel) else None
@@ -129,9 +129,9 @@ def _merged(base: dict[str, Any], requested: Mapping[str, Any]) -> dict[str, Any
 
 
 def commented_yaml(value: BaseModel, *, skip: frozenset[str] = frozenset()) -> str:
-    """A document as YAML in which every key has its description above it.
+    """Format a document as YAML in which every key is preceded by its description.
 
-    The descriptions are the `Attributes:` of the classes' docstrings.
+    The descriptions are taken from the `Attributes:` sections of the class docstrings.
 
     Args:
         value: The document.
@@ -164,7 +164,7 @@ def _flow(plain: object) -> str:
 
 
 def _descriptions(kind: type[BaseModel]) -> dict[str, list[str]]:
-    """Field name to the lines of its description, from the class docstring, in the words of YAML."""
+    """Map field names to the lines of their descriptions in the class docstring, with YAML's `null` for None."""
     found: dict[str, list[str]] = {}
     _, _, attributes = (inspect.getdoc(kind) or "").partition("Attributes:\n")
     current = ""

@@ -1,4 +1,4 @@
-"""Measuring the front of a study on its target."""
+"""Measure the front of a study on its target."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ROUNDS = 5
 
 
 def confirm_front(spec: StudySpec, writer: StudyWriter, *, progress: Progress) -> list[Trial]:
-    """Measure the front of a study on its target, and again what takes the place of schedules that miss the budget.
+    """Measure the front of a study on its target, including schedules that join the front as others miss the budget.
 
-    On any other machine nothing is measured, and latencies stay predictions.
+    On any other machine, nothing is measured and latencies stay predicted.
 
     Args:
-        spec: The study, prepared.
-        writer: It, open; the latencies are recorded there.
-        progress: Where it shows itself.
+        spec: The prepared study.
+        writer: The open study, where latencies are recorded.
+        progress: Reports progress.
 
     Returns:
         The trials that were measured.
@@ -42,8 +42,8 @@ def confirm_front(spec: StudySpec, writer: StudyWriter, *, progress: Progress) -
     target, differences = _target_here(spec, fit)
     if differences:
         progress.line(
-            f"this is not the target ({differences[0]}): milliseconds stay predicted; "
-            "confirm the winner there with: sparsesearch measure best.yaml"
+            f"this machine is not the target ({differences[0]}), so latencies stay predicted; "
+            "measure the best schedule on the target with: sparsesearch measure best.yaml"
         )
         return []
     measured: list[Trial] = []
@@ -60,7 +60,7 @@ def confirm_front(spec: StudySpec, writer: StudyWriter, *, progress: Progress) -
             writer.record(Confirmed(trial=trial.number, attempt=trial.attempt, latency=latencies[str(trial.number)]))
             for trial in waiting
         ]
-    _tell(measured, limit=spec.budget.high, progress=progress)
+    _report(measured, limit=spec.budget.high, progress=progress)
     return measured
 
 
@@ -74,7 +74,7 @@ def measure_here(
     label: str,
     seconds: float = CONFIRM_SECONDS,
 ) -> dict[str, ConfirmedLatency]:
-    """Measure schedules on this machine and show how far it is; arguments as for `confirm`."""
+    """Measure schedules on this machine with a progress bar; see `confirm` for the arguments."""
     with progress.bar(f"{label}, %", 100) as bar:
         return confirm(
             target,
@@ -87,7 +87,7 @@ def measure_here(
 
 
 def _target_here(spec: StudySpec, fit: LatencyFit) -> tuple[Target, list[str]]:
-    """The backbone on this machine's device, and in what that differs from the target."""
+    """Return the backbone on this machine's device, and how that differs from the target."""
     found = spec.resolved
     assert found is not None
     device = open_device(spec.device)
@@ -106,17 +106,17 @@ def _target_here(spec: StudySpec, fit: LatencyFit) -> tuple[Target, list[str]]:
         return target, fit.conditions.differences(target.conditions())
 
 
-def _tell(measured: Sequence[Trial], *, limit: float, progress: Progress) -> None:
-    """What confirming showed."""
+def _report(measured: Sequence[Trial], *, limit: float, progress: Progress) -> None:
+    """Report the measured latencies."""
     latencies = [trial.confirmed for trial in measured if trial.confirmed is not None]
     if not latencies:
         return
     misses = [one for one in latencies if one.ms > limit]
-    missed = f"; {len(misses)} of them over the budget" if misses else ""
+    missed = f"; {len(misses)} of them exceed the budget" if misses else ""
     progress.line(f"measured {len(latencies)} schedules of the front on the target{missed}")
     drift = max(one.drift for one in latencies)
     if drift > _CLEAR_DRIFT or drift < 1.0 / _CLEAR_DRIFT:
         progress.line(
-            f"the machine now takes {drift:.2f} times as long as when it was profiled; latencies are stated at the "
+            f"the machine now takes {drift:.2f} times as long as when it was profiled; latencies are scaled to the "
             "speed of the profile"
         )

@@ -1,4 +1,4 @@
-"""What executes a study: a dispatcher, with the evaluator that it needs."""
+"""Build what executes a study: a dispatcher and its evaluator."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def open_execution(
     on_trial: Callable[[Trial], None],
     on_progress: Callable[[Trial], None],
 ) -> tuple[Dispatcher, Evaluator]:
-    """The dispatcher that a study names, and the evaluator to run with it.
+    """Create the dispatcher of a study and the evaluator to run with it.
 
     Args:
-        spec: The study, prepared.
-        settings: Where checkpoints and shared trainings lie.
-        context: Backbone, data and arithmetic of the study, opened.
-        deadline: Its clock.
-        progress: Where long work shows itself.
+        spec: The prepared study.
+        settings: Where checkpoints and shared trainings are.
+        context: Backbone, data and arithmetic of the study.
+        deadline: Deadline of the study.
+        progress: Reports the progress of long tasks.
         on_trial: Called with every trial that ended.
-        on_progress: Called with every trial that began or was measured.
+        on_progress: Called with every trial that started or was measured.
     """
     storage, cache = storage_of(spec, settings), cache_of(spec, settings)
     if spec.dispatcher == "inline":
@@ -61,7 +61,7 @@ def open_execution(
         on_trial=on_trial,
         on_progress=on_progress,
         on_stopping=lambda: progress.line(
-            "stopping: epochs under way are brought to their end and kept; Ctrl-C once more stops at once"
+            "stopping after the current epochs, which are kept; press Ctrl-C again to stop immediately"
         ),
     )
     portable = portable_evaluator(
@@ -71,10 +71,10 @@ def open_execution(
 
 
 def storage_of(spec: StudySpec, settings: Settings) -> Path:
-    """Root of the checkpoints of a study."""
+    """Return the root folder of the checkpoints of a study."""
     return settings.storage if spec.storage is None else Path(spec.storage)
 
 
 def cache_of(spec: StudySpec, settings: Settings) -> Path:
-    """Folder of trainings that studies share: beside the checkpoints where these have a place of their own."""
+    """Return the folder of trainings that studies share: inside `spec.storage` if that is given."""
     return settings.cache if spec.storage is None else Path(spec.storage) / ".cache"

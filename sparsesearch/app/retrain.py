@@ -1,4 +1,4 @@
-"""From a recipe to a trained sparse model, with its accuracy on the test split."""
+"""Train a recipe in full and evaluate it on the test split."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Retrained:
 
     Attributes:
         path: The safetensors file.
-        card: What it says of itself; test metrics included.
+        card: Its metadata, including test metrics.
         dense_metrics: Test metrics of the dense model, its teacher.
         dense_macs: Multiply-adds of one image through the dense model.
     """
@@ -49,21 +49,21 @@ class Retrained:
 
 
 def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progress, device: str = "auto") -> Retrained:
-    """Train the dense model where needed, then the schedule in full, and score both on the test split.
+    """Train the dense model if needed, then the schedule in full, and evaluate both on the test split.
 
     The test split is opened here and nowhere in the search.
 
     Args:
         recipe: What to train.
-        path: Target safetensors file.
-        settings: Where shared trainings lie.
-        progress: Where long work shows itself.
+        path: Output safetensors file.
+        settings: Where shared trainings are.
+        progress: Reports progress.
         device: `auto`, `cpu` or `cuda[:N]`.
 
     Raises:
         SpecError: The recipe contradicts itself: its cost is not that of its schedule.
         DataError: The data cannot be read.
-        CheckpointError: The starting weights do not fit.
+        CheckpointError: The initial weights do not fit.
     """
     backbone = resolve_name(recipe.backbone)
     task = open_test(recipe.data, backbone=backbone)
@@ -71,8 +71,8 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
     cost = AnalyticCost().estimate(geometry, recipe.schedule)
     if task.num_classes == recipe.num_classes and cost.macs != recipe.measured.macs:
         raise SpecError(
-            f"the recipe says {recipe.measured.macs:,} multiply-adds, but its schedule on {backbone} costs "
-            f"{cost.macs:,}; the file was changed by hand or made by another version: export it again"
+            f"the recipe states {recipe.measured.macs:,} multiply-adds, but its schedule on {backbone} costs "
+            f"{cost.macs:,}; the file was edited or written by another version: export it again"
         )
     weights, line = resolve_weights(recipe.weights, backbone=backbone)
     if line is not None:
@@ -121,7 +121,7 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
 def _dense_weights(
     context: TrainingContext, recipe: Recipe, *, weights: str, settings: Settings, progress: Progress
 ) -> Mapping[str, Tensor]:
-    """The dense model's weights: taken over from a search, given with a head, or trained now."""
+    """Return the weights of the dense model: from the training cache, given with a head, or trained now."""
     cache = TrainingCache(settings.cache)
     key = dense_key(
         geometry=context.geometry,

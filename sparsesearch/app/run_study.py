@@ -1,4 +1,4 @@
-"""Run a study: prepare it, build the parts, let the dispatcher work, write what came out."""
+"""Run a study: prepare it, build its parts, run the dispatcher, and write the results."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ from sparsesearch.training.weights import check_weights
 
 OnTrial = Callable[[Trial], None]
 
-_DEMO = "No --data given: this is the bundled demo, real handwritten digits on a cluttered canvas."
-_HARD_DEMO = "This is the harder bundled demo, the larger of two handwritten digits on a cluttered canvas."
+_DEMO = "No --data given; using the bundled demo: real handwritten digits on a cluttered canvas."
+_HARD_DEMO = "Using the harder bundled demo: the larger of two handwritten digits on a cluttered canvas."
 
 
 def _ignore(trial: Trial) -> None:
@@ -56,14 +56,14 @@ def _ignore(trial: Trial) -> None:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a finished study leaves.
+    """The results of a finished study.
 
     Attributes:
         spec: The study as it ran.
         front: Its front.
         best: The most accurate trial within the budget.
         recipe: Path of `best.yaml`.
-        front_png: Path of the picture of the front.
+        front_png: Path of the plot of the front.
         report: Path of the report.
     """
 
@@ -82,25 +82,25 @@ def prepare(
     store: StudyStore | None = None,
     profiles: SqlProfiles | None = None,
 ) -> StudySpec:
-    """Look everything up and make the plan; refuses what cannot work before anything is trained.
+    """Resolve a study and plan it; invalid requests fail here, before any training.
 
     Args:
-        spec: The study as wished.
-        progress: Gets the plan and warnings as lines.
-        profiles: Where latency profiles are kept; needed by a study that asks for milliseconds.
-        store: Where the study to start from is kept, if the document names one.
+        spec: The requested study.
+        progress: Receives the plan and warnings as lines.
+        profiles: The stored latency profiles; required for studies with a latency target.
+        store: The store of the study to warm-start from, if there is one.
 
     Returns:
-        The study as it will run, with names resolved, space spelled out, precision chosen and phases cut to the time.
+        The study as it will run: names and space resolved, precision chosen, and phases cut to the time budget.
 
     Raises:
-        UserInputError: Anything of the document that cannot be met.
+        UserInputError: The document asks for something that is not possible.
     """
     backbone = resolve_name(spec.backbone)
     priors: tuple[Prior, ...] = ()
     if spec.warm_start is not None:
         if store is None:
-            raise SpecError(f"there is no database to look up study {spec.warm_start!r} in; leave warm_start out")
+            raise SpecError(f"no database given to read study {spec.warm_start!r} from; leave warm_start out")
         priors = collect_priors(store.spec(spec.warm_start), store.trials(spec.warm_start))
         progress.line(f"Starting from {len(priors)} results of study {spec.warm_start!r}.")
     device = open_device(spec.device)
@@ -138,9 +138,9 @@ def prepare(
     progress.line(plan.describe(speeds, device=device.type, precision=precision))
     if not plan.spec.meaningful:
         progress.line(
-            f"{backbone} can hardly be trained in this time: training it fully would take about "
+            f"the time is too short to train {backbone}: full training would take about "
             f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use --weights PATH, more time, "
-            "or --backbone deit_pico. Accuracies of this study are marked 'not meaningful'."
+            "or --backbone deit_pico. The accuracies of this study are marked 'not meaningful'."
         )
     storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
     found = plan.spec.resolved
@@ -150,10 +150,10 @@ def prepare(
 
 
 def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Progress) -> StudySpec:
-    """The study with what is known of latency on its target, once it is sure that its budget can be met there."""
+    """Add the latency model of the target to a study, and check that its budget is feasible there."""
     found = spec.resolved
     assert found is not None, "it is filled in before"
-    assert profiles is not None, "a study that asks for milliseconds is prepared with a place for profiles"
+    assert profiles is not None, "a study with a latency target needs the stored profiles"
     fit = find_latency(
         spec,
         found.geometry,
@@ -169,7 +169,7 @@ def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Pr
 
 
 def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
-    """The space spelled out for a backbone, as the strategy can search it."""
+    """Resolve the space for a backbone, restricted to what the strategy can search."""
     if spec.fidelity.strategy == "training-free":
         return without_training(spec.space, geometry)
     if spec.fidelity.strategy == "supernet":
@@ -188,22 +188,21 @@ def run_study(
     started: float | None = None,
     spec: StudySpec | None = None,
 ) -> None:
-    """Run an open study to its end, or go on with it where it was left.
+    """Run an open study to its end, or resume it where it stopped.
 
     Args:
         writer: The open study; closed on return.
-        settings: Where checkpoints and shared trainings lie.
-        progress: Where long work shows itself.
+        settings: Where checkpoints and shared trainings are.
+        progress: Reports the progress of long tasks.
         on_trial: Called with every trial that ended.
-        on_progress: Called with every trial that began, that was measured, and that is tried again.
-        tracker: Shows the study while it runs.
-        started: When the time budget began to run, by `time.monotonic`; now if not given.
-        spec: The study with another dispatcher or other resources, which change nothing of its results; as stored if
-            not given.
+        on_progress: Called with every trial that started, was measured, or is retried.
+        tracker: Logs the study while it runs.
+        started: Start of the time budget, by `time.monotonic`; by default now.
+        spec: The study with another dispatcher or other resources; by default as stored.
 
     Raises:
-        ClusterError: Ray cannot be had, or has no room for the trials.
-        DataError: The data is not what the study began with.
+        ClusterError: Ray is not available, or lacks resources for the trials.
+        DataError: The data has changed since the study started.
         StudyFailedError: The dense or supernet training failed.
     """
     tracker = tracker or NullTracker()
@@ -232,15 +231,15 @@ def run_study(
             on_trial=finished,
             on_progress=on_progress or _ignore,
         )
-        with shown(tracker, spec.name):
+        with tracked(tracker, spec.name):
             dispatcher.run(controller, writer, evaluator)
             for trial in confirm_front(spec, writer, progress=progress or Silent()):
                 tracker.log(trial)
 
 
 @contextmanager
-def shown(tracker: Tracker, study: str) -> Iterator[None]:
-    """Has a study shown while it is worked on, and as it then stands, however that ends."""
+def tracked(tracker: Tracker, study: str) -> Iterator[None]:
+    """Log a study while the block runs, and its final state however the block ends."""
     tracker.start(study)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The target of a study in milliseconds: finding or making its profile."""
+"""Find or create the latency profile of a study's target."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from sparsesearch.study.latency_record import Conditions
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import LatencySpec, StudySpec
 
-_SHARE_OF_TIME = 0.3
-"""Most of a time budget that goes into profiling."""
+_PROFILING_FRACTION = 0.3
+"""Largest fraction of a time budget that goes into profiling."""
 
 
 def find_latency(
@@ -34,20 +34,20 @@ def find_latency(
     in_chans: int,
     progress: Progress,
 ) -> LatencyFit:
-    """What is known of latency on a study's target; this machine is profiled if it is the target and was not before.
+    """Return the latency fit of a study's target; profile this machine if it is the target and has no profile yet.
 
     Args:
-        spec: The study, its backbone resolved.
+        spec: The study, with its backbone resolved.
         geometry: The backbone with the head and input of the task.
-        space: Its space, spelled out.
-        profiles: Where profiles are kept.
-        num_classes: Of the head.
+        space: The resolved search space.
+        profiles: The stored profiles.
+        num_classes: Classes of the head.
         in_chans: Image channels.
-        progress: Where profiling shows itself.
+        progress: Reports the progress of profiling.
 
     Raises:
-        ProfileError: There is no such profile, or it is not of what is asked for.
-        SpecError: There is no such device.
+        ProfileError: The profile does not exist, or does not match the requested target.
+        SpecError: The device does not exist.
     """
     requested = spec.latency or LatencySpec()
     if requested.profile is not None:
@@ -56,18 +56,18 @@ def find_latency(
         progress.line(f"target: {profile.conditions.describe()} (profile {requested.profile})")
     else:
         target = _target_model_here(spec, requested, geometry, num_classes=num_classes, in_chans=in_chans)
-        share = float("inf") if spec.time_budget_s is None else _SHARE_OF_TIME * spec.time_budget_s
-        requested = requested.model_copy(update={"profile_seconds": min(requested.profile_seconds, share)})
+        limit_s = float("inf") if spec.time_budget_s is None else _PROFILING_FRACTION * spec.time_budget_s
+        requested = requested.model_copy(update={"profile_seconds": min(requested.profile_seconds, limit_s)})
         profile = _profile_here(target, geometry, space, requested=requested, profiles=profiles, progress=progress)
     _check_methods(profile.fit, geometry, space)
     return profile.fit
 
 
 def load_profile(name: str, profiles: SqlProfiles) -> Profile:
-    """A profile by its name in the database, or from its file.
+    """Load a profile by its name in the database, or from a file.
 
     Raises:
-        ProfileError: There is none.
+        ProfileError: The profile does not exist.
     """
     path = Path(name)
     if path.suffix == ".json" or "/" in name:
@@ -76,7 +76,7 @@ def load_profile(name: str, profiles: SqlProfiles) -> Profile:
 
 
 def profile_name(profile: Profile) -> str:
-    """The name of a profile that nobody named: what it is of, and its fingerprint."""
+    """Return the default name of a profile: its target and its fingerprint."""
     at = profile.conditions
     parts = [
         profile.geometry.name, str(profile.geometry.image_size[0]), at.device, f"b{at.batch_size}", at.precision,
@@ -88,10 +88,10 @@ def profile_name(profile: Profile) -> str:
 def target_for(
     conditions: Conditions, backbone: str, *, device: str, image_size: int | tuple[int, int] | None
 ) -> Target:
-    """A backbone on a device of this machine, run as conditions say.
+    """Create the target for a backbone on a device of this machine, under given conditions.
 
     Raises:
-        SpecError: There is no such device.
+        SpecError: The device does not exist.
     """
     return Target(
         backbone=backbone,
@@ -129,11 +129,11 @@ def _profile_here(
     profiles: SqlProfiles,
     progress: Progress,
 ) -> Profile:
-    """The profile of this machine: the newest that serves, or a new one, which is kept."""
+    """Return the newest usable profile of this machine, or create and save a new one."""
     with torch_threads(requested.num_threads):
         conditions = target.conditions()
     for name, profile in profiles.find(shape=shape_of_stages(geometry), conditions=conditions):
-        if _serves(profile.fit, geometry, space):
+        if _is_usable(profile.fit, geometry, space):
             progress.line(f"target: {conditions.describe()} (profile {name})")
             return profile
     methods = dict.fromkeys((*_methods(space), *default_methods(geometry)))
@@ -151,18 +151,18 @@ def _profile_here(
     profiles.save(name, made, replace=True)
     for line in made.sentences():
         progress.line(line)
-    progress.line(f"kept as profile {name}")
+    progress.line(f"saved as profile {name}")
     return made
 
 
 def _methods(space: SearchSpace) -> list[Method]:
-    """What steps of a space may do."""
+    """Return the methods that the steps of a space may use."""
     merge = [Method(reducer=space.merge, phase=phase) for phase in space.phases] if space.merge_after_prune else []
     return [*space.methods, *merge]
 
 
-def _places(space: SearchSpace) -> list[ShapeStep]:
-    """Every kind of step of a space, each at one place where it can be."""
+def _example_steps(space: SearchSpace) -> list[ShapeStep]:
+    """Return one step of each method and stage of a space, at a location where it is possible."""
     return [
         ShapeStep(stage=stage, block=block, phase=method.phase, reducer=method.reducer, scorer=method.scorer)
         for stage, block in {stage: (stage, block) for stage, block in space.locations}.values()
@@ -171,7 +171,7 @@ def _places(space: SearchSpace) -> list[ShapeStep]:
     ]
 
 
-def _serves(fit: LatencyFit, geometry: BackboneGeometry, space: SearchSpace) -> bool:
+def _is_usable(fit: LatencyFit, geometry: BackboneGeometry, space: SearchSpace) -> bool:
     try:
         _check_methods(fit, geometry, space)
     except ProfileError:
@@ -180,12 +180,12 @@ def _serves(fit: LatencyFit, geometry: BackboneGeometry, space: SearchSpace) -> 
 
 
 def _check_methods(fit: LatencyFit, geometry: BackboneGeometry, space: SearchSpace) -> None:
-    LatencyModel(fit).check_methods(geometry, _places(space))
+    LatencyModel(fit).check_methods(geometry, _example_steps(space))
 
 
 def _check_requested(profile: Profile, spec: StudySpec, requested: LatencySpec) -> None:
-    """Refuse a profile that is not of the requested target."""
-    has = profile.conditions
+    """Check that a profile is of the requested target."""
+    profiled = profile.conditions
     given: dict[str, object] = {
         "batch_size": requested.batch_size,
         "precision": requested.precision,
@@ -193,15 +193,15 @@ def _check_requested(profile: Profile, spec: StudySpec, requested: LatencySpec) 
         "clock": "wall",
         "num_threads": requested.num_threads,
     }
-    wanted = has.model_copy(update={name: value for name, value in given.items() if value is not None})
+    expected = profiled.model_copy(update={name: value for name, value in given.items() if value is not None})
     if spec.device != "auto":
-        here = target_for(wanted, spec.backbone, device=spec.device, image_size=None).conditions()
-        wanted = wanted.model_copy(update={"device": here.device, "device_name": here.device_name})
-    differences = has.differences(wanted)
+        here = target_for(expected, spec.backbone, device=spec.device, image_size=None).conditions()
+        expected = expected.model_copy(update={"device": here.device, "device_name": here.device_name})
+    differences = profiled.differences(expected)
     if differences:
-        command = f"sparsesearch profile --backbone {spec.backbone} --device {wanted.device} --batch-size "
-        command += f"{wanted.batch_size} --precision {wanted.precision}{' --compile' * wanted.compiled}"
+        command = f"sparsesearch profile --backbone {spec.backbone} --device {expected.device} --batch-size "
+        command += f"{expected.batch_size} --precision {expected.precision}{' --compile' * expected.compiled}"
         raise ProfileError(
-            f"profile {requested.profile} was measured on another target ({', '.join(differences)}); measure this one "
-            f"there with: {command}"
+            f"profile {requested.profile} was measured on another target ({', '.join(differences)}); profile the "
+            f"requested target with: {command}"
         )

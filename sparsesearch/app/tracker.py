@@ -1,4 +1,4 @@
-"""Build what keeps MLflow in step with the store."""
+"""Build the MLflow tracker and the sync of a study."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from sparsesearch.visualize.best import write_best_picture
 
 
 def mlflow_address(settings: Settings) -> Address:
-    """The MLflow that the settings name."""
+    """Return the address of the MLflow in the settings."""
     is_ours = settings.mlflow_tracking_uri is None
     return Address(uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts, is_ours=is_ours)
 
 
 def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySync:
-    """The sync of one study in MLflow."""
+    """Create the MLflow sync of one study."""
 
     def write_picture(spec: StudySpec, front: StudyFront, folder: Path) -> None:
         from sparsesearch.app.parts import storage_of  # loads torch
@@ -35,7 +35,7 @@ def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySy
         records,
         study,
         address=mlflow_address(settings),
-        turns=FileLock(settings.home / "mlflow-turns" / f"{study}.lock"),
+        lock=FileLock(settings.home / "mlflow-turns" / f"{study}.lock"),
         write_files=write_front_files,
         write_last=write_picture,
     )
@@ -44,12 +44,12 @@ def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySy
 def mlflow_tracker(
     records: StudyRecords, settings: Settings, *, report: Callable[[str], None], sync_command: str = SYNC_COMMAND
 ) -> MlflowTracker:
-    """A tracker that shows running studies in MLflow.
+    """Create a tracker that logs running studies to MLflow.
 
     Args:
         records: The store.
         settings: Where MLflow is.
-        report: Gets the lines that people should see.
-        sync_command: How people catch up; the study's name follows.
+        report: Receives messages for the user.
+        sync_command: The command that syncs a study, without the name of the study.
     """
     return MlflowTracker(lambda study: study_sync(records, settings, study), report=report, sync_command=sync_command)

@@ -1,4 +1,4 @@
-"""The closed form of a cost next to what two counters find in the model itself."""
+"""Compare the closed form of a cost with two counters that run the model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sparsesearch.errors import BackboneError
 
 @dataclass(frozen=True)
 class Count:
-    """One way of counting the multiply-adds of one image.
+    """The multiply-adds of one image, by one way of counting.
 
     Attributes:
-        name: What counts.
-        macs: The count, None where there is none.
-        note: Why there is none.
+        name: The counter.
+        macs: The count, or None if it is not available.
+        note: Why it is not available.
     """
 
     name: str
@@ -32,8 +32,8 @@ class Count:
 def verify_cost(reference: ModelReference) -> tuple[Count, ...]:
     """Count the multiply-adds of a sparse model in closed form, by torch and by fvcore.
 
-    The counters run one image through the model, whose weights are random: counts do not depend on them. fvcore is told
-    to pass over normalisation, which the closed form does not count, and runs with fused attention off.
+    The counters run one image through the model with random weights, which do not affect counts. fvcore ignores
+    normalization, which the closed form does not count, and runs with fused attention off.
 
     Args:
         reference: Backbone and schedule.

@@ -1,4 +1,4 @@
-"""The files a study ends in, written from what it has found so far."""
+"""Write the result files of a study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECIPE, PICTURE = "best.yaml", "front.png"
 
 
 def write_front_files(spec: StudySpec, front: StudyFront, folder: Path) -> None:
-    """Write `front.png`, and `best.yaml` where a schedule is within the budget; nothing before there is a front."""
+    """Write `front.png`, and `best.yaml` if a schedule is within the budget; write nothing without a front."""
     if front.reference is None or not front.points:
         return
     limit = spec.budget.limits(front.reference.cost.macs)[1]

@@ -1,4 +1,4 @@
-"""Trained sparse models as one safetensors file that knows its own schedule."""
+"""Save and load sparse models as one safetensors file that includes the schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sparsesearch.value import Value
 
 
 class ModelCard(Value):
-    """What a file needs to say to become a model again.
+    """The metadata that is needed to rebuild a model from its file.
 
     Attributes:
         backbone: Backbone name.
@@ -44,13 +44,13 @@ def save(model: nn.Module, path: str | Path, *, card: ModelCard) -> None:
 
 
 def load(path: str | Path) -> nn.Module:
-    """The model of a file that `sparsesearch retrain` or `import-checkpoint` wrote, in eval mode, ready to run.
+    """Load a model that `sparsesearch retrain` or `import-checkpoint` saved, in eval mode.
 
     Args:
         path: The safetensors file.
 
     Returns:
-        The timm model with its schedule applied; `model(images)` gives the logits it gave when it was saved.
+        The timm model with its schedule applied; `model(images)` returns the same logits as when it was saved.
 
     Raises:
         CheckpointError: The file is missing, corrupt, or has no schedule in its metadata.
@@ -66,7 +66,7 @@ def load(path: str | Path) -> nn.Module:
 
 
 def read_card(path: str | Path) -> ModelCard:
-    """What a saved model says of itself.
+    """Read the metadata of a saved model.
 
     Raises:
         CheckpointError: As `load`.
@@ -76,8 +76,10 @@ def read_card(path: str | Path) -> ModelCard:
 
 def _card(path: Path, document: dict[str, object]) -> ModelCard:
     if not document:
-        raise CheckpointError(f"{path} has no schedule in its metadata; it was not written by sparsesearch retrain")
+        raise CheckpointError(
+            f"{path} has no schedule in its metadata; give a file written by sparsesearch retrain or import-checkpoint"
+        )
     try:
         return ModelCard.model_validate(document)
     except ValidationError as error:
-        raise CheckpointError(f"{path}: its metadata cannot be read: {one_line(error)}") from error
+        raise CheckpointError(f"{path} has invalid metadata: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""A recipe from a trial of a study."""
+"""Create a recipe from a trial of a study."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from sparsesearch.study.trial import Trial
 
 
 def best_trial(spec: StudySpec, front: StudyFront, *, limit: float | None = None) -> Trial:
-    """The most accurate trial within a budget (the study's own if none is given).
+    """Return the most accurate trial within a budget.
 
     Args:
         spec: The study.
-        front: Its front; the budget is counted along its axis.
-        limit: The budget.
+        front: Its front.
+        limit: The budget, in units of the front's cost axis; by default that of the study.
 
     Raises:
         StudyFailedError: No candidate is complete yet.
-        BudgetError: None of the front is that cheap.
+        BudgetError: No trial of the front is within the budget.
     """
     resolved = spec.resolved
     if resolved is None or front.reference is None or not front.points:
         raise StudyFailedError(
-            f"study {spec.name!r} has no finished candidate yet; go on with: sparsesearch resume {spec.name}"
+            f"study {spec.name!r} has no finished candidate yet; resume it with: sparsesearch resume {spec.name}"
         )
     limit = spec.budget.limits(front.reference.cost.macs)[1] if limit is None else limit
     best = front.best(limit=limit)
@@ -41,7 +41,7 @@ def best_trial(spec: StudySpec, front: StudyFront, *, limit: float | None = None
 
 
 def make_recipe(spec: StudySpec, front: StudyFront, trial: Trial) -> Recipe:
-    """All that `retrain` needs of a trial."""
+    """Create the recipe of a trial, with everything that `retrain` needs."""
     resolved, dense = spec.resolved, front.reference
     assert resolved is not None, "only prepared studies are stored"
     assert dense is not None, "a study with candidates has its dense reference"
@@ -82,7 +82,7 @@ def make_recipe(spec: StudySpec, front: StudyFront, trial: Trial) -> Recipe:
 
 
 def _latency(spec: StudySpec, trial: Trial) -> RecipeLatency | None:
-    """What is known of a trial's latency, None where the study has no target."""
+    """Return the latency of a trial, None if the study has no target."""
     fit = None if spec.resolved is None else spec.resolved.latency
     if fit is None:
         return None

@@ -1,4 +1,4 @@
-"""Published and other people's checkpoints as models of this package."""
+"""Import checkpoints that were trained elsewhere."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Imported:
 
     Attributes:
         model: The model, its schedule applied.
-        card: What its file will say of it.
-        geometry: The shape of its backbone.
+        card: Metadata for its file.
+        geometry: Geometry of its backbone.
         num_params: Parameters, predictors and fast paths included.
         dense_macs: Multiply-adds of one image through the dense model.
     """
@@ -47,31 +47,31 @@ class Imported:
 def import_checkpoint(
     path: Path, *, backbone: str, rho: float | None = None, schedule: Schedule | None = None, ema: bool = False
 ) -> Imported:
-    """Build a model from a foreign checkpoint, all of whose parameters must find their place in it.
+    """Build a model from a foreign checkpoint, whose parameters must all match.
 
     Args:
-        path: A training checkpoint or a state dict, as torch or safetensors wrote it.
+        path: A training checkpoint or a state dict, saved by torch or safetensors.
         backbone: Backbone name; its head gets as many classes as the checkpoint has.
-        rho: The rate of a model with the schedule of DynamicViT's papers.
-        schedule: Any other schedule; without it and a rate the checkpoint is of a dense model.
-        ema: Take the averaged weights (`model_ema`), not the trained ones.
+        rho: Keep ratio of a model with the schedule of the DynamicViT papers.
+        schedule: Any other schedule; without `rho` and `schedule`, the checkpoint is of a dense model.
+        ema: Use the averaged weights (`model_ema`), not the trained ones.
 
     Raises:
-        BackboneError: No such backbone.
-        CheckpointError: The file cannot be read, or does not fit backbone and schedule.
-        ScheduleError: The backbone cannot do the schedule.
+        BackboneError: The backbone is unknown.
+        CheckpointError: The file cannot be read, or does not fit the backbone and the schedule.
+        ScheduleError: The backbone does not support the schedule.
     """
     assert rho is None or schedule is None
     name = resolve_name(backbone)
     weights = read_foreign_weights(path, ema=ema)
     model = create_model(name, num_classes=_num_classes(weights))
     shape = geometry(model, name)
-    told = rho is not None or schedule is not None
+    is_sparse = rho is not None or schedule is not None
     if rho is not None:
         schedule = paper_schedule(shape, rho)
     schedule = (schedule or Schedule()).canonical(shape)
     blocks = [step.block for step in schedule.steps if is_learned(step.scorer)]
-    _check_predictors(path, num_predictors(weights), blocks, name=name, told=told)
+    _check_predictors(path, num_predictors(weights), blocks, name=name, is_sparse=is_sparse)
     if schedule.steps:
         sparsify_(model, schedule)
     _load(model, weights, blocks=blocks, source=f"{path} does not fit {name}")
@@ -94,35 +94,36 @@ def import_checkpoint(
 
 
 def _num_classes(weights: Mapping[str, Tensor]) -> int | None:
-    """Classes of the head; None without one."""
+    """Return the number of classes of the head, None without a head."""
     for head in _HEADS:
         if head in weights and weights[head].ndim == 2:
             return weights[head].shape[0]
     return None
 
 
-def _check_predictors(path: Path, found: int, blocks: Sequence[int], *, name: str, told: bool) -> None:
-    """See that the file has as many predictors as the schedule, if one was given."""
+def _check_predictors(path: Path, found: int, blocks: Sequence[int], *, name: str, is_sparse: bool) -> None:
+    """Check that the file has as many predictors as the schedule."""
     if found == len(blocks):
         return
-    if not told:
+    if not is_sparse:
         raise CheckpointError(
-            f"{path} has {found} predictors: it is a sparse {name}; give its rate (--rho 0.7) or --schedule FILE"
+            f"{path} has {found} predictors, so it is a sparse {name}; give its schedule with --rho 0.7 or "
+            "--schedule FILE"
         )
     if not found:
         raise CheckpointError(
-            f"{path} has no predictors, but the schedule has {len(blocks)}; leave --rho and --schedule out to import a "
+            f"{path} has no predictors, but the schedule has {len(blocks)}; leave out --rho and --schedule to import a "
             "dense model"
         )
     where = f" (blocks {', '.join(map(str, blocks))})" if blocks else ""
     raise CheckpointError(
-        f"{path} has {found} predictors, but the schedule drops tokens at {len(blocks)} places{where}; give the "
+        f"{path} has {found} predictors, but the schedule drops tokens at {len(blocks)} locations{where}; give the "
         "schedule that it was trained with"
     )
 
 
 def _load(model: nn.Module, weights: Mapping[str, Tensor], *, blocks: Sequence[int], source: str) -> None:
-    """Load all weights into a model, or say which do not fit."""
+    """Load all weights into a model."""
     renamed = new_names(weights, blocks=blocks)
     tensors = {new: squeezed(new, weights[old]) for old, new in renamed.items() if new is not None}
     load_weights_(
@@ -130,5 +131,5 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor], *, blocks: Sequence[i
         tensors,
         source=source,
         names={new: old for old, new in renamed.items() if new is not None},
-        fix="name the backbone and the schedule that it was trained with",
+        fix="give the backbone and the schedule that it was trained with",
     )

@@ -1,4 +1,4 @@
-"""The sparse model that a command is about, however it was named: a file, or a backbone with a schedule."""
+"""References to sparse models: a file, or a backbone with a schedule."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DENSE = Schedule()
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A backbone with its head and input, and a schedule.
+    """A reference to a sparse model: a backbone with its head and input, and a schedule.
 
     Attributes:
         backbone: Resolved backbone name.
@@ -42,11 +42,11 @@ class ModelReference:
     image_size: int | None = None
 
     def dense_model(self, *, seed: int = 0, pretrained: bool = False) -> nn.Module:
-        """The dense model.
+        """Create the dense model.
 
         Args:
-            seed: Seed of weights that are not loaded.
-            pretrained: Load published weights.
+            seed: Seed for the initialization of weights that are not loaded.
+            pretrained: Whether to load published weights.
         """
         return create_model(
             self.backbone,
@@ -59,7 +59,7 @@ class ModelReference:
 
     @cached_property
     def geometry(self) -> BackboneGeometry:
-        """The backbone's shape; no weights are made."""
+        """Geometry of the backbone, found without allocating weights."""
         with torch.device("meta"):
             return geometry(self.dense_model(), self.backbone)
 
@@ -73,27 +73,27 @@ def find_model(
     keep: str = "",
     image_size: int | None = None,
 ) -> ModelReference:
-    """What `--backbone`, `--schedule`, `--rho`, `--at` and `--keep` name together.
+    """Find the model that `--backbone`, `--schedule`, `--rho`, `--at` and `--keep` select.
 
     Args:
-        backbone: Backbone name; needed unless the file names one.
+        backbone: Backbone name; required unless the file names one.
         schedule: A recipe, a model that was saved with its schedule (`.safetensors`), or steps as YAML or JSON.
-        rho: The papers' schedule at this rate.
-        at: Blocks, with commas between.
-        keep: Share of the initial tokens kept from each block on.
-        image_size: Pixels, if not the backbone's or the file's own.
+        rho: Keep ratio of the papers' schedule.
+        at: Comma-separated blocks.
+        keep: Comma-separated fractions of the initial tokens, kept from each block on.
+        image_size: Pixels; by default those of the backbone or the file.
 
     Raises:
-        SpecError: There is no backbone, there are several schedules, or the file cannot be read.
+        SpecError: No backbone or several schedules are given, or the file cannot be read.
         BackboneError: The backbone is unknown or unsupported.
         ScheduleError: The schedule does not fit the backbone.
     """
     if sum((schedule is not None, rho is not None, bool(at or keep))) > 1:
-        raise SpecError("give one schedule: --schedule FILE, or --rho, or --at with --keep")
+        raise SpecError("several schedules given; use one of --schedule FILE, --rho, or --at with --keep")
     if schedule is not None:
         found = _from_file(schedule, backbone=backbone)
     elif backbone is None:
-        raise SpecError("say which model: --backbone deit_s, or --schedule best.yaml")
+        raise SpecError("no model given; use --backbone deit_s or --schedule best.yaml")
     else:
         found = ModelReference(resolve_name(backbone))
     if image_size is not None:
@@ -111,7 +111,7 @@ def find_model(
 
 
 def read_recipe_of(path: Path) -> Recipe | None:
-    """The recipe in a file, None if it holds something else."""
+    """Read the recipe in a file, None if the file contains something else."""
     if path.suffix == ".safetensors":
         return None
     document = read_document(path)
@@ -119,7 +119,7 @@ def read_recipe_of(path: Path) -> Recipe | None:
 
 
 def _from_file(path: Path, *, backbone: str | None) -> ModelReference:
-    """The model of a file, or its schedule on another backbone."""
+    """Return the model in a file, or its schedule on another backbone."""
     if path.suffix == ".safetensors":
         card = read_card(path)
         if backbone is not None:
@@ -129,7 +129,7 @@ def _from_file(path: Path, *, backbone: str | None) -> ModelReference:
     if backbone is not None:
         return ModelReference(resolve_name(backbone), read_schedule(path))
     if isinstance(document, dict) and "steps" in document:
-        raise SpecError(f"{path} holds steps alone; say of which model with --backbone")
+        raise SpecError(f"{path} contains steps but no backbone; give one with --backbone")
     recipe = read_recipe(path)
     return ModelReference(
         resolve_name(recipe.backbone), recipe.schedule, recipe.num_classes, recipe.in_chans, recipe.image_size

@@ -1,4 +1,4 @@
-"""The small file a search ends in: everything `retrain` needs, as YAML."""
+"""Recipes: YAML files with everything that `retrain` needs, the result of a search."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Provenance(Value):
     Attributes:
         study: Name of the study.
         trial: Number of the trial.
-        label: Who proposed it: `search`, or the name of a hand-crafted baseline.
+        label: Origin of the schedule: `search`, or the name of a hand-crafted baseline.
         schedule_key: Fingerprint of the sparse model.
         cost_rule: Version of the counting rule of multiply-adds.
-        data_fingerprint: Hash of the data that was searched on.
+        data_fingerprint: Hash of the data of the search.
         sparsesearch: Version of the program.
         torch: Version of torch.
         timm: Version of timm.
@@ -45,17 +45,17 @@ class Provenance(Value):
 
 
 class Measured(Value):
-    """What the search measured.
+    """The measurements of the search.
 
     Attributes:
-        fidelity: How: `finetune` after a short training, `supernet` with shared weights,
-            `untrained` with those of the dense model.
+        fidelity: `finetune` after a short training, `supernet` with shared weights, or
+            `untrained` with the weights of the dense model.
         macs: Multiply-adds of one image.
-        dense_macs: The same of the dense model.
+        dense_macs: Multiply-adds of one image through the dense model.
         params: Parameters, predictors included.
         metrics: Validation metrics, accuracies as fractions.
-        dense_metrics: The same of the dense model.
-        accuracy: `ok`, or why the accuracy means nothing.
+        dense_metrics: Validation metrics of the dense model.
+        accuracy: `ok`, or why the accuracy is not meaningful.
     """
 
     fidelity: str
@@ -68,14 +68,14 @@ class Measured(Value):
 
 
 class RecipeLatency(Value):
-    """What is known of the latency of a recipe's sparse model on one target.
+    """The latency of a recipe's sparse model on one target.
 
     Attributes:
         target: The device and how the model runs there.
         dense_ms: Dense latency when the target was profiled.
-        predicted_ms: As the profile predicts it, null without a profile.
-        budget_ms: What it has to stay below, null for no budget of milliseconds.
-        confirmed: As measured, null as long as it is a prediction; `sparsesearch measure` fills it in.
+        predicted_ms: Latency predicted by the profile, null without a profile.
+        budget_ms: Upper limit, null without a latency budget.
+        confirmed: Measured latency, null before it is measured; `sparsesearch measure` fills it in.
     """
 
     target: Conditions
@@ -86,24 +86,24 @@ class RecipeLatency(Value):
 
 
 class Recipe(Value):
-    """A schedule with all that is needed to train it in full.
+    """A schedule with everything that is needed to train it in full.
 
     Attributes:
         note: A warning that travels with the schedule, or None.
         backbone: Backbone name.
         schedule: The sparsification schedule.
-        data: Data it was searched on; `retrain --data` replaces it.
+        data: Data of the search; `retrain --data` replaces it.
         num_classes: Classes of that data.
         image_size: Pixels.
         in_chans: Image channels.
-        weights: Where dense training starts.
-        dense: Training of the dense model and teacher where it has to be trained.
+        weights: Initial weights of the dense model.
+        dense: Training of the dense model and teacher, if it has to be trained.
         training: Full training of the sparse model.
-        precision: Arithmetic of the search.
+        precision: Precision of the search.
         seed: Seed.
-        measured: What the search measured.
-        latency: Latency on the target, where one was asked for.
-        provenance: Where this comes from.
+        measured: Measurements of the search.
+        latency: Latency on the target, if the study had one.
+        provenance: Where the recipe comes from.
     """
 
     schema_version: Literal[1] = 1
@@ -125,7 +125,7 @@ class Recipe(Value):
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe as YAML with a header that says what to do with it."""
+    """Write a recipe as YAML with a header that explains its use."""
     header = (
         "# A sparsification schedule found by sparsesearch.\n"
         f"# Train it in full:  sparsesearch retrain {path.name}\n"
@@ -146,4 +146,4 @@ def read_recipe(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise SpecError(f"{path} is not a recipe of sparsesearch: {one_line(error)}") from error
+        raise SpecError(f"{path} is not a sparsesearch recipe: {one_line(error)}") from error

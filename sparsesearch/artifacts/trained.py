@@ -1,4 +1,4 @@
-"""The trained weights of a trial, where they are on this machine."""
+"""Load the trained weights of a trial, if they are on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsesearch.training.checkpoints import CheckpointFolder
 
 
 def trained_tensors(trial: Trial, trials: Sequence[Trial], folder: CheckpointFolder) -> dict[str, Tensor] | None:
-    """The weights that a trial was scored with: its own, or those that all schedules shared. None if they are gone.
+    """Load the weights that a trial was evaluated with: its own, or the shared ones. None if they do not exist.
 
     Args:
         trial: A complete trial.
@@ -23,7 +23,7 @@ def trained_tensors(trial: Trial, trials: Sequence[Trial], folder: CheckpointFol
         folder: The study's checkpoints.
 
     Raises:
-        CheckpointError: A file is there, but not what was recorded.
+        CheckpointError: The file does not match its recorded hash.
     """
     source: Trial | None = trial
     if not trial.fidelity.is_training:
@@ -38,7 +38,7 @@ def trained_tensors(trial: Trial, trials: Sequence[Trial], folder: CheckpointFol
 def model_of(
     reference: ModelReference, tensors: Mapping[str, Tensor], *, schedule: Schedule | None = None
 ) -> nn.Module:
-    """The sparse model that a reference names, with trained weights; those that its schedule does not use are left out.
+    """Create the sparse model of a reference with trained weights, ignoring those that its schedule does not use.
 
     Raises:
         CheckpointError: A weight is missing.

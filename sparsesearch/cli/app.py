@@ -1,4 +1,4 @@
-"""All commands."""
+"""The command-line application, with all commands."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_SEARCH, _LOOK, _USE, _MORE = "Search", "Look at studies", "Use what was found", "Costs, spaces, database"
+_SEARCH, _VIEW, _USE, _MORE = "Search", "Inspect studies", "Use the results", "Costs, spaces, database"
 
 app.command(rich_help_panel=_SEARCH)(run.run)
 app.command(rich_help_panel=_SEARCH)(run.resume)
 app.command(rich_help_panel=_SEARCH)(init.init)
-app.command(rich_help_panel=_LOOK)(status.status)
-app.command(rich_help_panel=_LOOK)(studies.studies)
-app.command(rich_help_panel=_LOOK)(studies.show)
-app.command(rich_help_panel=_LOOK)(studies.trials)
-app.command(rich_help_panel=_LOOK)(studies.front)
-app.command(rich_help_panel=_LOOK)(report.report)
-app.command(rich_help_panel=_LOOK)(studies.delete)
-app.command(rich_help_panel=_LOOK)(tracking.ui)
-app.add_typer(tracking.app, name="mlflow", rich_help_panel=_LOOK)
+app.command(rich_help_panel=_VIEW)(status.status)
+app.command(rich_help_panel=_VIEW)(studies.studies)
+app.command(rich_help_panel=_VIEW)(studies.show)
+app.command(rich_help_panel=_VIEW)(studies.trials)
+app.command(rich_help_panel=_VIEW)(studies.front)
+app.command(rich_help_panel=_VIEW)(report.report)
+app.command(rich_help_panel=_VIEW)(studies.delete)
+app.command(rich_help_panel=_VIEW)(tracking.ui)
+app.add_typer(tracking.app, name="mlflow", rich_help_panel=_VIEW)
 app.command(rich_help_panel=_USE)(export.export)
 app.command(rich_help_panel=_USE)(export.retrain)
 app.command(rich_help_panel=_USE)(bench.bench)
@@ -59,8 +59,8 @@ app.add_typer(profile.app, name="profile", rich_help_panel=_MORE)
 app.add_typer(db.app, name="db", rich_help_panel=_MORE)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"sparsesearch {__version__}")
         raise typer.Exit
 

@@ -1,4 +1,4 @@
-"""`bench`: how fast a schedule really is, beside the dense model."""
+"""`bench`: measure the latency of a sparse model next to its dense model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparsesearch.cli.model_argument import (
     RhoOption,
     ScheduleOption,
 )
-from sparsesearch.cli.options import check_target, device_option, json_option
+from sparsesearch.cli.options import check_output_file, device_option, json_option
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.latency.bench import table as text
 from sparsesearch.latency.bench.bench_plan import BenchPlan, help_of
@@ -61,11 +61,11 @@ def bench(
     quiet: QuietOption = False,
     as_json: Annotated[bool, json_option(OUTPUT_PANEL)] = False,
 ) -> None:
-    """Time a sparse model and its dense one side by side: latency, throughput, speed-up.
+    """Time a sparse model and its dense model side by side: latency, throughput, speed-up.
 
-    Runs of both take turns after a warm-up, each waited for. Fewer multiply-adds are not always faster: this says how
-    much of the gain is left on this machine. `python -m sparsesearch.latency.bench` is the same where only torch and
-    timm are installed.
+    Runs of the two models are interleaved after a warm-up and synchronized. Fewer multiply-adds do not always mean
+    lower latency: this shows how much of the gain remains on this machine. Where only torch and timm are installed, use
+    `python -m sparsesearch.latency.bench`.
 
     For example:
 
@@ -85,7 +85,7 @@ def bench(
     )
     for target in (output, plot):
         if target is not None:
-            check_target(target)
+            check_output_file(target)
     reporter = open_reporter(progress, quiet=quiet)
     with reporter:
         from sparsesearch.artifacts.model_reference import find_model
@@ -101,9 +101,9 @@ def bench(
         from sparsesearch.visualize.latency_plot import save_comparison
 
         save_comparison(found, plot, title=text.title(found), note=text.conditions_line(found))
-    if as_json or not reporter.tells_people:
+    if as_json or not reporter.prints_summary:
         reporter.result(found.document())
-        if as_json and not reporter.tells_result:
+        if as_json and not reporter.prints_result:
             typer.echo(json.dumps(found.document()))
         return
     _print(found)

@@ -1,4 +1,4 @@
-"""The two consoles: standard error for people, standard output for results."""
+"""The two consoles: standard error for messages, standard output for results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 _PIPE_WIDTH = 160
-"""Columns of a table that goes into a file or a pipe, which has no width of its own."""
+"""Width of tables that are written to a file or a pipe."""
 
 
 def _console(*, stderr: bool) -> Console:
@@ -25,14 +25,14 @@ out = _console(stderr=False)
 
 
 def say(text: str, *, style: str | None = None) -> None:
-    """Lines for people, never broken, so that paths and commands in them can be copied."""
+    """Print a message to standard error, unwrapped so that paths and commands can be copied."""
     err.print(text, style=style, soft_wrap=True)
 
 
 def program() -> str:
-    """How to call this program from here, for commands that people are to type next.
+    """Return how to invoke this program, for suggested commands.
 
-    `sparsesearch` where the shell finds this very program by that name, else its path.
+    This is `sparsesearch` if the shell resolves that name to this program, otherwise its path.
     """
     called = Path(sys.argv[0])
     found = shutil.which("sparsesearch")

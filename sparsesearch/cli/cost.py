@@ -1,4 +1,4 @@
-"""`cost`: what a schedule costs."""
+"""`cost`: compute the cost of a schedule."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def cost(
     image_size: ImageSizeOption = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Also count the model itself, with torch's FlopCounterMode and with fvcore."),
+        typer.Option("--verify", help="Also count the actual model with torch's FlopCounterMode and with fvcore."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Price a schedule in multiply-adds (what this literature calls FLOPs), block by block.
+    """Compute the cost of a schedule in multiply-adds (what papers call FLOPs), block by block.
 
-    Linear layers, convolutions and matrix products count, attention and predictors included; normalisation and
-    element-wise work do not. Trains nothing and writes nothing.
+    Counts linear layers, convolutions and matrix products, including attention and predictors; normalization and
+    element-wise operations are not counted. Trains nothing and writes nothing.
 
     For example:
 
@@ -105,13 +105,14 @@ def cost(
         f"{sparse.params / 1e6:.2f} M parameters"
     )
     for count in counts:
-        told = f"{count.macs:,} multiply-adds" if count.macs is not None else f"no count: {count.note}"
-        agrees = "" if count.macs is None else "" if count.macs == sparse.macs else f" ({count.macs - sparse.macs:+,})"
-        typer.echo(f"{count.name:22}{told}{agrees}")
+        result = f"{count.macs:,} multiply-adds" if count.macs is not None else f"no count: {count.note}"
+        is_equal = count.macs is None or count.macs == sparse.macs
+        difference = "" if count.macs is None or is_equal else f" ({count.macs - sparse.macs:+,})"
+        typer.echo(f"{count.name:22}{result}{difference}")
 
 
 def _tokens(row: BlockCost) -> str:
-    """Tokens that enter, those that leave where they are fewer, and those on the slow path where there is another."""
+    """Format the tokens that enter a block, those that leave if fewer, and those on the slow path if there is one."""
     if row.tokens_in != row.tokens_out:
         return f"{row.tokens_in} > {row.tokens_out}"
     if row.block is not None and row.tokens_slow != row.tokens_out:

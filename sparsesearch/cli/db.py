@@ -1,4 +1,4 @@
-"""`db`: the schema of the study database."""
+"""`db`: show and upgrade the schema of the study database."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sparsesearch.cli.options import DatabaseOption
 from sparsesearch.settings import Settings
 from sparsesearch.store import migrate
 
-app = typer.Typer(help="The schema of the study database.", no_args_is_help=True)
+app = typer.Typer(help="Show or upgrade the schema of the study database.", no_args_is_help=True)
 
 
 @app.command()
 def upgrade(database: DatabaseOption = None) -> None:
-    """Bring an older database to this version's schema. Changes the database; back it up first.
+    """Upgrade an older database to the schema of this version. Modifies the database; back it up first.
 
     Example: sparsesearch db upgrade --database sqlite:///studies.db
     """
@@ -23,7 +23,7 @@ def upgrade(database: DatabaseOption = None) -> None:
 
 @app.command()
 def current(database: DatabaseOption = None) -> None:
-    """Show the schema revision of a database. Changes nothing.
+    """Show the schema revision of a database. Read-only.
 
     Example: sparsesearch db current
     """

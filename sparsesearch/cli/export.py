@@ -1,4 +1,4 @@
-"""`export` and `retrain`: take the best schedule out of a study and train it in full."""
+"""`export` and `retrain`: export the best schedule of a study and train it in full."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsesearch.cli.options import (
     DatabaseOption,
     DeviceOption,
     StudyArgument,
-    check_target,
+    check_output_file,
     json_option,
     open_settings,
     parse_budget,
@@ -31,14 +31,16 @@ def export(
     study: StudyArgument,
     budget_gflops: Annotated[
         str | None,
-        typer.Option(metavar="X", help="Best schedule within this budget, 10^9 multiply-adds. [default: the study's]"),
+        typer.Option(metavar="X", help="Budget in 10^9 multiply-adds. [default: the study's budget]"),
     ] = None,
-    budget: Annotated[str | None, typer.Option(metavar="P%", help="The same as a share of dense: 30%.")] = None,
-    budget_ms: Annotated[str | None, typer.Option(metavar="X", help="The same in milliseconds on the target.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Target file.")] = Path("best.yaml"),
+    budget: Annotated[
+        str | None, typer.Option(metavar="P%", help="Budget as a fraction of the dense cost: 30%.")
+    ] = None,
+    budget_ms: Annotated[str | None, typer.Option(metavar="X", help="Budget in milliseconds on the target.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("best.yaml"),
     database: DatabaseOption = None,
 ) -> None:
-    """Write the best schedule of a study as a recipe for `retrain`: one small YAML file.
+    """Write the best schedule of a study within a budget as a recipe for `retrain`, a small YAML file.
 
     For example:
 
@@ -48,8 +50,8 @@ def export(
     """
     limit_budget = parse_budget(budget_gflops, budget, budget_ms)
     if limit_budget is not None and limit_budget.low is not None:
-        raise SpecError(f"export takes one budget, not the range {limit_budget}; give its upper end")
-    check_target(output)
+        raise SpecError(f"export takes a single budget, not the range {limit_budget}; give its upper end")
+    check_output_file(output)
     _, store = open_settings(database)
     spec = store.spec(study)
     front = study_front(store.trials(study), axis=(limit_budget or spec.budget).axis)
@@ -65,19 +67,25 @@ def export(
 
 
 def retrain(
-    recipe: Annotated[Path, typer.Argument(help="A recipe that `run` or `export` wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Target file.")] = Path("model.safetensors"),
-    data: Annotated[str | None, typer.Option(help="Train on other data than the search did; as in `run`.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Start from these weights; as in `run`.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the sparse training.")] = None,
+    recipe: Annotated[Path, typer.Argument(help="A recipe written by `run` or `export`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("model.safetensors"),
+    data: Annotated[
+        str | None, typer.Option(help="Training data, in the format of `run --data`. [default: the recipe's]")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Initial weights, in the format of `run --weights`. [default: the recipe's]")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of the sparse training. [default: the recipe's]")
+    ] = None,
     device: DeviceOption = None,
     progress: ProgressOption = ProgressMode.AUTO,
     quiet: QuietOption = False,
     as_json: Annotated[bool, json_option(OUTPUT_PANEL)] = False,
 ) -> None:
-    """Train a recipe in full, score it on the test split, and save one safetensors file.
+    """Train a recipe in full, evaluate it on the test split, and save it as one safetensors file.
 
-    Writes the trained sparse model, schedule included, and prints its accuracy beside the dense model's.
+    The file contains the trained sparse model and its schedule. Prints the accuracy next to that of the dense model.
 
     For example:
 
@@ -88,7 +96,7 @@ def retrain(
     Load it with:  model = sparsesearch.load("model.safetensors")
     """
     wanted = read_recipe(recipe)
-    check_target(output)
+    check_output_file(output)
     reporter = open_reporter(progress, quiet=quiet)
     if data is not None and data != wanted.data.source:
         if wanted.note == DEMO_NOTE:
@@ -105,7 +113,7 @@ def retrain(
             wanted, output, settings=Settings.from_environment(), progress=reporter, device=device or "auto"
         )
     card = trained.card
-    if as_json or not reporter.tells_people:
+    if as_json or not reporter.prints_summary:
         document: dict[str, object] = {
             "model": str(trained.path),
             "macs": card.macs,
@@ -116,7 +124,7 @@ def retrain(
             "schedule": card.schedule.model_dump(mode="json"),
         }
         reporter.result(document)
-        if as_json and not reporter.tells_result:
+        if as_json and not reporter.prints_result:
             typer.echo(json.dumps(document))
         return
     typer.echo(

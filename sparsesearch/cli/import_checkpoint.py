@@ -1,4 +1,4 @@
-"""`import-checkpoint`: weights trained elsewhere as a file of this package."""
+"""`import-checkpoint`: convert weights that were trained elsewhere."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import typer
 
 from sparsesearch.artifacts.schedule_file import read_schedule
 from sparsesearch.cli.console import say
-from sparsesearch.cli.options import JsonOption, check_target
+from sparsesearch.cli.options import JsonOption, check_output_file
 from sparsesearch.errors import SpecError
 from sparsesearch.text import macs_text
 
 
 def import_checkpoint(
     path: Annotated[Path, typer.Argument(help="A training checkpoint or state dict: .pth, .pt, .safetensors.")],
-    backbone: Annotated[str, typer.Option(help="Backbone it is of: deit_s, lvvit_s, or any that can be searched.")],
+    backbone: Annotated[str, typer.Option(help="Backbone of the checkpoint: deit_s, lvvit_s or any supported model.")],
     rho: Annotated[
-        float | None, typer.Option(metavar="R", help="Its rate, with the schedule of DynamicViT's papers: 0.7.")
+        float | None, typer.Option(metavar="R", help="Keep ratio of the DynamicViT papers' schedule: 0.7.")
     ] = None,
     schedule: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its schedule, if another: best.yaml, or steps as YAML or JSON.")
+        Path | None, typer.Option(metavar="FILE", help="Any other schedule: best.yaml, or steps as YAML or JSON.")
     ] = None,
-    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights (model_ema).")] = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Target file.")] = Path("model.safetensors"),
-    force: Annotated[bool, typer.Option("--force", help="Write over the target file.")] = False,
+    ema: Annotated[bool, typer.Option("--ema", help="Use the averaged weights (model_ema).")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("model.safetensors"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Import a checkpoint that was trained elsewhere, dense or sparse.
+    """Import a dense or sparse checkpoint that was trained elsewhere.
 
-    Reads what DynamicViT's repository and those of DeiT, LV-ViT, ConvNeXt, Swin and timm save, and writes one
-    safetensors file that carries its schedule. Without a rate or a schedule the checkpoint is taken as dense. No code
-    of a file is ever run, and no parameter is left out.
+    Reads checkpoints of the DynamicViT, DeiT, LV-ViT, ConvNeXt, Swin and timm repositories, and writes one safetensors
+    file that includes the schedule. Without --rho or --schedule, the checkpoint is read as dense. Code in a file is
+    never executed, and every parameter must match.
 
     For example:
 
@@ -43,9 +43,9 @@ def import_checkpoint(
     """
     if rho is not None and schedule is not None:
         raise SpecError("give either --rho or --schedule, not both")
-    check_target(output)
+    check_output_file(output)
     if output.exists() and not force:
-        raise SpecError(f"{output} exists; name another file with -o, or write over it with --force")
+        raise SpecError(f"{output} already exists; choose another file with -o, or overwrite it with --force")
     wanted = None if schedule is None else read_schedule(schedule)
 
     from sparsesearch.artifacts.checkpoint import save  # takes seconds to load

@@ -1,4 +1,4 @@
-"""`init`: write a study document."""
+"""`init`: write a commented study document."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Annotated
 import typer
 
 from sparsesearch.cli.console import program, say
-from sparsesearch.cli.options import check_target
+from sparsesearch.cli.options import check_output_file
 from sparsesearch.cli.plain import PlainReporter
 from sparsesearch.cli.run import as_name
 from sparsesearch.errors import SpecError
 
 
 def init(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Target file.")] = Path("study.yaml"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("study.yaml"),
     backbone: Annotated[str, typer.Option(help="Backbone to write the document for.")] = "deit_pico",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a study document with every key explained, to edit and give to `sparsesearch run`.
+    """Write a study document with every key explained, to edit and pass to `sparsesearch run`.
 
     Example: sparsesearch init --backbone deit_s -o study.yaml
     """
-    if check_target(output).exists() and not force:
-        raise SpecError(f"{output} exists already; overwrite it with --force, or choose another name with -o")
+    if check_output_file(output).exists() and not force:
+        raise SpecError(f"{output} already exists; overwrite it with --force, or choose another file with -o")
     from sparsesearch.app.complete import commented_yaml, complete
 
     document = {"name": as_name(output.stem), "backbone": backbone, "budget": {"unit": "fraction", "high": 0.35}}
@@ -32,4 +32,4 @@ def init(
     header = f"# A study of sparsesearch. Start it with:  sparsesearch run {output.name}\n"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(header + commented_yaml(spec, skip=frozenset({"resolved", "meaningful"})), encoding="utf-8")
-    say(f"wrote {output}; edit it, then: {program()} run {output}")
+    say(f"wrote {output}; edit it, then run: {program()} run {output}")

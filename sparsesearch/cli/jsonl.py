@@ -1,4 +1,4 @@
-"""Every event as one line of JSON on standard output: for programs that run studies."""
+"""Report every event as one line of JSON on standard output, for programs that run studies."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _PLAN = "plan: "
 
 
 class JsonLinesReporter(Reporter):
-    """Writes an object for everything that happens.
+    """Writes one JSON object for each event.
 
-    Each has `time` (ISO 8601, UTC), `event` and `study` (null until it has a name), and besides
+    Each has `time` (ISO 8601, UTC), `event` and `study` (null until the study has a name), and
 
     - `plan` and `note`: `text`;
     - `started`, `measured` and `ended`: the fields of `trials --json`, and `epochs_done`;
-    - `result`, the last: the fields of the command's `--json`.
+    - `result`, the last event: the fields of the command's `--json`.
 
     Args:
         clock: Seconds since 1970.
     """
 
-    tells_result = True
+    prints_result = True
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__()
@@ -38,26 +38,26 @@ class JsonLinesReporter(Reporter):
         self._lock = threading.Lock()
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Write a `plan` or `note` event."""
         if text.startswith(_PLAN):
             self._write("plan", text=text.removeprefix(_PLAN))
         else:
             self._write("note", text=text)
 
     def started(self, watch: StudyWatch, trial: Trial) -> None:
-        """An attempt of a trial began."""
+        """Write a `started` event."""
         self._write_trial("started", watch, trial)
 
     def measured(self, watch: StudyWatch, trial: Trial) -> None:
-        """A trial was measured once more."""
+        """Write a `measured` event."""
         self._write_trial("measured", watch, trial)
 
     def ended(self, watch: StudyWatch, trial: Trial) -> None:
-        """A trial reached a final state."""
+        """Write an `ended` event."""
         self._write_trial("ended", watch, trial)
 
     def result(self, document: dict[str, object]) -> None:
-        """The last of all: what came out."""
+        """Write the `result` event, the last one."""
         self._write("result", **document)
 
     def _write_trial(self, event: str, watch: StudyWatch, trial: Trial) -> None:
@@ -65,9 +65,9 @@ class JsonLinesReporter(Reporter):
         self._write(event, **fields)
 
     def _write(self, event: str, **fields: object) -> None:
-        moment = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
+        timestamp = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         study = None if self._watch is None else self._watch.spec.name
-        text = json.dumps({"time": moment, "event": event, "study": study, **fields})
+        text = json.dumps({"time": timestamp, "event": event, "study": study, **fields})
         with self._lock:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()

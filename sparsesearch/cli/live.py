@@ -1,4 +1,4 @@
-"""A view of the running study that is redrawn in place, for people at a terminal."""
+"""A view of the running study that is redrawn in place, for terminals."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ from sparsesearch.cli.watch import StudyWatch
 from sparsesearch.study.trial import Trial
 
 _REFRESHES_A_SECOND = 4
-_LINES_BESIDE_RUNNING = 18
-_SHARE_OF_TIME = 0.02
+_OTHER_LINES = 18
+"""Lines of the view other than its running trials."""
+
+_MAX_RENDER_FRACTION = 0.02
+"""Largest fraction of the time that goes into rendering the view."""
 
 
 class _LiveBar:
@@ -42,7 +45,7 @@ class _LiveBar:
         self._task: TaskID | None = None
 
     def advance(self, amount: int = 1, *, note: str | None = None) -> None:
-        """Move on."""
+        """Advance the bar."""
         if self._task is not None:
             self._progress.update(self._task, advance=amount, note=note or "")
 
@@ -58,12 +61,12 @@ class _LiveBar:
 
 
 class LiveReporter(Reporter):
-    """The study, what runs, the best so far and the steps of this process's own work; lines that stay go above.
+    """Shows the study, its running trials, the best result so far and progress bars; permanent lines go above.
 
-    Everything is drawn from what the run has told; the database is not asked. Afterwards only the lines are left.
+    Everything is drawn from reported trials; the database is not queried. On exit, only the permanent lines remain.
     """
 
-    tells_people = True
+    prints_summary = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,25 +82,25 @@ class LiveReporter(Reporter):
         )
         self._view: RenderableType | None = None
         self._due = 0.0
-        self._idle = Spinner("dots", Text("one moment", style="dim"))
+        self._idle = Spinner("dots", Text("preparing", style="dim"))
         self._live = Live(
             console=err,
             get_renderable=self._draw,
             refresh_per_second=_REFRESHES_A_SECOND,
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # into a file, results must get there
+            redirect_stdout=sys.stdout.isatty(),  # results that go to a file must not be redirected
         )
 
     def bar(self, label: str, total: int) -> _LiveBar:
-        """A bar for one piece of work."""
+        """Create a progress bar for one task."""
         return _LiveBar(self._bars, label, total)
 
     def line(self, text: str) -> None:
-        """A line that stays, above the view."""
+        """Print a permanent line above the view."""
         err.print(text, soft_wrap=True)
 
     def ended(self, watch: StudyWatch, trial: Trial) -> None:
-        """A trial reached a final state."""
+        """Print a line for a training that ended or a trial that failed."""
         text = ended_line(watch.spec, trial)
         if text is not None:
             self.line(text)
@@ -111,12 +114,12 @@ class LiveReporter(Reporter):
         return Group(*parts or [self._idle])
 
     def _study(self, watch: StudyWatch) -> RenderableType:
-        """The view of the study; of one with very many trials not anew each time, so that the run is not held up."""
+        """Render the study, less often if it has many trials, so that rendering does not slow down the run."""
         began = time.thread_time()
         if self._view is None or time.monotonic() >= self._due:
-            room = err.height - _LINES_BESIDE_RUNNING
-            self._view = status_view(watch.status(), max_running=max(1, min(MAX_RUNNING, room)))
-            self._due = time.monotonic() + (time.thread_time() - began) / _SHARE_OF_TIME
+            num_lines = err.height - _OTHER_LINES
+            self._view = status_view(watch.status(), max_running=max(1, min(MAX_RUNNING, num_lines)))
+            self._due = time.monotonic() + (time.thread_time() - began) / _MAX_RENDER_FRACTION
         return self._view
 
     def __enter__(self) -> LiveReporter:
@@ -134,7 +137,7 @@ class LiveReporter(Reporter):
 
 
 def _log_to_standard_error() -> None:
-    """Have warnings go where standard error goes just now: above the view while there is one."""
+    """Send log messages to the current standard error, which is above the view while it is shown."""
     for handler in logging.getLogger().handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(sys.stderr)

@@ -1,4 +1,4 @@
-"""`measure`: confirm on the target how fast a recipe really is."""
+"""`measure`: measure the latency of a recipe on its target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from sparsesearch.artifacts.recipe import Recipe, RecipeLatency, read_recipe, write_recipe
 from sparsesearch.cli.console import say
-from sparsesearch.cli.options import DatabaseOption, check_target, device_option, json_option, open_settings
+from sparsesearch.cli.options import DatabaseOption, check_output_file, device_option, json_option, open_settings
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.errors import ProfileError, StudyBusyError, StudyNotFoundError
 from sparsesearch.store.sql import SqlStore
@@ -18,37 +18,38 @@ from sparsesearch.study.events import Confirmed
 from sparsesearch.study.latency_record import Conditions, ConfirmedLatency, parse_precision
 from sparsesearch.study.trial import Trial
 
-_HOW = "Target, where the recipe names none"
+_HOW = "Target, if the recipe has none"
 
 
 def measure(
-    recipe: Annotated[Path, typer.Argument(help="A recipe that `run` or `export` wrote.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe written by `run` or `export`.")],
     device: Annotated[str | None, device_option()] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images of one call. [default: 1]", rich_help_panel=_HOW)
+        int | None, typer.Option(min=1, help="Images per call. [default: 1]", rich_help_panel=_HOW)
     ] = None,
     precision: Annotated[
         str | None, typer.Option(metavar="NAME", help="float32, bf16 or fp16. [default: float32]", rich_help_panel=_HOW)
     ] = None,
     compiles: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="Through torch.compile.", rich_help_panel=_HOW)
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile the models with torch.compile.", rich_help_panel=_HOW),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of torch on the CPU. [default: torch's]", rich_help_panel=_HOW)
+        int | None, typer.Option(min=1, help="CPU threads of torch. [default: torch's default]", rich_help_panel=_HOW)
     ] = None,
-    seconds: Annotated[float, typer.Option(help="About how long it may take.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Approximate time limit.")] = 60.0,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of into the recipe.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Output file. [default: the recipe itself]")
     ] = None,
     database: DatabaseOption = None,
     progress: ProgressOption = ProgressMode.AUTO,
     quiet: QuietOption = False,
     as_json: Annotated[bool, json_option(OUTPUT_PANEL)] = False,
 ) -> None:
-    """Measure a recipe on its target, in turn with the dense model, and say whether it meets its budget.
+    """Measure the latency of a recipe on its target, interleaved with the dense model, and check its budget.
 
-    Writes the latency with its conditions into the recipe, and into the study if it is in the database: from then on
-    it is measured, no longer predicted. Exits with 1 if the budget is missed.
+    Writes the latency and its conditions into the recipe, and into the study if it is in the database; the measured
+    latency then replaces the predicted one. Exits with code 1 if the budget is exceeded.
 
     For example:
 
@@ -58,7 +59,7 @@ def measure(
     """
     wanted = read_recipe(recipe)
     written_to = output or recipe
-    check_target(written_to)
+    check_output_file(written_to)
     with open_reporter(progress, quiet=quiet) as reporter:
         from sparsesearch.app.confirm_front import measure_here
         from sparsesearch.app.target_lookup import target_for
@@ -100,9 +101,9 @@ def measure(
         "confirmed": found.model_dump(mode="json"),
         "study": noted,
     }
-    if as_json or not reporter.tells_people:
+    if as_json or not reporter.prints_summary:
         reporter.result(document)
-        if as_json and not reporter.tells_result:
+        if as_json and not reporter.prints_result:
             typer.echo(json.dumps(document))
     else:
         _print(made.latency, found, verdict)
@@ -114,7 +115,7 @@ def measure(
 def _asked(
     known: Conditions | None, batch_size: int | None, precision: str | None, compiles: bool | None, threads: int | None
 ) -> Conditions:
-    """The recipe's target with every flag laid over it; fields that say where are looked up later."""
+    """Return the conditions of the recipe's target, overridden by flags; the device is resolved later."""
     base = known or Conditions(
         device="",
         device_name="",
@@ -136,12 +137,12 @@ def _asked(
 
 
 def _check(target: Conditions, here: Conditions, *, path: Path) -> None:
-    """Refuse to confirm a recipe elsewhere than on its target."""
+    """Check that this machine is the target of a recipe."""
     differences = target.differences(here)
     if differences:
         raise ProfileError(
-            f"{path} is for another target ({', '.join(differences)}); measure it on {target.describe()}, or search "
-            "for this machine with: sparsesearch run --budget-ms"
+            f"{path} was searched for another target ({', '.join(differences)}); measure it on {target.describe()}, or "
+            "search for this machine with: sparsesearch run --budget-ms"
         )
 
 
@@ -151,7 +152,7 @@ def _with(recipe: Recipe, found: ConfirmedLatency) -> Recipe:
 
 
 def _note_in_study(recipe: Recipe, found: ConfirmedLatency, *, database: str | None) -> str | None:
-    """Record it with the trial, if the study is here and its latency is of this target; returns the study's name."""
+    """Record the latency with its trial if the study is in the database; return the study's name."""
     _, store = open_settings(database)
     trial = _trial_of(recipe, store)
     if trial is None:
@@ -159,7 +160,7 @@ def _note_in_study(recipe: Recipe, found: ConfirmedLatency, *, database: str | N
     try:
         writer = store.open_study(trial.study)
     except StudyBusyError:
-        say(f"study {trial.study!r} is being run, so the latency stands in the recipe only")
+        say(f"study {trial.study!r} is running, so the latency is written to the recipe only")
         return None
     try:
         writer.record(Confirmed(trial=trial.number, attempt=trial.attempt, latency=found))
@@ -169,7 +170,7 @@ def _note_in_study(recipe: Recipe, found: ConfirmedLatency, *, database: str | N
 
 
 def _trial_of(recipe: Recipe, store: SqlStore) -> Trial | None:
-    """The trial that a recipe was made of, None if it is not in the database or has no target."""
+    """Return the trial of a recipe, or None if it is not in the database or its study has no target."""
     try:
         spec = store.spec(recipe.provenance.study)
         trials = store.trials(recipe.provenance.study)
@@ -189,8 +190,8 @@ def _print(known: RecipeLatency, found: ConfirmedLatency, verdict: str | None) -
         typer.echo(f"{verdict} the budget of {known.budget_ms:g} ms")
     if abs(found.drift - 1.0) > 0.1:
         typer.echo(
-            f"the machine takes {found.drift:.2f} times as long as when it was profiled (the clock shows "
-            f"{found.latency.median_ms:.4g} ms); the latency is stated at the speed of the profile"
+            f"the machine takes {found.drift:.2f} times as long as when it was profiled (measured "
+            f"{found.latency.median_ms:.4g} ms); the latency is scaled to the speed of the profile"
         )
     if found.is_busy:
-        typer.echo("the machine was busy: measure again when it is idle before quoting this number")
+        typer.echo("the machine was busy, so this latency is unreliable; measure again when it is idle")

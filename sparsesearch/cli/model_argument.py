@@ -1,4 +1,4 @@
-"""Options that name a model: a backbone with a schedule, or a file that holds both."""
+"""Options that select a model: a backbone with a schedule, or a file that contains both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-_PANEL = "Which model"
+_PANEL = "Model"
 
 BackboneOption = Annotated[
     str | None,
@@ -20,27 +20,27 @@ ScheduleOption = Annotated[
     typer.Option(
         "--schedule",
         metavar="FILE",
-        help="best.yaml, model.safetensors, or steps as YAML or JSON (then with --backbone).",
+        help="best.yaml, model.safetensors, or steps as YAML or JSON (requires --backbone).",
         rich_help_panel=_PANEL,
     ),
 ]
 RhoOption = Annotated[
     float | None,
-    typer.Option("--rho", metavar="R", help="The papers' schedule at this rate: 0.7.", rich_help_panel=_PANEL),
+    typer.Option("--rho", metavar="R", help="The papers' schedule at this keep ratio: 0.7.", rich_help_panel=_PANEL),
 ]
 AtOption = Annotated[
     str,
-    typer.Option(
-        "--at", help="Blocks (0-based) with a predictor in front: 3,6,9. '' is dense.", rich_help_panel=_PANEL
-    ),
+    typer.Option("--at", help="Blocks (0-based) preceded by a predictor: 3,6,9. '' is dense.", rich_help_panel=_PANEL),
 ]
 KeepOption = Annotated[
     str,
     typer.Option(
-        "--keep", help="Share of the initial tokens kept from each on: 0.7,0.49,0.343.", rich_help_panel=_PANEL
+        "--keep",
+        help="Fraction of the initial tokens kept from each of these blocks on: 0.7,0.49,0.343.",
+        rich_help_panel=_PANEL,
     ),
 ]
 ImageSizeOption = Annotated[
     int | None,
-    typer.Option("--image-size", min=8, help="Pixels, if not the backbone's own.", rich_help_panel=_PANEL),
+    typer.Option("--image-size", min=8, help="Image size in pixels. [default: the backbone's]", rich_help_panel=_PANEL),
 ]

@@ -1,4 +1,4 @@
-"""Options and parsing that several commands share."""
+"""Options and parsers shared by several commands."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from sparsesearch.study.spec import Budget
 
 
 def database_option(panel: str | None = None) -> Any:
-    """`--database`, in a panel of the help."""
+    """Return the `--database` option, listed in a panel of the help."""
     return typer.Option(
         "--database",
         metavar="URL",
-        help="Study database, e.g. sqlite:///studies.db or postgresql://... "
+        help="URL of the study database, e.g. sqlite:///studies.db or postgresql://... "
         "[default: $SPARSESEARCH_DATABASE_URL, else studies.db in $SPARSESEARCH_HOME]",
         rich_help_panel=panel,
     )
 
 
 def json_option(panel: str | None = None) -> Any:
-    """`--json`, in a panel of the help."""
+    """Return the `--json` option, listed in a panel of the help."""
     return typer.Option(
         "--json",
-        help="Print JSON for scripts: the last line of standard output is the document.",
+        help="Print the result as JSON: the last line of standard output is the document.",
         rich_help_panel=panel,
     )
 
 
-def _known_device(device: str | None) -> str | None:
+def _check_device(device: str | None) -> str | None:
     if device is not None and re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
-        raise SpecError(f"no device is called {device!r}; say auto, cpu, cuda or cuda:0")
+        raise SpecError(f"invalid device {device!r}; choose auto, cpu, cuda or cuda:0")
     return device
 
 
 def device_option(panel: str | None = None) -> Any:
-    """`--device`, in a panel of the help."""
+    """Return the `--device` option, listed in a panel of the help."""
     return typer.Option(
         "--device",
-        callback=_known_device,
+        callback=_check_device,
         metavar="NAME",
         help="auto, cpu or cuda[:N]. [default: auto]",
         rich_help_panel=panel,
@@ -59,18 +59,18 @@ DeviceOption = Annotated[str | None, device_option()]
 
 
 def open_settings(database: str | None) -> tuple[Settings, SqlStore]:
-    """Settings and the opened store."""
+    """Read the settings and open the study store."""
     settings = Settings.from_environment(database_url=database)
     return settings, open_store(settings.database_url)
 
 
-def parse_budget(gflops: str | None, share: str | None, ms: str | None = None) -> Budget | None:
-    """The budget of `--budget-gflops`, `--budget` or `--budget-ms`, None if none is given.
+def parse_budget(gflops: str | None, fraction: str | None, ms: str | None = None) -> Budget | None:
+    """Parse `--budget-gflops`, `--budget` or `--budget-ms`; return None if none is given.
 
     Raises:
-        SpecError: Several are given, or one cannot be read.
+        SpecError: Several are given, or one is malformed.
     """
-    given = {"--budget-gflops": gflops, "--budget": share, "--budget-ms": ms}
+    given = {"--budget-gflops": gflops, "--budget": fraction, "--budget-ms": ms}
     named = [flag for flag, text in given.items() if text is not None]
     if len(named) > 1:
         raise SpecError(f"give either {' or '.join(named)}, not both")
@@ -78,46 +78,46 @@ def parse_budget(gflops: str | None, share: str | None, ms: str | None = None) -
         return Budget.parse(ms, "ms")
     if gflops is not None:
         return Budget.parse(gflops, "gflops")
-    return None if share is None else Budget.parse(share, "fraction")
+    return None if fraction is None else Budget.parse(fraction, "fraction")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `90s`, `10m`, `1h30m`, or a plain number of seconds.
+    """Parse a duration such as `90s`, `10m`, `1h30m`, or a plain number of seconds; return seconds.
 
     Raises:
-        SpecError: Not of that form.
+        SpecError: The duration is malformed or not positive.
     """
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     if not text.strip() or match is None:
-        raise SpecError(f"cannot read the duration {text!r}; write 90s, 10m or 1h30m")
+        raise SpecError(f"invalid duration {text!r}; use a form such as 90s, 10m or 1h30m")
     hours, minutes, seconds = (float(part or 0.0) for part in match.groups())
     total = hours * 3600 + minutes * 60 + seconds
     if total <= 0:
-        raise SpecError(f"the duration {text!r} is not positive")
+        raise SpecError(f"invalid duration {text!r}; it must be positive")
     return total
 
 
-def check_target(path: Path) -> Path:
-    """The path of a file that is to be written, once it is sure that it can be: before the work, not after it.
+def check_output_file(path: Path) -> Path:
+    """Check that a file can be written, so that a command fails before its work and not after it.
 
     Raises:
-        SpecError: It is a folder, or nothing can be written there.
+        SpecError: The path is a folder, or is not writable.
     """
     if path.is_dir():
-        raise SpecError(f"{path} is a folder; name a file in it, such as {path / 'best.yaml'}")
+        raise SpecError(f"{path} is a folder; give a file in it, such as {path / 'best.yaml'}")
     check_folder(path.parent)
     return path
 
 
 def check_folder(path: Path) -> Path:
-    """A folder that exists or can be made, to write files into.
+    """Check that files can be written into a folder, which need not exist yet.
 
     Raises:
-        SpecError: Part of it is a file, or it cannot be written.
+        SpecError: Part of the path is a file, or the folder is not writable.
     """
     nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not nearest.is_dir():
-        raise SpecError(f"{nearest} is a file, so nothing can be written below it; name another place")
+        raise SpecError(f"{nearest} is a file, not a folder; choose another output path")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise SpecError(f"the folder {nearest} cannot be written; name another place")
+        raise SpecError(f"the folder {nearest} is not writable; choose another output path")
     return path

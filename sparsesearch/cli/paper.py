@@ -1,4 +1,4 @@
-"""`--with-paper`: the schedules that papers publish, beside a study."""
+"""`--with-paper`: published schedules of a paper next to a study."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ WithPaperOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Lay a paper's schedules over it: deit_256, deit_s, deit_b, lvvit_s, lvvit_m, convnext_t, "
+        help="Overlay a paper's schedules: deit_256, deit_s, deit_b, lvvit_s, lvvit_m, convnext_t, "
         "convnext_s, convnext_b, swin_t, swin_s or swin_b.",
     ),
 ]
 
 
 def open_paper(name: str, view: StudyView) -> PaperOverlay:
-    """The schedules of a paper over a study.
+    """Load the published schedules of a paper, to overlay them on a study.
 
     Raises:
-        SpecError: There are none of that name, or the study has no results yet.
+        SpecError: The paper is unknown, or the study has no results yet.
     """
     from sparsesearch.papers.results import paper_family
 
@@ -39,19 +39,19 @@ def open_paper(name: str, view: StudyView) -> PaperOverlay:
 
 
 def view_with_results(view: StudyView) -> StudyView:
-    """The view, if anything was measured yet.
+    """Return the view after checking that the study has results.
 
     Raises:
-        SpecError: Nothing was.
+        SpecError: Nothing has been measured yet.
     """
     if not view.has_results:
         name = view.spec.name
-        raise SpecError(f"study {name!r} has no results yet; see how far it is with: {program()} status {name}")
+        raise SpecError(f"study {name!r} has no results yet; show its progress with: {program()} status {name}")
     return view
 
 
 def paper_table(paper: PaperOverlay) -> Table:
-    """The schedules of a paper, the cheapest first."""
+    """Format the schedules of a paper as a table, cheapest first."""
     title = f"{paper.family.title}, published schedules" + (" (not comparable)" if paper.caveat else "")
     table = Table(title=title, title_justify="left")
     for column in ("rho", "cost", "of dense", "published", "published top-1"):

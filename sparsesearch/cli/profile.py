@@ -1,4 +1,4 @@
-"""`profile` and its commands: measure how long schedules take on a device, keep that, look at it."""
+"""`profile` and its subcommands: measure, import, list and show latency profiles of a device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from sparsesearch.cli.console import out, say
-from sparsesearch.cli.options import DatabaseOption, JsonOption, check_target, device_option, open_settings
+from sparsesearch.cli.options import DatabaseOption, JsonOption, check_output_file, device_option, open_settings
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.errors import SpecError
 from sparsesearch.latency.profile.document import Profile, read_profile, write_profile
@@ -26,10 +26,10 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the profile; see: spa
 def profile(
     context: typer.Context,
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="deit_s, or any supported model.", rich_help_panel=_WHAT)
+        str | None, typer.Option(metavar="NAME", help="deit_s or any supported model.", rich_help_panel=_WHAT)
     ] = None,
     device: Annotated[str | None, device_option(_WHAT)] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one call.", rich_help_panel=_WHAT)] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per call.", rich_help_panel=_WHAT)] = 1,
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="float32, bf16 or fp16.", rich_help_panel=_WHAT)
     ] = "float32",
@@ -37,55 +37,64 @@ def profile(
         bool,
         typer.Option(
             "--compile/--no-compile",
-            help="Run models through torch.compile; compiling takes most of the time then.",
+            help="Compile the models with torch.compile; most of the time then goes into compilation.",
             rich_help_panel=_WHAT,
         ),
     ] = False,
     channels_last: Annotated[
-        bool, typer.Option("--channels-last", help="Images and convolutions in that format.", rich_help_panel=_WHAT)
+        bool, typer.Option("--channels-last", help="Use the channels-last memory format.", rich_help_panel=_WHAT)
     ] = False,
     image_size: Annotated[
-        int | None, typer.Option(min=8, metavar="N", help="Pixels, if not the backbone's own.", rich_help_panel=_WHAT)
+        int | None,
+        typer.Option(min=8, metavar="N", help="Image size in pixels. [default: the backbone's]", rich_help_panel=_WHAT),
     ] = None,
     methods: Annotated[
         str,
         typer.Option(
-            help="default: the methods of the papers. all: every reduction and scorer.", rich_help_panel=_WHAT
+            help="default: the methods of the papers. all: every reducer and scorer.", rich_help_panel=_WHAT
         ),
     ] = "default",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of torch on the CPU. [default: torch's]", rich_help_panel=_HOW)
+        int | None,
+        typer.Option(min=1, help="CPU threads of torch. [default: torch's default]", rich_help_panel=_HOW),
     ] = None,
     schedules: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Random schedules to fit on.", rich_help_panel=_HOW)
+        int, typer.Option(min=1, metavar="N", help="Random schedules to fit the model on.", rich_help_panel=_HOW)
     ] = 24,
     held_out: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Random schedules to tell the error on.", rich_help_panel=_HOW)
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Held-out random schedules to measure the error on.", rich_help_panel=_HOW
+        ),
     ] = 12,
-    runs: Annotated[int, typer.Option(min=3, metavar="N", help="Timed runs of each.", rich_help_panel=_HOW)] = 50,
+    runs: Annotated[int, typer.Option(min=3, metavar="N", help="Timed runs per schedule.", rich_help_panel=_HOW)] = 50,
     seconds: Annotated[
-        float, typer.Option(help="About how long it may take; less is coarser.", rich_help_panel=_HOW)
+        float, typer.Option(help="Approximate time limit; shorter is less accurate.", rich_help_panel=_HOW)
     ] = 600.0,
     clock: Annotated[
-        str, typer.Option(metavar="wall|cpu", help="cpu: processor time; serves no budget.", rich_help_panel=_HOW)
+        str,
+        typer.Option(metavar="wall|cpu", help="cpu: processor time, which no budget can use.", rich_help_panel=_HOW),
     ] = "wall",
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Keep it in the database under this name.", rich_help_panel=OUTPUT_PANEL),
+        typer.Option(
+            metavar="NAME", help="Save the profile in the database under this name.", rich_help_panel=OUTPUT_PANEL
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write JSON.", rich_help_panel=OUTPUT_PANEL)
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the profile as JSON.", rich_help_panel=OUTPUT_PANEL),
     ] = None,
     database: DatabaseOption = None,
     progress: ProgressOption = ProgressMode.AUTO,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how long schedules of a backbone take on this device, for budgets of milliseconds.
+    """Measure the latency of a backbone's schedules on this device, for budgets in milliseconds.
 
-    A few dozen schedules are timed in turn with the dense model; what is fitted to them predicts all others, and its
-    error is measured on schedules held out. Without --output it is kept in the database. On a device without this
-    program's other dependencies: python -m sparsesearch.latency.profile, then `profile import` here.
+    A few dozen schedules are timed, interleaved with the dense model. A latency model fitted to them predicts all other
+    schedules; its error is measured on held-out schedules. Without --output, the profile is saved in the database. On a
+    device that has only torch and timm, run `python -m sparsesearch.latency.profile`, then `profile import` here.
 
     For example:
 
@@ -96,9 +105,9 @@ def profile(
     if context.invoked_subcommand is not None:
         return
     if backbone is None:
-        raise SpecError("say what to profile: --backbone deit_s")
+        raise SpecError("no backbone given; use --backbone deit_s")
     if output is not None:
-        check_target(output)
+        check_output_file(output)
     profiles = open_settings(database)[1].profiles if output is None or name is not None else None
     with open_reporter(progress, quiet=quiet) as reporter:
         from sparsesearch.app.target_lookup import profile_name
@@ -127,9 +136,9 @@ def profile(
         chosen = name or profile_name(made)
         if profiles is not None:
             profiles.save(chosen, made, replace=name is None)
-    if as_json or not reporter.tells_people:
+    if as_json or not reporter.prints_summary:
         reporter.result(made.model_dump(mode="json"))
-        if as_json and not reporter.tells_result:
+        if as_json and not reporter.prints_result:
             typer.echo(made.model_dump_json())
         return
     for line in made.sentences():
@@ -137,19 +146,19 @@ def profile(
     if output is not None:
         say(f"written: {output}")
     if profiles is not None:
-        say(f"kept as profile {chosen}")
+        say(f"saved as profile {chosen}")
 
 
 @app.command("import")
 def import_profile(
-    file: Annotated[Path, typer.Argument(help="A profile that was written on the device.")],
+    file: Annotated[Path, typer.Argument(help="A profile written on the device.")],
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What to call it. [default: the file's name]")
+        str | None, typer.Option(metavar="NAME", help="Name of the profile. [default: the file name]")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Take the place of another of that name.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing profile of this name.")] = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Keep a profile that was made on another machine. Writes it into the study database.
+    """Import a profile that was made on another machine into the study database.
 
     Example: sparsesearch profile import h200.json --name h200
     """
@@ -157,12 +166,12 @@ def import_profile(
     _, store = open_settings(database)
     chosen = name or file.stem
     store.profiles.save(chosen, read, replace=replace)
-    say(f"kept as profile {chosen}; search with: sparsesearch run --budget-ms X --device-profile {chosen}")
+    say(f"saved as profile {chosen}; search with: sparsesearch run --budget-ms X --device-profile {chosen}")
 
 
 @app.command("list")
 def list_profiles(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
-    """List the profiles in the database. Changes nothing.
+    """List the profiles in the database. Read-only.
 
     Example: sparsesearch profile list
     """
@@ -172,7 +181,7 @@ def list_profiles(database: DatabaseOption = None, as_json: JsonOption = False) 
         typer.echo(json.dumps([{"name": name, **_summary(one)} for name, one in found]))
         return
     if not found:
-        typer.echo("No profiles yet. Make one with: sparsesearch profile --backbone deit_s")
+        typer.echo("No profiles yet. Create one with: sparsesearch profile --backbone deit_s")
         return
     table = Table()
     for column in ("profile", "backbone", "target", "dense ms", "mean error", "margin"):
@@ -192,7 +201,7 @@ def list_profiles(database: DatabaseOption = None, as_json: JsonOption = False) 
 
 @app.command()
 def show(name: NameArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
-    """Show what a profile is of and what it is worth; with --json all of it. Changes nothing.
+    """Show the target and the accuracy of a profile; with --json, the whole profile. Read-only.
 
     Example: sparsesearch profile show h200
     """
@@ -213,7 +222,7 @@ def show(name: NameArgument, database: DatabaseOption = None, as_json: JsonOptio
 
 @app.command()
 def delete(name: NameArgument, database: DatabaseOption = None) -> None:
-    """Delete a profile. Studies that used it keep what they need of it.
+    """Delete a profile. Studies that used it are not affected.
 
     Example: sparsesearch profile delete h200
     """
@@ -223,7 +232,7 @@ def delete(name: NameArgument, database: DatabaseOption = None) -> None:
 
 
 def held_out_rows(profile: Profile) -> list[tuple[str, float, float]]:
-    """Schedule, measured and predicted milliseconds of each that was held out."""
+    """Return the schedule, measured and predicted milliseconds of each held-out schedule."""
     from sparsesearch.cost.latency_model import LatencyModel
 
     model = LatencyModel(profile.fit)

@@ -1,4 +1,4 @@
-"""`--progress`: how a command tells what it does."""
+"""`--progress`: how a command reports its progress."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ OUTPUT_PANEL = "Output"
 
 
 class ProgressMode(StrEnum):
-    """How a command tells what it does.
+    """How a command reports its progress.
 
     Attributes:
-        AUTO: LIVE at a terminal, else PLAIN.
+        AUTO: LIVE in a terminal, otherwise PLAIN.
         LIVE: A view on standard error that is redrawn in place.
         PLAIN: Lines on standard error.
-        JSONL: Events on standard output, one JSON object a line, the result last.
+        JSONL: Events on standard output, one JSON object per line, the result last.
         QUIET: Errors only.
     """
 
@@ -40,22 +40,22 @@ ProgressOption = Annotated[
         "--progress",
         metavar="MODE",
         envvar="SPARSESEARCH_PROGRESS",
-        help="live: a view that is redrawn. plain: lines. jsonl: events as JSON lines on standard output, the result "
-        "last. quiet: errors only. auto: live at a terminal, else plain.",
+        help="live: a view that is redrawn in place. plain: lines. jsonl: events as JSON lines on standard output, the "
+        "result last. quiet: errors only. auto: live in a terminal, otherwise plain.",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="The same as --progress quiet.", rich_help_panel=OUTPUT_PANEL)
+    bool, typer.Option("--quiet", "-q", help="Same as --progress quiet.", rich_help_panel=OUTPUT_PANEL)
 ]
 
 
 def open_reporter(mode: ProgressMode, *, quiet: bool = False) -> Reporter:
-    """What tells people, or programs, of a command's work.
+    """Create the reporter for a command.
 
     Args:
-        mode: As wished.
-        quiet: The short form of `quiet`, which wins.
+        mode: The requested mode.
+        quiet: Whether `--quiet` was given, which overrides `mode`.
     """
     can_redraw = err.is_terminal and not err.is_dumb_terminal
     if quiet or mode is ProgressMode.QUIET:
@@ -63,7 +63,7 @@ def open_reporter(mode: ProgressMode, *, quiet: bool = False) -> Reporter:
     if mode is ProgressMode.JSONL:
         return JsonLinesReporter()
     if mode is ProgressMode.LIVE and not can_redraw:
-        say("warning: standard error is no terminal that can be redrawn; --progress plain instead", style="yellow")
+        say("warning: standard error is not a terminal that can redraw; using --progress plain", style="yellow")
     if mode is ProgressMode.PLAIN or not can_redraw:
         return PlainReporter()
     return LiveReporter()

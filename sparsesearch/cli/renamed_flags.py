@@ -1,4 +1,4 @@
-"""Flags that had other names once; whoever gives the old one is told the new one."""
+"""Renamed flags: giving the old name is an error that names the new one."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ _RENAMED = {
 
 
 def new_name(command: str, flag: str) -> str | None:
-    """What a flag of a command is called now, None if it never had another name."""
+    """Return the new name of a renamed flag of a command, None for any other flag."""
     return _RENAMED.get((command, flag))

@@ -1,4 +1,4 @@
-"""`report`: everything about a study on one page."""
+"""`report`: write the report of a study as one HTML page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import say
-from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_target, open_settings
+from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_output_file, open_settings
 from sparsesearch.cli.paper import WithPaperOption, open_paper, view_with_results
 from sparsesearch.errors import SpecError
 
@@ -20,19 +20,19 @@ def report(
     study: StudyArgument,
     out: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where the page goes. [default: STUDY/report.html]"),
+        typer.Option("--output", "-o", metavar="FILE", help="Output file. [default: STUDY/report.html]"),
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     with_paper: WithPaperOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one page that says what a study found, what mattered, what it cost, and whether going on pays.
+    """Write a report of a study: results, parameter importances, cost of the search, and convergence.
 
-    The front; hypervolume over trials; regret against hand-crafted schedules; the best schedules over depth; parameter
-    importances; how well shared weights rank. One file without scripts that needs no network. Also of a study that is
-    still running. `run` writes it at its end, and MLflow shows it. --json prints the numbers instead, and writes the
-    page only where -o names one.
+    Contains the Pareto front, the hypervolume over trials, the regret of hand-crafted baselines, the best schedules by
+    depth, parameter importances, and how well shared weights rank schedules. The page is one file without scripts and
+    needs no network. A study that is still running can be reported too. `run` writes the report when it ends, and
+    MLflow shows it. --json prints the numbers instead, and writes the page only if -o is given.
 
     For example:
 
@@ -46,19 +46,19 @@ def report(
     from sparsesearch.report.page import REPORT, findings_page
 
     if open_it and as_json and out is None:
-        raise SpecError("--json prints numbers and writes no page to open; give a name for one: -o report.html")
+        raise SpecError("--open needs a page, but --json writes none; name one with -o report.html")
     _, store = open_settings(database)
     view = view_with_results(StudyView.of(store, study))
     path = out or (None if as_json else Path(study) / REPORT)
     if path is not None:
-        check_target(path)
+        check_output_file(path)
     paper = None if with_paper is None else open_paper(with_paper, view)
     found = Findings.of(view, paper=paper)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(findings_page(found), encoding="utf-8")
         if open_it and not webbrowser.open(path.absolute().as_uri()):
-            say(f"no browser could be started; open {path} yourself")
+            say(f"could not start a browser; open {path} manually")
     if as_json:
         typer.echo(json.dumps(found.document()))
         return

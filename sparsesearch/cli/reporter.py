@@ -1,4 +1,4 @@
-"""What a command tells while it works. Here: nothing."""
+"""The base class of reporters, which report nothing."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from sparsesearch.study.trial import Trial
 
 
 class Reporter:
-    """Tells nothing but errors; others override what they tell. Use as a context manager.
+    """Reports errors only; subclasses override its methods. Use as a context manager.
 
-    It is the `Progress` of long work, and follows one study. Lines may come from any thread.
+    A reporter is the `Progress` of long tasks, and follows one study. Lines may come from any thread.
 
     Attributes:
-        tells_people: Whether tables and hints for people are to be printed at the end.
-        tells_result: Whether it prints the result itself, as JSON.
+        prints_summary: Whether the command prints tables and hints at the end.
+        prints_result: Whether the reporter itself prints the result, as JSON.
     """
 
-    tells_people = False
-    tells_result = False
+    prints_summary = False
+    prints_result = False
 
     def __init__(self) -> None:
         self._watch: StudyWatch | None = None
         self._level = logging.WARNING
 
     def bar(self, label: str, total: int) -> Bar:
-        """A bar for one piece of work."""
+        """Create a progress bar for one task."""
         return Silent().bar(label, total)
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
 
     def follow(self, watch: StudyWatch) -> None:
-        """A study is worked on from now on."""
+        """Report the trials of this study from now on."""
         self._watch = watch
 
     def changed(self, trial: Trial) -> None:
-        """A trial of the study was recorded."""
-        assert self._watch is not None, "a study is followed first"
+        """Report a trial of the study that was recorded."""
+        assert self._watch is not None, "call follow first"
         match self._watch.take(trial):
             case Change.STARTED:
                 self.started(self._watch, trial)
@@ -50,19 +50,19 @@ class Reporter:
                 self.ended(self._watch, trial)
 
     def started(self, watch: StudyWatch, trial: Trial) -> None:
-        """An attempt of a trial began."""
+        """Report that an attempt of a trial started."""
 
     def measured(self, watch: StudyWatch, trial: Trial) -> None:
-        """A trial was measured once more."""
+        """Report a new measurement of a trial."""
 
     def ended(self, watch: StudyWatch, trial: Trial) -> None:
-        """A trial reached a final state."""
+        """Report that a trial reached a final state."""
 
     def result(self, document: dict[str, object]) -> None:
-        """The last of all: what came out."""
+        """Report the result of the command, after everything else."""
 
     def __enter__(self) -> Reporter:
-        if not self.tells_people:
+        if not self.prints_summary:
             root = logging.getLogger()
             self._level = root.level
             root.setLevel(logging.ERROR)
@@ -71,7 +71,7 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.tells_people:
+        if not self.prints_summary:
             logging.getLogger().setLevel(self._level)
 
 

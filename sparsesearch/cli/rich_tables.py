@@ -14,25 +14,25 @@ from sparsesearch.text import macs_text
 
 
 def accuracy_warning(spec: StudySpec) -> dict[str, str]:
-    """What documents hold besides, where accuracies say nothing."""
+    """Return the key to add to JSON documents of a study whose accuracies are not meaningful."""
     return {} if spec.meaningful else {"accuracy": "not meaningful"}
 
 
 def schedule_text(spec: StudySpec, trial: Trial) -> str:
-    """The schedule in one short line: `3:137 6:96` means 137 tokens left before block 3, and so on."""
+    """Format a schedule as one short line: `3:137 6:96` means 137 tokens left before block 3, and so on."""
     return trial.schedule.describe(spec.resolved.geometry) if spec.resolved else ""
 
 
 def front_table(
     spec: StudySpec, front: StudyFront, *, best: Trial | None = None, points: Sequence[Trial] | None = None
 ) -> Table:
-    """The front, cheapest first, under the dense model.
+    """Format a Pareto front as a table: the dense model, then the front, cheapest first.
 
     Args:
         spec: The study.
         front: Its front.
-        best: The trial to mark.
-        points: Other trials to list than those of the front.
+        best: The trial to mark as best.
+        points: Trials to list instead of those of the front.
     """
     fidelity = front.fidelity.value if front.fidelity else "nothing finished yet"
     table = Table(title=f"Pareto front of {spec.name} ({fidelity})", title_justify="left")
@@ -42,7 +42,7 @@ def front_table(
     if timed:
         table.add_column("ms", justify="right")
     table.add_column("val accuracy", justify="right")
-    table.add_column("found by")
+    table.add_column("origin")
     table.add_column("tokens left before block")
     dense = front.reference
     if dense is not None:
@@ -50,12 +50,12 @@ def front_table(
         latency = [latency_cell(dense)] if timed else []
         table.add_row("", str(dense.number), macs_text(dense.cost.macs), "100.0 %", *latency, accuracy, "dense", "")
     for trial in points or front.points:
-        share = of_dense_text(trial.cost.macs, dense.cost.macs) if dense is not None else ""
+        of_dense = of_dense_text(trial.cost.macs, dense.cost.macs) if dense is not None else ""
         table.add_row(
             "best" if best is not None and trial.number == best.number else "",
             str(trial.number),
             macs_text(trial.cost.macs),
-            share,
+            of_dense,
             *([latency_cell(trial)] if timed else []),
             accuracy_text(trial, meaningful=spec.meaningful),
             trial.label,
@@ -65,16 +65,16 @@ def front_table(
 
 
 def latency_cell(trial: Trial) -> str:
-    """Milliseconds of a call: `2.41` measured, `~2.41` predicted."""
+    """Format the latency of a call in milliseconds: `2.41` if measured, `~2.41` if predicted."""
     if trial.cost.ms is None:
         return ""
     return f"{'~' if trial.cost.latency_ms is None else ''}{trial.cost.ms:.4g}"
 
 
 def trials_table(spec: StudySpec, trials: Sequence[Trial]) -> Table:
-    """Every trial by number."""
+    """Format trials as a table, ordered by number."""
     table = Table(title=f"Trials of {spec.name}", title_justify="left")
-    for column in ("id", "state", "fidelity", "cost", "val accuracy", "from", "tokens left before block", "note"):
+    for column in ("id", "state", "fidelity", "cost", "val accuracy", "origin", "tokens left before block", "note"):
         table.add_column(column, justify="right" if column in ("id", "cost", "val accuracy") else "left")
     for trial in trials:
         is_model = trial.fidelity not in (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING)

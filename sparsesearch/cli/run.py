@@ -1,4 +1,4 @@
-"""`run` and `resume`: start a study, go on with one."""
+"""`run` and `resume`: start and resume studies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(
     spec_file: o.SpecArgument = None,
     backbone: o.BackboneOption = None,
     budget_gflops: o.GflopsOption = None,
-    budget: o.ShareOption = None,
+    budget: o.FractionOption = None,
     budget_ms: o.MsOption = None,
     device_profile: o.DeviceProfileOption = None,
     latency_batch_size: o.LatencyBatchSizeOption = None,
@@ -60,10 +60,10 @@ def run(
 ) -> None:
     """Find the best sparsification schedule of a backbone under a budget.
 
-    Trains the dense model where needed, trains one supernet on it, tries schedules that just fit the budget, and
-    fine-tunes the best. Writes STUDY/best.yaml, the recipe for `retrain`, STUDY/report.html and STUDY/front.png, and
-    keeps every trial in the study database. Killed or interrupted, `sparsesearch resume` goes on; from another
-    terminal, `sparsesearch status` shows how far it is.
+    Trains the dense model if needed, trains one supernet from it, evaluates schedules that use up the budget, and
+    fine-tunes the best ones. Writes STUDY/best.yaml (the recipe for `retrain`), STUDY/report.html and STUDY/front.png,
+    and stores every trial in the study database. If the run is interrupted or killed, resume it with `sparsesearch
+    resume`; `sparsesearch status` shows its progress from another terminal.
 
     For example:
 
@@ -117,7 +117,7 @@ def run(
         },
     }
     if strategy is not None and isinstance(given.get("fidelity"), dict):
-        given["fidelity"].pop("elastic", None)  # what the flag overrides, in the words of older versions
+        given["fidelity"].pop("elastic", None)  # the former key of what the flag overrides
     document = _overlay(given, flags)
     settings, store = open_settings(database)
     if settings.data is not None:
@@ -127,22 +127,22 @@ def run(
         document["name"] = _free_name(document, set(taken))
     elif document["name"] in taken:
         raise StudyExistsError(
-            f"study {document['name']!r} exists already; go on with `sparsesearch resume {document['name']}`, "
-            f"delete it with `sparsesearch delete {document['name']}`, or choose another --study name"
+            f"study {document['name']!r} already exists; resume it with `sparsesearch resume {document['name']}`, "
+            f"delete it with `sparsesearch delete {document['name']}`, or choose another name with --study"
         )
     folder = check_folder(output or Path(str(document["name"])))
     with open_reporter(progress, quiet=quiet) as reporter:
-        # Only now what takes seconds to load.
+        # Imported here because they take seconds to load.
         from sparsesearch.app.complete import complete
         from sparsesearch.app.run_study import prepare
 
         spec = prepare(complete(document, progress=reporter), progress=reporter, store=store, profiles=store.profiles)
         writer = store.create_study(spec)
         try:
-            tracker = open_tracker(store, settings, reporter, wanted=mlflow, database=database)
+            tracker = open_tracker(store, settings, reporter, enabled=mlflow, database=database)
             work(writer, store, settings, reporter, tracker=tracker, started=STARTED, database=database)
         except UserInputError:
-            # Bad input that showed only at the first trial: nothing is measured, so the name is given back.
+            # Invalid input that was detected only at the first trial: nothing is measured, so the name is freed.
             if not any(trial.measurements for trial in store.trials(spec.name)):
                 store.delete_study(spec.name)
             raise
@@ -163,10 +163,10 @@ def resume(
     quiet: QuietOption = False,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Go on with a study that was interrupted or killed; at most the epochs under way are repeated.
+    """Resume a study that was interrupted or killed; at most the epochs that were in progress are repeated.
 
-    What executes it may be another than before; that is not stored. Of a study that has ended, it writes its files
-    again. Writes what `run` writes.
+    Writes the same files as `run`; for a finished study, it only writes them again. The dispatcher and the resources
+    may differ from those of `run`; they are not stored.
 
     For example:
 
@@ -185,7 +185,7 @@ def resume(
     with closing(store.open_study(study)) as writer:
         spec = executed_by(writer.spec, dispatcher=dispatcher, resources=resources)
         with open_reporter(progress, quiet=quiet) as reporter:
-            tracker = open_tracker(store, settings, reporter, wanted=mlflow, database=database)
+            tracker = open_tracker(store, settings, reporter, enabled=mlflow, database=database)
             started = time.monotonic()
             work(writer, store, settings, reporter, tracker=tracker, started=started, database=database, spec=spec)
     report(writer.spec, store, folder, reporter, mlflow=mlflow, as_json=as_json)
@@ -196,12 +196,12 @@ def _read(document: Path | None) -> dict[str, Any]:
         return {}
     read = read_document(document)
     if not isinstance(read, dict):
-        raise SpecError(f"{document} is not a study document; write one with: sparsesearch init")
+        raise SpecError(f"{document} is not a study document; create one with: sparsesearch init")
     return read
 
 
 def _overlay(document: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
-    """The document with every flag that was given laid over it."""
+    """Return the document with its keys overridden by the given flags."""
     merged = dict(document)
     for key, value in flags.items():
         if isinstance(value, dict) and key != "budget":
@@ -232,5 +232,5 @@ def _free_name(document: dict[str, Any], taken: set[str]) -> str:
 
 
 def as_name(text: str) -> str:
-    """What of a text can be the name of a study."""
+    """Turn a text into a valid study name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:60] or "study"

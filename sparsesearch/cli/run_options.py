@@ -1,4 +1,4 @@
-"""The options of `run` and `resume`, in the panels of their help."""
+"""The options of `run` and `resume`, grouped into help panels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sparsesearch.cli.options import database_option, device_option, json_option
 from sparsesearch.cli.progress_option import OUTPUT_PANEL
 from sparsesearch.study.spec import DEFAULT_DISPATCHER, SamplerName, Strategy
 
-_WHAT, _HOW, _WHERE = "What to search", "How long and how well", "Where it runs"
-_TARGET = "Target of a budget of milliseconds"
+_WHAT, _HOW, _WHERE = "What to search", "How to search", "Where to run"
+_TARGET = "Target of a latency budget"
 
 SpecArgument = Annotated[
     Path | None,
@@ -23,7 +23,7 @@ BackboneOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="deit_t, deit_s, deit_b, deit_pico (the demo's), or any timm VisionTransformer.",
+        help="deit_t, deit_s, deit_b, deit_pico (for the demo), or any timm VisionTransformer.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -35,12 +35,12 @@ GflopsOption = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
-ShareOption = Annotated[
+FractionOption = Annotated[
     str | None,
     typer.Option(
         "--budget",
         metavar="P%|LOW%:HIGH%",
-        help="Budget as a share of dense: 65% or 20%:45%.",
+        help="Budget as a fraction of the dense cost: 65% or 20%:45%.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -49,7 +49,7 @@ MsOption = Annotated[
     typer.Option(
         "--budget-ms",
         metavar="X|LOW:HIGH",
-        help="Budget in milliseconds of one call on --device, or on the device of --device-profile: 2.5 or 2:4.",
+        help="Budget in milliseconds per call, on --device or on the device of --device-profile: 2.5 or 2:4.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -64,41 +64,49 @@ DataOption = Annotated[
     ),
 ]
 ImageSizeOption = Annotated[
-    int | None, typer.Option(min=8, metavar="N", help="Pixels, if not the backbone's own.", rich_help_panel=_WHAT)
+    int | None,
+    typer.Option(min=8, metavar="N", help="Image size in pixels. [default: the backbone's]", rich_help_panel=_WHAT),
 ]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
         metavar="FROM",
-        help="Where dense training starts: pretrained, scratch, or the path of a checkpoint.",
+        help="Initial weights of the dense model: pretrained, scratch, or the path of a checkpoint.",
         rich_help_panel=_WHAT,
     ),
 ]
 SpaceOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Search space: a bundled name or a .yaml file.", rich_help_panel=_WHAT),
+    typer.Option(
+        metavar="NAME", help="Search space: the name of a bundled space or a .yaml file.", rich_help_panel=_WHAT
+    ),
 ]
 
 TimeBudgetOption = Annotated[
     str | None,
-    typer.Option(metavar="DURATION", help="Cut the study to this time: 90s, 10m, 1h30m.", rich_help_panel=_HOW),
+    typer.Option(metavar="DURATION", help="Limit the study to this time: 90s, 10m, 1h30m.", rich_help_panel=_HOW),
 ]
 EvaluationsOption = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Schedules to try. [default: 60, for a front 200]", rich_help_panel=_HOW),
+    typer.Option(
+        min=1, metavar="N", help="Schedules to evaluate. [default: 60, for a front 200]", rich_help_panel=_HOW
+    ),
 ]
 FinalistsOption = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Best schedules to fine-tune. [default: 5, for a front 24]", rich_help_panel=_HOW
+        min=1,
+        metavar="N",
+        help="Number of best schedules to fine-tune. [default: 5, for a front 24]",
+        rich_help_panel=_HOW,
     ),
 ]
 StrategyOption = Annotated[
     Strategy | None,
     typer.Option(
         metavar="NAME",
-        help="How schedules are ranked: supernet (on weights that one training shares), finetune (each is trained from "
-        "dense), training-free (on the dense weights). [default: supernet]",
+        help="How schedules are ranked: supernet (with shared weights from one training), finetune (each is fine-tuned "
+        "from the dense model), training-free (with the dense weights). [default: supernet]",
         rich_help_panel=_HOW,
     ),
 ]
@@ -106,7 +114,7 @@ SamplerOption = Annotated[
     SamplerName | None,
     typer.Option(
         metavar="NAME",
-        help="What proposes schedules: evolution, or Optuna's tpe, nsga2, gp and random. [default: evolution]",
+        help="Sampler of schedules: evolution, or Optuna's tpe, nsga2, gp or random. [default: evolution]",
         rich_help_panel=_HOW,
     ),
 ]
@@ -114,7 +122,7 @@ WarmStartOption = Annotated[
     str | None,
     typer.Option(
         metavar="STUDY",
-        help="Begin with what another study found, at other budgets, on other data or another backbone.",
+        help="Start from the results of another study, which may differ in budget, data or backbone.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -122,20 +130,20 @@ BaselinesOption = Annotated[
     bool | None,
     typer.Option(
         "--baselines/--no-baselines",
-        help="Also try the hand-crafted baselines rho, rho^2, rho^3.",
+        help="Also evaluate the hand-crafted baselines rho, rho^2, rho^3.",
         rich_help_panel=_HOW,
     ),
 ]
 SeedOption = Annotated[
     int | None,
-    typer.Option(min=0, metavar="N", help="The only source of randomness. [default: 0]", rich_help_panel=_HOW),
+    typer.Option(min=0, metavar="N", help="Random seed. [default: 0]", rich_help_panel=_HOW),
 ]
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
         metavar="TYPE",
-        help="Precision of training and evaluation: float32, bfloat16, or auto (bfloat16 on a GPU; on a CPU "
-        "whichever is measured to be faster). [default: auto]",
+        help="Precision of training and evaluation: float32, bfloat16, or auto (bfloat16 on a GPU; on a CPU, "
+        "whichever is faster in a measurement). [default: auto]",
         rich_help_panel=_HOW,
     ),
 ]
@@ -143,7 +151,7 @@ DeviceProfileOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="Latency profile of the target; see: sparsesearch profile. [default: --device, profiled if need be]",
+        help="Latency profile of the target; see: sparsesearch profile. [default: profile of --device, made if needed]",
         rich_help_panel=_TARGET,
     ),
 ]
@@ -153,7 +161,7 @@ LatencyBatchSizeOption = Annotated[
         "--latency-batch-size",
         min=1,
         metavar="N",
-        help="Images of one call on the target. [default: 1]",
+        help="Images per call on the target. [default: 1]",
         rich_help_panel=_TARGET,
     ),
 ]
@@ -162,7 +170,7 @@ LatencyPrecisionOption = Annotated[
     typer.Option(
         "--latency-precision",
         metavar="TYPE",
-        help="Precision of models on the target: float32, bf16 or fp16. [default: float32]",
+        help="Precision on the target: float32, bf16 or fp16. [default: float32]",
         rich_help_panel=_TARGET,
     ),
 ]
@@ -170,7 +178,7 @@ LatencyCompileOption = Annotated[
     bool | None,
     typer.Option(
         "--latency-compile/--no-latency-compile",
-        help="Run models through torch.compile on the target.",
+        help="Compile the models with torch.compile on the target.",
         rich_help_panel=_TARGET,
     ),
 ]
@@ -180,7 +188,7 @@ LatencyThreadsOption = Annotated[
         "--latency-threads",
         min=1,
         metavar="N",
-        help="CPU threads of torch on the target.",
+        help="CPU threads of torch on the target. [default: torch's default]",
         rich_help_panel=_TARGET,
     ),
 ]
@@ -190,25 +198,28 @@ DispatcherOption = Annotated[
     Literal["inline", "ray"] | None,
     typer.Option(
         metavar="inline|ray",
-        help=f"Trials one by one in this process, or in parallel on Ray. [default: {DEFAULT_DISPATCHER}]",
+        help=f"Run trials one by one in this process, or in parallel on Ray. [default: {DEFAULT_DISPATCHER}]",
         rich_help_panel=_WHERE,
     ),
 ]
 CpusOption = Annotated[
-    float | None, typer.Option(metavar="X", help="CPU cores of one trial, on Ray. [default: 1]", rich_help_panel=_WHERE)
+    float | None, typer.Option(metavar="X", help="CPU cores per trial, on Ray. [default: 1]", rich_help_panel=_WHERE)
 ]
 GpusOption = Annotated[
     float | None,
     typer.Option(
         metavar="X",
-        help="GPUs of one trial, on Ray, also 0.25. [default: 1 on a GPU device, else 0]",
+        help="GPUs per trial, on Ray; may be a fraction such as 0.25. [default: 1 on a GPU device, else 0]",
         rich_help_panel=_WHERE,
     ),
 ]
 MaxConcurrentOption = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Most trials at a time, on Ray. [default: as many as fit]", rich_help_panel=_WHERE
+        min=1,
+        metavar="N",
+        help="Maximum number of concurrent trials, on Ray. [default: as many as fit]",
+        rich_help_panel=_WHERE,
     ),
 ]
 MaxRetriesOption = Annotated[
@@ -224,7 +235,7 @@ RayAddressOption = Annotated[
     str | None,
     typer.Option(
         metavar="auto|HOST:PORT",
-        help="Ray cluster to join, from one of its machines. [default: start Ray here]",
+        help="Ray cluster to connect to, from one of its machines. [default: start Ray on this machine]",
         rich_help_panel=_WHERE,
     ),
 ]
@@ -232,7 +243,7 @@ StorageOption = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help="Folder for checkpoints, the same on all machines. [default: in the home]",
+        help="Folder for checkpoints, shared by all machines. [default: storage in $SPARSESEARCH_HOME]",
         rich_help_panel=_WHERE,
     ),
 ]
@@ -240,7 +251,9 @@ StorageOption = Annotated[
 StudyOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Name of the study. [default: from backbone and budget]", rich_help_panel=OUTPUT_PANEL
+        metavar="NAME",
+        help="Name of the study. [default: derived from backbone and budget]",
+        rich_help_panel=OUTPUT_PANEL,
     ),
 ]
 DatabaseOption = Annotated[str | None, database_option(OUTPUT_PANEL)]
@@ -258,7 +271,7 @@ MlflowOption = Annotated[
     bool,
     typer.Option(
         "--mlflow/--no-mlflow",
-        help="Show the study in MLflow while it runs; look with: sparsesearch ui",
+        help="Log the study to MLflow while it runs; open it with: sparsesearch ui",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]

@@ -1,4 +1,4 @@
-"""What happened to a trial, and how far a study is, in one line each."""
+"""One-line messages about the events of a trial and the progress of a study."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sparsesearch.text import human_time, macs_text
 
 
 def started_line(spec: StudySpec, trial: Trial) -> str | None:
-    """A training that began; None for an evaluation, of which there are many."""
+    """Return the message for a training that started; None for an evaluation, of which there are many."""
     if not trial.fidelity.is_training:
         return None
-    what = f"{trial.fidelity.training_name} begins"
+    what = f"{trial.fidelity.training_name} started"
     if trial.fidelity is Fidelity.FINETUNE:
-        what = f"fine-tuning of {schedule_text(spec, trial)} ({trial.label}) begins"
+        what = f"fine-tuning of {schedule_text(spec, trial)} ({trial.label}) started"
     if trial.attempt > 1:
         what += f" again, attempt {trial.attempt}"
     if trial.epochs_done:
@@ -26,7 +26,7 @@ def started_line(spec: StudySpec, trial: Trial) -> str | None:
 
 
 def ended_line(spec: StudySpec, trial: Trial) -> str | None:
-    """A training that ended, or any trial that failed; None for an evaluation."""
+    """Return the message for a training that ended or a trial that failed; None for an evaluation."""
     if trial.state is TrialState.FAILED:
         return f"trial {trial.number} failed: {trial.reason}"
     if not trial.fidelity.is_training:
@@ -38,7 +38,7 @@ def ended_line(spec: StudySpec, trial: Trial) -> str | None:
 
 
 def search_line(status: StudyStatus, phase: Phase) -> str:
-    """`31 of 60 schedules, best 94.90 % at 7.42 MMACs, about 2 min left`."""
+    """Format search progress: `31 of 60 schedules, best 94.90 % at 7.42 MMACs, about 2 min left`."""
     words = [f"{phase.done} of {phase.total} schedules"]
     if status.best is not None:
         accuracy = accuracy_text(status.best, meaningful=status.spec.meaningful)
@@ -48,15 +48,15 @@ def search_line(status: StudyStatus, phase: Phase) -> str:
     return ", ".join(words)
 
 
-def price_text(trial: Trial, *, dense: Trial | None) -> str:
-    """`7.42 MMACs (34.8 % of dense)`."""
-    share = "" if dense is None else f" ({of_dense_text(trial.cost.macs, dense.cost.macs)} of dense)"
+def cost_text(trial: Trial, *, dense: Trial | None) -> str:
+    """Format the cost of a trial: `7.42 MMACs (34.8 % of dense)`."""
+    of_dense = "" if dense is None else f" ({of_dense_text(trial.cost.macs, dense.cost.macs)} of dense)"
     latency = "" if trial.cost.ms is None else f", {latency_cell(trial)} ms"
-    return f"{macs_text(trial.cost.macs)}{share}{latency}"
+    return f"{macs_text(trial.cost.macs)}{of_dense}{latency}"
 
 
 def clock_text(seconds: float) -> str:
-    """`3:05` or `1:03:05`."""
+    """Format a duration as `3:05` or `1:03:05`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

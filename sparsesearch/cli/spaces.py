@@ -1,4 +1,4 @@
-"""`spaces`: which schedules can be searched, what budgets they reach, and how many there are."""
+"""`spaces`: list search spaces, show their feasible budgets, and count their schedules."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Group(TyperGroup):
     """`spaces NAME` and `spaces --backbone NAME` are short for `spaces show`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The arguments, with the command that is meant."""
+        """Parse the arguments after inserting an implied `show`."""
         if args and args[0] not in (*self.commands, "-h", "--help") and args != ["--json"]:
             args = ["show", *args]
         return super().parse_args(ctx, args)
@@ -46,9 +46,9 @@ app = typer.Typer(cls=_Group, invoke_without_command=True)
 
 @app.callback()
 def spaces(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List search spaces; show, check or count one.
+    """List search spaces, or show, validate or count one.
 
-    Without a command, the bundled spaces are listed; with the name of one, it is shown.
+    Without a subcommand, lists the bundled spaces; with the name of a space, shows it.
 
     For example:
 
@@ -68,7 +68,7 @@ def spaces(context: typer.Context, as_json: JsonOption = False) -> None:
 
 NameArgument = Annotated[str, typer.Argument(metavar="SPACE", help="A bundled space or the path of a .yaml file.")]
 BackboneOption = Annotated[
-    str | None, typer.Option(help="Lay the space over this backbone: deit_s, convnext_tiny, deit_pico, ...")
+    str | None, typer.Option(help="Backbone to apply the space to: deit_s, convnext_tiny, deit_pico, ...")
 ]
 
 
@@ -76,12 +76,12 @@ BackboneOption = Annotated[
 def show(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[SPACE]", help="A bundled space or a .yaml file; without it, that of the backbone."),
+        typer.Argument(metavar="[SPACE]", help="A bundled space or a .yaml file. [default: that of the backbone]"),
     ] = None,
     backbone: BackboneOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a space; on a backbone, spelled out and with the budgets that it reaches.
+    """Show a space; with a backbone, show it in full with its feasible budgets.
 
     For example:
 
@@ -90,7 +90,7 @@ def show(
     sparsesearch spaces show my_space.yaml
     """
     if name is None and backbone is None:
-        raise SpecError("say which space: sparsesearch spaces show deit_small, or --backbone deit_s for its own")
+        raise SpecError("no space given; name one, such as deit_small, or use --backbone deit_s for its default space")
     if backbone is None:
         assert name is not None
         space = load_space(name)
@@ -124,9 +124,9 @@ def show(
 
 @app.command()
 def validate(name: NameArgument, backbone: BackboneOption = None, as_json: JsonOption = False) -> None:
-    """Check a space file, and whether it fits a backbone: one line for each problem, exit code 2 if there is any.
+    """Validate a space, optionally for a backbone: prints one line per problem; exit code 2 if there is any.
 
-    What a backbone cannot do is left out of the space; that is told, but is no problem while something is left.
+    Methods that the backbone does not support are dropped and reported; this is a problem only if none remains.
 
     For example:
 
@@ -138,7 +138,7 @@ def validate(name: NameArgument, backbone: BackboneOption = None, as_json: JsonO
         space = load_space(name)
         try:
             feasible_intervals(geometry, space.for_geometry(geometry))
-            notes = [f"left out: {method.describe()}: {why}" for method, why in dropped_methods(space, geometry)]
+            notes = [f"dropped: {method.describe()}: {why}" for method, why in dropped_methods(space, geometry)]
         except UserInputError as error:
             problems = [str(error)]
     if as_json:
@@ -156,26 +156,29 @@ def validate(name: NameArgument, backbone: BackboneOption = None, as_json: JsonO
 def size(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[SPACE]", help="A bundled space or a .yaml file; without it, that of the backbone."),
+        typer.Argument(metavar="[SPACE]", help="A bundled space or a .yaml file. [default: that of the backbone]"),
     ] = None,
     backbone: BackboneOption = None,
     budget: Annotated[
-        str | None, typer.Option(metavar="P%", help="Count those that use up this share of dense, too: 65%.")
+        str | None,
+        typer.Option(metavar="P%", help="Also count schedules that use up this fraction of the dense cost: 65%."),
     ] = None,
-    budget_gflops: Annotated[str | None, typer.Option(metavar="G", help="The same in 10^9 multiply-adds: 3.0.")] = None,
+    budget_gflops: Annotated[
+        str | None, typer.Option(metavar="G", help="The same budget in 10^9 multiply-adds: 3.0.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count what a space holds on a backbone: placements, shapes (with methods) and schedules (with token counts).
+    """Count the placements, shapes (with methods) and schedules (with token counts) of a space on a backbone.
 
-    These are exact. With a budget, the number of schedules that cost from 97 to 100% of it is estimated beside them,
-    by drawing schedules evenly.
+    These counts are exact. With a budget, the number of schedules that cost 97 to 100% of it is estimated as well, by
+    sampling schedules uniformly.
 
     For example:
 
     sparsesearch spaces size isotropic_full --backbone deit_s --budget 65%
     """
     if backbone is None:
-        raise SpecError("say on which backbone: sparsesearch spaces size isotropic_full --backbone deit_s")
+        raise SpecError("no backbone given; use: sparsesearch spaces size isotropic_full --backbone deit_s")
     geometry, name = _geometry(backbone, name)
     space = load_space(name).for_geometry(geometry)
     found = size_of(space, geometry)
@@ -192,13 +195,13 @@ def size(
         f"shapes      {_count(found.shapes)}",
         f"schedules   {_count(found.schedules)}",
     ]
-    wanted = parse_budget(budget_gflops, budget)
-    if wanted is not None:
-        _, limit = check_budget(geometry, space, budget=wanted)
-        share = share_of_budget(geometry, space, limit=limit)
-        document |= {"budget_macs": limit, "within_budget": share.schedules, "within_budget_error": share.error}
-        error = share.error / share.schedules if share.schedules else 0.0
-        lines.append(f"of these, about {share.schedules:.2g} (+- {error:.0%}) cost 97 to 100% of {wanted}")
+    requested = parse_budget(budget_gflops, budget)
+    if requested is not None:
+        _, limit = check_budget(geometry, space, budget=requested)
+        within = share_of_budget(geometry, space, limit=limit)
+        document |= {"budget_macs": limit, "within_budget": within.schedules, "within_budget_error": within.error}
+        error = within.error / within.schedules if within.schedules else 0.0
+        lines.append(f"of these, about {within.schedules:.2g} (+- {error:.0%}) cost 97 to 100% of {requested}")
     if as_json:
         typer.echo(json.dumps(document))
         return
@@ -208,14 +211,14 @@ def size(
 
 
 def _geometry(backbone: str, name: str | None) -> tuple[BackboneGeometry, str]:
-    """Geometry of a backbone and the name of the space that is meant: the backbone's own if none is."""
+    """Return the geometry of a backbone and the name of the space, by default that of the backbone."""
     from sparsesearch.backbones.registry import backbone_geometry, resolve_name  # takes seconds to load
 
     return backbone_geometry(backbone), name or space_name_for(resolve_name(backbone))
 
 
 def _document(space: SearchSpace) -> dict[str, Any]:
-    """A space as plain data, without what was left at its default."""
+    """Return a space as plain data, without most keys that have their default value."""
     document = space.model_dump(mode="json")
     usual = SearchSpace().model_dump(mode="json")
     always = ("blocks", "min_predictors", "max_predictors", "min_keep_ratio", "scorers")

@@ -1,4 +1,4 @@
-"""`status`: how far a study is, while it runs and afterwards."""
+"""`status`: show the progress of a study, while it runs and afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import out, program
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_settings
 from sparsesearch.cli.status_view import status_view
-from sparsesearch.cli.tracking import named
+from sparsesearch.cli.tracking import database_flag
 from sparsesearch.errors import SpecError
 from sparsesearch.study.protocols import StudyRecords
 
@@ -25,13 +25,15 @@ WATCH_SECONDS = 2.0
 
 def status(
     study: StudyArgument,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s until the study ends; Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Refresh every 2 s until the study ends or Ctrl-C is pressed.")
+    ] = False,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far a study is, from any terminal: phases, what runs, the best so far, and what to type next.
+    """Show the progress of a study, from any terminal: phases, running trials, best result, and next commands.
 
-    Reads the study database and changes nothing.
+    Read-only.
 
     For example:
 
@@ -40,9 +42,9 @@ def status(
     sparsesearch status deit_pico-35p --json
     """
     if watch and as_json:
-        raise SpecError("--watch is for people and --json prints one document; give one of them")
+        raise SpecError("--watch cannot be combined with --json; give one of them")
     _, store = open_settings(database)
-    found = look(store, study)
+    found = read_status(store, study)
     if as_json:
         typer.echo(json.dumps(found.document()))
     elif watch and found.state is StudyState.RUNNING:
@@ -51,13 +53,13 @@ def status(
         out.print(_shown(found, database))
 
 
-def look(records: StudyRecords, study: str) -> StudyStatus:
-    """Where a stored study stands now.
+def read_status(records: StudyRecords, study: str) -> StudyStatus:
+    """Read the current status of a stored study.
 
     Raises:
-        StudyNotFoundError: There is none of that name.
+        StudyNotFoundError: There is no study with that name.
     """
-    is_leased = records.is_leased(study)  # before its trials: so a study that ends meanwhile is not called interrupted
+    is_leased = records.is_leased(study)  # read before the trials, so that a study that just ended is not "interrupted"
     return StudyStatus.of(StudyView.of(records, study), is_leased=is_leased, now=time.time())
 
 
@@ -66,28 +68,30 @@ def _watch(records: StudyRecords, found: StudyStatus, database: str | None) -> N
         with Live(_shown(found, database, watched=True), console=out, auto_refresh=False) as live:
             while found.state is StudyState.RUNNING:
                 time.sleep(WATCH_SECONDS)
-                found = look(records, found.spec.name)
+                found = read_status(records, found.spec.name)
                 live.update(_shown(found, database, watched=True), refresh=True)
     except KeyboardInterrupt:
         return
 
 
 def _shown(found: StudyStatus, database: str | None, *, watched: bool = False) -> RenderableType:
-    """The view, and what to type next."""
-    name, tail = found.spec.name, named(database)
+    """Render the status and the suggested next commands."""
+    name, tail = found.spec.name, database_flag(database)
     match found.state:
         case StudyState.RUNNING if watched:
-            return Group(status_view(found), Text(), Text("Ctrl-C ends the looking; the study goes on", style="dim"))
+            return Group(
+                status_view(found), Text(), Text("Ctrl-C closes this view; the study keeps running", style="dim")
+            )
         case StudyState.RUNNING:
-            hints = [("follow it", f"status {name} --watch{tail}")]
+            hints = [("watch", f"status {name} --watch{tail}")]
         case StudyState.INTERRUPTED:
-            hints = [("go on", f"resume {name}{tail}")]
+            hints = [("resume", f"resume {name}{tail}")]
         case StudyState.FAILED:
-            hints = [("why", f"trials {name}{tail}"), ("begin anew", f"delete {name}{tail}")]
+            hints = [("show the error", f"trials {name}{tail}"), ("delete", f"delete {name}{tail}")]
         case StudyState.FINISHED:
             hints = [
-                ("all it found", f"front {name}{tail}"),
-                ("its recipe", f"export {name}{tail} -o best.yaml"),
+                ("show the front", f"front {name}{tail}"),
+                ("export the best", f"export {name}{tail} -o best.yaml"),
                 ("train it in full", f"retrain best.yaml -o {name}.safetensors"),
             ]
     width = max(len(what) for what, _ in hints)

@@ -1,4 +1,4 @@
-"""Where a study stands, drawn for a terminal of 80 columns or more."""
+"""The status of a study, rendered for a terminal of 80 columns or more."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.text import Text
 from sparsesearch.analysis.phases import Phase
 from sparsesearch.analysis.status import RunningTrial, StudyState, StudyStatus
 from sparsesearch.analysis.words import accuracy_text, meaningful_text
-from sparsesearch.cli.sentences import clock_text, price_text
+from sparsesearch.cli.sentences import clock_text, cost_text
 from sparsesearch.study.trial import Fidelity
 from sparsesearch.text import human_time
 
 MAX_RUNNING = 8
-"""Running trials that are shown one by one."""
+"""Maximum number of running trials that are listed."""
 
 _WIDTH = 100
 _HOW = {
@@ -35,11 +35,11 @@ _STATE_STYLES = {
 
 
 def status_view(status: StudyStatus, *, max_running: int = MAX_RUNNING) -> RenderableType:
-    """The whole view.
+    """Render the status of a study.
 
     Args:
-        status: Where the study stands.
-        max_running: How many running trials are shown one by one.
+        status: The status.
+        max_running: Maximum number of running trials that are listed.
     """
     parts: list[RenderableType] = [_header(status), _phases(status)]
     if status.running and max_running > 0:
@@ -119,10 +119,10 @@ def _facts(status: StudyStatus) -> Iterator[tuple[str, str]]:
     meaningful = status.spec.meaningful
     if status.dense is not None:
         accuracy = accuracy_text(status.dense, meaningful=meaningful)
-        yield "dense", f"{accuracy} at {price_text(status.dense, dense=None)}"
+        yield "dense", f"{accuracy} at {cost_text(status.dense, dense=None)}"
     if status.best is not None and status.fidelity is not None:
         accuracy = accuracy_text(status.best, meaningful=meaningful)
-        yield "best", f"{accuracy} at {price_text(status.best, dense=status.dense)}, {_HOW[status.fidelity]}"
+        yield "best", f"{accuracy} at {cost_text(status.best, dense=status.dense)}, {_HOW[status.fidelity]}"
         yield "", f"{status.best_schedule} ({status.best.label})"
     if status.front_size and status.hypervolume is not None:
         schedules = "schedule" if status.front_size == 1 else "schedules"

@@ -1,4 +1,4 @@
-"""`studies`, `show`, `trials`, `front`, `delete`: look at what is in the database."""
+"""`studies`, `show`, `trials`, `front`, `delete`: list, inspect and delete stored studies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from sparsesearch.analysis.study_front import joint_front, study_front
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import out, say
-from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_target, open_settings
+from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_output_file, open_settings
 from sparsesearch.cli.paper import WithPaperOption, open_paper, paper_table
 from sparsesearch.cli.rich_tables import accuracy_warning, front_table, trials_table
 from sparsesearch.errors import SpecError, StudyFailedError
@@ -23,7 +23,7 @@ from sparsesearch.study.trial import TrialState
 
 
 def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
-    """List all studies, oldest first. Reads the study database and changes nothing.
+    """List all studies, oldest first. Read-only.
 
     For example:
 
@@ -68,9 +68,9 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
 
 
 def show(study: StudyArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
-    """Show the document of a study, and how many of its trials are in which state.
+    """Show the document of a study and the number of trials in each state.
 
-    Saved to a file, the document without its last line runs the same study again.
+    The output without its last line is a study document that runs the same study again.
 
     Example: sparsesearch show deit_pico-35p
     """
@@ -88,12 +88,12 @@ def trials(
     study: StudyArgument,
     state: Annotated[
         list[TrialState] | None,
-        typer.Option("--state", case_sensitive=False, help="Only these states; may be given several times."),
+        typer.Option("--state", case_sensitive=False, help="Only trials in this state; may be repeated."),
     ] = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the trials of a study: schedule, cost, accuracy, and why one failed.
+    """List the trials of a study: schedule, cost, accuracy, and the reason if one failed or was stopped.
 
     For example:
 
@@ -117,19 +117,19 @@ def front(
         typer.Option(
             "--x",
             metavar="macs|ms|both",
-            help="Against what: multiply-adds, milliseconds, or both at once. [default: what the budget limits]",
+            help="Cost axis: multiply-adds, milliseconds, or both at once. [default: the unit of the budget]",
         ),
     ] = None,
-    png: Annotated[Path | None, typer.Option(help="Also draw the front into this file.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Also plot the front to this file.")] = None,
     with_paper: WithPaperOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the Pareto front of a study: validation accuracy against multiply-adds, or against milliseconds.
+    """Show the Pareto front of a study: validation accuracy against multiply-adds or milliseconds.
 
-    Milliseconds are there where the study has a target; `~` marks predicted ones. Writes nothing, unless --png names a
-    file for a picture. --with-paper lays over it what a paper publishes for rho 0.5 to 0.9: exact multiply-adds, and
-    the accuracies that were published on ImageNet.
+    Milliseconds are available if the study has a target; `~` marks predicted ones. --with-paper overlays the published
+    schedules of a paper for rho 0.5 to 0.9, with exact multiply-adds and the accuracies published on ImageNet. Writes
+    nothing unless --png is given.
 
     For example:
 
@@ -138,17 +138,17 @@ def front(
     sparsesearch front deit_s-65p --with-paper deit_s
     """
     if png is not None:
-        check_target(png)
+        check_output_file(png)
     _, store = open_settings(database)
     view = StudyView.of(store, study)
     spec = view.spec
     axis = spec.budget.axis if x is None else ("ms" if x == "ms" else "macs")
     if x in ("ms", "both") and (spec.resolved is None or spec.resolved.latency is None):
         raise SpecError(
-            f"study {study!r} has no target, so no milliseconds; run it with --device-profile or --budget-ms"
+            f"study {study!r} has no latency target, so no milliseconds; run one with --device-profile or --budget-ms"
         )
     if with_paper is not None and axis == "ms" and png is not None:
-        raise SpecError("papers' schedules have no milliseconds; draw them over multiply-adds with --x macs")
+        raise SpecError("published schedules have no milliseconds; plot them against multiply-adds with --x macs")
     found = study_front(view.trials, axis=axis)
     points = joint_front(found) if x == "both" else found.points
     paper = None if with_paper is None else open_paper(with_paper, view)
@@ -156,7 +156,7 @@ def front(
         from sparsesearch.visualize.front_plot import save_front
 
         if found.reference is None:
-            raise StudyFailedError(f"study {study!r} has nothing to draw yet")
+            raise StudyFailedError(f"study {study!r} has no results to plot yet")
         limit = spec.budget.limits(found.reference.cost.macs)[1] if axis == spec.budget.axis else None
         note = None if paper is None else paper.caveat or None
         save_front(found, png, title=study, limit=limit, note=note, paper=paper)
@@ -181,10 +181,10 @@ def front(
 
 def delete(
     study: StudyArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Delete a study with its trials and checkpoints. Shared dense and supernet trainings stay in the cache.
+    """Delete a study with its trials and checkpoints. Shared dense and supernet trainings remain in the cache.
 
     Example: sparsesearch delete deit_pico-35p --yes
     """
@@ -195,7 +195,7 @@ def delete(
     count = len(store.trials(study))
     if not yes:
         if not sys.stdin.isatty():
-            raise SpecError(f"study {study!r} has {count} trials; say --yes to delete them without being asked")
+            raise SpecError(f"study {study!r} has {count} trials; use --yes to delete them without confirmation")
         if not typer.confirm(f"Delete study {study!r} with {count} trials?"):
             typer.echo("nothing was deleted")
             return

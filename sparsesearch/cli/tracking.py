@@ -1,4 +1,4 @@
-"""`ui` and `mlflow`: look at studies in a browser, and bring MLflow up to date."""
+"""`ui` and `mlflow`: show studies in a browser, and sync them to MLflow."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def sync(
     studies: Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="[default: all studies]")] = None,
     database: DatabaseOption = None,
 ) -> None:
-    """Bring MLflow up to date with the study database, or fill an MLflow that is new.
+    """Sync studies from the study database to MLflow.
 
-    A run shows itself in MLflow; this is for what was run while MLflow could not be reached, or with --no-mlflow, and
-    for what was deleted there. What is there already stays as it is.
+    A running study is synced automatically. Use this command after a run with --no-mlflow or while MLflow was not
+    available, for an empty MLflow, or to restore runs that were deleted in MLflow. Runs that are up to date are not
+    changed.
 
     Example: sparsesearch mlflow sync my-study
     """
@@ -40,32 +41,32 @@ def sync(
     if not names:
         out.print("No studies yet.")
     for name in names:
-        store.spec(name)  # a wrong name is refused before anything is done
+        store.spec(name)  # reject unknown names before anything is written
     for name in names:
         changes = study_sync(store, settings, name).run(is_live=False)
         words = [
             f"{number} {what}"
             for number, what in (
-                (changes.created, "runs new"),
-                (changes.changed, "runs brought up to date"),
-                (changes.removed, "doubles removed"),
+                (changes.created, "runs created"),
+                (changes.changed, "runs updated"),
+                (changes.removed, "duplicate runs removed"),
             )
             if number
         ]
         if changes.files:
-            words.append("page and tables renewed")
-        out.print(f"{name}: {', '.join(words) or 'nothing to do'}", markup=False)
+            words.append("page and tables updated")
+        out.print(f"{name}: {', '.join(words) or 'up to date'}", markup=False)
     out.print(f"MLflow: {mlflow_address(settings).shown}", markup=False, soft_wrap=True)
 
 
 def ui(
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port. [default: 5000, or a free one if that is taken]")
+        int | None, typer.Option(min=1, max=65535, help="Port. [default: 5000, or a free port if that is in use]")
     ] = None,
 ) -> None:
-    """Open the MLflow pages of all studies on this machine; Ctrl-C ends it.
+    """Serve the MLflow pages of all studies on this machine until Ctrl-C is pressed.
 
-    Only programs on this machine can reach the address that is printed.
+    The printed address is accessible from this machine only.
 
     Example: sparsesearch ui --port 5001
     """
@@ -74,39 +75,39 @@ def ui(
 
     address = mlflow_address(Settings.from_environment())
     if address.is_server:
-        out.print(f"MLflow is a server of its own; open {address.shown}", markup=False, soft_wrap=True)
+        out.print(f"MLflow runs as a server; open {address.shown}", markup=False, soft_wrap=True)
         return
-    say("starting MLflow, some seconds ...")
+    say("starting MLflow, which takes some seconds ...")
     with UiServer(address, port=port) as server:
-        out.print(f"MLflow: {server.url} (Ctrl-C ends it)", markup=False, soft_wrap=True)
+        out.print(f"MLflow: {server.url} (press Ctrl-C to stop)", markup=False, soft_wrap=True)
         try:
             code = server.wait()
         except KeyboardInterrupt:
             return
-    raise TrackingError(f"MLflow's server stopped by itself with exit code {code}")
+    raise TrackingError(f"the MLflow server stopped unexpectedly with exit code {code}; check the MLflow database")
 
 
 def open_tracker(
-    records: StudyRecords, settings: Settings, progress: Progress, *, wanted: bool, database: str | None
+    records: StudyRecords, settings: Settings, progress: Progress, *, enabled: bool, database: str | None
 ) -> Tracker:
-    """What shows a run while it works.
+    """Create the tracker of a run.
 
     Args:
         records: The store.
         settings: Where MLflow is.
-        progress: Gets the lines that people should see.
-        wanted: Whether the study is to be shown at all.
+        progress: Receives messages for the user.
+        enabled: Whether the study is logged to MLflow.
         database: The `--database` flag.
     """
     from sparsesearch.app.tracker import mlflow_tracker
     from sparsesearch.tracking.null import NullTracker
 
-    if not wanted:
+    if not enabled:
         return NullTracker()
-    command = f"{program()} mlflow sync{named(database)}"
+    command = f"{program()} mlflow sync{database_flag(database)}"
     return mlflow_tracker(records, settings, report=progress.line, sync_command=command)
 
 
-def named(database: str | None) -> str:
-    """The database as part of a command that people type next."""
+def database_flag(database: str | None) -> str:
+    """Return the `--database` flag as part of a suggested command."""
     return "" if database is None else f" --database {database}"

@@ -1,4 +1,4 @@
-"""`visualize`: which tokens a schedule keeps, as a picture."""
+"""`visualize`: plot which tokens a schedule keeps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sparsesearch.cli.model_argument import (
     RhoOption,
     ScheduleOption,
 )
-from sparsesearch.cli.options import DatabaseOption, check_target, json_option, open_settings
+from sparsesearch.cli.options import DatabaseOption, check_output_file, json_option, open_settings
 from sparsesearch.cli.progress_option import OUTPUT_PANEL
 from sparsesearch.errors import CheckpointError, SpecError, StudyNotFoundError
 
@@ -33,7 +33,7 @@ _ENDINGS = (".png", ".pdf", ".svg")
 def visualize(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[MODEL] [IMAGE]...", help="best.yaml or model.safetensors, then images."),
+        typer.Argument(metavar="[MODEL] [IMAGE]...", help="best.yaml or model.safetensors, followed by images."),
     ] = None,
     backbone: BackboneOption = None,
     schedule: ScheduleOption = None,
@@ -43,19 +43,19 @@ def visualize(
     image_size: ImageSizeOption = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Weights: a file, pretrained or scratch. [default: the best there are]"),
+        typer.Option(metavar="PATH", help="Weights: a file, pretrained or scratch. [default: the best available]"),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=32, help="Validation images, where none are named.")] = 4,
+    count: Annotated[int, typer.Option(min=1, max=32, help="Number of validation images, if no image is given.")] = 4,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Target file: .png, .pdf or .svg.", rich_help_panel=OUTPUT_PANEL)
+        Path, typer.Option("--output", "-o", help="Output file: .png, .pdf or .svg.", rich_help_panel=OUTPUT_PANEL)
     ] = Path("kept.png"),
     database: DatabaseOption = None,
     as_json: Annotated[bool, json_option(OUTPUT_PANEL)] = False,
 ) -> None:
-    """Draw which tokens of an image a sparse model keeps, step by step.
+    """Plot which tokens of an image a sparse model keeps, step by step.
 
-    Takes a recipe (its study's weights, if they are on this machine), a trained model, or a backbone with a schedule.
-    Without images, a few validation images of the recipe's data are shown.
+    Takes a recipe (with its study's weights, if they are on this machine), a trained model, or a backbone with a
+    schedule. Without images, a few validation images of the recipe's data are shown.
 
     For example:
 
@@ -69,8 +69,8 @@ def visualize(
     if schedule is None and images and images[0].suffix.lower() in _MODELS:
         schedule = images.pop(0)
     if output.suffix.lower() not in _ENDINGS:
-        raise SpecError(f"{output}: a picture ends in .png, .pdf or .svg")
-    check_target(output)
+        raise SpecError(f"invalid output file {output}; use a name that ends in .png, .pdf or .svg")
+    check_output_file(output)
 
     from sparsesearch.artifacts.model_reference import find_model, read_recipe_of
     from sparsesearch.visualize.kept_tokens import save_kept_tokens  # takes seconds to load
@@ -97,7 +97,7 @@ def visualize(
 
 
 def _of_study(recipe: Recipe, database: str | None) -> tuple[dict[str, object], str] | None:
-    """The weights that the recipe's trial was scored with, and whose they are, if its study is here with them."""
+    """Return the weights that the recipe's trial was evaluated with and their description, None if not available."""
     from sparsesearch.app.parts import storage_of
     from sparsesearch.artifacts.trained import trained_tensors
     from sparsesearch.training.checkpoints import CheckpointFolder

@@ -1,4 +1,4 @@
-"""A study as the process that runs it sees it, without asking the database again."""
+"""The state of a running study, kept in memory by the process that runs it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Change(Enum):
 
 
 class StudyWatch:
-    """Keeps the trials of a study that is being run. Safe to use from several threads.
+    """Keeps track of the trials of a running study without querying the database. Thread-safe.
 
     Args:
-        view: The study before anything of this run happened to it.
-        clock: Seconds since 1970.
+        view: The study at the start of this run.
+        clock: Clock, in seconds since 1970.
     """
 
     def __init__(self, view: StudyView, *, clock: Callable[[], float] = time.time) -> None:
@@ -44,7 +44,7 @@ class StudyWatch:
         return self._view.spec
 
     def take(self, trial: Trial) -> Change | None:
-        """Take note of a trial as it was just recorded; None if it tells nothing new."""
+        """Update a trial to its newly recorded state; return what changed, None if nothing did."""
         now = self._clock()
         with self._lock:
             before = self._trials.get(trial.number)
@@ -66,7 +66,7 @@ class StudyWatch:
             return Change.STARTED
 
     def status(self) -> StudyStatus:
-        """Where the study stands now."""
+        """Return the current status of the study."""
         with self._lock:
             if not self._is_current:
                 trials = tuple(trial for _, trial in sorted(self._trials.items()))

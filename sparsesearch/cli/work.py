@@ -1,4 +1,4 @@
-"""Work on an open study and tell what comes of it: what `run` and `resume` share."""
+"""Run an open study and report its results: the part that `run` and `resume` share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import err, program, say
 from sparsesearch.cli.reporter import Reporter
 from sparsesearch.cli.rich_tables import front_table
-from sparsesearch.cli.tracking import named
+from sparsesearch.cli.tracking import database_flag
 from sparsesearch.cli.watch import StudyWatch
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore
@@ -34,13 +34,13 @@ def work(
 
     Args:
         writer: The open study; closed on return.
-        store: Where it is.
-        settings: Where checkpoints and shared trainings lie.
-        reporter: Tells people.
-        tracker: Shows the study while it runs.
-        started: When the time budget began to run, by `time.monotonic`.
+        store: The store of the study.
+        settings: Where checkpoints and shared trainings are.
+        reporter: Reports progress.
+        tracker: Logs the study while it runs.
+        started: Start of the time budget, by `time.monotonic`.
         database: The `--database` flag.
-        spec: The study as it is executed; as stored if not given.
+        spec: The study as it is executed, by default as stored.
     """
     from sparsesearch.app.run_study import run_study
 
@@ -59,26 +59,26 @@ def work(
             spec=spec,
         )
     except KeyboardInterrupt:
-        reporter.line(f"go on with: {program()} resume {spec.name}{named(database)}")
+        reporter.line(f"resume with: {program()} resume {spec.name}{database_flag(database)}")
         raise
 
 
 def report(spec: StudySpec, store: SqlStore, folder: Path, reporter: Reporter, *, mlflow: bool, as_json: bool) -> None:
-    """Write the files of a study that has ended, and tell what came out.
+    """Write the files of a finished study and report the result.
 
     Args:
         spec: The study as stored.
-        store: Where it is.
-        folder: Where the files go.
-        reporter: How people are told.
-        mlflow: Whether the study is shown there.
-        as_json: Whether the result is wanted as JSON.
+        store: The store of the study.
+        folder: Output folder.
+        reporter: Reports the result.
+        mlflow: Whether the study was logged to MLflow.
+        as_json: Whether to print the result as JSON.
     """
     from sparsesearch.app.run_study import write_results
     from sparsesearch.artifacts.recipe import NOT_MEANINGFUL
 
     result = write_results(spec, store, folder)
-    if reporter.tells_people:
+    if reporter.prints_summary:
         err.print(front_table(spec, result.front, best=result.best))
         if not spec.meaningful:
             say(f"accuracy {NOT_MEANINGFUL}", style="yellow")
@@ -102,5 +102,5 @@ def report(spec: StudySpec, store: SqlStore, folder: Path, reporter: Reporter, *
         "report": str(result.report),
     }
     reporter.result(document)
-    if as_json and not reporter.tells_result:
+    if as_json and not reporter.prints_result:
         typer.echo(json.dumps(document))

@@ -1,1 +1,1 @@
-"""What executes trials."""
+"""Dispatchers, which execute trials."""

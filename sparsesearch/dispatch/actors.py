@@ -1,4 +1,4 @@
-"""Warm actors for quick evaluations: each loads the shared weights once and then takes a schedule a call."""
+"""Warm actors for quick evaluations: each loads the shared weights once, then evaluates one schedule per call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from sparsesearch.dispatch.cluster import Share
+from sparsesearch.dispatch.cluster import TrialResources
 from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, read_report
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.worker import Worker
@@ -15,17 +15,17 @@ from sparsesearch.errors import one_line
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.study.trial import Trial
 
-_LOOK_S = 0.5
+_POLL_SECONDS = 0.5
 
 
 class EvaluationActor:
-    """A worker in a process of its own."""
+    """A worker in its own process."""
 
     def __init__(self) -> None:
         self._worker = Worker()
 
     def work(self, job: str) -> list[str]:
-        """All reports of a job. They may come together, since an evaluation writes no checkpoint between them."""
+        """Return all reports of a job at once, which is possible since evaluations write no checkpoints."""
         self._worker.begin(Job.from_json(job))
         reports: list[str] = []
         while True:
@@ -36,50 +36,50 @@ class EvaluationActor:
 
 
 class ActorPool:
-    """Evaluates trials on warm actors. Not thread-safe; used by the driver's thread alone.
+    """Evaluates trials on warm actors. Not thread-safe; used only by the driver's thread.
 
     Args:
-        evaluator: What the actors evaluate with.
-        size: How many there are.
-        share: What each may use.
+        evaluator: The evaluator of the actors.
+        size: Number of actors.
+        resources: Resources of each actor.
     """
 
-    def __init__(self, evaluator: PortableEvaluator, *, size: int, share: Share) -> None:
+    def __init__(self, evaluator: PortableEvaluator, *, size: int, resources: TrialResources) -> None:
         self._evaluator = evaluator
-        self._share = share
-        self._make = ray.remote(EvaluationActor).options(num_cpus=share.cpus, num_gpus=share.gpus)
+        self._resources = resources
+        self._make = ray.remote(EvaluationActor).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
         self._free: list[Any] = [self._make.remote() for _ in range(size)]
         self._busy: dict[Any, tuple[Any, Trial]] = {}
 
-    def work(self, queue: TrialQueue, *, look: Callable[[], None]) -> None:
-        """Evaluate until the queue has no evaluation to take and none is under way.
+    def work(self, queue: TrialQueue, *, poll: Callable[[], None]) -> None:
+        """Evaluate until the queue has no evaluation left and none is running.
 
         Args:
             queue: The trials of the run.
-            look: Called at least twice a second; may set `queue.stopping`.
+            poll: Called at least twice a second; may set `queue.stopping`.
 
         Raises:
-            UserInputError: A worker refused a trial, and would refuse all.
+            UserInputError: A worker raised an error that every trial would raise.
         """
         while True:
-            look()
+            poll()
             while self._free and (trial := queue.take(training=False)) is not None:
                 self._submit(trial)
             if not self._busy:
                 return
-            done, _ = ray.wait(list(self._busy), num_returns=1, timeout=_LOOK_S)
+            done, _ = ray.wait(list(self._busy), num_returns=1, timeout=_POLL_SECONDS)
             for reference in done:
                 self._finish(queue, reference)
 
     def close(self) -> None:
-        """End the actors."""
+        """Stop the actors."""
         for actor in [*self._free, *(actor for actor, _ in self._busy.values())]:
             ray.kill(actor)
         self._free, self._busy = [], {}
 
     def _submit(self, trial: Trial) -> None:
         actor = self._free.pop()
-        job = Job(trial=trial, evaluator=self._evaluator, threads=self._share.threads)
+        job = Job(trial=trial, evaluator=self._evaluator, threads=self._resources.threads)
         self._busy[actor.work.remote(job.to_json())] = (actor, trial)
 
     def _finish(self, queue: TrialQueue, reference: Any) -> None:

@@ -1,4 +1,4 @@
-"""Ray: started on this machine or joined, quietly, and what room it has for trials."""
+"""Start Ray or connect to a cluster, and allocate its resources to trials."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_worker_niceness": "0",  # 15 by default: beside any other work, trials would get what is left of the cores
+    "RAY_worker_niceness": "0",  # 15 by default, so that trials would get only idle CPU time
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-_OBJECT_STORE_BYTES = 128 * 2**20  # only short texts cross processes
+_OBJECT_STORE_BYTES = 128 * 2**20  # processes exchange only short texts
 _EPSILON = 1e-6
-_KNOCK_S = 5.0
+_CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster.
+    """A node of the cluster.
 
     Attributes:
-        id: Ray's name of it.
-        address: Where it is, for people.
-        cpus: Cores that Ray may hand out.
-        gpus: GPUs that Ray may hand out.
+        id: Ray's node id.
+        address: Address of the node, for messages.
+        cpus: CPU cores that Ray can allocate.
+        gpus: GPUs that Ray can allocate.
     """
 
     id: str
@@ -47,8 +47,8 @@ class Node:
     cpus: float
     gpus: float
 
-    def room(self, *, cpus: float, gpus: float) -> int:
-        """How many trials fit."""
+    def num_trials(self, *, cpus: float, gpus: float) -> int:
+        """Return how many trials of this size fit on the node."""
         by_cpu = math.floor(self.cpus / cpus + _EPSILON)
         if gpus == 0:
             return by_cpu
@@ -58,12 +58,12 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one trial may use.
+class TrialResources:
+    """The resources of one trial.
 
     Attributes:
-        cpus: Cores.
-        gpus: GPUs.
+        cpus: CPU cores.
+        gpus: GPUs; may be a fraction.
     """
 
     cpus: float
@@ -71,81 +71,81 @@ class Share:
 
     @property
     def threads(self) -> int:
-        """Threads to compute with."""
+        """Number of CPU threads."""
         return max(1, math.floor(self.cpus + _EPSILON))
 
 
 @dataclass(frozen=True)
-class Room:
-    """How the trials of a study share a cluster.
+class Allocation:
+    """How the resources of a cluster are allocated to the trials of a study.
 
     Attributes:
-        concurrent: How many trials run at a time.
-        trial: The share of each.
-        reference: The share of a training that nothing runs beside.
+        concurrent: Maximum number of concurrent trials.
+        trial: Resources of each trial.
+        reference: Resources of a dense or supernet training, which runs alone.
     """
 
     concurrent: int
-    trial: Share
-    reference: Share
+    trial: TrialResources
+    reference: TrialResources
 
     @classmethod
-    def of(cls, nodes: list[Node], resources: ResourceSpec, *, uses_gpu: bool) -> Room:
-        """Share a cluster.
+    def of(cls, nodes: list[Node], resources: ResourceSpec, *, uses_gpu: bool) -> Allocation:
+        """Allocate the resources of a cluster.
 
         Args:
-            nodes: Its machines.
-            resources: What the study asks for.
+            nodes: The nodes of the cluster.
+            resources: The resources that the study requests.
             uses_gpu: Whether the study computes on GPUs.
 
         Raises:
-            ClusterError: No machine has room for a trial, or a study on GPUs asks for none.
+            ClusterError: A trial fits on no node, or a study on GPUs requests none.
         """
         cpus = resources.cpus_per_trial
         gpus = resources.gpus_per_trial if resources.gpus_per_trial is not None else float(uses_gpu)
         if uses_gpu and gpus == 0:
-            raise ClusterError("the study computes on a GPU but its trials get none; give --gpus-per-trial, e.g. 0.25")
-        fitting = sum(node.room(cpus=cpus, gpus=gpus) for node in nodes)
+            raise ClusterError("the study uses a GPU, but its trials get none; use --gpus-per-trial, e.g. 0.25")
+        fitting = sum(node.num_trials(cpus=cpus, gpus=gpus) for node in nodes)
         if fitting == 0:
-            most = ", ".join(f"{node.address}: {node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes)
+            available = ", ".join(f"{node.address}: {node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes)
             raise ClusterError(
-                f"no machine of the Ray cluster has room for a trial of {cpus:g} CPUs and {gpus:g} GPUs ({most}); "
+                f"no machine of the Ray cluster can run a trial with {cpus:g} CPUs and {gpus:g} GPUs ({available}); "
                 "lower --cpus-per-trial or --gpus-per-trial"
             )
         concurrent = min(fitting, resources.max_concurrent or fitting)
-        able = [node for node in nodes if node.room(cpus=cpus, gpus=gpus) > 0]
-        reference = Share(
-            cpus=min(concurrent * cpus, max(node.cpus for node in able)),
+        suitable = [node for node in nodes if node.num_trials(cpus=cpus, gpus=gpus) > 0]
+        reference = TrialResources(
+            cpus=min(concurrent * cpus, max(node.cpus for node in suitable)),
             gpus=gpus if gpus >= 1 else min(1.0, concurrent * gpus),
         )
-        return cls(concurrent=concurrent, trial=Share(cpus=cpus, gpus=gpus), reference=reference)
+        return cls(concurrent=concurrent, trial=TrialResources(cpus=cpus, gpus=gpus), reference=reference)
 
 
 @contextmanager
 def joined(address: str | None) -> Iterator[list[Node]]:
-    """A Ray cluster and its machines, while the block runs.
+    """Connect to a Ray cluster while the block runs, and yield its nodes.
 
     Args:
-        address: A cluster to join, None to start Ray on this machine and end it with the block. A cluster that this
-            process has already joined is used and left as it is.
+        address: Address of a cluster, or None to start Ray on this machine and stop it after the block. If this process
+            is already connected to a cluster, that one is used and stays connected.
 
     Raises:
-        ClusterError: Ray cannot be started or joined.
+        ClusterError: Ray cannot be started, or the cluster cannot be reached.
     """
     with _environment(_ENVIRONMENT), _quiet():
-        ours = not ray.is_initialized()
-        if ours:
+        is_owner = not ray.is_initialized()
+        if is_owner:
             _start(address)
         try:
             yield _nodes()
         finally:
-            if ours:
+            if is_owner:
                 ray.shutdown()
 
 
 def _start(address: str | None) -> None:
     if address not in (None, "auto"):
-        _knock(address)
+        _check_reachable(address)
     local = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES} if address is None else {}
     try:
         ray.init(
@@ -154,16 +154,16 @@ def _start(address: str | None) -> None:
             logging_level=logging.ERROR,
             **local,  # type: ignore[arg-type]
         )
-    except Exception as error:  # Ray raises many kinds
-        where = "started on this machine" if address is None else f"joined at {address}"
-        raise ClusterError(f"Ray cannot be {where} ({one_line(error)}); see docs/ray.md") from error
+    except Exception as error:  # Ray raises many types
+        what = "start Ray on this machine" if address is None else f"connect to the Ray cluster at {address}"
+        raise ClusterError(f"cannot {what} ({one_line(error)}); see docs/ray.md") from error
 
 
-def _knock(address: str) -> None:
-    """See that somebody listens there; Ray itself would try for minutes."""
+def _check_reachable(address: str) -> None:
+    """Check that the address accepts connections; Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster at {address} ({one_line(error)}); start one with: ray start --head, see docs/ray.md"
@@ -185,7 +185,7 @@ def _nodes() -> list[Node]:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that Ray reads, set where the user has not set them, and taken away again."""
+    """Set environment variables for Ray that the user has not set, and unset them afterwards."""
     added = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -197,7 +197,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray Tune's own remarks about trials that failed, left out: they are in our store, with their reasons."""
+    """Silence Ray Tune's messages about failed trials, which are in the study store with their reasons."""
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

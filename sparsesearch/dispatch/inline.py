@@ -1,4 +1,4 @@
-"""Trials one after the other in this process: for small machines, debugging and tests."""
+"""Run trials one after the other in this process, for small machines, debugging and tests."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def _ignore(trial: Trial) -> None:
 
 
 class InlineDispatcher:
-    """See `protocols.Dispatcher`.
+    """Runs trials one after the other in this process; see `protocols.Dispatcher`.
 
-    A trial whose evaluation raises is FAILED with the reason, and the study goes on. Errors that every trial would
-    meet again (bad user input, a lost lease) end the run.
+    A trial whose evaluation raises becomes FAILED with the reason, and the study continues. Errors that every trial
+    would raise (invalid user input, a lost lease) end the run.
 
     Args:
         on_trial: Called with every trial after it was recorded in a final state.
@@ -36,7 +36,7 @@ class InlineDispatcher:
         self._on_progress = on_progress
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> None:
-        """Until the controller wants no more trials; unfinished trials of the store first."""
+        """Run trials until the controller has no more; unfinished trials of the store run first."""
         unfinished: list[Trial] = []
         for trial in writer.trials():
             if trial.state.is_final:

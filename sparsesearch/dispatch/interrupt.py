@@ -1,4 +1,4 @@
-"""Ctrl-C: once asks a run to stop where nothing is lost, twice stops it at once."""
+"""Handle Ctrl-C: the first one requests a graceful stop, the second one stops immediately."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from types import FrameType, TracebackType
 
 
 class Interrupt:
-    """Catches the first SIGINT while it is entered; a second one meets the handler that was there before.
+    """Catches the first SIGINT inside the context; a second one goes to the previous handler.
 
-    Outside the main thread, and where SIGINT is ignored, it catches nothing.
+    Outside the main thread, and if SIGINT is ignored, it catches nothing.
 
     Attributes:
-        requested: Whether the first SIGINT came.
+        requested: Whether a SIGINT was received.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Keep a study's lease alive while an epoch takes longer than the lease."""
+"""Renew a study's lease during epochs that take longer than the lease."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 class LeaseKeeper:
     """Renews a writer's lease from a background thread, as a context manager.
 
-    When somebody else has taken the study over, renewing stops; the next write of the writer then says so. While the
-    database cannot be reached it is tried again each time.
+    When another process has taken the study over, renewal stops and the next write raises. While the database is not
+    available, renewal is retried.
     """
 
     def __init__(self, writer: StudyWriter, *, every_seconds: float = 15.0) -> None:

@@ -1,6 +1,6 @@
-"""What drivers and workers tell each other, as JSON: a job out, reports back.
+"""Messages between drivers and workers, as JSON: a job to the worker, reports back.
 
-Numbers that JSON lacks (NaN, the infinities) are written as Python writes them.
+NaN and infinities, which JSON lacks, are written as in Python.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from sparsesearch.value import Value
 
 class _Message(Value):
     def to_json(self) -> str:
-        """The message as text."""
+        """Serialize the message."""
         return json.dumps(self.model_dump())
 
 
 class Job(_Message):
-    """A trial to work on.
+    """A trial to execute.
 
     Attributes:
-        trial: Claimed, as its record stands.
-        evaluator: What turns it into events.
-        threads: Threads the worker may compute with.
+        trial: The claimed trial, as stored.
+        evaluator: The evaluator, which turns the trial into events.
+        threads: CPU threads of the worker.
     """
 
     trial: Trial
@@ -39,26 +39,26 @@ class Job(_Message):
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        """What `to_json` wrote."""
+        """Parse the result of `to_json`."""
         return cls.model_validate(json.loads(text))
 
 
 class Happened(_Message):
-    """The trial went on."""
+    """An event of the trial."""
 
     kind: Literal["happened"] = "happened"
     event: Event
 
 
 class Failed(_Message):
-    """The trial could not go on; the worker should not be used again."""
+    """The trial failed; the worker should not be used again."""
 
     kind: Literal["failed"] = "failed"
     reason: str
 
 
 class Refused(_Message):
-    """The trial met an error that every trial would meet: bad input, missing data. The message says how to mend it."""
+    """The trial raised an error that every trial would raise, such as invalid input or missing data."""
 
     kind: Literal["refused"] = "refused"
     error: str
@@ -66,11 +66,11 @@ class Refused(_Message):
 
     @classmethod
     def of(cls, error: UserInputError) -> Refused:
-        """An error as a message."""
+        """Convert an error to a message."""
         return cls(error=type(error).__name__, message=str(error))
 
     def to_error(self) -> UserInputError:
-        """The error itself, of the class it was raised as."""
+        """Return the error, with its original class."""
         kind: type[UserInputError] = getattr(errors, self.error, UserInputError)
         return kind(self.message)
 
@@ -80,5 +80,5 @@ _REPORT: TypeAdapter[Happened | Failed | Refused] = TypeAdapter(Report)
 
 
 def read_report(text: str) -> Happened | Failed | Refused:
-    """What `to_json` of a report wrote."""
+    """Parse the result of `to_json` of a report."""
     return _REPORT.validate_python(json.loads(text))

@@ -1,4 +1,4 @@
-"""Rung decisions, from stored measurements alone: Ray Tune's ASHA for one budget, MO-ASHA for a range of them."""
+"""Early stopping at rungs, from stored measurements: Ray Tune's ASHA for one budget, MO-ASHA for a budget range."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ _METRIC = "val_top1"
 
 
 class Rungs(Protocol):
-    """Decides after each epoch of a searched candidate whether it goes on.
+    """Decides after each epoch of a searched candidate whether it continues.
 
-    Baselines and references always go on, and so does a candidate that has reached its last epoch. A decision depends
-    on the measurements that were decided upon before, in whatever order, so rungs that are filled again from the store
-    go on as before.
+    Baselines, references and candidates at their last epoch always continue. A decision depends only on the set of
+    earlier measurements, not on their order, so rungs that are restored from the store decide as before.
     """
 
     def decide(self, trial: Trial, measurement: Measurement) -> str | None:
-        """Why the trial is to be stopped after this measurement, or None if it goes on."""
+        """Return why the trial is stopped after this measurement, or None if it continues."""
 
 
 def open_rungs(spec: StudySpec, trials: Iterable[Trial]) -> Rungs | None:
-    """The rungs of a study, filled with its stored measurements; None if it has none."""
+    """Create the rungs of a study, restored from its stored measurements; None if it has none."""
     rungs = spec.fidelity.rungs
     if rungs is None:
         return None
@@ -46,18 +45,18 @@ def has_rungs(trial: Trial) -> bool:
 
 @dataclass(frozen=True)
 class _Known:
-    """What ASHA knows a trial by: the same through all its attempts."""
+    """The identity of a trial for ASHA, the same for all its attempts."""
 
     trial_id: str
 
 
 class AccuracyRungs:
-    """See `Rungs`: the most accurate go on. For studies of one budget, where all candidates cost the same.
+    """Rungs where the most accurate candidates continue, for studies of one budget with candidates of equal cost.
 
     Args:
         spec: Where the rungs are.
-        epochs: Epochs of a whole fine-tuning.
-        trials: The stored trials; their measurements fill the rungs again after a restart.
+        epochs: Epochs of a full fine-tuning.
+        trials: The stored trials, whose measurements restore the rungs after a restart.
     """
 
     def __init__(self, spec: RungSpec, *, epochs: int, trials: Iterable[Trial]) -> None:
@@ -92,15 +91,15 @@ class AccuracyRungs:
 
 
 class ParetoRungs:
-    """See `Rungs`: ranks by non-domination in accuracy and cost, and spreads out within a rank (MO-ASHA).
+    """Rungs that rank by non-domination in accuracy and cost, and by spread within a rank (MO-ASHA).
 
-    For studies of a range of budgets: a cheap candidate is not stopped for being less accurate than a expensive one.
+    For studies of a budget range: a cheap candidate is not stopped for being less accurate than an expensive one.
 
     Args:
         spec: Where the rungs are.
-        epochs: Epochs of a whole fine-tuning.
-        trials: The stored trials; their measurements fill the rungs again after a restart.
-        axis: What costs are counted in; milliseconds are the predicted ones, which do not change while a study runs.
+        epochs: Epochs of a full fine-tuning.
+        trials: The stored trials, whose measurements restore the rungs after a restart.
+        axis: Unit of costs; milliseconds are the predicted ones, which do not change while a study runs.
 
     Source: MO-ASHA, Schmucker et al. 2021 (arXiv:2106.12639).
     """
@@ -115,7 +114,7 @@ class ParetoRungs:
                     self._rungs[measurement.step][trial.number] = self._point(trial, measurement)
 
     def decide(self, trial: Trial, measurement: Measurement) -> str | None:
-        """See `Rungs`. Deciding upon a measurement again gives None: that decision was made."""
+        """See `Rungs`. For a measurement that was decided before, returns None."""
         rung = self._rungs.get(measurement.step)
         if rung is None or not has_rungs(trial) or trial.number in rung:
             return None
@@ -132,7 +131,7 @@ class ParetoRungs:
 
 
 def _milestones(spec: RungSpec, epochs: int) -> Iterator[int]:
-    """Epochs after which a candidate may be stopped; none is the last."""
+    """Yield the epochs after which a candidate may be stopped, excluding the last epoch."""
     milestone = spec.first_epoch
     while milestone < epochs:
         yield milestone

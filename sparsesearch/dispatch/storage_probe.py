@@ -1,4 +1,4 @@
-"""Do all machines of a cluster see the same storage? Found out by writing and reading, before the first trial."""
+"""Check that all machines of a cluster share the storage, by writing and reading files before the first trial."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sparsesearch.errors import ClusterError, one_line
 _TIMEOUT_S = 120.0
 
 
-def answer(question: str, text: str) -> str | None:
-    """On a worker's machine: read the question and write the answer beside it; None, or what went wrong."""
-    path = Path(question)
+def answer(probe: str, text: str) -> str | None:
+    """Read the probe file on a worker's machine and write a file next to it; return None, or what went wrong."""
+    path = Path(probe)
     try:
         if path.read_text(encoding="ascii") != text:
-            return "another file is there"
+            return "it has different contents"
         path.with_name(f"{path.name}.{uuid4().hex}").write_text(text, encoding="ascii")
     except OSError as error:
         return error.strerror or type(error).__name__
@@ -28,47 +28,45 @@ def answer(question: str, text: str) -> str | None:
 
 
 def check_shared(storage: Path, nodes: Sequence[Node]) -> None:
-    """See that what one machine writes into a folder, the others can read, and the other way round.
+    """Check that this machine and all nodes can read each other's files in a folder.
 
     Args:
-        storage: The folder, made if it is not there.
-        nodes: The machines; nothing is checked if there is only one.
+        storage: The folder, created if it does not exist.
+        nodes: The nodes; nothing is checked if there is only one.
 
     Raises:
-        ClusterError: Some machine does not see the same folder.
+        ClusterError: A node does not see the same folder.
     """
     if len(nodes) < 2:
         return
     text = uuid4().hex
-    question = storage / f".probe-{text}"
+    probe = storage / f".probe-{text}"
     try:
         storage.mkdir(parents=True, exist_ok=True)
-        question.write_text(text, encoding="ascii")
+        probe.write_text(text, encoding="ascii")
     except OSError as error:
-        raise ClusterError(
-            f"cannot write into the storage {storage} ({error.strerror}); give --storage PATH"
-        ) from error
+        raise ClusterError(f"cannot write to the storage {storage} ({error.strerror}); use --storage PATH") from error
     try:
         for number, node in enumerate(nodes, start=1):
-            complaint = _ask(node, question, text)
-            if complaint is None and len(list(storage.glob(f"{question.name}.*"))) != number:
-                complaint = "what it writes does not arrive here"
-            if complaint is not None:
+            problem = _run_on(node, probe, text)
+            if problem is None and len(list(storage.glob(f"{probe.name}.*"))) != number:
+                problem = "files that it writes are not visible here"
+            if problem is not None:
                 raise ClusterError(
-                    f"the storage {storage} is not shared with {node.address} ({complaint}); "
-                    "give --storage PATH on a filesystem that all machines of the cluster mount at this path"
+                    f"the storage {storage} is not shared with {node.address} ({problem}); "
+                    "use --storage PATH with a path where all machines of the cluster mount the same filesystem"
                 )
     finally:
-        for path in storage.glob(f"{question.name}*"):
+        for path in storage.glob(f"{probe.name}*"):
             path.unlink(missing_ok=True)
 
 
-def _ask(node: Node, question: Path, text: str) -> str | None:
+def _run_on(node: Node, probe: Path, text: str) -> str | None:
     task = ray.remote(answer).options(
         num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False), max_retries=1
     )
     try:
-        found: str | None = ray.get(task.remote(str(question), text), timeout=_TIMEOUT_S)
+        found: str | None = ray.get(task.remote(str(probe), text), timeout=_TIMEOUT_S)
     except ray.exceptions.RayError as error:
         return f"it does not answer: {one_line(error)}"
     return found

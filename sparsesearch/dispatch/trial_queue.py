@@ -1,4 +1,4 @@
-"""Which trials a run has waiting and under way, between the controller, the writer and whatever executes them."""
+"""The queue of waiting and running trials, between the controller, the writer and the executors."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def _ignore(trial: Trial) -> None:
 
 
 def is_training(trial: Trial) -> bool:
-    """Whether a trial trains for a while; if not, it is one quick evaluation."""
+    """Whether a trial is a training, not a quick evaluation."""
     return trial.fidelity.is_training
 
 
 class Interrupted(Exception):
-    """The run is to end at once; `TrialQueue.fatal` says why."""
+    """The run must end immediately; `TrialQueue.fatal` is the reason."""
 
 
 class TrialQueue:
-    """The trials of one run. Not thread-safe; used by the driver's thread alone.
+    """The trials of one run. Not thread-safe; used only by the driver's thread.
 
-    A trial is taken, its events are recorded, failures of its execution are noted, and it is released; only then is it
-    told to the controller, or waits again if another attempt is due.
+    A trial is taken, its events and failures are recorded, and it is released; only then is it passed to
+    `Controller.tell`, or waits for its next attempt.
 
     Attributes:
-        stopping: Set to let no new trial begin.
+        stopping: Set to start no new trials.
         fatal: The first error that ends the run.
     """
 
@@ -49,15 +49,14 @@ class TrialQueue:
         on_trial: OnTrial,
         on_progress: OnTrial = _ignore,
     ) -> None:
-        """Tell the controller all stored trials; unfinished ones are the first to be taken.
+        """Pass all stored trials to the controller; unfinished ones are taken first.
 
         Args:
-            controller: Decides what comes next.
+            controller: Proposes the next trials.
             writer: The open study.
-            max_retries: How many more attempts a trial gets after its first.
+            max_retries: Maximum number of attempts after the first.
             on_trial: Called with every trial that reached a final state.
-            on_progress: Called with every trial that was claimed, measured, or claimed for another attempt, once that
-                is recorded.
+            on_progress: Called with every trial after a claim, a measurement or a new attempt is recorded.
         """
         self._controller = controller
         self._writer = writer
@@ -76,11 +75,11 @@ class TrialQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no trial is under way."""
+        """Whether no trial is running."""
         return not self._running
 
     def upcoming(self) -> Trial | None:
-        """The trial to take next; None if there is none now, and none at all if the queue is idle."""
+        """Return the next trial without taking it; None if there is none yet, or, if the queue is idle, none left."""
         if self.stopping:
             return None
         if not self._waiting:
@@ -91,7 +90,7 @@ class TrialQueue:
         return self._waiting[0]
 
     def take(self, *, training: bool) -> Trial | None:
-        """Claim the next trial, if there is one now and if it is of this kind."""
+        """Claim the next trial, if there is one and it is of this kind."""
         trial = self.upcoming()
         if trial is None or is_training(trial) is not training:
             return None
@@ -102,7 +101,7 @@ class TrialQueue:
         return claimed
 
     def record(self, event: Event) -> Trial:
-        """Write an event to the store; the trial as it is stored then."""
+        """Write an event to the store and return the updated trial."""
         trial = self._writer.record(event)
         before = self._running.get(trial.number)
         if before is not None:
@@ -112,15 +111,15 @@ class TrialQueue:
         return trial
 
     def note_failure(self, number: int, *, attempt: int, reason: str) -> None:
-        """An execution of a trial ended early: another attempt is due, or the trial has failed for good.
+        """Record a failed execution: start another attempt, or mark the trial as failed after the last one.
 
-        Nothing happens if that was noted already.
+        A failure that was recorded before is ignored.
         """
         trial = self._running.get(number)
         if trial is None or trial.attempt != attempt or trial.state.is_final:
             return
         if attempt <= self._max_retries:
-            logger.warning("trial %d, attempt %d: %s; trying again", number, attempt, reason)
+            logger.warning("trial %d, attempt %d: %s; retrying", number, attempt, reason)
             again = self._writer.claim(number, retry=True, reason=f"attempt {attempt} failed: {reason}")
             self._running[number] = again
             self._on_progress(again)
@@ -129,7 +128,7 @@ class TrialQueue:
         self.record(Ended(trial=number, attempt=attempt, state=TrialState.FAILED, reason=reason))
 
     def release(self, number: int) -> None:
-        """The execution of a trial is over: its result is told, or the trial waits for its next attempt."""
+        """Release a trial whose execution is over: pass its result to the controller, or queue its next attempt."""
         trial = self._running.pop(number)
         if trial.state.is_final:
             self._controller.tell(trial)
@@ -138,17 +137,17 @@ class TrialQueue:
             self._waiting.appendleft(trial)
 
     def announce(self, number: int) -> None:
-        """Let others know of a trial that was told."""
+        """Notify `on_trial` of a released trial in a final state."""
         trial = self._ended.pop(number, None)
         if trial is not None:
             self._on_trial(trial)
 
     @contextmanager
     def guarding(self) -> Iterator[None]:
-        """Remembers an error as the one that ends the run, for code whose caller wraps errors.
+        """Store an error as the one that ends the run, for code whose caller wraps errors.
 
         Raises:
-            Interrupted: In place of KeyboardInterrupt, after which Ray Tune would leave its actors where they are.
+            Interrupted: In place of KeyboardInterrupt, after which Ray Tune would not stop its actors.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""Trials in parallel on Ray: trainings as Ray Tune trials, quick evaluations on warm actors."""
+"""Run trials in parallel on Ray: trainings as Ray Tune trials, quick evaluations on warm actors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from ray import tune
 
 from sparsesearch.dispatch.actors import ActorPool
-from sparsesearch.dispatch.cluster import Room, joined
+from sparsesearch.dispatch.cluster import Allocation, joined
 from sparsesearch.dispatch.interrupt import Interrupt
 from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.dispatch.rungs import open_rungs
@@ -32,23 +32,23 @@ def _ignore(trial: Trial) -> None:
     return
 
 
-def _say_nothing() -> None:
+def _do_nothing() -> None:
     return
 
 
 class RayDispatcher:
-    """See `protocols.Dispatcher`. The evaluator must be a `PortableEvaluator`.
+    """Runs trials in parallel on Ray; see `protocols.Dispatcher`. The evaluator must be a `PortableEvaluator`.
 
-    Failed and lost executions are tried again from the trial's last checkpoint; a failure that the evaluator itself
-    reports (a loss that is not finite) is a result and is not. Errors that every trial would meet (bad user input, a
-    lost lease) end the run. Ctrl-C once lets the epochs under way end, be recorded and checkpointed, and then raises
-    KeyboardInterrupt; a second one raises it at once.
+    Failed and lost executions are retried from the trial's last checkpoint; a failure that the evaluator itself reports
+    (such as a non-finite loss) is a result and is not retried. Errors that every trial would raise (invalid user input,
+    a lost lease) end the run. The first Ctrl-C lets the current epochs finish, be recorded and be checkpointed, and
+    then raises KeyboardInterrupt; the second one raises it immediately.
 
-    Ray holds no state worth keeping: a run goes on from the store alone.
+    Ray keeps no state: a run resumes from the store alone.
 
     Args:
-        resources: What trials may use.
-        storage: Where checkpoints go; all machines must see it.
+        resources: The resources that the study requests.
+        storage: Folder for checkpoints, shared by all machines.
         uses_gpu: Whether the evaluator computes on a GPU.
         on_trial: Called with every trial after it was recorded in a final state.
         on_progress: Called with every trial after it was claimed, measured, or claimed for another attempt.
@@ -63,7 +63,7 @@ class RayDispatcher:
         uses_gpu: bool = False,
         on_trial: OnTrial = _ignore,
         on_progress: OnTrial = _ignore,
-        on_stopping: Callable[[], None] = _say_nothing,
+        on_stopping: Callable[[], None] = _do_nothing,
     ) -> None:
         self._resources = resources
         self._storage = storage
@@ -73,16 +73,16 @@ class RayDispatcher:
         self._on_stopping = on_stopping
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> None:
-        """Until the controller wants no more trials; unfinished trials of the store first.
+        """Run trials until the controller has no more; unfinished trials of the store run first.
 
         Raises:
-            ClusterError: Ray cannot be started or joined, has no room for a trial, or does not share the storage.
+            ClusterError: Ray is not available, lacks resources for a trial, or its machines do not share the storage.
             KeyboardInterrupt: Ctrl-C was pressed.
         """
         if not isinstance(evaluator, PortableEvaluator):
-            raise TypeError(f"workers open their evaluators themselves: give a PortableEvaluator, not {evaluator!r}")
+            raise TypeError(f"evaluator must be a PortableEvaluator, which workers can open; got {evaluator!r}")
         with LeaseKeeper(writer), joined(self._resources.ray_address) as nodes:
-            room = Room.of(nodes, self._resources, uses_gpu=self._uses_gpu)
+            allocation = Allocation.of(nodes, self._resources, uses_gpu=self._uses_gpu)
             check_shared(self._storage, nodes)
             queue = TrialQueue(
                 controller,
@@ -95,11 +95,11 @@ class RayDispatcher:
                 callback = RunCallback(queue, interrupt, self._on_stopping)
                 while (upcoming := queue.upcoming()) is not None:
                     if is_training(upcoming):
-                        self._train(queue, writer, evaluator, room, callback)
+                        self._train(queue, writer, evaluator, allocation, callback)
                     else:
-                        pool = ActorPool(evaluator, size=room.concurrent, share=room.trial)
+                        pool = ActorPool(evaluator, size=allocation.concurrent, resources=allocation.trial)
                         with closing(pool):
-                            pool.work(queue, look=callback.look)
+                            pool.work(queue, poll=callback.check_interrupt)
             if queue.stopping:
                 raise KeyboardInterrupt
 
@@ -108,19 +108,19 @@ class RayDispatcher:
         queue: TrialQueue,
         writer: StudyWriter,
         evaluator: PortableEvaluator,
-        room: Room,
+        allocation: Allocation,
         callback: RunCallback,
     ) -> None:
-        """Have Ray Tune run trainings until the queue has none to take and none is under way."""
+        """Run trainings with Ray Tune until the queue has none left and none is running."""
         rungs = open_rungs(writer.spec, writer.trials())
         with tempfile.TemporaryDirectory(prefix="sparsesearch-tune-") as scratch:
             tuner = tune.Tuner(
                 StudyTrial,
                 tune_config=tune.TuneConfig(
-                    search_alg=ControllerSearcher(queue, evaluator, room),
+                    search_alg=ControllerSearcher(queue, evaluator, allocation),
                     scheduler=RecordingScheduler(queue, rungs),
                     num_samples=-1,
-                    max_concurrent_trials=room.concurrent,
+                    max_concurrent_trials=allocation.concurrent,
                     reuse_actors=True,
                     trial_name_creator=_name,
                     trial_dirname_creator=_name,

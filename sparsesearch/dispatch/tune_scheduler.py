@@ -1,4 +1,4 @@
-"""The recording seam: the first thing that Ray Tune calls with a report."""
+"""The Ray Tune scheduler that records reports, the first component that Ray Tune passes a report to."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _OUT_OF_MEMORY = "the worker process was killed because its machine ran out of m
 
 
 class RecordingScheduler(FIFOScheduler):
-    """Writes each report to the store and then decides from the stored row.
+    """Writes each report to the store, and then decides from the stored row.
 
-    Tune calls a scheduler before the searcher and the callbacks (a contract test pins this), so that nothing reacts to
-    what is not recorded. Trials run in the order they were asked for.
+    Tune calls the scheduler before the searcher and the callbacks (a contract test checks this), so nothing reacts to
+    an event that is not recorded. Trials run in the order in which they were proposed.
 
     Args:
         queue: The trials of the run.
@@ -36,25 +36,25 @@ class RecordingScheduler(FIFOScheduler):
         self._rungs = rungs
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
-        """Record a report; whether the trial goes on."""
+        """Record a report and return whether the trial continues."""
         with self._queue.guarding():
             return self._react(trial, result[REPORT])
 
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
-        """The last report once more; recording it again changes nothing."""
+        """Record the last report again, which has no effect."""
         with self._queue.guarding():
             report = read_report(result[REPORT])
             if not isinstance(report, Failed | Refused):
                 self._queue.record(report.event)
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """The worker's process is gone; if it could still say why, that is noted already."""
+        """Record the failure of a worker that died, unless it reported the failure itself."""
         with self._queue.guarding():
             reason = _reason(trial)
             self._queue.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=reason)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """None: Tune saves what it was given, and there is nothing to save."""
+        """Pickle as None: Tune pickles its components, and this one has no state to save."""
         return type(None), ()
 
     def _react(self, trial: TuneTrial, text: str) -> str:
@@ -63,7 +63,7 @@ class RecordingScheduler(FIFOScheduler):
             raise report.to_error()
         if isinstance(report, Failed):
             self._queue.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=report.reason)
-            return str(TrialScheduler.CONTINUE)  # the worker ends itself
+            return str(TrialScheduler.CONTINUE)  # the worker exits by itself
         stored = self._queue.record(report.event)
         if isinstance(report.event, Measured) and self._rungs is not None:
             step = report.event.measurement.step
@@ -77,7 +77,7 @@ class RecordingScheduler(FIFOScheduler):
 
 
 def _reason(trial: TuneTrial) -> str:
-    """Why a worker is gone, from what Tune wrote down about it."""
+    """Return why a worker died, from Tune's error file."""
     path = trial.error_file
     text = Path(path).read_text(encoding="utf-8", errors="replace") if path and Path(path).is_file() else ""
     return _OUT_OF_MEMORY if "running low on memory" in text else _DIED

@@ -1,4 +1,4 @@
-"""The work itself, in the process of a worker. Knows nothing of Ray."""
+"""Execute jobs in a worker process, independently of Ray."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Works on one job at a time. What an evaluator has loaded is kept for the next job of the same study."""
+    """Executes one job at a time, and reuses the opened evaluator for further jobs of the same study."""
 
     def __init__(self) -> None:
         self._recipe: str | None = None
@@ -24,15 +24,15 @@ class Worker:
         self._events: Iterator[Event] | None = None
 
     def begin(self, job: Job) -> None:
-        """Take up a job; the one before is dropped."""
+        """Start a job; the previous one is dropped."""
         recipe = job.evaluator.model_dump_json()
         if recipe != self._recipe:
             self._recipe, self._evaluator = recipe, job.evaluator
         self._job, self._events = job, None
 
     def report(self) -> Happened | Failed | Refused:
-        """Work until the next event. Only call it when the one before is recorded; it may write the checkpoint."""
-        assert self._evaluator is not None, "begin comes first"
+        """Work until the next event. Call it only after the previous event is recorded; it may write the checkpoint."""
+        assert self._evaluator is not None, "call begin first"
         assert self._job is not None
         try:
             if self._events is None:
@@ -51,7 +51,7 @@ class Worker:
 
 
 def _limit_threads(threads: int) -> None:
-    """For torch, if the evaluator computes with it; a worker whose evaluator does not is spared its import."""
+    """Set the number of threads of torch, if the evaluator has imported it."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)

@@ -1,1 +1,1 @@
-"""The study store: the only truth."""
+"""The study store, the single source of truth for studies."""

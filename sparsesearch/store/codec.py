@@ -1,7 +1,7 @@
-"""Values to rows and back: the only place that knows both.
+"""Convert values to database rows and back.
 
 Documents are JSON text with sorted keys and no spaces, so equal values give equal bytes. Floats are written in their
-shortest exact form; NaN and the infinities are written `NaN`, `Infinity` and `-Infinity`, as Python and JSON5 do.
+shortest exact form; NaN and infinities are written `NaN`, `Infinity` and `-Infinity`, as in Python and JSON5.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ _LARGEST_INTEGER = 2**63 - 1
 
 
 class Row(Protocol):
-    """A row as any store has it: columns by their names."""
+    """A row of any store: values by column name."""
 
     def __getitem__(self, column: str, /) -> Any:
-        """The value of a column."""
+        """Return the value of a column."""
 
 
 def study_to_row(spec: StudySpec) -> dict[str, Any]:
-    """Columns of `studies`, without id and clocks."""
+    """Return the columns of `studies`, except id and timestamps."""
     return {"name": spec.name, "spec": _document(spec.model_dump(), what=f"study {spec.name!r}")}
 
 
 def study_from_row(row: Row) -> StudySpec:
-    """The document of a study.
+    """Return the document of a study.
 
     Raises:
-        StoreVersionError: This version of the program cannot read it.
+        StoreVersionError: This version cannot read it.
     """
     return _read(StudySpec, row["spec"], what=f"study {row['name']!r}")
 
 
 def trial_to_row(trial: Trial) -> dict[str, Any]:
-    """Columns of `trials`, without study id and clocks.
+    """Return the columns of `trials`, except study id and timestamps.
 
     Raises:
-        ValueError: The trial holds something that a database cannot keep.
+        ValueError: The trial contains a value that a database cannot store.
     """
     what = f"trial {trial.number} of study {trial.study!r}"
     proposal = None if trial.proposal is None else _document(trial.proposal.model_dump(), what=what)
@@ -57,7 +57,7 @@ def trial_to_row(trial: Trial) -> dict[str, Any]:
         "number": trial.number,
         "fidelity": trial.fidelity.value,
         "origin": trial.origin.value,
-        "label": words(trial.label),
+        "label": storable_text(trial.label),
         "key": _exact(trial.key, what=what),
         "seed": _integer(trial.seed, what=what),
         "parent": trial.parent,
@@ -71,17 +71,17 @@ def trial_to_row(trial: Trial) -> dict[str, Any]:
 
 
 def progress_to_row(trial: Trial) -> dict[str, Any]:
-    """Those columns of `trials` that change during a trial's life, without clocks.
+    """Return the columns of `trials` that change during a trial's life, except timestamps.
 
     Raises:
-        ValueError: The trial holds something that a database cannot keep.
+        ValueError: The trial contains a value that a database cannot store.
     """
     what = f"trial {trial.number} of study {trial.study!r}"
     checkpoint, confirmed = trial.checkpoint, trial.confirmed
     return {
         "state": trial.state.value,
         "attempt": trial.attempt,
-        "reason": None if trial.reason is None else words(trial.reason),
+        "reason": None if trial.reason is None else storable_text(trial.reason),
         "checkpoint_uri": None if checkpoint is None else _exact(checkpoint.uri, what=what),
         "checkpoint_sha256": None if checkpoint is None else _exact(checkpoint.sha256, what=what),
         "checkpoint_step": None if checkpoint is None else checkpoint.step,
@@ -91,10 +91,10 @@ def progress_to_row(trial: Trial) -> dict[str, Any]:
 
 
 def trial_from_row(row: Row, measurements: Iterable[Row], *, study: str) -> Trial:
-    """A trial with its measurements, which are given in order of their steps.
+    """Return a trial with its measurements, which are given in order of their steps.
 
     Raises:
-        StoreVersionError: This version of the program cannot read it.
+        StoreVersionError: This version cannot read it.
     """
     what = f"trial {row['number']} of study {study!r}"
     proposal = None if row["proposal"] is None else _read(Proposal, row["proposal"], what=what)
@@ -129,10 +129,10 @@ def trial_from_row(row: Row, measurements: Iterable[Row], *, study: str) -> Tria
 
 
 def measurement_to_row(measurement: Measurement, *, number: int) -> dict[str, Any]:
-    """Columns of `measurements`, without study id and clocks other than `seconds`.
+    """Return the columns of `measurements`, except study id and timestamps.
 
     Raises:
-        ValueError: The measurement holds something that a database cannot keep.
+        ValueError: The measurement contains a value that a database cannot store.
     """
     what = f"step {measurement.step} of trial {number}"
     return {
@@ -147,33 +147,33 @@ def measurement_to_row(measurement: Measurement, *, number: int) -> dict[str, An
 
 
 def measurement_from_row(row: Row, *, what: str) -> Measurement:
-    """A measurement; `what` names its trial in complaints.
+    """Return a measurement; `what` names its trial in error messages.
 
     Raises:
-        StoreVersionError: This version of the program cannot read it.
+        StoreVersionError: This version cannot read it.
     """
     fields = {name: row[name] for name in ("step", "attempt", "fidelity", "seconds", "seed")}
     return _parse(Measurement, {**fields, "metrics": _values(row["metrics"], what=what)}, what=what)
 
 
 def stored(trial: Trial) -> Trial:
-    """The trial as it reads after being written: what differs is tuples in sampler attributes, now lists.
+    """Return a trial as it reads after being written: tuples in sampler attributes become lists.
 
     Raises:
-        ValueError: The trial holds something that a database cannot keep.
+        ValueError: The trial contains a value that a database cannot store.
     """
     rows = [measurement_to_row(item, number=trial.number) for item in trial.measurements]
     return trial_from_row(trial_to_row(trial), rows, study=trial.study)
 
 
 def new_trial(trial: NewTrial, *, study: str) -> Trial:
-    """The trial that adding `trial` to a study makes."""
+    """Return the trial that results from adding `trial` to a study."""
     fields = {name: getattr(trial, name) for name in NewTrial.model_fields}
     return stored(Trial(**fields, study=study, state=TrialState.WAITING))
 
 
-def words(text: str) -> str:
-    """Text for people, with the characters replaced that databases refuse (NUL, halves of surrogate pairs)."""
+def storable_text(text: str) -> str:
+    """Replace the characters that databases reject: NUL and unpaired surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -182,7 +182,7 @@ def _document(value: object, *, what: str) -> str:
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{what} is not plain data ({one_line(error)}); give numbers, strings, lists, dicts"
+            f"{what} is not plain data ({one_line(error)}); use numbers, strings, lists and dicts"
         ) from error
 
 
@@ -190,7 +190,7 @@ def _values(text: str, *, what: str) -> object:
     try:
         values: object = json.loads(text)
     except ValueError as error:
-        raise _unreadable(what, error) from error
+        raise _version_error(what, error) from error
     return values
 
 
@@ -202,28 +202,28 @@ def _parse(model: type[_Model], fields: object, *, what: str) -> _Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise _unreadable(what, error) from error
+        raise _version_error(what, error) from error
 
 
-def _unreadable(what: str, error: ValueError) -> StoreVersionError:
+def _version_error(what: str, error: ValueError) -> StoreVersionError:
     return StoreVersionError(
-        f"{what} was not stored by this version of sparsesearch ({one_line(error)}); use the version that wrote it"
+        f"{what} cannot be read by this version of sparsesearch ({one_line(error)}); use the version that wrote it"
     )
 
 
 def _exact(text: str, *, what: str) -> str:
-    if words(text) != text:
-        raise ValueError(f"{what} holds {text!r}, which no database can keep; use text without NUL and surrogates")
+    if storable_text(text) != text:
+        raise ValueError(f"{what} contains {text!r}, which cannot be stored; use text without NUL and surrogates")
     return text
 
 
 def _integer(value: int, *, what: str) -> int:
     if not -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER:
-        raise ValueError(f"{what} holds the integer {value}, which does not fit 63 bits; use a smaller one")
+        raise ValueError(f"{what} contains the integer {value}, which exceeds 63 bits; use a smaller integer")
     return value
 
 
 def _finite(value: float, *, what: str) -> float:
     if not math.isfinite(value):
-        raise ValueError(f"{what} holds a time of {value}; times must be finite numbers")
+        raise ValueError(f"{what} contains a time of {value}; times must be finite numbers")
     return value

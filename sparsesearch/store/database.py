@@ -1,4 +1,4 @@
-"""Connections: SQLite and PostgreSQL, each with the transactions and the durability that a study needs."""
+"""Connections to SQLite and PostgreSQL, with the transactions and the durability that studies need."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from sparsesearch.errors import MissingExtraError, StoreError, one_line
 from sparsesearch.store.filesystem import network_filesystem
 
 BUSY_SECONDS = 30.0
-"""How long a SQLite connection waits for another one's write to end."""
+"""How long a SQLite connection waits for a write of another connection."""
 
 _IMMEDIATE = "sparsesearch_immediate"
 _MIGRATION_LOCK = 0x7370_6172_7365  # an arbitrary number, the same in every process
 
 
 class Database:
-    """One database. Safe to use from several threads; each transaction has a connection of its own.
+    """A database. Thread-safe: each transaction has its own connection.
 
     Attributes:
-        where: The database in words, without its password.
+        where: The database for use in messages, without its password.
         is_sqlite: Whether it is a SQLite file.
     """
 
     def __init__(self, url: str) -> None:
-        """Prepare connections; nothing is opened yet.
+        """Prepare connections without opening one.
 
         Args:
-            url: `sqlite:///PATH` (relative to the working directory of now) or `postgresql://USER@HOST/NAME`.
+            url: `sqlite:///PATH` (relative to the current working directory) or `postgresql://USER@HOST/NAME`.
 
         Raises:
-            StoreError: The url is of another kind, or its file cannot lie where it says.
+            StoreError: The URL is not supported, or its file cannot be in that location.
             MissingExtraError: The PostgreSQL driver is not installed.
         """
         parsed = _parse(url)
@@ -61,32 +61,32 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the database and changes nothing.
+        """Open a read-only transaction with a consistent snapshot of the database.
 
         Raises:
-            StoreError: The database cannot be reached or read.
+            StoreError: The database cannot be opened or read.
         """
         with self._readable_errors(), self._reads.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A durable transaction; an exception undoes it.
+        """Open a durable transaction; an exception rolls it back.
 
         Raises:
-            StoreError: The database cannot be reached or written.
+            StoreError: The database cannot be opened or written.
         """
         with self._readable_errors(), self._writes.begin() as connection:
             yield connection
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
-        """A writing transaction that no other migration runs beside.
+        """Open a write transaction that excludes other migrations.
 
-        Foreign keys of SQLite are off in it, since tables may be rebuilt, and are checked at its end.
+        SQLite foreign keys are off during the transaction, since tables may be rebuilt, and are checked at its end.
 
         Raises:
-            StoreError: The database cannot be reached or written, or the migration left a broken reference.
+            StoreError: The database cannot be opened or written, or the migration left a broken reference.
         """
         with self._readable_errors(), self._writes.connect() as connection:
             if self.is_sqlite:
@@ -97,7 +97,7 @@ class Database:
                         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
                     yield connection
                     if self.is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
-                        raise StoreError(f"migrating {self.where} would break references; nothing was changed")
+                        raise StoreError(f"migrating {self.where} would break foreign keys; nothing was changed")
             finally:
                 if self.is_sqlite:
                     connection.connection.cursor().execute("PRAGMA foreign_keys=ON")
@@ -115,47 +115,49 @@ class Database:
         except DBAPIError as error:
             raise StoreError(self._explain(one_line(error.orig or error))) from error
 
-    def _explain(self, complaint: str) -> str:
+    def _explain(self, message: str) -> str:
         if not self.is_sqlite:
-            return f"{self.where}: {complaint}; check that the server runs and that the url is right"
-        if "not a database" in complaint or "malformed" in complaint:
-            return f"{self.where} is not a readable SQLite database ({complaint}); name another file or restore a copy"
-        if "locked" in complaint:
+            return f"{self.where}: {message}; check that the server is running and that the URL is correct"
+        if "not a database" in message or "malformed" in message:
+            return f"{self.where} is not a readable SQLite database ({message}); use another file or restore a backup"
+        if "locked" in message:
             return f"{self.where} was locked by another process for {BUSY_SECONDS:g} s; try again when it has ended"
-        return f"{self.where}: {complaint}; check that the file and its folder can be written and the disk is not full"
+        return f"{self.where}: {message}; check that the file and its folder are writable and the disk is not full"
 
 
 def _parse(url: str) -> URL:
-    forms = "write sqlite:///PATH or postgresql://USER@HOST/NAME"
+    forms = "use sqlite:///PATH or postgresql://USER@HOST/NAME"
     shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise StoreError(f"cannot read the database url {shown!r}; {forms}") from error
+        raise StoreError(f"invalid database URL {shown!r}; {forms}") from error
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
-        raise StoreError(f"no support for the database url {shown!r}; {forms}")
+        raise StoreError(f"unsupported database URL {shown!r}; {forms}")
     return parsed
 
 
 def _sqlite_path(url: URL) -> Path:
     if url.database in (None, "", ":memory:"):
-        raise StoreError("a SQLite database in memory would be lost at the end; write sqlite:///PATH")
+        raise StoreError("an in-memory SQLite database would be lost at exit; use sqlite:///PATH")
     if url.query or url.host:
         shown = url.render_as_string(hide_password=True)
-        raise StoreError(f"cannot use the database url {shown!r}; write sqlite:///PATH, without host and options")
+        raise StoreError(f"unsupported database URL {shown!r}; use sqlite:///PATH, without host and options")
     path = Path(str(url.database)).expanduser().absolute()
     kind = network_filesystem(path)
     if kind is not None:
         raise StoreError(
-            f"{path} lies on a network filesystem ({kind}), where SQLite loses data; name a file on a local disk or "
-            "a PostgreSQL server in SPARSESEARCH_DATABASE_URL"
+            f"{path} is on a network filesystem ({kind}), where SQLite can lose data; use a file on a local disk, or a "
+            "PostgreSQL server, with --database or SPARSESEARCH_DATABASE_URL"
         )
     if path.is_dir():
-        raise StoreError(f"{path} is a folder; name a file in it, such as {path / 'studies.db'}")
+        raise StoreError(f"{path} is a folder; give a file in it, such as {path / 'studies.db'}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"cannot make the folder {path.parent} ({error.strerror}); name another one") from error
+        raise StoreError(
+            f"cannot create the folder {path.parent} ({error.strerror}); choose another location"
+        ) from error
     return path
 
 
@@ -165,17 +167,17 @@ def _postgres_engine(url: URL) -> Engine:
         return create_engine(url.set(drivername="postgresql+psycopg", query=query), pool_pre_ping=True)
     except ImportError as error:
         raise MissingExtraError(
-            "PostgreSQL needs the driver psycopg; run: pip install 'sparsesearch[postgres]'"
+            "PostgreSQL requires the driver psycopg; run: pip install 'sparsesearch[postgres]'"
         ) from error
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
-    connection.isolation_level = None  # this driver would otherwise choose itself where transactions begin
+    connection.isolation_level = None  # otherwise the driver starts transactions implicitly
     cursor = connection.cursor()
     if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         mode = cursor.execute("PRAGMA journal_mode=WAL").fetchone()[0]
         if mode != "wal":
-            raise sqlite3.OperationalError(f"write-ahead logging cannot be switched on (journal mode is {mode})")
+            raise sqlite3.OperationalError(f"write-ahead logging cannot be enabled (journal mode is {mode})")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

@@ -1,4 +1,4 @@
-"""Where a database file lies: file locks and shared memory, which SQLite needs, do not hold across a network."""
+"""Detect network filesystems, which lack the file locks and shared memory that SQLite needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NETWORK = frozenset([
 
 
 def network_filesystem(path: Path) -> str | None:
-    """The kind of network filesystem that a path lies on, or None for a local one.
+    """Return the kind of network filesystem that a path is on, or None for a local one.
 
     Args:
         path: A file or folder, which need not exist. Symbolic links are followed.
@@ -25,7 +25,7 @@ def network_filesystem(path: Path) -> str | None:
     try:
         text = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
-        return None  # not Linux: the kind of a filesystem is not told there
+        return None  # not Linux: the kind of filesystem is unknown
     target = path.resolve()
     best, kind = -1, ""
     for line in text.splitlines():

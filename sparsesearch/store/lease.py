@@ -1,4 +1,4 @@
-"""The lease of a study: who may write to it, and when its owner counts as lost."""
+"""The lease of a study: which process may write to it, and when that process counts as lost."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from uuid import uuid4
 from sparsesearch.errors import StudyBusyError
 
 LEASE_SECONDS = 60.0
-"""How long a lease lives without being renewed."""
+"""How long a lease is valid without being renewed."""
 
 _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerProcess:
-    """A process that can hold a lease.
+    """A process that can own a lease.
 
     Attributes:
-        host: Name of its computer, for people.
-        machine: Identity of the space its process id belongs to: computer, boot and, in containers, process namespace.
+        host: Host name, for messages.
+        machine: Identity of the process id's namespace: host, boot and, in containers, process namespace.
         pid: Process id.
-        process_start: When the process began, in clock ticks since boot; None where the system does not tell. A
-            process id that is used again has another one.
+        process_start: Start time of the process, in clock ticks since boot; None if the system does not provide it.
+            It distinguishes processes with the same, reused id.
     """
 
     host: str
@@ -35,13 +35,13 @@ class OwnerProcess:
 
     @classmethod
     def current(cls) -> OwnerProcess:
-        """This process."""
+        """Return this process."""
         host = platform.node() or "localhost"
         parts = [host, _boot_id(), _pid_namespace()]
         return cls(host=host, machine="/".join(parts), pid=os.getpid(), process_start=_process_start(os.getpid()))
 
     def is_gone(self) -> bool:
-        """Whether it is certain that the process has ended: it was on this machine and is no longer."""
+        """Whether the process has certainly ended: it ran on this machine and no longer exists."""
         if os.name != "posix" or self.machine != OwnerProcess.current().machine:
             return False
         try:
@@ -49,7 +49,7 @@ class OwnerProcess:
         except ProcessLookupError:
             return True
         except PermissionError:
-            return False  # it lives, under another user
+            return False  # it exists and belongs to another user
         if _is_zombie(self.pid):
             return True
         now = _process_start(self.pid)
@@ -61,9 +61,9 @@ class Lease:
     """The right to write to one study.
 
     Attributes:
-        owner: Token of the writer that has it, None when nobody has.
+        owner: Token of the writer that owns the lease, None if it is free.
         generation: How many times the study was opened.
-        expires_at: When it is lost unless it is renewed, in seconds of the store's clock.
+        expires_at: When it expires unless it is renewed, in seconds of the store's clock.
         process: The process of the last owner.
     """
 
@@ -74,15 +74,15 @@ class Lease:
 
     @classmethod
     def new(cls, *, generation: int, expires_at: float) -> Lease:
-        """A lease of this process, under a token that nobody else has."""
+        """Create a lease of this process, with a unique token."""
         return cls(owner=uuid4().hex, generation=generation, expires_at=expires_at, process=OwnerProcess.current())
 
     def is_leased(self, *, now: float) -> bool:
-        """Whether its owner is alive, as far as can be told."""
+        """Whether the lease has an owner that appears to be alive."""
         return self.owner is not None and self.expires_at > now and not self.process.is_gone()
 
     def check_free(self, *, study: str, now: float) -> None:
-        """See that the lease can be taken.
+        """Check that the lease can be acquired.
 
         Raises:
             StudyBusyError: Its owner is alive.
@@ -91,7 +91,7 @@ class Lease:
             return
         raise StudyBusyError(
             f"study {study!r} is being run by process {self.process.pid} on {self.process.host}; wait for it to end or "
-            f"stop it (without a sign of life its hold ends in {max(1, round(self.expires_at - now))} s)"
+            f"stop it (its lease expires in {max(1, round(self.expires_at - now))} s unless renewed)"
         )
 
 
@@ -110,7 +110,7 @@ def _pid_namespace() -> str:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of `/proc/PID/stat` behind the command name, or nothing."""
+    """Return the fields of `/proc/PID/stat` after the command name, or an empty list."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Studies in the memory of this process: for tests, and for searches that nobody needs afterwards."""
+"""An in-memory study store, for tests and for searches that need no persistence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from sparsesearch.store import codec, complaints
+from sparsesearch.store import codec, errors
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
 from sparsesearch.store.transition_writer import TransitionWriter
 from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter
@@ -28,14 +28,14 @@ class _Study:
 
 
 class MemoryStore(StudyStore, StudyRecords):
-    """All studies of this object. Safe to use from several threads; gone with the object."""
+    """An in-memory study store. Thread-safe; its studies are lost with the object."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> None:
-        """An empty store.
+        """Create an empty store.
 
         Args:
-            clock: Seconds.
-            lease_s: Seconds after which a study that nobody writes to may be taken over.
+            clock: Clock, in seconds.
+            lease_s: Seconds after which a lease expires unless renewed.
         """
         self._clock = clock
         self._lease_s = lease_s
@@ -43,10 +43,10 @@ class MemoryStore(StudyStore, StudyRecords):
         self._studies: dict[str, _Study] = {}
 
     def create_study(self, spec: StudySpec) -> StudyWriter:
-        """Add a study and open it. Raises `StudyExistsError` if the name is taken."""
+        """Add a study and open it. Raises `StudyExistsError` if the name exists."""
         with self._lock:
             if spec.name in self._studies:
-                raise complaints.exists(spec.name, where=_WHERE)
+                raise errors.exists(spec.name, where=_WHERE)
             now = self._clock()
             lease = Lease.new(generation=1, expires_at=now + self._lease_s)
             stored = codec.study_from_row(codec.study_to_row(spec))
@@ -54,7 +54,7 @@ class MemoryStore(StudyStore, StudyRecords):
             return MemoryWriter(self, spec=spec, lease=lease)
 
     def open_study(self, name: str) -> StudyWriter:
-        """Take the lease of a study. Raises `StudyNotFoundError`, or `StudyBusyError` while another's is alive."""
+        """Acquire the lease of a study. Raises `StudyNotFoundError`, or `StudyBusyError` if it is leased."""
         with self._lock:
             study = self._find(name)
             now = self._clock()
@@ -63,28 +63,28 @@ class MemoryStore(StudyStore, StudyRecords):
             return MemoryWriter(self, spec=study.spec, lease=study.lease)
 
     def spec(self, name: str) -> StudySpec:
-        """The study's document, without opening it. Raises `StudyNotFoundError`."""
+        """Return the study's document, without opening it. Raises `StudyNotFoundError`."""
         with self._lock:
             return self._find(name).spec
 
     def trials(self, name: str) -> Sequence[Trial]:
-        """The trials of a study, without opening it. Raises `StudyNotFoundError`."""
+        """Return the trials of a study, without opening it. Raises `StudyNotFoundError`."""
         with self._lock:
             return [trial for _, trial in sorted(self._find(name).trials.items())]
 
     def times(self, name: str) -> StudyTimes:
-        """When the study and its trials happened. Raises `StudyNotFoundError`."""
+        """Return the timestamps of a study and its trials. Raises `StudyNotFoundError`."""
         with self._lock:
             study = self._find(name)
             return StudyTimes(created_at=study.created_at, trials=dict(study.times))
 
     def is_leased(self, name: str) -> bool:
-        """Whether a living process has the study open. Raises `StudyNotFoundError`."""
+        """Whether a live process has leased the study. Raises `StudyNotFoundError`."""
         with self._lock:
             return self._find(name).lease.is_leased(now=self._clock())
 
     def studies(self) -> Sequence[str]:
-        """Names of all studies, oldest first."""
+        """Return the names of all studies, oldest first."""
         with self._lock:
             return list(self._studies)
 
@@ -96,23 +96,23 @@ class MemoryStore(StudyStore, StudyRecords):
 
     def _find(self, name: str) -> _Study:
         if name not in self._studies:
-            raise complaints.not_found(name, where=_WHERE, names=list(reversed(self._studies)))
+            raise errors.not_found(name, where=_WHERE, names=list(reversed(self._studies)))
         return self._studies[name]
 
-    def _held(self, name: str, owner: str | None) -> _Study:
-        """The study, with its lease extended; only for the owner of the lease."""
+    def _leased(self, name: str, owner: str | None) -> _Study:
+        """Return the study with its lease extended, if `owner` owns it."""
         study = self._studies.get(name)
         if study is None or owner is None or study.lease.owner != owner:
-            raise complaints.lease_lost(name)
+            raise errors.lease_lost(name)
         study.lease = replace(study.lease, expires_at=self._clock() + self._lease_s)
         return study
 
 
 class MemoryWriter(TransitionWriter):
-    """One open study of a `MemoryStore`. Safe to use from several threads."""
+    """An open study of a `MemoryStore`. Thread-safe."""
 
     def __init__(self, store: MemoryStore, *, spec: StudySpec, lease: Lease) -> None:
-        """Made by the store, with a lease that it has taken."""
+        """Called by the store, with a lease that it has acquired."""
         self.spec = spec
         self._store = store
         self._owner = lease.owner
@@ -126,30 +126,30 @@ class MemoryWriter(TransitionWriter):
         """
         new = codec.new_trial(trial, study=self.spec.name)
         with self._store._lock:
-            study = self._store._held(self.spec.name, self._owner)
+            study = self._store._leased(self.spec.name, self._owner)
             if trial.number in study.trials:
                 return study.trials[trial.number]
             twin = study.numbers.setdefault((new.key, new.fidelity, new.seed), new.number)
             if twin != new.number:
-                raise complaints.duplicate(new, twin=twin)
+                raise errors.duplicate(new, twin=twin)
             study.trials[new.number] = new
             study.times[new.number] = TrialTimes()
             return new
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
-        """The trials in order of their numbers, all or those in one of the states."""
+        """Return the trials in order of their numbers, optionally only those in some states."""
         with self._store._lock:
             study = self._store._studies.get(self.spec.name)
             trials = [] if study is None else [trial for _, trial in sorted(study.trials.items())]
             return [trial for trial in trials if states is None or trial.state in states]
 
     def renew(self) -> None:
-        """Extend the lease; raises `StaleAttemptError` if somebody else has taken it over."""
+        """Extend the lease; raises `StaleAttemptError` if another process has taken it over."""
         with self._store._lock:
-            self._store._held(self.spec.name, self._owner)
+            self._store._leased(self.spec.name, self._owner)
 
     def close(self) -> None:
-        """Give the lease back, if it is still ours. Closing again changes nothing."""
+        """Release the lease, if this writer still owns it. Closing again has no effect."""
         with self._store._lock:
             study = self._store._studies.get(self.spec.name)
             if study is not None and study.lease.owner == self._owner:
@@ -157,9 +157,9 @@ class MemoryWriter(TransitionWriter):
 
     def _change(self, number: int, change: Callable[[Trial], Trial]) -> Trial:
         with self._store._lock:
-            study = self._store._held(self.spec.name, self._owner)
+            study = self._store._leased(self.spec.name, self._owner)
             if number not in study.trials:
-                raise complaints.no_trial(number, study=self.spec.name)
+                raise errors.no_trial(number, study=self.spec.name)
             before = study.trials[number]
             after = change(before)
             if after is not before:

@@ -1,6 +1,6 @@
-"""The schema of a database: which revision it is at, and bringing it to the newest (Alembic, from `db/`).
+"""Read the schema revision of a database, and migrate it to the newest (with Alembic, from `db/`).
 
-Alembic itself is loaded only when a migration is run: most openings need to know no more than the revision.
+Alembic is imported only to run a migration; opening a database needs only its revision.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ _ALEMBIC = threading.Lock()  # its environment is one per process
 
 
 def prepare(database: Database) -> None:
-    """Make the tables of a new database; see that those of an old one are the ones this program reads.
+    """Create the tables of a new database, or check the revision of an existing one.
 
     Raises:
         StoreVersionError: The database is at another revision.
-        StoreError: It cannot be opened, or is another program's.
+        StoreError: It cannot be opened, or belongs to another program.
     """
     with database.reading() as connection:
         found = _revision(connection, where=database.where)
     if found is None:
         _upgrade(database)
     elif found != REVISION:
-        _refuse_newer(found, where=database.where)
+        _check_not_newer(found, where=database.where)
         raise StoreVersionError(
-            f"{database.where} is at revision {found}, this program needs {REVISION}; run: sparsesearch db upgrade"
+            f"{database.where} is at revision {found}, but this version needs {REVISION}; run: sparsesearch db upgrade"
         )
 
 
 def upgrade(url: str) -> str:
-    """Bring a database to the newest revision, which is returned. Nothing happens if it is there already.
+    """Upgrade a database to the newest revision, if it is older, and return that revision.
 
     Args:
         url: As for `open_store`.
 
     Raises:
-        StoreVersionError: The database was written by a newer version of the program.
-        StoreError: It cannot be opened, or is another program's.
+        StoreVersionError: The database was written by a newer version.
+        StoreError: It cannot be opened, or belongs to another program.
     """
     database = Database(url)
     try:
@@ -59,13 +59,13 @@ def upgrade(url: str) -> str:
 
 
 def current_revision(url: str) -> str | None:
-    """The revision of a database, None for an empty one.
+    """Return the revision of a database, None for an empty one.
 
     Args:
         url: As for `open_store`.
 
     Raises:
-        StoreError: It cannot be opened, or is another program's.
+        StoreError: It cannot be opened, or belongs to another program.
     """
     database = Database(url)
     try:
@@ -76,7 +76,7 @@ def current_revision(url: str) -> str | None:
 
 
 def alembic_config() -> Config:
-    """Alembic's configuration, with the migrations that ship with this program."""
+    """Return the Alembic configuration for the bundled migrations."""
     from alembic.config import Config
 
     config = Config()
@@ -90,7 +90,7 @@ def _upgrade(database: Database) -> None:
         if found == REVISION:
             return
         if found is not None:
-            _refuse_newer(found, where=database.where)
+            _check_not_newer(found, where=database.where)
         _run_alembic(connection)
 
 
@@ -103,19 +103,19 @@ def _revision(connection: Connection, *, where: str) -> str | None:
         names.remove(VERSION_TABLE)
     if names:
         raise StoreError(
-            f"{where} holds tables of another program ({', '.join(sorted(names)[:3])}); give sparsesearch a database "
-            "of its own"
+            f"{where} contains tables of another program ({', '.join(sorted(names)[:3])}); use a separate database for "
+            "sparsesearch"
         )
     return None
 
 
-def _refuse_newer(found: str, *, where: str) -> None:
+def _check_not_newer(found: str, *, where: str) -> None:
     from alembic.script import ScriptDirectory
 
     known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
     if found not in known:
         raise StoreVersionError(
-            f"{where} was written by a newer version of sparsesearch (revision {found}, this one knows up to "
+            f"{where} was written by a newer version of sparsesearch (revision {found}, this version supports up to "
             f"{REVISION}); run: pip install --upgrade sparsesearch"
         )
 

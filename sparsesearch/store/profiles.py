@@ -20,28 +20,28 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 class SqlProfiles:
-    """All profiles of a database whose tables are there. Safe to use from several threads and processes."""
+    """The latency profiles of a database whose tables exist. Safe to use from several threads and processes."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
-        """Use a database; `SqlStore.profiles` is one of these."""
+        """Use a database; see `SqlStore.profiles`."""
         self._database = database
         self._clock = clock
 
     def save(self, name: str, profile: Profile, *, replace: bool = False) -> None:
-        """Keep a profile under a name.
+        """Save a profile under a name.
 
         Args:
             name: Letters, digits, `.`, `_` and `-`.
             profile: The profile.
-            replace: Whether it may take the place of another one of that name.
+            replace: Whether to replace an existing profile of that name.
 
         Raises:
-            ProfileError: The name is taken by another profile, or is none.
+            ProfileError: The name is invalid, or belongs to another profile.
         """
         if _NAME.fullmatch(name) is None:
             raise ProfileError(
-                f"a profile cannot be called {name!r}; use at most 80 letters, digits, '.', '_' and '-', beginning "
-                "with a letter or digit"
+                f"invalid profile name {name!r}; use at most 80 letters, digits, '.', '_' and '-', starting with a "
+                "letter or digit"
             )
         document = json.dumps(profile.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         with self._database.writing() as connection:
@@ -49,7 +49,7 @@ class SqlProfiles:
             if found == document:
                 return
             if found is not None and not replace:
-                raise ProfileError(f"there is a profile {name!r} already; give another --name, or --replace it")
+                raise ProfileError(f"profile {name!r} already exists; give another --name, or use --replace")
             connection.execute(delete(profiles).where(profiles.c.name == name))
             connection.execute(
                 insert(profiles).values(
@@ -63,36 +63,36 @@ class SqlProfiles:
             )
 
     def get(self, name: str) -> Profile:
-        """The profile of a name.
+        """Load a profile by its name.
 
         Raises:
-            ProfileError: There is none, or this version cannot read it.
+            ProfileError: The profile does not exist, or this version cannot read it.
         """
         with self._database.reading() as connection:
             document = connection.scalar(select(profiles.c.document).where(profiles.c.name == name))
             names = [] if document is not None else list(connection.scalars(select(profiles.c.name)))
         if document is None:
-            there_are = f"there are: {', '.join(sorted(names)[:5])}" if names else "there is none yet"
+            existing = f"existing profiles: {', '.join(sorted(names)[:5])}" if names else "no profiles exist yet"
             raise ProfileError(
-                f"no profile {name!r} in {self._database.where}; {there_are}; make one with: sparsesearch profile, or "
+                f"no profile {name!r} in {self._database.where}; {existing}; create one with: sparsesearch profile, or "
                 "sparsesearch profile import FILE"
             )
         return parse_profile(json.loads(document), what=f"profile {name!r}")
 
     def names(self) -> Sequence[str]:
-        """Names of all profiles, in order of the alphabet."""
+        """Return the names of all profiles, in alphabetical order."""
         with self._database.reading() as connection:
             return list(connection.scalars(select(profiles.c.name).order_by(profiles.c.name)))
 
     def find(self, *, shape: str, conditions: Conditions) -> Sequence[tuple[str, Profile]]:
-        """The profiles of a backbone under exactly these conditions, with their names, newest first.
+        """Return the profiles of a backbone under exactly these conditions, with their names, newest first.
 
         Args:
-            shape: As `shape_of_stages` gives it.
-            conditions: Of the target.
+            shape: The result of `shape_of_stages` for the backbone.
+            conditions: Conditions of the target.
 
         Raises:
-            ProfileError: This version cannot read one.
+            ProfileError: This version cannot read one of them.
         """
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -103,7 +103,7 @@ class SqlProfiles:
         return [(name, parse_profile(json.loads(text), what=f"profile {name!r}")) for name, text in rows]
 
     def delete(self, name: str) -> None:
-        """Remove a profile. Raises `ProfileError` if there is none of that name."""
+        """Delete a profile. Raises `ProfileError` if it does not exist."""
         self.get(name)
         with self._database.writing() as connection:
             connection.execute(delete(profiles).where(profiles.c.name == name))

@@ -1,4 +1,4 @@
-"""Studies in a SQL database: SQLite or PostgreSQL."""
+"""The study store in a SQL database, SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from sparsesearch.errors import StudyNotFoundError
-from sparsesearch.store import codec, complaints, migrate, tables
+from sparsesearch.store import codec, errors, migrate, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import LEASE_SECONDS, Lease, OwnerProcess
 from sparsesearch.store.profiles import SqlProfiles
@@ -21,16 +21,16 @@ from sparsesearch.study.trial import StudyTimes, Trial, TrialTimes
 
 
 def open_store(url: str, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> SqlStore:
-    """The study store at a database url. A new database gets its tables.
+    """Open the study store at a database URL, and create the tables of a new database.
 
     Args:
         url: `sqlite:///PATH` or `postgresql://USER@HOST/NAME`.
-        clock: Seconds, the same for all processes that share the database.
-        lease_s: Seconds after which a study that nobody writes to may be taken over.
+        clock: Clock, in seconds, the same for all processes that share the database.
+        lease_s: Seconds after which a lease expires unless renewed.
 
     Raises:
-        StoreError: The database cannot be opened, or is another program's.
-        StoreVersionError: It is at another revision than this program.
+        StoreError: The database cannot be opened, or belongs to another program.
+        StoreVersionError: It is at another revision than this version needs.
         MissingExtraError: The PostgreSQL driver is not installed.
     """
     database = Database(url)
@@ -43,7 +43,7 @@ def open_store(url: str, *, clock: Callable[[], float] = time.time, lease_s: flo
 
 
 class SqlStore(StudyStore, StudyRecords):
-    """All studies of a database whose tables are there. Safe to use from several threads and processes."""
+    """The studies of a database whose tables exist. Safe to use from several threads and processes."""
 
     def __init__(
         self, database: Database, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS
@@ -54,13 +54,13 @@ class SqlStore(StudyStore, StudyRecords):
         self._lease_s = lease_s
 
     def create_study(self, spec: StudySpec) -> StudyWriter:
-        """Add a study and open it. Raises `StudyExistsError` if the name is taken."""
+        """Add a study and open it. Raises `StudyExistsError` if the name exists."""
         with self._database.writing() as connection:
-            if not self._database.is_sqlite:  # there, the transaction itself is exclusive
+            if not self._database.is_sqlite:  # SQLite write transactions are exclusive
                 connection.execute(text("LOCK TABLE studies IN SHARE ROW EXCLUSIVE MODE"))
             row = codec.study_to_row(spec)
             if connection.scalar(select(tables.studies.c.id).where(tables.studies.c.name == spec.name)) is not None:
-                raise complaints.exists(spec.name, where=self._database.where)
+                raise errors.exists(spec.name, where=self._database.where)
             study_id = (connection.scalar(select(func.max(tables.studies.c.id))) or 0) + 1
             now = self._clock()
             connection.execute(insert(tables.studies).values(**row, id=study_id, created_at=now))
@@ -69,7 +69,7 @@ class SqlStore(StudyStore, StudyRecords):
         return self._writer(spec, study_id=study_id, lease=lease)
 
     def open_study(self, name: str) -> StudyWriter:
-        """Take the lease of a study. Raises `StudyNotFoundError`, or `StudyBusyError` while another's is alive."""
+        """Acquire the lease of a study. Raises `StudyNotFoundError`, or `StudyBusyError` if it is leased."""
         with self._database.writing() as connection:
             row = self._find(connection, name)
             spec = codec.study_from_row(row)
@@ -81,17 +81,17 @@ class SqlStore(StudyStore, StudyRecords):
         return self._writer(spec, study_id=row["id"], lease=lease)
 
     def spec(self, name: str) -> StudySpec:
-        """The study's document, without opening it. Raises `StudyNotFoundError`."""
+        """Return the study's document, without opening it. Raises `StudyNotFoundError`."""
         with self._database.reading() as connection:
             return codec.study_from_row(self._find(connection, name))
 
     def trials(self, name: str) -> Sequence[Trial]:
-        """The trials of a study, without opening it. Raises `StudyNotFoundError`."""
+        """Return the trials of a study, without opening it. Raises `StudyNotFoundError`."""
         with self._database.reading() as connection:
             return load_trials(connection, self._find(connection, name)["id"], study=name)
 
     def times(self, name: str) -> StudyTimes:
-        """When the study and its trials happened. Raises `StudyNotFoundError`."""
+        """Return the timestamps of a study and its trials. Raises `StudyNotFoundError`."""
         trials, measurements = tables.trials.c, tables.measurements.c
         with self._database.reading() as connection:
             study = self._find(connection, name)
@@ -112,14 +112,14 @@ class SqlStore(StudyStore, StudyRecords):
         return StudyTimes(created_at=study["created_at"], trials=times)
 
     def is_leased(self, name: str) -> bool:
-        """Whether a living process has the study open. Raises `StudyNotFoundError`."""
+        """Whether a live process has leased the study. Raises `StudyNotFoundError`."""
         with self._database.reading() as connection:
             study_id = self._find(connection, name)["id"]
             row = connection.execute(select(tables.leases).where(tables.leases.c.study_id == study_id)).first()
         return row is not None and _lease_from_row(row).is_leased(now=self._clock())
 
     def studies(self) -> Sequence[str]:
-        """Names of all studies, oldest first."""
+        """Return the names of all studies, oldest first."""
         with self._database.reading() as connection:
             return list(connection.scalars(select(tables.studies.c.name).order_by(tables.studies.c.id)))
 
@@ -136,7 +136,7 @@ class SqlStore(StudyStore, StudyRecords):
         return SqlProfiles(self._database, clock=self._clock)
 
     def close(self) -> None:
-        """Close the connections that are not in use; the store opens new ones when it needs them."""
+        """Close idle connections; the store opens new ones when needed."""
         self._database.close()
 
     def _writer(self, spec: StudySpec, *, study_id: int, lease: Lease) -> SqlWriter:
@@ -151,11 +151,11 @@ class SqlStore(StudyStore, StudyRecords):
         return row
 
     def _free_lease(self, connection: Connection, name: str, *, study_id: int) -> Lease:
-        """The lease of a study, which nobody holds and nobody else can take until the transaction ends."""
+        """Return the free lease of a study, locked against other processes until the transaction ends."""
         row = connection.execute(
             select(tables.leases).where(tables.leases.c.study_id == study_id).with_for_update()
         ).first()
-        if row is None:  # deleted by another process since it was looked up
+        if row is None:  # deleted by another process in the meantime
             raise self._missing(connection, name)
         lease = _lease_from_row(row)
         lease.check_free(study=name, now=self._clock())
@@ -163,7 +163,7 @@ class SqlStore(StudyStore, StudyRecords):
 
     def _missing(self, connection: Connection, name: str) -> StudyNotFoundError:
         names = list(connection.scalars(select(tables.studies.c.name).order_by(tables.studies.c.id.desc())))
-        return complaints.not_found(name, where=self._database.where, names=names)
+        return errors.not_found(name, where=self._database.where, names=names)
 
 
 def _lease_from_row(row: Row[Any]) -> Lease:

@@ -1,4 +1,4 @@
-"""One open study of a SQL database, held under a lease."""
+"""The writer of a leased study in a SQL database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Update, bindparam, insert, select, update
 
-from sparsesearch.store import codec, complaints, tables
+from sparsesearch.store import codec, errors, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
 from sparsesearch.store.transition_writer import TransitionWriter
@@ -42,9 +42,9 @@ def _update_trial(columns: tuple[str, ...]) -> Update:
 
 
 class SqlWriter(TransitionWriter):
-    """One open study of a `SqlStore`. Safe to use from several threads of the process that opened it.
+    """An open study of a `SqlStore`. Thread-safe within the process that opened it.
 
-    Every write first extends the lease, which fails if it is another's by now, in the transaction of the write.
+    Every write first extends the lease in the same transaction, which fails if another process has taken it over.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SqlWriter(TransitionWriter):
         clock: Callable[[], float],
         lease_s: float,
     ) -> None:
-        """Made by the store, with a lease that it has taken."""
+        """Called by the store, with a lease that it has acquired."""
         self.spec = spec
         self._database = database
         self._study_id = study_id
@@ -80,23 +80,23 @@ class SqlWriter(TransitionWriter):
             same = {"the_study": self._study_id, "key": new.key, "fidelity": new.fidelity.value, "seed": new.seed}
             twin = connection.scalar(_TWIN, same)
             if twin is not None:
-                raise complaints.duplicate(new, twin=twin)
+                raise errors.duplicate(new, twin=twin)
             row = codec.trial_to_row(new)
             connection.execute(_ADD_TRIAL, {**row, "study_id": self._study_id, "created_at": now, "updated_at": now})
         return new
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
-        """The trials in order of their numbers, all or those in one of the states."""
+        """Return the trials in order of their numbers, optionally only those in some states."""
         with self._database.reading() as connection:
             return load_trials(connection, self._study_id, study=self.spec.name, states=states)
 
     def renew(self) -> None:
-        """Extend the lease; raises `StaleAttemptError` if somebody else has taken it over."""
+        """Extend the lease; raises `StaleAttemptError` if another process has taken it over."""
         with self._writing():
             pass
 
     def close(self) -> None:
-        """Give the lease back, if it is still ours. Closing again changes nothing."""
+        """Release the lease, if this writer still owns it. Closing again has no effect."""
         with self._database.writing() as connection:
             connection.execute(_RELEASE, {**self._ours, "now": self._clock()})
 
@@ -106,14 +106,14 @@ class SqlWriter(TransitionWriter):
             now = self._clock()
             extended = connection.execute(_EXTEND, {**self._ours, "until": now + self._lease_s})
             if extended.rowcount != 1:
-                raise complaints.lease_lost(self.spec.name)
+                raise errors.lease_lost(self.spec.name)
             yield connection, now
 
     def _change(self, number: int, change: Callable[[Trial], Trial]) -> Trial:
         with self._writing() as (connection, now):
             stored = load_trials(connection, self._study_id, study=self.spec.name, number=number)
             if not stored:
-                raise complaints.no_trial(number, study=self.spec.name)
+                raise errors.no_trial(number, study=self.spec.name)
             before = stored[0]
             after = change(before)
             if after is not before:
@@ -145,14 +145,14 @@ def load_trials(
     states: Collection[TrialState] | None = None,
     number: int | None = None,
 ) -> list[Trial]:
-    """Trials in order of their numbers: two queries, however many there are.
+    """Load trials in order of their numbers, with two queries for any number of trials.
 
     Args:
-        connection: A transaction.
-        study_id: Of which study.
-        study: The study's name.
-        states: Only those in one of these states.
-        number: Only this one.
+        connection: An open transaction.
+        study_id: Id of the study.
+        study: Name of the study.
+        states: Load only trials in these states.
+        number: Load only the trial with this number.
     """
     wanted = {"the_study": study_id, "the_number": number, "the_states": [state.value for state in states or ()]}
     select_trials, select_measurements = _selects(by_number=number is not None, by_state=states is not None)
@@ -165,7 +165,7 @@ def load_trials(
 
 @cache
 def _selects(*, by_number: bool, by_state: bool) -> tuple[Select[Any], Select[Any]]:
-    """The queries for trials and for their measurements."""
+    """Return the queries for trials and for their measurements."""
     trials, measurements = tables.trials, tables.measurements
     select_trials = select(trials).where(trials.c.study_id == bindparam("the_study"))
     select_measurements = select(measurements).where(measurements.c.study_id == bindparam("the_study"))

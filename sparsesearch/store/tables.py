@@ -1,4 +1,4 @@
-"""The tables, one definition for SQLite and PostgreSQL. The diagram is in `db/README.md`."""
+"""The table definitions for SQLite and PostgreSQL. See `db/README.md` for a diagram."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from sqlalchemy import (
 )
 
 REVISION = "0003"
-"""The migration that these tables are at; a test holds it equal to the newest file in `db/versions`."""
+"""The revision of these tables; a test checks that it is the newest file in `db/versions`."""
 
 VERSION_TABLE = "sparsesearch_version"
-"""Where a database notes its revision: a name of our own, so that no other program's database is taken for ours."""
+"""Name of the table with the revision: specific to sparsesearch, so that databases of other programs are detected."""
 
 metadata = MetaData()
 
@@ -141,5 +141,5 @@ CLOCK_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
         "profiles": frozenset({"created_at"}),
     }
 )
-"""Columns that say when and by whom, or how fast a machine was, not what. All others are equal, byte for byte, in a
-study that was killed and resumed and in one that was left alone."""
+"""Columns with timestamps, processes and measured times. On the CPU, all other columns of a study that was killed and
+resumed are byte-identical to those of an uninterrupted study."""

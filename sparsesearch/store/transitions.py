@@ -1,19 +1,19 @@
-"""What may happen to a trial: pure functions from a trial to the trial afterwards, shared by every store."""
+"""State transitions of a trial, shared by all stores: pure functions from a trial to the resulting trial."""
 
 from __future__ import annotations
 
 from sparsesearch.errors import StaleAttemptError
-from sparsesearch.store.codec import words
+from sparsesearch.store.codec import storable_text
 from sparsesearch.study.events import Checkpointed, Confirmed, Event, Measured
 from sparsesearch.study.trial import Trial, TrialState
 
 
 def claimed(trial: Trial, *, retry: bool, reason: str | None = None) -> Trial:
-    """The trial as RUNNING; the same object if nothing changes.
+    """Return the trial as RUNNING; the same object if nothing changes.
 
     Args:
-        trial: The trial as stored.
-        retry: Whether an execution of it failed, so that a new attempt begins.
+        trial: The stored trial.
+        retry: Whether an execution failed, so that a new attempt starts.
         reason: Why it failed, or None.
 
     Raises:
@@ -24,23 +24,23 @@ def claimed(trial: Trial, *, retry: bool, reason: str | None = None) -> Trial:
     attempt = trial.attempt + 1 if retry or trial.attempt == 0 else trial.attempt
     if trial.state is TrialState.RUNNING and attempt == trial.attempt:
         return trial
-    why = trial.reason if reason is None else words(reason)
+    why = trial.reason if reason is None else storable_text(reason)
     return trial.model_copy(update={"state": TrialState.RUNNING, "attempt": attempt, "reason": why})
 
 
 def recorded(trial: Trial, event: Event) -> Trial:
-    """The trial after an event; the same object if the event tells nothing new.
+    """Return the trial after an event; the same object if the event changes nothing.
 
     Args:
-        trial: The trial as stored.
-        event: What happened to it.
+        trial: The stored trial.
+        event: The event.
 
     Raises:
         StaleAttemptError: The event is of another attempt, or would change a trial in a final state.
     """
     if event.attempt != trial.attempt:
         raise StaleAttemptError(
-            f"{_name(trial)} is at attempt {trial.attempt}; a report of attempt {event.attempt} is refused"
+            f"{_name(trial)} is at attempt {trial.attempt}; an event of attempt {event.attempt} is rejected"
         )
     if isinstance(event, Confirmed):
         return _confirmed(trial, event)
@@ -50,11 +50,11 @@ def recorded(trial: Trial, event: Event) -> Trial:
         same = event.checkpoint == trial.checkpoint
         after = trial if same else trial.model_copy(update={"checkpoint": event.checkpoint})
     else:
-        reason = trial.reason if event.reason is None else words(event.reason)
+        reason = trial.reason if event.reason is None else storable_text(event.reason)
         same = event.state is trial.state
         after = trial if same else trial.model_copy(update={"state": event.state, "reason": reason})
     if after is not trial and trial.state.is_final:
-        raise StaleAttemptError(f"{_name(trial)} is already {trial.state}; a report that changes it is refused")
+        raise StaleAttemptError(f"{_name(trial)} is already {trial.state}; an event that changes it is rejected")
     return after
 
 
@@ -62,8 +62,8 @@ def _measured(trial: Trial, event: Measured) -> Trial:
     measurement = event.measurement
     if measurement.attempt != event.attempt:
         raise StaleAttemptError(
-            f"{_name(trial)}: a measurement of attempt {measurement.attempt} came with a report of attempt "
-            f"{event.attempt} and is refused"
+            f"{_name(trial)}: a measurement of attempt {measurement.attempt} in an event of attempt {event.attempt} "
+            "is rejected"
         )
     if any(earlier.step == measurement.step for earlier in trial.measurements):
         return trial
@@ -72,9 +72,9 @@ def _measured(trial: Trial, event: Measured) -> Trial:
 
 
 def _confirmed(trial: Trial, event: Confirmed) -> Trial:
-    """How fast a finished model is may be measured again at any time; that is no part of its result."""
+    """Set the measured latency of a finished trial, which may be measured again at any time."""
     if not trial.state.is_final:
-        raise StaleAttemptError(f"{_name(trial)} is {trial.state}; its latency is measured when it has ended")
+        raise StaleAttemptError(f"{_name(trial)} is {trial.state}; its latency can be measured only after it has ended")
     if event.latency == trial.confirmed:
         return trial
     cost = trial.cost.model_copy(update={"latency_ms": event.latency.ms})

@@ -1,4 +1,4 @@
-"""What `schedule=` of a sparse timm model may be."""
+"""Parse the `schedule` argument of sparse timm models."""
 
 from __future__ import annotations
 
@@ -15,32 +15,35 @@ from sparsesearch.schedule import Schedule
 _RATE = re.compile(r"(?:rho=)?(\d*\.?\d+)")
 
 
-def parse_schedule(wanted: object) -> Schedule | float:
-    """A schedule, or the rate of the hand-crafted one of the papers.
+def parse_schedule(argument: object) -> Schedule | float:
+    """Return a schedule, or the keep ratio of the papers' hand-crafted schedule.
 
     Args:
-        wanted: A `Schedule`; a mapping with `steps`, or a recipe with `schedule`; the path of a file with either; a
-            rate, as a number or as `rho=0.7`.
+        argument: A `Schedule`; a mapping with `steps`, or a recipe with `schedule`; the path of a file with either; a
+            keep ratio, as a number or as `rho=0.7`.
 
     Raises:
-        ScheduleError: It is none of these.
-        SpecError: The file is missing or holds no schedule.
+        ScheduleError: The argument is none of these.
+        SpecError: The file is missing or contains no schedule.
     """
-    if isinstance(wanted, Schedule):
-        return wanted
-    if isinstance(wanted, Mapping):
-        found = wanted.get("schedule", wanted)
+    if isinstance(argument, Schedule):
+        return argument
+    if isinstance(argument, Mapping):
+        found = argument.get("schedule", argument)
         if not isinstance(found, Schedule) and not (isinstance(found, Mapping) and "steps" in found):
-            raise ScheduleError(f"a schedule has steps, but only {', '.join(map(str, found)) or 'nothing'} is given")
+            raise ScheduleError(
+                f"invalid schedule: no key 'steps', got {', '.join(map(str, found)) or 'no keys'}; give the "
+                "steps, or a recipe with a schedule"
+            )
         try:
             return Schedule.model_validate(found)
         except ValidationError as error:
-            raise ScheduleError(f"the schedule is not valid: {one_line(error)}") from error
-    if isinstance(wanted, int | float) and not isinstance(wanted, bool):
-        return float(wanted)
-    if isinstance(wanted, str):
-        rate = _RATE.fullmatch(wanted.strip())
-        return float(rate[1]) if rate else read_schedule(Path(wanted))
-    if isinstance(wanted, Path):
-        return read_schedule(wanted)
-    raise ScheduleError(f'{wanted!r} is no schedule; give schedule="best.yaml", schedule="rho=0.7" or a Schedule')
+            raise ScheduleError(f"invalid schedule: {one_line(error)}") from error
+    if isinstance(argument, int | float) and not isinstance(argument, bool):
+        return float(argument)
+    if isinstance(argument, str):
+        rate = _RATE.fullmatch(argument.strip())
+        return float(rate[1]) if rate else read_schedule(Path(argument))
+    if isinstance(argument, Path):
+        return read_schedule(argument)
+    raise ScheduleError(f'invalid schedule {argument!r}; give schedule="best.yaml", schedule="rho=0.7" or a Schedule')

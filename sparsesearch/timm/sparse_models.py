@@ -1,4 +1,4 @@
-"""The entry points of sparse models, as timm's registry wants them: functions of this module, one for each name."""
+"""Entry points of sparse models for timm's registry: one function of this module for each model name."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ PREFIX = "sparse_"
 _OWN_OPTIONS = ("num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate")
 
 __all__: list[str] = []  # timm appends each name that it registers
-default_cfgs: dict[str, Any] = {}  # timm looks up what it is to know of each name here
+default_cfgs: dict[str, Any] = {}  # timm reads the configuration of each name here
 
 
 def _entry_point(name: str) -> Callable[..., nn.Module]:
-    """The function that timm's `create_model` calls for `sparse_<name>`."""
+    """Create the function that timm's `create_model` calls for `sparse_<name>`."""
 
     def build(pretrained: bool = False, *, schedule: object = None, **options: Any) -> nn.Module:
         if schedule is None:
             raise ScheduleError(
                 f'{PREFIX}{name} needs a schedule; give schedule="best.yaml", schedule="rho=0.7" or a Schedule'
             )
-        wanted = parse_schedule(schedule)
+        parsed = parse_schedule(schedule)
         model = _own(name, pretrained, **options) if name in BUNDLED else model_entrypoint(name)(pretrained, **options)
-        sparsify_(model, paper_schedule(geometry(model, name), wanted) if isinstance(wanted, float) else wanted)
+        sparsify_(model, paper_schedule(geometry(model, name), parsed) if isinstance(parsed, float) else parsed)
         return model
 
     build.__name__ = build.__qualname__ = f"{PREFIX}{name}"
-    build.__doc__ = f"A sparse {name}: its options, and `schedule` (a file, a rate such as `rho=0.7`, or a Schedule)."
+    build.__doc__ = f"A sparse {name}. Takes the options of {name}, and `schedule`: a file, `rho=0.7` or a Schedule."
     return build
 
 
@@ -58,18 +58,18 @@ def _own(
     cache_dir: object = None,
     **options: Any,
 ) -> nn.Module:
-    """A dense backbone of this package, with the options of timm's models that it has."""
+    """Create a dense backbone of this package, with those options of timm models that it supports."""
     if pretrained:
         raise CheckpointError(
-            f"{name} has no published weights here; give a file as checkpoint_path, or train it (pretrained=False)"
+            f"{name} has no published weights; give a file as checkpoint_path, or train it with pretrained=False"
         )
     unknown = sorted(options.keys() - _OWN_OPTIONS)
     if unknown:
-        raise BackboneError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(_OWN_OPTIONS)}")
+        raise BackboneError(f"{name} has no option {', '.join(unknown)}; choose from {', '.join(_OWN_OPTIONS)}")
     size = options.pop("img_size", None)
     own_options = ModelOptions(
         image_size=(size, size) if isinstance(size, int) else size,
-        seed=torch.initial_seed() % 2**32,  # timm's models start from the global seed too
+        seed=torch.initial_seed() % 2**32,  # like timm models, which are initialized from the global seed
         **options,
     )
     built: Any = BUNDLED[name].build(own_options)
@@ -80,7 +80,7 @@ def _own(
 
 
 def _configs(name: str) -> dict[str, Any]:
-    """What timm knows of a name: sizes, normalisation and published weights, by name and tag."""
+    """Return timm's configurations of a model: sizes, normalization and published weights, by name and tag."""
     if name not in BUNDLED:
         return {f"{PREFIX}{tagged}": config for tagged, config in get_arch_pretrained_cfgs(name).items()}
     own = BUNDLED[name]

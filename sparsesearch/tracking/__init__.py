@@ -1,1 +1,1 @@
-"""Where running studies are shown to people. MLflow and plotly are imported here and nowhere else, when used."""
+"""Trackers, which log running studies. Only this package imports MLflow and plotly, and only when they are used."""

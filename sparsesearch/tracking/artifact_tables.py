@@ -1,4 +1,4 @@
-"""Tables of trials in the form that MLflow shows as tables."""
+"""Tables of trials in MLflow's table format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = (
     "of dense, %",
     "validation accuracy, %",
     "tokens left before block",
-    "found by",
+    "origin",
     "on the front",
     "fidelity",
     "state",
@@ -29,14 +29,14 @@ COLUMNS = (
 
 
 def front_table(view: StudyView) -> str:
-    """All candidates of the fidelity that the front is of, the cheapest first, under the dense model."""
+    """Format the dense model and all candidates of the front's fidelity, cheapest first."""
     dense = view.front.reference
     candidates = sorted(view.front.candidates, key=lambda trial: (trial.cost.macs, trial.number))
     return _table(view, [*([dense] if dense is not None else []), *candidates])
 
 
 def evaluations_table(view: StudyView) -> str:
-    """All evaluations without a training, by number."""
+    """Format all evaluations without training, ordered by number."""
     return _table(view, view.evaluated)
 
 

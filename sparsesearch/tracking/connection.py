@@ -1,4 +1,4 @@
-"""The way to MLflow: a client, and the experiment that all studies are in."""
+"""Connect to MLflow: a client, and the experiment that contains all studies."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "sparsesearch"
 _EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # the pages for trainings, not those for chat applications
+    "mlflow.experimentKind": "custom_model_development",  # show the pages for trainings, not for chat applications
     "mlflow.note.content": (
-        "A run is a study, the runs below it are its trainings. Open a study, then **Artifacts / front.html**."
+        "Each run is a study, and its child runs are trainings. Open a study, then **Artifacts / front.html**."
     ),
 }
-_KNOCK_SECONDS = 3.0
+_CONNECT_SECONDS = 3.0
 
-# What MLflow takes from the environment only; what the user has set stays. It shall not retry by itself, since the
-# sync does and the end of a run waits for it; it shall not write to standard output, which belongs to results;
-# and it shall not report to its makers that a study is run.
+# Settings that MLflow reads only from the environment; variables that the user has set are kept. MLflow must not retry,
+# since the sync does and the end of a run waits for it; it must not write to standard output, which is for results; and
+# it must not send telemetry.
 _MLFLOW_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -43,11 +43,11 @@ _MLFLOW_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Connection:
-    """An MLflow that has answered.
+    """A connection to MLflow.
 
     Attributes:
-        client: Its client; no fluent, global state is used.
-        experiment_id: The experiment that all studies are in.
+        client: The MLflow client; the global state of MLflow's fluent API is not used.
+        experiment_id: The experiment that contains all studies.
     """
 
     client: MlflowClient
@@ -56,12 +56,12 @@ class Connection:
 
 @dataclass(frozen=True)
 class Address:
-    """Where an MLflow is.
+    """The address of an MLflow tracking server or database.
 
     Attributes:
-        uri: `http://...` of a server, or the url of a database.
-        artifacts: Folder for artifacts where no server keeps them.
-        is_ours: Whether it is a database of our own, in the home of sparsesearch.
+        uri: `http://...` of a server, or the URL of a database.
+        artifacts: Folder for artifacts, if no server stores them.
+        is_ours: Whether it is sparsesearch's own database in its home folder.
     """
 
     uri: str
@@ -70,16 +70,16 @@ class Address:
 
     @property
     def is_server(self) -> bool:
-        """Whether it is reached over HTTP, and keeps artifacts itself."""
+        """Whether it is an HTTP server, which stores artifacts itself."""
         return urlsplit(self.uri).scheme in ("http", "https")
 
     @property
     def shown(self) -> str:
-        """The address without a password."""
+        """The address for display, without password."""
         if self.is_server:
             parts = urlsplit(self.uri)
-            place = parts.netloc.rpartition("@")[2]
-            return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+            host = parts.netloc.rpartition("@")[2]
+            return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         try:
             return make_url(self.uri).render_as_string(hide_password=True)
         except ArgumentError:
@@ -87,16 +87,16 @@ class Address:
 
 
 def connect(address: Address) -> Connection:
-    """Reach an MLflow and find its experiment, or make it.
+    """Connect to MLflow, and find or create its experiment.
 
     Raises:
-        TrackingError: It does not answer, or refuses.
+        TrackingError: MLflow does not respond, or raises an error.
     """
     if address.is_server:
-        _knock(address)
+        _check_reachable(address)
     elif urlsplit(address.uri).scheme in ("", "file"):
         raise TrackingError(
-            f"MLflow keeps no studies in plain folders any more ({address.uri}); unset MLFLOW_TRACKING_URI, "
+            f"MLflow no longer supports folders as tracking URI ({address.uri}); unset MLFLOW_TRACKING_URI, "
             "or set it to sqlite:///PATH or to the http:// address of a server"
         )
     if address.is_ours:
@@ -108,11 +108,11 @@ def connect(address: Address) -> Connection:
         client = MlflowClient(address.uri)
         return Connection(client, _experiment(client, address))
     except mlflow_errors() as error:
-        raise refusal(address, error) from error
+        raise wrap_error(address, error) from error
 
 
 def mlflow_errors() -> tuple[type[Exception], ...]:
-    """What MLflow, and what lies under it, raise when something is wrong with it and not with us."""
+    """Return the exception types that MLflow and its dependencies raise when MLflow is not usable."""
     from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from requests import RequestException
@@ -121,36 +121,36 @@ def mlflow_errors() -> tuple[type[Exception], ...]:
 
 
 def apply_environment() -> None:
-    """Set what MLflow reads from the environment, where the user has not; before it is imported."""
+    """Set MLflow's environment variables that the user has not set. Must be called before MLflow is imported."""
     for name, value in _MLFLOW_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
-def refusal(address: Address, error: Exception) -> TrackingError:
-    """One line for one of `mlflow_errors`."""
+def wrap_error(address: Address, error: Exception) -> TrackingError:
+    """Convert one of `mlflow_errors` to a `TrackingError` with a one-line message."""
     if isinstance(error, TrackingError):
         return error
-    return TrackingError(f"MLflow at {address.shown} fails: {one_line(error)}")
+    return TrackingError(f"MLflow at {address.shown} failed: {one_line(error)}")
 
 
-def _knock(address: Address) -> None:
-    """Fails within seconds where MLflow's own client would try for minutes."""
+def _check_reachable(address: Address) -> None:
+    """Check that the server accepts connections; MLflow's client would retry for minutes."""
     parts = urlsplit(address.uri)
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         port = 0
     if parts.hostname is None or port == 0:
-        raise TrackingError(f"{address.shown!r} is no address of MLflow; set MLFLOW_TRACKING_URI to http://HOST:PORT")
+        raise TrackingError(f"invalid MLflow address {address.shown!r}; set MLFLOW_TRACKING_URI to http://HOST:PORT")
     try:
-        socket.create_connection((parts.hostname, port), timeout=_KNOCK_SECONDS).close()
+        socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise TrackingError(f"MLflow at {address.shown} does not answer ({reason.lower()})") from error
+        raise TrackingError(f"MLflow at {address.shown} does not respond ({reason.lower()})") from error
 
 
 def prepare_database(address: Address) -> None:
-    """Give our own database a write-ahead log, for good: commits cost a third, and people may look while it grows."""
+    """Enable write-ahead logging in our own database: commits are three times as fast, and reads do not block."""
     path = make_url(address.uri).database
     assert path, "our own database is a file"
     try:
@@ -158,11 +158,11 @@ def prepare_database(address: Address) -> None:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
     except (OSError, sqlite3.Error) as error:
-        raise refusal(address, error) from error
+        raise wrap_error(address, error) from error
 
 
 def _experiment(client: MlflowClient, address: Address) -> str:
-    """MLflow's working directory is nobody's: artifacts go where a server says, else into our own folder."""
+    """Find or create the experiment, with artifacts on the server or, without one, in our own folder."""
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         location = None if address.is_server else address.artifacts.resolve().as_uri()

@@ -1,4 +1,4 @@
-"""One process at a time copies a study."""
+"""A lock so that only one process at a time syncs a study."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 
 class FileLock:
-    """Lets the copies of one study take turns, whichever processes they are in.
+    """A lock between processes, in a file.
 
     Args:
-        path: A file that they share.
+        path: The shared lock file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,11 +22,11 @@ class FileLock:
         self._token = uuid.uuid4().hex
 
     @contextmanager
-    def take(self) -> Iterator[bool]:
-        """Wait for a turn and have it.
+    def acquire(self) -> Iterator[bool]:
+        """Wait for the lock and hold it while the block runs.
 
         Yields:
-            Whether nobody else has had a turn since our last one, so that what we know still holds.
+            Whether no other object has acquired the lock since this one last did, so that cached state is still valid.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -39,4 +39,4 @@ class FileLock:
                 os.pwrite(descriptor, token, 0)
             yield is_unchanged
         finally:
-            os.close(descriptor)  # gives the turn back
+            os.close(descriptor)  # releases the lock

@@ -1,4 +1,4 @@
-"""The files on a study's run: the report, the front as a page and as tables, and the study's document."""
+"""The artifacts of a study's run: the report, the front as a page and as tables, and the study's document."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sparsesearch.tracking.records import FORMAT
 
 FRONT_TABLE, EVALUATIONS_TABLE = "front.json", "supernet.json"
 TABLES = json.dumps([{"path": name, "type": "table"} for name in (FRONT_TABLE, EVALUATIONS_TABLE)])
-"""The tag that has MLflow show these files as tables."""
+"""The tag that makes MLflow show these files as tables."""
 
 
 def files_digest(view: StudyView, *, is_live: bool = False) -> str:
-    """Equal for studies whose files are equal; while one is being run, its last files are still to come."""
+    """Return a digest that is equal for studies with equal files; the files of a live study are not final."""
     parts = [FORMAT, version("sparsesearch"), study_note(view), front_table(view), evaluations_table(view)]
     if is_live:
         parts.append("live")

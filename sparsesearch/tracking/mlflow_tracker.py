@@ -1,4 +1,4 @@
-"""Copies a study into MLflow while it runs, from a thread of its own so that training never waits."""
+"""Sync a study to MLflow while it runs, in a background thread so that training never waits."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ logger = logging.getLogger(__name__)
 
 SYNC_COMMAND = "sparsesearch mlflow sync"
 PAUSE_SECONDS = 5.0
-LOOK_SECONDS = 30.0
+POLL_SECONDS = 30.0
 RETRY_SECONDS = 30.0
 FLUSH_SECONDS = 30.0
 INTERRUPTED_SECONDS = 5.0
 
-_SHARE = 20
-"""The sync rests so many times as long as it works: it takes at most a twentieth of one core from the training."""
+_PAUSE_FACTOR = 20
+"""Pause between syncs relative to the duration of the last one: the sync takes at most a twentieth of one core."""
 
 _LONGEST_PAUSE = 60.0
 
 
 @dataclass
 class _Session:
-    """One study that is being shown."""
+    """One study that is being logged."""
 
     sync: StudySync
-    news: threading.Event = field(default_factory=threading.Event)
+    changed: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
-    complaint: str | None = None
+    error: str | None = None
 
 
 class MlflowTracker(Tracker):
-    """See `protocols.Tracker`.
+    """Logs running studies to MLflow; see `protocols.Tracker`.
 
     Args:
-        sync_of: The sync of a study, by name.
-        report: Gets the lines that people should see.
-        sync_command: How people catch up; the study's name follows.
-        pause_s: Shortest time between two looks at the store.
-        look_s: Without news the store is looked at so often, for the epochs of long trainings.
-        retry_s: Time to the next attempt when MLflow failed.
-        flush_s: Longest wait at the end of a study.
+        sync_of: Returns the sync of a study, by name.
+        report: Receives messages for the user.
+        sync_command: The command that syncs a study, without the name of the study.
+        pause_s: Minimum time between two reads of the store.
+        poll_s: Interval of reads without recorded trials, for the epochs of long trainings.
+        retry_s: Time to the next attempt after MLflow failed.
+        flush_s: Maximum wait at the end of a study.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class MlflowTracker(Tracker):
         report: Callable[[str], None],
         sync_command: str = SYNC_COMMAND,
         pause_s: float = PAUSE_SECONDS,
-        look_s: float = LOOK_SECONDS,
+        poll_s: float = POLL_SECONDS,
         retry_s: float = RETRY_SECONDS,
         flush_s: float = FLUSH_SECONDS,
     ) -> None:
@@ -66,73 +66,73 @@ class MlflowTracker(Tracker):
         self._report = report
         self._sync_command = sync_command
         self._pause_s = pause_s
-        self._look_s = look_s
+        self._poll_s = poll_s
         self._retry_s = retry_s
         self._flush_s = flush_s
         self._running: tuple[_Session, threading.Thread] | None = None
 
     def start(self, study: str) -> None:
-        """A controller begins to work on a stored study, or goes on with it."""
+        """Start logging a stored study, which a controller starts or resumes."""
         session = _Session(self._sync_of(study))
         thread = threading.Thread(target=self._work, args=(session,), name="mlflow-sync", daemon=True)
         self._running = (session, thread)
         thread.start()
 
     def log(self, trial: Trial) -> None:
-        """A trial was recorded in the store."""
+        """Notify the background thread of a recorded trial."""
         if self._running is not None:
-            self._running[0].news.set()
+            self._running[0].changed.set()
 
     def finish(self, *, interrupted: bool = False) -> None:
-        """The controller stops. Waits a bounded time; then one line says what is still to be shown, if anything."""
+        """Stop logging: wait a limited time for the last sync, and report runs that are not synced."""
         if self._running is None:
             return
         (session, thread), self._running = self._running, None
         session.closing.set()
-        session.news.set()
-        patience = min(INTERRUPTED_SECONDS, self._flush_s) if interrupted else self._flush_s
-        thread.join(patience)
-        why = session.complaint
-        if why is None and thread.is_alive():
-            why = f"not done after {patience:g} s"
-        if why is not None:
-            self._report(self._what_is_left(session.sync, why))
+        session.changed.set()
+        timeout = min(INTERRUPTED_SECONDS, self._flush_s) if interrupted else self._flush_s
+        thread.join(timeout)
+        reason = session.error
+        if reason is None and thread.is_alive():
+            reason = f"not finished after {timeout:g} s"
+        if reason is not None:
+            self._report(self._describe_pending(session.sync, reason))
 
     def _work(self, session: _Session) -> None:
-        """Looks at the store whenever there is news, until the study is over; a failure is tried again later."""
-        pause = self._pause_s  # also after the first look, which loads MLflow's program
+        """Sync after each recorded trial and at intervals until the study is over; retry after failures."""
+        pause = self._pause_s  # short after the first sync, whose duration includes the import of MLflow
         while True:
             is_last = session.closing.is_set()
-            session.news.clear()
+            session.changed.clear()
             started = time.monotonic()
-            self._look(session, is_last=is_last)
+            self._sync(session, is_last=is_last)
             took = time.monotonic() - started
             if is_last:
                 return
-            if session.complaint is not None:
+            if session.error is not None:
                 session.closing.wait(self._retry_s)
                 continue
             session.closing.wait(pause)
-            pause = min(_LONGEST_PAUSE, max(self._pause_s, _SHARE * took))
-            session.news.wait(self._look_s)
+            pause = min(_LONGEST_PAUSE, max(self._pause_s, _PAUSE_FACTOR * took))
+            session.changed.wait(self._poll_s)
 
-    def _look(self, session: _Session, *, is_last: bool) -> None:
+    def _sync(self, session: _Session, *, is_last: bool) -> None:
         try:
             session.sync.run(is_live=not is_last)
-            session.complaint = None
-        except Exception as error:  # whatever it is: the study goes on
+            session.error = None
+        except Exception as error:  # no error of MLflow may stop the study
             text = one_line(error)
             if not isinstance(error, SparseSearchError):
-                logger.warning("copying into MLflow failed", exc_info=True)
-            if session.complaint is None and not session.closing.is_set():
-                self._report(f"{text}; the study goes on, and is shown there as soon as that is mended")
-            session.complaint = text
+                logger.warning("syncing to MLflow failed", exc_info=True)
+            if session.error is None and not session.closing.is_set():
+                self._report(f"{text}; the study continues and is synced when MLflow is available again")
+            session.error = text
 
-    def _what_is_left(self, sync: StudySync, why: str) -> str:
+    def _describe_pending(self, sync: StudySync, reason: str) -> str:
         command = f"{self._sync_command} {sync.study}"
         try:
             num = sync.pending()
         except SparseSearchError as error:
-            return f"study {sync.study} is not wholly in MLflow ({why}; {one_line(error)}); catch up with: {command}"
+            return f"study {sync.study} is not fully synced to MLflow ({reason}; {one_line(error)}); run: {command}"
         runs = "1 run" if num == 1 else f"{num} runs"
-        return f"{runs} of study {sync.study} still to be shown in MLflow ({why}); catch up with: {command}"
+        return f"{runs} of study {sync.study} not yet synced to MLflow ({reason}); run: {command}"

@@ -1,4 +1,4 @@
-"""The text that MLflow shows on top of a run, as Markdown."""
+"""The description that MLflow shows at the top of a run, as Markdown."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from sparsesearch.study.trial import Fidelity, Trial
 from sparsesearch.text import macs_text
 
 RUN_PAGE = "RUN_PAGE"
-"""Stands for the address of the run's own page, which is known only when MLflow has the run."""
+"""Placeholder for the address of the run's page, which is known only after the run is created."""
 
 _MODE = "workflowType=machine_learning"
 MAX_ROWS = 12
-"""Rows of the front in the note; the whole front is in the files."""
+"""Maximum number of rows of the front in the note; the full front is in the artifacts."""
 
 
 def study_note(view: StudyView) -> str:
-    """What a study has found, what it is, and where to look further. MLflow folds it after some lines."""
+    """Describe a study: its best result, its settings and its artifacts. MLflow collapses it after some lines."""
     spec = view.spec
     best, dense = view.best, view.front.reference
     warnings = "".join(f" **Note: {warning}.**" for warning in view.warnings)
     lines = [
         f"{_result(view, best, dense)} [Explore the front]({RUN_PAGE}/artifacts/front.html?{_MODE}).{warnings}",
         "",
-        f"A search for where `{spec.backbone}` can drop tokens, and how many, within {_budget(view)}; data: "
+        f"A search for token-sparsification schedules of `{spec.backbone}` within {_budget(view)}; data: "
         f"`{spec.data.source}`.",
         "",
     ]
@@ -39,20 +39,20 @@ def study_note(view: StudyView) -> str:
             "",
         ]
     lines += [
-        "### Where to look",
+        "### Artifacts and child runs",
         "",
-        f"- [Artifacts / report.html]({RUN_PAGE}/artifacts/report.html?{_MODE}): the whole report: front, hypervolume, "
-        "regret against hand-crafted schedules, what mattered, what it cost, and whether going on pays.",
-        f"- [Artifacts / front.html]({RUN_PAGE}/artifacts/front.html?{_MODE}): the front to explore, with every "
-        "schedule; it needs no network. `front.png` is the same as a picture, `front.json` as a table.",
+        f"- [Artifacts / report.html]({RUN_PAGE}/artifacts/report.html?{_MODE}): the full report: front, hypervolume, "
+        "regret of hand-crafted baselines, parameter importances, cost of the search, and convergence.",
+        f"- [Artifacts / front.html]({RUN_PAGE}/artifacts/front.html?{_MODE}): the interactive front with every "
+        "schedule; it needs no network. `front.png` is the same as an image, `front.json` as a table.",
         f"- [Artifacts / supernet.json]({RUN_PAGE}/artifacts/supernet.json?{_MODE}): every schedule that was evaluated "
         "without training it.",
         f"- Artifacts / best.yaml: the best schedule; `sparsesearch retrain best.yaml` trains it in full. "
-        f"Another one: `sparsesearch export {spec.name} --budget-gflops X`.",
+        f"For another budget: `sparsesearch export {spec.name} --budget-gflops X`.",
         "- Child runs: the trainings, with their metrics by epoch.",
         "",
-        f"Trials: {_counts(view)}. GMACs are 10^9 multiply-adds of one image, what papers call GFLOPs. "
-        "This is a copy; the study itself lies in the database of sparsesearch.",
+        f"Trials: {_counts(view)}. GMACs are 10^9 multiply-adds of one image, which papers call GFLOPs. "
+        "This is a copy; the study itself is stored in the sparsesearch database.",
     ]
     return "\n".join(lines)
 
@@ -68,17 +68,17 @@ def _result(view: StudyView, best: Trial | None, dense: Trial | None) -> str:
 
 
 def trial_note(view: StudyView, trial: Trial) -> str:
-    """What a training is."""
+    """Describe a training."""
     match trial.fidelity:
         case Fidelity.DENSE:
-            text = "The model without any sparsification: the reference, and the teacher of all others."
+            text = "The model without sparsification: the reference, and the teacher of all other models."
         case Fidelity.SUPERNET_TRAINING:
             text = (
-                "One training in which random schedules take turns. Its weights serve every schedule: "
-                "`supernet.json` of the study's run lists the schedules that were evaluated on them."
+                "One training over randomly sampled schedules, whose weights are shared by every schedule: "
+                "`supernet.json` of the study's run lists the schedules that were evaluated with them."
             )
         case _:
-            parent = "" if trial.parent is None else f" It goes on from trial {trial.parent}."
+            parent = "" if trial.parent is None else f" It continues from trial {trial.parent}."
             text = (
                 f"One schedule, {FIDELITY_WORDS[trial.fidelity]} ({found_by(trial)}): {tokens_text(view, trial)}."
                 f"{parent}"
@@ -98,7 +98,7 @@ def _budget(view: StudyView) -> str:
 def _front_table(view: StudyView, dense: Trial) -> list[str]:
     points = view.front.points
     lines = [
-        "| trial | cost | of dense | accuracy | found by | tokens left before block |",
+        "| trial | cost | of dense | accuracy | origin | tokens left before block |",
         "|--:|--:|--:|--:|---|---|",
     ]
     for trial in points[-MAX_ROWS:]:

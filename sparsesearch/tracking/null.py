@@ -1,4 +1,4 @@
-"""Shows nothing."""
+"""A tracker that logs nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from sparsesearch.study.trial import Trial
 
 
 class NullTracker(Tracker):
-    """The tracker of a study that is shown nowhere."""
+    """A tracker that logs nothing."""
 
     def start(self, study: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def log(self, trial: Trial) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def finish(self, *, interrupted: bool = False) -> None:
-        """Nothing."""
+        """Do nothing."""

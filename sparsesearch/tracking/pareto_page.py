@@ -1,4 +1,4 @@
-"""The Pareto front as one HTML page to explore. It holds all it needs, so it works without a network."""
+"""The Pareto front as one interactive, self-contained HTML page, which needs no network."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ tr.best td {{ font-weight: 600; background: #eef5fb; }}
 {warnings}
 {plot}
 {table}
-<p class="small">Point at a mark for its schedule; drag to zoom, double-click to go back. A schedule reads
+<p class="small">Hover over a mark for its schedule; drag to zoom, double-click to reset. A schedule reads
 &ldquo;3:137 6:96&rdquo;: 137 tokens are left before block 3, 96 before block 6. Costs count the multiply-adds of linear
-layers, convolutions and matrix products, attention and token predictors included. Study made with sparsesearch.</p>
+layers, convolutions and matrix products, including attention and token predictors. Created with sparsesearch.</p>
 </body>
 </html>
 """
 
 
 def pareto_page(view: StudyView) -> str:
-    """The page of a study's front.
+    """Create the page of a study's front.
 
     Args:
-        view: The study; it may have no front yet.
+        view: The study, which may have no front yet.
 
     Returns:
-        A whole HTML document of about 5 MB, nearly all of it plotly's program.
+        A full HTML document of about 5 MB, most of which is plotly's script.
     """
     spec, fidelity = view.spec, view.front.fidelity
     title = f"{spec.name}: {spec.backbone} within {spec.budget}"
@@ -104,7 +104,7 @@ def _plot(view: StudyView) -> str:
     from plotly import io
 
     figure = {"data": _traces(view), "layout": _layout(view)}
-    buttons = [["toImage", "zoom2d", "pan2d", "resetScale2d"]]  # none that sends anything anywhere
+    buttons = [["toImage", "zoom2d", "pan2d", "resetScale2d"]]  # no button that sends data to a server
     config = {"displaylogo": False, "responsive": True, "modeBarButtons": buttons}
     html: str = io.to_html(
         figure, config=config, include_plotlyjs=True, full_html=False, div_id="front", validate=False
@@ -151,17 +151,17 @@ def _marks(
 
 
 def _x(view: StudyView, trial: Trial) -> float:
-    """Its position on the cost axis."""
+    """Return the position of a trial on the cost axis."""
     return cost_along(trial, view.front.axis) / cost_axis(view.front)[0]
 
 
 def _hover(view: StudyView, trial: Trial) -> str:
     dense = view.front.reference
-    share = f", {of_dense_text(trial.cost.macs, dense.cost.macs)} of dense" if dense is not None else ""
+    of_dense = f", {of_dense_text(trial.cost.macs, dense.cost.macs)} of dense" if dense is not None else ""
     lines = [
         f"<b>trial {trial.number}</b> ({escape(found_by(trial))}, {trial.fidelity.value})",
         f"{accuracy_text(trial)} validation accuracy",
-        f"{macs_text(trial.cost.macs)}{share}",
+        f"{macs_text(trial.cost.macs)}{of_dense}",
         *([latency_text(trial)] if trial.cost.ms is not None else []),
         *escape(tokens_text(view, trial)).split(", "),
     ]
@@ -234,20 +234,20 @@ def _label(text: str, color: str) -> dict[str, Any]:
 
 def _range(values: Sequence[float]) -> list[float]:
     low, high = min(values), max(values)
-    room = 0.06 * (high - low) or 0.05 * high
-    return [low - room, high + room]
+    margin = 0.06 * (high - low) or 0.05 * high
+    return [low - margin, high + margin]
 
 
 def _table(view: StudyView) -> str:
     dense = view.front.reference
     rows = []
     for trial in [*([dense] if dense is not None else []), *reversed(view.front.points)]:
-        share = "" if dense is None else of_dense_text(trial.cost.macs, dense.cost.macs)
+        of_dense = "" if dense is None else of_dense_text(trial.cost.macs, dense.cost.macs)
         is_best = view.best is not None and trial.number == view.best.number
         cells = [
             f"<td>{trial.number}</td>",
             f"<td>{macs_text(trial.cost.macs)}</td>",
-            f"<td>{share}</td>",
+            f"<td>{of_dense}</td>",
             f"<td>{accuracy_text(trial)}</td>",
             f'<td class="words">{"dense model" if trial is dense else escape(found_by(trial))}</td>',
             f'<td class="words">{"all" if trial is dense else escape(view.schedule_text(trial))}</td>',
@@ -256,10 +256,10 @@ def _table(view: StudyView) -> str:
         rows.append(f"{opening}{''.join(cells)}</tr>")
     head = (
         "<tr><th>trial</th><th>cost</th><th>of dense</th><th>accuracy</th>"
-        '<th class="words">found by</th><th class="words">tokens left before block</th></tr>'
+        '<th class="words">origin</th><th class="words">tokens left before block</th></tr>'
     )
     return (
-        f'<h2>The front</h2>\n<div class="scroll"><table><thead>{head}</thead><tbody>\n'
+        f'<h2>Pareto front</h2>\n<div class="scroll"><table><thead>{head}</thead><tbody>\n'
         + "\n".join(rows)
         + "\n</tbody></table></div>"
     )

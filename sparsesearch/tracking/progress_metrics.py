@@ -1,4 +1,4 @@
-"""How the best schedule of a study got better: metrics of the study's run."""
+"""Metrics of the study's run: the best schedule over the course of the search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparsesearch.study.trial import Fidelity, Origin, Trial
 
 @dataclass(frozen=True)
 class Point:
-    """One value of a metric. MLflow keeps one of several points that are equal in everything."""
+    """One value of a metric. MLflow stores identical points only once."""
 
     key: str
     value: float
@@ -22,18 +22,18 @@ class Point:
 
 
 def milliseconds(seconds: float) -> int:
-    """MLflow's times, from seconds since 1970."""
+    """Convert seconds since 1970 to MLflow's milliseconds."""
     return round(seconds * 1000)
 
 
 def progress_points(view: StudyView) -> Iterator[Point]:
-    """The dense model, and the best schedule within the budget each time that it changed.
+    """Yield the dense model, and the best schedule within the budget each time it changed.
 
-    A step is one evaluated schedule. As in `StudyFront.best`, only the highest fidelity counts that has a searched
-    schedule, so the curve may drop once, where fine-tuned schedules take over from evaluated ones.
+    A step is one evaluated schedule. As in `StudyFront.best`, only the highest fidelity with a searched schedule
+    counts, so the curve may drop once, when fine-tuned schedules replace evaluated ones.
 
     Args:
-        view: A study; one with more trials gives the same points and more.
+        view: The study; further trials only add points.
     """
     dense, limit = view.front.reference, view.limit
     if dense is None or limit is None:

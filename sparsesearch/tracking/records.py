@@ -1,4 +1,4 @@
-"""What MLflow is told of a study, as plain values: one run for the study, one for each training."""
+"""The runs of a study in MLflow, as plain values: one for the study, one for each training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sparsesearch.tracking.note import study_note, trial_note
 from sparsesearch.tracking.progress_metrics import Point, milliseconds, progress_points
 
 FORMAT = "3"
-"""Raise it when the way things are shown changes: everything is then shown anew."""
+"""Version of the format of runs: incrementing it updates all runs at the next sync."""
 
 STUDY_TAG = "sparsesearch.study"
 CREATED_TAG = "sparsesearch.created"
@@ -38,17 +38,17 @@ _STATUS: Mapping[TrialState, Status] = {
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as MLflow should hold it.
+    """The desired state of a run in MLflow.
 
     Attributes:
-        name: Shown in lists.
-        identity: Tags that tell this run from all others, set when it is created.
+        name: Display name.
+        identity: Tags that identify the run, set when it is created.
         tags: Other tags.
-        params: Parameters; never change.
-        metrics: Metrics; points are only ever added.
-        status: MLflow's status of the run.
-        start_ms: When it began, in milliseconds since 1970.
-        end_ms: When it ended, None while it has not.
+        params: Parameters, which never change.
+        metrics: Metrics, to which points are only added.
+        status: MLflow status of the run.
+        start_ms: Start time, in milliseconds since 1970.
+        end_ms: End time, None while it runs.
     """
 
     name: str
@@ -62,22 +62,22 @@ class RunRecord:
 
     @cached_property
     def digest(self) -> str:
-        """Equal for equal records."""
+        """A digest that is equal for equal records."""
         content = [str(getattr(self, field.name)) for field in fields(self)]
         return hashlib.sha256(json.dumps([FORMAT, *content]).encode()).hexdigest()[:16]
 
 
 def identity(view: StudyView) -> dict[str, str]:
-    """Tags that all runs of a study have: its name, and when it was created, since names can be used again."""
+    """Return the tags of all runs of a study: its name, and its creation time, since names can be reused."""
     return {STUDY_TAG: view.spec.name, CREATED_TAG: repr(view.times.created_at)}
 
 
 def study_record(view: StudyView, *, is_live: bool) -> RunRecord:
-    """The run of the study itself.
+    """Return the run of the study itself.
 
     Args:
         view: The study.
-        is_live: Whether a controller works on it just now.
+        is_live: Whether a controller is running it.
     """
     spec = view.spec
     ends = [times.ended_at for times in view.times.trials.values() if times.ended_at is not None]
@@ -98,7 +98,7 @@ def study_record(view: StudyView, *, is_live: bool) -> RunRecord:
 
 
 def trial_record(view: StudyView, trial: Trial) -> RunRecord:
-    """The run of a training."""
+    """Return the run of a training."""
     times = view.times_of(trial)
     start_ms = milliseconds(times.started_at if times.started_at is not None else view.times.created_at)
     metrics = [Point(key, value, 0, start_ms) for key, value in _cost_metrics(view, trial).items()]

@@ -1,4 +1,4 @@
-"""Makes MLflow show what the store holds of one study, by comparing the two and adding what is missing."""
+"""Sync a study from the store to MLflow, by comparing the two and adding what is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.errors import TrackingError
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
-from sparsesearch.tracking.connection import Address, Connection, apply_environment, connect, mlflow_errors, refusal
+from sparsesearch.tracking.connection import Address, Connection, apply_environment, connect, mlflow_errors, wrap_error
 from sparsesearch.tracking.file_lock import FileLock
 from sparsesearch.tracking.files import TABLES, files_digest, write_all
 from sparsesearch.tracking.note import RUN_PAGE
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WriteFiles = Callable[[StudySpec, StudyFront, Path], None]
-"""Writes what else belongs to a study's front (its picture, its recipe) into a folder."""
+"""Writes further artifacts of a study's front (a plot, a recipe) into a folder."""
 
 
-def _nothing_more(spec: StudySpec, front: StudyFront, folder: Path) -> None:
+def _write_nothing(spec: StudySpec, front: StudyFront, folder: Path) -> None:
     return
 
 
 FRONT_SECONDS, TABLE_SECONDS = 10.0, 60.0
-"""Of a running study, the files are renewed at most so often when its front has moved, and otherwise."""
+"""Minimum time between updates of a running study's files, if its front has changed and if it has not."""
 
 _STUDY = ""
 _PARENT_TAG = "mlflow.parentRunId"
@@ -54,8 +54,8 @@ _BATCH = 900
 
 
 @dataclass
-class _Shown:
-    """What MLflow holds of one run."""
+class _StoredRun:
+    """The state of one run in MLflow."""
 
     run_id: str
     status: str
@@ -68,13 +68,13 @@ class _Shown:
 
 @dataclass(frozen=True)
 class Changes:
-    """What one pass did.
+    """The changes made by one sync.
 
     Attributes:
-        created: Runs that were missing.
-        changed: Runs that were brought up to date.
-        removed: Doubles that were deleted.
-        files: Whether the files of the study were renewed.
+        created: Number of runs that were created.
+        changed: Number of runs that were updated.
+        removed: Number of duplicate runs that were deleted.
+        files: Whether the files of the study were updated.
     """
 
     created: int = 0
@@ -84,19 +84,19 @@ class Changes:
 
 
 class StudySync:
-    """Shows one study in MLflow. Not thread-safe, but several processes may sync the same study.
+    """Syncs one study to MLflow. Not thread-safe, but several processes may sync the same study.
 
-    What was shown is not noted anywhere but in MLflow itself, as tags of the runs: so nothing is shown twice, what
-    was deleted there comes back, and an MLflow that is new is filled.
+    The sync state is stored only in MLflow itself, as tags of the runs: nothing is logged twice, runs that were deleted
+    in MLflow are restored, and an empty MLflow is filled.
 
     Args:
         records: The store.
         study: Name of the study.
-        address: The MLflow.
-        turns: Where processes that sync this study take turns.
-        write_files: Adds files of the front to those that are made here.
-        write_last: Adds files that are too expensive while trials run: only where no controller works on the study.
-        clock: Seconds that pass.
+        address: The address of MLflow.
+        lock: Lock between processes that sync this study.
+        write_files: Writes further files of the front.
+        write_last: Writes files that are too expensive while trials run; called only if no controller runs the study.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(
@@ -105,88 +105,88 @@ class StudySync:
         study: str,
         *,
         address: Address,
-        turns: FileLock,
+        lock: FileLock,
         write_files: WriteFiles,
-        write_last: WriteFiles = _nothing_more,
+        write_last: WriteFiles = _write_nothing,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.study = study
         self._records = records
-        apply_environment()  # not only on connecting: meanwhile Ray Tune may import MLflow, which reads it then
+        apply_environment()  # not only in connect: Ray Tune may import MLflow before, which then reads the environment
         self._address = address
-        self._turns = turns
+        self._lock = lock
         self._write_files = write_files
         self._write_last = write_last
         self._clock = clock
         self._connection: Connection | None = None
-        self._shown: dict[str, _Shown] = {}
+        self._stored: dict[str, _StoredRun] = {}
         self._is_known = False
         self._files_at = 0.0
         self._front: tuple[int, ...] | None = None
 
     def run(self, *, is_live: bool) -> Changes:
-        """Bring MLflow up to date.
+        """Update MLflow.
 
         Args:
-            is_live: Whether a controller works on the study just now; its files are then not renewed at every call.
+            is_live: Whether a controller is running the study; its files are then not updated at every call.
 
         Raises:
-            TrackingError: MLflow does not answer, or refuses.
-            StudyNotFoundError: The store has no such study.
+            TrackingError: MLflow does not respond, or raises an error.
+            StudyNotFoundError: The study does not exist in the store.
         """
         if self._connection is None and not StudyView.of(self._records, self.study).has_results:
             return Changes()
         try:
             if self._connection is None:
                 self._connection = connect(self._address)
-            with self._turns.take() as nobody_else:
-                view = StudyView.of(self._records, self.study)  # in our turn, so that no older view comes after it
-                return self._bring_up_to_date(view, self._connection, is_live=is_live, trust=nobody_else)
+            with self._lock.acquire() as is_unchanged:
+                view = StudyView.of(self._records, self.study)  # read under the lock, so that no older view follows it
+                return self._update_runs(view, self._connection, is_live=is_live, is_unchanged=is_unchanged)
         except Exception as error:
             self._connection, self._is_known = None, False
             if isinstance(error, TrackingError) or not isinstance(error, mlflow_errors()):
                 raise
-            logger.debug("copying %s failed", self.study, exc_info=True)
-            raise refusal(self._address, error) from error
+            logger.debug("syncing %s failed", self.study, exc_info=True)
+            raise wrap_error(self._address, error) from error
 
     def pending(self) -> int:
-        """How many runs are not shown as the store holds them, as far as is known here. Does not ask MLflow."""
+        """Return how many runs are out of date, as far as this object knows. Does not query MLflow."""
         view = StudyView.of(self._records, self.study)
         if not view.has_results:
             return 0
         count = 0
-        for key, record in _wanted(view, is_live=False):
-            shown = self._shown.get(key)
-            is_same = shown is not None and _is_same(shown, record)
-            if shown is not None and key == _STUDY:
-                is_same = is_same and shown.files == files_digest(view)
+        for key, record in _records_of(view, is_live=False):
+            stored = self._stored.get(key)
+            is_same = stored is not None and _is_same(stored, record)
+            if stored is not None and key == _STUDY:
+                is_same = is_same and stored.files == files_digest(view)
             count += not is_same
         return count
 
-    def _bring_up_to_date(self, view: StudyView, connection: Connection, *, is_live: bool, trust: bool) -> Changes:
+    def _update_runs(self, view: StudyView, connection: Connection, *, is_live: bool, is_unchanged: bool) -> Changes:
         created = changed = removed = 0
-        if not (self._is_known and trust):
-            self._shown, removed = _look(view, connection)
+        if not (self._is_known and is_unchanged):
+            self._stored, removed = _find_runs(view, connection)
             self._is_known = True
-        shown = self._shown
-        for key, record in _wanted(view, is_live=is_live):
-            parent = None if key == _STUDY else shown[_STUDY].run_id
-            if key not in shown:
-                shown[key] = _create(connection, record, parent=parent)
+        stored = self._stored
+        for key, record in _records_of(view, is_live=is_live):
+            parent = None if key == _STUDY else stored[_STUDY].run_id
+            if key not in stored:
+                stored[key] = _create(connection, record, parent=parent)
                 created += 1
-            elif not _is_same(shown[key], record) or shown[key].parent != parent:
+            elif not _is_same(stored[key], record) or stored[key].parent != parent:
                 changed += 1
             else:
                 continue
-            _update(connection, shown[key], record, parent=parent)
-        files = self._renew_files(view, connection, shown[_STUDY], is_live=is_live)
+            _update(connection, stored[key], record, parent=parent)
+        files = self._update_files(view, connection, stored[_STUDY], is_live=is_live)
         return Changes(created=created, changed=changed, removed=removed, files=files)
 
-    def _renew_files(self, view: StudyView, connection: Connection, study: _Shown, *, is_live: bool) -> bool:
+    def _update_files(self, view: StudyView, connection: Connection, study: _StoredRun, *, is_live: bool) -> bool:
         front = tuple(trial.number for trial in view.front.points)
         if is_live and self._front is not None:
-            patience = FRONT_SECONDS if front != self._front else TABLE_SECONDS
-            if self._clock() - self._files_at < patience:
+            interval = FRONT_SECONDS if front != self._front else TABLE_SECONDS
+            if self._clock() - self._files_at < interval:
                 return False
         digest = files_digest(view, is_live=is_live)
         if study.files == digest:
@@ -207,15 +207,15 @@ class StudySync:
         return True
 
 
-def _wanted(view: StudyView, *, is_live: bool) -> Iterator[tuple[str, RunRecord]]:
-    """All runs that should be shown, the study's first."""
+def _records_of(view: StudyView, *, is_live: bool) -> Iterator[tuple[str, RunRecord]]:
+    """Yield all runs that MLflow should have, the study's first."""
     yield _STUDY, study_record(view, is_live=is_live)
     for trial in view.trained:
         yield str(trial.number), trial_record(view, trial)
 
 
-def _is_same(shown: _Shown, record: RunRecord) -> bool:
-    return shown.digest == record.digest and shown.status == record.status
+def _is_same(stored: _StoredRun, record: RunRecord) -> bool:
+    return stored.digest == record.digest and stored.status == record.status
 
 
 def _search(view: StudyView, connection: Connection) -> Iterator[Run]:
@@ -232,20 +232,20 @@ def _search(view: StudyView, connection: Connection) -> Iterator[Run]:
             return
 
 
-def _look(view: StudyView, connection: Connection) -> tuple[dict[str, _Shown], int]:
-    """The runs that MLflow holds of this study, and how many doubles were deleted."""
+def _find_runs(view: StudyView, connection: Connection) -> tuple[dict[str, _StoredRun], int]:
+    """Find the runs of this study in MLflow, and delete duplicates; return the runs and the number of duplicates."""
     groups: dict[str, list[Run]] = {}
     for run in _search(view, connection):
         groups.setdefault(run.data.tags.get(TRIAL_TAG, _STUDY), []).append(run)
-    shown: dict[str, _Shown] = {}
+    stored: dict[str, _StoredRun] = {}
     removed = 0
     for key, runs in groups.items():
         runs.sort(key=lambda run: (SYNCED_TAG not in run.data.tags, run.info.run_id))
-        for double in runs[1:]:
-            connection.client.delete_run(double.info.run_id)
+        for duplicate in runs[1:]:
+            connection.client.delete_run(duplicate.info.run_id)
             removed += 1
         info, data = runs[0].info, runs[0].data
-        shown[key] = _Shown(
+        stored[key] = _StoredRun(
             run_id=info.run_id,
             status=info.status,
             digest=data.tags.get(SYNCED_TAG),
@@ -254,45 +254,45 @@ def _look(view: StudyView, connection: Connection) -> tuple[dict[str, _Shown], i
             parent=data.tags.get(_PARENT_TAG),
             files=data.tags.get(FILES_TAG),
         )
-    return shown, removed
+    return stored, removed
 
 
-def _create(connection: Connection, record: RunRecord, *, parent: str | None) -> _Shown:
+def _create(connection: Connection, record: RunRecord, *, parent: str | None) -> _StoredRun:
     tags = {**record.identity, "mlflow.source.name": "sparsesearch", "mlflow.source.type": "LOCAL"}
     if parent is not None:
         tags[_PARENT_TAG] = parent
     run = connection.client.create_run(
         connection.experiment_id, start_time=record.start_ms, tags=tags, run_name=record.name
     )
-    return _Shown(run.info.run_id, run.info.status, digest=None, params=set(), points=set(), parent=parent)
+    return _StoredRun(run.info.run_id, run.info.status, digest=None, params=set(), points=set(), parent=parent)
 
 
-def _update(connection: Connection, shown: _Shown, record: RunRecord, *, parent: str | None) -> None:
-    """One batch (more for more than some hundred epochs), its tags last: a run without them is completed later."""
+def _update(connection: Connection, stored: _StoredRun, record: RunRecord, *, parent: str | None) -> None:
+    """Log a run in one or more batches, with tags in the last one: a run without them is completed by a later sync."""
     from mlflow.entities import Metric, Param, RunTag
 
     client = connection.client
-    if parent is not None and shown.parent != parent:  # the older study's run was deleted
-        client.set_tag(shown.run_id, _PARENT_TAG, parent)
-        shown.parent = parent
-    if shown.digest != record.digest:
-        params = [Param(key, value) for key, value in record.params.items() if key not in shown.params]
-        page = f"#/experiments/{connection.experiment_id}/runs/{shown.run_id}"
+    if parent is not None and stored.parent != parent:  # the former run of the study was deleted
+        client.set_tag(stored.run_id, _PARENT_TAG, parent)
+        stored.parent = parent
+    if stored.digest != record.digest:
+        params = [Param(key, value) for key, value in record.params.items() if key not in stored.params]
+        page = f"#/experiments/{connection.experiment_id}/runs/{stored.run_id}"
         texts = {key: value.replace(RUN_PAGE, page) for key, value in record.tags.items()}
         tags = [RunTag(key, value) for key, value in {**texts, SYNCED_TAG: record.digest}.items()]
-        points = [point for point in record.metrics if point not in shown.points]
+        points = [point for point in record.metrics if point not in stored.points]
         batches = [points[start : start + _BATCH] for start in range(0, len(points), _BATCH)] or [[]]
         for number, batch in enumerate(batches, start=1):
             is_last = number == len(batches)
             metrics = [Metric(point.key, point.value, point.time_ms, point.step) for point in batch]
             client.log_batch(
-                shown.run_id, metrics=metrics, params=params if number == 1 else (), tags=tags if is_last else ()
+                stored.run_id, metrics=metrics, params=params if number == 1 else (), tags=tags if is_last else ()
             )
-        shown.params.update(record.params)
-        shown.points.update(points)
+        stored.params.update(record.params)
+        stored.points.update(points)
     if record.status in ("RUNNING", "SCHEDULED"):
-        if shown.status != record.status:
-            client.update_run(shown.run_id, status=record.status)
+        if stored.status != record.status:
+            client.update_run(stored.run_id, status=record.status)
     else:
-        client.set_terminated(shown.run_id, status=record.status, end_time=record.end_ms)
-    shown.digest, shown.status = record.digest, record.status
+        client.set_terminated(stored.run_id, status=record.status, end_time=record.end_ms)
+    stored.digest, stored.status = record.digest, record.status

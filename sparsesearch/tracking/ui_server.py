@@ -1,4 +1,4 @@
-"""MLflow's own pages, served to this machine only."""
+"""Serve MLflow's pages to this machine only."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _STOP_SECONDS = 10.0
 
 
 class UiServer:
-    """`mlflow server` as a child process, as a context manager; it and all that it started end with the context.
+    """Runs `mlflow server` as a child process, as a context manager; its processes end with the context.
 
     Args:
         address: The database to show.
-        port: Where to listen, None for 5000 or, if that is taken, a free one.
+        port: Port, None for 5000 or, if that is in use, a free port.
 
     Raises:
-        TrackingError: The port is taken, or the server does not start.
+        TrackingError: The port is in use, or the server does not start.
     """
 
     def __init__(self, address: Address, *, port: int | None = None) -> None:
@@ -45,21 +45,21 @@ class UiServer:
 
     @property
     def url(self) -> str:
-        """The page that lists all studies."""
+        """URL of the page that lists all studies."""
         if self._experiment is None:
             return self._root
         return f"{self._root}/#/experiments/{self._experiment}/runs?workflowType=machine_learning"
 
     def wait(self) -> int:
-        """Until the server stops by itself; its exit code."""
-        assert self._process is not None, "used as a context manager"
+        """Wait until the server stops by itself, and return its exit code."""
+        assert self._process is not None, "use as a context manager"
         return self._process.wait()
 
     def __enter__(self) -> UiServer:
         if self._address.is_ours:
             prepare_database(self._address)
         apply_environment()
-        # The address by the environment: it may hold a password, and everybody can read command lines.
+        # The address is passed by the environment, since it may contain a password and command lines are public.
         settings = {
             "MLFLOW_BACKEND_STORE_URI": self._address.uri,
             "MLFLOW_ARTIFACTS_DESTINATION": self._address.artifacts.resolve().as_uri(),
@@ -73,7 +73,7 @@ class UiServer:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env={**os.environ, **settings},
-            start_new_session=True,  # its workers are ended with it, and Ctrl-C is ours to pass on
+            start_new_session=True,  # so that its workers can be ended with it, and Ctrl-C reaches only this process
         )
         self._on_sigterm = signal.signal(signal.SIGTERM, _as_interrupt)
         try:
@@ -93,16 +93,16 @@ class UiServer:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             if process.poll() is not None:
-                raise TrackingError(f"MLflow's server does not start: {self._last_words()}")
+                raise TrackingError(f"the MLflow server failed to start: {self._last_log_line()}")
             try:
                 with urllib.request.urlopen(f"{self._root}/health", timeout=2):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
-        raise TrackingError(f"MLflow's server does not answer after {START_SECONDS:g} s: {self._last_words()}")
+        raise TrackingError(f"the MLflow server did not respond for {START_SECONDS:g} s: {self._last_log_line()}")
 
     def _find_experiment(self) -> str | None:
-        """The experiment that studies are in, None before the first study was shown."""
+        """Return the experiment that contains the studies, None if no study was logged yet."""
         query = f"{self._root}/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
         try:
             with urllib.request.urlopen(query, timeout=_STOP_SECONDS) as answer:
@@ -110,16 +110,16 @@ class UiServer:
         except urllib.error.HTTPError as error:
             if error.code == HTTPStatus.NOT_FOUND:
                 return None
-            raise TrackingError(f"MLflow's server answers with an error: {error}") from error
+            raise TrackingError(f"the MLflow server returned an error: {error}") from error
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else "it says nothing"
+        return lines[-1] if lines else "no output"
 
     def _stop(self) -> None:
         process = self._process
-        assert process is not None, "used as a context manager"
+        assert process is not None, "use as a context manager"
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(process.pid, number)
@@ -146,7 +146,7 @@ def _free_port(requested: int | None) -> int:
         except OSError as error:
             if requested is not None:
                 raise TrackingError(
-                    f"port {requested} is taken; choose another with --port, or leave it out"
+                    f"port {requested} is in use; choose another with --port, or leave it out"
                 ) from error
     with socket.socket() as probe:
         probe.bind((HOST, 0))

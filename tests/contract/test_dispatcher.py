@@ -343,7 +343,7 @@ class TestFailures:
                 writer.claim(number, retry=True)
 
         diary = Diary(new_controller(), writer, before=overtake)
-        with pytest.raises(StaleAttemptError, match="attempt 1 is refused"):
+        with pytest.raises(StaleAttemptError, match="attempt 1 is rejected"):
             make_dispatcher().run(diary, diary, tabled())
         overtaken = writer.trials()[-1]
         assert (overtaken.state, overtaken.attempt, overtaken.measurements) == (TrialState.RUNNING, 2, ())

@@ -44,7 +44,7 @@ def test_a_name_is_not_taken_from_another(store: SqlStore, profile: Profile) -> 
         store.profiles.save("h200", other)
     store.profiles.save("h200", other, replace=True)
     assert store.profiles.get("h200") == other
-    with pytest.raises(ProfileError, match="cannot be called"):
+    with pytest.raises(ProfileError, match="invalid profile name"):
         store.profiles.save("a b", profile)
 
 
@@ -61,11 +61,11 @@ def test_profiles_are_found_by_their_conditions(store: SqlStore, profile: Profil
 
 def test_what_is_not_there_is_said(store: SqlStore, profile: Profile) -> None:
     with pytest.raises(
-        ProfileError, match=r"no profile 'x' in .*there is none yet; make one with: sparsesearch profile"
+        ProfileError, match=r"no profile 'x' in .*no profiles exist yet; create one with: sparsesearch profile"
     ):
         store.profiles.get("x")
     store.profiles.save("h200", profile)
-    with pytest.raises(ProfileError, match="there are: h200"):
+    with pytest.raises(ProfileError, match="existing profiles: h200"):
         store.profiles.delete("x")
     store.profiles.delete("h200")
     assert list(store.profiles.names()) == []

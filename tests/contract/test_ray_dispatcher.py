@@ -15,7 +15,7 @@ from cluster import local_cluster
 from curves import Note, read_notes
 
 from sparsesearch.dispatch import tune as tune_module
-from sparsesearch.dispatch.cluster import Node, Room
+from sparsesearch.dispatch.cluster import Allocation, Node
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.dispatch.tune import RayDispatcher
 from sparsesearch.dispatch.tune_scheduler import RecordingScheduler
@@ -405,14 +405,14 @@ def node(cpus: float, gpus: float) -> Node:
         ([node(0, 0), node(16, 4)], {"gpus_per_trial": 2, "cpus_per_trial": 4}, True, 2, (8, 2)),
     ],
 )
-def test_room(
+def test_allocation(
     nodes: list[Node], resources: dict[str, Any], uses_gpu: bool, concurrent: int, reference: tuple[float, float]
 ) -> None:
-    room = Room.of(nodes, ResourceSpec(**resources), uses_gpu=uses_gpu)
-    assert room.concurrent == concurrent
-    assert (room.reference.cpus, room.reference.gpus) == reference
+    allocation = Allocation.of(nodes, ResourceSpec(**resources), uses_gpu=uses_gpu)
+    assert allocation.concurrent == concurrent
+    assert (allocation.reference.cpus, allocation.reference.gpus) == reference
 
 
 def test_study_on_a_gpu_whose_trials_get_none_is_refused() -> None:
     with pytest.raises(ClusterError, match="--gpus-per-trial"):
-        Room.of([node(16, 1)], ResourceSpec(gpus_per_trial=0), uses_gpu=True)
+        Allocation.of([node(16, 1)], ResourceSpec(gpus_per_trial=0), uses_gpu=True)

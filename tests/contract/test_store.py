@@ -245,11 +245,13 @@ class TestStudies:
 
     @pytest.mark.parametrize("verb", ["open_study", "spec", "trials", "delete_study"])
     def test_an_unknown_name_is_refused(self, store: StudyStore, verb: str) -> None:
-        with pytest.raises(StudyNotFoundError, match="no study was started there yet"):
+        with pytest.raises(StudyNotFoundError, match="contains no studies yet"):
             getattr(store, verb)("digit")
         for name in "abcdefg":
             store.create_study(spec(name)).close()
-        with pytest.raises(StudyNotFoundError, match=r"no study 'digit' in .*; there are: g, f, e, d, c, \.\.\."):
+        with pytest.raises(
+            StudyNotFoundError, match=r"no study 'digit' in .*; existing studies: g, f, e, d, c, \.\.\."
+        ):
             getattr(store, verb)("digit")
 
     def test_deleting_removes_the_trials_too(self, store: StudyStore, writer: StudyWriter) -> None:
@@ -305,7 +307,7 @@ class TestAdding:
 
     def test_the_same_work_is_not_added_twice(self, writer: StudyWriter) -> None:
         first = writer.add_trial(new(0))
-        with pytest.raises(DuplicateTrialError, match=r"trial 1 .* is trial 0 again"):
+        with pytest.raises(DuplicateTrialError, match=r"trial 1 .* duplicates trial 0"):
             writer.add_trial(new(1, key=first.key, seed=first.seed))
         assert list(writer.trials()) == [first]
         writer.add_trial(new(1, key=first.key, seed=first.seed + 1))
@@ -442,14 +444,14 @@ class TestRecording:
 
     def test_the_latency_of_an_ended_trial_is_confirmed_and_again(self, backing: Backing, running: StudyWriter) -> None:
         first, second = made_up_confirmation(2.0), made_up_confirmation(3.0, reference_ms=2.0)
-        with pytest.raises(StaleAttemptError, match="measured when it has ended"):
+        with pytest.raises(StaleAttemptError, match="measured only after it has ended"):
             running.record(Confirmed(trial=0, attempt=1, latency=first))
         running.record(ended(0))
         for latency, ms in ((first, 2.0), (first, 2.0), (second, 1.5)):
             after = running.record(Confirmed(trial=0, attempt=1, latency=latency))
             assert (after.state, after.confirmed, after.cost.latency_ms) == (TrialState.COMPLETE, latency, ms)
             assert backing.open().trials("digits")[0] == after
-        with pytest.raises(StaleAttemptError, match="attempt 2 is refused"):
+        with pytest.raises(StaleAttemptError, match="attempt 2 is rejected"):
             running.record(Confirmed(trial=0, attempt=2, latency=first))
 
     def test_an_unclaimed_trial_takes_no_report(self, writer: StudyWriter) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sample_study import run_sample, sample_spec
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.app.run_study import shown
+from sparsesearch.app.run_study import tracked
 from sparsesearch.app.tracker import study_sync
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore, open_store
@@ -71,7 +71,7 @@ def made(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest
         lambda study: study_sync(store, settings, study),
         report=said.append,
         pause_s=0.05,
-        look_s=0.2,
+        poll_s=0.2,
         retry_s=0.1,
         flush_s=60.0 if works else 1.0,
     )
@@ -84,7 +84,7 @@ def test_the_study_is_the_same_as_without_it(
     alone = open_store(f"sqlite:///{settings.home}/alone.db")
     run_sample(alone, sample_spec())
     made.store.create_study(sample_spec()).close()
-    with shown(made.tracker, "sample"):
+    with tracked(made.tracker, "sample"):
         run_sample(made.store, sample_spec(), on_trial=made.tracker.log)
     assert made.store.trials("sample") == alone.trials("sample")
     assert capsys.readouterr().out == ""
@@ -92,8 +92,8 @@ def test_the_study_is_the_same_as_without_it(
         assert made.said == []
         return
     num = 1 + len(StudyView.of(made.store, "sample").trained)
-    assert made.said[-1].startswith(f"{num} runs of study sample still to be shown in MLflow (")
-    assert made.said[-1].endswith("; catch up with: sparsesearch mlflow sync sample")
+    assert made.said[-1].startswith(f"{num} runs of study sample not yet synced to MLflow (")
+    assert made.said[-1].endswith("; run: sparsesearch mlflow sync sample")
     assert all("\n" not in line for line in made.said)
     assert len(made.said) <= 2  # one when it fails, one at the end
 
@@ -118,7 +118,7 @@ def test_the_end_of_a_study_waits_only_so_long(made: Made) -> None:
 def test_an_interruption_goes_through(made: Made) -> None:
     run_sample(made.store, sample_spec(), stop_after=3)
     interruption = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt) as caught, shown(made.tracker, "sample"):
+    with pytest.raises(KeyboardInterrupt) as caught, tracked(made.tracker, "sample"):
         raise interruption
     assert caught.value is interruption
 
@@ -127,7 +127,7 @@ def test_it_serves_one_study_after_the_other(made: Made) -> None:
     for name in ("one", "two"):
         spec = sample_spec(name, evaluations=3, finalists=1)
         made.store.create_study(spec).close()
-        with shown(made.tracker, name):
+        with tracked(made.tracker, name):
             run_sample(made.store, spec, on_trial=made.tracker.log)
     if made.works:
         assert made.said == []

@@ -176,11 +176,11 @@ class TestDocuments:
     @pytest.mark.parametrize(
         ("lines", "said"),
         [
-            ("sampller: tpe", "sampller: there is no such key; did you mean sampler?"),
-            ("fidelity: {dense: {epoch: 3}}", "fidelity.dense.epoch: there is no such key; did you mean epochs?"),
-            ("data: {sorce: digits}", "data.sorce: there is no such key; did you mean source?"),
-            ("space: {blocks: [3], min_predictor: 1}", "space.min_predictor: there is no such key"),
-            ("colour: red", "colour: there is no such key"),
+            ("sampller: tpe", "sampller: unknown key; did you mean sampler?"),
+            ("fidelity: {dense: {epoch: 3}}", "fidelity.dense.epoch: unknown key; did you mean epochs?"),
+            ("data: {sorce: digits}", "data.sorce: unknown key; did you mean source?"),
+            ("space: {blocks: [3], min_predictor: 1}", "space.min_predictor: unknown key"),
+            ("colour: red", "colour: unknown key"),
         ],
     )
     def test_an_unknown_key_is_named(self, command: Command, lines: str, said: str) -> None:
@@ -196,10 +196,10 @@ class TestDocuments:
             ("data: {image_size: None}", "data.image_size: Input should be a valid integer"),
             ("seed: -1", "seed: Input should be greater than or equal to 0"),
             ("sampler: best", "sampler: Input should be 'evolution', 'tpe', 'nsga2', 'gp' or 'random', got 'best'"),
-            ("device: tpu", "device: 'tpu' will not do; say auto, cpu, cuda or cuda:0"),
-            ("name: a b", "name: 'a b' will not do; at most 80 letters"),
-            ("name: [a]", "name: ['a'] will not do"),
-            ("budget: 0.35", "budget: 0.35 will not do; write 35%"),
+            ("device: tpu", "device: invalid value 'tpu'; choose auto, cpu, cuda or cuda:0"),
+            ("name: a b", "name: invalid value 'a b'; use at most 80 letters"),
+            ("name: [a]", "name: invalid value ['a']"),
+            ("budget: 0.35", "budget: invalid value 0.35; use 35%"),
             ("budget: {high: 0.2, low: 0.4}", "0 < LOW < HIGH"),
             ("data: 3", "data: Input should be"),
             ("time_budget_s: -5", "time_budget_s: Input should be greater than 0"),
@@ -420,7 +420,7 @@ class TestRecipes:
         assert "no such file: best.yaml" in command("retrain", "best.yaml").complaint
 
     def test_devices(self, command: Command) -> None:
-        for device, said in (("tpu", "say auto, cpu, cuda"), ("cuda:9", "no device cuda:9")):
+        for device, said in (("tpu", "choose auto, cpu, cuda"), ("cuda:9", "no device cuda:9")):
             assert said in command("retrain", self.write(precision="auto"), "--device", device).complaint
             assert said in command(*RUN, "--device", device).complaint
 
@@ -445,11 +445,11 @@ class TestSchedulesOnTheCommandLine:
     @pytest.mark.parametrize(
         ("at", "keep", "said"),
         [
-            ("x", "", "cannot read --at 'x'"),
-            ("3", "half", "cannot read --keep 'half'"),
+            ("x", "", "invalid --at 'x'"),
+            ("3", "half", "invalid --keep 'half'"),
             ("3,6", "0.5", "2 locations but 1 keep ratios"),
-            ("3.5", "0.5", "must be whole numbers from 0"),
-            ("-1", "0.5", "must be whole numbers from 0"),
+            ("3.5", "0.5", "use comma-separated integers of at least 0"),
+            ("-1", "0.5", "use comma-separated integers of at least 0"),
             ("99", "0.5", "block 99 does not exist"),
             ("3", "1.5", "keep_ratio"),
             ("3", "0", "keep"),
@@ -571,7 +571,7 @@ class TestExitCodes:
             answer = command(*RUN, "--study", "stopped", *flags)
             assert answer.code == 130
             assert answer.out == ""
-            assert f"go on with: sparsesearch resume stopped{tail}\n" in answer.err
+            assert f"resume with: sparsesearch resume stopped{tail}\n" in answer.err
             assert answer.err.endswith("sparsesearch: interrupted; nothing recorded is lost\n")
             assert "Traceback" not in answer.err
 

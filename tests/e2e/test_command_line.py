@@ -284,4 +284,4 @@ def test_as_typed_on_ray_with_mlflow(program: Command, home: Path, monkeypatch: 
     assert {trial["attempt"] for trial in trials} == {1}
     assert (home / "mlflow.db").is_file()
     synced = program("mlflow", "sync")
-    assert "deit_pico-25p-45p: nothing to do" in synced.out
+    assert "deit_pico-25p-45p: up to date" in synced.out

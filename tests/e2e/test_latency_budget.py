@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_refused_in_one_line(command: Command, document: Pa
             "--latency-batch-size",
             "32",
         ): "profile ./p.json was measured on another target "
-        "(batch size 32 instead of 64); measure this one there with: sparsesearch profile --backbone deit_pico",
+        "(batch size 32 instead of 64); profile the requested target with: sparsesearch profile --backbone deit_pico",
         ("--device-profile", "./p.json", "--latency-precision", "bf16"): "bfloat16 instead of float32",
         ("--device-profile", "./p.json", "--latency-compile"): "compiled yes instead of no",
         ("--device-profile", "./p.json", "--backbone", "convnext_pico"): "profile it: sparsesearch profile",
@@ -97,11 +97,11 @@ def test_a_search_profiles_this_machine_confirms_its_front_and_is_measured_again
     ms = ("run", document, "--no-mlflow", "--progress", "plain", "--study", "one")
     refused = command(*ms, "--budget-ms", "0.001")
     assert refused.code == 2
-    assert "kept as profile deit_pico-32-cpu-b64-float32-" in refused.err
+    assert "saved as profile deit_pico-32-cpu-b64-float32-" in refused.err
     budget = middle_of(refused)
     answer = command(*ms, "--budget-ms", str(budget), "--json")
     assert answer.code in (0, 2), answer.err  # on a busy machine every schedule may miss its budget
-    assert "profiling" not in answer.err.replace("kept as profile", ""), "the profile of the first call serves"
+    assert "profiling" not in answer.err.replace("saved as profile", ""), "the profile of the first call serves"
     assert "of the front on the target" in answer.err
     listed = json.loads(command("profile", "list", "--json").out)
     assert len(listed) == 1
@@ -134,7 +134,7 @@ def test_a_search_profiles_this_machine_confirms_its_front_and_is_measured_again
     assert trial["latency_ms"] == pytest.approx(document_now["latency_ms"])
     elsewhere = command("measure", "best.yaml", "--batch-size", "3")
     assert elsewhere.code == 2
-    assert "is for another target (batch size 3 instead of 64)" in elsewhere.err
+    assert "was searched for another target (batch size 3 instead of 64)" in elsewhere.err
 
 
 def test_a_profile_of_another_machine_serves_and_its_milliseconds_stay_predicted(
@@ -153,9 +153,9 @@ def test_a_profile_of_another_machine_serves_and_its_milliseconds_stay_predicted
     budget = middle_of(command(*ms, "--budget-ms", "0.001"))
     answer = command(*ms, "--budget-ms", str(budget))
     assert answer.code == 0, answer.err
-    assert "this is not the target" in answer.err
+    assert "this machine is not the target" in answer.err
     front = json.loads(command("front", "far", "--json").out)
     assert all(point["latency_ms"] is None and point["predicted_ms"] <= budget for point in front["points"])
     refused = command("measure", "far/best.yaml")
     assert refused.code == 2
-    assert "is for another target (device" in refused.err
+    assert "was searched for another target (device" in refused.err

@@ -45,12 +45,12 @@ def test_bench(command: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--rho", "0.5", "--at", "3"), "give one schedule"),
+        (("--rho", "0.5", "--at", "3"), "several schedules given"),
         (("--rho", "2"), "invalid rate 2"),
         (("--rho", "0.5", "--precision", "int8"), "choose float32, bf16 or fp16"),
-        (("--rho", "0.5", "--batch-size", "many"), "cannot read --batch-size 'many'"),
+        (("--rho", "0.5", "--batch-size", "many"), "invalid --batch-size 'many'"),
         (("--rho", "0.5", "--device", "cuda:99"), "no device cuda:99"),
-        (("--rho", "0.5", "--device", "tpu"), "no device is called 'tpu'"),
+        (("--rho", "0.5", "--device", "tpu"), "invalid device 'tpu'"),
         (("--schedule", "missing.yaml"), "no such file: missing.yaml"),
         (("--rho", "0.5", "--plot", "."), "is a folder"),
     ],
@@ -106,7 +106,7 @@ def test_what_visualize_cannot_do(command: Command) -> None:
     assert "multiples of 4" in command(*asked, "--image-size", "33").complaint
     assert "ends in .png, .pdf or .svg" in command(*asked, "-o", "kept.txt").complaint
     assert "no such file: best.yaml" in command("visualize", "best.yaml").complaint
-    assert "say which model" in command("visualize", "cat.jpg").complaint
+    assert "no model given" in command("visualize", "cat.jpg").complaint
     assert "keeps all tokens" in command("visualize", "--backbone", PICO, "cat.jpg").complaint
 
 
@@ -155,7 +155,7 @@ def test_a_study_in_mlflow_shows_what_its_best_schedule_keeps(
     assert "not on this machine; this is the selection of untrained predictors" in lost.err
     picture.unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'other.db'}")
-    assert "page and tables renewed" in command("mlflow", "sync").out
+    assert "page and tables updated" in command("mlflow", "sync").out
     assert not [*home.rglob("kept_tokens.png")], "nothing to draw it from, and no error either"
 
 

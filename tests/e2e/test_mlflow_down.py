@@ -56,7 +56,7 @@ def test_nothing_is_lost(
     with_it = program("run", "study.yaml", "--json", "--output", "with-it", timeout=900)
     assert with_it.code == 0, with_it.err
     assert "mlflow sync" not in with_it.err
-    assert "nothing to do" in program("mlflow", "sync").out
+    assert "up to date" in program("mlflow", "sync").out
 
     from sparsesearch.app.tracker import mlflow_address
     from sparsesearch.settings import Settings
@@ -75,17 +75,17 @@ def test_nothing_is_lost(
     assert Path("without/best.yaml").read_text() == Path("with-it/best.yaml").read_text()
     said = [line for line in without.err.splitlines() if "mlflow sync" in line]
     assert len(said) == 1
-    assert f"{len(local)} runs of study tiny still to be shown in MLflow (MLflow at {mlflow_server.uri}" in said[0]
+    assert f"{len(local)} runs of study tiny not yet synced to MLflow (MLflow at {mlflow_server.uri}" in said[0]
     assert said[0].endswith("mlflow sync tiny")
     assert "Traceback" not in without.err
 
-    assert "does not answer" in program("mlflow", "sync", "tiny").complaint
+    assert "does not respond" in program("mlflow", "sync", "tiny").complaint
 
     mlflow_server.start()
-    assert f"{len(local)} runs new" in program("mlflow", "sync", "tiny").out
+    assert f"{len(local)} runs created" in program("mlflow", "sync", "tiny").out
     caught_up = shown_runs(mlflow_server.client)
     assert looks(caught_up) == looks(local)
-    assert "tiny: nothing to do" in program("mlflow", "sync", "tiny").out
+    assert "tiny: up to date" in program("mlflow", "sync", "tiny").out
     assert shown_runs(mlflow_server.client) == caught_up
 
 

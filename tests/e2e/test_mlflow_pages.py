@@ -30,8 +30,8 @@ def studies(home: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_the_pages_are_served_until_they_are_stopped(studies: None, program: Command, how: signal.Signals) -> None:
     synced = program("mlflow", "sync").out
-    assert "one: 14 runs new, page and tables renewed" in synced
-    assert "two: 14 runs new" in synced
+    assert "one: 14 runs created, page and tables updated" in synced
+    assert "two: 14 runs created" in synced
     process = subprocess.Popen(
         [str(PROGRAM), "ui"],
         stdout=subprocess.PIPE,
@@ -41,7 +41,7 @@ def test_the_pages_are_served_until_they_are_stopped(studies: None, program: Com
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert "Ctrl-C ends it" in line
+    assert "press Ctrl-C to stop" in line
     url = line.split()[1]
     root, _, page = url.partition("/#")
     assert root.startswith("http://127.0.0.1:")
@@ -68,7 +68,7 @@ def test_a_port_that_is_taken(command: Command) -> None:
         port = taken.getsockname()[1]
         answer = command("ui", "--port", port)
     assert answer.code == 2
-    assert f"port {port} is taken; choose another with --port" in answer.err
+    assert f"port {port} is in use; choose another with --port" in answer.err
 
 
 def test_a_server_of_its_own_is_only_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,10 +90,10 @@ def test_a_paper_over_a_front(command: Command, studies: None) -> None:
     ("arguments", "said"),
     [
         (("report", "none"), "no study 'none'"),
-        (("report", "empty"), "study 'empty' has no results yet; see how far it is with: "),
+        (("report", "empty"), "study 'empty' has no results yet; show its progress with: "),
         (("report", "empty", "--json"), "has no results yet"),
         (("report", "one", "-o", "."), "is a folder"),
-        (("report", "one", "--json", "--open"), "give a name for one: -o report.html"),
+        (("report", "one", "--json", "--open"), "name one with -o report.html"),
         (("report", "one", "--with-paper", "vgg"), "no published schedules for 'vgg'; choose one of deit_256, deit_s"),
         (("front", "none", "--with-paper", "deit_s"), "no study 'none'"),
         (("front", "empty", "--with-paper", "deit_s"), "has no results yet"),

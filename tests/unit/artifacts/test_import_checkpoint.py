@@ -69,7 +69,9 @@ def test_our_own_names_are_taken_too(command, sparse):
 
 def test_an_existing_file_is_kept_unless_forced(command, sparse):
     command(published(sparse), "--rho", "0.7")
-    with pytest.raises(SpecError, match=r"model.safetensors exists; name another file with -o, or .* --force"):
+    with pytest.raises(
+        SpecError, match=r"model.safetensors already exists; choose another file with -o, or .* --force"
+    ):
         command(published(sparse), "--rho", "0.7")
     command(published(sparse), "--rho", "0.7", "--force")
 
@@ -79,21 +81,21 @@ def without(weights, *words):
 
 
 ERRORS = {
-    "sparse taken as dense": (lambda w: w, [], "has 3 predictors: it is a sparse deit_pico; give its rate"),
+    "sparse taken as dense": (lambda w: w, [], "has 3 predictors, so it is a sparse deit_pico; give its schedule"),
     "dense taken as sparse": (
-        lambda w: without(w, "score"), ["--rho", "0.7"], "has no predictors, but the schedule has 3; leave --rho"),
+        lambda w: without(w, "score"), ["--rho", "0.7"], "has no predictors, but the schedule has 3; leave out --rho"),
     "two predictors": (
         lambda w: without(w, "score_predictor.2"), ["--rho", "0.7"],
-        r"has 2 predictors, but the schedule drops tokens at 3 places \(blocks 2, 4, 6\); give the schedule"),
+        r"has 2 predictors, but the schedule drops tokens at 3 locations \(blocks 2, 4, 6\); give the schedule"),
     "a rate that drops nothing": (
-        lambda w: w, ["--rho", "1"], "has 3 predictors, but the schedule drops tokens at 0 places; give"),
+        lambda w: w, ["--rho", "1"], "has 3 predictors, but the schedule drops tokens at 0 locations; give"),
     "unknown": (lambda w: w | {"extra.weight": torch.zeros(2)}, ["--rho", "0.7"], r"weights: 1 unknown \(extra"),
     "missing": (
         lambda w: without(w, "norm."), ["--rho", "0.7"],
         r"does not fit the model; weights: 2 missing \(norm.weight, norm.bias\)"),
     "misshapen": (
         lambda w: w | {"pos_embed": torch.zeros(1, 5, 48)}, ["--rho", "0.7"],
-        r"weights: 1 of another shape \(pos_embed is 1x5x48 instead of 1x65x48\); name the backbone"),
+        r"weights: 1 of another shape \(pos_embed is 1x5x48 instead of 1x65x48\); give the backbone"),
     "all of them": (
         lambda w: without(w, "blocks.", "norm.") | {"a.b": w["cls_token"], "cls_token": torch.zeros(())},
         ["--rho", "0.7"],
@@ -106,7 +108,7 @@ ERRORS = {
     "rate out of range": (lambda w: w, ["--rho", "1.2"], "invalid rate 1.2; give a value above 0"),
     "both": (lambda w: w, ["--rho", "0.7", "--schedule", "x.yaml"], "either --rho or --schedule, not both"),
     "no such schedule": (lambda w: w, ["--schedule", "x.yaml"], "no such file: x.yaml"),
-    "a folder": (lambda w: w, ["-o", "."], "is a folder; name a file in it"),
+    "a folder": (lambda w: w, ["-o", "."], "is a folder; give a file in it"),
 }  # fmt: skip
 
 
@@ -166,8 +168,8 @@ def test_schedules_from_files(tmp_path):
     path.write_text("backbone: x\nschedule: {steps: [{block: 3, keep_ratio: 0.5}]}\n", encoding="utf-8")
     assert read_schedule(path) == Schedule.at([3], [0.5])
     path.write_text("[1, 2]", encoding="utf-8")
-    with pytest.raises(SpecError, match="holds no schedule; give a recipe"):
+    with pytest.raises(SpecError, match="contains no schedule; give a recipe"):
         read_schedule(path)
     path.write_text("steps: [{block: 3, keep_ratio: 2}]", encoding="utf-8")
-    with pytest.raises(ScheduleError, match=r"the schedule in .* is not valid: keep_ratio: Input should be less"):
+    with pytest.raises(ScheduleError, match=r"invalid schedule in .*: keep_ratio: Input should be less"):
         read_schedule(path)

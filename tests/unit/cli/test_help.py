@@ -55,7 +55,7 @@ def test_every_command_has_an_example_that_fits(path, help_of):
 
 def test_the_flags_of_run_are_in_panels(help_of):
     shown = help_of(("run",))
-    for panel in ("What to search", "How long and how well", "Where it runs", "Output"):
+    for panel in ("What to search", "How to search", "Where to run", "Output"):
         assert f"─ {panel} ─" in shown
     options = shown.split("─ Options ─")[1].split("╰")[0]
     assert options.count("--") == 1, "only --help is in no panel"

@@ -99,12 +99,12 @@ class TestPlain:
         trials = run_reported(PlainReporter(clock=lambda: 0.0))
         trained = [trial for trial in trials if trial.fidelity is not Fidelity.SUPERNET]
         assert lines[:4] == [
-            "trial 0: dense training begins",
+            "trial 0: dense training started",
             "trial 0: dense, 79.70 %",
-            "trial 1: supernet training begins",
+            "trial 1: supernet training started",
             "trial 1: supernet, 79.70 %",
         ]
-        assert sum("begins" in line for line in lines) == len(trained)
+        assert sum("started" in line for line in lines) == len(trained)
         assert sum("fine-tuned, " in line for line in lines) == len(trained) - 2
 
     def test_the_search_is_summed_up_now_and_then_and_at_its_end(self, run_reported, lines):
@@ -130,7 +130,7 @@ class TestPlain:
         reporter.follow(StudyWatch(view))
         again = view.trials[0].model_copy(update={"attempt": 2, "reason": "attempt 1 failed: lost"})
         reporter.changed(again)
-        assert lines == ["trial 0: dense training begins again, attempt 2 (attempt 1 failed: lost)"]
+        assert lines == ["trial 0: dense training started again, attempt 2 (attempt 1 failed: lost)"]
 
 
 class TestLive:
@@ -181,7 +181,7 @@ class TestMode:
     def test_a_wish_for_live_without_a_terminal_is_answered(self, is_terminal):
         reporter = open_reporter(ProgressMode.LIVE)
         assert type(reporter) is (LiveReporter if is_terminal else PlainReporter)
-        assert ("--progress plain instead" in progress.err.file.getvalue()) is not is_terminal
+        assert ("using --progress plain" in progress.err.file.getvalue()) is not is_terminal
 
     def test_all_others_are_as_wished(self, is_terminal):
         assert type(open_reporter(ProgressMode.PLAIN)) is PlainReporter

@@ -45,7 +45,7 @@ def test_what_a_backbone_cannot_do_is_told(run, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("reducers: [{kind: prune}, {kind: fast_slow}]")
     lines = run("validate", str(path), "--backbone", "deit_pico").splitlines()
-    assert lines[0].startswith("left out: fast_slow/dynamicvit: ")
+    assert lines[0].startswith("dropped: fast_slow/dynamicvit: ")
     assert lines[1].endswith("is valid on deit_pico")
     document = json.loads(run("validate", str(path), "--backbone", "deit_pico", "--json"))
     assert (document["problems"], len(document["notes"])) == ([], 1)

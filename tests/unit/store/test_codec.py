@@ -85,7 +85,7 @@ def test_rows_hold_plain_columns_only() -> None:
 )
 def test_a_row_of_another_version_is_one_line(column: str, value: str) -> None:
     row, measurements = rows()
-    with pytest.raises(StoreVersionError, match=r"^trial 3 of study 'digits' was not stored by this version") as caught:
+    with pytest.raises(StoreVersionError, match=r"^trial 3 of study 'digits' cannot be read by this version") as caught:
         codec.trial_from_row({**row, column: value}, measurements, study="digits")
     assert "\n" not in str(caught.value)
 
@@ -93,9 +93,9 @@ def test_a_row_of_another_version_is_one_line(column: str, value: str) -> None:
 def test_a_study_of_another_version_is_one_line() -> None:
     row = codec.study_to_row(SPEC)
     document = {**json.loads(row["spec"]), "colour": "blue"}
-    with pytest.raises(StoreVersionError, match=r"^study 'digits' was not stored by this version.*colour"):
+    with pytest.raises(StoreVersionError, match=r"^study 'digits' cannot be read by this version.*colour"):
         codec.study_from_row({**row, "spec": json.dumps(document)})
 
 
 def test_text_for_people_loses_only_what_no_database_takes() -> None:
-    assert codec.words("a\x00b\ud800c é\n") == "a\N{REPLACEMENT CHARACTER}b?c é\n"
+    assert codec.storable_text("a\x00b\ud800c é\n") == "a\N{REPLACEMENT CHARACTER}b?c é\n"

@@ -78,7 +78,7 @@ class TestSqlite:
                 connection.exec_driver_sql("CREATE TABLE b (a INTEGER REFERENCES a (id))")
                 connection.exec_driver_sql("INSERT INTO b VALUES (7)")
 
-        with pytest.raises(StoreError, match="would break references"):
+        with pytest.raises(StoreError, match="would break foreign keys"):
             orphan()
         with database.reading() as connection:
             assert connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0
@@ -101,20 +101,20 @@ class TestSqlite:
     def test_a_folder_is_not_a_database(self, tmp_path: Path) -> None:
         with pytest.raises(StoreError) as caught:
             open_store(f"sqlite:///{tmp_path}")
-        assert one_line(caught) == f"{tmp_path} is a folder; name a file in it, such as {tmp_path}/studies.db"
+        assert one_line(caught) == f"{tmp_path} is a folder; give a file in it, such as {tmp_path}/studies.db"
 
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")
         with pytest.raises(StoreError) as caught:
             open_store(f"sqlite:///{tmp_path}/file/studies.db")
-        assert one_line(caught) == f"cannot make the folder {tmp_path}/file (File exists); name another one"
+        assert one_line(caught) == f"cannot create the folder {tmp_path}/file (File exists); choose another location"
 
     def test_garbage_is_not_a_database(self, tmp_path: Path) -> None:
         path = tmp_path / "notes.txt"
         path.write_text("These are my notes. " * 100)
         with pytest.raises(StoreError) as caught:
             open_store(f"sqlite:///{path}")
-        assert one_line(caught).startswith(f"{path} is not a readable SQLite database (file is not a database); name")
+        assert one_line(caught).startswith(f"{path} is not a readable SQLite database (file is not a database); use")
         assert path.read_text() == "These are my notes. " * 100
 
     def test_an_empty_file_is_a_new_database(self, tmp_path: Path) -> None:
@@ -153,27 +153,27 @@ class TestSqlite:
 
         with pytest.raises(StoreError) as caught:
             write()
-        assert "readonly database; check that the file and its folder can be written" in one_line(caught)
+        assert "readonly database; check that the file and its folder are writable" in one_line(caught)
 
 
 class TestUrls:
     @pytest.mark.parametrize(
         ("url", "complaint"),
         [
-            ("studies.db", "cannot read the database url 'studies.db'"),
-            ("mysql://me:secret@host/db", "no support for the database url 'mysql://me:***@host/db'"),
-            ("postgres://me:secret@host/db", "no support for the database url 'postgres://me:***@host/db'"),
-            ("sqlite+aiosqlite:///a.db", "no support for the database url 'sqlite+aiosqlite:///a.db'"),
+            ("studies.db", "invalid database URL 'studies.db'"),
+            ("mysql://me:secret@host/db", "unsupported database URL 'mysql://me:***@host/db'"),
+            ("postgres://me:secret@host/db", "unsupported database URL 'postgres://me:***@host/db'"),
+            ("sqlite+aiosqlite:///a.db", "unsupported database URL 'sqlite+aiosqlite:///a.db'"),
         ],
     )
     def test_other_urls_are_refused(self, url: str, complaint: str) -> None:
         with pytest.raises(StoreError) as caught:
             open_store(url)
-        assert one_line(caught) == f"{complaint}; write sqlite:///PATH or postgresql://USER@HOST/NAME"
+        assert one_line(caught) == f"{complaint}; use sqlite:///PATH or postgresql://USER@HOST/NAME"
 
     @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
     def test_a_database_in_memory_is_refused(self, url: str) -> None:
-        with pytest.raises(StoreError, match="would be lost at the end; write sqlite:///PATH"):
+        with pytest.raises(StoreError, match="would be lost at exit; use sqlite:///PATH"):
             open_store(url)
 
     @pytest.mark.parametrize("url", ["sqlite:///a.db?mode=ro", "sqlite://a.db", "sqlite://host/a.db"])
@@ -186,7 +186,7 @@ class TestUrls:
             open_store("postgresql://me:secret@127.0.0.1:1/db?connect_timeout=2")
         text = one_line(caught)
         assert text.startswith("postgresql://me:***@127.0.0.1:1/db")
-        assert text.endswith("check that the server runs and that the url is right")
+        assert text.endswith("check that the server is running and that the URL is correct")
         assert "secret" not in text
 
     def test_a_missing_driver_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ class TestFilesystems:
         with pytest.raises(StoreError) as caught:
             open_store(f"sqlite:///{remote}/new/studies.db")
         text = one_line(caught)
-        assert text.startswith(f"{remote}/new/studies.db lies on a network filesystem (nfs), where SQLite loses data;")
+        assert text.startswith(f"{remote}/new/studies.db is on a network filesystem (nfs), where SQLite can lose data;")
         assert "SPARSESEARCH_DATABASE_URL" in text
         assert list(remote.iterdir()) == []
 

@@ -70,7 +70,8 @@ def test_an_older_database_names_the_command(path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StoreVersionError) as caught:
         open_store(f"sqlite:///{path}")
     assert (
-        str(caught.value) == f"{path} is at revision {REVISION}, this program needs 9999; run: sparsesearch db upgrade"
+        str(caught.value)
+        == f"{path} is at revision {REVISION}, but this version needs 9999; run: sparsesearch db upgrade"
     )
 
 
@@ -80,8 +81,8 @@ def test_a_newer_database_asks_for_a_newer_program(path: Path, verb: str) -> Non
     with pytest.raises(StoreVersionError) as caught:
         open_store(url) if verb == "open" else migrate.upgrade(url)
     assert str(caught.value) == (
-        f"{path} was written by a newer version of sparsesearch (revision 0999, this one knows up to {REVISION}); "
-        "run: pip install --upgrade sparsesearch"
+        f"{path} was written by a newer version of sparsesearch (revision 0999, this version supports up to "
+        f"{REVISION}); run: pip install --upgrade sparsesearch"
     )
 
 
@@ -94,7 +95,7 @@ def test_another_programs_database_is_left_alone(path: Path, table: str) -> None
         with pytest.raises(StoreError) as caught:
             attempt()
         assert str(caught.value) == (
-            f"{path} holds tables of another program ({table}); give sparsesearch a database of its own"
+            f"{path} contains tables of another program ({table}); use a separate database for sparsesearch"
         )
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [(table,)]

@@ -80,7 +80,7 @@ def test_a_study_that_cannot_be_read_can_be_listed_and_deleted(tmp_path: Path) -
     store = filled(tmp_path / "a.db", num_trials=1)
     with store._database.writing() as connection:
         connection.exec_driver_sql("UPDATE studies SET spec = '{}'")
-    with pytest.raises(StoreVersionError, match="'digits' was not stored by this version"):
+    with pytest.raises(StoreVersionError, match="'digits' cannot be read by this version"):
         store.open_study("digits")
     assert list(store.studies()) == ["digits"]
     assert len(store.trials("digits")) == 1

@@ -117,11 +117,11 @@ def test_schedules_in_python(tmp_path):
     ("wish", "error", "words"),
     [
         (None,                  ScheduleError, 'sparse_deit_pico needs a schedule; give schedule="best.yaml"'),
-        (True,                  ScheduleError, "True is no schedule; give"),
-        ([3, 6],                ScheduleError, "is no schedule; give"),
-        ({},                    ScheduleError, "a schedule has steps, but only nothing is given"),
-        ({"rho": 0.7},          ScheduleError, "a schedule has steps, but only rho is given"),
-        ({"steps": [{"b": 1}]}, ScheduleError, "the schedule is not valid: "),
+        (True,                  ScheduleError, "invalid schedule True; give"),
+        ([3, 6],                ScheduleError, "invalid schedule .*; give"),
+        ({},                    ScheduleError, "no key 'steps', got no keys"),
+        ({"rho": 0.7},          ScheduleError, "no key 'steps', got rho"),
+        ({"steps": [{"b": 1}]}, ScheduleError, "invalid schedule: "),
         ("none.yaml",           SpecError,     "no such file: none.yaml"),
         ("rho=1.5",             ScheduleError, "invalid rate 1.5"),
         (Schedule.at([99], [0.5]), ScheduleError, "block 99 does not exist"),
@@ -134,7 +134,7 @@ def test_what_is_no_schedule(wish, error, words):
 
 
 def test_own_backbones_say_what_they_have():
-    with pytest.raises(BackboneError, match="lvvit_pico has no option patch_size; it has num_classes, in_chans"):
+    with pytest.raises(BackboneError, match="lvvit_pico has no option patch_size; choose from num_classes, in_chans"):
         timm.create_model("sparse_lvvit_pico", schedule=0.7, patch_size=8)
     with pytest.raises(CheckpointError, match="give a file as checkpoint_path"):
         timm.create_model("sparse_lvvit_pico", schedule=0.7, pretrained=True)
@@ -301,7 +301,7 @@ def test_a_script_that_is_not_there(path, capsys):
     said = capsys.readouterr()
     assert (said.out, said.err) == (
         "",
-        f"sparsesearch: no such script: {path}; give the path of one, such as validate.py of timm\n",
+        f"sparsesearch: no such script: {path}; give the path of a script, such as timm's validate.py\n",
     )
 
 

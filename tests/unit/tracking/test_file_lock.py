@@ -12,11 +12,11 @@ from sparsesearch.tracking.file_lock import FileLock
 def test_what_is_known_holds_until_somebody_else_had_a_turn(tmp_path: Path) -> None:
     one, other = FileLock(tmp_path / "deep" / "a.lock"), FileLock(tmp_path / "deep" / "a.lock")
 
-    def turn(turns: FileLock) -> bool:
-        with turns.take() as nobody_else:
-            return nobody_else
+    def acquire(lock: FileLock) -> bool:
+        with lock.acquire() as is_unchanged:
+            return is_unchanged
 
-    assert [turn(one), turn(one), turn(other), turn(one), turn(one)] == [False, True, False, False, True]
+    assert [acquire(one), acquire(one), acquire(other), acquire(one), acquire(one)] == [False, True, False, False, True]
 
 
 def test_nobody_is_disturbed(tmp_path: Path) -> None:
@@ -25,9 +25,9 @@ def test_nobody_is_disturbed(tmp_path: Path) -> None:
     worst: list[int] = []
 
     def work() -> None:
-        turns = FileLock(path)
+        lock = FileLock(path)
         for _ in range(20):
-            with turns.take():
+            with lock.acquire():
                 inside.append(1)
                 worst.append(len(inside))
                 time.sleep(0.001)

@@ -258,7 +258,7 @@ def test_files_of_a_running_study_are_not_renewed_at_every_look(
         store,
         "sample",
         address=mlflow_address(settings),
-        turns=FileLock(settings.home / "lock"),
+        lock=FileLock(settings.home / "lock"),
         write_files=count,
         clock=lambda: now[0],
     )
@@ -289,7 +289,7 @@ def test_the_last_files_are_written_when_no_controller_works(
         store,
         "sample",
         address=mlflow_address(settings),
-        turns=FileLock(settings.home / "lock"),
+        lock=FileLock(settings.home / "lock"),
         write_files=lambda spec, front, folder: None,
         write_last=write,
     )

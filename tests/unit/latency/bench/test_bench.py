@@ -82,7 +82,7 @@ def test_plans():
     assert BenchPlan(seconds=2.0).seconds_on("cuda") == 2.0
     for wrong, said in (
         ({"batch_size": ""}, "no batch size"),
-        ({"batch_size": "0"}, "whole numbers from 1"),
+        ({"batch_size": "0"}, "integers of at least 1"),
         ({"precision": "int8"}, "float32, bf16 or fp16"),
         ({"runs": 0}, "--runs 0"),
         ({"seconds": -1.0}, "--seconds -1"),
@@ -97,9 +97,9 @@ def test_subjects():
     assert reference.schedule.describe(reference.geometry) == "3:137 6:96 9:67"
     assert find_model(backbone="deit_pico", image_size=48).geometry.stages[0].grid == (12, 12)
     for wrong, said in (
-        ({}, "say which model"),
-        ({"backbone": "deit_pico", "rho": 0.5, "at": "3"}, "give one schedule"),
-        ({"backbone": "deit_pico", "rho": 0.5, "at": "3", "keep": "0.5"}, "give one schedule"),
+        ({}, "no model given"),
+        ({"backbone": "deit_pico", "rho": 0.5, "at": "3"}, "several schedules given"),
+        ({"backbone": "deit_pico", "rho": 0.5, "at": "3", "keep": "0.5"}, "several schedules given"),
     ):
         with pytest.raises(SpecError, match=said):
             find_model(**wrong)
@@ -111,7 +111,7 @@ def test_steps_alone_need_a_backbone(tmp_path):
     path = tmp_path / "steps.json"
     path.write_text(json.dumps({"steps": [{"block": 3, "keep_ratio": 0.5}]}))
     assert find_model(backbone="deit_pico", schedule=path).schedule.steps[0].block == 3
-    with pytest.raises(SpecError, match="say of which model with --backbone"):
+    with pytest.raises(SpecError, match="contains steps but no backbone; give one with --backbone"):
         find_model(schedule=path)
 
 
