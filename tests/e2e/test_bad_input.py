@@ -409,12 +409,12 @@ class TestRecipes:
 
     def test_one_with_an_unknown_key(self, command: Command) -> None:
         line = command("retrain", self.write(colour="red")).complaint
-        assert "best.yaml is not a recipe" in line
+        assert "best.yaml is not a sparsesearch recipe" in line
         assert "colour" in line
 
     def test_a_study_document_is_no_recipe(self, command: Command) -> None:
         assert command("init").code == 0
-        assert "study.yaml is not a recipe" in command("retrain", "study.yaml").complaint
+        assert "study.yaml is not a sparsesearch recipe" in command("retrain", "study.yaml").complaint
 
     def test_one_that_does_not_exist(self, command: Command) -> None:
         assert "no such file: best.yaml" in command("retrain", "best.yaml").complaint

@@ -54,7 +54,7 @@ def test_a_closed_port_is_told_at_once_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uri", ["http://", "http://localhost:port", "http://localhost:99999"])
 def test_what_is_no_address(tmp_path: Path, uri: str) -> None:
-    with pytest.raises(TrackingError, match="invalid MLflow address .*; set MLFLOW_TRACKING_URI to http://HOST:PORT"):
+    with pytest.raises(TrackingError, match=r"invalid MLflow address .*; set MLFLOW_TRACKING_URI to http://HOST:PORT"):
         connect(Address(uri, tmp_path))
 
 
