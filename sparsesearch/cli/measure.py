@@ -57,7 +57,7 @@ def measure(
 
     sparsesearch measure best.yaml --device cuda:0 --batch-size 64 --compile
     """
-    wanted = read_recipe(recipe)
+    original = read_recipe(recipe)
     written_to = output or recipe
     check_output_file(written_to)
     with open_reporter(progress, quiet=quiet) as reporter:
@@ -66,24 +66,24 @@ def measure(
         from sparsesearch.latency.device import torch_threads
         from sparsesearch.latency.target import Target  # takes seconds to load
 
-        known = wanted.latency
-        conditions = _asked(known.target if known else None, batch_size, precision, compiles, threads)
-        target = target_for(conditions, wanted.backbone, device=device or "auto", image_size=wanted.image_size)
-        target = Target(**{**vars(target), "num_classes": wanted.num_classes, "in_chans": wanted.in_chans})
+        known = original.latency
+        conditions = _requested_conditions(known.target if known else None, batch_size, precision, compiles, threads)
+        target = target_for(conditions, original.backbone, device=device or "auto", image_size=original.image_size)
+        target = Target(**{**vars(target), "num_classes": original.num_classes, "in_chans": original.in_chans})
         with torch_threads(conditions.num_threads or None):
             here = target.conditions()
         if known is not None:
             _check(known.target, here, path=recipe)
         found = measure_here(
             target,
-            {"recipe": wanted.schedule},
+            {"recipe": original.schedule},
             conditions=here,
             reference_ms=known.dense_ms if known else None,
             progress=reporter,
             label="measuring",
             seconds=seconds,
         )["recipe"]
-    made = _with(wanted, found)
+    made = _with(original, found)
     write_recipe(made, written_to)
     assert made.latency is not None
     noted = _note_in_study(made, found, database=database)
@@ -112,7 +112,7 @@ def measure(
         raise typer.Exit(1)
 
 
-def _asked(
+def _requested_conditions(
     known: Conditions | None, batch_size: int | None, precision: str | None, compiles: bool | None, threads: int | None
 ) -> Conditions:
     """Return the conditions of the recipe's target, overridden by flags; the device is resolved later."""

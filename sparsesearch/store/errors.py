@@ -26,14 +26,14 @@ def not_found(name: str, *, where: str, names: Sequence[str]) -> StudyNotFoundEr
 def lease_lost(study: str) -> StaleAttemptError:
     """Return the error for a write by a controller that no longer owns the study's lease."""
     return StaleAttemptError(
-        f"this process no longer has the lease of study {study!r}: it was closed, deleted or taken over; open it again"
+        f"study {study!r} is no longer leased by this process: it was closed, deleted or taken over; open it again"
     )
 
 
-def duplicate(trial: NewTrial, *, twin: int) -> DuplicateTrialError:
+def duplicate(trial: NewTrial, *, existing: int) -> DuplicateTrialError:
     """Return the error for a new trial that equals a stored trial."""
     return DuplicateTrialError(
-        f"trial {trial.number} ({trial.label}) duplicates trial {twin}: same schedule, fidelity and seed; "
+        f"trial {trial.number} ({trial.label}) duplicates trial {existing}: same schedule, fidelity and seed; "
         "use the result of that trial"
     )
 

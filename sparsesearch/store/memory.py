@@ -129,9 +129,9 @@ class MemoryWriter(TransitionWriter):
             study = self._store._leased(self.spec.name, self._owner)
             if trial.number in study.trials:
                 return study.trials[trial.number]
-            twin = study.numbers.setdefault((new.key, new.fidelity, new.seed), new.number)
-            if twin != new.number:
-                raise errors.duplicate(new, twin=twin)
+            existing = study.numbers.setdefault((new.key, new.fidelity, new.seed), new.number)
+            if existing != new.number:
+                raise errors.duplicate(new, existing=existing)
             study.trials[new.number] = new
             study.times[new.number] = TrialTimes()
             return new

@@ -24,7 +24,7 @@ _OURS = (
 )
 _EXTEND = update(tables.leases).where(*_OURS).values(expires_at=bindparam("until"))
 _RELEASE = update(tables.leases).where(*_OURS).values(owner=None, expires_at=bindparam("now"))
-_TWIN = select(tables.trials.c.number).where(
+_FIND_DUPLICATE = select(tables.trials.c.number).where(
     tables.trials.c.study_id == bindparam("the_study"),
     tables.trials.c.key == bindparam("key"),
     tables.trials.c.fidelity == bindparam("fidelity"),
@@ -78,9 +78,9 @@ class SqlWriter(TransitionWriter):
             if stored:
                 return stored[0]
             same = {"the_study": self._study_id, "key": new.key, "fidelity": new.fidelity.value, "seed": new.seed}
-            twin = connection.scalar(_TWIN, same)
-            if twin is not None:
-                raise errors.duplicate(new, twin=twin)
+            existing = connection.scalar(_FIND_DUPLICATE, same)
+            if existing is not None:
+                raise errors.duplicate(new, existing=existing)
             row = codec.trial_to_row(new)
             connection.execute(_ADD_TRIAL, {**row, "study_id": self._study_id, "created_at": now, "updated_at": now})
         return new
