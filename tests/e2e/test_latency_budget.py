@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_refused_in_one_line(command: Command, document: Pa
         "(batch size 32 instead of 64); profile the requested target with: sparsesearch profile --backbone deit_pico",
         ("--device-profile", "./p.json", "--latency-precision", "bf16"): "bfloat16 instead of float32",
         ("--device-profile", "./p.json", "--latency-compile"): "compiled yes instead of no",
-        ("--device-profile", "./p.json", "--backbone", "convnext_pico"): "profile it: sparsesearch profile",
+        ("--device-profile", "./p.json", "--backbone", "convnext_pico"): "make one with: sparsesearch profile",
         ("--device", "cuda:7"): "no device cuda:7",
         ("--latency-precision", "int8"): "invalid precision 'int8'",
     }

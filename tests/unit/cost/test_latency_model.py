@@ -115,7 +115,7 @@ def test_what_was_not_measured_is_refused_with_the_remedy():
     odd = Schedule(steps=(Step(block=3, keep_ratio=0.5, reducer=Merge(metric="tokens")),))
     with pytest.raises(ProfileError, match=r"lacks 'stage 0 keep merge.*--methods all"):
         model.predict(DEIT_SMALL, odd)
-    with pytest.raises(ProfileError, match=r"not of convnext_like at 64x64; profile it: sparsesearch profile"):
+    with pytest.raises(ProfileError, match=r"not of convnext_like at 64x64; make one with: sparsesearch profile"):
         model.predict(CONVNEXT, Schedule())
 
 
