@@ -50,9 +50,7 @@ def profile(
     ] = None,
     methods: Annotated[
         str,
-        typer.Option(
-            help="default: the methods of the papers. all: every reducer and scorer.", rich_help_panel=_WHAT
-        ),
+        typer.Option(help="default: the methods of the papers. all: every reducer and scorer.", rich_help_panel=_WHAT),
     ] = "default",
     threads: Annotated[
         int | None,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from sparsesearch.store import codec, errors
+from sparsesearch.store import codec, driver_errors
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
 from sparsesearch.store.transition_writer import TransitionWriter
 from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter
@@ -46,7 +46,7 @@ class MemoryStore(StudyStore, StudyRecords):
         """Add a study and open it. Raises `StudyExistsError` if the name exists."""
         with self._lock:
             if spec.name in self._studies:
-                raise errors.exists(spec.name, where=_WHERE)
+                raise driver_errors.exists(spec.name, where=_WHERE)
             now = self._clock()
             lease = Lease.new(generation=1, expires_at=now + self._lease_s)
             stored = codec.study_from_row(codec.study_to_row(spec))
@@ -96,14 +96,14 @@ class MemoryStore(StudyStore, StudyRecords):
 
     def _find(self, name: str) -> _Study:
         if name not in self._studies:
-            raise errors.not_found(name, where=_WHERE, names=list(reversed(self._studies)))
+            raise driver_errors.not_found(name, where=_WHERE, names=list(reversed(self._studies)))
         return self._studies[name]
 
     def _leased(self, name: str, owner: str | None) -> _Study:
         """Return the study with its lease extended, if `owner` owns it."""
         study = self._studies.get(name)
         if study is None or owner is None or study.lease.owner != owner:
-            raise errors.lease_lost(name)
+            raise driver_errors.lease_lost(name)
         study.lease = replace(study.lease, expires_at=self._clock() + self._lease_s)
         return study
 
@@ -131,7 +131,7 @@ class MemoryWriter(TransitionWriter):
                 return study.trials[trial.number]
             existing = study.numbers.setdefault((new.key, new.fidelity, new.seed), new.number)
             if existing != new.number:
-                raise errors.duplicate(new, existing=existing)
+                raise driver_errors.duplicate(new, existing=existing)
             study.trials[new.number] = new
             study.times[new.number] = TrialTimes()
             return new
@@ -159,7 +159,7 @@ class MemoryWriter(TransitionWriter):
         with self._store._lock:
             study = self._store._leased(self.spec.name, self._owner)
             if number not in study.trials:
-                raise errors.no_trial(number, study=self.spec.name)
+                raise driver_errors.no_trial(number, study=self.spec.name)
             before = study.trials[number]
             after = change(before)
             if after is not before:

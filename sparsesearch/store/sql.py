@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from sparsesearch.errors import StudyNotFoundError
-from sparsesearch.store import codec, errors, migrate, tables
+from sparsesearch.store import codec, driver_errors, migrate, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import LEASE_SECONDS, Lease, OwnerProcess
 from sparsesearch.store.profiles import SqlProfiles
@@ -60,7 +60,7 @@ class SqlStore(StudyStore, StudyRecords):
                 connection.execute(text("LOCK TABLE studies IN SHARE ROW EXCLUSIVE MODE"))
             row = codec.study_to_row(spec)
             if connection.scalar(select(tables.studies.c.id).where(tables.studies.c.name == spec.name)) is not None:
-                raise errors.exists(spec.name, where=self._database.where)
+                raise driver_errors.exists(spec.name, where=self._database.where)
             study_id = (connection.scalar(select(func.max(tables.studies.c.id))) or 0) + 1
             now = self._clock()
             connection.execute(insert(tables.studies).values(**row, id=study_id, created_at=now))
@@ -163,7 +163,7 @@ class SqlStore(StudyStore, StudyRecords):
 
     def _missing(self, connection: Connection, name: str) -> StudyNotFoundError:
         names = list(connection.scalars(select(tables.studies.c.name).order_by(tables.studies.c.id.desc())))
-        return errors.not_found(name, where=self._database.where, names=names)
+        return driver_errors.not_found(name, where=self._database.where, names=names)
 
 
 def _lease_from_row(row: Row[Any]) -> Lease:

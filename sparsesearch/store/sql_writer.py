@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Update, bindparam, insert, select, update
 
-from sparsesearch.store import codec, errors, tables
+from sparsesearch.store import codec, driver_errors, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
 from sparsesearch.store.transition_writer import TransitionWriter
@@ -80,7 +80,7 @@ class SqlWriter(TransitionWriter):
             same = {"the_study": self._study_id, "key": new.key, "fidelity": new.fidelity.value, "seed": new.seed}
             existing = connection.scalar(_FIND_DUPLICATE, same)
             if existing is not None:
-                raise errors.duplicate(new, existing=existing)
+                raise driver_errors.duplicate(new, existing=existing)
             row = codec.trial_to_row(new)
             connection.execute(_ADD_TRIAL, {**row, "study_id": self._study_id, "created_at": now, "updated_at": now})
         return new
@@ -106,14 +106,14 @@ class SqlWriter(TransitionWriter):
             now = self._clock()
             extended = connection.execute(_EXTEND, {**self._ours, "until": now + self._lease_s})
             if extended.rowcount != 1:
-                raise errors.lease_lost(self.spec.name)
+                raise driver_errors.lease_lost(self.spec.name)
             yield connection, now
 
     def _change(self, number: int, change: Callable[[Trial], Trial]) -> Trial:
         with self._writing() as (connection, now):
             stored = load_trials(connection, self._study_id, study=self.spec.name, number=number)
             if not stored:
-                raise errors.no_trial(number, study=self.spec.name)
+                raise driver_errors.no_trial(number, study=self.spec.name)
             before = stored[0]
             after = change(before)
             if after is not before:

@@ -22,7 +22,7 @@ FORMAT = "3"
 STUDY_TAG = "sparsesearch.study"
 CREATED_TAG = "sparsesearch.created"
 TRIAL_TAG = "sparsesearch.trial"
-SYNCED_TAG = "sparsesearch.copied"
+SYNCED_TAG = "sparsesearch.mirrored"
 FILES_TAG = "sparsesearch.files"
 
 Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]

@@ -93,7 +93,7 @@ class TestData:
     def test_an_empty_folder(self, command: Command, tmp_path: Path) -> None:
         line = command(*RUN, "--data", f"folder:{tmp_path / 'here'}").complaint
         assert "no class folders" in line
-        assert "a folder of its own" in line
+        assert "a separate folder" in line
 
     def test_a_folder_with_one_class(self, command: Command, tmp_path: Path) -> None:
         (tmp_path / "data" / "cats").mkdir(parents=True)
@@ -277,7 +277,7 @@ class TestWeights:
     def test_weights_of_another_backbone_list_the_keys(self, command: Command) -> None:
         torch.save({"conv1.weight": torch.zeros(8, 3, 7, 7), "layer1.0.bn1.weight": torch.zeros(8)}, "w.pth")
         line = command(*RUN, "--weights", "w.pth").complaint
-        assert "does not fit the backbone" in line
+        assert "does not fit the model" in line
         assert "missing (blocks.0" in line
         assert "2 unknown (conv1.weight, layer1.0.bn1.weight)" in line
         assert command("studies", "--json").document == []

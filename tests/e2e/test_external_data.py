@@ -361,8 +361,8 @@ class TestStreams:
     @pytest.mark.parametrize(
         ("files", "said"),
         [
-            ({"a.png": b"x"}, "the sample a in .* has no class number"),
-            ({"a.png": b"x", "a.cls": b"cat"}, "the sample a in .* has no class number"),
+            ({"a.png": b"x"}, "the sample a in .* has no class label"),
+            ({"a.png": b"x", "a.cls": b"cat"}, "the sample a in .* has no class label"),
             ({"a.cls": b"0"}, "the sample a in .* has no image"),
             ({"a.png": b"x", "a.cls": b"1"}, "the image of a in .* cannot be read"),
         ],
@@ -382,7 +382,7 @@ class TestStreams:
         source = write_stream(tmp_path / "data")
         with webdataset.TarWriter(str(tmp_path / "data" / "train-000009.tar")) as writer:
             writer.write({"__key__": "odd", "png": png(draw(0, np.random.default_rng(0))), "json": {"label": 12}})
-        with pytest.raises(DataError, match=r"the sample odd in .* is of class 12; .* classes 0 to 2"):
+        with pytest.raises(DataError, match=r"the sample odd in .* has class 12, .* classes 0 to 2"):
             epoch(open_task(DataSpec(source=source), backbone=PICO))
 
 

@@ -40,7 +40,7 @@ def test_names(given, full):
         ("deits", "did you mean deit_s"),
         ("deit_smal_patch16_224", "did you mean .*deit_small_patch16_224"),
         ("lvvit_x", "did you mean .*lvvit_s"),
-        ("zzz", "try one of deit_t"),
+        ("zzz", "try one of convnext_t"),
         ("hf-hub:someone/deit_small_patch16_224", "unknown backbone"),
         ("resnet50", "family that cannot be sparsified; supported are"),
     ],

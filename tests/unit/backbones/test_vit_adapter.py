@@ -5,9 +5,9 @@ from itertools import pairwise
 import pytest
 import timm
 import torch
-from sparsesearch.backbones.pico import create_pico
 
 from sparsesearch.backbones.model_options import ModelOptions
+from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import attach_, restore_, set_schedule_, sparsify_
 from sparsesearch.errors import BackboneError, ScheduleError
