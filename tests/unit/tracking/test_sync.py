@@ -149,7 +149,7 @@ def test_a_run_that_was_begun_is_completed(store: SqlStore, settings: Settings, 
     child = next(run for (_, number), run in before.items() if number == "0")
     mlflow.client.delete_run(child.run_id)
     identity = {key: value for key, value in child.tags.items() if key.startswith(("sparsesearch.", "mlflow.source"))}
-    for tag in ("copied", "state", "fidelity", "found_by", "warning"):
+    for tag in ("mirrored", "state", "fidelity", "found_by", "warning"):
         identity.pop(f"sparsesearch.{tag}", None)
     mlflow.client.create_run(
         mlflow.experiment_id,
