@@ -177,7 +177,7 @@ LatencyPrecisionOption = Annotated[
 LatencyCompileOption = Annotated[
     bool | None,
     typer.Option(
-        "--latency-compile/--no-latency-compile",
+        "--latency-compile",
         help="Compile the models with torch.compile on the target.",
         rich_help_panel=_TARGET,
     ),
