@@ -42,7 +42,7 @@ test-slow: $(STAMP)
 	sh tests/run.sh $(BIN) long
 
 # The lowest versions that pyproject.toml allows, in an environment of their own, and the quick tests with them. Needs uv:
-# pip always takes the newest. Constraints, so that a bound that cannot be had is an error and not silently raised.
+# pip always takes the newest. Constraints, so that a bound that does not exist is an error and not silently raised.
 $(COMPAT_STAMP): pyproject.toml tests/lowest_versions.py
 	$(PYTHON) -m venv --clear $(COMPAT)
 	$(COMPAT)/bin/python tests/lowest_versions.py > $(COMPAT)/lowest.txt
