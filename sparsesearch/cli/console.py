@@ -32,9 +32,12 @@ def say(text: str, *, style: str | None = None) -> None:
 def program() -> str:
     """Return how to invoke this program, for suggested commands.
 
-    This is `sparsesearch` if the shell resolves that name to this program, otherwise its path.
+    This is `sparsesearch` if the shell resolves that name to this program, otherwise its path, or `python -m
+    sparsesearch` where it was called like that.
     """
     called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{Path(sys.executable).name} -m sparsesearch"
     found = shutil.which("sparsesearch")
     if not called.is_file() or (found is not None and called.samefile(found)):
         return "sparsesearch"

@@ -20,6 +20,7 @@ from sparsesearch.artifacts.checkpoint import read_card
 from sparsesearch.artifacts.recipe import DEMO_NOTE, read_recipe
 from sparsesearch.backbones.registry import PICO, backbone_geometry
 from sparsesearch.backbones.traced import traced_macs
+from sparsesearch.cli.console import program as program_name
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.schedule import Schedule
 
@@ -285,3 +286,15 @@ def test_as_typed_on_ray_with_mlflow(program: Command, home: Path, monkeypatch: 
     assert (home / "mlflow.db").is_file()
     synced = program("mlflow", "sync")
     assert "deit_pico-25p-45p: up to date" in synced.out
+
+
+def test_the_module_is_the_program(home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sparsesearch", "--version"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout == f"sparsesearch {sparsesearch.__version__}\n"
+
+
+def test_commands_to_type_next_are_those_that_were_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(Path(sparsesearch.__file__).with_name("__main__.py")), "run"])
+    assert program_name() == f"{Path(sys.executable).name} -m sparsesearch"
