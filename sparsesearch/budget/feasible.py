@@ -260,14 +260,15 @@ class _Paths:
         found: dict[Any, tuple[int, Method]] = {}
         for kind, method in enumerate(self._space.methods):
             locations = [location for location in self._space.locations if method.is_possible_at(location)]
-            pair = [_shape_step(locations[i], method) for i in ({0, len(locations) - 1})]
-            base, tables = self._price.tables(self._geometry, sorted(pair, key=lambda step: step.location))
+            first, last = _shape_step(locations[0], method), _shape_step(locations[-1], method)
+            # Alone and after another step: SPOT may read other layers then.
+            priced = [self._price.tables(self._geometry, steps) for steps in ((last,), (first, last))[: len(locations)]]
             signature = (
                 isinstance(method.reducer, Merge),
                 method.phase,
                 method.is_possible_at(self._space.locations[0]),
-                base,
-                *(table.tobytes() for table in tables),
+                *(base for base, _ in priced),
+                *(table.tobytes() for _, tables in priced for table in tables),
             )
             found.setdefault(signature, (kind, method))
         return list(found.values())

@@ -5,7 +5,8 @@ from sparsesearch.budget.feasible import attainable, first_location_floors, rang
 from sparsesearch.budget.solve import check_feasible, feasible_intervals, fit_to_budget
 from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.errors import BudgetError
-from sparsesearch.schedule.methods import Merge
+from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.methods import Merge, SpotScorer
 from sparsesearch.space.definition import SearchSpace
 
 
@@ -64,3 +65,16 @@ def test_a_range_in_milliseconds_says_so():
 
     with pytest.raises(BudgetError, match=r"meets 0\.2 ms.*0\.5616 to 4\.598 ms"):
         check_feasible(DEIT_SMALL, SearchSpace(max_predictors=4), limit=0.2, price=Clock())
+
+
+def test_scorers_that_differ_only_where_no_step_is_before_are_told_apart():
+    stage = StageGeometry(
+        depth=3, dim=4, attn_dim=4, num_heads=1, mlp_dim=1, grid=(3, 3), num_prefix_tokens=0, has_class_token=False
+    )
+    geometry = BackboneGeometry(name="x", image_size=(3, 3), stages=(stage,), stem_macs=0, head_macs=0, params=1)
+    spots = (SpotScorer(layers=2, heads="mean"), SpotScorer(layers="since_last"))
+    one = {"blocks": (0, 2), "min_predictors": 1, "max_predictors": 1, "phases": ("before_ffn",)}
+    alone = [attainable(geometry, SearchSpace(**one, scorers=(spot,))) for spot in spots]
+    both = attainable(geometry, SearchSpace(**one, scorers=spots))
+    assert alone[0][1] < alone[1][1]
+    assert both == (min(low for low, _ in alone), max(high for _, high in alone))
