@@ -8,15 +8,11 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.artifacts.recipe import Recipe, RecipeLatency, read_recipe, write_recipe
+from sparsesearch.artifacts.recipe import RecipeLatency, read_recipe, write_recipe
 from sparsesearch.cli.console import say
 from sparsesearch.cli.options import DatabaseOption, check_output_file, device_option, json_option, open_settings
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
-from sparsesearch.errors import ProfileError, StudyBusyError, StudyNotFoundError
-from sparsesearch.store.sql import SqlStore
-from sparsesearch.study.events import Confirmed
-from sparsesearch.study.latency_record import Conditions, ConfirmedLatency, parse_precision
-from sparsesearch.study.trial import Trial
+from sparsesearch.study.latency_record import ConfirmedLatency, parse_precision
 
 _HOW = "Target, if the recipe has none"
 
@@ -60,42 +56,29 @@ def measure(
     original = read_recipe(recipe)
     written_to = output or recipe
     check_output_file(written_to)
+    conditions = {
+        "batch_size": batch_size,
+        "precision": None if precision is None else parse_precision(precision),
+        "compiled": compiles,
+        "num_threads": threads,
+    }
     with open_reporter(progress, quiet=quiet) as reporter:
-        from sparsesearch.app.confirm_front import measure_here
-        from sparsesearch.app.target_lookup import target_for
-        from sparsesearch.latency.device import torch_threads
-        from sparsesearch.latency.target import Target  # takes seconds to load
+        from sparsesearch.app.measure_recipe import measure_recipe, record_latency  # takes seconds to load
 
-        known = original.latency
-        conditions = _requested_conditions(known.target if known else None, batch_size, precision, compiles, threads)
-        target = target_for(conditions, original.backbone, device=device or "auto", image_size=original.image_size)
-        target = Target(**{**vars(target), "num_classes": original.num_classes, "in_chans": original.in_chans})
-        with torch_threads(conditions.num_threads or None):
-            here = target.conditions()
-        if known is not None:
-            _check(known.target, here, path=recipe)
-        found = measure_here(
-            target,
-            {"recipe": original.schedule},
-            conditions=here,
-            reference_ms=known.dense_ms if known else None,
-            progress=reporter,
-            label="measuring",
-            seconds=seconds,
-        )["recipe"]
-    made = _with(original, found)
-    write_recipe(made, written_to)
-    assert made.latency is not None
-    noted = _note_in_study(made, found, database=database)
-    budget = made.latency.budget_ms
-    verdict = None if budget is None else ("meets" if found.ms <= budget else "misses")
+        measured = measure_recipe(
+            original, source=recipe, conditions=conditions, device=device or "auto", seconds=seconds, progress=reporter
+        )
+        write_recipe(measured.recipe, written_to)
+        _, store = open_settings(database)
+        noted = record_latency(measured, store, progress=reporter)
+    found, verdict, latency = measured.found, measured.verdict, measured.latency
     document = {
         "recipe": str(written_to),
         "latency_ms": found.ms,
         "dense_ms": found.latency.median_ms / found.ratio,
         "speed_up": 1.0 / found.ratio,
-        "predicted_ms": made.latency.predicted_ms,
-        "budget_ms": budget,
+        "predicted_ms": latency.predicted_ms,
+        "budget_ms": latency.budget_ms,
         "verdict": verdict,
         "busy": found.is_busy,
         "confirmed": found.model_dump(mode="json"),
@@ -106,80 +89,10 @@ def measure(
         if as_json and not reporter.prints_result:
             typer.echo(json.dumps(document))
     else:
-        _print(made.latency, found, verdict)
+        _print(latency, found, verdict)
         say(f"written: {written_to}" + (f"; study {noted}" if noted else ""))
     if verdict == "misses":
         raise typer.Exit(1)
-
-
-def _requested_conditions(
-    known: Conditions | None, batch_size: int | None, precision: str | None, compiles: bool | None, threads: int | None
-) -> Conditions:
-    """Return the conditions of the recipe's target, overridden by flags; the device is resolved later."""
-    base = known or Conditions(
-        device="",
-        device_name="",
-        precision="float32",
-        batch_size=1,
-        compiled=False,
-        memory_format="contiguous",
-        num_threads=0,
-        torch="",
-        timm="",
-    )
-    flags = {
-        "batch_size": batch_size,
-        "precision": None if precision is None else parse_precision(precision),
-        "compiled": compiles,
-        "num_threads": threads,
-    }
-    return base.model_copy(update={name: value for name, value in flags.items() if value is not None})
-
-
-def _check(target: Conditions, here: Conditions, *, path: Path) -> None:
-    """Check that this machine is the target of a recipe."""
-    differences = target.differences(here)
-    if differences:
-        raise ProfileError(
-            f"{path} was searched for another target ({', '.join(differences)}); measure it on {target.describe()}, or "
-            "search for this machine with: sparsesearch run --budget-ms"
-        )
-
-
-def _with(recipe: Recipe, found: ConfirmedLatency) -> Recipe:
-    known = recipe.latency or RecipeLatency(target=found.conditions)
-    return recipe.model_copy(update={"latency": known.model_copy(update={"confirmed": found})})
-
-
-def _note_in_study(recipe: Recipe, found: ConfirmedLatency, *, database: str | None) -> str | None:
-    """Record the latency with its trial if the study is in the database; return the study's name."""
-    _, store = open_settings(database)
-    trial = _trial_of(recipe, store)
-    if trial is None:
-        return None
-    try:
-        writer = store.open_study(trial.study)
-    except StudyBusyError:
-        say(f"study {trial.study!r} is running, so the latency is written to the recipe only")
-        return None
-    try:
-        writer.record(Confirmed(trial=trial.number, attempt=trial.attempt, latency=found))
-    finally:
-        writer.close()
-    return trial.study
-
-
-def _trial_of(recipe: Recipe, store: SqlStore) -> Trial | None:
-    """Return the trial of a recipe, or None if it is not in the database or its study has no target."""
-    try:
-        spec = store.spec(recipe.provenance.study)
-        trials = store.trials(recipe.provenance.study)
-    except StudyNotFoundError:
-        return None
-    if spec.resolved is None or spec.resolved.latency is None:
-        return None
-    same = [one for one in trials if one.number == recipe.provenance.trial and one.state.is_final]
-    return next((one for one in same if one.key == recipe.provenance.schedule_key), None)
 
 
 def _print(known: RecipeLatency, found: ConfirmedLatency, verdict: str | None) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from sparsesearch.app.study_request import overridden, read_request, with_name
 from sparsesearch.cli import run_options as o
 from sparsesearch.cli.options import StudyArgument, check_folder, open_settings, parse_budget, parse_duration
 from sparsesearch.cli.progress_option import ProgressMode, ProgressOption, QuietOption, open_reporter
 from sparsesearch.cli.tracking import open_tracker
 from sparsesearch.cli.work import report, work
-from sparsesearch.errors import SpecError, StudyExistsError, UserInputError
+from sparsesearch.errors import UserInputError
 from sparsesearch.study.latency_record import parse_precision
-from sparsesearch.study.spec import Budget, executed_by, read_document
+from sparsesearch.study.spec import executed_by
 
 
 def run(
@@ -78,7 +78,7 @@ def run(
     from sparsesearch.cli import STARTED
 
     limit = parse_budget(budget_gflops, budget, budget_ms)
-    given = _read(spec_file)
+    given = read_request(spec_file)
     target = {
         "profile": device_profile,
         "batch_size": latency_batch_size,
@@ -118,18 +118,11 @@ def run(
     }
     if strategy is not None and isinstance(given.get("fidelity"), dict):
         given["fidelity"].pop("elastic", None)  # the former key of what the flag overrides
-    document = _overlay(given, flags)
+    document = overridden(given, flags)
     settings, store = open_settings(database)
     if settings.data is not None:
-        document = _overlay({"data": {"source": settings.data}}, document)
-    taken = store.studies()
-    if document.get("name") is None:
-        document["name"] = _free_name(document, set(taken))
-    elif document["name"] in taken:
-        raise StudyExistsError(
-            f"study {document['name']!r} already exists; resume it with `sparsesearch resume {document['name']}`, "
-            f"delete it with `sparsesearch delete {document['name']}`, or choose another name with --study"
-        )
+        document = overridden({"data": {"source": settings.data}}, document)
+    document = with_name(document, taken=store.studies())
     folder = check_folder(output or Path(str(document["name"])))
     with open_reporter(progress, quiet=quiet) as reporter:
         # Imported here because they take seconds to load.
@@ -189,48 +182,3 @@ def resume(
             started = time.monotonic()
             work(writer, store, settings, reporter, tracker=tracker, started=started, database=database, spec=spec)
     report(writer.spec, store, folder, reporter, mlflow=mlflow, as_json=as_json)
-
-
-def _read(document: Path | None) -> dict[str, Any]:
-    if document is None:
-        return {}
-    read = read_document(document)
-    if not isinstance(read, dict):
-        raise SpecError(f"{document} is not a study document; create one with: sparsesearch init")
-    return read
-
-
-def _overlay(document: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
-    """Return the document with its keys overridden by the given flags."""
-    merged = dict(document)
-    for key, value in flags.items():
-        if isinstance(value, dict) and key != "budget":
-            inner = merged.get(key)
-            given = {k: v for k, v in value.items() if v is not None}
-            if given:
-                merged[key] = {**(inner if isinstance(inner, dict) else {}), **given}
-        elif value is not None:
-            merged[key] = value
-    return merged
-
-
-def _free_name(document: dict[str, Any], taken: set[str]) -> str:
-    budget = document.get("budget")
-    if isinstance(budget, str):
-        budget = Budget.parse(budget, "fraction").model_dump()
-    text = ""
-    if isinstance(budget, dict) and isinstance(budget.get("high"), int | float):
-        unit = budget.get("unit", "fraction")
-        ends = [end for end in (budget.get("low"), budget["high"]) if isinstance(end, int | float)]
-        text = "-".join(f"{end * 100:g}p" if unit == "fraction" else f"{end:g}{unit[0]}" for end in ends)
-        text += "s" * (unit == "ms")
-    base = as_name(f"{document.get('backbone', 'study')}-{text}")
-    number = 1
-    while (name := base if number == 1 else f"{base}-{number}") in taken:
-        number += 1
-    return name
-
-
-def as_name(text: str) -> str:
-    """Turn a text into a valid study name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:60] or "study"

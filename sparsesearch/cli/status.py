@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from sparsesearch.analysis.status import StudyState, StudyStatus
-from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.read_status import read_status
 from sparsesearch.cli.console import out, program
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_settings
 from sparsesearch.cli.status_view import status_view
@@ -51,16 +51,6 @@ def status(
         _watch(store, found, database)
     else:
         out.print(_shown(found, database))
-
-
-def read_status(records: StudyRecords, study: str) -> StudyStatus:
-    """Read the current status of a stored study.
-
-    Raises:
-        StudyNotFoundError: There is no study with that name.
-    """
-    is_leased = records.is_leased(study)  # read before the trials, so that a study that just ended is not "interrupted"
-    return StudyStatus.of(StudyView.of(records, study), is_leased=is_leased, now=time.time())
 
 
 def _watch(records: StudyRecords, found: StudyStatus, database: str | None) -> None:

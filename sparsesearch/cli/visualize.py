@@ -18,11 +18,11 @@ from sparsesearch.cli.model_argument import (
     ScheduleOption,
 )
 from sparsesearch.cli.options import DatabaseOption, check_output_file, json_option, open_settings
+from sparsesearch.cli.plain import PlainReporter
 from sparsesearch.cli.progress_option import OUTPUT_PANEL
-from sparsesearch.errors import CheckpointError, SpecError, StudyNotFoundError
+from sparsesearch.errors import SpecError
 
 if TYPE_CHECKING:
-    from sparsesearch.artifacts.recipe import Recipe
     from sparsesearch.visualize.kept_tokens import ImageView
     from sparsesearch.visualize.model import Inspection
 
@@ -72,18 +72,22 @@ def visualize(
         raise SpecError(f"invalid output file {output}; use a name that ends in .png, .pdf or .svg")
     check_output_file(output)
 
+    from sparsesearch.app.study_weights import study_weights
     from sparsesearch.artifacts.model_reference import find_model, read_recipe_of
     from sparsesearch.visualize.kept_tokens import save_kept_tokens  # takes seconds to load
     from sparsesearch.visualize.model import open_inspection
 
     reference = find_model(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
     recipe = None if schedule is None or backbone is not None else read_recipe_of(schedule)
+    settings, store = open_settings(database)
     inspection = open_inspection(
         reference,
         model_file=schedule if schedule is not None and schedule.suffix == ".safetensors" else None,
         recipe=recipe,
         weights=weights,
-        trained=None if recipe is None or weights is not None else lambda: _of_study(recipe, database),
+        trained=None
+        if recipe is None or weights is not None
+        else lambda: study_weights(recipe, store, settings, progress=PlainReporter()),
     )
     views = inspection.of_files(images) if images else inspection.of_validation(count)
     if inspection.note is not None:
@@ -94,29 +98,6 @@ def visualize(
         typer.echo(json.dumps(_document(inspection, views, output)))
         return
     typer.echo(f"{output}: {len(views)} {'image' if len(views) == 1 else 'images'}, {inspection.weights}")
-
-
-def _of_study(recipe: Recipe, database: str | None) -> tuple[dict[str, object], str] | None:
-    """Return the weights that the recipe's trial was evaluated with and their description, None if not available."""
-    from sparsesearch.app.parts import storage_of
-    from sparsesearch.artifacts.trained import trained_tensors
-    from sparsesearch.training.checkpoints import CheckpointFolder
-
-    settings, store = open_settings(database)
-    name, number = recipe.provenance.study, recipe.provenance.trial
-    try:
-        spec, trials = store.spec(name), store.trials(name)
-    except StudyNotFoundError:
-        return None
-    trial = next((one for one in trials if one.number == number and one.key == recipe.provenance.schedule_key), None)
-    if trial is None:
-        return None
-    try:
-        tensors = trained_tensors(trial, trials, CheckpointFolder(storage_of(spec, settings), name))
-    except CheckpointError as error:
-        say(f"warning: {error}", style="yellow")
-        return None
-    return None if tensors is None else (dict(tensors), f"weights of trial {number} of study {name}")
 
 
 def _document(inspection: Inspection, views: list[ImageView], output: Path) -> dict[str, object]:
