@@ -238,7 +238,7 @@ def test_mishaps(make_run: MakeRun) -> None:
         "12": {"how": "raise", "epoch": 1},
         "13": {"how": "nan", "epoch": 2},
     }
-    run = make_run(spec(fidelity={"finalists": 3}))
+    run = make_run(spec(fidelity={"finalists": 4}))
     trials = run.go(mishaps=mishaps)
     assert {trial.fidelity for trial in trials[3:6]} == {Fidelity.SUPERNET}
     assert {trial.fidelity for trial in trials[10:14]} == {Fidelity.FINETUNE}
