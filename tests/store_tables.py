@@ -31,7 +31,7 @@ def run_study(home: Path, backbone: str, seed: int) -> Path:
     document = {
         "name": "study",
         "backbone": backbone,
-        "budget": {"unit": "share", "low": 0.3 if backbone == "deit_pico" else 0.75, "high": 0.9},
+        "budget": {"unit": "fraction", "low": 0.3 if backbone == "deit_pico" else 0.75, "high": 0.9},
         "data": {"num_val_images": 120},
         "seed": seed,
         "precision": "float32",
