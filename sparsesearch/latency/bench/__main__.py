@@ -15,7 +15,7 @@ from sparsesearch.latency.bench.bench_plan import BenchPlan
 from sparsesearch.latency.bench.compare import compare
 from sparsesearch.latency.bench.comparison import write_document
 from sparsesearch.latency.bench.table import plain_text
-from sparsesearch.latency.options import add_options
+from sparsesearch.latency.command_options import add_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

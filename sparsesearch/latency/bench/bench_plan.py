@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sparsesearch.errors import SpecError
-from sparsesearch.latency.options import check_positive, option, option_help
+from sparsesearch.latency.command_options import check_positive, option, option_help
 from sparsesearch.study.latency_record import NUM_RUNS, MemoryFormat, PrecisionName, parse_precision
 from sparsesearch.text import parse_counts
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparsesearch.errors import SparseSearchError
-from sparsesearch.latency.options import add_options
+from sparsesearch.latency.command_options import add_options
 from sparsesearch.latency.profile.document import write_profile
 from sparsesearch.latency.profile.profile_plan import ProfilePlan, run_plan
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sparsesearch.backbones.registry import resolve_name
 from sparsesearch.errors import SpecError
+from sparsesearch.latency.command_options import check_positive, option
 from sparsesearch.latency.device import open_device
 from sparsesearch.latency.groups import OnPercent, ignore_percent
-from sparsesearch.latency.options import check_positive, option
 from sparsesearch.latency.profile.design import NUM_HELD_OUT, NUM_WHOLES
 from sparsesearch.latency.profile.document import Profile
 from sparsesearch.latency.profile.profiled_methods import all_methods, default_methods
