@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from sparsesearch.errors import CheckpointError
 
 _SHOWN = 3
-
-
-class Loaded(NamedTuple):
-    """Result of loading weights.
-
-    Attributes:
-        missing: Optional names of the model without a weight; they keep their values.
-        unused: Names of the weights that the model does not have.
-    """
-
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
 
 
 def load_weights_(
@@ -33,7 +20,7 @@ def load_weights_(
     allow_unused: bool = False,
     names: Mapping[str, str] | None = None,
     fix: str = "",
-) -> Loaded:
+) -> tuple[str, ...]:
     """Load weights into a model in place.
 
     Args:
@@ -45,19 +32,21 @@ def load_weights_(
         names: Original names of weights that were renamed, for the error message.
         fix: How to fix the problem, for the error message.
 
+    Returns:
+        Optional names of the model without a weight; they keep their values.
+
     Raises:
         CheckpointError: A weight is missing, unknown, or has another shape.
     """
     expected, names = model.state_dict(), names or {}
     missing = [name for name in expected if name not in weights]
-    unused = [name for name in weights if name not in expected]
     required = [name for name in missing if not name.startswith(tuple(optional))]
     misshapen = [
         f"{names.get(name, name)} is {_shape_text(weights[name])} instead of {_shape_text(tensor)}"
         for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
-    unknown = [] if allow_unused else [names.get(name, name) for name in unused]
+    unknown = [] if allow_unused else [names.get(name, name) for name in weights if name not in expected]
     problems = [
         f"{len(found)} {what} ({_listed(found)})"
         for what, found in (("missing", required), ("unknown", unknown), ("of another shape", misshapen))
@@ -66,7 +55,7 @@ def load_weights_(
     if problems:
         raise CheckpointError(f"{source} does not fit the model; weights: {', '.join(problems)}{fix and f'; {fix}'}")
     model.load_state_dict({name: weights[name] for name in expected if name in weights}, strict=False)
-    return Loaded(tuple(missing), tuple(unused))
+    return tuple(missing)
 
 
 def _listed(names: Sequence[str]) -> str:

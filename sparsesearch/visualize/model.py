@@ -143,8 +143,8 @@ def _from_file(
     tensors: dict[str, Tensor] = read_foreign_weights(path)
     model = reference.dense_model()
     sparsify_(model, reference.schedule)
-    loaded = load_weights_(model, tensors, source=str(path), optional=(PREDICTOR_PREFIX,), allow_unused=True)
-    caption = UNTRAINED_PREDICTORS if loaded.missing else None
+    missing = load_weights_(model, tensors, source=str(path), optional=(PREDICTOR_PREFIX,), allow_unused=True)
+    caption = UNTRAINED_PREDICTORS if missing else None
     return Inspection(
         reference,
         model.eval(),
