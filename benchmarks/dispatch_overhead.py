@@ -29,7 +29,7 @@ from sparsesearch.search.controller import StagedController
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.events import Ended, Measured
-from sparsesearch.study.protocols import StudyWriter
+from sparsesearch.study.protocols import Done, StudyWriter, Wait
 from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
 from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, TrialState
 
@@ -143,8 +143,8 @@ def report_asks(folder: Path, count: int) -> None:
     writer = new_writer(folder, f"asks-{count}", evaluations=1000)
     controller = StagedController(writer.spec, GEOMETRY)
 
-    def run(asked: NewTrial | None) -> None:
-        assert asked is not None
+    def run(asked: NewTrial | Wait | Done) -> None:
+        assert isinstance(asked, NewTrial)
         trial = writer.claim(writer.add_trial(asked).number)
         measurement = Measurement(
             step=0,
@@ -162,7 +162,7 @@ def report_asks(folder: Path, count: int) -> None:
     for _ in range(2):
         run(controller.ask())
     given = instant.ManyTrials(count, Fidelity.SUPERNET)
-    while (trial := given.ask()) is not None:
+    while isinstance(trial := given.ask(), NewTrial):
         run(trial.model_copy(update={"number": trial.number + 2}))
     times = [timed(lambda: run(controller.ask())) for _ in range(20)]
     show(f"ask + store + tell at {count} trials, TPE, SQLite", times)

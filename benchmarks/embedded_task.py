@@ -31,7 +31,9 @@ from numpy.typing import NDArray
 
 from sparsesearch.analysis.study_front import study_front
 from sparsesearch.app.complete import complete
-from sparsesearch.app.run_study import prepare, run_study
+from sparsesearch.app.resolve import resolve
+from sparsesearch.app.run_study import run_study
+from sparsesearch.app.workspace import Workspace
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.budget.baselines import baseline_schedules
 from sparsesearch.cost.analytic import dense_macs
@@ -101,9 +103,9 @@ def search(settings: Settings, experiment: Experiment, *, seed: int, budget: flo
     if name in store.studies():
         writer = store.open_study(name)
     else:
-        writer = store.create_study(prepare(complete(document, progress=Silent()), progress=Silent()))
+        writer = store.create_study(resolve(complete(document, progress=Silent()), progress=Silent()))
     spec = writer.spec
-    run_study(writer, settings)
+    run_study(Workspace(settings, store), writer)
     return spec, list(store.trials(name))
 
 

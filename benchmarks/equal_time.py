@@ -40,7 +40,9 @@ from sparsesearch.analysis.pareto import hypervolume, pareto_front
 from sparsesearch.analysis.study_front import has_score
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.complete import complete
-from sparsesearch.app.run_study import prepare, run_study
+from sparsesearch.app.resolve import resolve
+from sparsesearch.app.run_study import run_study
+from sparsesearch.app.workspace import Workspace
 from sparsesearch.budget.baselines import handcrafted_baselines
 from sparsesearch.budget.solve import fit_to_budget
 from sparsesearch.cost.analytic import AnalyticCost
@@ -133,8 +135,8 @@ def run(settings: Settings, *, seed: int, strategy: Strategy, evaluations: int |
             "fidelity": {"strategy": strategy} | ({} if evaluations is None else {"evaluations": evaluations}),
             "baselines": strategy == "supernet",  # its wall time is that of the command with default options
         }
-        store.create_study(prepare(complete(document, progress=Silent()), progress=Silent())).close()
-    run_study(store.open_study(name), settings)
+        store.create_study(resolve(complete(document, progress=Silent()), progress=Silent())).close()
+    run_study(Workspace(settings, store), store.open_study(name, resume=True))
     return StudyView.of(store, name)
 
 

@@ -9,6 +9,7 @@ from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.study.events import Ended, Event, Measured
+from sparsesearch.study.protocols import Done
 from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Origin, Trial, TrialState
 
 DEIT_SMALL = BackboneGeometry(
@@ -47,10 +48,10 @@ class ManyTrials:
         self._asked = 0
         self._cost = AnalyticCost()
 
-    def ask(self) -> NewTrial | None:
+    def ask(self) -> NewTrial | Done:
         """The next trial."""
         if self._asked == self._left:
-            return None
+            return Done()
         number, self._asked = self._asked, self._asked + 1
         keep = (196 - 1 - number % 150, 1 + number // 150)  # 150 x 40 distinct pairs
         schedule = Schedule.at([3, 6], [count / 196 for count in keep])

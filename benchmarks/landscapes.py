@@ -208,7 +208,7 @@ def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from sparsesearch.app.complete import complete
-    from sparsesearch.app.run_study import prepare
+    from sparsesearch.app.resolve import resolve
     from sparsesearch.evaluate.opening import open_evaluator, portable_evaluator
     from sparsesearch.study.progress import Silent
 
@@ -221,7 +221,7 @@ def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
         "device": "cpu",
         "seed": seed,
     }
-    spec = prepare(complete(document, progress=Silent()), progress=Silent())
+    spec = resolve(complete(document, progress=Silent()), progress=Silent())
     assert spec.resolved is not None
     geometry = spec.resolved.geometry
     portable = portable_evaluator(spec, storage=folder / "storage", cache=folder / "cache", elapsed_s=0.0)

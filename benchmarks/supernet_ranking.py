@@ -31,7 +31,7 @@ from scipy.stats import kendalltau
 from torch import Tensor
 
 from sparsesearch.app.complete import complete
-from sparsesearch.app.run_study import prepare
+from sparsesearch.app.resolve import resolve
 from sparsesearch.budget.solve import fit_to_budget
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.evaluate.opening import open_context
@@ -63,7 +63,7 @@ def open_spec(arguments: argparse.Namespace) -> StudySpec:
         "device": "cpu",
         "fidelity": {"supernet_training": {"epochs": arguments.epochs}},
     }
-    return prepare(complete(document, progress=Silent()), progress=Silent())
+    return resolve(complete(document, progress=Silent()), progress=Silent())
 
 
 def train(training: Training, context: TrainingContext, *, seed: int) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ SparseSearchError
 │   ├── StudyExistsError      the study name is taken
 │   ├── StudyNotFoundError    no study with that name
 │   ├── StudyBusyError        another controller is running the study
+│   ├── StudyStateError       the study is in a state that does not allow what was requested
 │   ├── StoreError            the database cannot be opened, read or written
 │   ├── StoreVersionError     the database schema is older or newer than this version
 │   ├── ClusterError          Ray cannot be started or joined, or lacks what trials need
@@ -19,7 +20,7 @@ SparseSearchError
 │   ├── TrackingError         MLflow cannot be reached, or rejects a request
 │   └── MissingExtraError     a required package is not installed
 ├── ShapeError                a tensor of the wrong shape (a bug in the caller)
-├── StaleAttemptError         a write by a process that no longer owns the trial or study
+├── StaleAttemptError         a write by a process that no longer owns the trial or study; exit code 75
 ├── DuplicateTrialError       the study already has a trial with this schedule, fidelity and seed
 └── StudyFailedError          the study could not be completed; exit code 1
 """
@@ -79,6 +80,10 @@ class StudyBusyError(UserInputError):
     """Another controller has leased the study."""
 
 
+class StudyStateError(UserInputError):
+    """The state of the study does not allow what was requested."""
+
+
 class StoreError(UserInputError):
     """The database cannot be opened, read or written."""
 
@@ -109,6 +114,8 @@ class ShapeError(SparseSearchError):
 
 class StaleAttemptError(SparseSearchError):
     """A write was rejected: its attempt or lease is no longer current."""
+
+    exit_code = 75
 
 
 class DuplicateTrialError(SparseSearchError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 
+from observing import Telling
+
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.errors import StudyExistsError
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
@@ -120,7 +122,7 @@ def run_sample(
         writer = store.open_study(spec.name)
     controller: Controller = StagedController(spec, DEIT_SMALL)
     try:
-        InlineDispatcher(on_trial=on_trial).run(controller, writer, MadeUpEvaluator(stop_after=stop_after))
+        InlineDispatcher(observer=Telling(on_trial)).run(controller, writer, MadeUpEvaluator(stop_after=stop_after))
     except KeyboardInterrupt:
         assert stop_after is not None
     finally:

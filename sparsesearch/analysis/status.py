@@ -4,31 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
 
 from sparsesearch.analysis.eta import seconds_left
 from sparsesearch.analysis.phases import Phase, study_phases
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.errors import StudyFailedError
-from sparsesearch.search.controller import StagedController
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StudyCondition
 from sparsesearch.study.trial import Fidelity, Trial, TrialState
-
-
-class StudyState(StrEnum):
-    """The state of a study.
-
-    Attributes:
-        RUNNING: A process is working on it.
-        INTERRUPTED: No process is working on it, and there is more to do.
-        FINISHED: There is nothing more to do.
-        FAILED: Its dense or supernet training failed, so it cannot continue.
-    """
-
-    RUNNING = "running"
-    INTERRUPTED = "interrupted"
-    FINISHED = "finished"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -75,7 +57,7 @@ class StudyStatus:
 
     Attributes:
         spec: The study.
-        state: Its state.
+        condition: Its stored state, and what is known with it.
         phases: Its phases in order.
         running: Its running trials, by number; empty unless the study is running.
         failed: Trials that failed permanently.
@@ -91,7 +73,7 @@ class StudyStatus:
     """
 
     spec: StudySpec
-    state: StudyState
+    condition: StudyCondition
     phases: tuple[Phase, ...]
     running: tuple[RunningTrial, ...]
     failed: Trouble
@@ -106,22 +88,21 @@ class StudyStatus:
     left_s: float | None
 
     @classmethod
-    def of(cls, view: StudyView, *, is_leased: bool, now: float) -> StudyStatus:
+    def of(cls, view: StudyView, *, now: float) -> StudyStatus:
         """Compute the status of a study.
 
         Args:
             view: The study.
-            is_leased: Whether a live process holds its lease.
             now: Unix time in seconds.
         """
-        state = StudyState.RUNNING if is_leased else state_at_rest(view)
-        is_running = state is StudyState.RUNNING
-        phases = study_phases(view, is_finished=state is StudyState.FINISHED)
+        condition = view.condition
+        is_running = condition.state.is_active and condition.is_leased
+        phases = study_phases(view, is_finished=condition.state.is_over)
         if not is_running:
             phases = tuple(replace(phase, running=0) for phase in phases)
         return cls(
             spec=view.spec,
-            state=state,
+            condition=condition,
             phases=phases,
             running=tuple(_running(view, phases, now=now)) if is_running else (),
             failed=_trouble([trial for trial in view.trials if trial.state is TrialState.FAILED], view),
@@ -146,7 +127,8 @@ class StudyStatus:
         best = None if self.best is None else {**self.best.public(), "tokens": self.best_schedule}
         return {
             "study": self.spec.name,
-            "state": self.state.value,
+            "state": "INTERRUPTED" if self.condition.is_interrupted else self.condition.state.value,
+            "reason": self.condition.reason,
             "backbone": self.spec.backbone,
             "budget": str(self.spec.budget),
             "dispatcher": self.spec.dispatcher,
@@ -165,6 +147,7 @@ class StudyStatus:
                 for phase in self.phases
             ],
             "running": [asdict(trial) for trial in self.running],
+            "work": [item.model_dump() for item in self.condition.work],
             "failed": asdict(self.failed),
             "retried": asdict(self.retried),
             "dense": None if self.dense is None else self.dense.public(),
@@ -173,24 +156,6 @@ class StudyStatus:
             "front_size": self.front_size,
             "hypervolume": self.hypervolume,
         }
-
-
-def state_at_rest(view: StudyView) -> StudyState:
-    """The state of a study that no process is working on.
-
-    How much of a time budget was used is not stored. A study with a time budget therefore counts as finished once its
-    required trials are complete and no trial is unfinished.
-    """
-    if view.is_under_way or view.spec.resolved is None:
-        return StudyState.INTERRUPTED
-    is_untimed = view.spec.time_budget_s is None
-    controller = StagedController(view.spec, view.spec.resolved.geometry, may_start=lambda fidelity: is_untimed)
-    for trial in view.trials:
-        controller.tell(trial)
-    try:
-        return StudyState.FINISHED if controller.ask() is None else StudyState.INTERRUPTED
-    except StudyFailedError:
-        return StudyState.FAILED
 
 
 def _running(view: StudyView, phases: Sequence[Phase], *, now: float) -> list[RunningTrial]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from sparsesearch.analysis.pareto import Point, dominated_percent
 from sparsesearch.analysis.study_front import StudyFront, cost_along, study_front
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import Fidelity, StudyTimes, Trial, TrialState, TrialTimes
 
 TRAINED = frozenset({Fidelity.DENSE, Fidelity.SUPERNET_TRAINING, Fidelity.FINETUNE, Fidelity.RETRAIN})
@@ -26,11 +27,13 @@ class StudyView:
         spec: The study.
         trials: Its trials in order of their numbers.
         times: Times of the study and its trials.
+        condition: Its stored state, and what is known with it.
     """
 
     spec: StudySpec
     trials: tuple[Trial, ...]
     times: StudyTimes
+    condition: StudyCondition = field(default_factory=lambda: StudyCondition(state=StudyState.PAUSED))
 
     @classmethod
     def of(cls, records: StudyRecords, study: str) -> StudyView:
@@ -39,9 +42,10 @@ class StudyView:
         Raises:
             StudyNotFoundError: There is no study of that name.
         """
+        condition = records.condition(study)
         trials = tuple(records.trials(study))
         # Times are read after the trials, so that every measurement in the snapshot has its time.
-        return cls(spec=records.spec(study), trials=trials, times=records.times(study))
+        return cls(spec=records.spec(study), trials=trials, times=records.times(study), condition=condition)
 
     @cached_property
     def front(self) -> StudyFront:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.evaluate.opening import portable_evaluator
+from sparsesearch.evaluate.work_files import WorkFiles
 from sparsesearch.settings import Settings
-from sparsesearch.study.progress import Progress
+from sparsesearch.study.observer import StudyObserver
 from sparsesearch.study.protocols import Dispatcher, Evaluator
 from sparsesearch.study.spec import StudySpec
-from sparsesearch.study.trial import Trial
+from sparsesearch.study.stop import StopToken
+from sparsesearch.study.work_board import WorkBoard
 from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder
 from sparsesearch.training.kinds import TrainingContext
@@ -25,9 +26,9 @@ def open_execution(
     *,
     context: TrainingContext,
     deadline: Deadline,
-    progress: Progress,
-    on_trial: Callable[[Trial], None],
-    on_progress: Callable[[Trial], None],
+    board: WorkBoard,
+    observer: StudyObserver,
+    stop: StopToken,
 ) -> tuple[Dispatcher, Evaluator]:
     """Create the dispatcher of a study and the evaluator to run with it.
 
@@ -36,34 +37,28 @@ def open_execution(
         settings: Where checkpoints and shared trainings are.
         context: Backbone, data and arithmetic of the study.
         deadline: Deadline of the study.
-        progress: Reports the progress of long tasks.
-        on_trial: Called with every trial that ended.
-        on_progress: Called with every trial that started or was measured.
+        board: Shows the progress of long work, also of that in other processes.
+        observer: Told every stored change of a trial.
+        stop: Stops the dispatcher, and at a lost lease also the training under way.
     """
     storage, cache = storage_of(spec, settings), cache_of(spec, settings)
+    folder = CheckpointFolder(storage, spec.name)
     if spec.dispatcher == "inline":
         evaluator = StudyEvaluator(
             spec,
             context=context,
-            folder=CheckpointFolder(storage, spec.name),
+            folder=folder,
             cache=TrainingCache(cache),
             deadline=deadline,
-            progress=progress,
+            progress=board,
+            stop=stop,
         )
-        return InlineDispatcher(on_trial=on_trial, on_progress=on_progress), evaluator
+        return InlineDispatcher(observer=observer, stop=stop), evaluator
     from sparsesearch.dispatch.tune import RayDispatcher  # Ray takes seconds to load
 
     device = context.arithmetic.device.type
-    dispatcher = RayDispatcher(
-        spec.resources,
-        storage=storage,
-        uses_gpu=device == "cuda",
-        on_trial=on_trial,
-        on_progress=on_progress,
-        on_stopping=lambda: progress.line(
-            "stopping after the current epochs, which are kept; press Ctrl-C again to stop immediately"
-        ),
-    )
+    dispatcher = RayDispatcher(spec.resources, storage=storage, uses_gpu=device == "cuda", observer=observer, stop=stop)
+    board.include(WorkFiles(folder.work_folder).read)
     portable = portable_evaluator(
         spec.model_copy(update={"device": device}), storage=storage, cache=cache, elapsed_s=deadline.elapsed_s
     )

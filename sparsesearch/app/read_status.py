@@ -15,5 +15,4 @@ def read_status(records: StudyRecords, study: str) -> StudyStatus:
     Raises:
         StudyNotFoundError: There is no study of that name.
     """
-    is_leased = records.is_leased(study)  # before its trials, so that a study that ends meanwhile is not interrupted
-    return StudyStatus.of(StudyView.of(records, study), is_leased=is_leased, now=time.time())
+    return StudyStatus.of(StudyView.of(records, study), now=time.time())

@@ -148,7 +148,7 @@ def _dense_weights(
 def _run(training: Training, arithmetic: Arithmetic, *, seed: int, progress: Progress) -> None:
     run = TrainingRun(training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=arithmetic)
     total = training.spec.epochs * training.steps_per_epoch
-    with progress.bar(training.label, total) as bar:
+    with progress.bar(training.label, total, batch_size=training.spec.batch_size) as bar:
         while run.epochs_done < training.spec.epochs:
             epoch = run.epochs_done + 1
             run.epoch(training.batches(epoch), training.objective, seed=derive_seed(seed, "epoch", epoch), bar=bar)

@@ -1,262 +1,152 @@
-"""Run a study: prepare it, build its parts, run the dispatcher, and write the results."""
+"""Run a stored study: resolve it, build its parts, run the dispatcher, and store how it ended."""
 
 from __future__ import annotations
 
-import os
+import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import closing
 
-from sparsesearch.analysis.study_front import StudyFront
-from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.confirm_front import confirm_front
+from sparsesearch.app.lease_keeper import LeaseKeeper
 from sparsesearch.app.parts import open_execution
-from sparsesearch.app.target_lookup import find_latency
-from sparsesearch.app.write_results import PICTURE, RECIPE, write_front_files
-from sparsesearch.artifacts.from_study import best_trial
-from sparsesearch.backbones.registry import resolve_name
-from sparsesearch.budget.baselines import baselines_outside
-from sparsesearch.budget.price import study_price
-from sparsesearch.budget.solve import check_budget
-from sparsesearch.data.inputs import open_task, task_geometry
-from sparsesearch.errors import SpecError
+from sparsesearch.app.resolve import resolve
+from sparsesearch.app.signals import stopping_on_signals
+from sparsesearch.app.workspace import Workspace
+from sparsesearch.errors import StaleAttemptError, StoreError, StudyFailedError, one_line
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.opening import open_context
-from sparsesearch.evaluate.plan import make_plan
-from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
-from sparsesearch.report.page import REPORT, report_page
-from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.controller import StagedController
-from sparsesearch.search.samplers.priors import collect_priors
-from sparsesearch.settings import Settings
-from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.supernet_schedules import with_fixed_windows
-from sparsesearch.space.untrained import without_training
-from sparsesearch.store.profiles import SqlProfiles
-from sparsesearch.study.prior import Prior
-from sparsesearch.study.progress import Progress, Silent
-from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter, Tracker
-from sparsesearch.study.spec import Resolved, StudySpec
-from sparsesearch.study.trial import Trial
-from sparsesearch.text import human_time
-from sparsesearch.tracking.null import NullTracker
-from sparsesearch.training.weights import check_weights
+from sparsesearch.study.observer import NoObserver, Observers, StudyObserver, observed
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.protocols import Done, StudyWriter
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StopRequest, StudyState
+from sparsesearch.study.stop import StopCause, StoppedError, StopToken
+from sparsesearch.study.work_board import WorkBoard
 
-OnTrial = Callable[[Trial], None]
+logger = logging.getLogger(__name__)
 
-_DEMO = "No --data given; using the bundled demo: real handwritten digits on a cluttered canvas."
-_HARD_DEMO = "Using the harder bundled demo: the larger of two handwritten digits on a cluttered canvas."
-
-
-def _ignore(trial: Trial) -> None:
-    return
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """The results of a finished study.
-
-    Attributes:
-        spec: The study as it ran.
-        front: Its front.
-        best: The most accurate trial within the budget.
-        recipe: Path of `best.yaml`.
-        front_png: Path of the plot of the front.
-        report: Path of the report.
-    """
-
-    spec: StudySpec
-    front: StudyFront
-    best: Trial
-    recipe: Path
-    front_png: Path
-    report: Path
-
-
-def prepare(
-    spec: StudySpec,
-    *,
-    progress: Progress,
-    store: StudyStore | None = None,
-    profiles: SqlProfiles | None = None,
-) -> StudySpec:
-    """Resolve a study and plan it; invalid requests fail here, before any training.
-
-    Args:
-        spec: The requested study.
-        progress: Receives the plan and warnings as lines.
-        profiles: The stored latency profiles; required for studies with a latency target.
-        store: The store of the study to warm-start from, if there is one.
-
-    Returns:
-        The study as it will run: names and space resolved, precision chosen, and phases cut to the time budget.
-
-    Raises:
-        UserInputError: The document asks for something that is not possible.
-    """
-    backbone = resolve_name(spec.backbone)
-    priors: tuple[Prior, ...] = ()
-    if spec.warm_start is not None:
-        if store is None:
-            raise SpecError(f"no database given to read study {spec.warm_start!r} from; leave warm_start out")
-        priors = collect_priors(store.spec(spec.warm_start), store.trials(spec.warm_start))
-        progress.line(f"Starting from {len(priors)} results of study {spec.warm_start!r}.")
-    device = open_device(spec.device)
-    task = open_task(spec.data, backbone=backbone)
-    geometry = task_geometry(backbone, task)
-    space = _space_for(spec, geometry)
-    if spec.budget.axis == "macs":
-        check_budget(geometry, space, budget=spec.budget)
-    check_weights(spec.weights, backbone=backbone, task=task)
-    if spec.data.is_demo:
-        progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
-        progress.line("Its accuracies and its schedule do not transfer to other data.")
-    for label in baselines_outside(geometry, space) if spec.baselines else ():
-        progress.line(f"The baseline {label} is left out: the search space has no step at one of its blocks.")
-    resolved = spec.model_copy(
-        update={
-            "backbone": backbone,
-            "space": space,
-            "resolved": Resolved(
-                geometry=geometry,
-                num_classes=task.num_classes,
-                in_chans=task.in_chans,
-                data_fingerprint=task.fingerprint,
-                priors=priors,
-            ),
-        }
-    )
-    if spec.latency is not None or spec.budget.axis == "ms":
-        resolved = _with_latency(resolved, profiles=profiles, progress=progress)
-    arithmetic, speeds = choose_arithmetic(
-        spec.precision, device=device, backbone=backbone, geometry=geometry, task=task
-    )
-    plan = make_plan(resolved, speeds, task=task, num_val=task.num_val, windowed=spec.data.is_demo)
-    precision = "bfloat16" if arithmetic.is_bfloat16 else "float32"
-    progress.line(plan.describe(speeds, device=device.type, precision=precision))
-    if not plan.spec.meaningful:
-        progress.line(
-            f"the time is too short to train {backbone}: full training would take about "
-            f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use --weights PATH, more time, "
-            "or --backbone deit_pico. The accuracies of this study are marked 'not meaningful'."
-        )
-    storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
-    found = plan.spec.resolved
-    assert found is not None, "it was filled in above"
-    found = found.model_copy(update={"planned_work": plan.work_by_phase})
-    return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
-
-
-def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Progress) -> StudySpec:
-    """Add the latency model of the target to a study, and check that its budget is feasible there."""
-    found = spec.resolved
-    assert found is not None, "it is filled in before"
-    assert profiles is not None, "a study with a latency target needs the stored profiles"
-    fit = find_latency(
-        spec,
-        found.geometry,
-        spec.space,
-        profiles=profiles,
-        num_classes=found.num_classes,
-        in_chans=found.in_chans,
-        progress=progress,
-    )
-    made = spec.model_copy(update={"resolved": found.model_copy(update={"latency": fit})})
-    check_budget(found.geometry, made.space, budget=made.budget, price=study_price(made))
-    return made
-
-
-def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
-    """Resolve the space for a backbone, restricted to what the strategy can search."""
-    if spec.fidelity.strategy == "training-free":
-        return without_training(spec.space, geometry)
-    if spec.fidelity.strategy == "supernet":
-        return with_fixed_windows(spec.space.for_geometry(geometry), geometry)
-    return spec.space.for_geometry(geometry)
+Execution = Callable[[StudySpec], StudySpec]
+"""Returns a study with another dispatcher or other resources, which are not stored."""
 
 
 def run_study(
+    workspace: Workspace,
     writer: StudyWriter,
-    settings: Settings,
     *,
-    progress: Progress | None = None,
-    on_trial: OnTrial | None = None,
-    on_progress: OnTrial | None = None,
-    tracker: Tracker | None = None,
+    board: WorkBoard | None = None,
+    observer: StudyObserver | None = None,
+    stop: StopToken | None = None,
     started: float | None = None,
-    spec: StudySpec | None = None,
-) -> None:
-    """Run an open study to its end, or resume it where it stopped.
+    execution: Execution = lambda spec: spec,
+) -> StudyState:
+    """Run an open study to its end, or until it is to stop; resolve it first if it is not resolved.
+
+    While it runs in the main thread, the first Ctrl-C or SIGTERM stops the study after the epochs under way, the second
+    one at once; while it is resolved, the first one does. Requests that other processes store are fulfilled likewise.
 
     Args:
+        workspace: Where studies, profiles, checkpoints and shared trainings are.
         writer: The open study; closed on return.
-        settings: Where checkpoints and shared trainings are.
-        progress: Reports the progress of long tasks.
-        on_trial: Called with every trial that ended.
-        on_progress: Called with every trial that started, was measured, or is retried.
-        tracker: Logs the study while it runs.
+        board: Shows the progress of long work.
+        observer: Told what happens in the study.
+        stop: Set to stop the study.
         started: Start of the time budget, by `time.monotonic`; by default now.
-        spec: The study with another dispatcher or other resources; by default as stored.
+        execution: Changes how the stored study is executed.
+
+    Returns:
+        The state that the study ended in: FINISHED; or PAUSED or CANCELLED after a stored request.
 
     Raises:
-        ClusterError: Ray is not available, or lacks resources for the trials.
-        DataError: The data has changed since the study started.
-        StudyFailedError: The dense or supernet training failed.
+        StoppedError: Ctrl-C, SIGTERM or a lost lease ended the run.
+        UserInputError: The study asks for something that is not possible; it is PAUSED, with the reason.
+        StudyFailedError: The dense or supernet training failed; the study is FAILED.
     """
-    tracker = tracker or NullTracker()
-    with closing(writer):
-        spec = spec or writer.spec
-        deadline = Deadline(
-            started=time.monotonic() if started is None else started,
-            time_budget_s=spec.time_budget_s,
-            clock=time.monotonic,
-        )
+    board = board or WorkBoard(Silent().line)
+    stop = stop or StopToken()
+    with closing(writer), LeaseKeeper(writer, stop, work=board.work), stopping_on_signals(stop, at_once=True):
+        try:
+            done = _work(
+                workspace,
+                writer,
+                board=board,
+                observer=observer or NoObserver(),
+                stop=stop,
+                started=time.monotonic() if started is None else started,
+                execution=execution,
+            )
+        except (KeyboardInterrupt, StoppedError) as error:
+            cause = stop.cause or StopCause.INTERRUPT
+            state = _stopped(writer, cause)
+            if cause in (StopCause.PAUSE, StopCause.STOP, StopCause.CANCEL):
+                return state
+            raise StoppedError(cause) from error
+        except StaleAttemptError:
+            raise
+        except StudyFailedError as error:
+            _store_state(writer, StudyState.FAILED, reason=one_line(error))
+            raise
+        except Exception as error:
+            _store_state(writer, StudyState.PAUSED, reason=one_line(error))
+            raise
+        writer.set_state(StudyState.FINISHED, reason=done.reason)
+        return StudyState.FINISHED
+
+
+def _work(
+    workspace: Workspace,
+    writer: StudyWriter,
+    *,
+    board: WorkBoard,
+    observer: StudyObserver,
+    stop: StopToken,
+    started: float,
+    execution: Execution,
+) -> Done:
+    """Do everything that ends with the study's last trial."""
+    if writer.spec.resolved is None:
+        found = resolve(writer.spec, progress=board, store=workspace.store, profiles=workspace.store.profiles)
+        writer.resolve(found)
+        writer.set_state(StudyState.RUNNING)
+    spec = execution(writer.spec)
+    deadline = Deadline(started=started, time_budget_s=spec.time_budget_s, clock=time.monotonic)
+    with board.bar("opening data and backbone", None):
         context = open_context(spec)
         controller = StagedController(spec, context.geometry, may_start=deadline.may_start)
-
-        def finished(trial: Trial) -> None:
-            deadline.note(trial)
-            tracker.log(trial)
-            if on_trial is not None:
-                on_trial(trial)
-
+        observers = Observers([deadline, observer])
         dispatcher, evaluator = open_execution(
-            spec,
-            settings,
-            context=context,
-            deadline=deadline,
-            progress=progress or Silent(),
-            on_trial=finished,
-            on_progress=on_progress or _ignore,
+            spec, workspace.settings, context=context, deadline=deadline, board=board, observer=observers, stop=stop
         )
-        with tracked(tracker, spec.name):
-            dispatcher.run(controller, writer, evaluator)
-            for trial in confirm_front(spec, writer, progress=progress or Silent()):
-                tracker.log(trial)
+    with observed(observers, spec.name):
+        with stopping_on_signals(stop, at_once=False):
+            done = dispatcher.run(controller, writer, evaluator)
+        for trial in confirm_front(spec, writer, progress=board):
+            observers.changed(trial)
+    return done
 
 
-@contextmanager
-def tracked(tracker: Tracker, study: str) -> Iterator[None]:
-    """Log a study while the block runs, and its final state however the block ends."""
-    tracker.start(study)
+def _stopped(writer: StudyWriter, cause: StopCause) -> StudyState:
+    """Store how a study was stopped, and return its state."""
+    if cause is StopCause.LEASE_LOST:
+        return StudyState.RUNNING
+    state = StudyState.CANCELLED if cause is StopCause.CANCEL else StudyState.PAUSED
+    _store_state(writer, state, reason=_REASONS[cause])
+    return state
+
+
+def _store_state(writer: StudyWriter, state: StudyState, *, reason: str) -> None:
+    """Store the state of a study that ends with an error, which no error of the store must hide."""
     try:
-        yield
-    except BaseException:
-        tracker.finish(interrupted=True)
-        raise
-    tracker.finish()
+        writer.set_state(state, reason=reason)
+    except (StoreError, StaleAttemptError) as error:
+        logger.warning("the state of the study could not be stored: %s", error)
 
 
-def write_results(spec: StudySpec, records: StudyRecords, folder: Path) -> StudyResult:
-    """Write `front.png`, `best.yaml` and `report.html` of a study into a folder.
-
-    Raises:
-        StudyFailedError: The study has no finished candidate.
-    """
-    view = StudyView.of(records, spec.name)
-    best = best_trial(spec, view.front)
-    write_front_files(spec, view.front, folder)
-    (folder / REPORT).write_text(report_page(view), encoding="utf-8")
-    return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)
+_REASONS = {
+    StopCause.INTERRUPT: "Ctrl-C",
+    StopCause.TERMINATE: "SIGTERM",
+    StopCause.PAUSE: f"sparsesearch {StopRequest.PAUSE.value}",
+    StopCause.STOP: f"sparsesearch {StopRequest.STOP.value}",
+    StopCause.CANCEL: f"sparsesearch {StopRequest.CANCEL.value}",
+}

@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from sparsesearch.analysis.study_front import StudyFront
-from sparsesearch.artifacts.from_study import make_recipe
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.artifacts.from_study import best_trial, make_recipe
 from sparsesearch.artifacts.recipe import DEMO_NOTE, NOT_MEANINGFUL, write_recipe
+from sparsesearch.report.page import REPORT, report_page
+from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.trial import Trial
 from sparsesearch.visualize.front_plot import save_front
 
 RECIPE, PICTURE = "best.yaml", "front.png"
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The results of a finished study.
+
+    Attributes:
+        spec: The study as it ran.
+        front: Its front.
+        best: The most accurate trial within the budget.
+        recipe: Path of `best.yaml`.
+        front_png: Path of the plot of the front.
+        report: Path of the report.
+    """
+
+    spec: StudySpec
+    front: StudyFront
+    best: Trial
+    recipe: Path
+    front_png: Path
+    report: Path
+
+    def document(self) -> dict[str, object]:
+        """The object that `run --json` prints."""
+        best = self.best
+        return {
+            "study": self.spec.name,
+            "best": {
+                "trial": best.number,
+                "macs": best.cost.macs,
+                "metrics": best.metrics,
+                "schedule": best.schedule.model_dump(mode="json"),
+                "label": best.label,
+                "accuracy": "ok" if self.spec.meaningful else "not meaningful",
+            },
+            "recipe": str(self.recipe),
+            "front_png": str(self.front_png),
+            "report": str(self.report),
+        }
 
 
 def write_front_files(spec: StudySpec, front: StudyFront, folder: Path) -> None:
@@ -29,3 +73,16 @@ def write_front_files(spec: StudySpec, front: StudyFront, folder: Path) -> None:
         limit=limit,
         note="; ".join(notes) or None,
     )
+
+
+def write_results(spec: StudySpec, records: StudyRecords, folder: Path) -> StudyResult:
+    """Write `front.png`, `best.yaml` and `report.html` of a study into a folder.
+
+    Raises:
+        StudyFailedError: The study has no finished candidate.
+    """
+    view = StudyView.of(records, spec.name)
+    best = best_trial(spec, view.front)
+    write_front_files(spec, view.front, folder)
+    (folder / REPORT).write_text(report_page(view), encoding="utf-8")
+    return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)

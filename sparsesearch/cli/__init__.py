@@ -30,7 +30,10 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line: exit code 0, 1 (failure), 2 (bad input) or 130 (interrupted, resumable).
+    """Run the command line.
+
+    Exit code: 0; 1 for a failure; 2 for bad input; 75 if another process took the study over; 130 after Ctrl-C and 143
+    after SIGTERM, which leave a study that can be resumed.
 
     A known error is one line. Anything else is a fault of this program: its traceback goes into a log file, or to
     the terminal with `SPARSESEARCH_DEBUG=1`.

@@ -18,6 +18,7 @@ from sparsesearch.cli import (
     run,
     spaces,
     status,
+    stop,
     studies,
     tracking,
     visualize,
@@ -37,6 +38,9 @@ _SEARCH, _VIEW, _USE, _MORE = "Search", "Inspect studies", "Use the results", "C
 
 app.command(rich_help_panel=_SEARCH)(run.run)
 app.command(rich_help_panel=_SEARCH)(run.resume)
+app.command(rich_help_panel=_SEARCH)(stop.stop)
+app.command(rich_help_panel=_SEARCH)(stop.pause)
+app.command(rich_help_panel=_SEARCH)(stop.cancel)
 app.command(rich_help_panel=_SEARCH)(init.init)
 app.command(rich_help_panel=_VIEW)(status.status)
 app.command(rich_help_panel=_VIEW)(studies.studies)

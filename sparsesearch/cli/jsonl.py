@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import TracebackType
 
+from sparsesearch.cli.heartbeat import Heartbeat
 from sparsesearch.cli.reporter import Reporter
 from sparsesearch.cli.rich_tables import accuracy_warning
 from sparsesearch.cli.watch import StudyWatch
@@ -24,6 +26,8 @@ class JsonLinesReporter(Reporter):
 
     - `plan` and `note`: `text`;
     - `started`, `measured` and `ended`: the fields of `trials --json`, and `epochs_done`;
+    - `progress`, at least every 12 s: `work`, the list of what is under way, with steps, images per second and the
+      estimated remaining seconds; and `left_s`, that of the study;
     - `result`, the last event: the fields of the command's `--json`.
 
     Args:
@@ -36,6 +40,7 @@ class JsonLinesReporter(Reporter):
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
+        self._heartbeat = Heartbeat(self._beat)
 
     def line(self, text: str) -> None:
         """Write a `plan` or `note` event."""
@@ -44,21 +49,37 @@ class JsonLinesReporter(Reporter):
         else:
             self._write("note", text=text)
 
-    def started(self, watch: StudyWatch, trial: Trial) -> None:
+    def trial_started(self, watch: StudyWatch, trial: Trial) -> None:
         """Write a `started` event."""
         self._write_trial("started", watch, trial)
 
-    def measured(self, watch: StudyWatch, trial: Trial) -> None:
+    def trial_measured(self, watch: StudyWatch, trial: Trial) -> None:
         """Write a `measured` event."""
         self._write_trial("measured", watch, trial)
 
-    def ended(self, watch: StudyWatch, trial: Trial) -> None:
+    def trial_ended(self, watch: StudyWatch, trial: Trial) -> None:
         """Write an `ended` event."""
         self._write_trial("ended", watch, trial)
 
     def result(self, document: dict[str, object]) -> None:
         """Write the `result` event, the last one."""
         self._write("result", **document)
+
+    def __enter__(self) -> JsonLinesReporter:
+        super().__enter__()
+        self._heartbeat.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._heartbeat.stop()
+        super().__exit__(kind, error, trace)
+
+    def _beat(self) -> None:
+        left_s = None if self._watch is None else self._watch.status().left_s
+        work = [item.model_dump() for item in self.board.work()]
+        self._write("progress", work=work, left_s=None if left_s is None else round(left_s, 1))
 
     def _write_trial(self, event: str, watch: StudyWatch, trial: Trial) -> None:
         fields = {**trial.public(), "epochs_done": trial.epochs_done, **accuracy_warning(watch.spec)}
@@ -68,6 +89,7 @@ class JsonLinesReporter(Reporter):
         timestamp = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         study = None if self._watch is None else self._watch.spec.name
         text = json.dumps({"time": timestamp, "event": event, "study": study, **fields})
+        self._heartbeat.note()
         with self._lock:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()

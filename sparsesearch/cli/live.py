@@ -9,23 +9,13 @@ from types import TracebackType
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.spinner import Spinner
-from rich.table import Column
 from rich.text import Text
 
 from sparsesearch.cli.console import err
 from sparsesearch.cli.reporter import Reporter
 from sparsesearch.cli.sentences import ended_line
-from sparsesearch.cli.status_view import MAX_RUNNING, status_view
+from sparsesearch.cli.status_view import MAX_RUNNING, status_view, work_view
 from sparsesearch.cli.watch import StudyWatch
 from sparsesearch.study.trial import Trial
 
@@ -35,29 +25,6 @@ _OTHER_LINES = 18
 
 _MAX_RENDER_FRACTION = 0.02
 """Largest fraction of the time that goes into rendering the view."""
-
-
-class _LiveBar:
-    def __init__(self, progress: Progress, label: str, total: int) -> None:
-        self._progress = progress
-        self._label = label
-        self._total = total
-        self._task: TaskID | None = None
-
-    def advance(self, amount: int = 1, *, note: str | None = None) -> None:
-        """Advance the bar."""
-        if self._task is not None:
-            self._progress.update(self._task, advance=amount, note=note or "")
-
-    def __enter__(self) -> _LiveBar:
-        self._task = self._progress.add_task(self._label, total=self._total, note="")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
 
 
 class LiveReporter(Reporter):
@@ -70,19 +37,9 @@ class LiveReporter(Reporter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
-            console=err,
-            expand=True,
-        )
         self._view: RenderableType | None = None
         self._due = 0.0
-        self._idle = Spinner("dots", Text("preparing", style="dim"))
+        self._idle = Spinner("dots", Text("starting", style="dim"))
         self._live = Live(
             console=err,
             get_renderable=self._draw,
@@ -91,15 +48,11 @@ class LiveReporter(Reporter):
             redirect_stdout=sys.stdout.isatty(),  # results that go to a file must not be redirected
         )
 
-    def bar(self, label: str, total: int) -> _LiveBar:
-        """Create a progress bar for one task."""
-        return _LiveBar(self._bars, label, total)
-
     def line(self, text: str) -> None:
         """Print a permanent line above the view."""
         err.print(text, soft_wrap=True)
 
-    def ended(self, watch: StudyWatch, trial: Trial) -> None:
+    def trial_ended(self, watch: StudyWatch, trial: Trial) -> None:
         """Print a line for a training that ended or a trial that failed."""
         text = ended_line(watch.spec, trial)
         if text is not None:
@@ -109,8 +62,9 @@ class LiveReporter(Reporter):
         parts: list[RenderableType] = []
         if self._watch is not None:
             parts += [Text(), self._study(self._watch)]
-        if self._bars.tasks:
-            parts += [Text(), self._bars]
+        work = self.board.work()
+        if work:
+            parts += [Text(), work_view(work)]
         return Group(*parts or [self._idle])
 
     def _study(self, watch: StudyWatch) -> RenderableType:
@@ -118,7 +72,7 @@ class LiveReporter(Reporter):
         began = time.thread_time()
         if self._view is None or time.monotonic() >= self._due:
             num_lines = err.height - _OTHER_LINES
-            self._view = status_view(watch.status(), max_running=max(1, min(MAX_RUNNING, num_lines)))
+            self._view = status_view(watch.status(), max_running=max(1, min(MAX_RUNNING, num_lines)), with_work=False)
             self._due = time.monotonic() + (time.thread_time() - began) / _MAX_RENDER_FRACTION
         return self._view
 

@@ -7,39 +7,20 @@ from collections.abc import Callable
 from types import TracebackType
 
 from sparsesearch.cli.console import say
+from sparsesearch.cli.heartbeat import Heartbeat
 from sparsesearch.cli.reporter import Reporter
-from sparsesearch.cli.sentences import ended_line, search_line, started_line
+from sparsesearch.cli.sentences import ended_line, search_line, started_line, work_line
 from sparsesearch.cli.watch import StudyWatch
 from sparsesearch.study.trial import Trial
 
 SUMMARY_SECONDS = 30.0
-"""Interval between progress lines of the search and of other long tasks."""
-
-
-class _PlainBar:
-    def __init__(self, label: str, total: int, clock: Callable[[], float]) -> None:
-        self._label, self._total, self._clock = label, total, clock
-        self._done = 0
-        self._reported_at = clock()
-
-    def advance(self, amount: int = 1, *, note: str | None = None) -> None:
-        """Advance the bar, and print a line at most every `SUMMARY_SECONDS`."""
-        self._done += amount
-        if self._clock() - self._reported_at >= SUMMARY_SECONDS:
-            self._reported_at = self._clock()
-            say(f"{self._label}: {self._done} of {self._total}" + (f" ({note})" if note else ""))
-
-    def __enter__(self) -> _PlainBar:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Print nothing: the caller reports the result."""
+"""Interval between progress lines of the search."""
 
 
 class PlainReporter(Reporter):
-    """Prints a line when a training starts or ends, and a summary at intervals while schedules are searched.
+    """Prints a line when a training starts or ends, and summaries of the search.
+
+    Whenever nothing was printed for a while, it prints the work under way.
 
     Args:
         clock: Monotonic clock, in seconds.
@@ -51,22 +32,20 @@ class PlainReporter(Reporter):
         super().__init__()
         self._clock = clock
         self._reported_at: float | None = None
-
-    def bar(self, label: str, total: int) -> _PlainBar:
-        """Create a bar that prints a line at intervals, and none for short tasks."""
-        return _PlainBar(label, total, self._clock)
+        self._heartbeat = Heartbeat(self._beat)
 
     def line(self, text: str) -> None:
         """Print a line."""
+        self._heartbeat.note()
         say(text)
 
-    def started(self, watch: StudyWatch, trial: Trial) -> None:
+    def trial_started(self, watch: StudyWatch, trial: Trial) -> None:
         """Print a line for a training that started."""
         self._print(started_line(watch.spec, trial))
         if not trial.fidelity.is_training and self._reported_at is None:
             self._reported_at = self._clock()
 
-    def ended(self, watch: StudyWatch, trial: Trial) -> None:
+    def trial_ended(self, watch: StudyWatch, trial: Trial) -> None:
         """Print a line for a training that ended or a trial that failed, and a summary of the search at intervals."""
         self._print(ended_line(watch.spec, trial))
         if trial.fidelity.is_training or self._reported_at is None:
@@ -80,3 +59,18 @@ class PlainReporter(Reporter):
     def _print(self, text: str | None) -> None:
         if text is not None:
             self.line(text)
+
+    def _beat(self) -> None:
+        """Print the work under way, and how long the study is expected to take."""
+        self.line(work_line(self.board.work(), None if self._watch is None else self._watch.status()))
+
+    def __enter__(self) -> PlainReporter:
+        super().__enter__()
+        self._heartbeat.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._heartbeat.stop()
+        super().__exit__(kind, error, trace)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 from types import TracebackType
 
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.watch import Change, StudyWatch
-from sparsesearch.study.progress import Bar, Progress, Silent
+from sparsesearch.study.observer import NoObserver
+from sparsesearch.study.progress import Bar, Progress
+from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.trial import Trial
+from sparsesearch.study.work_board import WorkBoard
 
 
-class Reporter:
+class Reporter(NoObserver):
     """Reports errors only; subclasses override its methods. Use as a context manager.
 
-    A reporter is the `Progress` of long tasks, and follows one study. Lines may come from any thread.
+    A reporter is the `Progress` of long tasks, and observes one study. Lines may come from any thread.
 
     Attributes:
+        board: The work under way.
         prints_summary: Whether the command prints tables and hints at the end.
         prints_result: Whether the reporter itself prints the result, as JSON.
     """
@@ -24,12 +29,23 @@ class Reporter:
     prints_result = False
 
     def __init__(self) -> None:
+        self.board = WorkBoard(lambda text: self.line(text))
+        self._records: StudyRecords | None = None
         self._watch: StudyWatch | None = None
         self._level = logging.WARNING
 
-    def bar(self, label: str, total: int) -> Bar:
-        """Create a progress bar for one task."""
-        return Silent().bar(label, total)
+    def bar(self, label: str, total: int | None, *, trial: int | None = None, batch_size: int | None = None) -> Bar:
+        """Create a progress bar for one task; see `Progress`."""
+        return self.board.bar(label, total, trial=trial, batch_size=batch_size)
+
+    def read_from(self, records: StudyRecords) -> None:
+        """Read the studies that it observes from this store."""
+        self._records = records
+
+    def started(self, study: str) -> None:
+        """Follow a study that starts or resumes."""
+        assert self._records is not None, "call read_from first"
+        self.follow(StudyWatch(StudyView.of(self._records, study), work=self.board.work))
 
     def line(self, text: str) -> None:
         """Print a permanent line."""
@@ -43,19 +59,19 @@ class Reporter:
         assert self._watch is not None, "call follow first"
         match self._watch.take(trial):
             case Change.STARTED:
-                self.started(self._watch, trial)
+                self.trial_started(self._watch, trial)
             case Change.MEASURED:
-                self.measured(self._watch, trial)
+                self.trial_measured(self._watch, trial)
             case Change.ENDED:
-                self.ended(self._watch, trial)
+                self.trial_ended(self._watch, trial)
 
-    def started(self, watch: StudyWatch, trial: Trial) -> None:
+    def trial_started(self, watch: StudyWatch, trial: Trial) -> None:
         """Report that an attempt of a trial started."""
 
-    def measured(self, watch: StudyWatch, trial: Trial) -> None:
+    def trial_measured(self, watch: StudyWatch, trial: Trial) -> None:
         """Report a new measurement of a trial."""
 
-    def ended(self, watch: StudyWatch, trial: Trial) -> None:
+    def trial_ended(self, watch: StudyWatch, trial: Trial) -> None:
         """Report that a trial reached a final state."""
 
     def result(self, document: dict[str, object]) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.app.study_request import overridden, read_request, with_name
+from sparsesearch.app.study_request import overridden, read_request
 from sparsesearch.cli import run_options as o
-from sparsesearch.cli.options import StudyArgument, check_folder, open_settings, parse_budget, parse_duration
+from sparsesearch.cli.options import StudyArgument, check_folder, parse_budget, parse_duration
 from sparsesearch.cli.progress_option import ProgressMode, ProgressOption, QuietOption, open_reporter
-from sparsesearch.cli.tracking import open_tracker
-from sparsesearch.cli.work import report, work
-from sparsesearch.errors import UserInputError
 from sparsesearch.study.latency_record import parse_precision
 from sparsesearch.study.spec import executed_by
+from sparsesearch.study.state import StudyState
 
 
 def run(
@@ -119,27 +116,25 @@ def run(
     if strategy is not None and isinstance(given.get("fidelity"), dict):
         given["fidelity"].pop("elastic", None)  # the former key of what the flag overrides
     document = overridden(given, flags)
-    settings, store = open_settings(database)
-    if settings.data is not None:
-        document = overridden({"data": {"source": settings.data}}, document)
-    document = with_name(document, taken=store.studies())
-    folder = check_folder(output or Path(str(document["name"])))
     with open_reporter(progress, quiet=quiet) as reporter:
-        # Imported here because they take seconds to load.
-        from sparsesearch.app.complete import complete
-        from sparsesearch.app.run_study import prepare
-
-        spec = prepare(complete(document, progress=reporter), progress=reporter, store=store, profiles=store.profiles)
-        writer = store.create_study(spec)
-        try:
-            tracker = open_tracker(store, settings, reporter, enabled=mlflow, database=database)
-            work(writer, store, settings, reporter, tracker=tracker, started=STARTED, database=database)
-        except UserInputError:
-            # Invalid input that was detected only at the first trial: nothing is measured, so the name is freed.
-            if not any(trial.measurements for trial in store.trials(spec.name)):
-                store.delete_study(spec.name)
-            raise
-    report(spec, store, folder, reporter, mlflow=mlflow, as_json=as_json)
+        with reporter.bar("loading PyTorch", None):
+            from sparsesearch.app.start_study import discarded_if_invalid, start_study
+            from sparsesearch.app.workspace import Workspace
+            from sparsesearch.cli.work import work
+        workspace = Workspace.open(database)
+        folder = output and check_folder(output)
+        writer = start_study(document, workspace, progress=reporter)
+        with discarded_if_invalid(workspace.store, writer.spec.name):
+            work(
+                writer,
+                workspace,
+                reporter,
+                mlflow=mlflow,
+                started=STARTED,
+                database=database,
+                folder=folder or Path(writer.spec.name),
+                as_json=as_json,
+            )
 
 
 def resume(
@@ -168,17 +163,29 @@ def resume(
     sparsesearch resume deit_pico-35p --dispatcher ray --max-concurrent 4
     """
     folder = check_folder(output or Path(study))
-    settings, store = open_settings(database)
     resources = {
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
         "max_concurrent": max_concurrent,
         "ray_address": ray_address,
     }
-    with closing(store.open_study(study)) as writer:
-        spec = executed_by(writer.spec, dispatcher=dispatcher, resources=resources)
-        with open_reporter(progress, quiet=quiet) as reporter:
-            tracker = open_tracker(store, settings, reporter, enabled=mlflow, database=database)
-            started = time.monotonic()
-            work(writer, store, settings, reporter, tracker=tracker, started=started, database=database, spec=spec)
-    report(writer.spec, store, folder, reporter, mlflow=mlflow, as_json=as_json)
+    with open_reporter(progress, quiet=quiet) as reporter:
+        with reporter.bar("loading PyTorch", None):
+            from sparsesearch.app.workspace import Workspace
+            from sparsesearch.cli.work import report, work
+        workspace = Workspace.open(database)
+        if workspace.store.condition(study).state is StudyState.FINISHED:
+            reporter.line(f"study {study} is finished; writing its files again")
+            report(workspace.store.spec(study), workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
+            return
+        work(
+            workspace.store.open_study(study, resume=True),
+            workspace,
+            reporter,
+            mlflow=mlflow,
+            started=time.monotonic(),
+            database=database,
+            folder=folder,
+            as_json=as_json,
+            execution=lambda spec: executed_by(spec, dispatcher=dispatcher, resources=resources),
+        )

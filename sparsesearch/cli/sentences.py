@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 from sparsesearch.analysis.phases import Phase
 from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.analysis.words import accuracy_text, of_dense_text
 from sparsesearch.cli.rich_tables import latency_cell, schedule_text
+from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Trial, TrialState
 from sparsesearch.text import human_time, macs_text
@@ -46,6 +50,38 @@ def search_line(status: StudyStatus, phase: Phase) -> str:
     if status.left_s is not None:
         words.append(f"about {human_time(status.left_s)} left")
     return ", ".join(words)
+
+
+def work_line(work: Sequence[WorkProgress], status: StudyStatus | None) -> str:
+    """Format the work under way: `14:03:22  fine-tuning, epoch 2 of 5: step 40 of 120, 810 images/s, ...`.
+
+    Args:
+        work: The work.
+        status: The study that it belongs to, if there is one.
+    """
+    parts = [f"{time.strftime('%H:%M:%S')}  {'; '.join(map(work_text, work)) or 'working'}"]
+    if status is not None:
+        phase = status.phase
+        if phase is not None and not work:
+            parts = [f"{time.strftime('%H:%M:%S')}  {phase.name}: {phase.done} of {phase.total} trials"]
+        if status.left_s is not None:
+            parts.append(f"study: about {human_time(status.left_s)} left")
+    return "; ".join(parts)
+
+
+def work_text(item: WorkProgress) -> str:
+    """Format how far a piece of work is: `fine-tuning, epoch 2 of 5: step 40 of 120, 810 images/s, about 3 s left`."""
+    what = item.label if item.trial is None else f"trial {item.trial}: {item.label}"
+    if item.total is None:
+        return what
+    words = [f"step {item.done} of {item.total}"]
+    if item.images_per_s is not None:
+        words.append(f"{item.images_per_s:,.0f} images/s")
+    if item.note:
+        words.append(item.note)
+    if item.left_s is not None:
+        words.append(f"about {human_time(item.left_s)} left")
+    return f"{what}: {', '.join(words)}"
 
 
 def cost_text(trial: Trial, *, dense: Trial | None) -> str:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from sparsesearch.analysis.status import StudyState, StudyStatus
+from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.app.read_status import read_status
 from sparsesearch.cli.console import out, program
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_settings
@@ -19,6 +19,7 @@ from sparsesearch.cli.status_view import status_view
 from sparsesearch.cli.tracking import database_flag
 from sparsesearch.errors import SpecError
 from sparsesearch.study.protocols import StudyRecords
+from sparsesearch.study.state import StudyState
 
 WATCH_SECONDS = 2.0
 
@@ -47,7 +48,7 @@ def status(
     found = read_status(store, study)
     if as_json:
         typer.echo(json.dumps(found.document()))
-    elif watch and found.state is StudyState.RUNNING:
+    elif watch and _is_live(found):
         _watch(store, found, database)
     else:
         out.print(_shown(found, database))
@@ -56,7 +57,7 @@ def status(
 def _watch(records: StudyRecords, found: StudyStatus, database: str | None) -> None:
     try:
         with Live(_shown(found, database, watched=True), console=out, auto_refresh=False) as live:
-            while found.state is StudyState.RUNNING:
+            while _is_live(found):
                 time.sleep(WATCH_SECONDS)
                 found = read_status(records, found.spec.name)
                 live.update(_shown(found, database, watched=True), refresh=True)
@@ -67,23 +68,27 @@ def _watch(records: StudyRecords, found: StudyStatus, database: str | None) -> N
 def _shown(found: StudyStatus, database: str | None, *, watched: bool = False) -> RenderableType:
     """Render the status and the suggested next commands."""
     name, tail = found.spec.name, database_flag(database)
-    match found.state:
-        case StudyState.RUNNING if watched:
-            return Group(
-                status_view(found), Text(), Text("Ctrl-C closes this view; the study keeps running", style="dim")
-            )
-        case StudyState.RUNNING:
-            hints = [("watch", f"status {name} --watch{tail}")]
-        case StudyState.INTERRUPTED:
-            hints = [("resume", f"resume {name}{tail}")]
+    if _is_live(found) and watched:
+        note = Text("Ctrl-C closes this view; the study keeps running", style="dim")
+        return Group(status_view(found), Text(), note)
+    match found.condition.state:
+        case _ if _is_live(found):
+            hints = [("watch", f"status {name} --watch{tail}"), ("pause", f"pause {name}{tail}")]
         case StudyState.FAILED:
             hints = [("show the error", f"trials {name}{tail}"), ("delete", f"delete {name}{tail}")]
-        case StudyState.FINISHED:
+        case StudyState.FINISHED | StudyState.CANCELLED:
             hints = [
                 ("show the front", f"front {name}{tail}"),
                 ("export the best", f"export {name}{tail} -o best.yaml"),
                 ("train it in full", f"retrain best.yaml -o {name}.safetensors"),
             ]
+        case _:
+            hints = [("resume", f"resume {name}{tail}")]
     width = max(len(what) for what, _ in hints)
     lines = [f"{what:<{width}}  {program()} {command}" for what, command in hints]
     return Group(status_view(found), Text(), *(Text(line, overflow="fold") for line in lines))
+
+
+def _is_live(found: StudyStatus) -> bool:
+    """Whether a living process works on the study."""
+    return found.condition.state.is_active and found.condition.is_leased

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sparsesearch.analysis.phases import Phase
-from sparsesearch.analysis.status import RunningTrial, StudyState, StudyStatus
+from sparsesearch.analysis.status import RunningTrial, StudyStatus
 from sparsesearch.analysis.words import accuracy_text, meaningful_text
 from sparsesearch.cli.sentences import clock_text, cost_text
+from sparsesearch.study.progress import WorkProgress
+from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import Fidelity
 from sparsesearch.text import human_time
 
@@ -26,24 +28,22 @@ _HOW = {
     Fidelity.SUPERNET: "on the shared supernet weights",
     Fidelity.UNTRAINED: "on the dense weights, untrained",
 }
-_STATE_STYLES = {
-    StudyState.RUNNING: "",
-    StudyState.FINISHED: "green",
-    StudyState.INTERRUPTED: "yellow",
-    StudyState.FAILED: "red",
-}
+_STATE_STYLES = {StudyState.FINISHED: "green", StudyState.PAUSED: "yellow", StudyState.FAILED: "red"}
 
 
-def status_view(status: StudyStatus, *, max_running: int = MAX_RUNNING) -> RenderableType:
+def status_view(status: StudyStatus, *, max_running: int = MAX_RUNNING, with_work: bool = True) -> RenderableType:
     """Render the status of a study.
 
     Args:
         status: The status.
         max_running: Maximum number of running trials that are listed.
+        with_work: Whether bars of the work under way are included.
     """
     parts: list[RenderableType] = [_header(status), _phases(status)]
     if status.running and max_running > 0:
         parts += [Text(), _running(status, max_running=max_running)]
+    if with_work and status.condition.work:
+        parts += [Text(), work_view(status.condition.work[: max(1, max_running)])]
     facts = list(_facts(status))
     if facts:
         grid = Table.grid(padding=(0, 2))
@@ -60,7 +60,7 @@ def _header(status: StudyStatus) -> RenderableType:
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     grid.add_column(no_wrap=True, justify="right")
-    grid.add_row(Text(spec.name, style="bold"), Text(_time(status), style=_STATE_STYLES[status.state]))
+    grid.add_row(Text(spec.name, style="bold"), Text(_time(status), style=_style(status.condition)))
     about = Text(f"{spec.backbone}, budget {spec.budget}, dispatcher {spec.dispatcher}", style="dim")
     about.no_wrap, about.overflow = True, "ellipsis"
     return Group(grid, about)
@@ -68,9 +68,16 @@ def _header(status: StudyStatus) -> RenderableType:
 
 def _time(status: StudyStatus) -> str:
     elapsed = clock_text(status.elapsed_s)
-    if status.state is StudyState.RUNNING:
+    condition = status.condition
+    if condition.state is StudyState.RUNNING and condition.is_leased:
         return elapsed if status.left_s is None else f"{elapsed}, about {human_time(status.left_s)} left"
-    return f"{status.state.value} after {elapsed}"
+    if condition.state is StudyState.QUEUED:
+        return condition.word
+    return f"{condition.word} after {elapsed}"
+
+
+def _style(condition: StudyCondition) -> str:
+    return "yellow" if condition.is_interrupted else _STATE_STYLES.get(condition.state, "")
 
 
 def _phases(status: StudyStatus) -> Table:
@@ -90,6 +97,24 @@ def _epochs(phase: Phase) -> str:
         return "schedules"
     word = "epoch" if phase.epochs_total == 1 else "epochs"
     return f"{phase.epochs_done} of {phase.epochs_total} {word}"
+
+
+def work_view(work: Sequence[WorkProgress]) -> RenderableType:
+    """Render the work under way: one bar each, with its speed and its remaining time."""
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    grid.add_column(width=16)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    for item in work:
+        words = [] if item.images_per_s is None else [f"{item.images_per_s:,.0f} images/s"]
+        words += [item.note] if item.note else []
+        words += [] if item.left_s is None else [clock_text(item.left_s)]
+        bar = ProgressBar(total=item.total, completed=item.done, pulse=item.total is None)
+        steps = "" if item.total is None else f"{item.done} of {item.total}"
+        label = item.label if item.trial is None else f"trial {item.trial}: {item.label}"
+        grid.add_row(Text(label), bar, Text(steps), Text(", ".join(words), style="dim"))
+    return grid
 
 
 def _running(status: StudyStatus, *, max_running: int) -> RenderableType:
@@ -129,5 +154,7 @@ def _facts(status: StudyStatus) -> Iterator[tuple[str, str]]:
         yield "front", f"{status.front_size} {schedules}, hypervolume {status.hypervolume:.2f} %"
     if status.failed.count:
         yield "failed", f"{status.failed.count}, last {status.failed.last}"
+    if status.condition.reason is not None:
+        yield "reason", status.condition.reason
     if status.retried.count:
         yield "retried", f"{status.retried.count}, last {status.retried.last}"

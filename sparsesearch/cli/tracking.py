@@ -10,8 +10,9 @@ from sparsesearch.cli.console import out, program, say
 from sparsesearch.cli.options import DatabaseOption, open_settings
 from sparsesearch.errors import TrackingError
 from sparsesearch.settings import Settings
+from sparsesearch.study.observer import NoObserver, StudyObserver
 from sparsesearch.study.progress import Progress
-from sparsesearch.study.protocols import StudyRecords, Tracker
+from sparsesearch.study.protocols import StudyRecords
 
 app = typer.Typer(help="Show studies in MLflow.", no_args_is_help=True)
 
@@ -89,8 +90,8 @@ def ui(
 
 def open_tracker(
     records: StudyRecords, settings: Settings, progress: Progress, *, enabled: bool, database: str | None
-) -> Tracker:
-    """Create the tracker of a run.
+) -> StudyObserver:
+    """Create the observer that logs a run to MLflow.
 
     Args:
         records: The store.
@@ -100,10 +101,9 @@ def open_tracker(
         database: The `--database` flag.
     """
     from sparsesearch.app.tracker import mlflow_tracker
-    from sparsesearch.tracking.null import NullTracker
 
     if not enabled:
-        return NullTracker()
+        return NoObserver()
     command = f"{program()} mlflow sync{database_flag(database)}"
     return mlflow_tracker(records, settings, report=progress.line, sync_command=command)
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import Enum, auto
 
 from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import StudyTimes, Trial, TrialState, TrialTimes
+
+_RUNNING = StudyCondition(state=StudyState.RUNNING, is_leased=True)
 
 
 class Change(Enum):
@@ -26,11 +31,19 @@ class StudyWatch:
 
     Args:
         view: The study at the start of this run.
+        work: Returns the work under way.
         clock: Clock, in seconds since 1970.
     """
 
-    def __init__(self, view: StudyView, *, clock: Callable[[], float] = time.time) -> None:
-        self._view = view
+    def __init__(
+        self,
+        view: StudyView,
+        *,
+        work: Callable[[], Sequence[WorkProgress]] = tuple,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._view = replace(view, condition=_RUNNING)
+        self._work = work
         self._is_current = True
         self._trials = {trial.number: trial for trial in view.trials}
         self._times = dict(view.times.trials)
@@ -71,7 +84,8 @@ class StudyWatch:
             if not self._is_current:
                 trials = tuple(trial for _, trial in sorted(self._trials.items()))
                 times = StudyTimes(created_at=self._view.times.created_at, trials=dict(self._times))
-                self._view = StudyView(spec=self._view.spec, trials=trials, times=times)
+                self._view = StudyView(spec=self._view.spec, trials=trials, times=times, condition=_RUNNING)
                 self._is_current = True
             view = self._view
-        return StudyStatus.of(view, is_leased=True, now=self._clock())
+        status = StudyStatus.of(view, now=self._clock())
+        return replace(status, condition=_RUNNING.model_copy(update={"work": tuple(self._work())}))

@@ -7,77 +7,100 @@ from pathlib import Path
 
 import typer
 
-from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.run_study import Execution, run_study
+from sparsesearch.app.workspace import Workspace
+from sparsesearch.app.write_results import write_results
+from sparsesearch.artifacts.recipe import NOT_MEANINGFUL
 from sparsesearch.cli.console import err, program, say
 from sparsesearch.cli.reporter import Reporter
 from sparsesearch.cli.rich_tables import front_table
-from sparsesearch.cli.tracking import database_flag
-from sparsesearch.cli.watch import StudyWatch
-from sparsesearch.settings import Settings
-from sparsesearch.store.sql import SqlStore
-from sparsesearch.study.protocols import StudyWriter, Tracker
+from sparsesearch.cli.tracking import database_flag, open_tracker
+from sparsesearch.errors import StudyFailedError
+from sparsesearch.study.observer import Observers
+from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StudyState
+from sparsesearch.study.stop import StopCause, StoppedError, StopToken
 
 
 def work(
     writer: StudyWriter,
-    store: SqlStore,
-    settings: Settings,
+    workspace: Workspace,
     reporter: Reporter,
     *,
-    tracker: Tracker,
+    mlflow: bool,
     started: float,
     database: str | None,
-    spec: StudySpec | None = None,
+    folder: Path,
+    as_json: bool,
+    execution: Execution = lambda spec: spec,
 ) -> None:
-    """Run an open study to its end.
+    """Run an open study to its end, or until it is to stop, and write and report its results.
 
     Args:
         writer: The open study; closed on return.
-        store: The store of the study.
-        settings: Where checkpoints and shared trainings are.
+        workspace: Where everything is.
         reporter: Reports progress.
-        tracker: Logs the study while it runs.
+        mlflow: Whether the study is logged to MLflow.
         started: Start of the time budget, by `time.monotonic`.
         database: The `--database` flag.
-        spec: The study as it is executed, by default as stored.
+        folder: Output folder.
+        as_json: Whether to print the result as JSON.
+        execution: Changes how the stored study is executed.
     """
-    from sparsesearch.app.run_study import run_study
+    store, name = workspace.store, writer.spec.name
+    resume = f"{program()} resume {name}{database_flag(database)}"
+    reporter.read_from(store)
+    tracker = open_tracker(store, workspace.settings, reporter, enabled=mlflow, database=database)
+    stop = StopToken(on_stop=lambda cause: _announce(cause, reporter))
+    with reporter:
+        try:
+            state = run_study(
+                workspace,
+                writer,
+                board=reporter.board,
+                observer=Observers([reporter, tracker]),
+                stop=stop,
+                started=started,
+                execution=execution,
+            )
+        except StoppedError as error:
+            if error.cause is not StopCause.LEASE_LOST:
+                reporter.line(f"resume with: {resume}")
+            raise
+    if state is StudyState.FINISHED:
+        report(store.spec(name), workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
+        return
+    reporter.line(f"study {name} is {state.value.lower()}" + ("" if state.is_over else f"; resume with: {resume}"))
+    if stop.cause is StopCause.STOP:
+        try:
+            report(store.spec(name), workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
+        except StudyFailedError:
+            reporter.line("there are no results yet, so no files were written")
 
-    spec = spec or writer.spec
-    view = StudyView(spec=spec, trials=tuple(writer.trials()), times=store.times(spec.name))
-    reporter.follow(StudyWatch(view))
-    try:
-        run_study(
-            writer,
-            settings,
-            progress=reporter,
-            on_trial=reporter.changed,
-            on_progress=reporter.changed,
-            tracker=tracker,
-            started=started,
-            spec=spec,
-        )
-    except KeyboardInterrupt:
-        reporter.line(f"resume with: {program()} resume {spec.name}{database_flag(database)}")
-        raise
+
+def _announce(cause: StopCause, reporter: Reporter) -> None:
+    """Tell the user that the work under way is finished first."""
+    text = "stopping after the current epochs, which are kept"
+    if cause is StopCause.INTERRUPT:
+        text += "; press Ctrl-C again to stop immediately"
+    reporter.line(text)
 
 
-def report(spec: StudySpec, store: SqlStore, folder: Path, reporter: Reporter, *, mlflow: bool, as_json: bool) -> None:
-    """Write the files of a finished study and report the result.
+def report(
+    spec: StudySpec, workspace: Workspace, folder: Path, reporter: Reporter, *, mlflow: bool, as_json: bool
+) -> None:
+    """Write the files of a study and report the result.
 
     Args:
         spec: The study as stored.
-        store: The store of the study.
+        workspace: Where everything is.
         folder: Output folder.
         reporter: Reports the result.
         mlflow: Whether the study was logged to MLflow.
         as_json: Whether to print the result as JSON.
     """
-    from sparsesearch.app.run_study import write_results
-    from sparsesearch.artifacts.recipe import NOT_MEANINGFUL
-
-    result = write_results(spec, store, folder)
+    result = write_results(spec, workspace.store, folder)
     if reporter.prints_summary:
         err.print(front_table(spec, result.front, best=result.best))
         if not spec.meaningful:
@@ -86,21 +109,7 @@ def report(spec: StudySpec, store: SqlStore, folder: Path, reporter: Reporter, *
         if mlflow:
             say(f"explore: {program()} ui")
         say(f"Next, train the best schedule in full: {program()} retrain {result.recipe}")
-    best = result.best
-    document: dict[str, object] = {
-        "study": spec.name,
-        "best": {
-            "trial": best.number,
-            "macs": best.cost.macs,
-            "metrics": best.metrics,
-            "schedule": best.schedule.model_dump(mode="json"),
-            "label": best.label,
-            "accuracy": "ok" if spec.meaningful else "not meaningful",
-        },
-        "recipe": str(result.recipe),
-        "front_png": str(result.front_png),
-        "report": str(result.report),
-    }
+    document = result.document()
     reporter.result(document)
     if as_json and not reporter.prints_result:
         typer.echo(json.dumps(document))

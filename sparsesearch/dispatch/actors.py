@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -51,18 +50,15 @@ class ActorPool:
         self._free: list[Any] = [self._make.remote() for _ in range(size)]
         self._busy: dict[Any, tuple[Any, Trial]] = {}
 
-    def work(self, queue: TrialQueue, *, poll: Callable[[], None]) -> None:
+    def work(self, queue: TrialQueue) -> None:
         """Evaluate until the queue has no evaluation left and none is running.
-
-        Args:
-            queue: The trials of the run.
-            poll: Called at least twice a second; may set `queue.stopping`.
 
         Raises:
             UserInputError: A worker raised an error that every trial would raise.
+            StoppedError: The lease is lost.
         """
         while True:
-            poll()
+            _ = queue.stopping
             while self._free and (trial := queue.take(training=False)) is not None:
                 self._submit(trial)
             if not self._busy:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,6 +149,7 @@ def _start(address: str | None) -> None:
     if address not in (None, "auto"):
         _check_reachable(address)
     local = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES} if address is None else {}
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address or "local",
@@ -157,6 +160,9 @@ def _start(address: str | None) -> None:
     except Exception as error:  # Ray raises many types
         what = "start Ray on this machine" if address is None else f"connect to the Ray cluster at {address}"
         raise ClusterError(f"cannot {what} ({one_line(error)}); see docs/ray.md") from error
+    finally:
+        if callable(on_terminate) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray sets its own, which exits at once
 
 
 def _check_reachable(address: str) -> None:

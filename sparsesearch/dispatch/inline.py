@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
-from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.errors import StaleAttemptError, UserInputError, one_line
-from sparsesearch.study.events import Ended, Measured
-from sparsesearch.study.protocols import Controller, Dispatcher, Evaluator, StudyWriter
+from sparsesearch.study.events import Checkpointed, Ended, Measured
+from sparsesearch.study.observer import NoObserver, StudyObserver
+from sparsesearch.study.protocols import Controller, Dispatcher, Done, Evaluator, StudyWriter, Wait
+from sparsesearch.study.stop import StoppedError, StopToken
 from sparsesearch.study.trial import Trial, TrialState
 
 logger = logging.getLogger(__name__)
-
-OnTrial = Callable[[Trial], None]
-
-
-def _ignore(trial: Trial) -> None:
-    return
 
 
 class InlineDispatcher:
@@ -27,45 +21,53 @@ class InlineDispatcher:
     would raise (invalid user input, a lost lease) end the run.
 
     Args:
-        on_trial: Called with every trial after it was recorded in a final state.
-        on_progress: Called with every trial after it was claimed, and after each of its measurements.
+        observer: Told every stored change of a trial.
+        stop: Stops the run after the checkpoint of the epoch under way.
     """
 
-    def __init__(self, *, on_trial: OnTrial = _ignore, on_progress: OnTrial = _ignore) -> None:
-        self._on_trial = on_trial
-        self._on_progress = on_progress
+    def __init__(
+        self,
+        *,
+        observer: StudyObserver | None = None,
+        stop: StopToken | None = None,
+    ) -> None:
+        self._observer = observer or NoObserver()
+        self._stop = stop or StopToken()
 
-    def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> None:
-        """Run trials until the controller has no more; unfinished trials of the store run first."""
+    def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
+        """Run trials until the controller is done; unfinished trials of the store run first."""
         unfinished: list[Trial] = []
         for trial in writer.trials():
             if trial.state.is_final:
                 controller.tell(trial)
             else:
                 unfinished.append(trial)
-        with LeaseKeeper(writer):
-            while True:
-                if unfinished:
-                    waiting = unfinished.pop(0)
-                else:
-                    asked = controller.ask()
-                    if asked is None:
-                        return
-                    waiting = writer.add_trial(asked)
-                finished = self._run_trial(waiting, writer, evaluator)
-                controller.tell(finished)
-                self._on_trial(finished)
+        while True:
+            self._check_stop()
+            if unfinished:
+                waiting = unfinished.pop(0)
+            else:
+                asked = controller.ask()
+                if isinstance(asked, Done):
+                    return asked
+                assert not isinstance(asked, Wait), "the controller waits for a result, but no trial is running"
+                waiting = writer.add_trial(asked)
+            finished = self._run_trial(waiting, writer, evaluator)
+            controller.tell(finished)
+            self._observer.changed(finished)
 
     def _run_trial(self, trial: Trial, writer: StudyWriter, evaluator: Evaluator) -> Trial:
         trial = writer.claim(trial.number)
-        self._on_progress(trial)
+        self._observer.changed(trial)
         try:
             for event in evaluator.evaluate(trial):
                 trial = writer.record(event)
                 if isinstance(event, Measured):
-                    self._on_progress(trial)
+                    self._observer.changed(trial)
+                if isinstance(event, Checkpointed):
+                    self._check_stop()
             assert trial.state.is_final, "the evaluator stopped without ending the trial"
-        except (StaleAttemptError, UserInputError):
+        except (StaleAttemptError, UserInputError, StoppedError):
             raise
         except Exception as error:
             logger.info("trial %d failed", trial.number, exc_info=True)
@@ -74,6 +76,10 @@ class InlineDispatcher:
                 Ended(trial=trial.number, attempt=trial.attempt, state=TrialState.FAILED, reason=reason)
             )
         return trial
+
+    def _check_stop(self) -> None:
+        if self._stop.check():
+            self._stop.raise_if_set()
 
 
 _: Dispatcher = InlineDispatcher()

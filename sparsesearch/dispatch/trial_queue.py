@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sparsesearch.study.events import Ended, Event
-from sparsesearch.study.protocols import Controller, StudyWriter
+from sparsesearch.study.observer import StudyObserver
+from sparsesearch.study.protocols import Controller, Done, StudyWriter, Wait
+from sparsesearch.study.stop import StopCause, StopToken
 from sparsesearch.study.trial import Trial, TrialState
 
 logger = logging.getLogger(__name__)
-
-OnTrial = Callable[[Trial], None]
-
-
-def _ignore(trial: Trial) -> None:
-    return
 
 
 def is_training(trial: Trial) -> bool:
@@ -36,7 +32,7 @@ class TrialQueue:
     `Controller.tell`, or waits for its next attempt.
 
     Attributes:
-        stopping: Set to start no new trials.
+        done: What the controller said when it had no more trials; None before.
         fatal: The first error that ends the run.
     """
 
@@ -46,8 +42,8 @@ class TrialQueue:
         writer: StudyWriter,
         *,
         max_retries: int,
-        on_trial: OnTrial,
-        on_progress: OnTrial = _ignore,
+        observer: StudyObserver,
+        stop: StopToken,
     ) -> None:
         """Pass all stored trials to the controller; unfinished ones are taken first.
 
@@ -55,18 +51,18 @@ class TrialQueue:
             controller: Proposes the next trials.
             writer: The open study.
             max_retries: Maximum number of attempts after the first.
-            on_trial: Called with every trial that reached a final state.
-            on_progress: Called with every trial after a claim, a measurement or a new attempt is recorded.
+            observer: Told every stored change of a trial.
+            stop: Once it is set, no new trials start.
         """
         self._controller = controller
         self._writer = writer
         self._max_retries = max_retries
-        self._on_trial = on_trial
-        self._on_progress = on_progress
+        self._observer = observer
+        self._stop = stop
         self._waiting: deque[Trial] = deque()
         self._running: dict[int, Trial] = {}
         self._ended: dict[int, Trial] = {}
-        self.stopping = False
+        self.done: Done | None = None
         self.fatal: BaseException | None = None
         for trial in writer.trials():
             controller.tell(trial)
@@ -78,13 +74,26 @@ class TrialQueue:
         """Whether no trial is running."""
         return not self._running
 
+    @property
+    def stopping(self) -> bool:
+        """Whether no new trials start, because the run is to stop.
+
+        Raises:
+            StoppedError: The lease is lost, so the run ends at once.
+        """
+        if self._stop.check() and self._stop.cause is StopCause.LEASE_LOST:
+            self._stop.raise_if_set()
+        return self._stop.check()
+
     def upcoming(self) -> Trial | None:
         """Return the next trial without taking it; None if there is none yet, or, if the queue is idle, none left."""
         if self.stopping:
             return None
         if not self._waiting:
             asked = self._controller.ask()
-            if asked is None:
+            if isinstance(asked, Done):
+                self.done = asked
+            if isinstance(asked, Done | Wait):
                 return None
             self._waiting.append(self._writer.add_trial(asked))
         return self._waiting[0]
@@ -97,7 +106,7 @@ class TrialQueue:
         self._waiting.popleft()
         claimed = self._writer.claim(trial.number)
         self._running[claimed.number] = claimed
-        self._on_progress(claimed)
+        self._observer.changed(claimed)
         return claimed
 
     def record(self, event: Event) -> Trial:
@@ -107,7 +116,7 @@ class TrialQueue:
         if before is not None:
             self._running[trial.number] = trial
             if len(trial.measurements) > len(before.measurements):
-                self._on_progress(trial)
+                self._observer.changed(trial)
         return trial
 
     def note_failure(self, number: int, *, attempt: int, reason: str) -> None:
@@ -122,7 +131,7 @@ class TrialQueue:
             logger.warning("trial %d, attempt %d: %s; retrying", number, attempt, reason)
             again = self._writer.claim(number, retry=True, reason=f"attempt {attempt} failed: {reason}")
             self._running[number] = again
-            self._on_progress(again)
+            self._observer.changed(again)
             return
         reason = reason if attempt == 1 else f"{reason} (attempt {attempt}, the last)"
         self.record(Ended(trial=number, attempt=attempt, state=TrialState.FAILED, reason=reason))
@@ -137,10 +146,10 @@ class TrialQueue:
             self._waiting.appendleft(trial)
 
     def announce(self, number: int) -> None:
-        """Notify `on_trial` of a released trial in a final state."""
+        """Tell the observer of a released trial in a final state."""
         trial = self._ended.pop(number, None)
         if trial is not None:
-            self._on_trial(trial)
+            self._observer.changed(trial)
 
     @contextmanager
     def guarding(self) -> Iterator[None]:

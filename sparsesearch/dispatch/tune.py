@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -12,28 +11,19 @@ from ray import tune
 
 from sparsesearch.dispatch.actors import ActorPool
 from sparsesearch.dispatch.cluster import Allocation, joined
-from sparsesearch.dispatch.interrupt import Interrupt
-from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.dispatch.rungs import open_rungs
 from sparsesearch.dispatch.storage_probe import check_shared
-from sparsesearch.dispatch.trial_queue import OnTrial, TrialQueue, is_training
+from sparsesearch.dispatch.trial_queue import TrialQueue, is_training
 from sparsesearch.dispatch.tune_scheduler import RecordingScheduler
 from sparsesearch.dispatch.tune_searcher import ControllerSearcher, RunCallback
 from sparsesearch.dispatch.tune_trainable import StudyTrial
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.study.protocols import Controller, Dispatcher, Evaluator, StudyWriter
+from sparsesearch.study.observer import NoObserver, StudyObserver
+from sparsesearch.study.protocols import Controller, Dispatcher, Done, Evaluator, StudyWriter
 from sparsesearch.study.spec import ResourceSpec
-from sparsesearch.study.trial import Trial
+from sparsesearch.study.stop import StopToken
 
 logger = logging.getLogger(__name__)
-
-
-def _ignore(trial: Trial) -> None:
-    return
-
-
-def _do_nothing() -> None:
-    return
 
 
 class RayDispatcher:
@@ -41,8 +31,8 @@ class RayDispatcher:
 
     Failed and lost executions are retried from the trial's last checkpoint; a failure that the evaluator itself reports
     (such as a non-finite loss) is a result and is not retried. Errors that every trial would raise (invalid user input,
-    a lost lease) end the run. The first Ctrl-C lets the current epochs finish, be recorded and be checkpointed, and
-    then raises KeyboardInterrupt; the second one raises it immediately.
+    a lost lease) end the run. When it is to stop, the current epochs finish, are recorded and checkpointed; if the
+    lease is lost, it ends at once.
 
     Ray keeps no state: a run resumes from the store alone.
 
@@ -50,9 +40,8 @@ class RayDispatcher:
         resources: The resources that the study requests.
         storage: Folder for checkpoints, shared by all machines.
         uses_gpu: Whether the evaluator computes on a GPU.
-        on_trial: Called with every trial after it was recorded in a final state.
-        on_progress: Called with every trial after it was claimed, measured, or claimed for another attempt.
-        on_stopping: Called after the first Ctrl-C.
+        observer: Told every stored change of a trial.
+        stop: Stops the run.
     """
 
     def __init__(
@@ -61,47 +50,44 @@ class RayDispatcher:
         *,
         storage: Path,
         uses_gpu: bool = False,
-        on_trial: OnTrial = _ignore,
-        on_progress: OnTrial = _ignore,
-        on_stopping: Callable[[], None] = _do_nothing,
+        observer: StudyObserver | None = None,
+        stop: StopToken | None = None,
     ) -> None:
         self._resources = resources
         self._storage = storage
         self._uses_gpu = uses_gpu
-        self._on_trial = on_trial
-        self._on_progress = on_progress
-        self._on_stopping = on_stopping
+        self._observer = observer or NoObserver()
+        self._stop = stop or StopToken()
 
-    def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> None:
-        """Run trials until the controller has no more; unfinished trials of the store run first.
+    def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
+        """Run trials until the controller is done; unfinished trials of the store run first.
 
         Raises:
             ClusterError: Ray is not available, lacks resources for a trial, or its machines do not share the storage.
-            KeyboardInterrupt: Ctrl-C was pressed.
+            StoppedError: The token was set.
         """
         if not isinstance(evaluator, PortableEvaluator):
             raise TypeError(f"evaluator must be a PortableEvaluator, which workers can open; got {evaluator!r}")
-        with LeaseKeeper(writer), joined(self._resources.ray_address) as nodes:
+        with joined(self._resources.ray_address) as nodes:
             allocation = Allocation.of(nodes, self._resources, uses_gpu=self._uses_gpu)
             check_shared(self._storage, nodes)
             queue = TrialQueue(
                 controller,
                 writer,
                 max_retries=self._resources.max_retries,
-                on_trial=self._on_trial,
-                on_progress=self._on_progress,
+                observer=self._observer,
+                stop=self._stop,
             )
-            with Interrupt() as interrupt:
-                callback = RunCallback(queue, interrupt, self._on_stopping)
-                while (upcoming := queue.upcoming()) is not None:
-                    if is_training(upcoming):
-                        self._train(queue, writer, evaluator, allocation, callback)
-                    else:
-                        pool = ActorPool(evaluator, size=allocation.concurrent, resources=allocation.trial)
-                        with closing(pool):
-                            pool.work(queue, poll=callback.check_interrupt)
-            if queue.stopping:
-                raise KeyboardInterrupt
+            while (upcoming := queue.upcoming()) is not None:
+                if is_training(upcoming):
+                    self._train(queue, writer, evaluator, allocation)
+                else:
+                    with closing(ActorPool(evaluator, size=allocation.concurrent, resources=allocation.trial)) as pool:
+                        pool.work(queue)
+            if queue.done is None:
+                self._stop.raise_if_set()
+            assert queue.done is not None, "the controller waits for a result, but no trial is running"
+            return queue.done
 
     def _train(
         self,
@@ -109,7 +95,6 @@ class RayDispatcher:
         writer: StudyWriter,
         evaluator: PortableEvaluator,
         allocation: Allocation,
-        callback: RunCallback,
     ) -> None:
         """Run trainings with Ray Tune until the queue has none left and none is running."""
         rungs = open_rungs(writer.spec, writer.trials())
@@ -128,7 +113,7 @@ class RayDispatcher:
                 run_config=tune.RunConfig(
                     name=writer.spec.name,
                     storage_path=scratch,
-                    callbacks=[callback],
+                    callbacks=[RunCallback(queue)],
                     failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                     verbose=0,

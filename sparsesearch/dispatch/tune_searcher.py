@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Callback
@@ -10,7 +9,6 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
 from sparsesearch.dispatch.cluster import Allocation
-from sparsesearch.dispatch.interrupt import Interrupt
 from sparsesearch.dispatch.messages import Job
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.tune_trainable import ATTEMPT, CPUS, GPUS, JOB, NUMBER
@@ -74,26 +72,19 @@ class ControllerSearcher(Searcher):
 
 
 class RunCallback(Callback):
-    """Reports ended trials and handles Ctrl-C. Tune calls it after the scheduler and the searcher."""
+    """Reports ended trials and looks for requests to stop. Tune calls it after the scheduler and the searcher."""
 
-    def __init__(self, queue: TrialQueue, interrupt: Interrupt, on_stopping: Callable[[], None]) -> None:
+    def __init__(self, queue: TrialQueue) -> None:
         self._queue = queue
-        self._interrupt = interrupt
-        self._on_stopping = on_stopping
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as None: Tune pickles its components, and this one has no state to save."""
         return type(None), ()
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
-        """Check for Ctrl-C."""
-        self.check_interrupt()
-
-    def check_interrupt(self) -> None:
-        """Start no new trials after Ctrl-C was pressed."""
-        if self._interrupt.requested and not self._queue.stopping:
-            self._queue.stopping = True
-            self._on_stopping()
+        """Look whether the run is to stop; raises if the lease is lost."""
+        with self._queue.guarding():
+            _ = self._queue.stopping
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Report a trial that ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from sparsesearch.data.task import Batch
+from sparsesearch.study.observer import NoObserver
 from sparsesearch.study.trial import Fidelity, Trial
 
 _TRAINING_END = {Fidelity.DENSE: 0.50, Fidelity.SUPERNET_TRAINING: 0.72, Fidelity.FINETUNE: 0.90}
@@ -12,8 +13,10 @@ _SCREEN_END = 0.80
 _CLOSING_S = 6.0
 
 
-class Deadline:
-    """The deadline of a run. Without a time budget, every trial may start and no training is stopped.
+class Deadline(NoObserver):
+    """The deadline of a run, which learns from its trials how long they take.
+
+    Without a time budget, every trial may start and no training is stopped.
 
     Attributes:
         has_cut: Whether a training was stopped early, so that its result does not correspond to its recipe.
@@ -36,8 +39,10 @@ class Deadline:
         """Seconds since the run began."""
         return self._clock() - self._started
 
-    def note(self, trial: Trial) -> None:
-        """Record how long a trial of this fidelity took."""
+    def changed(self, trial: Trial) -> None:
+        """Note how long a trial took that ended."""
+        if not trial.state.is_final:
+            return
         seconds = sum(measurement.seconds for measurement in trial.measurements)
         self._longest[trial.fidelity] = max(seconds, self._longest.get(trial.fidelity, 0.0))
 

@@ -17,6 +17,7 @@ from sparsesearch.study.events import Checkpointed, Ended, Event, Measured
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.stop import StopToken, while_leased
 from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
 from sparsesearch.training.cache import StoredTraining, TrainingCache, dense_key, supernet_key
 from sparsesearch.training.checkpoints import CheckpointFolder
@@ -47,6 +48,7 @@ class StudyEvaluator:
         cache: Finished trainings that studies share.
         deadline: Stops trainings that would exceed the time budget.
         progress: Displays the progress of long computations.
+        stop: Ends a training between two steps if the lease is lost; None if another process watches the lease.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class StudyEvaluator:
         cache: TrainingCache,
         deadline: Deadline,
         progress: Progress,
+        stop: StopToken | None = None,
     ) -> None:
         self._spec = spec
+        self._stop = stop or StopToken()
         self._context = context
         self._folder = folder
         self._cache = cache
@@ -148,8 +152,10 @@ class StudyEvaluator:
             epoch = run.epochs_done + 1
             started = perf_counter()
             seed = derive_seed(trial.seed, "epoch", epoch)
-            with self._progress.bar(f"{training.label} {epoch}/{spec.epochs}", training.steps_per_epoch) as bar:
-                batches = self._deadline.limit(trial.fidelity, training.batches(epoch))
+            label = f"{training.label}, epoch {epoch} of {spec.epochs}"
+            steps, batch_size = training.steps_per_epoch, spec.batch_size
+            with self._progress.bar(label, steps, trial=trial.number, batch_size=batch_size) as bar:
+                batches = while_leased(self._stop, self._deadline.limit(trial.fidelity, training.batches(epoch)))
                 loss = run.epoch(batches, training.objective, seed=seed, bar=bar)
             last = epoch == spec.epochs
             metrics = {"train_loss": loss, **self._validate(training.model, trial, whole=last)}

@@ -12,7 +12,7 @@ from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.evaluate.throughput import open_device
-from sparsesearch.study.progress import Silent
+from sparsesearch.evaluate.work_files import WorkFiles
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.training.cache import TrainingCache
@@ -74,11 +74,12 @@ def open_evaluator(document: dict[str, Any]) -> Evaluator:
     described = _EvaluatorDocument.model_validate(document)
     spec = described.spec
     deadline = Deadline(started=described.started_at, time_budget_s=spec.time_budget_s, clock=time.time)
+    folder = CheckpointFolder(described.storage, spec.name)
     return StudyEvaluator(
         spec,
         context=open_context(spec),
-        folder=CheckpointFolder(described.storage, spec.name),
+        folder=folder,
         cache=TrainingCache(described.cache),
         deadline=deadline,
-        progress=Silent(),
+        progress=WorkFiles(folder.work_folder),
     )

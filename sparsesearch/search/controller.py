@@ -19,6 +19,7 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.finalists import choose_finalists
 from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.seeds import derive_seed
+from sparsesearch.study.protocols import Done, Wait
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
 
@@ -67,6 +68,7 @@ class StagedController:
         self._next_number = 0
         self._num_proposals = 0
         self._exhausted = False
+        self._cut: str | None = None
         self.baselines: tuple[Baseline, ...] = (
             tuple(baseline_schedules(geometry, spec.space, low=self._low, high=self._high, price=self._price))
             if spec.baselines
@@ -78,15 +80,16 @@ class StagedController:
         """The fidelity at which proposals are evaluated first."""
         return SCREENED_AT[self._spec.fidelity.strategy]
 
-    def ask(self) -> NewTrial | None:
-        """The next trial; None while results are outstanding, and when the study is done.
+    def ask(self) -> NewTrial | Wait | Done:
+        """The next trial; `Wait` while results are outstanding that it depends on; `Done` when no trial will follow.
 
         Raises:
             StudyFailedError: The dense or supernet training failed, so the study cannot continue.
         """
         trial = self._next()
-        if trial is not None:
-            self._note(Trial(**{name: getattr(trial, name) for name in NewTrial.model_fields}, study=self._spec.name))
+        if trial is None:
+            return Wait() if self._under_way else Done(reason=self._cut)
+        self._note(Trial(**{name: getattr(trial, name) for name in NewTrial.model_fields}, study=self._spec.name))
         return trial
 
     def tell(self, trial: Trial) -> None:
@@ -142,8 +145,11 @@ class StagedController:
         )
 
     def _propose(self) -> NewTrial | None:
-        wanted = self._num_proposals < self._spec.fidelity.evaluations and not self._exhausted
-        if not wanted or (self._num_proposals >= _MIN_PROPOSALS and not self._may_start(self.screen_fidelity)):
+        planned = self._spec.fidelity.evaluations
+        if self._num_proposals >= planned or self._exhausted:
+            return None
+        if self._num_proposals >= _MIN_PROPOSALS and not self._may_start(self.screen_fidelity):
+            self._cut = f"the time budget ended after {self._num_proposals} of {planned} schedules"
             return None
         proposed = self._proposer.propose(self._num_proposals)
         if proposed is None:
@@ -166,6 +172,7 @@ class StagedController:
             if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
                 continue
             if self._has_finalist() and not self._may_start(Fidelity.FINETUNE):
+                self._cut = self._cut or "the time budget ended before all finalists were fine-tuned"
                 return None
             return self._new(
                 trial.schedule,

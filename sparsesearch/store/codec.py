@@ -15,8 +15,11 @@ from pydantic import BaseModel, ValidationError
 
 from sparsesearch.errors import StoreVersionError, one_line
 from sparsesearch.schedule import Schedule
+from sparsesearch.store.lease import Lease
 from sparsesearch.study.latency_record import ConfirmedLatency
+from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StudyCondition
 from sparsesearch.study.trial import CheckpointRef, Cost, Measurement, NewTrial, Proposal, Trial, TrialState
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -42,6 +45,33 @@ def study_from_row(row: Row) -> StudySpec:
         StoreVersionError: This version cannot read it.
     """
     return _read(StudySpec, row["spec"], what=f"study {row['name']!r}")
+
+
+def condition_to_row(condition: StudyCondition) -> dict[str, Any]:
+    """Return the columns of `studies` that change while a study runs."""
+    return {
+        "state": condition.state.value,
+        "reason": None if condition.reason is None else storable_text(condition.reason),
+        "request": None if condition.request is None else condition.request.value,
+    }
+
+
+def condition_from_row(row: Row, *, lease: Lease | None, now: float) -> StudyCondition:
+    """Return the condition of a study from its row and its lease.
+
+    Raises:
+        StoreVersionError: This version cannot read it.
+    """
+    what = f"study {row['name']!r}"
+    is_leased = lease is not None and lease.is_leased(now=now)
+    work = () if lease is None or lease.work is None or not is_leased else _values(lease.work, what=what)
+    fields = {"state": row["state"], "reason": row["reason"], "request": row["request"]}
+    return _parse(StudyCondition, {**fields, "is_leased": is_leased, "work": work}, what=what)
+
+
+def work_to_text(work: Iterable[WorkProgress]) -> str:
+    """Return the column `work` of `leases`."""
+    return _document([item.model_dump() for item in work], what="the progress of the trainings")
 
 
 def trial_to_row(trial: Trial) -> dict[str, Any]:

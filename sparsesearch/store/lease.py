@@ -65,12 +65,14 @@ class Lease:
         generation: How many times the study was opened.
         expires_at: When it expires unless it is renewed, in seconds of the store's clock.
         process: The process of the last owner.
+        work: What its trainings have done, as JSON; None if that is not known.
     """
 
     owner: str | None
     generation: int
     expires_at: float
     process: OwnerProcess
+    work: str | None = None
 
     @classmethod
     def new(cls, *, generation: int, expires_at: float) -> Lease:

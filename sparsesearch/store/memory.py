@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from sparsesearch.store import codec, driver_errors
+from sparsesearch.store import codec, driver_errors, study_transitions
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
 from sparsesearch.store.transition_writer import TransitionWriter
+from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 from sparsesearch.study.trial import Fidelity, NewTrial, StudyTimes, Trial, TrialState, TrialTimes
 
 _WHERE = "this process's memory"
@@ -22,6 +24,7 @@ class _Study:
     spec: StudySpec
     lease: Lease
     created_at: float
+    condition: StudyCondition
     trials: dict[int, Trial] = field(default_factory=dict)
     numbers: dict[tuple[str, Fidelity, int], int] = field(default_factory=dict)
     times: dict[int, TrialTimes] = field(default_factory=dict)
@@ -45,20 +48,40 @@ class MemoryStore(StudyStore, StudyRecords):
     def create_study(self, spec: StudySpec) -> StudyWriter:
         """Add a study and open it. Raises `StudyExistsError` if the name exists."""
         with self._lock:
-            if spec.name in self._studies:
-                raise driver_errors.exists(spec.name, where=_WHERE)
             now = self._clock()
             lease = Lease.new(generation=1, expires_at=now + self._lease_s)
-            stored = codec.study_from_row(codec.study_to_row(spec))
-            self._studies[spec.name] = _Study(spec=stored, lease=lease, created_at=now)
+            self._add(spec, state=study_transitions.opened(spec), lease=lease, now=now)
             return MemoryWriter(self, spec=spec, lease=lease)
 
-    def open_study(self, name: str) -> StudyWriter:
-        """Acquire the lease of a study. Raises `StudyNotFoundError`, or `StudyBusyError` if it is leased."""
+    def submit_study(self, spec: StudySpec) -> None:
+        """Add a study as QUEUED, for a thread that opens it later. Raises `StudyExistsError` if the name exists."""
+        with self._lock:
+            lease = replace(Lease.new(generation=0, expires_at=0.0), owner=None)
+            self._add(spec, state=StudyState.QUEUED, lease=lease, now=self._clock())
+
+    def request(self, name: str, request: StopRequest) -> StudyCondition:
+        """Ask the thread of a study to stop, or stop a study that none runs; see `StudyStore.request`."""
+        with self._lock:
+            self._find(name).condition = study_transitions.requested(self.condition(name), request, study=name)
+            return self.condition(name)
+
+    def condition(self, name: str) -> StudyCondition:
+        """Return the state of a study and what is known with it. Raises `StudyNotFoundError`."""
+        with self._lock:
+            study = self._find(name)
+            is_leased = study.lease.is_leased(now=self._clock())
+            work = study.condition.work if is_leased else ()
+            return study.condition.model_copy(update={"is_leased": is_leased, "work": work})
+
+    def open_study(self, name: str, *, resume: bool = False) -> StudyWriter:
+        """Acquire the lease of a study, to run it with `resume`; see `StudyStore.open_study`."""
         with self._lock:
             study = self._find(name)
             now = self._clock()
             study.lease.check_free(study=name, now=now)
+            if resume:
+                study.condition = study_transitions.resumed(study.condition, study.spec)
+            study.condition = study.condition.model_copy(update={"work": ()})
             study.lease = Lease.new(generation=study.lease.generation + 1, expires_at=now + self._lease_s)
             return MemoryWriter(self, spec=study.spec, lease=study.lease)
 
@@ -78,11 +101,6 @@ class MemoryStore(StudyStore, StudyRecords):
             study = self._find(name)
             return StudyTimes(created_at=study.created_at, trials=dict(study.times))
 
-    def is_leased(self, name: str) -> bool:
-        """Whether a live process has leased the study. Raises `StudyNotFoundError`."""
-        with self._lock:
-            return self._find(name).lease.is_leased(now=self._clock())
-
     def studies(self) -> Sequence[str]:
         """Return the names of all studies, oldest first."""
         with self._lock:
@@ -93,6 +111,13 @@ class MemoryStore(StudyStore, StudyRecords):
         with self._lock:
             self._find(name).lease.check_free(study=name, now=self._clock())
             del self._studies[name]
+
+    def _add(self, spec: StudySpec, *, state: StudyState, lease: Lease, now: float) -> None:
+        if spec.name in self._studies:
+            raise driver_errors.exists(spec.name, where=_WHERE)
+        stored = codec.study_from_row(codec.study_to_row(spec))
+        condition = StudyCondition(state=state)
+        self._studies[spec.name] = _Study(spec=stored, lease=lease, created_at=now, condition=condition)
 
     def _find(self, name: str) -> _Study:
         if name not in self._studies:
@@ -143,6 +168,46 @@ class MemoryWriter(TransitionWriter):
             trials = [] if study is None else [trial for _, trial in sorted(study.trials.items())]
             return [trial for trial in trials if states is None or trial.state in states]
 
+    def set_state(self, state: StudyState, *, reason: str | None = None) -> None:
+        """Store the state of the study, and drop a request that was not fulfilled; see `StudyWriter.set_state`.
+
+        Raises:
+            StaleAttemptError: The lease is lost.
+        """
+        with self._store._lock:
+            study = self._store._leased(self.spec.name, self._owner)
+            study.condition = StudyCondition(state=state, reason=reason)
+
+    def resolve(self, spec: StudySpec) -> None:
+        """Replace the document of the study by its resolved form.
+
+        Raises:
+            StaleAttemptError: The lease is lost.
+        """
+        with self._store._lock:
+            study = self._store._leased(self.spec.name, self._owner)
+            study.spec = codec.study_from_row(codec.study_to_row(spec))
+            self.spec = spec
+
+    def requested(self) -> StopRequest | None:
+        """Return a request to stop that is not fulfilled yet.
+
+        Raises:
+            StaleAttemptError: The lease is lost.
+        """
+        with self._store._lock:
+            study = self._store._studies.get(self.spec.name)
+            if study is None or study.lease.owner != self._owner:
+                raise driver_errors.lease_lost(self.spec.name)
+            return study.condition.request
+
+    def show_work(self, work: Sequence[WorkProgress]) -> None:
+        """Store what the trainings under way have done, for others to read."""
+        with self._store._lock:
+            study = self._store._studies.get(self.spec.name)
+            if study is not None and study.lease.owner == self._owner:
+                study.condition = study.condition.model_copy(update={"work": tuple(work)})
+
     def renew(self) -> None:
         """Extend the lease; raises `StaleAttemptError` if another process has taken it over."""
         with self._store._lock:
@@ -154,6 +219,8 @@ class MemoryWriter(TransitionWriter):
             study = self._store._studies.get(self.spec.name)
             if study is not None and study.lease.owner == self._owner:
                 study.lease = replace(study.lease, owner=None)
+                state = StudyState.PAUSED if study.condition.state.is_active else study.condition.state
+                study.condition = study.condition.model_copy(update={"state": state, "request": None, "work": ()})
 
     def _change(self, number: int, change: Callable[[Trial], Trial]) -> Trial:
         with self._store._lock:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from sparsesearch.errors import StudyNotFoundError
-from sparsesearch.store import codec, driver_errors, migrate, tables
+from sparsesearch.store import codec, driver_errors, migrate, study_transitions, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import LEASE_SECONDS, Lease, OwnerProcess
 from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.store.sql_writer import SqlWriter, load_trials
 from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 from sparsesearch.study.trial import StudyTimes, Trial, TrialTimes
 
 
@@ -55,25 +57,39 @@ class SqlStore(StudyStore, StudyRecords):
 
     def create_study(self, spec: StudySpec) -> StudyWriter:
         """Add a study and open it. Raises `StudyExistsError` if the name exists."""
-        with self._database.writing() as connection:
-            if not self._database.is_sqlite:  # SQLite write transactions are exclusive
-                connection.execute(text("LOCK TABLE studies IN SHARE ROW EXCLUSIVE MODE"))
-            row = codec.study_to_row(spec)
-            if connection.scalar(select(tables.studies.c.id).where(tables.studies.c.name == spec.name)) is not None:
-                raise driver_errors.exists(spec.name, where=self._database.where)
-            study_id = (connection.scalar(select(func.max(tables.studies.c.id))) or 0) + 1
-            now = self._clock()
-            connection.execute(insert(tables.studies).values(**row, id=study_id, created_at=now))
-            lease = Lease.new(generation=1, expires_at=now + self._lease_s)
-            connection.execute(insert(tables.leases).values(**_lease_to_row(lease), study_id=study_id))
+        now = self._clock()
+        lease = Lease.new(generation=1, expires_at=now + self._lease_s)
+        study_id = self._add(spec, state=study_transitions.opened(spec), lease=lease, now=now)
         return self._writer(spec, study_id=study_id, lease=lease)
 
-    def open_study(self, name: str) -> StudyWriter:
-        """Acquire the lease of a study. Raises `StudyNotFoundError`, or `StudyBusyError` if it is leased."""
+    def submit_study(self, spec: StudySpec) -> None:
+        """Add a study as QUEUED, for a process that opens it later. Raises `StudyExistsError` if the name exists."""
+        lease = Lease.new(generation=0, expires_at=0.0)
+        self._add(spec, state=StudyState.QUEUED, lease=replace(lease, owner=None), now=self._clock())
+
+    def request(self, name: str, request: StopRequest) -> StudyCondition:
+        """Ask the process of a study to stop, or stop a study that no process runs; return its new condition.
+
+        Raises `StudyNotFoundError`, or `StudyStateError` if the study is over.
+        """
+        with self._database.writing() as connection:
+            row = self._find(connection, name)
+            lease = self._lease(connection, row["id"], for_update=True)
+            found = codec.condition_from_row(row, lease=lease, now=self._clock())
+            after = study_transitions.requested(found, request, study=name)
+            if after != found:
+                self._set_condition(connection, row["id"], after)
+            return after
+
+    def open_study(self, name: str, *, resume: bool = False) -> StudyWriter:
+        """Acquire the lease of a study, to run it with `resume`; see `StudyStore.open_study`."""
         with self._database.writing() as connection:
             row = self._find(connection, name)
             spec = codec.study_from_row(row)
             old = self._free_lease(connection, name, study_id=row["id"])
+            if resume:
+                found = codec.condition_from_row(row, lease=old, now=self._clock())
+                self._set_condition(connection, row["id"], study_transitions.resumed(found, spec))
             lease = Lease.new(generation=old.generation + 1, expires_at=self._clock() + self._lease_s)
             connection.execute(
                 update(tables.leases).where(tables.leases.c.study_id == row["id"]).values(**_lease_to_row(lease))
@@ -111,12 +127,11 @@ class SqlStore(StudyStore, StudyRecords):
             }
         return StudyTimes(created_at=study["created_at"], trials=times)
 
-    def is_leased(self, name: str) -> bool:
-        """Whether a live process has leased the study. Raises `StudyNotFoundError`."""
+    def condition(self, name: str) -> StudyCondition:
+        """Return the state of a study and what is known with it. Raises `StudyNotFoundError`."""
         with self._database.reading() as connection:
-            study_id = self._find(connection, name)["id"]
-            row = connection.execute(select(tables.leases).where(tables.leases.c.study_id == study_id)).first()
-        return row is not None and _lease_from_row(row).is_leased(now=self._clock())
+            row = self._find(connection, name)
+            return codec.condition_from_row(row, lease=self._lease(connection, row["id"]), now=self._clock())
 
     def studies(self) -> Sequence[str]:
         """Return the names of all studies, oldest first."""
@@ -144,6 +159,24 @@ class SqlStore(StudyStore, StudyRecords):
             self._database, spec=spec, study_id=study_id, lease=lease, clock=self._clock, lease_s=self._lease_s
         )
 
+    def _set_condition(self, connection: Connection, study_id: int, condition: StudyCondition) -> None:
+        values = codec.condition_to_row(condition)
+        connection.execute(update(tables.studies).where(tables.studies.c.id == study_id).values(**values))
+
+    def _add(self, spec: StudySpec, *, state: StudyState, lease: Lease, now: float) -> int:
+        """Add a study with its lease, and return its id."""
+        with self._database.writing() as connection:
+            if not self._database.is_sqlite:  # SQLite write transactions are exclusive
+                connection.execute(text("LOCK TABLE studies IN SHARE ROW EXCLUSIVE MODE"))
+            row = codec.study_to_row(spec)
+            if connection.scalar(select(tables.studies.c.id).where(tables.studies.c.name == spec.name)) is not None:
+                raise driver_errors.exists(spec.name, where=self._database.where)
+            study_id: int = (connection.scalar(select(func.max(tables.studies.c.id))) or 0) + 1
+            values = {**row, "id": study_id, "created_at": now, "state": state.value}
+            connection.execute(insert(tables.studies).values(**values))
+            connection.execute(insert(tables.leases).values(**_lease_to_row(lease), study_id=study_id))
+        return study_id
+
     def _find(self, connection: Connection, name: str) -> codec.Row:
         row = connection.execute(select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
         if row is None:
@@ -152,14 +185,16 @@ class SqlStore(StudyStore, StudyRecords):
 
     def _free_lease(self, connection: Connection, name: str, *, study_id: int) -> Lease:
         """Return the free lease of a study, locked against other processes until the transaction ends."""
-        row = connection.execute(
-            select(tables.leases).where(tables.leases.c.study_id == study_id).with_for_update()
-        ).first()
-        if row is None:  # deleted by another process in the meantime
+        lease = self._lease(connection, study_id, for_update=True)
+        if lease is None:  # deleted by another process in the meantime
             raise self._missing(connection, name)
-        lease = _lease_from_row(row)
         lease.check_free(study=name, now=self._clock())
         return lease
+
+    def _lease(self, connection: Connection, study_id: int, *, for_update: bool = False) -> Lease | None:
+        query = select(tables.leases).where(tables.leases.c.study_id == study_id)
+        row = connection.execute(query.with_for_update() if for_update else query).first()
+        return None if row is None else _lease_from_row(row)
 
     def _missing(self, connection: Connection, name: str) -> StudyNotFoundError:
         names = list(connection.scalars(select(tables.studies.c.name).order_by(tables.studies.c.id.desc())))
@@ -168,7 +203,7 @@ class SqlStore(StudyStore, StudyRecords):
 
 def _lease_from_row(row: Row[Any]) -> Lease:
     process = OwnerProcess(host=row.host, machine=row.machine, pid=row.pid, process_start=row.process_start)
-    return Lease(owner=row.owner, generation=row.generation, expires_at=row.expires_at, process=process)
+    return Lease(owner=row.owner, generation=row.generation, expires_at=row.expires_at, process=process, work=row.work)
 
 
 def _lease_to_row(lease: Lease) -> dict[str, Any]:
@@ -181,4 +216,5 @@ def _lease_to_row(lease: Lease) -> dict[str, Any]:
         "machine": process.machine,
         "pid": process.pid,
         "process_start": process.process_start,
+        "work": lease.work,
     }

@@ -14,7 +14,9 @@ from sparsesearch.store import codec, driver_errors, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
 from sparsesearch.store.transition_writer import TransitionWriter
+from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 from sparsesearch.study.trial import NewTrial, Trial, TrialState
 
 _OURS = (
@@ -23,7 +25,17 @@ _OURS = (
     tables.leases.c.generation == bindparam("the_generation"),
 )
 _EXTEND = update(tables.leases).where(*_OURS).values(expires_at=bindparam("until"))
-_RELEASE = update(tables.leases).where(*_OURS).values(owner=None, expires_at=bindparam("now"))
+_RELEASE = update(tables.leases).where(*_OURS).values(owner=None, expires_at=bindparam("now"), work=None)
+_SHOW_WORK = update(tables.leases).where(*_OURS).values(work=bindparam("the_work"))
+_THE_STUDY = tables.studies.c.id == bindparam("the_study")
+_FIND_STUDY = select(tables.studies).where(_THE_STUDY)
+_FIND_REQUEST = select(tables.studies.c.request).join(tables.leases).where(*_OURS)
+_SET_CONDITION = (
+    update(tables.studies)
+    .where(_THE_STUDY)
+    .values(state=bindparam("the_state"), reason=bindparam("the_reason"), request=bindparam("the_request"))
+)
+_SET_SPEC = update(tables.studies).where(_THE_STUDY).values(spec=bindparam("the_spec"))
 _FIND_DUPLICATE = select(tables.trials.c.number).where(
     tables.trials.c.study_id == bindparam("the_study"),
     tables.trials.c.key == bindparam("key"),
@@ -95,10 +107,57 @@ class SqlWriter(TransitionWriter):
         with self._writing():
             pass
 
-    def close(self) -> None:
-        """Release the lease, if this writer still owns it. Closing again has no effect."""
+    def set_state(self, state: StudyState, *, reason: str | None = None) -> None:
+        """Store the state of the study, and drop a request that was not fulfilled; see `StudyWriter.set_state`.
+
+        Raises:
+            StaleAttemptError: The lease is lost.
+        """
+        with self._writing() as (connection, _):
+            connection.execute(_SET_CONDITION, self._condition_values(state, reason=reason))
+
+    def resolve(self, spec: StudySpec) -> None:
+        """Replace the document of the study by its resolved form.
+
+        Raises:
+            StaleAttemptError: The lease is lost.
+        """
+        with self._writing() as (connection, _):
+            row = codec.study_to_row(spec)
+            connection.execute(_SET_SPEC, {"the_study": self._study_id, "the_spec": row["spec"]})
+        self.spec = spec
+
+    def requested(self) -> StopRequest | None:
+        """Return a request to stop that is not fulfilled yet. Does not extend the lease.
+
+        Raises:
+            StaleAttemptError: The lease is lost.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(_FIND_REQUEST, self._ours).first()
+        if row is None:
+            raise driver_errors.lease_lost(self.spec.name)
+        return None if row.request is None else StopRequest(row.request)
+
+    def show_work(self, work: Sequence[WorkProgress]) -> None:
+        """Store what the trainings under way have done, for others to read; does not raise if the lease is lost."""
         with self._database.writing() as connection:
-            connection.execute(_RELEASE, {**self._ours, "now": self._clock()})
+            connection.execute(_SHOW_WORK, {**self._ours, "the_work": codec.work_to_text(work)})
+
+    def close(self) -> None:
+        """Release the lease, if this writer still owns it; a study that is active is then PAUSED.
+
+        Closing again has no effect.
+        """
+        with self._database.writing() as connection:
+            released = connection.execute(_RELEASE, {**self._ours, "now": self._clock()})
+            row = connection.execute(_FIND_STUDY, {"the_study": self._study_id}).mappings().first()
+            if released.rowcount == 1 and row is not None and StudyState(row["state"]).is_active:
+                connection.execute(_SET_CONDITION, self._condition_values(StudyState.PAUSED))
+
+    def _condition_values(self, state: StudyState, *, reason: str | None = None) -> dict[str, Any]:
+        row = codec.condition_to_row(StudyCondition(state=state, reason=reason))
+        return {"the_study": self._study_id, **{f"the_{name}": value for name, value in row.items()}}
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Connection, float]]:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0003"
+REVISION = "0004"
 """The revision of these tables; a test checks that it is the newest file in `db/versions`."""
 
 VERSION_TABLE = "sparsesearch_version"
@@ -35,6 +35,9 @@ studies = Table(
     Column("name", Text, nullable=False),
     Column("spec", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("state", Text, nullable=False, server_default="PAUSED"),
+    Column("reason", Text),
+    Column("request", Text),
     PrimaryKeyConstraint("id", name="pk_studies"),
     UniqueConstraint("name", name="uq_studies_name"),
 )
@@ -56,6 +59,7 @@ leases = Table(
     Column("machine", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("process_start", BigInteger),
+    Column("work", Text),
     PrimaryKeyConstraint("study_id", name="pk_leases"),
 )
 

@@ -5,6 +5,30 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol
 
+from sparsesearch.value import Value
+
+
+class WorkProgress(Value):
+    """How far a piece of long work is: an epoch of a training, or a measurement.
+
+    Attributes:
+        label: What it is, for example `supernet training, epoch 3 of 10`.
+        done: Completed steps.
+        total: All steps; None if that is not known.
+        trial: Number of its trial; None for work of the study as a whole.
+        images_per_s: Images trained per second; None if unknown, or if no images are trained.
+        left_s: Estimated remaining seconds; None if unknown.
+        note: What the last step reported, for example its loss.
+    """
+
+    label: str
+    done: int
+    total: int | None
+    trial: int | None = None
+    images_per_s: float | None = None
+    left_s: float | None = None
+    note: str = ""
+
 
 class Bar(Protocol):
     """A progress bar."""
@@ -24,8 +48,15 @@ class Bar(Protocol):
 class Progress(Protocol):
     """Receives progress reports."""
 
-    def bar(self, label: str, total: int) -> Bar:
-        """Make a bar for work of `total` units."""
+    def bar(self, label: str, total: int | None, *, trial: int | None = None, batch_size: int | None = None) -> Bar:
+        """Make a bar for a piece of work, which is shown while its block runs.
+
+        Args:
+            label: What the work is, for example `fine-tuning, epoch 3 of 10`.
+            total: All steps; None if that is not known.
+            trial: Number of its trial; None for work of a study as a whole, or of none.
+            batch_size: Images trained in each step; None if no images are trained.
+        """
 
     def line(self, text: str) -> None:
         """Print one permanent line."""
@@ -47,7 +78,7 @@ class _SilentBar:
 class Silent:
     """Reports nothing."""
 
-    def bar(self, label: str, total: int) -> Bar:
+    def bar(self, label: str, total: int | None, *, trial: int | None = None, batch_size: int | None = None) -> Bar:
         """Make an invisible bar."""
         return _SilentBar()
 

@@ -12,8 +12,11 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.shape import ShapeStep
 from sparsesearch.study.events import Event
+from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 from sparsesearch.study.trial import NewTrial, StudyTimes, Trial, TrialState
+from sparsesearch.value import Value
 
 
 class StepTables(NamedTuple):
@@ -57,6 +60,20 @@ class Price(Protocol):
         """Cost of one schedule; equals the sum of its tables."""
 
 
+class Wait(Value):
+    """No trial can be asked for before another result is told."""
+
+
+class Done(Value):
+    """No trial will follow.
+
+    Attributes:
+        reason: Why not all planned trials were asked for; None if they were.
+    """
+
+    reason: str | None = None
+
+
 class Controller(Protocol):
     """Decides which trial to run next. Not thread-safe.
 
@@ -64,8 +81,8 @@ class Controller(Protocol):
     would have proposed without the interruption.
     """
 
-    def ask(self) -> NewTrial | None:
-        """The next trial; None while results are outstanding, and when the study is done.
+    def ask(self) -> NewTrial | Wait | Done:
+        """The next trial; `Wait` while results are outstanding that it depends on; `Done` when no trial will follow.
 
         Trials may be asked for while others run. A schedule is never asked for twice.
         """
@@ -106,23 +123,47 @@ class StudyWriter(Protocol):
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
         """The trials in order of their numbers."""
 
+    def set_state(self, state: StudyState, *, reason: str | None = None) -> None:
+        """Store the state of the study; a request that was not fulfilled is dropped."""
+
+    def resolve(self, spec: StudySpec) -> None:
+        """Replace the document of the study by its resolved form."""
+
+    def requested(self) -> StopRequest | None:
+        """A request to stop that is not fulfilled yet. Only reads; raises `StaleAttemptError` if the lease is lost."""
+
+    def show_work(self, work: Sequence[WorkProgress]) -> None:
+        """Store what the trainings under way have done, for others to read. A lost lease is no error here."""
+
     def renew(self) -> None:
         """Extend the lease; raises `StaleAttemptError` if another owner has taken it over."""
 
     def close(self) -> None:
-        """Release the lease."""
+        """Release the lease. A study that is still active is then PAUSED."""
 
 
 class StudyStore(Protocol):
     """The store of all studies. Safe to use from several threads and processes."""
 
     def create_study(self, spec: StudySpec) -> StudyWriter:
-        """Add a study and open it. Raises `StudyExistsError` if the name is taken."""
+        """Add a study and open it, RESOLVING or, if it is resolved, RUNNING. Raises `StudyExistsError`."""
 
-    def open_study(self, name: str) -> StudyWriter:
+    def submit_study(self, spec: StudySpec) -> None:
+        """Add a study as QUEUED, for a process that opens it later. Raises `StudyExistsError`."""
+
+    def open_study(self, name: str, *, resume: bool = False) -> StudyWriter:
         """Acquire the lease of a study.
 
-        Raises `StudyNotFoundError`, or `StudyBusyError` while the lease of another controller is valid.
+        With `resume`, its state is RESOLVING or RUNNING from then on, and an earlier request is dropped.
+
+        Raises `StudyNotFoundError`, `StudyBusyError` while the lease of another controller is valid, or, with
+        `resume`, `StudyStateError` if the study was cancelled.
+        """
+
+    def request(self, name: str, request: StopRequest) -> StudyCondition:
+        """Ask the process of a study to stop; a study that no process runs is stopped at once.
+
+        Returns the new condition. Raises `StudyNotFoundError`, or `StudyStateError` if the study is over.
         """
 
     def spec(self, name: str) -> StudySpec:
@@ -150,28 +191,8 @@ class StudyRecords(Protocol):
     def times(self, name: str) -> StudyTimes:
         """Times of the study and its trials. Raises `StudyNotFoundError`."""
 
-    def is_leased(self, name: str) -> bool:
-        """Whether a live process holds the lease of the study. Raises `StudyNotFoundError`."""
-
-
-class Tracker(Protocol):
-    """Shows a running study in an external tool. One study at a time.
-
-    - It copies only what it reads from the store; a call only notifies it of possible changes.
-    - It never raises and, except in `finish`, never blocks: on failure it logs one line and retries later; it never
-      stops or delays a study.
-    - All calls are idempotent: a study that was resumed, or copied again, is shown once.
-    - Nothing is ever read back from it into a study.
-    """
-
-    def start(self, study: str) -> None:
-        """A controller starts or resumes a stored study."""
-
-    def log(self, trial: Trial) -> None:
-        """A trial was recorded in the store."""
-
-    def finish(self, *, interrupted: bool = False) -> None:
-        """The controller stops. Waits a bounded time, a short one if interrupted; reports what is not copied yet."""
+    def condition(self, name: str) -> StudyCondition:
+        """Its state, and what is known with it. Raises `StudyNotFoundError`."""
 
 
 class Evaluator(Protocol):
@@ -189,5 +210,9 @@ class Evaluator(Protocol):
 class Dispatcher(Protocol):
     """Runs trials: asks the controller, evaluates, records, and tells the controller."""
 
-    def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> None:
-        """Run until the controller is done."""
+    def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
+        """Run until the controller is done, and return what it said; unfinished trials of the store run first.
+
+        Raises:
+            StoppedError: The token of the dispatcher was set; all epochs that ended are stored.
+        """

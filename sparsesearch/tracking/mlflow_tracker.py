@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sparsesearch.errors import SparseSearchError, one_line
-from sparsesearch.study.protocols import Tracker
+from sparsesearch.study.observer import StudyObserver
 from sparsesearch.study.trial import Trial
 from sparsesearch.tracking.sync import StudySync
 
@@ -38,8 +38,12 @@ class _Session:
     error: str | None = None
 
 
-class MlflowTracker(Tracker):
-    """Logs running studies to MLflow; see `protocols.Tracker`.
+class MlflowTracker(StudyObserver):
+    """Logs running studies to MLflow.
+
+    It copies only what it reads from the store; a call only tells it that there may be changes. It never raises and,
+    except in `ended`, never blocks: on failure it prints one line and retries later. A study that is resumed, or copied
+    again, is shown once. Nothing is ever read back from MLflow into a study.
 
     Args:
         sync_of: Returns the sync of a study, by name.
@@ -71,26 +75,26 @@ class MlflowTracker(Tracker):
         self._flush_s = flush_s
         self._running: tuple[_Session, threading.Thread] | None = None
 
-    def start(self, study: str) -> None:
+    def started(self, study: str) -> None:
         """Start logging a stored study, which a controller starts or resumes."""
         session = _Session(self._sync_of(study))
         thread = threading.Thread(target=self._work, args=(session,), name="mlflow-sync", daemon=True)
         self._running = (session, thread)
         thread.start()
 
-    def log(self, trial: Trial) -> None:
+    def changed(self, trial: Trial) -> None:
         """Notify the background thread of a recorded trial."""
         if self._running is not None:
             self._running[0].changed.set()
 
-    def finish(self, *, interrupted: bool = False) -> None:
+    def ended(self, *, is_interrupted: bool) -> None:
         """Stop logging: wait a limited time for the last sync, and report runs that are not synced."""
         if self._running is None:
             return
         (session, thread), self._running = self._running, None
         session.closing.set()
         session.changed.set()
-        timeout = min(INTERRUPTED_SECONDS, self._flush_s) if interrupted else self._flush_s
+        timeout = min(INTERRUPTED_SECONDS, self._flush_s) if is_interrupted else self._flush_s
         thread.join(timeout)
         reason = session.error
         if reason is None and thread.is_alive():

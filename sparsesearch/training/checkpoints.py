@@ -129,6 +129,11 @@ class CheckpointFolder:
         """The study's folder."""
         return self._root / self._study
 
+    @property
+    def work_folder(self) -> Path:
+        """Folder of the progress of its trainings under way."""
+        return self.folder / "work"
+
     def save(
         self, name: str, tensors: Mapping[str, Tensor], *, step: int, metadata: Mapping[str, object]
     ) -> CheckpointRef:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from cluster import local_cluster
+from observing import Telling
 from sample_study import DEIT_SMALL as GEOMETRY
 from tabled import endless, failing, never, table, tabled
 
 from sparsesearch.dispatch.inline import InlineDispatcher
-from sparsesearch.dispatch.lease_keeper import LeaseKeeper
 from sparsesearch.errors import (
     CheckpointError,
     SparseSearchError,
@@ -29,7 +29,7 @@ from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.events import Ended, Event, Measured
-from sparsesearch.study.protocols import Controller, Dispatcher, StudyStore, StudyWriter
+from sparsesearch.study.protocols import Controller, Dispatcher, Done, StudyStore, StudyWriter, Wait
 from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
 from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Trial, TrialState
 
@@ -64,9 +64,9 @@ class Diary:
         self._controller = controller
         self._writer = writer
 
-    def ask(self) -> NewTrial | None:
+    def ask(self) -> NewTrial | Wait | Done:
         asked = self._controller.ask()
-        self.entries.append(("ask", None if asked is None else asked.number))
+        self.entries.append(("ask", asked.number if isinstance(asked, NewTrial) else None))
         return asked
 
     def tell(self, trial: Trial) -> None:
@@ -96,8 +96,8 @@ class Diary:
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
         return self._writer.trials(states)
 
-    def renew(self) -> None:
-        self._writer.renew()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
 
     def close(self) -> None:
         self._writer.close()
@@ -202,7 +202,7 @@ class TestRunning:
             assert trial in writer.trials()
             announced.append(trial)
 
-        make_dispatcher(on_trial=on_trial).run(new_controller(), writer, tabled())
+        make_dispatcher(observer=Telling(on_trial)).run(new_controller(), writer, tabled())
         assert announced == list(writer.trials())
 
     def test_progress_is_announced_once_it_is_recorded(
@@ -214,7 +214,7 @@ class TestRunning:
             assert trial in writer.trials()
             announced.append(trial)
 
-        make_dispatcher(on_progress=on_progress).run(new_controller(), writer, tabled())
+        make_dispatcher(observer=Telling(on_progress=on_progress)).run(new_controller(), writer, tabled())
         assert {trial.state for trial in announced} == {TrialState.RUNNING}
         for trial in writer.trials():
             steps = [len(seen.measurements) for seen in announced if seen.number == trial.number]
@@ -266,7 +266,7 @@ class TestFailures:
         announced: list[int] = []
         error = RuntimeError("out of memory\nat line 7")
         with caplog.at_level(logging.WARNING):
-            make_dispatcher(on_trial=lambda trial: announced.append(trial.number)).run(
+            make_dispatcher(observer=Telling(lambda trial: announced.append(trial.number))).run(
                 new_controller(), writer, failing(error, at=FIRST_PROPOSED)
             )
         trials = writer.trials()
@@ -357,14 +357,14 @@ class TestResuming:
         controller = new_controller()
         for _ in range(FIRST_SCREENED):
             asked = controller.ask()
-            assert asked is not None
+            assert isinstance(asked, NewTrial)
             trial = writer.claim(writer.add_trial(asked).number)
             for event in TabulatedEvaluator(table).evaluate(trial):
                 trial = writer.record(event)
             controller.tell(trial)
         for _ in range(2):
             asked = controller.ask()
-            assert asked is not None
+            assert isinstance(asked, NewTrial)
             writer.add_trial(asked)
         writer.claim(FIRST_SCREENED)
 
@@ -395,31 +395,6 @@ class TestResuming:
 
 
 class TestLease:
-    def test_it_is_renewed_while_a_trial_takes_its_time(
-        self, make_dispatcher: MakeDispatcher, writer: StudyWriter, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        kept: list[StudyWriter] = []
-        enter, leave = LeaseKeeper.__enter__, LeaseKeeper.__exit__
-
-        def entered(keeper: LeaseKeeper) -> LeaseKeeper:
-            kept.append(keeper._writer)
-            return enter(keeper)
-
-        def left(keeper: LeaseKeeper, *args: object) -> None:
-            kept.remove(keeper._writer)
-            leave(keeper, *args)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(LeaseKeeper, "__enter__", entered)
-        monkeypatch.setattr(LeaseKeeper, "__exit__", left)
-
-        def watch(what: str, number: int) -> None:
-            assert kept == [diary]
-
-        diary = Diary(new_controller(), writer, before=watch)
-        make_dispatcher().run(diary, diary, tabled())
-        assert {trial.state for trial in writer.trials()} == {TrialState.REFERENCE, TrialState.COMPLETE}
-        assert kept == []
-
     def test_nobody_else_can_open_the_study_meanwhile(
         self, make_dispatcher: MakeDispatcher, store: StudyStore, writer: StudyWriter
     ) -> None:
@@ -443,7 +418,7 @@ class TestTabulated:
 
     def trial(self, fidelity: Fidelity, *, steps: Sequence[int] = ()) -> Trial:
         asked = new_controller().ask()
-        assert asked is not None
+        assert isinstance(asked, NewTrial)
         measurements = tuple(
             Measurement(step=step, attempt=1, fidelity=fidelity, metrics={"val_top1": 0.0}, seconds=0.0, seed=0)
             for step in steps

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from cluster import local_cluster
 from curves import Note, read_notes
+from observing import Telling
 
+from sparsesearch.app.signals import stopping_on_signals
 from sparsesearch.dispatch import tune as tune_module
 from sparsesearch.dispatch.cluster import Allocation, Node
 from sparsesearch.dispatch.inline import InlineDispatcher
@@ -29,6 +31,7 @@ from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.events import Checkpointed, Measured
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, RungSpec, Strategy, StudySpec, TrainSpec
+from sparsesearch.study.stop import StopCause, StoppedError, StopToken
 from sparsesearch.study.trial import Fidelity, NewTrial, Origin, Trial, TrialState
 
 pytestmark = pytest.mark.slow
@@ -83,6 +86,7 @@ class Run:
         seconds: float = 0.0,
         meet_s: float = 0.0,
         mishaps: dict[str, Any] | None = None,
+        stop: StopToken | None = None,
         **resources: Any,
     ) -> list[Trial]:
         document = {
@@ -94,9 +98,11 @@ class Run:
         }
         evaluator = PortableEvaluator(factory="curves:open_curves", document=document)
         dispatcher: InlineDispatcher | RayDispatcher = (
-            InlineDispatcher(on_trial=self._on_trial)
+            InlineDispatcher(observer=Telling(self._on_trial), stop=stop)
             if inline
-            else RayDispatcher(ResourceSpec(**resources), storage=self.folder, on_trial=self._on_trial)
+            else RayDispatcher(
+                ResourceSpec(**resources), storage=self.folder, observer=Telling(self._on_trial), stop=stop
+            )
         )
         dispatcher.run(StagedController(self.spec, GEOMETRY), self._writer, evaluator)
         return self.trials
@@ -319,8 +325,8 @@ class LateWriter:
     def trials(self, states: Any = None) -> Any:
         return self._writer.trials(states)
 
-    def renew(self) -> None:
-        self._writer.renew()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
 
     def close(self) -> None:
         self._writer.close()
@@ -361,8 +367,10 @@ def test_ctrl_c_keeps_the_epochs_under_way(make_run: MakeRun) -> None:
     thread = threading.Thread(target=press)
     thread.start()
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        run.go(seconds=0.5)
+    token = StopToken()
+    with stopping_on_signals(token, at_once=False), pytest.raises(StoppedError) as caught:
+        run.go(seconds=0.5, stop=token)
+    assert caught.value.cause is StopCause.INTERRUPT
     thread.join()
     assert signal.getsignal(signal.SIGINT) is before
     running = [trial for trial in run.trials if trial.state is TrialState.RUNNING]

@@ -16,13 +16,16 @@ from sparsesearch.errors import (
     StudyBusyError,
     StudyExistsError,
     StudyNotFoundError,
+    StudyStateError,
 )
 from sparsesearch.schedule import Schedule
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.events import Checkpointed, Confirmed, Ended, Event, Measured
+from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.protocols import StudyStore, StudyWriter
 from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 from sparsesearch.study.trial import (
     CheckpointRef,
     Cost,
@@ -181,32 +184,143 @@ class TestTimes:
 class TestWhoHoldsIt:
     def test_whoever_opened_it_until_it_is_closed(self, backing: Backing) -> None:
         writer = backing.open().create_study(spec())
-        assert backing.open().is_leased("digits")
+        assert backing.open().condition("digits").is_leased
         writer.close()
-        assert not backing.open().is_leased("digits")
+        assert not backing.open().condition("digits").is_leased
         backing.open().open_study("digits")
-        assert backing.open().is_leased("digits")
+        assert backing.open().condition("digits").is_leased
 
     def test_a_holder_without_a_sign_of_life_counts_as_lost(self, backing: Backing) -> None:
         store = backing.open()
         writer = store.create_study(spec())
         backing.clock.now += LEASE_S - 1
-        assert store.is_leased("digits")
+        assert store.condition("digits").is_leased
         writer.renew()
         backing.clock.now += LEASE_S - 1
-        assert store.is_leased("digits")
+        assert store.condition("digits").is_leased
         backing.clock.now += 1
-        assert not store.is_leased("digits")
+        assert not store.condition("digits").is_leased
 
     def test_looking_changes_nothing(self, backing: Backing) -> None:
         store = backing.open()
         store.create_study(spec()).close()
-        assert not store.is_leased("digits")
+        assert not store.condition("digits").is_leased
         store.open_study("digits")
 
     def test_of_no_study(self, backing: Backing) -> None:
         with pytest.raises(StudyNotFoundError):
-            backing.open().is_leased("digits")
+            _ = backing.open().condition("digits").is_leased
+
+
+class TestCondition:
+    def test_a_new_study_is_resolved_first(self, backing: Backing) -> None:
+        backing.open().create_study(spec())
+        assert backing.open().condition("digits") == StudyCondition(state=StudyState.RESOLVING, is_leased=True)
+
+    def test_a_resolved_document_replaces_the_requested_one(self, backing: Backing) -> None:
+        writer = backing.open().create_study(spec())
+        resolved = spec().model_copy(update={"precision": "float32"})
+        writer.resolve(resolved)
+        writer.set_state(StudyState.RUNNING)
+        assert writer.spec == backing.open().spec("digits") == resolved
+        assert backing.open().condition("digits").state is StudyState.RUNNING
+
+    def test_a_submitted_study_waits_for_whoever_opens_it(self, backing: Backing) -> None:
+        backing.open().submit_study(spec())
+        assert backing.open().condition("digits") == StudyCondition(state=StudyState.QUEUED)
+        with pytest.raises(StudyExistsError):
+            backing.open().submit_study(spec())
+        backing.open().open_study("digits", resume=True)
+        assert backing.open().condition("digits").state is StudyState.RESOLVING
+
+    def test_closing_an_active_study_pauses_it(self, backing: Backing) -> None:
+        backing.open().create_study(spec()).close()
+        assert backing.open().condition("digits") == StudyCondition(state=StudyState.PAUSED)
+
+    @pytest.mark.parametrize("state", [StudyState.FINISHED, StudyState.FAILED, StudyState.CANCELLED])
+    def test_closing_keeps_the_state_that_was_stored(self, backing: Backing, state: StudyState) -> None:
+        writer = backing.open().create_study(spec())
+        writer.set_state(state, reason="because")
+        writer.close()
+        assert backing.open().condition("digits") == StudyCondition(state=state, reason="because")
+
+    def test_opening_to_look_keeps_the_state(self, backing: Backing) -> None:
+        writer = backing.open().create_study(spec())
+        writer.set_state(StudyState.FINISHED)
+        writer.close()
+        again = backing.open().open_study("digits")
+        assert backing.open().condition("digits") == StudyCondition(state=StudyState.FINISHED, is_leased=True)
+        again.close()
+        assert backing.open().condition("digits").state is StudyState.FINISHED
+
+    def test_without_a_sign_of_life_it_was_interrupted(self, backing: Backing) -> None:
+        backing.open().create_study(spec())
+        backing.clock.now += LEASE_S
+        found = backing.open().condition("digits")
+        assert (found.state, found.is_interrupted, found.word) == (StudyState.RESOLVING, True, "interrupted")
+
+    @pytest.mark.parametrize("request_", list(StopRequest))
+    def test_a_request_reaches_the_process_that_runs_it(self, backing: Backing, request_: StopRequest) -> None:
+        writer = backing.open().create_study(spec())
+        assert writer.requested() is None
+        found = backing.open().request("digits", request_)
+        assert (found.state, found.request) == (StudyState.STOPPING, request_)
+        assert writer.requested() is request_
+        writer.close()
+        assert backing.open().condition("digits").state is StudyState.PAUSED
+        assert backing.open().open_study("digits", resume=True).requested() is None, "a request is for one run"
+
+    def test_a_cancellation_is_not_withdrawn_by_a_pause(self, backing: Backing) -> None:
+        writer = backing.open().create_study(spec())
+        backing.open().request("digits", StopRequest.CANCEL)
+        backing.open().request("digits", StopRequest.PAUSE)
+        assert writer.requested() is StopRequest.CANCEL
+
+    def test_a_study_that_nobody_runs_is_stopped_at_once(self, backing: Backing) -> None:
+        backing.open().submit_study(spec())
+        assert backing.open().request("digits", StopRequest.PAUSE).state is StudyState.PAUSED
+        assert backing.open().request("digits", StopRequest.STOP).state is StudyState.PAUSED
+        assert backing.open().request("digits", StopRequest.CANCEL).state is StudyState.CANCELLED
+        assert backing.open().request("digits", StopRequest.CANCEL).state is StudyState.CANCELLED
+        with pytest.raises(StudyStateError, match="is cancelled, so there is nothing to pause"):
+            backing.open().request("digits", StopRequest.PAUSE)
+        with pytest.raises(StudyStateError, match="was cancelled and cannot be resumed"):
+            backing.open().open_study("digits", resume=True)
+        assert not backing.open().condition("digits").is_leased, "the refusal leaves the lease free"
+
+    def test_an_interrupted_study_is_stopped_at_once(self, backing: Backing) -> None:
+        backing.open().create_study(spec())
+        backing.clock.now += LEASE_S
+        assert backing.open().request("digits", StopRequest.PAUSE).state is StudyState.PAUSED
+
+    def test_work_is_shown_while_the_lease_lives(self, backing: Backing) -> None:
+        writer = backing.open().create_study(spec())
+        work = (WorkProgress(label="dense training", done=3, total=10, trial=0, images_per_s=12.5, note="loss 1.0"),)
+        writer.show_work(work)
+        assert backing.open().condition("digits").work == work
+        backing.clock.now += LEASE_S
+        assert backing.open().condition("digits").work == ()
+        backing.open().open_study("digits")
+        assert backing.open().condition("digits").work == ()
+
+    def test_a_lost_lease_changes_no_state(self, backing: Backing) -> None:
+        writer = backing.open().create_study(spec())
+        backing.clock.now += LEASE_S
+        backing.open().open_study("digits", resume=True)
+        before = backing.open().condition("digits")
+        with pytest.raises(StaleAttemptError):
+            writer.set_state(StudyState.FINISHED)
+        with pytest.raises(StaleAttemptError):
+            writer.resolve(spec())
+        with pytest.raises(StaleAttemptError):
+            writer.requested()
+        writer.show_work([WorkProgress(label="old", done=0, total=1)])
+        writer.close()
+        assert backing.open().condition("digits") == before
+
+    def test_of_no_study(self, backing: Backing) -> None:
+        with pytest.raises(StudyNotFoundError):
+            backing.open().request("digits", StopRequest.PAUSE)
 
 
 def refused(writer: StudyWriter, write: Callable[[], object]) -> None:

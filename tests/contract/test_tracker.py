@@ -12,13 +12,11 @@ import pytest
 from sample_study import run_sample, sample_spec
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.app.run_study import tracked
 from sparsesearch.app.tracker import study_sync
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore, open_store
-from sparsesearch.study.protocols import Tracker
+from sparsesearch.study.observer import NoObserver, StudyObserver, observed
 from sparsesearch.tracking.mlflow_tracker import MlflowTracker
-from sparsesearch.tracking.null import NullTracker
 
 if TYPE_CHECKING:
     from mlflow_server import MlflowServer
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 class Made:
     """A tracker, and what it said to people."""
 
-    tracker: Tracker
+    tracker: StudyObserver
     store: SqlStore
     works: bool
     said: list[str] = field(default_factory=list)
@@ -50,7 +48,7 @@ KINDS = ["null", "database", pytest.param("server", marks=pytest.mark.slow), "cl
 def made(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Made:
     store = open_store(settings.database_url)
     if request.param == "null":
-        return Made(NullTracker(), store, works=True)
+        return Made(NoObserver(), store, works=True)
     uri: str | None = None
     if request.param == "server":
         server: MlflowServer = request.getfixturevalue("running_mlflow_server")
@@ -84,8 +82,8 @@ def test_the_study_is_the_same_as_without_it(
     alone = open_store(f"sqlite:///{settings.home}/alone.db")
     run_sample(alone, sample_spec())
     made.store.create_study(sample_spec()).close()
-    with tracked(made.tracker, "sample"):
-        run_sample(made.store, sample_spec(), on_trial=made.tracker.log)
+    with observed(made.tracker, "sample"):
+        run_sample(made.store, sample_spec(), on_trial=made.tracker.changed)
     assert made.store.trials("sample") == alone.trials("sample")
     assert capsys.readouterr().out == ""
     if made.works:
@@ -99,26 +97,26 @@ def test_the_study_is_the_same_as_without_it(
 
 
 def test_it_never_raises(made: Made) -> None:
-    made.tracker.finish()
-    made.tracker.start("a study that is not there")
-    made.tracker.finish()
-    made.tracker.finish(interrupted=True)
+    made.tracker.ended(is_interrupted=False)
+    made.tracker.started("a study that is not there")
+    made.tracker.ended(is_interrupted=False)
+    made.tracker.ended(is_interrupted=True)
     assert all("\n" not in line for line in made.said)
 
 
 def test_the_end_of_a_study_waits_only_so_long(made: Made) -> None:
     run_sample(made.store, sample_spec())
-    made.tracker.start("sample")
+    made.tracker.started("sample")
     time.sleep(0.3)
     started = time.monotonic()
-    made.tracker.finish()
+    made.tracker.ended(is_interrupted=False)
     assert made.works or time.monotonic() - started < 3.0
 
 
 def test_an_interruption_goes_through(made: Made) -> None:
     run_sample(made.store, sample_spec(), stop_after=3)
     interruption = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt) as caught, tracked(made.tracker, "sample"):
+    with pytest.raises(KeyboardInterrupt) as caught, observed(made.tracker, "sample"):
         raise interruption
     assert caught.value is interruption
 
@@ -127,8 +125,8 @@ def test_it_serves_one_study_after_the_other(made: Made) -> None:
     for name in ("one", "two"):
         spec = sample_spec(name, evaluations=3, finalists=1)
         made.store.create_study(spec).close()
-        with tracked(made.tracker, name):
-            run_sample(made.store, spec, on_trial=made.tracker.log)
+        with observed(made.tracker, name):
+            run_sample(made.store, spec, on_trial=made.tracker.changed)
     if made.works:
         assert made.said == []
     else:

@@ -24,11 +24,14 @@ import traceback
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import sklearn.datasets
 
 from sparsesearch.app.complete import complete
-from sparsesearch.app.run_study import prepare, run_study
+from sparsesearch.app.resolve import resolve
+from sparsesearch.app.run_study import run_study
+from sparsesearch.app.workspace import Workspace
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.events import Event
@@ -36,6 +39,7 @@ from sparsesearch.study.progress import Bar, Silent
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import NewTrial, Trial, TrialState
+from sparsesearch.study.work_board import WorkBoard
 
 DOCUMENT = {
     "name": "tiny",
@@ -101,8 +105,8 @@ class FatalWriter(StudyWriter):
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
         return self._writer.trials(states)
 
-    def renew(self) -> None:
-        self._writer.renew()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
 
     def close(self) -> None:
         self._writer.close()
@@ -137,18 +141,16 @@ class FatalBar:
             file.write(f"{what} {self._label}\n")
 
 
-class FatalProgress:
+class FatalBoard(WorkBoard):
     """Gives such bars."""
 
     def __init__(self, notes: Path, fate: Fate) -> None:
+        super().__init__(lambda text: None)
         self._notes = notes
         self._fate = fate
 
-    def bar(self, label: str, total: int) -> Bar:
-        return FatalBar(label, self._notes, self._fate)
-
-    def line(self, text: str) -> None:
-        """Drop the line."""
+    def bar(self, label: str, total: int | None, *, trial: int | None = None, batch_size: int | None = None) -> Bar:
+        return super().bar(label, total) if trial is None else FatalBar(label, self._notes, self._fate)
 
 
 def work(job: dict[str, str | None]) -> None:
@@ -158,11 +160,11 @@ def work(job: dict[str, str | None]) -> None:
     settings = Settings.from_environment()
     store = open_store(settings.database_url)
     if job["verb"] == "run":
-        writer = store.create_study(prepare(complete(DOCUMENT, progress=Silent()), progress=Silent()))
+        writer = store.create_study(resolve(complete(DOCUMENT, progress=Silent()), progress=Silent()))
     else:
-        writer = store.open_study(str(DOCUMENT["name"]))
+        writer = store.open_study(str(DOCUMENT["name"]), resume=True)
     fate = Fate(job["kill"])
-    run_study(FatalWriter(writer, fate), settings, progress=FatalProgress(home / "epochs.txt", fate))
+    run_study(Workspace(settings, store), FatalWriter(writer, fate), board=FatalBoard(home / "epochs.txt", fate))
 
 
 def in_a_fork(job: dict[str, str | None]) -> int:

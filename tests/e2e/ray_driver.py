@@ -14,7 +14,7 @@ from pathlib import Path
 from noting import noting
 
 from sparsesearch.app.complete import complete
-from sparsesearch.app.run_study import prepare
+from sparsesearch.app.resolve import resolve
 from sparsesearch.dispatch.tune import RayDispatcher
 from sparsesearch.search.controller import StagedController
 from sparsesearch.store.sql import open_store
@@ -45,7 +45,7 @@ def open_or_create(home: Path) -> StudySpec:
     """The prepared study; stored if it is not yet."""
     store = open_store(f"sqlite:///{home}/studies.db")
     if NAME not in store.studies():
-        store.create_study(prepare(complete(DOCUMENT, progress=Silent()), progress=Silent())).close()
+        store.create_study(resolve(complete(DOCUMENT, progress=Silent()), progress=Silent())).close()
     return store.spec(NAME)
 
 

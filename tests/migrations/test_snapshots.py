@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sparsesearch.store import migrate
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
 from sparsesearch.store.tables import REVISION
+from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import Trial, TrialState
 
 SNAPSHOTS = sorted(Path(__file__).parent.glob("*.db"))
@@ -62,4 +64,41 @@ def test_a_snapshot_upgrades_and_loads(snapshot: Path, tmp_path: Path) -> None:
     assert [trial.number for trial in writer.trials({TrialState.WAITING})] == [len(STATES) - 1]
     assert writer.claim(len(STATES) - 1).attempt == 1
     writer.close()
+    store.close()
+
+
+ALL_ENDED = "DELETE FROM trials WHERE state = 'WAITING'"
+FEW_PLANNED = (
+    """UPDATE studies SET spec = json_set(spec, '$.fidelity.evaluations', 3, '$.fidelity.strategy', 'finetune')"""
+)
+A_TIME_BUDGET = "UPDATE studies SET spec = json_set(spec, '$.time_budget_s', 60.0)"
+DENSE_FAILED = "UPDATE trials SET state = 'FAILED', reason = 'the loss became nan' WHERE number = 0"
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+@pytest.mark.parametrize(
+    ("changes", "state", "reason"),
+    [
+        ([], StudyState.PAUSED, None),
+        (["DELETE FROM measurements", "DELETE FROM trials"], StudyState.PAUSED, None),
+        ([ALL_ENDED], StudyState.PAUSED, None),
+        ([ALL_ENDED, FEW_PLANNED], StudyState.FINISHED, None),
+        ([FEW_PLANNED], StudyState.PAUSED, None),
+        ([ALL_ENDED, A_TIME_BUDGET], StudyState.FINISHED, None),
+        ([DENSE_FAILED], StudyState.FAILED, "trial 0: the loss became nan"),
+    ],
+    ids=["unfinished", "empty", "more planned", "all ended", "one waiting", "time over", "dense failed"],
+)
+def test_the_state_of_an_older_study_follows_from_its_trials(
+    revision: str, changes: list[str], state: StudyState, reason: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "studies.db"
+    shutil.copy(SNAPSHOTS[0].with_name(f"{revision}.db"), path)
+    with sqlite3.connect(path) as connection:
+        for change in changes:
+            connection.execute(change)
+    connection.close()
+    migrate.upgrade(f"sqlite:///{path}")
+    store = open_store(f"sqlite:///{path}")
+    assert store.condition("snapshot") == StudyCondition(state=state, reason=reason)
     store.close()

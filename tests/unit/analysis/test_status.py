@@ -1,11 +1,12 @@
 """Where a study stands, on made-up accuracies and a clock that moves on by itself."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from sample_study import MadeUpEvaluator, run_sample, sample_spec, ticking
 
-from sparsesearch.analysis.status import StudyState, StudyStatus
+from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.errors import StudyFailedError
@@ -13,6 +14,7 @@ from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.events import Ended, Measured
 from sparsesearch.study.spec import Budget
+from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import Fidelity, StudyTimes, TrialState, TrialTimes
 
 START = 1_780_000_000.0
@@ -25,11 +27,19 @@ def planned(spec, **changes):
     return spec.model_copy(update={"resolved": resolved, **changes})
 
 
-def after(num_trials, *, spec=None, is_leased=True, now=START + 1000.0):
+RUNNING = StudyCondition(state=StudyState.RUNNING, is_leased=True)
+
+
+def status_of(view, *, now, condition=RUNNING):
+    return StudyStatus.of(replace(view, condition=condition), now=now)
+
+
+def after(num_trials, *, spec=None, state=StudyState.RUNNING, now=START + 1000.0):
     spec = spec or planned(sample_spec())
     store = MemoryStore(clock=ticking(START))
     run_sample(store, spec, stop_after=num_trials)
-    return StudyStatus.of(StudyView.of(store, spec.name), is_leased=is_leased, now=now)
+    condition = StudyCondition(state=state, is_leased=state.is_active)
+    return status_of(StudyView.of(store, spec.name), now=now, condition=condition)
 
 
 def counts(status):
@@ -92,7 +102,7 @@ class TestPhases:
         assert status.phase.name == "search"
 
     def test_of_a_finished_study(self):
-        status = after(None, is_leased=False)
+        status = after(None, state=StudyState.FINISHED)
         assert counts(status) == {
             "dense": (1, 1, 0),
             "supernet": (1, 1, 0),
@@ -109,47 +119,45 @@ class TestPhases:
 
     def test_hand_families_that_cannot_reach_the_budget_are_not_waited_for(self):
         spec = sample_spec(evaluations=2).model_copy(update={"budget": Budget(low=0.28, high=0.6)})
-        done = counts(after(None, spec=spec, is_leased=False))["search"]
+        done = counts(after(None, spec=spec, state=StudyState.FINISHED))["search"]
         assert counts(after(0, spec=spec))["search"][1] == done[1] < 12
 
     def test_epochs_of_what_runs_count(self):
         view, clock = timed(2 + NUM_SCREENED + 1)
-        *_, finetuning = StudyStatus.of(view, is_leased=True, now=clock()).phases
+        *_, finetuning = status_of(view, now=clock()).phases
         assert (finetuning.epochs, finetuning.epochs_done, finetuning.epochs_total) == (2, 2, 2 * NUM_FINETUNED)
         assert finetuning.share == pytest.approx(1 / NUM_FINETUNED)
 
 
 class TestState:
-    def test_a_held_study_runs_whatever_its_rows_say(self):
-        assert after(5).state is StudyState.RUNNING
-        assert after(None).state is StudyState.RUNNING
+    def test_a_leased_study_runs_whatever_its_rows_say(self):
+        assert after(5).document()["state"] == after(None).document()["state"] == "RUNNING"
 
-    def test_trials_left_half_done_are_an_interruption(self):
-        status = after(5, is_leased=False)
-        assert status.state is StudyState.INTERRUPTED
+    @pytest.mark.parametrize("state", [StudyState.RESOLVING, StudyState.RUNNING, StudyState.STOPPING])
+    def test_an_active_study_without_a_lease_was_interrupted(self, state):
+        spec, store = sample_spec(), MemoryStore(clock=ticking(START))
+        run_sample(store, spec, stop_after=5)
+        status = status_of(StudyView.of(store, spec.name), now=START, condition=StudyCondition(state=state))
+        assert status.document()["state"] == "INTERRUPTED"
         assert status.running == ()
         assert status.left_s is None
 
-    def test_trials_never_asked_for_are_an_interruption_too(self):
-        spec, store = sample_spec(), MemoryStore()
-        run_sample(store, spec, stop_after=7)
-        view = StudyView.of(store, spec.name)
-        ended = tuple(trial for trial in view.trials if trial.state.is_final)
-        view = StudyView(spec=spec, trials=ended, times=view.times)
-        assert StudyStatus.of(view, is_leased=False, now=START).state is StudyState.INTERRUPTED
-
-    def test_a_study_that_wants_nothing_more_is_finished(self):
-        assert after(None, is_leased=False).state is StudyState.FINISHED
+    def test_the_store_says_in_which_state_a_study_is(self):
+        status = after(5, state=StudyState.PAUSED)
+        assert (status.document()["state"], status.running, status.left_s) == ("PAUSED", (), None)
+        assert after(None, state=StudyState.FINISHED).document()["state"] == "FINISHED"
 
     def test_a_time_budget_ends_a_study_early(self):
         spec = sample_spec().model_copy(update={"time_budget_s": 60.0})
         store = MemoryStore()
         writer = store.create_study(spec)
         controller = StagedController(spec, spec.resolved.geometry, may_start=lambda fidelity: False)
-        InlineDispatcher().run(controller, writer, MadeUpEvaluator())
-        status = StudyStatus.of(StudyView.of(store, spec.name), is_leased=False, now=START)
-        assert status.state is StudyState.FINISHED
+        done = InlineDispatcher().run(controller, writer, MadeUpEvaluator())
+        assert done.reason == "the time budget ended after 3 of 12 schedules"
+        finished = StudyCondition(state=StudyState.FINISHED, reason=done.reason)
+        status = status_of(StudyView.of(store, spec.name), now=START, condition=finished)
         assert counts(status)["fine-tuning"] == (1, 1, 0)
+        assert status.document()["reason"] == done.reason
 
     def test_nothing_can_follow_a_failed_reference(self):
         class Broken(MadeUpEvaluator):
@@ -160,8 +168,7 @@ class TestState:
         writer = store.create_study(spec)
         with pytest.raises(StudyFailedError):
             InlineDispatcher().run(StagedController(spec, spec.resolved.geometry), writer, Broken())
-        status = StudyStatus.of(StudyView.of(store, spec.name), is_leased=False, now=START)
-        assert status.state is StudyState.FAILED
+        status = status_of(StudyView.of(store, spec.name), now=START)
         assert (status.failed.count, status.failed.last) == (1, "trial 0: no loss")
 
 
@@ -169,7 +176,7 @@ class TestWhatRuns:
     def test_a_training_says_how_far_it_is(self):
         view, clock = timed(2 + NUM_SCREENED)
         clock.now += 7
-        (running,) = StudyStatus.of(view, is_leased=True, now=clock()).running
+        (running,) = status_of(view, now=clock()).running
         assert (running.attempt, running.epochs_done, running.epochs) == (1, 0, 2)
         assert running.schedule.count(":") >= 1
         assert (running.val_top1, running.seconds) == (None, 7.0)
@@ -180,7 +187,7 @@ class TestWhatRuns:
         asked = StagedController(spec, spec.resolved.geometry).ask()
         writer.claim(writer.add_trial(asked).number)
         writer.claim(0, retry=True, reason="attempt 1 failed: lost")
-        status = StudyStatus.of(StudyView.of(store, spec.name), is_leased=True, now=START)
+        status = status_of(StudyView.of(store, spec.name), now=START)
         assert (status.retried.count, status.retried.last) == (1, "trial 0: attempt 1 failed: lost")
         assert (status.failed.count, status.failed.last) == (0, None)
         assert status.running[0].attempt == 2
@@ -217,7 +224,7 @@ class TestHypervolume:
 
 class TestTimeLeft:
     def left(self, view, now):
-        return StudyStatus.of(view, is_leased=True, now=now).left_s
+        return status_of(view, now=now).left_s
 
     def test_nothing_is_known_before_anything_is_measured(self):
         view, clock = timed(0)

@@ -1,7 +1,10 @@
 import pytest
 import torch
+from observing import Telling
 
-from sparsesearch.app.run_study import prepare, run_study
+from sparsesearch.app.resolve import resolve
+from sparsesearch.app.run_study import run_study
+from sparsesearch.app.workspace import Workspace
 from sparsesearch.errors import BudgetError, DataError, SpecError
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.settings import Settings
@@ -36,8 +39,8 @@ class Lines(Silent):
 def test_a_prepared_study_is_spelled_out_and_the_same_each_time(spec):
     progress = Lines()
     wished = unprepared(spec, space=spec.space.model_copy(update={"blocks": ()}))
-    prepared = prepare(wished, progress=progress)
-    assert prepared == prepare(wished, progress=Silent())
+    prepared = resolve(wished, progress=progress)
+    assert prepared == resolve(wished, progress=Silent())
     assert prepared.resolved.model_copy(update={"planned_work": {}}) == spec.resolved
     assert list(prepared.resolved.planned_work) == ["dense", "supernet_training", "screen", "finetune"]
     assert sum(prepared.resolved.planned_work.values()) == pytest.approx(1.0, abs=1e-5)
@@ -50,38 +53,38 @@ def test_a_prepared_study_is_spelled_out_and_the_same_each_time(spec):
 
 def test_what_cannot_work_is_refused_before_anything_is_trained(spec):
     with pytest.raises(BudgetError):
-        prepare(unprepared(spec, budget=Budget(high=0.001)), progress=Silent())
+        resolve(unprepared(spec, budget=Budget(high=0.001)), progress=Silent())
     with pytest.raises(SpecError, match=r"no device cuda:99"):
-        prepare(unprepared(spec, device="cuda:99"), progress=Silent())
+        resolve(unprepared(spec, device="cuda:99"), progress=Silent())
 
 
 def test_a_study_runs_to_its_end_and_gives_the_lease_back(spec, store, settings):
     told = []
-    run_study(store.create_study(spec), settings, on_trial=told.append)
+    run_study(Workspace(settings, store), store.create_study(spec), observer=Telling(told.append))
     assert told == list(store.trials(spec.name))
     assert all(trial.state.is_final for trial in told)
     store.open_study(spec.name).close()
 
 
 def test_a_study_can_start_from_another_one_which_may_then_go(spec, store, settings):
-    run_study(store.create_study(spec), settings)
+    run_study(Workspace(settings, store), store.create_study(spec))
     progress = Lines()
     wished = unprepared(spec, name="second", warm_start=spec.name, budget=Budget(high=0.5))
-    prepared = prepare(wished, progress=progress, store=store)
+    prepared = resolve(wished, progress=progress, store=store)
     scored = [t for t in store.trials(spec.name) if t.fidelity is Fidelity.SUPERNET and t.state is TrialState.COMPLETE]
     assert len(prepared.resolved.priors) == len(scored)
     assert any("results of study" in line for line in progress.lines)
     assert StudySpec.model_validate_json(prepared.model_dump_json()) == prepared
     store.delete_study(spec.name)
-    run_study(store.create_study(prepared), settings)
+    run_study(Workspace(settings, store), store.create_study(prepared))
     assert any(trial.origin is Origin.SEARCH for trial in store.trials("second"))
     with pytest.raises(SpecError, match="leave warm_start out"):
-        prepare(wished, progress=Silent())
+        resolve(wished, progress=Silent())
 
 
 def test_people_can_follow_a_study(spec, store, settings):
     seen, ended = [], []
-    run_study(store.create_study(spec), settings, on_trial=ended.append, on_progress=seen.append)
+    run_study(Workspace(settings, store), store.create_study(spec), observer=Telling(ended.append, seen.append))
     assert {trial.number for trial in seen} == {trial.number for trial in ended}
     assert sum(bool(trial.measurements) for trial in seen) == sum(len(trial.measurements) for trial in ended)
 
@@ -89,7 +92,7 @@ def test_people_can_follow_a_study(spec, store, settings):
 def test_other_data_than_at_the_start_is_refused_and_the_lease_given_back(spec, store, settings):
     resolved = spec.resolved.model_copy(update={"data_fingerprint": "of yesterday"})
     with pytest.raises(DataError, match="has changed since study 'tiny' was created"):
-        run_study(store.create_study(spec.model_copy(update={"resolved": resolved})), settings)
+        run_study(Workspace(settings, store), store.create_study(spec.model_copy(update={"resolved": resolved})))
     store.open_study(spec.name).close()
     assert store.trials(spec.name) == []
 
@@ -97,7 +100,7 @@ def test_other_data_than_at_the_start_is_refused_and_the_lease_given_back(spec, 
 def test_time_that_is_over_leaves_a_small_study(spec, store, settings):
     """A time budget that is spent already: every training has one step, and only what is needed runs."""
     hurried = spec.model_copy(update={"time_budget_s": 0.001})
-    run_study(store.create_study(hurried), settings, started=0.0)
+    run_study(Workspace(settings, store), store.create_study(hurried), started=0.0)
     trials = store.trials(spec.name)
     assert [trial.fidelity.value for trial in trials] == ["dense", "supernet_training", *["supernet"] * 3, "finetune"]
     assert {trial.state for trial in trials} == {TrialState.REFERENCE, TrialState.COMPLETE}

@@ -39,7 +39,7 @@ def run_reported():
         store = MemoryStore(clock=clock)
         writer = store.create_study(spec)
         reporter.follow(StudyWatch(StudyView.of(store, spec.name), clock=clock))
-        dispatcher = InlineDispatcher(on_trial=reporter.changed, on_progress=reporter.changed)
+        dispatcher = InlineDispatcher(observer=reporter)
         dispatcher.run(StagedController(spec, DEIT_SMALL), writer, MadeUpEvaluator())
         return writer.trials()
 

@@ -1,10 +1,11 @@
 """What each way of telling tells, of a study that runs from its beginning to its end."""
 
 import io
-import itertools
 import json
 import logging
+import re
 import sys
+import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from rich.console import Console
 from sparsesearch.cli import console as consoles
 from sparsesearch.cli import live, plain
 from sparsesearch.cli import progress_option as progress
+from sparsesearch.cli.heartbeat import Heartbeat
 from sparsesearch.cli.jsonl import JsonLinesReporter
 from sparsesearch.cli.live import LiveReporter
 from sparsesearch.cli.plain import PlainReporter
@@ -116,11 +118,15 @@ class TestPlain:
         assert summaries[-1].split(", ")[1].endswith("GMACs")
 
     def test_long_work_says_now_and_then_how_far_it_is(self, lines):
-        clock = itertools.count(0.0, 5.0)
-        with PlainReporter(clock=lambda: next(clock)).bar("profiling, %", 100) as bar:
-            for _ in range(15):
+        reporter = PlainReporter()
+        reporter._heartbeat = Heartbeat(reporter._beat, every_seconds=0.2)
+        with reporter, reporter.bar("profiling", 100, batch_size=8) as bar:
+            for _ in range(20):
                 bar.advance(4, note="busy")
-        assert lines == ["profiling, %: 24 of 100 (busy)", "profiling, %: 48 of 100 (busy)"]
+                time.sleep(0.05)
+        assert 2 <= len(lines) <= 8
+        pattern = r"\d\d:\d\d:\d\d  profiling: step \d+ of 100, [\d,]+ images/s, busy, about .* left"
+        assert all(re.fullmatch(pattern, line) for line in lines[1:]), lines
 
     def test_another_attempt_says_why(self, make_view, lines):
         from sparsesearch.cli.watch import StudyWatch

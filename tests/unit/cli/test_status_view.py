@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -6,6 +7,7 @@ from rich.console import Console
 from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.status_view import status_view
+from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import TrialState
 
 NOW = 1_780_000_120.0
@@ -19,8 +21,8 @@ def drawn(status, *, width=80, **options):
     return lines
 
 
-def at(view, *, is_leased=True):
-    return StudyStatus.of(view, is_leased=is_leased, now=NOW)
+def at(view, *, state=StudyState.RUNNING, is_leased=True):
+    return StudyStatus.of(replace(view, condition=StudyCondition(state=state, is_leased=is_leased)), now=NOW)
 
 
 @pytest.mark.parametrize("num_trials", [0, 1, 2, 3, 20, 26, None])
@@ -81,6 +83,7 @@ def test_failures_are_shown_with_their_reason(make_view):
 
 @pytest.mark.parametrize(("num_trials", "word"), [(7, "interrupted after"), (None, "finished after")])
 def test_a_study_at_rest_says_so(make_view, num_trials, word):
-    lines = drawn(at(make_view(num_trials), is_leased=False))
+    state = StudyState.RUNNING if num_trials else StudyState.FINISHED
+    lines = drawn(at(make_view(num_trials), state=state, is_leased=False))
     assert word in lines[0]
     assert "left" not in lines[0]

@@ -1,12 +1,14 @@
 """Who is told of what, and when."""
 
 import pytest
+from observing import Telling
 from sample_study import DEIT_SMALL, MadeUpEvaluator, sample_spec
 
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.events import Ended
+from sparsesearch.study.stop import StopToken
 from sparsesearch.study.trial import TrialState
 
 SPEC = sample_spec()
@@ -29,7 +31,7 @@ def queue(writer, seen):
         seen.append((trial.attempt, trial.epochs_done))
 
     controller = StagedController(SPEC, DEIT_SMALL)
-    return TrialQueue(controller, writer, max_retries=1, on_trial=lambda trial: None, on_progress=on_progress)
+    return TrialQueue(controller, writer, max_retries=1, observer=Telling(on_progress=on_progress), stop=StopToken())
 
 
 def test_claims_and_measurements_are_told_once(queue, seen):

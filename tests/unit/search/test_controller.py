@@ -8,8 +8,9 @@ from sparsesearch.search.controller import StagedController
 from sparsesearch.search.finalists import choose_finalists
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.study.protocols import Done, Wait
 from sparsesearch.study.spec import Budget, FidelitySpec, StudySpec
-from sparsesearch.study.trial import Fidelity, Measurement, Origin, Trial, TrialState
+from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Origin, Trial, TrialState
 
 DENSE, SUPERNET_TRAINING, SUPERNET, FINETUNE = (
     Fidelity.DENSE,
@@ -45,7 +46,7 @@ def finish(new, *, state=None, top1=None):
 
 def run(controller, *, end=finish, most=1000):
     trials = []
-    while len(trials) < most and (new := controller.ask()) is not None:
+    while len(trials) < most and isinstance(new := controller.ask(), NewTrial):
         trials.append(end(new))
         controller.tell(trials[-1])
     return trials
@@ -102,21 +103,21 @@ class TestOrder:
     def test_a_stage_waits_for_the_one_before(self, deit_small):
         controller = StagedController(study(), deit_small)
         dense = controller.ask()
-        assert controller.ask() is None
+        assert controller.ask() == Wait()
         controller.tell(finish(dense))
         supernet = controller.ask()
-        assert controller.ask() is None
+        assert controller.ask() == Wait()
         controller.tell(finish(supernet))
         screened = []
-        while (new := controller.ask()) is not None:
+        while isinstance(new := controller.ask(), NewTrial):
             screened.append(new)
         assert len(screened) == 7, "screening needs no order among itself"
         for new in screened[:-1]:
             controller.tell(finish(new))
-        assert controller.ask() is None, "finalists are chosen when all are screened"
+        assert controller.ask() == Wait(), "finalists are chosen when all are screened"
         controller.tell(finish(screened[-1]))
         tuned = []
-        while (new := controller.ask()) is not None:
+        while isinstance(new := controller.ask(), NewTrial):
             tuned.append(new)
         assert kinds(tuned) == [((FINETUNE, SEARCH), 2), ((FINETUNE, BASELINE), 2)], "all at once"
 
@@ -189,7 +190,7 @@ class TestRebuilding:
                 again.tell(trial)
             asked = again.ask()
             if cut == len(trials):
-                assert asked is None
+                assert asked == Done()
             else:
                 assert finish(asked) == trials[cut]
 
@@ -267,12 +268,12 @@ class TestTime:
         controller = StagedController(study(evaluations=6), deit_small, may_start=lambda fidelity: False)
         while (new := controller.ask()).fidelity is not FINETUNE:
             controller.tell(finish(new))
-        assert controller.ask() is None
+        assert controller.ask() == Wait()
         controller.tell(finish(new, state=TrialState.FAILED))
         second = controller.ask()
         assert (second.fidelity, second.origin) == (FINETUNE, SEARCH)
         controller.tell(finish(second))
-        assert controller.ask() is None
+        assert controller.ask() == Done(reason="the time budget ended after 3 of 6 schedules")
 
     def test_no_more_is_proposed_than_there_is_time_for(self, deit_small):
         times = itertools.chain([True, True], itertools.repeat(False))

@@ -1,0 +1,133 @@
+"""Resolve a study: open its data and device, measure training speed, and plan it."""
+
+from __future__ import annotations
+
+import os
+
+from sparsesearch.app.target_lookup import find_latency
+from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.budget.baselines import baselines_outside
+from sparsesearch.budget.price import study_price
+from sparsesearch.budget.solve import check_budget
+from sparsesearch.data.inputs import open_task, task_geometry
+from sparsesearch.errors import SpecError
+from sparsesearch.evaluate.plan import make_plan
+from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
+from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.search.samplers.priors import collect_priors
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.supernet_schedules import with_fixed_windows
+from sparsesearch.space.untrained import without_training
+from sparsesearch.store.profiles import SqlProfiles
+from sparsesearch.study.prior import Prior
+from sparsesearch.study.progress import Progress
+from sparsesearch.study.protocols import StudyRecords
+from sparsesearch.study.spec import Resolved, StudySpec
+from sparsesearch.text import human_time
+from sparsesearch.training.weights import check_weights
+
+_DEMO = "No --data given; using the bundled demo: real handwritten digits on a cluttered canvas."
+_HARD_DEMO = "Using the harder bundled demo: the larger of two handwritten digits on a cluttered canvas."
+
+
+def resolve(
+    spec: StudySpec,
+    *,
+    progress: Progress,
+    store: StudyRecords | None = None,
+    profiles: SqlProfiles | None = None,
+) -> StudySpec:
+    """Resolve a study on the machine that will run it, and plan it; invalid requests fail here, before any training.
+
+    Args:
+        spec: The requested study.
+        progress: Receives the plan and warnings as lines, and long measurements as bars.
+        store: The store of the study to warm-start from, if there is one.
+        profiles: The stored latency profiles; required for studies with a latency target.
+
+    Returns:
+        The study as it will run: names and space resolved, precision chosen, and phases cut to the time budget.
+
+    Raises:
+        UserInputError: The document asks for something that is not possible.
+    """
+    backbone = resolve_name(spec.backbone)
+    priors: tuple[Prior, ...] = ()
+    if spec.warm_start is not None:
+        if store is None:
+            raise SpecError(f"no database given to read study {spec.warm_start!r} from; leave warm_start out")
+        priors = collect_priors(store.spec(spec.warm_start), store.trials(spec.warm_start))
+        progress.line(f"Starting from {len(priors)} results of study {spec.warm_start!r}.")
+    device = open_device(spec.device)
+    task = open_task(spec.data, backbone=backbone)
+    geometry = task_geometry(backbone, task)
+    space = _space_for(spec, geometry)
+    if spec.budget.axis == "macs":
+        check_budget(geometry, space, budget=spec.budget)
+    check_weights(spec.weights, backbone=backbone, task=task)
+    if spec.data.is_demo:
+        progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
+        progress.line("Its accuracies and its schedule do not transfer to other data.")
+    for label in baselines_outside(geometry, space) if spec.baselines else ():
+        progress.line(f"The baseline {label} is left out: the search space has no step at one of its blocks.")
+    resolved = spec.model_copy(
+        update={
+            "backbone": backbone,
+            "space": space,
+            "resolved": Resolved(
+                geometry=geometry,
+                num_classes=task.num_classes,
+                in_chans=task.in_chans,
+                data_fingerprint=task.fingerprint,
+                priors=priors,
+            ),
+        }
+    )
+    if spec.latency is not None or spec.budget.axis == "ms":
+        resolved = _with_latency(resolved, profiles=profiles, progress=progress)
+    with progress.bar("measuring training speed", None):
+        arithmetic, speeds = choose_arithmetic(
+            spec.precision, device=device, backbone=backbone, geometry=geometry, task=task
+        )
+    plan = make_plan(resolved, speeds, task=task, num_val=task.num_val, windowed=spec.data.is_demo)
+    precision = "bfloat16" if arithmetic.is_bfloat16 else "float32"
+    progress.line(plan.describe(speeds, device=device.type, precision=precision))
+    if not plan.spec.meaningful:
+        progress.line(
+            f"the time is too short to train {backbone}: full training would take about "
+            f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use --weights PATH, more time, "
+            "or --backbone deit_pico. The accuracies of this study are marked 'not meaningful'."
+        )
+    storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
+    found = plan.spec.resolved
+    assert found is not None, "it was filled in above"
+    found = found.model_copy(update={"planned_work": plan.work_by_phase})
+    return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
+
+
+def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Progress) -> StudySpec:
+    """Add the latency model of the target to a study, and check that its budget is feasible there."""
+    found = spec.resolved
+    assert found is not None, "it is filled in before"
+    assert profiles is not None, "a study with a latency target needs the stored profiles"
+    fit = find_latency(
+        spec,
+        found.geometry,
+        spec.space,
+        profiles=profiles,
+        num_classes=found.num_classes,
+        in_chans=found.in_chans,
+        progress=progress,
+    )
+    made = spec.model_copy(update={"resolved": found.model_copy(update={"latency": fit})})
+    check_budget(found.geometry, made.space, budget=made.budget, price=study_price(made))
+    return made
+
+
+def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
+    """Resolve the space for a backbone, restricted to what the strategy can search."""
+    if spec.fidelity.strategy == "training-free":
+        return without_training(spec.space, geometry)
+    if spec.fidelity.strategy == "supernet":
+        return with_fixed_windows(spec.space.for_geometry(geometry), geometry)
+    return spec.space.for_geometry(geometry)

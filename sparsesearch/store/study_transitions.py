@@ -1,0 +1,50 @@
+"""State transitions of a study, shared by all stores: pure functions."""
+
+from __future__ import annotations
+
+from sparsesearch.errors import StudyStateError
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
+
+
+def opened(spec: StudySpec) -> StudyState:
+    """Return the state of a new study that a process starts to work on."""
+    return StudyState.RESOLVING if spec.resolved is None else StudyState.RUNNING
+
+
+def resumed(found: StudyCondition, spec: StudySpec) -> StudyCondition:
+    """Return the condition of a study that a process resumes.
+
+    Raises:
+        StudyStateError: The study was cancelled.
+    """
+    if found.state is StudyState.CANCELLED:
+        raise StudyStateError(
+            f"study {spec.name!r} was cancelled and cannot be resumed; start another, which may begin with its "
+            f"results: --warm-start {spec.name}"
+        )
+    return StudyCondition(state=opened(spec), is_leased=True)
+
+
+def requested(found: StudyCondition, request: StopRequest, *, study: str) -> StudyCondition:
+    """Return the condition after a request; the same if it changes nothing.
+
+    A process that runs the study fulfils the request; otherwise it is fulfilled at once.
+
+    Args:
+        found: The stored condition.
+        request: The request.
+        study: Name of the study, for messages.
+
+    Raises:
+        StudyStateError: The study is over, or failed and is not to be cancelled.
+    """
+    after = StudyState.CANCELLED if request is StopRequest.CANCEL else StudyState.PAUSED
+    if found.is_leased and found.state.is_active:
+        strongest = StopRequest.CANCEL if found.request is StopRequest.CANCEL else request
+        return found.model_copy(update={"state": StudyState.STOPPING, "request": strongest})
+    if found.state is after:
+        return found
+    if found.state.is_over or (found.state is StudyState.FAILED and after is not StudyState.CANCELLED):
+        raise StudyStateError(f"study {study!r} is {found.word}, so there is nothing to {request.value}")
+    return StudyCondition(state=after, reason=found.reason, is_leased=found.is_leased)

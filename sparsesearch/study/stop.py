@@ -1,0 +1,119 @@
+"""A token by which work is asked to stop at the next place where nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from typing import TypeVar
+
+from sparsesearch.errors import SparseSearchError
+from sparsesearch.study.state import StopRequest
+
+_Item = TypeVar("_Item")
+
+
+class StopCause(StrEnum):
+    """Why work stops.
+
+    Attributes:
+        INTERRUPT: Ctrl-C.
+        TERMINATE: SIGTERM.
+        LEASE_LOST: Another process has taken the study over.
+        PAUSE: See `StopRequest`.
+        STOP: See `StopRequest`.
+        CANCEL: See `StopRequest`.
+    """
+
+    INTERRUPT = "interrupt"
+    TERMINATE = "terminate"
+    LEASE_LOST = "lease lost"
+    PAUSE = "pause"
+    STOP = "stop"
+    CANCEL = "cancel"
+
+    @classmethod
+    def of(cls, request: StopRequest) -> StopCause:
+        """The cause of a stored request."""
+        return cls(request.value)
+
+
+class StopToken:
+    """Tells running work to stop. Thread-safe; may be set from a signal handler.
+
+    The first cause counts, except that a lost lease overrides every other.
+
+    Args:
+        on_stop: Called once, with the first cause, by the thread that next checks the token.
+    """
+
+    def __init__(self, *, on_stop: Callable[[StopCause], None] | None = None) -> None:
+        self._cause: StopCause | None = None
+        self._event = threading.Event()
+        self._on_stop = on_stop
+        self._has_told = False
+
+    def stop(self, cause: StopCause) -> None:
+        """Ask the work to stop."""
+        if self._cause is None or cause is StopCause.LEASE_LOST:
+            self._cause = cause
+        self._event.set()
+
+    @property
+    def cause(self) -> StopCause | None:
+        """Why the work is to stop; None while it may go on."""
+        return self._cause
+
+    def check(self) -> bool:
+        """Whether the work is to stop; the first time that it is, `on_stop` is called."""
+        cause = self._cause
+        if cause is None:
+            return False
+        if not self._has_told:
+            self._has_told = True
+            if self._on_stop is not None:
+                self._on_stop(cause)
+        return True
+
+    def raise_if_set(self) -> None:
+        """Raise the end of work that has stopped.
+
+        Raises:
+            StoppedError: The token is set.
+        """
+        if self._cause is not None:
+            raise StoppedError(self._cause)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the token is set, at most this long; return whether it is set."""
+        return self._event.wait(timeout_s)
+
+
+def while_leased(token: StopToken, items: Iterable[_Item]) -> Iterator[_Item]:
+    """Yield items, which are steps of work, until the lease is lost.
+
+    Raises:
+        StoppedError: The lease is lost: nothing that follows could be stored.
+    """
+    for item in items:
+        if token.cause is StopCause.LEASE_LOST:
+            token.raise_if_set()
+        yield item
+
+
+class StoppedError(SparseSearchError):
+    """Work stopped as asked by a `StopToken`; everything up to the last epoch is stored.
+
+    Attributes:
+        cause: Why.
+        exit_code: That of a process that ends for this: 128 and the signal; 75 for a lost lease, so that it is tried
+            again; 0 for a request.
+    """
+
+    def __init__(self, cause: StopCause) -> None:
+        super().__init__(f"stopped ({cause.value})")
+        self.cause = cause
+        self.exit_code = _EXIT_CODES.get(cause, 0)
+
+
+_EXIT_CODES = {StopCause.INTERRUPT: 130, StopCause.TERMINATE: 143, StopCause.LEASE_LOST: 75}
