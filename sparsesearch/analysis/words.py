@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.study.trial import Fidelity, Origin, Trial
-from sparsesearch.text import macs_unit, ms_text, percent_text
+from sparsesearch.text import ms_text, percent_text
 
 FIDELITY_WORDS = {
     Fidelity.DENSE: "the dense model",
@@ -22,6 +21,13 @@ def latency_text(trial: Trial) -> str:
     if trial.cost.ms is None:
         return ""
     return f"{ms_text(trial.cost.ms)} {'predicted' if trial.cost.latency_ms is None else 'measured'}"
+
+
+def latency_cell(trial: Trial) -> str:
+    """The latency of a call in milliseconds: `2.41` if measured, `~2.41` if predicted."""
+    if trial.cost.ms is None:
+        return ""
+    return f"{'~' if trial.cost.latency_ms is None else ''}{trial.cost.ms:.4g}"
 
 
 def accuracy_text(trial: Trial, *, meaningful: bool = True) -> str:
@@ -62,11 +68,3 @@ def tokens_text(view: StudyView, trial: Trial) -> str:
         unusual = ", ".join(kind for kind in kinds if kind not in ("prune", "dynamicvit"))
         parts.append(f"{where}: {step.num_tokens}{whole}{f' ({unusual})' if unusual else ''}")
     return ", ".join(parts) or "all tokens kept"
-
-
-def cost_axis(front: StudyFront) -> tuple[float, str]:
-    """Divisor of the costs on the cost axis of a front, and the title of that axis."""
-    if front.axis == "ms":
-        return 1.0, "latency per call, ms (measured where confirmed, otherwise predicted)"
-    divisor, unit = macs_unit(max((trial.cost.macs for trial in front.candidates), default=0))
-    return divisor, f"cost per image, {unit}"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sparsesearch.analysis.study_front import StudyFront
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.write_results import write_front_files
 from sparsesearch.settings import Settings
 from sparsesearch.study.protocols import StudyRecords
-from sparsesearch.study.spec import StudySpec
 from sparsesearch.tracking.connection import Address
 from sparsesearch.tracking.file_lock import FileLock
 from sparsesearch.tracking.mlflow_tracker import SYNC_COMMAND, MlflowTracker
@@ -26,10 +25,10 @@ def mlflow_address(settings: Settings) -> Address:
 def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySync:
     """Create the MLflow sync of one study."""
 
-    def write_picture(spec: StudySpec, front: StudyFront, folder: Path) -> None:
+    def write_picture(view: StudyView, folder: Path) -> None:
         from sparsesearch.app.parts import storage_of  # loads torch
 
-        write_best_picture(spec, front, folder, storage=storage_of(spec, settings))
+        write_best_picture(view, folder, storage=storage_of(view.spec, settings))
 
     return StudySync(
         records,

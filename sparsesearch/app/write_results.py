@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.artifacts.from_study import best_trial, make_recipe
-from sparsesearch.artifacts.recipe import DEMO_NOTE, NOT_MEANINGFUL, write_recipe
+from sparsesearch.artifacts.recipe import write_recipe
 from sparsesearch.report.page import REPORT, report_page
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
@@ -57,22 +58,13 @@ class StudyResult:
         }
 
 
-def write_front_files(spec: StudySpec, front: StudyFront, folder: Path) -> None:
+def write_front_files(view: StudyView, folder: Path) -> None:
     """Write `front.png`, and `best.yaml` if a schedule is within the budget; write nothing without a front."""
-    if front.reference is None or not front.points:
+    if view.front.reference is None or not view.front.points:
         return
-    limit = spec.budget.limits(front.reference.cost.macs)[1]
-    best = front.best(limit=limit)
-    if best is not None:
-        write_recipe(make_recipe(spec, front, best), folder / RECIPE)
-    notes = [*([DEMO_NOTE] if spec.data.is_demo else []), *([] if spec.meaningful else [NOT_MEANINGFUL])]
-    save_front(
-        front,
-        folder / PICTURE,
-        title=f"{spec.name}: {spec.backbone}",
-        limit=limit,
-        note="; ".join(notes) or None,
-    )
+    if view.best is not None:
+        write_recipe(make_recipe(view.spec, view.front, view.best), folder / RECIPE)
+    save_front(describe_front(view), folder / PICTURE)
 
 
 def write_results(spec: StudySpec, records: StudyRecords, folder: Path) -> StudyResult:
@@ -83,6 +75,6 @@ def write_results(spec: StudySpec, records: StudyRecords, folder: Path) -> Study
     """
     view = StudyView.of(records, spec.name)
     best = best_trial(spec, view.front)
-    write_front_files(spec, view.front, folder)
+    write_front_files(view, folder)
     (folder / REPORT).write_text(report_page(view), encoding="utf-8")
     return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from sparsesearch.analysis.study_front import StudyFront
-from sparsesearch.analysis.words import accuracy_text, of_dense_text
+from sparsesearch.analysis.front_description import WORD_COLUMNS, FrontDescription
+from sparsesearch.analysis.words import accuracy_text
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Trial
 from sparsesearch.text import macs_text
@@ -23,52 +23,22 @@ def schedule_text(spec: StudySpec, trial: Trial) -> str:
     return trial.schedule.describe(spec.resolved.geometry) if spec.resolved else ""
 
 
-def front_table(
-    spec: StudySpec, front: StudyFront, *, best: Trial | None = None, points: Sequence[Trial] | None = None
-) -> Table:
-    """Format a Pareto front as a table: the dense model, then the front, cheapest first.
-
-    Args:
-        spec: The study.
-        front: Its front.
-        best: The trial to mark as best.
-        points: Trials to list instead of those of the front.
-    """
+def front_table(front: FrontDescription) -> Table:
+    """Format a Pareto front as a table: the dense model, then the front, cheapest first."""
     fidelity = front.fidelity.value if front.fidelity else "nothing finished yet"
-    table = Table(title=f"Pareto front of {spec.name} ({fidelity})", title_justify="left")
-    for column, justify in (("", "left"), ("trial", "right"), ("cost", "right"), ("of dense", "right")):
-        table.add_column(column, justify="right" if justify == "right" else "left")
-    timed = any(trial.cost.ms is not None for trial in points or front.points)
-    if timed:
-        table.add_column("ms", justify="right")
-    table.add_column("val accuracy", justify="right")
-    table.add_column("origin")
-    table.add_column("tokens left before block")
-    dense = front.reference
-    if dense is not None:
-        accuracy = accuracy_text(dense, meaningful=spec.meaningful)
-        latency = [latency_cell(dense)] if timed else []
-        table.add_row("", str(dense.number), macs_text(dense.cost.macs), "100.0 %", *latency, accuracy, "dense", "")
-    for trial in points or front.points:
-        of_dense = of_dense_text(trial.cost.macs, dense.cost.macs) if dense is not None else ""
-        table.add_row(
-            "best" if best is not None and trial.number == best.number else "",
-            str(trial.number),
-            macs_text(trial.cost.macs),
-            of_dense,
-            *([latency_cell(trial)] if timed else []),
-            accuracy_text(trial, meaningful=spec.meaningful),
-            trial.label,
-            schedule_text(spec, trial),
-        )
+    notes = "\n".join(front.warnings) or None
+    table = Table(
+        "",
+        title=f"Pareto front of {front.study} ({fidelity})",
+        title_justify="left",
+        caption=notes,
+        caption_justify="left",
+    )
+    for column in front.head:
+        table.add_column(column, justify="left" if column in WORD_COLUMNS else "right")
+    for point in front.rows:
+        table.add_row("best" if point.is_best else "", *front.cells(point))
     return table
-
-
-def latency_cell(trial: Trial) -> str:
-    """Format the latency of a call in milliseconds: `2.41` if measured, `~2.41` if predicted."""
-    if trial.cost.ms is None:
-        return ""
-    return f"{'~' if trial.cost.latency_ms is None else ''}{trial.cost.ms:.4g}"
 
 
 def trials_table(spec: StudySpec, trials: Sequence[Trial]) -> Table:

@@ -12,7 +12,8 @@ import typer
 import yaml
 from rich.table import Table
 
-from sparsesearch.analysis.study_front import joint_front, study_front
+from sparsesearch.analysis.describe_front import describe_front
+from sparsesearch.analysis.study_front import study_front
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.cli.console import out, say
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_output_file, open_settings
@@ -149,29 +150,26 @@ def front(
         )
     if with_paper is not None and axis == "ms" and png is not None:
         raise SpecError("published schedules have no milliseconds; plot them against multiply-adds with --x macs")
-    found = study_front(view.trials, axis=axis)
-    points = joint_front(found) if x == "both" else found.points
     paper = None if with_paper is None else open_paper(with_paper, view)
+    shown = describe_front(view, axis=axis, joint=x == "both", paper=paper if axis == "macs" else None)
     if png is not None:
         from sparsesearch.visualize.front_plot import save_front
 
-        if found.reference is None:
+        if shown.dense is None:
             raise StudyFailedError(f"study {study!r} has no results to plot yet")
-        limit = spec.budget.limits(found.reference.cost.macs)[1] if axis == spec.budget.axis else None
-        note = None if paper is None else paper.caveat or None
-        save_front(found, png, title=study, limit=limit, note=note, paper=paper)
+        save_front(describe_front(view, axis=axis, paper=paper), png)
     if as_json:
         document = {
-            "fidelity": found.fidelity.value if found.fidelity else None,
-            "reference": found.reference.public() if found.reference else None,
+            "fidelity": shown.fidelity.value if shown.fidelity else None,
+            "reference": None if shown.dense is None else shown.dense.trial.public(),
             "x": x or axis,
-            "points": [{**trial.public(), **accuracy_warning(spec)} for trial in points],
+            "points": [{**point.trial.public(), **accuracy_warning(spec)} for point in shown.front],
             **accuracy_warning(spec),
             **({} if paper is None else {"paper": paper.document()}),
         }
         typer.echo(json.dumps(document))
         return
-    out.print(front_table(spec, found, points=points))
+    out.print(front_table(shown))
     if paper is not None:
         out.print(paper_table(paper))
         say(f"source: {paper.family.source}")

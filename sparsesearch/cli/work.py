@@ -7,10 +7,11 @@ from pathlib import Path
 
 import typer
 
+from sparsesearch.analysis.describe_front import describe_front
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.run_study import Execution, run_study
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.app.write_results import write_results
-from sparsesearch.artifacts.recipe import NOT_MEANINGFUL
 from sparsesearch.cli.console import err, program, say
 from sparsesearch.cli.reporter import Reporter
 from sparsesearch.cli.rich_tables import front_table
@@ -102,9 +103,7 @@ def report(
     """
     result = write_results(spec, workspace.store, folder)
     if reporter.prints_summary:
-        err.print(front_table(spec, result.front, best=result.best))
-        if not spec.meaningful:
-            say(f"accuracy {NOT_MEANINGFUL}", style="yellow")
+        err.print(front_table(describe_front(StudyView.of(workspace.store, spec.name))))
         say(f"report:  {result.report}\npicture: {result.front_png}\nrecipe:  {result.recipe}")
         if mlflow:
             say(f"explore: {program()} ui")

@@ -6,6 +6,7 @@ import re
 from html import escape
 
 from sparsesearch.analysis.agreement import Agreement
+from sparsesearch.analysis.describe_front import describe_trials
 from sparsesearch.analysis.importance import Importance
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.report.chart import HALF, Chart, responsive
@@ -55,7 +56,9 @@ def agreement_chart(view: StudyView, found: Agreement) -> str:
             [x for x, _ in points], [y for _, y in points], width=width, height=260, label=label, room=0.1
         )
         chart.axes("accuracy with shared weights, %", "accuracy after fine-tuning, %")
-        chart.marks(points, "search", hints=[hint(view, tuned) for _, tuned in found.pairs])
+        chart.marks(
+            points, "search", hints=[hint(tuned) for tuned in describe_trials(view, (pair[1] for pair in found.pairs))]
+        )
         return chart.svg()
 
     return responsive(draw, wide=HALF)

@@ -6,36 +6,23 @@ from collections.abc import Sequence
 from html import escape
 
 from sparsesearch.analysis.baseline_comparison import BaselineComparison
+from sparsesearch.analysis.front_description import WORD_COLUMNS, FrontDescription
 from sparsesearch.analysis.spending import PhaseSpending
 from sparsesearch.analysis.study_front import cost_along
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import accuracy_text, found_by, of_dense_text
+from sparsesearch.analysis.words import accuracy_text
 from sparsesearch.papers.overlay import PaperOverlay
-from sparsesearch.study.trial import Trial
 from sparsesearch.text import human_time, macs_text, ms_text, percent_text
 
 
-def front_table(view: StudyView) -> str:
-    """The Pareto front, most expensive first, below the dense model."""
-    dense = view.front.reference
-    has_latency = any(trial.cost.ms is not None for trial in view.front.points)
+def front_table(front: FrontDescription) -> str:
+    """The dense model, then the Pareto front, cheapest first."""
+    words = len(WORD_COLUMNS)
     rows = []
-    for trial in [*([dense] if dense is not None else []), *reversed(view.front.points)]:
-        cells = [
-            str(trial.number),
-            macs_text(trial.cost.macs),
-            "" if dense is None else of_dense_text(trial.cost.macs, dense.cost.macs),
-            *([_latency(trial)] if has_latency else []),
-            accuracy_text(trial),
-        ]
-        words = [
-            "dense model" if trial is dense else found_by(trial),
-            "all" if trial is dense else view.schedule_text(trial),
-        ]
-        is_best = view.best is not None and trial.number == view.best.number
-        rows.append(_row(cells, words, style="best" if is_best else ""))
-    head = ["trial", "cost", "of dense", *(["ms"] if has_latency else []), "accuracy"]
-    return _table(head, ["origin", "tokens left before block"], rows)
+    for point in front.rows:
+        cells = front.cells(point)
+        rows.append(_row(cells[:-words], cells[-words:], style="best" if point.is_best else ""))
+    return _table(front.head[:-words], WORD_COLUMNS, rows)
 
 
 def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) -> str:
@@ -104,11 +91,6 @@ def _cells(phase: PhaseSpending) -> list[str]:
     shown = [str(count) for count in counts]
     shown[3] = failed
     return [*shown, human_time(phase.work_s), "" if phase.span_s is None else human_time(phase.span_s)]
-
-
-def _latency(trial: Trial) -> str:
-    """`2.41` measured, `~2.41` predicted."""
-    return "" if trial.cost.ms is None else f"{'~' if trial.cost.latency_ms is None else ''}{trial.cost.ms:.4g}"
 
 
 def _row(cells: Sequence[str], words: Sequence[str], *, style: str = "", words_first: bool = False) -> str:

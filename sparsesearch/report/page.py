@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from sparsesearch.analysis.agreement import FEW_PAIRS, Agreement
+from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.importance import MIN_TRIALS
 from sparsesearch.analysis.view import StudyView
@@ -93,7 +94,7 @@ def _front(found: Findings) -> str:
     return (
         f'<section id="front"><h2>Pareto front</h2><p class="soft">{words}</p>{front_charts(view, found.paper)}'
         f"{_paper(found.paper)}</section>"
-        f'<section id="front-table"><h2>Schedules on the front</h2>{front_table(view)}<p class="note">'
+        f'<section id="front-table"><h2>Schedules on the front</h2>{front_table(describe_front(view))}<p class="note">'
         "&ldquo;3:137 6:96&rdquo; means 137 tokens left before block 3, 96 before block 6.</p></section>"
     )
 

@@ -6,17 +6,19 @@ import json
 import math
 from collections.abc import Sequence
 
+from sparsesearch.analysis.describe_front import describe_trials
+from sparsesearch.analysis.front_description import FrontDescription, FrontPoint
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import found_by
-from sparsesearch.study.trial import Trial
 
 COLUMNS = (
     "trial",
     "GMACs",
     "of dense, %",
     "validation accuracy, %",
+    "standard error, points",
     "tokens left before block",
     "origin",
+    "within the budget",
     "on the front",
     "fidelity",
     "state",
@@ -28,33 +30,31 @@ COLUMNS = (
 )
 
 
-def front_table(view: StudyView) -> str:
+def front_table(front: FrontDescription) -> str:
     """Format the dense model and all candidates of the front's fidelity, cheapest first."""
-    dense = view.front.reference
-    candidates = sorted(view.front.candidates, key=lambda trial: (trial.cost.macs, trial.number))
-    return _table(view, [*([dense] if dense is not None else []), *candidates])
+    return _table([*([] if front.dense is None else [front.dense]), *front.points])
 
 
 def evaluations_table(view: StudyView) -> str:
     """Format all evaluations without training, ordered by number."""
-    return _table(view, view.evaluated)
+    return _table(describe_trials(view, view.evaluated, on_front=view.front.points))
 
 
-def _table(view: StudyView, trials: Sequence[Trial]) -> str:
-    front = {trial.number for trial in view.front.points}
-    dense = view.front.reference
+def _table(points: Sequence[FrontPoint]) -> str:
     rows = []
-    for trial in trials:
-        top1 = trial.metrics.get("val_top1", math.nan)
+    for point in points:
+        trial = point.trial
         rows.append(
             [
                 trial.number,
                 round(trial.cost.macs / 1e9, 9),
-                None if dense is None else round(100 * trial.cost.macs / dense.cost.macs, 3),
-                round(100 * top1, 4) if math.isfinite(top1) else None,
-                view.schedule_text(trial),
-                found_by(trial),
-                "yes" if trial.number in front else "",
+                None if point.of_dense is None else round(100 * point.of_dense, 3),
+                round(point.y, 4) if math.isfinite(point.y) else None,
+                None if point.standard_error is None else round(point.standard_error, 4),
+                point.schedule,
+                point.origin,
+                "yes" if point.within_budget else "",
+                "yes" if point.on_front else "",
                 trial.fidelity.value,
                 trial.state.value,
                 round(trial.cost.params / 1e6, 4),

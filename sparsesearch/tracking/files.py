@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.report.page import REPORT, report_page
 from sparsesearch.tracking.artifact_tables import evaluations_table, front_table
@@ -23,7 +24,13 @@ TABLES = json.dumps([{"path": name, "type": "table"} for name in (FRONT_TABLE, E
 
 def files_digest(view: StudyView, *, is_live: bool = False) -> str:
     """Return a digest that is equal for studies with equal files; the files of a live study are not final."""
-    parts = [FORMAT, version("sparsesearch"), study_note(view), front_table(view), evaluations_table(view)]
+    parts = [
+        FORMAT,
+        version("sparsesearch"),
+        study_note(view),
+        front_table(describe_front(view)),
+        evaluations_table(view),
+    ]
     if is_live:
         parts.append("live")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
@@ -31,11 +38,12 @@ def files_digest(view: StudyView, *, is_live: bool = False) -> str:
 
 def write_all(view: StudyView, folder: Path) -> None:
     """Write the files into a folder."""
+    front = describe_front(view)
     document = view.spec.model_dump(mode="json", exclude={"resolved"})
     contents = {
         REPORT: report_page(view),
-        "front.html": pareto_page(view),
-        FRONT_TABLE: front_table(view),
+        "front.html": pareto_page(front),
+        FRONT_TABLE: front_table(front),
         EVALUATIONS_TABLE: evaluations_table(view),
         "study.yaml": yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120),
     }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from sparsesearch.analysis.describe_front import describe_front
+from sparsesearch.analysis.front_description import WORD_COLUMNS, FrontDescription
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import FIDELITY_WORDS, accuracy_text, found_by, of_dense_text, tokens_text
+from sparsesearch.analysis.words import FIDELITY_WORDS, found_by, tokens_text
 from sparsesearch.study.trial import Fidelity, Trial
 from sparsesearch.text import macs_text
 
@@ -20,20 +22,21 @@ MAX_ROWS = 12
 def study_note(view: StudyView) -> str:
     """Describe a study: its best result, its settings and its artifacts. MLflow collapses it after some lines."""
     spec = view.spec
-    best, dense = view.best, view.front.reference
+    front = describe_front(view)
+    best = "" if front.best is None else f" {front.best.hint[0].capitalize()}: {front.best.tokens}."
     warnings = "".join(f" **Note: {warning}.**" for warning in view.warnings)
     lines = [
-        f"{_result(view, best, dense)} [Explore the front]({RUN_PAGE}/artifacts/front.html?{_MODE}).{warnings}",
+        f"**{front.summary}**{best} [Explore the front]({RUN_PAGE}/artifacts/front.html?{_MODE}).{warnings}",
         "",
         f"A search for token-sparsification schedules of `{spec.backbone}` within {_budget(view)}; data: "
         f"`{spec.data.source}`.",
         "",
     ]
-    if best is not None and dense is not None and view.front.fidelity is not None:
+    if front.best is not None:
         lines += [
-            f"### Pareto front: schedules {FIDELITY_WORDS[view.front.fidelity]}",
+            f"### Pareto front: {front.subtitle[:-1].lower()}",
             "",
-            *_front_table(view, dense),
+            *_front_table(front),
             "",
             "A schedule reads `3:137 6:96`: 137 tokens are left before block 3, 96 before block 6.",
             "",
@@ -55,16 +58,6 @@ def study_note(view: StudyView) -> str:
         "This is a copy; the study itself is stored in the sparsesearch database.",
     ]
     return "\n".join(lines)
-
-
-def _result(view: StudyView, best: Trial | None, dense: Trial | None) -> str:
-    if best is None or dense is None:
-        return "No schedule has been evaluated yet."
-    return (
-        f"**Best within the budget: {accuracy_text(best)} validation accuracy at {macs_text(best.cost.macs)}, "
-        f"{of_dense_text(best.cost.macs, dense.cost.macs)} of the dense model** (it has {accuracy_text(dense)} at "
-        f"{macs_text(dense.cost.macs)}). Trial {best.number}, {found_by(best)}: {tokens_text(view, best)}."
-    )
 
 
 def trial_note(view: StudyView, trial: Trial) -> str:
@@ -95,25 +88,15 @@ def _budget(view: StudyView) -> str:
     return f"{text} (at most {macs_text(view.budget_macs)})"
 
 
-def _front_table(view: StudyView, dense: Trial) -> list[str]:
-    points = view.front.points
-    lines = [
-        "| trial | cost | of dense | accuracy | origin | tokens left before block |",
-        "|--:|--:|--:|--:|---|---|",
-    ]
-    for trial in points[-MAX_ROWS:]:
-        mark = " **best**" if view.best is not None and trial.number == view.best.number else ""
-        cells = (
-            f"{trial.number}{mark}",
-            macs_text(trial.cost.macs),
-            of_dense_text(trial.cost.macs, dense.cost.macs),
-            accuracy_text(trial),
-            found_by(trial),
-            f"`{view.schedule_text(trial)}`",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    if len(points) > MAX_ROWS:
-        lines.append(f"\n{len(points) - MAX_ROWS} cheaper ones are in `front.json`.")
+def _front_table(front: FrontDescription) -> list[str]:
+    rows = [*(() if front.dense is None else (front.dense,)), *front.front[-MAX_ROWS:]]
+    lines = [" | ".join(front.head), "|".join("---" if name in WORD_COLUMNS else "--:" for name in front.head)]
+    for point in rows:
+        number, *cells, schedule = front.cells(point)
+        lines.append(" | ".join([f"{number}{' **best**' if point.is_best else ''}", *cells, f"`{schedule}`"]))
+    lines = [f"| {line} |" for line in lines]
+    if len(front.front) > MAX_ROWS:
+        lines.append(f"\n{len(front.front) - MAX_ROWS} cheaper ones are in `front.json`.")
     return lines
 
 

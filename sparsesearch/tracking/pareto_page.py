@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
-from sparsesearch.analysis.study_front import cost_along
-from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import (
-    FIDELITY_WORDS,
-    accuracy_text,
-    cost_axis,
-    found_by,
-    latency_text,
-    of_dense_text,
-    tokens_text,
-)
-from sparsesearch.study.trial import Origin, Trial
-from sparsesearch.text import macs_text
-
-Y_TITLE = "validation accuracy, %"
+from sparsesearch.analysis.front_description import FrontDescription, FrontPoint, FrontSeries
+from sparsesearch.report.html_tables import front_table
 
 _BLUE, _ORANGE, _RED, _GREY = "#1f77b4", "#e07b00", "#c62828", "#555555"
 _BASELINE_SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down")
@@ -61,49 +49,30 @@ layers, convolutions and matrix products, including attention and token predicto
 """
 
 
-def pareto_page(view: StudyView) -> str:
-    """Create the page of a study's front.
-
-    Args:
-        view: The study, which may have no front yet.
+def pareto_page(front: FrontDescription) -> str:
+    """Create the page of a front, which may have no points yet.
 
     Returns:
         A full HTML document of about 5 MB, most of which is plotly's script.
     """
-    spec, fidelity = view.spec, view.front.fidelity
-    title = f"{spec.name}: {spec.backbone} within {spec.budget}"
-    if fidelity is None:
-        lines = ["No schedule has been evaluated yet."]
-        plot = ""
-    else:
-        title += f" ({fidelity.value})"
-        lines = [f"Pareto front of schedules {FIDELITY_WORDS[fidelity]}.", *_summary(view)]
-        plot = _plot(view)
+    fidelity = "" if front.fidelity is None else f" ({front.fidelity.value})"
+    lines = [front.subtitle]
+    if front.fidelity is not None:
+        best = "" if front.best is None else f" {front.best.hint[0].capitalize()}: {front.best.tokens}."
+        lines.append(front.summary + best)
     return _PAGE.format(
-        title=escape(title),
-        subtitle="\n".join(f"<p>{line}</p>" for line in lines),
-        warnings="\n".join(f'<p class="warning">{escape(warning)}</p>' for warning in view.warnings),
-        plot=plot,
-        table=_table(view) if plot else "",
+        title=escape(front.title + fidelity),
+        subtitle="\n".join(f"<p>{escape(line)}</p>" for line in lines),
+        warnings="\n".join(f'<p class="warning">{escape(warning)}</p>' for warning in front.warnings),
+        plot="" if front.fidelity is None else _plot(front),
+        table="" if front.fidelity is None else f"<h2>Pareto front</h2>\n{front_table(front)}",
     )
 
 
-def _summary(view: StudyView) -> list[str]:
-    best, dense = view.best, view.front.reference
-    if best is None or dense is None:
-        return ["Nothing is within the budget yet."]
-    return [
-        f"Best within the budget: {accuracy_text(best)} at {macs_text(best.cost.macs)}, "
-        f"{of_dense_text(best.cost.macs, dense.cost.macs)} of the dense model's {macs_text(dense.cost.macs)}, "
-        f"which has {accuracy_text(dense)}. {escape(found_by(best).capitalize())}; "
-        f"{escape(tokens_text(view, best))}."
-    ]
-
-
-def _plot(view: StudyView) -> str:
+def _plot(front: FrontDescription) -> str:
     from plotly import io
 
-    figure = {"data": _traces(view), "layout": _layout(view)}
+    figure = {"data": [trace for series in front.series for trace in _traces(series)], "layout": _layout(front)}
     buttons = [["toImage", "zoom2d", "pan2d", "resetScale2d"]]  # no button that sends data to a server
     config = {"displaylogo": False, "responsive": True, "modeBarButtons": buttons}
     html: str = io.to_html(
@@ -112,96 +81,72 @@ def _plot(view: StudyView) -> str:
     return html
 
 
-def _traces(view: StudyView) -> list[dict[str, Any]]:
-    front = view.front
-    searched = [trial for trial in front.candidates if trial.origin is Origin.SEARCH]
-    marks = [_marks(view, searched, "searched", color=_BLUE, symbol="circle", opacity=0.55)]
-    labels = sorted({trial.label for trial in front.candidates if trial.origin is Origin.BASELINE})
-    for symbol, label in zip(_BASELINE_SYMBOLS, labels, strict=False):
-        handcrafted = [trial for trial in front.candidates if trial.label == label]
-        marks.append(_marks(view, handcrafted, f"hand-crafted: {label}", color=_ORANGE, symbol=symbol, opacity=0.9))
-    line = {
-        **_marks(view, front.points, "Pareto front", color=_BLUE, symbol="circle-open", opacity=1.0, size=13),
-        "mode": "lines+markers",
-        "line": {"shape": "hv", "color": _BLUE, "width": 2},
-    }
-    marks.append(line)
-    if view.best is not None:
-        marks.append(
-            _marks(view, [view.best], "best within the budget", color=_BLUE, symbol="star", opacity=1.0, size=15)
-        )
-    if front.reference is not None:
-        marks.append(_marks(view, [front.reference], "dense model", color=_GREY, symbol="x", opacity=1.0, size=11))
-    return marks
-
-
-def _marks(
-    view: StudyView, trials: Sequence[Trial], name: str, *, color: str, symbol: str, opacity: float, size: int = 9
-) -> dict[str, Any]:
-    return {
+def _traces(series: FrontSeries) -> Iterator[dict[str, Any]]:
+    """The marks of a series, and before them its line, if it has one."""
+    is_baseline = all(point.is_handcrafted for point in series.points)
+    color, symbol, size, opacity = {
+        "searched": (_BLUE, "circle", 9, 0.55),
+        "handcrafted": (_ORANGE, _BASELINE_SYMBOLS[series.index % len(_BASELINE_SYMBOLS)], 9, 0.9),
+        "front": (_BLUE, "circle-open", 13, 1.0),
+        "best": (_ORANGE if is_baseline else _BLUE, "star", 15, 1.0),
+        "dense": (_GREY, "x", 11, 1.0),
+    }[series.kind]
+    if series.line:
+        dash = "dash" if series.kind == "handcrafted" else "solid"
+        yield {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [point.x for point in series.line],
+            "y": [point.y for point in series.line],
+            "line": {"shape": "hv", "color": color, "width": 1.5, "dash": dash},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+    yield {
         "type": "scatter",
         "mode": "markers",
-        "name": escape(name),
-        "x": [_x(view, trial) for trial in trials],
-        "y": [100 * trial.metrics["val_top1"] for trial in trials],
-        "text": [_hover(view, trial) for trial in trials],
+        "name": escape(series.name),
+        "x": series.xs,
+        "y": series.ys,
+        "text": [_hover(point) for point in series.points],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"color": color, "symbol": symbol, "size": size, "opacity": opacity, "line": {"width": 1.5}},
     }
 
 
-def _x(view: StudyView, trial: Trial) -> float:
-    """Return the position of a trial on the cost axis."""
-    return cost_along(trial, view.front.axis) / cost_axis(view.front)[0]
+def _hover(point: FrontPoint) -> str:
+    first, second = (escape(line) for line in point.hint)
+    return "<br>".join([f"<b>{first}</b>", second, *escape(point.tokens).split(", ")])
 
 
-def _hover(view: StudyView, trial: Trial) -> str:
-    dense = view.front.reference
-    of_dense = f", {of_dense_text(trial.cost.macs, dense.cost.macs)} of dense" if dense is not None else ""
-    lines = [
-        f"<b>trial {trial.number}</b> ({escape(found_by(trial))}, {trial.fidelity.value})",
-        f"{accuracy_text(trial)} validation accuracy",
-        f"{macs_text(trial.cost.macs)}{of_dense}",
-        *([latency_text(trial)] if trial.cost.ms is not None else []),
-        *escape(tokens_text(view, trial)).split(", "),
-    ]
-    return "<br>".join(lines)
-
-
-def _layout(view: StudyView) -> dict[str, Any]:
-    front = view.front
+def _layout(front: FrontDescription) -> dict[str, Any]:
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
-    costs = [_x(view, trial) for trial in front.candidates]
-    if view.limit is not None:
-        limit = view.limit / cost_axis(front)[0]
+    costs = [point.x for point in front.points]
+    if front.limit is not None:
+        limit = front.limit
         costs.append(limit)
         shapes.append(_line({"x0": limit, "x1": limit, "y0": 0, "y1": 1, "yref": "paper"}, _RED, "solid"))
         notes.append({"x": limit, "y": 1.0, "yref": "paper", "yanchor": "bottom", **_label("budget", _RED)})
     wide = list(costs)
-    if front.reference is not None:
-        accuracy = 100 * front.reference.metrics["val_top1"]
-        wide.append(_x(view, front.reference))
+    if front.dense is not None:
+        accuracy = front.dense.y
+        wide += [front.dense.x] if math.isfinite(front.dense.x) else []
         shapes.append(_line({"x0": 0, "x1": 1, "xref": "paper", "y0": accuracy, "y1": accuracy}, _GREY, "dash"))
-        cost = f"{macs_text(front.reference.cost.macs)}"
-        if front.axis == "ms":
-            cost = f"{_x(view, front.reference):.4g} ms"
-        text = f"dense model: {accuracy:.2f} % at {cost}"
-        notes.append(
-            {"x": 0.0, "xref": "paper", "xanchor": "left", "y": accuracy, "yanchor": "bottom", **_label(text, _GREY)}
-        )
+        label = _label(front.dense_text, _GREY)
+        notes.append({"x": 0.0, "xref": "paper", "xanchor": "left", "y": accuracy, "yanchor": "bottom", **label})
     views = [("candidates", _range(costs)), ("up to the dense model", _range(wide))]
     return {
         "margin": {"l": 70, "r": 20, "t": 40, "b": 110},
         "hovermode": "closest",
         "hoverlabel": {"align": "left", "bgcolor": "white"},
         "xaxis": {
-            "title": {"text": cost_axis(front)[1]},
+            "title": {"text": front.x_title},
             "range": views[0][1],
             "gridcolor": "#e6e6e6",
             "zeroline": False,
         },
-        "yaxis": {"title": {"text": Y_TITLE}, "gridcolor": "#e6e6e6", "zeroline": False},
+        "yaxis": {"title": {"text": front.y_title}, "gridcolor": "#e6e6e6", "zeroline": False},
         "legend": {"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2, "yanchor": "top"},
         "plot_bgcolor": "white",
         "shapes": shapes,
@@ -236,30 +181,3 @@ def _range(values: Sequence[float]) -> list[float]:
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 0.05 * high
     return [low - margin, high + margin]
-
-
-def _table(view: StudyView) -> str:
-    dense = view.front.reference
-    rows = []
-    for trial in [*([dense] if dense is not None else []), *reversed(view.front.points)]:
-        of_dense = "" if dense is None else of_dense_text(trial.cost.macs, dense.cost.macs)
-        is_best = view.best is not None and trial.number == view.best.number
-        cells = [
-            f"<td>{trial.number}</td>",
-            f"<td>{macs_text(trial.cost.macs)}</td>",
-            f"<td>{of_dense}</td>",
-            f"<td>{accuracy_text(trial)}</td>",
-            f'<td class="words">{"dense model" if trial is dense else escape(found_by(trial))}</td>',
-            f'<td class="words">{"all" if trial is dense else escape(view.schedule_text(trial))}</td>',
-        ]
-        opening = '<tr class="best">' if is_best else "<tr>"
-        rows.append(f"{opening}{''.join(cells)}</tr>")
-    head = (
-        "<tr><th>trial</th><th>cost</th><th>of dense</th><th>accuracy</th>"
-        '<th class="words">origin</th><th class="words">tokens left before block</th></tr>'
-    )
-    return (
-        f'<h2>Pareto front</h2>\n<div class="scroll"><table><thead>{head}</thead><tbody>\n'
-        + "\n".join(rows)
-        + "\n</tbody></table></div>"
-    )

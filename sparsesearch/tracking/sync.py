@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.errors import TrackingError
 from sparsesearch.study.protocols import StudyRecords
-from sparsesearch.study.spec import StudySpec
 from sparsesearch.tracking.connection import Address, Connection, apply_environment, connect, mlflow_errors, wrap_error
 from sparsesearch.tracking.file_lock import FileLock
 from sparsesearch.tracking.files import TABLES, files_digest, write_all
@@ -37,11 +35,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WriteFiles = Callable[[StudySpec, StudyFront, Path], None]
+WriteFiles = Callable[[StudyView, Path], None]
 """Writes further artifacts of a study's front (a plot, a recipe) into a folder."""
 
 
-def _write_nothing(spec: StudySpec, front: StudyFront, folder: Path) -> None:
+def _write_nothing(view: StudyView, folder: Path) -> None:
     return
 
 
@@ -196,9 +194,9 @@ class StudySync:
         with tempfile.TemporaryDirectory(prefix="sparsesearch-") as name:
             folder = Path(name)
             write_all(view, folder)
-            self._write_files(view.spec, view.front, folder)
+            self._write_files(view, folder)
             if not is_live:
-                self._write_last(view.spec, view.front, folder)
+                self._write_last(view, folder)
             connection.client.log_artifacts(study.run_id, str(folder))
         tags = [RunTag("mlflow.loggedArtifacts", TABLES), RunTag(FILES_TAG, digest)]
         connection.client.log_batch(study.run_id, tags=tags)

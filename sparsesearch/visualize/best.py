@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from sparsesearch.analysis.study_front import StudyFront
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.errors import one_line
-from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity
 
 logger = logging.getLogger(__name__)
@@ -16,33 +15,31 @@ KEPT_TOKENS = "kept_tokens.png"
 _NUM_IMAGES = 4
 
 
-def write_best_picture(spec: StudySpec, front: StudyFront, folder: Path, *, storage: Path) -> None:
+def write_best_picture(view: StudyView, folder: Path, *, storage: Path) -> None:
     """Write `kept_tokens.png`: validation images through the best fine-tuned schedule, with its own weights.
 
     If there is no such schedule yet, or its weights or the data are not on this machine, nothing is written and one
     line is logged; it never raises. It builds a model, so do not call it in a process that is training.
 
     Args:
-        spec: A resolved study.
-        front: Its front.
+        view: A resolved study.
         folder: Output folder.
         storage: Root folder of the study's checkpoints.
     """
     try:
-        missing = _write(spec, front, folder / KEPT_TOKENS, storage=storage)
+        missing = _write(view, folder / KEPT_TOKENS, storage=storage)
     except Exception as error:  # any error: a figure must never abort a study
         missing = one_line(error)
         logger.debug("drawing %s failed", KEPT_TOKENS, exc_info=True)
     if missing is not None:
-        logger.info("no %s of study %s: %s", KEPT_TOKENS, spec.name, missing)
+        logger.info("no %s of study %s: %s", KEPT_TOKENS, view.spec.name, missing)
 
 
-def _write(spec: StudySpec, front: StudyFront, path: Path, *, storage: Path) -> str | None:
+def _write(view: StudyView, path: Path, *, storage: Path) -> str | None:
     """Write the figure, or return why there is none."""
-    resolved = spec.resolved
-    if resolved is None or front.reference is None or front.fidelity is not Fidelity.FINETUNE:
+    spec, resolved, best = view.spec, view.spec.resolved, view.best
+    if resolved is None or view.front.fidelity is not Fidelity.FINETUNE:
         return "no schedule has been fine-tuned yet"
-    best = front.best(limit=spec.budget.limits(front.reference.cost.macs)[1])
     if best is None:
         return "no schedule is within the budget"
 

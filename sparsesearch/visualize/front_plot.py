@@ -2,138 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sparsesearch.analysis.study_front import StudyFront, cost_along
-from sparsesearch.analysis.words import cost_axis
-from sparsesearch.papers.overlay import PaperOverlay, PaperPoint
-from sparsesearch.study.trial import Axis, Origin, Trial
-from sparsesearch.text import macs_text, ms_text
+from sparsesearch.analysis.front_description import FrontDescription, FrontSeries
 
 _BASELINE_MARKERS = ("s", "D", "^", "v")
 
 
-def save_front(
-    front: StudyFront,
-    path: Path,
-    *,
-    title: str,
-    limit: float | None,
-    note: str | None = None,
-    paper: PaperOverlay | None = None,
-) -> None:
-    """Draw accuracy against multiply-adds or milliseconds: candidates, front, hand-crafted baselines, dense model.
+def save_front(front: FrontDescription, path: Path) -> None:
+    """Draw accuracy against multiply-adds or milliseconds and write it as a PNG file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    front_figure(front).savefig(path, dpi=130, metadata={"Software": None})
 
-    Args:
-        front: The front.
-        path: Output PNG file.
-        title: Figure title.
-        limit: The budget along the front's axis, drawn as a vertical line, or None.
-        note: Warning below the title, or None.
-        paper: Published schedules to draw over it. If they are of another backbone, the cost axis is in percent of the
-            dense model's multiply-adds.
-    """
-    assert paper is None or front.axis == "macs", "published schedules have no latency"
-    unit, x_title = cost_axis(front)
-    is_relative = paper is not None and not paper.same_backbone and front.reference is not None
-    if is_relative and front.reference is not None:
-        unit, x_title = front.reference.cost.macs / 100, "cost per image, % of the dense model"
+
+def front_figure(front: FrontDescription) -> Figure:
+    """Draw accuracy against multiply-adds or milliseconds: candidates, front, hand-crafted baselines, dense model."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    searched = [trial for trial in front.candidates if trial.origin is Origin.SEARCH]
-    axes.scatter(*_coordinates(searched, front.axis, unit), color="tab:blue", alpha=0.55, label="searched", zorder=3)
-    labels = sorted({trial.label for trial in front.candidates if trial.origin is Origin.BASELINE})
-    for marker, label in zip(_BASELINE_MARKERS, labels, strict=False):
-        trials = [trial for trial in front.candidates if trial.label == label]
-        axes.scatter(
-            *_coordinates(trials, front.axis, unit),
-            marker=marker,
-            color="tab:orange",
-            label=f"hand-crafted: {label}",
-            zorder=3,
-        )
-    axes.step(
-        *_coordinates(front.points, front.axis, unit),
-        where="post",
-        color="tab:blue",
-        linewidth=1.5,
-        label="Pareto front",
-        zorder=2,
-    )
-    if front.reference is not None:
-        dense = front.reference
-        accuracy = 100 * dense.metrics["val_top1"]
-        axes.axhline(accuracy, color="0.4", linestyle="--", linewidth=1)
-        axes.annotate(
-            f"dense {accuracy:.1f} % at {_cost_text(dense, front.axis)}",
-            (0.99, accuracy),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            color="0.3",
-        )
-    if limit is not None:
-        axes.axvline(limit / unit, color="tab:red", linewidth=1, alpha=0.6, label="budget")
-    if paper is not None:
-        _draw_paper(axes, paper, unit)
-    axes.set_xlabel(x_title)
-    fidelity = front.fidelity.value if front.fidelity else "no evaluations"
-    axes.set_ylabel(f"validation accuracy, % ({fidelity})")
-    axes.set_title(title if note is None else f"{title}\n{note}", fontsize=11)
+    for series in front.series:
+        _draw(axes, series)
+    if front.dense is not None:
+        axes.axhline(front.dense.y, color="0.4", linestyle="--", linewidth=1)
+        position = (0.99, front.dense.y)
+        along = ("axes fraction", "data")
+        axes.annotate(front.dense_text, position, xycoords=along, ha="right", va="bottom", color="0.3")
+    if front.limit is not None:
+        axes.axvline(front.limit, color="tab:red", linewidth=1, alpha=0.6, label="budget")
+    axes.set_xlabel(front.x_title)
+    axes.set_ylabel(f"{front.y_title} ({front.fidelity.value if front.fidelity else 'no evaluations'})")
+    axes.set_title("\n".join([front.title, *front.warnings, *([front.caveat] if front.caveat else [])]), fontsize=11)
     axes.grid(alpha=0.25)
-    if paper is None:
+    if front.paper_name is None:
         axes.legend(loc="lower right", fontsize=9)
     else:  # the legend is larger, and may not fit into a corner
+        _draw_paper(axes, front)
         axes.margins(y=0.09)
         figure.legend(loc="outside lower center", fontsize=9, ncols=3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    return figure
 
 
-def _draw_paper(axes: Axes, paper: PaperOverlay, unit: float) -> None:
+def _draw(axes: Axes, series: FrontSeries) -> None:
+    if series.line:
+        color = "tab:orange" if series.kind == "handcrafted" else "tab:blue"
+        style = "--" if series.kind == "handcrafted" else "-"
+        xs, ys = [point.x for point in series.line], [point.y for point in series.line]
+        axes.step(xs, ys, where="post", color=color, linestyle=style, linewidth=1.3, zorder=2)
+    match series.kind:
+        case "searched":
+            axes.scatter(series.xs, series.ys, color="tab:blue", alpha=0.55, label=series.name, zorder=3)
+        case "handcrafted":
+            marker = _BASELINE_MARKERS[series.index % len(_BASELINE_MARKERS)]
+            axes.scatter(series.xs, series.ys, marker=marker, color="tab:orange", label=series.name, zorder=3)
+        case "front":
+            axes.scatter(
+                series.xs, series.ys, s=90, facecolors="none", edgecolors="tab:blue", label=series.name, zorder=4
+            )
+        case "best":
+            color = "tab:orange" if series.points[0].is_handcrafted else "tab:blue"
+            axes.scatter(series.xs, series.ys, marker="*", s=190, color=color, label=series.name, zorder=5)
+        case "dense":  # a line marks its accuracy: its cost would widen the cost axis
+            pass
+
+
+def _draw_paper(axes: Axes, front: FrontDescription) -> None:
     """Draw published accuracies as markers, and a tick for each schedule without a published accuracy."""
-    known = [(point, point.published) for point in paper.points if point.published is not None]
-    unknown = [_paper_cost(point, paper, unit) for point in paper.points if point.published is None]
-    mark = "published, not comparable" if paper.caveat else "published"
+    known = [(mark, mark.y) for mark in front.paper if mark.y is not None]
+    xs, ys = [mark.x for mark, _ in known], [y for _, y in known]
     axes.scatter(
-        [_paper_cost(point, paper, unit) for point, _ in known],
-        [100 * published.top1 for _, published in known],
+        xs,
+        ys,
         marker="P",
         s=70,
-        facecolors="none" if paper.caveat else "tab:purple",
+        facecolors="none" if front.caveat else "tab:purple",
         edgecolors="tab:purple",
-        label=f"{paper.family.title} ({mark})",
+        label=front.paper_name,
         zorder=4,
     )
-    for point, published in known:
-        position = (_paper_cost(point, paper, unit), 100 * published.top1)
+    for mark, y in known:
         axes.annotate(
-            f"rho {point.rho:g}", position, xytext=(0, 8), textcoords="offset points", ha="center", color="tab:purple"
+            mark.label, (mark.x, y), xytext=(0, 8), textcoords="offset points", ha="center", color="tab:purple"
         )
     axes.vlines(
-        unknown,
+        [mark.x for mark in front.paper if mark.y is None],
         0,
         0.03,
         transform=axes.get_xaxis_transform(),
         color="tab:purple",
         label="cost of other rho, no published accuracy",
     )
-
-
-def _paper_cost(point: PaperPoint, paper: PaperOverlay, unit: float) -> float:
-    return point.macs / unit if paper.same_backbone else 100 * point.share
-
-
-def _coordinates(trials: Sequence[Trial], axis: Axis, unit: float) -> tuple[list[float], list[float]]:
-    return [cost_along(t, axis) / unit for t in trials], [100 * t.metrics["val_top1"] for t in trials]
-
-
-def _cost_text(trial: Trial, axis: Axis) -> str:
-    cost = cost_along(trial, axis)
-    return macs_text(cost) if axis == "macs" else ms_text(cost)

@@ -9,6 +9,7 @@ import sys
 import pytest
 from sample_study import run_sample, sample_spec, ticking
 
+from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.schedule import Schedule
 from sparsesearch.store.memory import MemoryStore
@@ -140,7 +141,7 @@ class TestTables:
         assert {row[COLUMNS.index("fidelity")] for row in table["data"]} == {"supernet"}
 
     def test_the_front_is_marked(self, view: StudyView) -> None:
-        rows = json.loads(front_table(view))["data"]
+        rows = json.loads(front_table(describe_front(view)))["data"]
         on_front = [row[0] for row in rows if row[COLUMNS.index("on the front")] == "yes"]
         assert on_front == [trial.number for trial in view.front.points]
         assert {row[COLUMNS.index("fidelity")] for row in rows} == {"dense", "finetune"}

@@ -251,7 +251,7 @@ def test_files_of_a_running_study_are_not_renewed_at_every_look(
     now = [1000.0]
     written: list[int] = []
 
-    def count(spec: object, front: object, folder: Path) -> None:
+    def count(view: object, folder: Path) -> None:
         written.append(1)
 
     live = StudySync(
@@ -281,7 +281,7 @@ def test_the_last_files_are_written_when_no_controller_works(
 ) -> None:
     written: list[str] = []
 
-    def write(spec: object, front: object, folder: Path) -> None:
+    def write(view: object, folder: Path) -> None:
         (folder / "last.txt").write_text("drawn")
         written.append("last")
 
@@ -290,7 +290,7 @@ def test_the_last_files_are_written_when_no_controller_works(
         "sample",
         address=mlflow_address(settings),
         lock=FileLock(settings.home / "lock"),
-        write_files=lambda spec, front, folder: None,
+        write_files=lambda view, folder: None,
         write_last=write,
     )
     run_sample(store, sample_spec(), on_trial=lambda trial: discard(live.run(is_live=True)))

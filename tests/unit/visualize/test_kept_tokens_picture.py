@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from sample_study import sample_spec
 
-from sparsesearch.analysis.study_front import StudyFront
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.artifacts.checkpoint import ModelCard, save
 from sparsesearch.artifacts.model_reference import ModelReference, find_model
 from sparsesearch.backbones.model_options import ModelOptions
@@ -19,6 +19,7 @@ from sparsesearch.errors import CheckpointError, DataError, SpecError
 from sparsesearch.schedule import ResolvedStep, Schedule, Step
 from sparsesearch.schedule.methods import ClassAttentionScorer, FastSlow, Fuse, Merge, NormScorer, Prune
 from sparsesearch.study.spec import DataSpec
+from sparsesearch.study.trial import StudyTimes
 from sparsesearch.visualize.best import KEPT_TOKENS, write_best_picture
 from sparsesearch.visualize.inspect import inspect_images, preprocessing_for, read_images, validation_images
 from sparsesearch.visualize.kept_tokens import NO_TOKEN, StepView, enlarged, panel, save_kept_tokens, tokens_text
@@ -190,6 +191,7 @@ def test_a_saved_model_is_trained(tmp_path):
 
 def test_a_study_without_weights_gets_no_picture(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        write_best_picture(sample_spec(), StudyFront(None, None, (), ()), tmp_path, storage=tmp_path)
+        view = StudyView(spec=sample_spec(), trials=(), times=StudyTimes(created_at=0.0))
+        write_best_picture(view, tmp_path, storage=tmp_path)
     assert not (tmp_path / KEPT_TOKENS).exists()
     assert "no schedule has been fine-tuned yet" in caplog.text
