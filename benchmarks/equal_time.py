@@ -52,6 +52,7 @@ from sparsesearch.evaluate.opening import open_context
 from sparsesearch.schedule import Schedule
 from sparsesearch.settings import Settings
 from sparsesearch.store.sql import open_store
+from sparsesearch.study.metric import VAL_TOP1
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import Strategy, StudySpec, TrainSpec
 from sparsesearch.study.trial import Fidelity, Origin, Trial
@@ -156,7 +157,7 @@ def fine_tuned(view: StudyView, *, within: float) -> list[Trial]:
         for trial in view.trials
         if trial.fidelity is Fidelity.FINETUNE
         and trial.origin is Origin.SEARCH
-        and has_score(trial)
+        and has_score(trial, VAL_TOP1)
         and seconds_after_dense(view, trial) <= within
     ]
 

@@ -118,7 +118,7 @@ def warm_search(landscape: Landscape, *, evaluations: int, seed: int) -> Run:
     """Run our sampler with a warm start from `WARM_EVALUATIONS` on another landscape with another seed."""
     source = shifted()
     _, trials = search("evolution", source, evaluations=WARM_EVALUATIONS, seed=seed + 1000)
-    priors = make_priors(trials, source.geometry, dense_top1=source.dense_top1 / 100.0)
+    priors = make_priors(trials, source.geometry, dense_value=source.dense_top1 / 100.0)
     return search("evolution", landscape, evaluations=evaluations, seed=seed, priors=priors)[0]
 
 

@@ -39,7 +39,7 @@ def agreement(view: StudyView) -> Agreement | None:
     pairs = tuple((screened[key], trial) for key, trial in tuned.items() if key in screened)
     if len(pairs) < 2:
         return None
-    before = [pair[0].metrics["val_top1"] for pair in pairs]
-    after = [pair[1].metrics["val_top1"] for pair in pairs]
+    before = [view.score(pair[0]) for pair in pairs]
+    after = [view.score(pair[1]) for pair in pairs]
     macs = [float(pair[1].cost.macs) for pair in pairs]
     return Agreement(pairs, kendall_tau(before, after), spearman_rho(before, after), kendall_tau(macs, after))

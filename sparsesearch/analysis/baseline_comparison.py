@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sparsesearch.analysis.regret import baseline_budgets, within
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.metric import Metric
 from sparsesearch.study.trial import Axis, Origin, Trial
 
 _SIGMAS_95 = 1.959964
@@ -21,7 +22,7 @@ class BaselineComparison:
         budget: The budget.
         baseline: The best hand-crafted schedule.
         searched: The best searched schedule, None if none is within the budget.
-        difference: Accuracy of the searched schedule minus that of the baseline, as a fraction.
+        difference: By how much the metric of the searched schedule is better, as a fraction.
         noise: Half-width of the 95 % confidence interval of that difference for independent image samples; None if the
             number of images is not recorded. Both are measured on the same images, so the paired interval is narrower.
     """
@@ -41,23 +42,23 @@ def compare_with_baselines(view: StudyView) -> tuple[BaselineComparison, ...]:
     rows = []
     axis = view.front.axis
     for limit in baseline_budgets(handcrafted, axis):
-        baseline, found = within(handcrafted, limit, axis), within(searched, limit, axis)
+        baseline, found = (within(trials, limit, axis, score=view.score) for trials in (handcrafted, searched))
         assert baseline is not None, "each budget is that of a hand-crafted schedule"
-        difference = None if found is None else found.metrics["val_top1"] - baseline.metrics["val_top1"]
+        difference = None if found is None else view.score(found) - view.score(baseline)
         rows.append(
             BaselineComparison(
-                axis, limit, baseline, found, difference, None if found is None else _unpaired_noise(found, baseline)
+                axis,
+                limit,
+                baseline,
+                found,
+                difference,
+                None if found is None else _unpaired_noise(view.spec.metric, found, baseline),
             )
         )
     return tuple(rows)
 
 
-def _unpaired_noise(one: Trial, other: Trial) -> float | None:
-    variance = 0.0
-    for trial in (one, other):
-        images = trial.metrics.get("val_images", 0.0)
-        if not images > 0.0:
-            return None
-        accuracy = trial.metrics["val_top1"]
-        variance += accuracy * (1.0 - accuracy) / images
-    return _SIGMAS_95 * math.sqrt(variance)
+def _unpaired_noise(metric: Metric, one: Trial, other: Trial) -> float | None:
+    errors = [metric.standard_error(trial.metrics) for trial in (one, other)]
+    known = [error for error in errors if error is not None]
+    return _SIGMAS_95 * math.hypot(*known) if len(known) == len(errors) else None

@@ -30,7 +30,7 @@ def describe_front(
     spec = view.spec
     axis = axis or spec.budget.axis
     assert paper is None or axis == "macs", "published schedules have no latency"
-    front = view.front if axis == spec.budget.axis else study_front(view.trials, axis=axis)
+    front = view.front if axis == spec.budget.axis else study_front(view.trials, axis=axis, metric=spec.metric)
     unit, x_title = _cost_axis(front.candidates, axis)
     if paper is not None and not paper.same_backbone and front.reference is not None:
         unit, x_title = front.reference.cost.macs / 100, "cost per image, % of the dense model"
@@ -47,7 +47,7 @@ def describe_front(
         fidelity=front.fidelity,
         axis=axis,
         x_title=x_title,
-        y_title="validation accuracy, %",
+        metric=spec.metric,
         dense=dense[0] if dense else None,
         points=points,
         front=tuple(sorted((p for p in points if p.on_front), key=lambda p: numbers.index(p.trial.number))),
@@ -73,20 +73,21 @@ def describe_trials(
         on_front: The non-dominated trials.
     """
     dense, limit, budget_axis = view.front.reference, view.limit, view.spec.budget.axis
+    metric = view.spec.metric
     numbers = {trial.number for trial in on_front}
     described = []
     for trial in trials:
-        accuracy, images = trial.metrics.get("val_top1", math.nan), trial.metrics.get("val_images", 0.0)
+        value, error = metric.of(trial.metrics), metric.standard_error(trial.metrics)
         cost, budget_cost = trial.cost.along(axis), trial.cost.along(budget_axis)
         is_dense = trial.origin is Origin.REFERENCE
         described.append(
             FrontPoint(
                 trial=trial,
                 x=math.nan if cost is None else cost / unit,
-                y=100 * accuracy,
-                standard_error=100 * math.sqrt(accuracy * (1 - accuracy) / images) if images > 0 else None,
+                y=metric.shown(value),
+                standard_error=None if error is None else metric.shown(error),
                 of_dense=None if dense is None else trial.cost.macs / dense.cost.macs,
-                accuracy=accuracy_text(trial, meaningful=view.spec.meaningful),
+                accuracy=accuracy_text(view.spec, trial),
                 origin="dense model" if is_dense else found_by(trial),
                 schedule="all" if is_dense else view.schedule_text(trial),
                 tokens=tokens_text(view, trial),

@@ -18,7 +18,7 @@ class Evaluation:
         position: 1-based index; evaluated and fine-tuned schedules are counted together.
         trial: Its trial, which is complete.
         seconds: Seconds since the study was created; None if no time was recorded.
-        point: Validation accuracy and cost, in the unit of the study's front.
+        point: Score (see `Metric.score`) and cost, in the unit of the study's front.
     """
 
     position: int
@@ -29,13 +29,13 @@ class Evaluation:
 
 def evaluations(view: StudyView) -> tuple[Evaluation, ...]:
     """All measured schedules, sorted by the time their trials ended, then by number."""
-    scored = [trial for trial in view.trials if trial.fidelity in BEST_FIRST and has_score(trial)]
+    scored = [trial for trial in view.trials if trial.fidelity in BEST_FIRST and has_score(trial, view.spec.metric)]
     scored.sort(key=lambda trial: (view.times_of(trial).ended_at or 0.0, trial.number))
     found = []
     for position, trial in enumerate(scored, start=1):
         ended = view.times_of(trial).ended_at
         seconds = None if ended is None else max(0.0, ended - view.times.created_at)
-        point = trial.metrics["val_top1"], cost_along(trial, view.front.axis)
+        point = view.score(trial), cost_along(trial, view.front.axis)
         found.append(Evaluation(position, trial, seconds, point))
     return tuple(found)
 

@@ -88,7 +88,7 @@ def _brief(view: StudyView, trial: Trial) -> dict[str, object]:
         "macs": trial.cost.macs,
         "latency_ms": trial.cost.latency_ms,
         "predicted_ms": trial.cost.predicted_ms,
-        "val_top1": trial.metrics["val_top1"],
+        view.spec.metric.name: view.spec.metric.of(trial.metrics),
         "label": trial.label,
         "tokens": view.schedule_text(trial),
     }

@@ -8,6 +8,7 @@ from typing import Literal
 
 from sparsesearch.analysis.pareto import pareto_front
 from sparsesearch.analysis.words import FIDELITY_WORDS, latency_cell, latency_text, of_dense_text
+from sparsesearch.study.metric import Metric
 from sparsesearch.study.trial import Axis, Fidelity, Origin, Trial
 from sparsesearch.text import macs_text, ms_text, percent_text
 
@@ -22,11 +23,10 @@ class FrontPoint:
     Attributes:
         trial: The trial.
         x: Cost in the unit of the cost axis; NaN if unknown.
-        y: Validation accuracy in percent; NaN if not measured.
-        standard_error: Standard error of the accuracy in percentage points, from the number of validation images; None
-            if that is unknown.
+        y: The metric in the unit of its axis; NaN if not measured.
+        standard_error: Standard error of the metric in the unit of its axis; None if unknown.
         of_dense: Multiply-adds as a fraction of those of the dense model; None without one.
-        accuracy: The accuracy as text, marked if it is not meaningful.
+        accuracy: The metric as text, marked if it is not meaningful.
         origin: `search`, `baseline rho at 3,6,9` or `dense model`.
         schedule: `3:137 6:96`, or `all`.
         tokens: The schedule in words.
@@ -117,7 +117,7 @@ class FrontDescription:
         fidelity: Fidelity of the candidates; None if there are none yet.
         axis: Whether costs are multiply-adds or milliseconds.
         x_title: Title of the cost axis, with its unit.
-        y_title: Title of the accuracy axis, with its unit.
+        metric: The metric, on the other axis.
         dense: The dense model; None until it is measured.
         points: All candidates, cheapest first.
         front: The non-dominated candidates, cheapest first.
@@ -134,7 +134,7 @@ class FrontDescription:
     fidelity: Fidelity | None
     axis: Axis
     x_title: str
-    y_title: str
+    metric: Metric
     dense: FrontPoint | None
     points: tuple[FrontPoint, ...]
     front: tuple[FrontPoint, ...]
@@ -161,7 +161,7 @@ class FrontDescription:
         if best is None or dense is None:
             return self.subtitle if self.fidelity is None else "Nothing is within the budget yet."
         return (
-            f"Best within the budget: {best.accuracy} validation accuracy at {macs_text(best.trial.cost.macs)}, "
+            f"Best within the budget: {best.accuracy} {self.metric.words} at {macs_text(best.trial.cost.macs)}, "
             f"{of_dense_text(best.trial.cost.macs, dense.trial.cost.macs)} of the dense model ({dense.accuracy} at "
             f"{macs_text(dense.trial.cost.macs)})."
         )
@@ -178,10 +178,11 @@ class FrontDescription:
     def series(self) -> tuple[FrontSeries, ...]:
         """Everything to draw, in drawing order."""
         searched = tuple(point for point in self.points if not point.is_handcrafted)
+        sign = 1.0 if self.metric.higher_is_better else -1.0
         found = [FrontSeries("searched", "searched", searched)]
         for index, label in enumerate(sorted({point.trial.label for point in self.points if point.is_handcrafted})):
             own = tuple(point for point in self.points if point.is_handcrafted and point.trial.label == label)
-            line = tuple(own[i] for i in pareto_front([(point.y, point.x) for point in own]))
+            line = tuple(own[i] for i in pareto_front([(sign * point.y, point.x) for point in own]))
             found.append(FrontSeries("handcrafted", f"hand-crafted: {label}", own, line, index))
         found.append(FrontSeries("front", "Pareto front", self.front, self.front))
         if self.best is not None:
@@ -198,7 +199,7 @@ class FrontDescription:
     @property
     def head(self) -> tuple[str, ...]:
         """The columns of the table, those with numbers first; the milliseconds are left out if none are known."""
-        return ("trial", "cost", "of dense", *(("ms",) if self._has_ms else ()), "val accuracy", *WORD_COLUMNS)
+        return ("trial", "cost", "of dense", *(("ms",) if self._has_ms else ()), self.metric.short, *WORD_COLUMNS)
 
     def cells(self, point: FrontPoint) -> tuple[str, ...]:
         """One row of the table."""

@@ -18,6 +18,7 @@ from sparsesearch.analysis.evaluations import evaluations, searched_fidelities
 from sparsesearch.analysis.study_front import cost_along
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.space.encoding import Params, parameters
+from sparsesearch.study.metric import Metric
 from sparsesearch.study.trial import Axis, Origin, Trial
 
 MIN_TRIALS = 20
@@ -66,7 +67,7 @@ def importance(view: StudyView) -> Importance | None:
     if len(trials) < MIN_TRIALS or not names:
         return None
     is_range = view.spec.budget.low is not None
-    study = _study(trials, distributions, is_range=is_range, axis=view.front.axis)
+    study = _study(trials, distributions, is_range=is_range, axis=view.front.axis, metric=view.spec.metric)
     quantile = max(0.1, _MIN_GOOD / len(trials))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
     with warnings.catch_warnings():
@@ -76,19 +77,19 @@ def importance(view: StudyView) -> Importance | None:
         shares=dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))),
         trials=len(trials),
         good=math.ceil(quantile * len(trials)),
-        objective="proximity to the front" if is_range else "accuracy",
+        objective="proximity to the front" if is_range else view.spec.metric.words.removeprefix("validation "),
     )
 
 
 def _study(
-    trials: Sequence[Trial], distributions: dict[str, BaseDistribution], *, is_range: bool, axis: Axis
+    trials: Sequence[Trial], distributions: dict[str, BaseDistribution], *, is_range: bool, axis: Axis, metric: Metric
 ) -> optuna.study.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     maximize, minimize = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
     study = optuna.create_study(storage=InMemoryStorage(), directions=[maximize, minimize] if is_range else [maximize])
     for trial in trials:
         assert trial.proposal is not None, "trials without a proposal are filtered out"
-        values = [trial.metrics["val_top1"], cost_along(trial, axis)]
+        values = [metric.score(trial.metrics), cost_along(trial, axis)]
         params = _active(trial.proposal.params)
         study.add_trial(
             create_trial(

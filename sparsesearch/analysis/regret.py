@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sparsesearch.analysis.evaluations import evaluations, searched_fidelities
@@ -30,13 +30,13 @@ class RegretPoint:
 
 @dataclass(frozen=True)
 class RegretCurve:
-    """Regret against the hand-crafted schedules: accuracy as a fraction, negative where the search is better.
+    """Regret against the hand-crafted schedules: in units of the metric, negative where the search is better.
 
     Attributes:
         fidelity: The fidelity at which both sides are measured.
         axis: Unit of the budgets.
         budgets: Budgets that have a hand-crafted schedule, cheapest first.
-        baseline: The best accuracy of a hand-crafted schedule within each budget.
+        baseline: The best score of a hand-crafted schedule within each budget.
         points: One per searched schedule of the fidelity.
     """
 
@@ -62,15 +62,18 @@ def regret_curves(view: StudyView) -> tuple[RegretCurve, ...]:
         budgets = baseline_budgets(handcrafted, axis)
         if not budgets:
             continue
-        baseline = tuple(_accuracy(within(handcrafted, limit, axis)) or 0.0 for limit in budgets)
+        baseline = tuple(
+            0.0 if (best_of := within(handcrafted, limit, axis, score=view.score)) is None else view.score(best_of)
+            for limit in budgets
+        )
         best: list[float | None] = [None] * len(budgets)
         points = []
         for item in here:
             if item.trial.origin is not Origin.SEARCH:
                 continue
-            accuracy = item.trial.metrics["val_top1"]
+            score, cost = item.point
             best = [
-                accuracy if item.point[1] <= limit and (so_far is None or accuracy > so_far) else so_far
+                score if cost <= limit and (so_far is None or score > so_far) else so_far
                 for limit, so_far in zip(budgets, best, strict=True)
             ]
             regrets = tuple(None if b is None else h - b for h, b in zip(baseline, best, strict=True))
@@ -90,11 +93,7 @@ def baseline_budgets(handcrafted: Iterable[Trial], axis: Axis) -> tuple[float, .
     return tuple(sorted(found))
 
 
-def within(trials: Iterable[Trial], limit: float, axis: Axis) -> Trial | None:
-    """The most accurate trial that costs at most `limit`; ties go to the cheaper, then the earlier one."""
+def within(trials: Iterable[Trial], limit: float, axis: Axis, *, score: Callable[[Trial], float]) -> Trial | None:
+    """The trial with the highest score that costs at most `limit`; ties go to the cheaper, then the earlier one."""
     affordable = [trial for trial in trials if cost_along(trial, axis) <= limit]
-    return max(affordable, key=lambda t: (t.metrics["val_top1"], -cost_along(t, axis), -t.number), default=None)
-
-
-def _accuracy(trial: Trial | None) -> float | None:
-    return None if trial is None else trial.metrics["val_top1"]
+    return max(affordable, key=lambda t: (score(t), -cost_along(t, axis), -t.number), default=None)

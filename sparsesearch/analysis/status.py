@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from sparsesearch.analysis.eta import seconds_left
 from sparsesearch.analysis.phases import Phase, study_phases
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.metric import Metric
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StudyCondition
 from sparsesearch.study.trial import Fidelity, Trial, TrialState
@@ -24,7 +25,7 @@ class RunningTrial:
         schedule: For example `3:137 6:96`; empty for dense and supernet training.
         epochs_done: Epochs measured so far.
         epochs: Total epochs; None for an evaluation without training.
-        val_top1: The latest validation accuracy; None before the first.
+        metric: The latest value of the metric; None before the first.
         seconds: Seconds since it started.
     """
 
@@ -34,8 +35,12 @@ class RunningTrial:
     schedule: str
     epochs_done: int
     epochs: int | None
-    val_top1: float | None
+    metric: float | None
     seconds: float
+
+    def document(self, metric: Metric) -> dict[str, object]:
+        """The object that `status --json` prints; the metric is called by its name."""
+        return {{"metric": metric.name}.get(key, key): value for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ class StudyStatus:
                 }
                 for phase in self.phases
             ],
-            "running": [asdict(trial) for trial in self.running],
+            "running": [trial.document(self.spec.metric) for trial in self.running],
             "work": [item.model_dump() for item in self.condition.work],
             "failed": asdict(self.failed),
             "retried": asdict(self.retried),
@@ -169,7 +174,7 @@ def _running(view: StudyView, phases: Sequence[Phase], *, now: float) -> list[Ru
             schedule=view.schedule_text(trial) if trial.fidelity in with_schedule else "",
             epochs_done=trial.epochs_done,
             epochs=epochs.get(trial.fidelity),
-            val_top1=trial.metrics.get("val_top1"),
+            metric=trial.metrics.get(view.spec.metric.name),
             seconds=max(0.0, now - (view.times_of(trial).started_at or now)),
         )
         for trial in view.trials

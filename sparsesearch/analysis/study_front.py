@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparsesearch.analysis.pareto import pareto_front
+from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.trial import Axis, Fidelity, Origin, Trial, TrialState
 
 BEST_FIRST = (Fidelity.FINETUNE, Fidelity.SUPERNET, Fidelity.UNTRAINED)
@@ -23,6 +24,7 @@ class StudyFront:
         points: The non-dominated trials, cheapest first; hand-crafted baselines are included.
         candidates: All complete trials of that fidelity, by number.
         axis: Unit of the costs.
+        metric: The metric to optimise.
     """
 
     fidelity: Fidelity | None
@@ -30,6 +32,7 @@ class StudyFront:
     points: tuple[Trial, ...]
     candidates: tuple[Trial, ...]
     axis: Axis = "macs"
+    metric: Metric = VAL_TOP1
 
     def best(self, *, limit: float) -> Trial | None:
         """The most accurate trial within a budget on the front's axis; ties go to the cheaper one.
@@ -38,33 +41,34 @@ class StudyFront:
         never the best.
         """
         affordable = [trial for trial in self.points if cost_along(trial, self.axis) <= limit]
-        return max(affordable, key=lambda t: (t.metrics["val_top1"], -cost_along(t, self.axis)), default=None)
+        return max(affordable, key=lambda t: (self.metric.score(t.metrics), -cost_along(t, self.axis)), default=None)
 
 
-def study_front(trials: Sequence[Trial], *, axis: Axis = "macs") -> StudyFront:
+def study_front(trials: Sequence[Trial], *, axis: Axis = "macs", metric: Metric = VAL_TOP1) -> StudyFront:
     """The front of the highest fidelity that has complete trials; fidelities are never mixed.
 
     Args:
         trials: Of one study.
         axis: Unit of the costs; trials without a latency are left out of a front over milliseconds.
+        metric: The metric to optimise.
     """
     reference = next((t for t in trials if t.fidelity is Fidelity.DENSE and t.state is TrialState.REFERENCE), None)
     for fidelity in BEST_FIRST:
         candidates = tuple(
             trial
             for trial in trials
-            if trial.fidelity is fidelity and has_score(trial) and trial.cost.along(axis) is not None
+            if trial.fidelity is fidelity and has_score(trial, metric) and trial.cost.along(axis) is not None
         )
         if any(trial.origin is Origin.SEARCH for trial in candidates):
-            on_front = pareto_front([(t.metrics["val_top1"], cost_along(t, axis)) for t in candidates])
-            return StudyFront(fidelity, reference, tuple(candidates[i] for i in on_front), candidates, axis)
-    return StudyFront(None, reference, (), (), axis)
+            on_front = pareto_front([(metric.score(t.metrics), cost_along(t, axis)) for t in candidates])
+            return StudyFront(fidelity, reference, tuple(candidates[i] for i in on_front), candidates, axis, metric)
+    return StudyFront(None, reference, (), (), axis, metric)
 
 
 def joint_front(front: StudyFront) -> tuple[Trial, ...]:
     """The candidates that are non-dominated in accuracy, multiply-adds and milliseconds, cheapest first."""
     known = [trial for trial in front.candidates if trial.cost.ms is not None]
-    values = [(-t.metrics["val_top1"], float(t.cost.macs), cost_along(t, "ms")) for t in known]
+    values = [(-front.metric.score(t.metrics), float(t.cost.macs), cost_along(t, "ms")) for t in known]
     kept = [
         trial
         for trial, own in zip(known, values, strict=True)
@@ -79,6 +83,6 @@ def cost_along(trial: Trial, axis: Axis) -> float:
     return math.inf if cost is None else float(cost)
 
 
-def has_score(trial: Trial) -> bool:
-    """Whether a trial is complete and has a finite accuracy."""
-    return trial.state is TrialState.COMPLETE and math.isfinite(trial.metrics.get("val_top1", math.nan))
+def has_score(trial: Trial, metric: Metric) -> bool:
+    """Whether a trial is complete and has a finite value of the metric."""
+    return trial.state is TrialState.COMPLETE and math.isfinite(metric.of(trial.metrics))

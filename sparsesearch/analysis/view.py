@@ -50,7 +50,7 @@ class StudyView:
     @cached_property
     def front(self) -> StudyFront:
         """The front of the highest fidelity that has one."""
-        return study_front(self.trials, axis=self.spec.budget.axis)
+        return study_front(self.trials, axis=self.spec.budget.axis, metric=self.spec.metric)
 
     @cached_property
     def best(self) -> Trial | None:
@@ -66,20 +66,20 @@ class StudyView:
         by accuracy times cost of the dense model. Costs are multiply-adds, or milliseconds if the budget is in
         milliseconds. Values are comparable within one study and fidelity, and across studies of one backbone and
         budget; the value may drop when the front changes from evaluated to fine-tuned schedules.
-        None until the dense model is measured, or if its accuracy is 0.
+        None until the dense model is measured, if its accuracy is 0, or if the metric is one to minimise.
         """
         if self.dense_point is None:
             return None
-        points = [(trial.metrics["val_top1"], cost_along(trial, self.front.axis)) for trial in self.front.points]
+        points = [(self.score(trial), cost_along(trial, self.front.axis)) for trial in self.front.points]
         return dominated_percent(points, dense=self.dense_point)
 
     @property
     def dense_point(self) -> Point | None:
-        """Accuracy and cost of the dense model; None until it is measured, or if its accuracy is 0."""
+        """Score and cost of the dense model; None until it is measured, or if its score is not positive."""
         dense = self.front.reference
-        if dense is None or not dense.metrics["val_top1"] > 0.0:
+        if dense is None or not self.score(dense) > 0.0:
             return None
-        return dense.metrics["val_top1"], cost_along(dense, self.front.axis)
+        return self.score(dense), cost_along(dense, self.front.axis)
 
     @property
     def limit(self) -> float | None:
@@ -123,6 +123,10 @@ class StudyView:
         """Warnings to show next to every accuracy of this study."""
         demo = (DEMO_WARNING,) if self.spec.data.is_demo else ()
         return demo if self.spec.meaningful else (*demo, NOT_MEANINGFUL_WARNING)
+
+    def score(self, trial: Trial) -> float:
+        """The metric of a trial, to be maximised; NaN if it was not measured."""
+        return self.spec.metric.score(trial.metrics)
 
     def times_of(self, trial: Trial) -> TrialTimes:
         """Times of a trial."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Origin, Trial
 from sparsesearch.text import ms_text, percent_text
 
@@ -30,15 +33,15 @@ def latency_cell(trial: Trial) -> str:
     return f"{'~' if trial.cost.latency_ms is None else ''}{trial.cost.ms:.4g}"
 
 
-def accuracy_text(trial: Trial, *, meaningful: bool = True) -> str:
-    """Validation accuracy in percent, empty if it was not measured; see `meaningful_text`."""
-    value = trial.metrics.get("val_top1")
-    return "" if value is None else meaningful_text(value, meaningful=meaningful)
+def accuracy_text(spec: StudySpec, trial: Trial) -> str:
+    """The metric of a trial as text, empty if it was not measured; see `meaningful_text`."""
+    value = spec.metric.of(trial.metrics)
+    return "" if math.isnan(value) else meaningful_text(spec, value)
 
 
-def meaningful_text(accuracy: float, *, meaningful: bool) -> str:
+def meaningful_text(spec: StudySpec, value: float) -> str:
     """`95.30 %`, or `(95.3 % not meaningful)` if there was too little time to train the backbone."""
-    return percent_text(accuracy) if meaningful else f"({percent_text(accuracy, digits=1)} not meaningful)"
+    return spec.metric.text(value) if spec.meaningful else f"({spec.metric.text(value, digits=1)} not meaningful)"
 
 
 def of_dense_text(cost: float, dense: float) -> str:

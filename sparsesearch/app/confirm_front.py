@@ -48,7 +48,7 @@ def confirm_front(spec: StudySpec, writer: StudyWriter, *, progress: Progress) -
         return []
     measured: list[Trial] = []
     for _ in range(_ROUNDS):
-        front = study_front(writer.trials(), axis="ms")
+        front = study_front(writer.trials(), axis="ms", metric=spec.metric)
         waiting = [trial for trial in front.points if trial.confirmed is None and trial.state is TrialState.COMPLETE]
         if not waiting:
             break

@@ -54,7 +54,7 @@ def export(
     check_output_file(output)
     _, store = open_settings(database)
     spec = store.spec(study)
-    front = study_front(store.trials(study), axis=(limit_budget or spec.budget).axis)
+    front = study_front(store.trials(study), axis=(limit_budget or spec.budget).axis, metric=spec.metric)
     limit = None
     if limit_budget is not None and front.reference is not None:
         limit = limit_budget.limits(front.reference.cost.macs)[1]

@@ -44,8 +44,8 @@ def front_table(front: FrontDescription) -> Table:
 def trials_table(spec: StudySpec, trials: Sequence[Trial]) -> Table:
     """Format trials as a table, ordered by number."""
     table = Table(title=f"Trials of {spec.name}", title_justify="left")
-    for column in ("id", "state", "fidelity", "cost", "val accuracy", "origin", "tokens left before block", "note"):
-        table.add_column(column, justify="right" if column in ("id", "cost", "val accuracy") else "left")
+    for column in ("id", "state", "fidelity", "cost", spec.metric.short, "origin", "tokens left before block", "note"):
+        table.add_column(column, justify="right" if column in ("id", "cost", spec.metric.short) else "left")
     for trial in trials:
         is_model = trial.fidelity not in (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING)
         table.add_row(
@@ -53,7 +53,7 @@ def trials_table(spec: StudySpec, trials: Sequence[Trial]) -> Table:
             trial.state.value,
             trial.fidelity.value,
             macs_text(trial.cost.macs),
-            accuracy_text(trial, meaningful=spec.meaningful),
+            accuracy_text(spec, trial),
             trial.label if is_model else "",
             schedule_text(spec, trial) if is_model else "",
             trial.reason or "",

@@ -38,14 +38,14 @@ def ended_line(spec: StudySpec, trial: Trial) -> str | None:
     what = trial.label
     if trial.fidelity is Fidelity.FINETUNE:
         what = f"{schedule_text(spec, trial)} ({trial.label}) at {macs_text(trial.cost.macs)} fine-tuned"
-    return f"trial {trial.number}: {what}, {accuracy_text(trial, meaningful=spec.meaningful)}"
+    return f"trial {trial.number}: {what}, {accuracy_text(spec, trial)}"
 
 
 def search_line(status: StudyStatus, phase: Phase) -> str:
     """Format search progress: `31 of 60 schedules, best 94.90 % at 7.42 MMACs, about 2 min left`."""
     words = [f"{phase.done} of {phase.total} schedules"]
     if status.best is not None:
-        accuracy = accuracy_text(status.best, meaningful=status.spec.meaningful)
+        accuracy = accuracy_text(status.spec, status.best)
         words.append(f"best {accuracy} at {macs_text(status.best.cost.macs)}")
     if status.left_s is not None:
         words.append(f"about {human_time(status.left_s)} left")

@@ -122,12 +122,12 @@ def _running(status: StudyStatus, *, max_running: int) -> RenderableType:
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("running", ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column("epochs", no_wrap=True)
-    table.add_column("val accuracy", justify="right", no_wrap=True)
+    table.add_column(status.spec.metric.short, justify="right", no_wrap=True)
     table.add_column("for", justify="right", no_wrap=True)
     for trial in status.running[:max_running]:
         accuracy = ""
-        if trial.val_top1 is not None:
-            accuracy = meaningful_text(trial.val_top1, meaningful=status.spec.meaningful)
+        if trial.metric is not None:
+            accuracy = meaningful_text(status.spec, trial.metric)
         epochs = "" if trial.epochs is None else f"{trial.epochs_done} of {trial.epochs}"
         row = (str(trial.number), _what(trial), epochs, accuracy, clock_text(trial.seconds))
         table.add_row(*(Text(cell) for cell in row))
@@ -141,12 +141,11 @@ def _what(trial: RunningTrial) -> str:
 
 
 def _facts(status: StudyStatus) -> Iterator[tuple[str, str]]:
-    meaningful = status.spec.meaningful
     if status.dense is not None:
-        accuracy = accuracy_text(status.dense, meaningful=meaningful)
+        accuracy = accuracy_text(status.spec, status.dense)
         yield "dense", f"{accuracy} at {cost_text(status.dense, dense=None)}"
     if status.best is not None and status.fidelity is not None:
-        accuracy = accuracy_text(status.best, meaningful=meaningful)
+        accuracy = accuracy_text(status.spec, status.best)
         yield "best", f"{accuracy} at {cost_text(status.best, dense=status.dense)}, {_HOW[status.fidelity]}"
         yield "", f"{status.best_schedule} ({status.best.label})"
     if status.front_size and status.hypervolume is not None:

@@ -15,6 +15,7 @@ from rich.table import Table
 from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.study_front import study_front
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.analysis.words import accuracy_text
 from sparsesearch.cli.console import out, say
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_output_file, open_settings
 from sparsesearch.cli.paper import WithPaperOption, open_paper, paper_table
@@ -33,11 +34,13 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
     sparsesearch studies --database postgresql://me@host/studies --json
     """
     _, store = open_settings(database)
-    rows = []
+    rows: list[dict[str, object]] = []
+    bests: list[str] = []
     for name in store.studies():
         spec, trials = store.spec(name), store.trials(name)
-        front = study_front(trials, axis=spec.budget.axis)
-        best = max((t.metrics["val_top1"] for t in front.points), default=None)
+        front = study_front(trials, axis=spec.budget.axis, metric=spec.metric)
+        best = max(front.points, key=lambda trial: spec.metric.score(trial.metrics), default=None)
+        bests.append("" if best is None else accuracy_text(spec, best) if spec.meaningful else "not meaningful")
         rows.append(
             {
                 "study": name,
@@ -45,7 +48,7 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
                 "budget": str(spec.budget),
                 "data": spec.data.source,
                 "trials": len(trials),
-                "best_val_top1": best,
+                f"best_{spec.metric.name}": None if best is None else spec.metric.of(best.metrics),
                 "meaningful": spec.meaningful,
             }
         )
@@ -56,15 +59,11 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
         typer.echo("No studies yet. Start one with: sparsesearch run --backbone deit_pico --budget 35%")
         return
     table = Table()
-    for column in ("study", "backbone", "budget", "data", "trials", "best val accuracy"):
+    shown = ("study", "backbone", "budget", "data", "trials")
+    for column in (*shown, "best val accuracy"):
         table.add_column(column)
-    for row in rows:
-        best_value = row["best_val_top1"]
-        best_text = f"{100 * best_value:.2f} %" if isinstance(best_value, float) else ""
-        if best_text and not row["meaningful"]:
-            best_text = "not meaningful"
-        cells = [str(row[key]) for key in ("study", "backbone", "budget", "data", "trials")]
-        table.add_row(*cells, best_text)
+    for row, best_text in zip(rows, bests, strict=True):
+        table.add_row(*(str(row[key]) for key in shown), best_text)
     out.print(table)
 
 

@@ -10,10 +10,9 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from sparsesearch.analysis.pareto import Point
 from sparsesearch.search.rung_ranking import goes_on
+from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.spec import RungSpec, StudySpec
 from sparsesearch.study.trial import Axis, Fidelity, Measurement, Origin, Trial
-
-_METRIC = "val_top1"
 
 
 class Rungs(Protocol):
@@ -34,8 +33,8 @@ def open_rungs(spec: StudySpec, trials: Iterable[Trial]) -> Rungs | None:
         return None
     epochs = spec.fidelity.finetune.epochs
     if spec.budget.low is None:
-        return AccuracyRungs(rungs, epochs=epochs, trials=trials)
-    return ParetoRungs(rungs, epochs=epochs, trials=trials, axis=spec.budget.axis)
+        return AccuracyRungs(rungs, epochs=epochs, trials=trials, metric=spec.metric)
+    return ParetoRungs(rungs, epochs=epochs, trials=trials, axis=spec.budget.axis, metric=spec.metric)
 
 
 def has_rungs(trial: Trial) -> bool:
@@ -57,16 +56,17 @@ class AccuracyRungs:
         spec: Where the rungs are.
         epochs: Epochs of a full fine-tuning.
         trials: The stored trials, whose measurements restore the rungs after a restart.
+        metric: The metric to optimise.
     """
 
-    def __init__(self, spec: RungSpec, *, epochs: int, trials: Iterable[Trial]) -> None:
-        self._spec = spec
+    def __init__(self, spec: RungSpec, *, epochs: int, trials: Iterable[Trial], metric: Metric = VAL_TOP1) -> None:
+        self._spec, self._metric = spec, metric
         self._epochs = epochs
         self._known: dict[int, _Known] = {}
         self._asha: Any = ASHAScheduler(
             time_attr="step",
-            metric=_METRIC,
-            mode="max",
+            metric=metric.name,
+            mode="max" if metric.higher_is_better else "min",
             max_t=max(epochs, spec.first_epoch),
             grace_period=spec.first_epoch,
             reduction_factor=spec.factor,
@@ -83,7 +83,7 @@ class AccuracyRungs:
         if trial.number not in self._known:
             self._known[trial.number] = _Known(f"{trial.number:05d}")
             self._asha.on_trial_add(None, self._known[trial.number])
-        result = {"step": measurement.step, _METRIC: measurement.metrics.get(_METRIC, float("nan"))}
+        result = {"step": measurement.step, self._metric.name: self._metric.of(measurement.metrics)}
         decision = self._asha.on_trial_result(None, self._known[trial.number], result)
         if decision != TrialScheduler.STOP or measurement.step >= self._epochs:
             return None
@@ -100,12 +100,21 @@ class ParetoRungs:
         epochs: Epochs of a full fine-tuning.
         trials: The stored trials, whose measurements restore the rungs after a restart.
         axis: Unit of costs; milliseconds are the predicted ones, which do not change while a study runs.
+        metric: The metric to optimise.
 
     Source: MO-ASHA, Schmucker et al. 2021 (arXiv:2106.12639).
     """
 
-    def __init__(self, spec: RungSpec, *, epochs: int, trials: Iterable[Trial], axis: Axis = "macs") -> None:
-        self._spec = spec
+    def __init__(
+        self,
+        spec: RungSpec,
+        *,
+        epochs: int,
+        trials: Iterable[Trial],
+        axis: Axis = "macs",
+        metric: Metric = VAL_TOP1,
+    ) -> None:
+        self._spec, self._metric = spec, metric
         self._axis = axis
         self._rungs: dict[int, dict[int, Point]] = {milestone: {} for milestone in _milestones(spec, epochs)}
         for trial in trials:
@@ -127,7 +136,7 @@ class ParetoRungs:
 
     def _point(self, trial: Trial, measurement: Measurement) -> Point:
         cost = trial.cost.macs if self._axis == "macs" else trial.cost.predicted_ms
-        return measurement.metrics.get(_METRIC, float("nan")), float("nan") if cost is None else float(cost)
+        return self._metric.score(measurement.metrics), float("nan") if cost is None else float(cost)
 
 
 def _milestones(spec: RungSpec, epochs: int) -> Iterator[int]:

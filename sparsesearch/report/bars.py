@@ -48,14 +48,15 @@ def importance_bars(found: Importance) -> str:
 
 def agreement_chart(view: StudyView, found: Agreement) -> str:
     """Accuracy with shared weights against accuracy after fine-tuning, one point per schedule."""
+    metric = view.spec.metric
 
     def draw(width: int) -> str:
-        points = [(100 * a.metrics["val_top1"], 100 * b.metrics["val_top1"]) for a, b in found.pairs]
-        label = f"{len(points)} schedules: accuracy with shared weights against accuracy after fine-tuning"
+        points = [(metric.shown(metric.of(a.metrics)), metric.shown(metric.of(b.metrics))) for a, b in found.pairs]
+        label = f"{len(points)} schedules: {metric.words} with shared weights against that after fine-tuning"
         chart = Chart.over(
             [x for x, _ in points], [y for _, y in points], width=width, height=260, label=label, room=0.1
         )
-        chart.axes("accuracy with shared weights, %", "accuracy after fine-tuning, %")
+        chart.axes(metric.titled("with shared weights"), metric.titled("after fine-tuning"))
         chart.marks(
             points, "search", hints=[hint(tuned) for tuned in describe_trials(view, (pair[1] for pair in found.pairs))]
         )

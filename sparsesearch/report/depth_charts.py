@@ -36,7 +36,7 @@ def chosen_schedules(view: StudyView) -> list[Trial]:
         if view.best is not None and view.best not in picked:
             picked[-1] = view.best
     handcrafted = [trial for trial in view.front.candidates if trial.origin is Origin.BASELINE and trial not in picked]
-    best_baseline = max(handcrafted, key=lambda trial: (trial.metrics["val_top1"], -trial.cost.macs), default=None)
+    best_baseline = max(handcrafted, key=lambda trial: (view.score(trial), -trial.cost.macs), default=None)
     return [*reversed(picked), *([] if best_baseline is None else [best_baseline])]
 
 
@@ -70,7 +70,7 @@ def _drawing(view: StudyView, trial: Trial, geometry: BackboneGeometry) -> str:
     mark = ", best within the budget" if view.best is not None and trial.number == view.best.number else ""
     stages = "".join(_stage(trial, geometry, index, steps, style) for index in range(len(geometry.stages)))
     return (
-        f'<div class="schedule"><h3>{accuracy_text(trial)} at {macs_text(trial.cost.macs)}'
+        f'<div class="schedule"><h3>{accuracy_text(view.spec, trial)} at {macs_text(trial.cost.macs)}'
         f"<span>trial {trial.number}, {escape(found_by(trial))}{mark}</span></h3>"
         f'<div class="depth">{stages}</div><code>{escape(view.schedule_text(trial))}</code></div>'
     )

@@ -29,13 +29,13 @@ def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:
 def _front(front: FrontDescription, *, wide: int) -> str:
     def draw(width: int) -> str:
         height = 400 if width == WIDE else 320 if width == HALF else 270
-        label = f"{front.y_title} against {front.x_title}, {len(front.points)} schedules"
+        label = f"{front.metric.title} against {front.x_title}, {len(front.points)} schedules"
         xs = [point.x for point in front.points] + [mark.x for mark in front.paper]
         ys = [point.y for point in front.points] + [mark.y for mark in front.paper if mark.y is not None]
         xs += [] if front.limit is None else [front.limit]
         ys += [] if front.dense is None else [front.dense.y]
         chart = Chart.over(xs, ys, width=width, height=height, label=label)
-        chart.axes(front.x_title, front.y_title)
+        chart.axes(front.x_title, front.metric.title)
         if front.limit is not None:
             chart.limit(front.limit, "budget", text="budget")
         if front.dense is not None:

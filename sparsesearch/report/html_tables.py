@@ -27,7 +27,7 @@ def front_table(front: FrontDescription) -> str:
 
 def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) -> str:
     """Searched against hand-crafted schedules at equal budgets."""
-    dense = view.front.reference
+    dense, shown = view.front.reference, view.spec.metric.shown
     has_noise = any(row.noise is not None for row in comparison)
     rows = []
     for row in comparison:
@@ -36,10 +36,17 @@ def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) ->
         difference = "none within budget"
         if row.difference is not None:
             style = "good" if row.difference > 0 else "bad" if row.difference < 0 else ""
-            difference = f'<span class="{style}">{100 * row.difference:+.2f}</span>'
-        noise = "" if row.noise is None else f"&plusmn; {100 * row.noise:.2f}"
-        searched = "" if row.searched is None else accuracy_text(row.searched)
-        cells = [budget, of_dense, accuracy_text(row.baseline), searched, difference, *([noise] if has_noise else [])]
+            difference = f'<span class="{style}">{shown(row.difference):+.2f}</span>'
+        noise = "" if row.noise is None else f"&plusmn; {shown(row.noise):.2f}"
+        searched = "" if row.searched is None else accuracy_text(view.spec, row.searched)
+        cells = [
+            budget,
+            of_dense,
+            accuracy_text(view.spec, row.baseline),
+            searched,
+            difference,
+            *([noise] if has_noise else []),
+        ]
         tokens = "" if row.searched is None else view.schedule_text(row.searched)
         rows.append(_row(cells, [row.baseline.label, tokens]))
     head = [
@@ -47,7 +54,7 @@ def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) ->
         "of dense",
         "hand-crafted",
         "searched",
-        "difference, points",
+        view.spec.metric.difference_title,
         *(["95 % interval"] if has_noise else []),
     ]
     return _table(head, ["best hand-crafted schedule", "best searched schedule"], rows)

@@ -71,10 +71,10 @@ def _facts(found: Findings) -> str:
     if best is not None and dense is not None:
         of_dense = f"{of_dense_text(best.cost.macs, dense.cost.macs)} of dense"
         latency = latency_text(best)
-        facts.append(("best within the budget", accuracy_text(best), found_by(best)))
+        facts.append(("best within the budget", accuracy_text(view.spec, best), found_by(best)))
         facts.append(("cost", f"{macs_text(best.cost.macs)}", f"{of_dense}, {latency}" if latency else of_dense))
     if dense is not None:
-        facts.append(("dense model", accuracy_text(dense), f"{macs_text(dense.cost.macs)}"))
+        facts.append(("dense model", accuracy_text(view.spec, dense), f"{macs_text(dense.cost.macs)}"))
     if view.hypervolume is not None:
         points = len(view.front.points)
         facts.append(("hypervolume", f"{view.hypervolume:.2f} %", f"{points} schedules on the front"))
@@ -112,11 +112,13 @@ def _paper(paper: PaperOverlay | None) -> str:
 def _baselines(found: Findings) -> str:
     if not found.comparison:
         return ""
+    metric = found.view.spec.metric
+    points = " points" if metric.unit == "fraction" else ""
     known = [row.difference for row in found.comparison if row.difference is not None]
     ahead, behind = sum(d > 0 for d in known), sum(d < 0 for d in known)
     summary = (
         f"At equal budgets, the searched schedule is better at {ahead} of {len(found.comparison)} budgets and worse at "
-        f"{behind}; the mean difference is {100 * sum(known) / len(known):+.2f} points."
+        f"{behind}; the mean difference is {metric.shown(sum(known) / len(known)):+.2f}{points}."
         if known
         else "No searched schedule is within any budget of the hand-crafted schedules yet."
     )

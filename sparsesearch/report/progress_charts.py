@@ -54,12 +54,13 @@ def hypervolume_charts(found: Findings) -> str:
 
 
 def regret_charts(found: Findings) -> str:
-    """Regret against hand-crafted schedules, in points of accuracy; below zero the search is better."""
+    """Regret against hand-crafted schedules, in units of the metric; below zero the search is better."""
+    shown = found.view.spec.metric.shown
 
     def drawn(x_of: Abscissa, x_title: str) -> str:
         def draw(width: int) -> str:
             points = [point for curve in found.regrets for point in curve.points]
-            values = [100 * r for point in points for r in point.by_budget if r is not None]
+            values = [shown(r) for point in points for r in point.by_budget if r is not None]
             chart = Chart.over(
                 [x_of(point) for point in points],
                 [*values, 0.0],
@@ -70,9 +71,9 @@ def regret_charts(found: Findings) -> str:
             chart.axes(x_title, "regret, points")
             for index, curve in enumerate(found.regrets):
                 for budget in range(len(curve.budgets)):
-                    one = [(x_of(p), 100 * r) for p in curve.points if (r := p.by_budget[budget]) is not None]
+                    one = [(x_of(p), shown(r)) for p in curve.points if (r := p.by_budget[budget]) is not None]
                     chart.curve(one, "search thin" if len(curve.budgets) > 1 else "search", steps=True)
-                mean = [(x_of(p), 100 * p.mean) for p in curve.points if p.mean is not None]
+                mean = [(x_of(p), shown(p.mean)) for p in curve.points if p.mean is not None]
                 chart.curve(mean, "search", steps=True)
                 chart.marks(mean[-1:], "search", size=4.0, hints=[f"{mean[-1][1]:+.2f} points"] if mean else [])
                 if index:

@@ -60,6 +60,7 @@ class StagedController:
             seed=spec.seed,
             price=self._price,
             priors=() if spec.resolved is None else spec.resolved.priors,
+            metric=spec.metric,
         )
         self._told: dict[int, Trial] = {}
         self._asked: dict[int, Trial] = {}
@@ -167,6 +168,7 @@ class StagedController:
             low=self._low,
             high=self._high,
             axis=self._spec.budget.axis,
+            metric=self._spec.metric,
         )
         for trial in [*chosen, *self._at(self.screen_fidelity, Origin.BASELINE)]:
             if self._find(Fidelity.FINETUNE, trial.schedule) is not None:

@@ -9,18 +9,25 @@ import numpy as np
 
 from sparsesearch.analysis.pareto import pareto_front
 from sparsesearch.analysis.study_front import cost_along
+from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.trial import Axis, Trial, TrialState
 
 
 def choose_finalists(
-    candidates: Sequence[Trial], *, count: int, low: float | None, high: float, axis: Axis = "macs"
+    candidates: Sequence[Trial],
+    *,
+    count: int,
+    low: float | None,
+    high: float,
+    axis: Axis = "macs",
+    metric: Metric = VAL_TOP1,
 ) -> list[Trial]:
     """The candidates to fine-tune. Deterministic: ties go to the cheaper, then to the lower trial number.
 
-    Trials that are not complete, have no finite `val_top1`, or cost more than `high` are excluded, and of several
+    Trials that are not complete, have no finite metric, or cost more than `high` are excluded, and of several
     trials of one model (equal keys) only the best is considered.
 
-    For a single budget, the finalists are the best by `val_top1`. For a range, they are members of the front, spread
+    For a single budget, the finalists are the best by the metric. For a range, they are members of the front, spread
     evenly over its costs and up to twice as densely where accuracy changes; at most one is below the range. If the
     front has fewer members, the best other candidates within evenly spaced budgets of the range follow, and then the
     best of the rest.
@@ -31,6 +38,7 @@ def choose_finalists(
         low: Lower end of the range of budgets; None for a single budget.
         high: The budget, or the upper end of the range.
         axis: Unit of budgets and costs.
+        metric: The metric to rank by.
 
     Returns:
         Best first; for a range, members of the front from the most expensive to the cheapest, then the others.
@@ -45,15 +53,15 @@ def choose_finalists(
         for trial in candidates
         if trial.state is TrialState.COMPLETE
         and cost_along(trial, axis) <= high
-        and math.isfinite(trial.metrics.get("val_top1", math.nan))
+        and math.isfinite(metric.of(trial.metrics))
     ]
     best_of_model: dict[str, Trial] = {}
-    for trial in sorted(able, key=lambda t: (-t.metrics["val_top1"], cost_along(t, axis), t.number)):
+    for trial in sorted(able, key=lambda t: (-metric.score(t.metrics), cost_along(t, axis), t.number)):
         best_of_model.setdefault(trial.key, trial)
     ranked = list(best_of_model.values())
     if low is None or not ranked:
         return ranked[:count]
-    points = [(trial.metrics["val_top1"], cost_along(trial, axis)) for trial in ranked]
+    points = [(metric.score(trial.metrics), cost_along(trial, axis)) for trial in ranked]
     front = pareto_front(points)
     front = front[max(0, sum(points[i][1] <= low for i in front) - 1) :]
     chosen = [ranked[front[i]] for i in reversed(_spread([points[i] for i in front], count))]

@@ -34,7 +34,7 @@ class Prior(Value):
 
     Attributes:
         steps: Its steps in order.
-        accuracy: Its `val_top1` over that of the dense model of its study.
+        accuracy: Its metric relative to that of the dense model of its study, above 1 if better.
         cost: Its multiply-adds over those of the dense model.
     """
 

@@ -146,7 +146,7 @@ def _layout(front: FrontDescription) -> dict[str, Any]:
             "gridcolor": "#e6e6e6",
             "zeroline": False,
         },
-        "yaxis": {"title": {"text": front.y_title}, "gridcolor": "#e6e6e6", "zeroline": False},
+        "yaxis": {"title": {"text": front.metric.title}, "gridcolor": "#e6e6e6", "zeroline": False},
         "legend": {"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2, "yanchor": "top"},
         "plot_bgcolor": "white",
         "shapes": shapes,

@@ -35,11 +35,11 @@ def progress_points(view: StudyView) -> Iterator[Point]:
     Args:
         view: The study; further trials only add points.
     """
-    dense, limit = view.front.reference, view.limit
+    dense, limit, metric = view.front.reference, view.limit, view.spec.metric
     if dense is None or limit is None:
         return
     at = milliseconds(view.times_of(dense).ended_at or view.times.created_at)
-    yield Point("dense_val_top1", dense.metrics["val_top1"], 0, at)
+    yield Point(f"dense_{metric.name}", metric.of(dense.metrics), 0, at)
     yield Point("dense_gmacs", dense.cost.macs / 1e9, 0, at)
     best: dict[Fidelity, Trial] = {}
     searched: set[Fidelity] = set()
@@ -49,17 +49,17 @@ def progress_points(view: StudyView) -> Iterator[Point]:
         if trial.origin is Origin.SEARCH:
             searched.add(trial.fidelity)
         affordable = cost_along(trial, view.front.axis) <= limit
-        if affordable and (trial.fidelity not in best or _rank(trial) > _rank(best[trial.fidelity])):
+        if affordable and (trial.fidelity not in best or _rank(view, trial) > _rank(view, best[trial.fidelity])):
             best[trial.fidelity] = trial
         counts = next((fidelity for fidelity in BEST_FIRST if fidelity in searched), None)
         now = best.get(counts) if counts is not None else None
         if now is not None and now.number != shown:
             shown = now.number
             at = milliseconds(view.times_of(trial).ended_at or view.times.created_at)
-            yield Point("best_val_top1", now.metrics["val_top1"], step, at)
+            yield Point(f"best_{metric.name}", metric.of(now.metrics), step, at)
             yield Point("best_gmacs", now.cost.macs / 1e9, step, at)
             yield Point("best_share_of_dense", now.cost.macs / dense.cost.macs, step, at)
 
 
-def _rank(trial: Trial) -> tuple[float, int]:
-    return trial.metrics["val_top1"], -trial.cost.macs
+def _rank(view: StudyView, trial: Trial) -> tuple[float, int]:
+    return view.score(trial), -trial.cost.macs

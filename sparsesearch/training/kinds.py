@@ -16,6 +16,7 @@ from sparsesearch.errors import CheckpointError
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.study.metric import VAL_TOP1
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.loop import PREDICTOR_PREFIX, Arithmetic, Objective
 from sparsesearch.training.masked import MaskedObjective
@@ -139,9 +140,9 @@ def given_dense_model(context: TrainingContext, *, weights: str) -> tuple[nn.Mod
     batches = context.task.val("confirm", batch_size=EVAL_BATCH)
     metrics = evaluate_model(model, batches, arithmetic=context.arithmetic).metrics("val")
     chance = 1.0 / context.task.num_classes
-    if metrics["val_top1"] < min(3 * chance, 0.5 * (1 + chance)):
+    if VAL_TOP1.of(metrics) < min(3 * chance, 0.5 * (1 + chance)):
         raise CheckpointError(
-            f"the weights {weights!r} reach a validation accuracy of {metrics['val_top1']:.1%}, where chance is "
+            f"the weights {weights!r} reach a validation accuracy of {VAL_TOP1.of(metrics):.1%}, where chance is "
             f"{chance:.1%}; check that the classes of the data are in the order that the weights were trained with"
         )
     return model, metrics

@@ -34,7 +34,7 @@ def front_figure(front: FrontDescription) -> Figure:
     if front.limit is not None:
         axes.axvline(front.limit, color="tab:red", linewidth=1, alpha=0.6, label="budget")
     axes.set_xlabel(front.x_title)
-    axes.set_ylabel(f"{front.y_title} ({front.fidelity.value if front.fidelity else 'no evaluations'})")
+    axes.set_ylabel(f"{front.metric.title} ({front.fidelity.value if front.fidelity else 'no evaluations'})")
     axes.set_title("\n".join([front.title, *front.warnings, *([front.caveat] if front.caveat else [])]), fontsize=11)
     axes.grid(alpha=0.25)
     if front.paper_name is None:

@@ -30,6 +30,7 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import decode, parameters, shape_of
 from sparsesearch.space.sampling import Gene, genes_of, is_monotone, settle
 from sparsesearch.space.shape import Shape
+from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.protocols import Price
 
@@ -62,6 +63,7 @@ class EvolutionProposer(Proposer):
         seed: int,
         price: Price | None = None,
         priors: Sequence[Prior] = (),
+        metric: Metric = VAL_TOP1,
     ) -> None:
         """Set up an empty proposer.
 
@@ -73,12 +75,13 @@ class EvolutionProposer(Proposer):
             seed: As in `Proposer`.
             price: As in `Proposer`.
             priors: Results of another study, best first.
+            metric: As in `Proposer`.
 
         Raises:
             BudgetError: No schedule of the space meets an end of the range.
             SpaceError: The space does not fit the geometry.
         """
-        super().__init__(geometry, space, low=low, high=high, seed=seed, price=price)
+        super().__init__(geometry, space, low=low, high=high, seed=seed, price=price, metric=metric)
         self._features = Features(geometry, self.space)
         self._inner = InnerEvolution(geometry, self.space, features=self._features, price=price)
         self._rows: dict[int, int] = {}  # trial number to row of the features
@@ -213,7 +216,7 @@ class EvolutionProposer(Proposer):
             self._matrix = np.concatenate([self._matrix, rows])
         own_NF = self._matrix[[self._rows[result.number] for result in results]]
         num_priors = min(len(self._priors), max(0, self.most_visible - len(results)))
-        own_N = np.array([result.top1 for result in results])
+        own_N = np.array([result.score for result in results])
         foreign_N = np.array([prior.accuracy for prior in self._priors][:num_priors])
         if num_priors:  # relative to the best accuracy here instead of the dense one
             foreign_N *= own_N.max()

@@ -9,6 +9,7 @@ from sparsesearch.search.samplers.evolution import EvolutionProposer
 from sparsesearch.search.samplers.optuna_search import OptunaProposer
 from sparsesearch.search.samplers.proposer import Proposer
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.protocols import Price
 from sparsesearch.study.spec import SamplerName
@@ -24,6 +25,7 @@ def make_proposer(
     seed: int,
     price: Price | None = None,
     priors: Sequence[Prior] = (),
+    metric: Metric = VAL_TOP1,
 ) -> Proposer:
     """Make an empty proposer; arguments and errors as in `Proposer`.
 
@@ -36,7 +38,10 @@ def make_proposer(
         seed: Seed of the study.
         price: The cost function; exact multiply-adds if None.
         priors: Results of another study; used by `evolution` only.
+        metric: The metric to optimise.
     """
     if sampler == "evolution":
-        return EvolutionProposer(geometry, space, low=low, high=high, seed=seed, price=price, priors=priors)
-    return OptunaProposer(geometry, space, low=low, high=high, sampler=sampler, seed=seed, price=price)
+        return EvolutionProposer(
+            geometry, space, low=low, high=high, seed=seed, price=price, priors=priors, metric=metric
+        )
+    return OptunaProposer(geometry, space, low=low, high=high, sampler=sampler, seed=seed, price=price, metric=metric)

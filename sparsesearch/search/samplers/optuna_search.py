@@ -20,6 +20,7 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.proposer import Proposer, Result
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import Params, decode, parameters
+from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.protocols import Price
 
 OptunaSamplerName = Literal["tpe", "random", "nsga2", "gp"]
@@ -34,7 +35,7 @@ _PARENTS = "NSGAIISampler:parent:1"
 class OptunaProposer(Proposer):
     """Proposes shapes with one of Optuna's samplers; see `Proposer`.
 
-    With a single budget, the sampler maximises `val_top1`. With a range, it maximises `val_top1` and minimises cost,
+    With a single budget, the sampler maximises the metric. With a range, it maximises the metric and minimises cost,
     and the budget of a proposal is one of its parameters; at even indices it is replaced by a low-discrepancy draw, so
     that the whole range is covered. NSGA-II runs in steady state: parents are the elite of all trials told so far, so
     that generations depend neither on late trials nor on a restart.
@@ -50,6 +51,7 @@ class OptunaProposer(Proposer):
         sampler: OptunaSamplerName,
         seed: int,
         price: Price | None = None,
+        metric: Metric = VAL_TOP1,
     ) -> None:
         """Set up an empty proposer.
 
@@ -61,12 +63,13 @@ class OptunaProposer(Proposer):
             sampler: Name of the Optuna sampler.
             seed: As in `Proposer`.
             price: As in `Proposer`.
+            metric: As in `Proposer`.
 
         Raises:
             BudgetError: No schedule of the space meets an end of the range.
             SpaceError: The space does not fit the geometry.
         """
-        super().__init__(geometry, space, low=low, high=high, seed=seed, price=price)
+        super().__init__(geometry, space, low=low, high=high, seed=seed, price=price, metric=metric)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._sampler = sampler
         self.most_visible = _MOST_VISIBLE.get(sampler, Proposer.most_visible)
@@ -149,7 +152,7 @@ class OptunaProposer(Proposer):
         """A result as an Optuna trial; always the same object."""
         found = self._frozen_results.get(result.number)
         if found is None:
-            values = [result.top1] if self.low is None else [result.top1, result.cost]
+            values = [result.score] if self.low is None else [result.score, result.cost]
             found = self._frozen(result.params or {}, values=values)
             self._frozen_results[result.number] = found
         return found

@@ -16,6 +16,7 @@ from sparsesearch.search.samplers.visible import gaps_to_front
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import Gene, settle
 from sparsesearch.space.shape import Location, Method, Shape
+from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.prior import Prior, PriorStep
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Origin, Trial
@@ -40,25 +41,28 @@ def collect_priors(spec: StudySpec, trials: Sequence[Trial]) -> tuple[Prior, ...
     dense = next(
         (t for t in trials if t.origin is Origin.REFERENCE and t.fidelity is Fidelity.DENSE and t.metrics), None
     )
-    scored = [trial for trial in trials if trial.origin is not Origin.REFERENCE and has_score(trial)]
-    dense_top1 = 0.0 if dense is None else dense.metrics.get("val_top1", 0.0)
-    if not scored or not dense_top1 > 0.0 or spec.resolved is None:
+    scored = [trial for trial in trials if trial.origin is not Origin.REFERENCE and has_score(trial, spec.metric)]
+    dense_value = 0.0 if dense is None else spec.metric.of(dense.metrics)
+    if not scored or not dense_value > 0.0 or spec.resolved is None:
         raise SpecError(
             f"study {spec.name!r} has no evaluated schedule to start from; continue it with "
             f"`sparsesearch resume {spec.name}`, or choose another study (`sparsesearch studies`)"
         )
     fidelity = Counter(trial.fidelity for trial in scored).most_common(1)[0][0]
     chosen = [trial for trial in scored if trial.fidelity is fidelity]
-    return make_priors(chosen, spec.resolved.geometry, dense_top1=dense_top1)
+    return make_priors(chosen, spec.resolved.geometry, dense_value=dense_value, metric=spec.metric)
 
 
-def make_priors(trials: Sequence[Trial], geometry: BackboneGeometry, *, dense_top1: float) -> tuple[Prior, ...]:
+def make_priors(
+    trials: Sequence[Trial], geometry: BackboneGeometry, *, dense_value: float, metric: Metric = VAL_TOP1
+) -> tuple[Prior, ...]:
     """Convert trials to priors.
 
     Args:
         trials: Trials with an accuracy, all of one fidelity.
         geometry: Their backbone.
-        dense_top1: Accuracy of the dense model.
+        dense_value: Metric of the dense model.
+        metric: The metric.
 
     Returns:
         At most `MOST_PRIORS`, the closest to the front first.
@@ -67,7 +71,7 @@ def make_priors(trials: Sequence[Trial], geometry: BackboneGeometry, *, dense_to
     found = [
         Prior(
             steps=_relative(trial.schedule, geometry),
-            accuracy=trial.metrics["val_top1"] / dense_top1,
+            accuracy=metric.relative(metric.of(trial.metrics), dense_value),
             cost=trial.cost.macs / total,
         )
         for trial in sorted(trials, key=lambda trial: trial.number)

@@ -28,6 +28,7 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import Params, decode, encode
 from sparsesearch.space.sampling import draw_shape, mutate_shape
 from sparsesearch.space.shape import Shape
+from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.protocols import Price
 from sparsesearch.study.trial import Fidelity, Origin, Proposal, Trial, TrialState
 
@@ -43,14 +44,14 @@ class Result(NamedTuple):
     Attributes:
         number: Number of the trial.
         schedule: The evaluated schedule.
-        top1: `val_top1`.
+        score: The metric, to be maximised.
         cost: Cost in the unit of the price.
         params: Flat parameters of the schedule, including the budget; None if it is outside the space.
     """
 
     number: int
     schedule: Schedule
-    top1: float
+    score: float
     cost: float
     params: Params | None
 
@@ -85,6 +86,7 @@ class Proposer(ABC):
         high: float,
         seed: int,
         price: Price | None = None,
+        metric: Metric = VAL_TOP1,
     ) -> None:
         """Set up an empty proposer.
 
@@ -95,13 +97,14 @@ class Proposer(ABC):
             high: The budget, or the upper end of the range.
             seed: Seed of the study.
             price: The cost function; exact multiply-adds if None.
+            metric: The metric to optimise.
 
         Raises:
             BudgetError: No schedule of the space meets an end of the range.
             SpaceError: The space does not fit the geometry.
         """
         self.geometry, self.space = geometry, space.for_geometry(geometry)
-        self.low, self.high, self.price = low, high, price
+        self.low, self.high, self.price, self.metric = low, high, price, metric
         self.unit = 1.0 if price is not None and price.unit == "ms" else 1e9
         self._seed = seed
         for limit in {low or high, high}:
@@ -111,7 +114,7 @@ class Proposer(ABC):
         self._told: list[int] = []
         self._results: list[Result] = []  # sorted by number; the lists below are parallel to it
         self._numbers: list[int] = []
-        self._top1: list[float] = []
+        self._scores: list[float] = []
         self._costs: list[float] = []
         self._best: tuple[tuple[int, tuple[int, ...]], list[int]] = ((0, ()), [])
         self._pending: dict[int, PendingProposal] = {}
@@ -148,7 +151,7 @@ class Proposer(ABC):
             index = bisect.bisect_left(self._numbers, result.number)
             self._results.insert(index, result)
             self._numbers.insert(index, result.number)
-            self._top1.insert(index, result.top1)
+            self._scores.insert(index, result.score)
             self._costs.insert(index, result.cost)
 
     def propose(self, index: int) -> tuple[Schedule, Proposal] | None:
@@ -201,7 +204,7 @@ class Proposer(ABC):
         key = (num_best, self.result_numbers(older))
         if key != self._best[0]:
             costs = None if self.low is None else np.array(self._costs[:older])
-            self._best = key, best(np.array(self._top1[:older]), costs, count=num_best).tolist()
+            self._best = key, best(np.array(self._scores[:older]), costs, count=num_best).tolist()
         return [results[i] for i in self._best[1]] + results[older:]
 
     def pending(self) -> list[PendingProposal]:
@@ -268,15 +271,15 @@ class Proposer(ABC):
         """Parameters of the best results in the space: the most accurate ones, or the front for a range."""
         results = [result for result in self._results if result.params is not None]
         if self.low is not None:
-            chosen = [results[i] for i in pareto_front([(r.top1, r.cost) for r in results])]
+            chosen = [results[i] for i in pareto_front([(r.score, r.cost) for r in results])]
         else:
-            chosen = sorted(results, key=lambda result: -result.top1)[:_ELITE]
+            chosen = sorted(results, key=lambda result: -result.score)[:_ELITE]
         return [result.params for result in chosen if result.params is not None]
 
     def _result(self, trial: Trial) -> Result | None:
         """The result of a told trial, or None if it has none."""
-        top1 = trial.metrics.get("val_top1", math.nan)
-        if trial.state is not TrialState.COMPLETE or not math.isfinite(top1):
+        score = self.metric.score(trial.metrics)
+        if trial.state is not TrialState.COMPLETE or not math.isfinite(score):
             return None
         cost = float(trial.cost.macs) if self.price is None else self.price.of(self.geometry, trial.schedule)
         params: Params | None
@@ -288,4 +291,4 @@ class Proposer(ABC):
             )
         except SpaceError:
             params = None  # a baseline outside the space
-        return Result(trial.number, trial.schedule, top1, cost, params)
+        return Result(trial.number, trial.schedule, score, cost, params)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.latency_fit import LatencyFit
+from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.spec.budget import Budget
 from sparsesearch.study.spec.data import DataSpec
@@ -103,6 +104,11 @@ class StudySpec(Value):
     cost_rule: Literal[1] = 1
     meaningful: bool = True
     resolved: Resolved | None = None
+
+    @property
+    def metric(self) -> Metric:
+        """The metric to optimise, which follows from the task of the data: so far always classification."""
+        return VAL_TOP1
 
     @model_validator(mode="after")
     def _executable(self) -> StudySpec:

@@ -112,11 +112,16 @@ def test_the_drawings_show_these_points(view: StudyView, front: FrontDescription
     axes = front_figure(front).axes[0]
     picture = {str(marks.get_label()): [tuple(xy) for xy in marks.get_offsets()] for marks in axes.collections}
     assert picture == {name: marks for name, marks in page.items() if name != "dense model"}
-    assert (axes.get_xlabel(), axes.get_ylabel()) == (front.x_title, f"{front.y_title} (finetune)")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (front.x_title, f"{front.metric.title} (finetune)")
     report = unescape(report_page(view))
     for point in front.points:
         assert "\n".join([*point.hint, point.schedule]) in report
-    for text in (front.x_title, front.y_title, front.dense_text, *(name for name in page if name != "dense model")):
+    for text in (
+        front.x_title,
+        front.metric.title,
+        front.dense_text,
+        *(name for name in page if name != "dense model"),
+    ):
         assert text in report
     assert front.dense_text in [text.get_text() for text in axes.texts]
 

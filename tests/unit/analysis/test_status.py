@@ -179,7 +179,7 @@ class TestWhatRuns:
         (running,) = status_of(view, now=clock()).running
         assert (running.attempt, running.epochs_done, running.epochs) == (1, 0, 2)
         assert running.schedule.count(":") >= 1
-        assert (running.val_top1, running.seconds) == (None, 7.0)
+        assert (running.metric, running.seconds) == (None, 7.0)
 
     def test_attempts_are_counted_with_their_reason(self):
         spec, store = sample_spec(), MemoryStore()

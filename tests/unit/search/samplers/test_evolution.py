@@ -216,7 +216,7 @@ def test_the_best_prior_of_a_budget():
 
 def test_a_warm_start_saves_evaluations_and_goes_on_alike(deit_small, make_trial):
     limit = 2.2e9
-    priors = make_priors(source(deit_small, make_trial)[:40], deit_small, dense_top1=0.8)
+    priors = make_priors(source(deit_small, make_trial)[:40], deit_small, dense_value=0.8)
     warm = run(EvolutionProposer(deit_small, SPACE, low=None, high=limit, seed=1, priors=priors), make_trial, stop=15)
     cold = run(EvolutionProposer(deit_small, SPACE, low=None, high=limit, seed=1), make_trial, stop=15)
     assert best_gap(warm, limit) >= best_gap(cold, limit)
