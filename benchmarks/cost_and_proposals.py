@@ -25,13 +25,14 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import DynamicVitScorer
 from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.space.definition import SearchSpace, load_space
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.sampling import draw_shape
 from sparsesearch.space.shape import Shape
 from sparsesearch.study.spec import SamplerName
 from sparsesearch.study.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
 
 BUDGET = 3_000_000_000
-SPACE = SearchSpace(max_predictors=4)
+SPACE = SearchSpace(max_predictors=4).resolve(DEIT_SMALL)
 NUM = 500
 FAMILIES = [
     ("deit_small", "deit_small"),
@@ -58,10 +59,9 @@ def seconds(call: Callable[[], object], *, repeats: int) -> tuple[float, float]:
 def random_schedules(num: int) -> list[Schedule]:
     """Random schedules that are maximal under the budget."""
     rng = np.random.default_rng(0)
-    space = SPACE.for_geometry(DEIT_SMALL)
     found: list[Schedule] = []
     while len(found) < num:
-        schedule = fit_to_budget(DEIT_SMALL, space, shape=draw_shape(space, rng=rng), limit=BUDGET)
+        schedule = fit_to_budget(DEIT_SMALL, SPACE, shape=draw_shape(SPACE, rng=rng), limit=BUDGET)
         if schedule is not None:
             found.append(schedule)
     return found
@@ -108,12 +108,11 @@ def report_costs() -> None:
 def report_proposals() -> None:
     """Shapes fitted to the budget per second, and the gap to the budget."""
     rng = np.random.default_rng(0)
-    space = SPACE.for_geometry(DEIT_SMALL)
-    shapes = [draw_shape(space, rng=rng, latest_first=4) for _ in range(500)]
-    fits = [fit_to_budget(DEIT_SMALL, space, shape=shape, limit=BUDGET) for shape in shapes]
+    shapes = [draw_shape(SPACE, rng=rng, latest_first=4) for _ in range(500)]
+    fits = [fit_to_budget(DEIT_SMALL, SPACE, shape=shape, limit=BUDGET) for shape in shapes]
     gaps = [1.0 - AnalyticCost().estimate(DEIT_SMALL, fit).macs / BUDGET for fit in fits if fit is not None]
     median, least = seconds(
-        lambda: [fit_to_budget(DEIT_SMALL, space, shape=shape, limit=BUDGET) for shape in shapes], repeats=5
+        lambda: [fit_to_budget(DEIT_SMALL, SPACE, shape=shape, limit=BUDGET) for shape in shapes], repeats=5
     )
     print(f"fit to budget        {500 / median:12,.0f} /s  (best {500 / least:,.0f})")
     print(
@@ -126,20 +125,20 @@ def report_families() -> None:
     """Shapes sampled and fitted per second in the space of every family, and the time to find its feasible range."""
     for backbone, name in FAMILIES:
         geometry = backbone_geometry(backbone)
-        space = load_space(name).for_geometry(geometry)
+        space = load_space(name).resolve(geometry)
         start = time.perf_counter()
         low, high = feasible_intervals(geometry, space)[0]
         first = time.perf_counter() - start
         rng = np.random.default_rng(0)
         limits = [low + fraction * (0.98 * high - low) for fraction in rng.random(NUM)]
 
-        def draw_all(s: SearchSpace = space, r: np.random.Generator = rng) -> list[Shape]:
+        def draw_all(s: ResolvedSpace = space, r: np.random.Generator = rng) -> list[Shape]:
             return [draw_shape(s, rng=r) for _ in range(NUM)]
 
         draw_median, draw_least = seconds(draw_all, repeats=5)
         pairs = list(zip([draw_shape(space, rng=rng) for _ in range(NUM)], limits, strict=True))
 
-        def fit_all(g: BackboneGeometry = geometry, s: SearchSpace = space, p: list[Any] = pairs) -> list[Schedule]:
+        def fit_all(g: BackboneGeometry = geometry, s: ResolvedSpace = space, p: list[Any] = pairs) -> list[Schedule]:
             return [fit for shape, limit in p if (fit := fit_to_budget(g, s, shape=shape, limit=limit)) is not None]
 
         median, least = seconds(fit_all, repeats=5)
@@ -161,7 +160,7 @@ def report_feasible(num: int) -> None:
     """
     for backbone, name in FAMILIES:
         geometry = backbone_geometry(backbone)
-        space = load_space(name).for_geometry(geometry)
+        space = load_space(name).resolve(geometry)
         low, high = feasible_intervals(geometry, space)[0]
         rng = np.random.default_rng(1)
         met = 0

@@ -30,12 +30,13 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.events import Ended, Measured
 from sparsesearch.study.protocols import Done, StudyWriter, Wait
-from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
+from sparsesearch.study.spec import Budget, FidelitySpec, Resolved, ResourceSpec, StudySpec
 from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, TrialState
 
 EVALUATOR = PortableEvaluator(factory="instant:open_instant")
 RESOURCES = ResourceSpec(max_concurrent=2)
 GEOMETRY: BackboneGeometry = instant.DEIT_SMALL
+SPACE = SearchSpace(max_predictors=4)
 
 
 def show(what: str, samples: list[float], *, unit: str = "ms") -> None:
@@ -57,9 +58,12 @@ def new_writer(folder: Path, name: str, *, evaluations: int = 60) -> StudyWriter
         name=name,
         backbone="deit_s",
         budget=Budget(unit="gflops", high=3.0),
-        space=SearchSpace(max_predictors=4).for_geometry(GEOMETRY),
+        space=SPACE,
         fidelity=FidelitySpec(evaluations=evaluations),
         baselines=False,
+        resolved=Resolved(
+            geometry=GEOMETRY, space=SPACE.resolve(GEOMETRY), num_classes=10, in_chans=3, data_fingerprint="instant"
+        ),
     )
     return open_store(f"sqlite:///{folder}/{name}.db").create_study(study)
 

@@ -117,7 +117,8 @@ def best(trials: Sequence[Trial]) -> Trial:
 def smallest_baseline_budget(spec: StudySpec, geometry: BackboneGeometry) -> float:
     """The smallest whole percent of the dense cost that a hand-crafted baseline can meet, as a fraction."""
     dense = dense_macs(geometry)
-    baselines = baseline_schedules(geometry, spec.space, low=None, high=dense)
+    assert spec.resolved is not None
+    baselines = baseline_schedules(geometry, spec.resolved.space, low=None, high=dense)
     return math.ceil(100 * min(baseline.least for baseline in baselines) / dense) / 100
 
 

@@ -268,14 +268,15 @@ class Tuned:
 def baselines_of(view: StudyView, *, num_points: int) -> list[Handcrafted]:
     """Both hand-crafted baselines at evenly spaced budgets."""
     spec = view.spec
-    geometry = open_context(spec).geometry
+    assert spec.resolved is not None
+    geometry, space = spec.resolved.geometry, spec.resolved.space
     dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
     found = []
     for family in handcrafted_baselines(geometry):
         schedules: dict[str, Schedule] = {}
         for i in range(num_points):
             limit = round(dense_macs * (LOW + (HIGH - LOW) * i / (num_points - 1)))
-            schedule = fit_to_budget(geometry, spec.space, shape=family.shape, limit=limit, rule=family.rule)
+            schedule = fit_to_budget(geometry, space, shape=family.shape, limit=limit, rule=family.rule)
             if schedule is not None:
                 schedules.setdefault(schedule.key(geometry), schedule)
         found.append(Handcrafted(family.label, tuple(schedules.values())))

@@ -19,6 +19,7 @@ from sparsesearch.cost.analytic import AnalyticCost, dense_macs
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.trial import Fidelity, Origin, Trial, TrialState
 
 
@@ -38,7 +39,7 @@ class Landscape(ABC):
 
     name: str
     geometry: BackboneGeometry
-    space: SearchSpace
+    space: ResolvedSpace
     low: int
     high: int
     reference_top1: float
@@ -107,7 +108,7 @@ def shifted() -> Shifted:
     return Shifted(
         name="shifted",
         geometry=geometry,
-        space=SearchSpace(max_predictors=stand_in.NUM_STEPS, scorers=stand_in.SPACE.scorers),
+        space=SearchSpace(max_predictors=stand_in.NUM_STEPS, scorers=stand_in.SPACE.scorers).resolve(geometry),
         low=round(0.35 * dense),
         high=round(0.55 * dense),
         reference_top1=0.0,
@@ -240,7 +241,7 @@ def open_supernet(folder: Path, *, seed: int = 0) -> Landscape:
     return Supernet(
         name="supernet of deit_pico",
         geometry=geometry,
-        space=spec.space,
+        space=spec.resolved.space,
         low=round(0.20 * dense),
         high=round(0.45 * dense),
         reference_top1=85.0,
@@ -282,7 +283,7 @@ def open_table(path: Path) -> Landscape:
     return Table(
         name=path.name,
         geometry=geometry,
-        space=space_for_backbone("deit_pico"),
+        space=space_for_backbone("deit_pico").resolve(geometry),
         low=min(macs),
         high=max(macs),
         reference_top1=100.0 * float(np.quantile(top1, 0.25)),
@@ -303,7 +304,7 @@ def open_landscape(name: str) -> Landscape:
     return StandIn(
         name="stand-in",
         geometry=stand_in.GEOMETRY,
-        space=stand_in.SPACE,
+        space=stand_in.SPACE.resolve(stand_in.GEOMETRY),
         low=1_500_000_000,
         high=stand_in.LIMIT_MACS,
         reference_top1=stand_in.REFERENCE[0],

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=8, help="random choices of the training schedules")
     arguments = parser.parse_args()
     geometry, schedules, macs, top1 = read_table(arguments.table)
-    features = Features(geometry, space_for_backbone("deit_pico").for_geometry(geometry))
+    features = Features(geometry, space_for_backbone("deit_pico").resolve(geometry))
     x_NF, z_N = features.of(features.steps(schedules)), on_error_scale(np.array(top1))
     costs_N = np.array(macs, dtype=np.float64)
     print(f"{len(schedules)} schedules; Kendall's tau within fifths of the range\n")

@@ -37,6 +37,7 @@ from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.evaluate.opening import open_context
 from sparsesearch.schedule import Schedule
 from sparsesearch.seeds import derive_seed
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.sampling import draw_shape
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import StudySpec, TrainSpec
@@ -66,6 +67,12 @@ def open_spec(arguments: argparse.Namespace) -> StudySpec:
     return resolve(complete(document, progress=Silent()), progress=Silent())
 
 
+def resolved_space(spec: StudySpec) -> ResolvedSpace:
+    """The space of a prepared study."""
+    assert spec.resolved is not None
+    return spec.resolved.space
+
+
 def train(training: Training, context: TrainingContext, *, seed: int) -> dict[str, Tensor]:
     """Run a training; returns the weights."""
     run = TrainingRun(
@@ -81,13 +88,14 @@ def draw(
     spec: StudySpec, context: TrainingContext, *, count: int, low: float, high: float, seed: int
 ) -> list[Schedule]:
     """Distinct random schedules of the space, each scaled to a budget between two fractions of dense."""
+    space = resolved_space(spec)
     rng = np.random.default_rng(seed)
     dense = AnalyticCost().estimate(context.geometry, Schedule()).macs
     found: dict[str, Schedule] = {}
     while len(found) < count:
         limit = round(dense * rng.uniform(low, high))
-        shape = draw_shape(spec.space, rng=rng)
-        schedule = fit_to_budget(context.geometry, space=spec.space, shape=shape, limit=limit)
+        shape = draw_shape(space, rng=rng)
+        schedule = fit_to_budget(context.geometry, space=space, shape=shape, limit=limit)
         if schedule is not None and dense_fraction(context, schedule) >= low:
             found.setdefault(schedule.key(context.geometry), schedule)
     return list(found.values())
@@ -117,7 +125,7 @@ def open_worker(spec: StudySpec, folder: Path, canvases: int) -> None:
     Worker.supernet = read_tensors(folder / "supernet_training.safetensors")[0]
     Worker.dense = read_tensors(folder / "dense.safetensors")[0]
     context = Worker.context
-    model = context.supernet_model(spec.space)
+    model = context.supernet_model(resolved_space(spec))
     model.load_state_dict(Worker.supernet)
     few = spec.model_copy(update={"data": spec.data.model_copy(update={"num_val_images": canvases})})
     batches = open_context(few).task.val("screen", batch_size=EVAL_BATCH)
@@ -194,7 +202,12 @@ def main() -> None:
     began = perf_counter()
     teacher = Teacher(context.model_with(dense), context.task, arithmetic=context.arithmetic, use_pool=True)
     training = supernet_training(
-        context, spec.fidelity.supernet_training, space=spec.space, dense=dense, teacher=teacher, seed=spec.seed
+        context,
+        spec.fidelity.supernet_training,
+        space=resolved_space(spec),
+        dense=dense,
+        teacher=teacher,
+        seed=spec.seed,
     )
     write_tensors(
         arguments.home / "supernet_training.safetensors", train(training, context, seed=spec.seed), metadata={}

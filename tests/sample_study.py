@@ -12,7 +12,6 @@ from sparsesearch.errors import StudyExistsError
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.search.controller import StagedController
 from sparsesearch.seeds import derive_seed
-from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.events import Ended, Event, Measured
 from sparsesearch.study.protocols import Controller, StudyStore
 from sparsesearch.study.spec import Budget, DataSpec, FidelitySpec, Resolved, StudySpec, TrainSpec
@@ -39,12 +38,11 @@ def sample_spec(
     seed: int = 0,
 ) -> StudySpec:
     """A prepared study of DeiT-S for budgets from 45 to 80 % of dense."""
-    return StudySpec(
+    spec = StudySpec(
         name=name,
         backbone=DEIT_SMALL.name,
         budget=Budget(low=0.45, high=0.8),
         data=DataSpec(source=source),
-        space=SearchSpace().for_geometry(DEIT_SMALL),
         sampler="random",
         seed=seed,
         fidelity=FidelitySpec(
@@ -53,8 +51,20 @@ def sample_spec(
             finetune=TrainSpec(epochs=epochs),
         ),
         meaningful=meaningful,
-        resolved=Resolved(geometry=DEIT_SMALL, num_classes=10, in_chans=3, data_fingerprint="0" * 32),
     )
+    return prepared(spec, DEIT_SMALL)
+
+
+def prepared(spec: StudySpec, geometry: BackboneGeometry) -> StudySpec:
+    """A study resolved for a backbone, without data or device."""
+    resolved = Resolved(
+        geometry=geometry,
+        space=spec.space.resolve(geometry),
+        num_classes=10,
+        in_chans=3,
+        data_fingerprint="0" * 32,
+    )
+    return spec.model_copy(update={"resolved": resolved})
 
 
 class MadeUpEvaluator:

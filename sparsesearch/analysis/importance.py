@@ -116,7 +116,8 @@ def _distributions(view: StudyView, trials: Sequence[Trial]) -> dict[str, BaseDi
     for trial in trials:
         for name, value in (_active(trial.proposal.params) if trial.proposal is not None else {}).items():
             values.setdefault(name, []).append(value)
-    choices = {parameter.name for parameter in parameters(view.spec.space) if parameter.kind == "choice"}
+    resolved = view.spec.resolved
+    choices = {p.name for p in parameters(resolved.space) if p.kind == "choice"} if resolved is not None else set()
     return {name: _distribution(seen, is_choice=name in choices) for name, seen in values.items()}
 
 

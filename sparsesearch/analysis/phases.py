@@ -10,7 +10,7 @@ from sparsesearch.budget.baselines import baseline_schedules
 from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.protocols import Price
 from sparsesearch.study.spec import Budget, Strategy, StudySpec
 from sparsesearch.study.trial import Fidelity, TrialState
@@ -108,7 +108,7 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
     baselines = 0
     if spec.baselines and spec.resolved is not None:
         price = study_price(spec)
-        baselines = _num_baselines(spec.resolved.geometry, spec.space, spec.budget, price)
+        baselines = _num_baselines(spec.resolved.geometry, spec.resolved.space, spec.budget, price)
     screened = fidelity.evaluations + baselines
     wanted: dict[Fidelity, tuple[int, int | None]] = {Fidelity.DENSE: (1, fidelity.dense.epochs)}
     if fidelity.strategy == "finetune":
@@ -123,7 +123,7 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
 
 
 @lru_cache(maxsize=64)
-def _num_baselines(geometry: BackboneGeometry, space: SearchSpace, budget: Budget, price: Price | None) -> int:
+def _num_baselines(geometry: BackboneGeometry, space: ResolvedSpace, budget: Budget, price: Price | None) -> int:
     """Number of distinct hand-crafted schedules at the budgets of a study; some cannot meet a low budget."""
     low, high = check_budget(geometry, space, budget=budget, price=price)
     baselines = baseline_schedules(geometry, space, low=low, high=high, price=price)

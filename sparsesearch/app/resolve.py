@@ -15,7 +15,7 @@ from sparsesearch.evaluate.plan import make_plan
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.priors import collect_priors
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.supernet_schedules import with_fixed_windows
 from sparsesearch.space.untrained import without_training
 from sparsesearch.store.profiles import SqlProfiles
@@ -46,7 +46,8 @@ def resolve(
         profiles: The stored latency profiles; required for studies with a latency target.
 
     Returns:
-        The study as it will run: names and space resolved, precision chosen, and phases cut to the time budget.
+        The study as it will run: names resolved, the space and other facts in `resolved`, precision chosen, and phases
+        cut to the time budget.
 
     Raises:
         UserInputError: The document asks for something that is not possible.
@@ -73,9 +74,9 @@ def resolve(
     resolved = spec.model_copy(
         update={
             "backbone": backbone,
-            "space": space,
             "resolved": Resolved(
                 geometry=geometry,
+                space=space,
                 num_classes=task.num_classes,
                 in_chans=task.in_chans,
                 data_fingerprint=task.fingerprint,
@@ -113,21 +114,22 @@ def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Pr
     fit = find_latency(
         spec,
         found.geometry,
-        spec.space,
+        found.space,
         profiles=profiles,
         num_classes=found.num_classes,
         in_chans=found.in_chans,
         progress=progress,
     )
     made = spec.model_copy(update={"resolved": found.model_copy(update={"latency": fit})})
-    check_budget(found.geometry, made.space, budget=made.budget, price=study_price(made))
+    check_budget(found.geometry, found.space, budget=made.budget, price=study_price(made))
     return made
 
 
-def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> SearchSpace:
+def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> ResolvedSpace:
     """Resolve the space for a backbone, restricted to what the strategy can search."""
+    space = spec.space.resolve(geometry)
     if spec.fidelity.strategy == "training-free":
-        return without_training(spec.space, geometry)
+        return without_training(space, geometry)
     if spec.fidelity.strategy == "supernet":
-        return with_fixed_windows(spec.space.for_geometry(geometry), geometry)
-    return spec.space.for_geometry(geometry)
+        return with_fixed_windows(space, geometry)
+    return space

@@ -12,7 +12,7 @@ from sparsesearch.latency.profile.profiled_methods import default_methods
 from sparsesearch.latency.profile.profiling import profile_backbone
 from sparsesearch.latency.target import Target
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import Method, ShapeStep
 from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.study.latency_fit import LatencyFit, shape_of_stages
@@ -27,7 +27,7 @@ _PROFILING_FRACTION = 0.3
 def find_latency(
     spec: StudySpec,
     geometry: BackboneGeometry,
-    space: SearchSpace,
+    space: ResolvedSpace,
     *,
     profiles: SqlProfiles,
     num_classes: int,
@@ -39,7 +39,7 @@ def find_latency(
     Args:
         spec: The study, with its backbone resolved.
         geometry: The backbone with the head and input of the task.
-        space: The resolved search space.
+        space: The search space.
         profiles: The stored profiles.
         num_classes: Classes of the head.
         in_chans: Image channels.
@@ -123,7 +123,7 @@ def _target_model_here(
 def _profile_here(
     target: Target,
     geometry: BackboneGeometry,
-    space: SearchSpace,
+    space: ResolvedSpace,
     *,
     requested: LatencySpec,
     profiles: SqlProfiles,
@@ -155,13 +155,12 @@ def _profile_here(
     return made
 
 
-def _methods(space: SearchSpace) -> list[Method]:
+def _methods(space: ResolvedSpace) -> list[Method]:
     """Return the methods that the steps of a space may use."""
-    merge = [Method(reducer=space.merge, phase=phase) for phase in space.phases] if space.merge_after_prune else []
-    return [*space.methods, *merge]
+    return [*space.methods, *space.merges]
 
 
-def _example_steps(space: SearchSpace) -> list[ShapeStep]:
+def _example_steps(space: ResolvedSpace) -> list[ShapeStep]:
     """Return one step of each method and stage of a space, at a location where it is possible."""
     return [
         ShapeStep(stage=stage, block=block, phase=method.phase, reducer=method.reducer, scorer=method.scorer)
@@ -171,7 +170,7 @@ def _example_steps(space: SearchSpace) -> list[ShapeStep]:
     ]
 
 
-def _is_usable(fit: LatencyFit, geometry: BackboneGeometry, space: SearchSpace) -> bool:
+def _is_usable(fit: LatencyFit, geometry: BackboneGeometry, space: ResolvedSpace) -> bool:
     try:
         _check_methods(fit, geometry, space)
     except ProfileError:
@@ -179,7 +178,7 @@ def _is_usable(fit: LatencyFit, geometry: BackboneGeometry, space: SearchSpace) 
     return True
 
 
-def _check_methods(fit: LatencyFit, geometry: BackboneGeometry, space: SearchSpace) -> None:
+def _check_methods(fit: LatencyFit, geometry: BackboneGeometry, space: ResolvedSpace) -> None:
     LatencyModel(fit).check_methods(geometry, _example_steps(space))
 
 

@@ -17,7 +17,7 @@ from sparsesearch.papers.schedules import paper_blocks, progressive_ratios
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import FastSlow
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import Method, Shape
 from sparsesearch.study.protocols import Price
 
@@ -100,22 +100,22 @@ class _Progressive:
         return progressive_ratios(scale)[: self.num]
 
 
-def baselines_outside(geometry: BackboneGeometry, space: SearchSpace) -> list[str]:
+def baselines_outside(geometry: BackboneGeometry, space: ResolvedSpace) -> list[str]:
     """Labels of the hand-crafted baselines that have a step where a space has none."""
     return [family.label for family in _families(geometry, space) if _is_outside(family, geometry, space)]
 
 
-def _families(geometry: BackboneGeometry, space: SearchSpace) -> tuple[HandcraftedBaseline, ...]:
-    return handcrafted_baselines(geometry, method=space.for_geometry(geometry).methods[0])
+def _families(geometry: BackboneGeometry, space: ResolvedSpace) -> tuple[HandcraftedBaseline, ...]:
+    return handcrafted_baselines(geometry, method=space.methods[0])
 
 
-def _is_outside(family: HandcraftedBaseline, geometry: BackboneGeometry, space: SearchSpace) -> bool:
+def _is_outside(family: HandcraftedBaseline, geometry: BackboneGeometry, space: ResolvedSpace) -> bool:
     locations = {(step.stage, step.block) for step in family.shape.steps}
-    return not locations <= set(space.for_geometry(geometry).locations)
+    return not locations <= set(space.locations)
 
 
 def baseline_schedules(
-    geometry: BackboneGeometry, space: SearchSpace, *, low: float | None, high: float, price: Price | None = None
+    geometry: BackboneGeometry, space: ResolvedSpace, *, low: float | None, high: float, price: Price | None = None
 ) -> list[Baseline]:
     """The hand-crafted baselines at the budget, or at `NUM_BUDGETS` evenly spaced budgets over a range.
 

@@ -14,8 +14,8 @@ from sparsesearch.schedule import num_kept
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import Merge
 from sparsesearch.space.counting import shapes_by_locations
-from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import is_monotone, may_merge_after
+from sparsesearch.space.resolved import ResolvedSpace
+from sparsesearch.space.sampling import may_merge_after
 from sparsesearch.space.shape import LocatedMethod, Method, Shape
 from sparsesearch.study.protocols import Price
 
@@ -36,7 +36,7 @@ class BudgetShare(NamedTuple):
 
 def share_of_budget(
     geometry: BackboneGeometry,
-    space: SearchSpace,
+    space: ResolvedSpace,
     *,
     limit: float,
     price: Price | None = None,
@@ -49,7 +49,7 @@ def share_of_budget(
 
     Args:
         geometry: The backbone.
-        space: A space resolved for the geometry.
+        space: The search space.
         limit: The budget in the unit of the price.
         price: The cost function; exact multiply-adds if None.
         num_shapes: Number of shapes to draw.
@@ -69,7 +69,7 @@ def share_of_budget(
     return BudgetShare(total, math.sqrt(variance))
 
 
-def _uniform_shape(space: SearchSpace, num: int, rng: np.random.Generator) -> Shape:
+def _uniform_shape(space: ResolvedSpace, num: int, rng: np.random.Generator) -> Shape:
     """A uniformly drawn shape with `num` locations, by rejection sampling."""
     forms = [(m, merges) for m in space.methods for merges in ((False, True) if _may_merge(m, space) else (False,))]
     weights = np.array([2.0**num if _may_merge(m, space) else 1.0 for m in space.methods])
@@ -96,17 +96,17 @@ def _uniform_shape(space: SearchSpace, num: int, rng: np.random.Generator) -> Sh
                     LocatedMethod(space.locations[p], method, 1.0, space.merge if merges else None, 0.5 * merges)
                     for p, (method, merges) in zip(positions, chosen, strict=True)
                 ],
-                monotone=is_monotone(space),
+                monotone=space.monotone,
             )
 
 
-def _may_merge(method: Method, space: SearchSpace) -> bool:
+def _may_merge(method: Method, space: ResolvedSpace) -> bool:
     return any(may_merge_after(method, location, space) for location in space.locations)
 
 
 def _vectors_within(
     geometry: BackboneGeometry,
-    space: SearchSpace,
+    space: ResolvedSpace,
     shape: Shape,
     limit: float,
     price: Price,

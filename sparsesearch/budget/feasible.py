@@ -18,8 +18,7 @@ from sparsesearch.errors import BudgetError
 from sparsesearch.schedule import num_kept
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import Merge
-from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import is_monotone
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import Location, Method, Shape, ShapeStep
 from sparsesearch.study.protocols import Price
 
@@ -41,12 +40,12 @@ class Range(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def ranges(geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None) -> tuple[Range, ...]:
+def ranges(geometry: BackboneGeometry, space: ResolvedSpace, *, price: Price | None = None) -> tuple[Range, ...]:
     """Cost ranges of the cheapest and most expensive shapes, per number of predictors and first location.
 
     Args:
         geometry: The backbone.
-        space: A space resolved for the geometry.
+        space: The search space.
         price: The cost function, hashable; exact multiply-adds if None.
 
     Raises:
@@ -68,19 +67,18 @@ def ranges(geometry: BackboneGeometry, space: SearchSpace, *, price: Price | Non
     return tuple(found.values())
 
 
-def attainable(geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None) -> tuple[float, float]:
+def attainable(geometry: BackboneGeometry, space: ResolvedSpace, *, price: Price | None = None) -> tuple[float, float]:
     """Cheapest and most expensive schedule of a space, in the unit of the price (multiply-adds if None).
 
     Raises:
         BudgetError: No schedule of the space fits the token grid.
-        SpaceError: The space does not fit the backbone.
     """
-    found = ranges(geometry, space.for_geometry(geometry), price=price)
+    found = ranges(geometry, space, price=price)
     return min(one.low for one in found), max(one.high for one in found)
 
 
 def first_location_floors(
-    geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None
+    geometry: BackboneGeometry, space: ResolvedSpace, *, price: Price | None = None
 ) -> tuple[float, ...]:
     """For each location of a space, the minimum cost of a schedule whose first step is there or later.
 
@@ -88,7 +86,7 @@ def first_location_floors(
 
     Args:
         geometry: The backbone.
-        space: A space resolved for the geometry.
+        space: The search space.
         price: As in `ranges`.
 
     Returns:
@@ -135,13 +133,13 @@ class _Paths:
 
     Args:
         geometry: The backbone.
-        space: A space resolved for the geometry.
+        space: The search space.
         price: The cost function.
     """
 
-    def __init__(self, geometry: BackboneGeometry, space: SearchSpace, price: Price) -> None:
+    def __init__(self, geometry: BackboneGeometry, space: ResolvedSpace, price: Price) -> None:
         self._geometry, self._space, self._price = geometry, space, price
-        self._falls = is_monotone(space)
+        self._falls = space.monotone
         self._dense = price.tables(geometry, ()).base
         self._pairs: dict[tuple[int, int, int, int], tuple[float, Any]] = {}
         self._ends: dict[tuple[int, int], tuple[float, Any]] = {}

@@ -15,7 +15,7 @@ from sparsesearch.cost.separable import MACS
 from sparsesearch.schedule import Schedule, num_kept
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import Merge
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import Shape
 from sparsesearch.study.protocols import Price
 
@@ -36,7 +36,7 @@ class CountLattice:
     """
 
     def __init__(
-        self, geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, price: Price | None = None
+        self, geometry: BackboneGeometry, space: ResolvedSpace, *, shape: Shape, price: Price | None = None
     ) -> None:
         self._shape, self._geometry = shape, geometry
         steps = shape.steps

@@ -16,7 +16,7 @@ from sparsesearch.cost.separable import MACS
 from sparsesearch.errors import BudgetError
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import Shape
 from sparsesearch.study.protocols import Price
 from sparsesearch.study.spec import Budget
@@ -34,7 +34,7 @@ class RatioRule(Protocol):
 
 def fit_to_budget(
     geometry: BackboneGeometry,
-    space: SearchSpace,
+    space: ResolvedSpace,
     *,
     shape: Shape,
     limit: float,
@@ -87,7 +87,7 @@ def fit_to_budget(
     return lattice.schedule(lattice.fill(counts, limit=limit))
 
 
-def least_cost(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, price: Price | None = None) -> float:
+def least_cost(geometry: BackboneGeometry, space: ResolvedSpace, *, shape: Shape, price: Price | None = None) -> float:
     """Cost of a shape at its smallest counts: the lowest budget that it can meet.
 
     Raises:
@@ -103,13 +103,13 @@ def least_cost(geometry: BackboneGeometry, space: SearchSpace, *, shape: Shape, 
 
 
 def check_budget(
-    geometry: BackboneGeometry, space: SearchSpace, *, budget: Budget, price: Price | None = None
+    geometry: BackboneGeometry, space: ResolvedSpace, *, budget: Budget, price: Price | None = None
 ) -> tuple[float | None, float]:
     """Check that a budget is feasible, and return its lower end (None for a single budget) and limit.
 
     Args:
         geometry: The backbone.
-        space: The search space, resolved for the geometry or not.
+        space: The search space.
         budget: The requested budget.
         price: As in `fit_to_budget`; required for a budget in milliseconds.
 
@@ -128,25 +128,26 @@ def check_budget(
     return low, high
 
 
-def check_feasible(geometry: BackboneGeometry, space: SearchSpace, *, limit: float, price: Price | None = None) -> None:
+def check_feasible(
+    geometry: BackboneGeometry, space: ResolvedSpace, *, limit: float, price: Price | None = None
+) -> None:
     """Check that some schedule of a space uses up a budget.
 
     Args:
         geometry: The backbone.
-        space: The search space, resolved for the geometry or not.
+        space: The search space.
         limit: The budget in the unit of the price.
         price: As in `fit_to_budget`.
 
     Raises:
         BudgetError: None does; the message states the feasible intervals, rounded so that their ends are feasible.
     """
-    found = ranges(geometry, space.for_geometry(geometry), price=price)
+    found = ranges(geometry, space, price=price)
     if any(one.low <= limit and WORTHWHILE * limit <= one.high for one in found):
         return
     dense = (price or MACS).of(geometry, Schedule())
     parts = " or ".join(
-        _interval(low, high, dense, price)
-        for low, high in feasible_intervals(geometry, space.for_geometry(geometry), price=price)
+        _interval(low, high, dense, price) for low, high in feasible_intervals(geometry, space, price=price)
     )
     raise BudgetError(
         f"no schedule of this space meets {_amount(limit, price)}, {100 * limit / dense:.4g}% of dense; "
@@ -155,13 +156,13 @@ def check_feasible(geometry: BackboneGeometry, space: SearchSpace, *, limit: flo
 
 
 def feasible_intervals(
-    geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None
+    geometry: BackboneGeometry, space: ResolvedSpace, *, price: Price | None = None
 ) -> list[tuple[float, float]]:
     """The budgets that a space can meet, as disjoint intervals, capped at the cost of the dense model.
 
     Args:
         geometry: The backbone.
-        space: A space resolved for the geometry.
+        space: The search space.
         price: As in `fit_to_budget`.
 
     Raises:

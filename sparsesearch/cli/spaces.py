@@ -93,20 +93,21 @@ def show(
         raise SpecError("no space given; name one, such as deit_small, or use --backbone deit_s for its default space")
     if backbone is None:
         assert name is not None
-        space = load_space(name)
+        requested = load_space(name)
         if as_json:
-            typer.echo(json.dumps({"name": name, "space": _document(space)}))
+            typer.echo(json.dumps({"name": name, "space": _document(requested)}))
         else:
             typer.echo(space_path(name).read_text(encoding="utf-8").rstrip())
         return
     geometry, name = _geometry(backbone, name)
-    space = load_space(name).for_geometry(geometry)
+    space = load_space(name).resolve(geometry)
+    listed = _document(SearchSpace.of(space, geometry))
     dense = dense_macs(geometry)
     intervals = feasible_intervals(geometry, space)
     if as_json:
         document = {
             "name": name,
-            "space": _document(space),
+            "space": listed,
             "backbone": geometry.name,
             "dense_macs": dense,
             "reachable_macs": intervals,
@@ -119,7 +120,7 @@ def show(
             f"{geometry.name}: budgets from {macs_text(low)} to {macs_text(high)}, "
             f"{low / dense:.1%} to {high / dense:.1%} of dense"
         )
-    typer.echo(yaml.safe_dump(_document(space), sort_keys=False, default_flow_style=None, width=110).rstrip())
+    typer.echo(yaml.safe_dump(listed, sort_keys=False, default_flow_style=None, width=110).rstrip())
 
 
 @app.command()
@@ -137,7 +138,7 @@ def validate(name: NameArgument, backbone: BackboneOption = None, as_json: JsonO
         geometry, _ = _geometry(backbone, name)
         space = load_space(name)
         try:
-            feasible_intervals(geometry, space.for_geometry(geometry))
+            feasible_intervals(geometry, space.resolve(geometry))
             notes = [f"dropped: {method.describe()}: {why}" for method, why in dropped_methods(space, geometry)]
         except UserInputError as error:
             problems = [str(error)]
@@ -180,7 +181,7 @@ def size(
     if backbone is None:
         raise SpecError("no backbone given; use: sparsesearch spaces size isotropic_full --backbone deit_s")
     geometry, name = _geometry(backbone, name)
-    space = load_space(name).for_geometry(geometry)
+    space = load_space(name).resolve(geometry)
     found = size_of(space, geometry)
     document: dict[str, Any] = {
         "name": name,
@@ -221,7 +222,9 @@ def _document(space: SearchSpace) -> dict[str, Any]:
     """Return a space as plain data, without most keys that have their default value."""
     document = space.model_dump(mode="json")
     usual = SearchSpace().model_dump(mode="json")
-    always = ("blocks", "min_predictors", "max_predictors", "min_keep_ratio", "scorers")
+    always = ["min_predictors", "max_predictors", "min_keep_ratio"]
+    always += [] if space.stages else ["blocks"]
+    always += [] if space.methods else ["scorers"]
     return {key: value for key, value in document.items() if key in always or value != usual[key]}
 
 

@@ -62,8 +62,10 @@ class StudyEvaluator:
         progress: Progress,
         stop: StopToken | None = None,
     ) -> None:
+        assert spec.resolved is not None, "only prepared studies are run"
         self._spec = spec
         self._stop = stop or StopToken()
+        self._space = spec.resolved.space
         self._context = context
         self._folder = folder
         self._cache = cache
@@ -91,7 +93,7 @@ class StudyEvaluator:
 
     def _reference(self, trial: Trial) -> Iterator[Event]:
         """Run a training that all other trials build on, or take its result from the cache."""
-        key = self._dense_key if trial.fidelity is Fidelity.DENSE else supernet_key(self._dense_key, spec=self._spec)
+        key = self._dense_key if trial.fidelity is Fidelity.DENSE else self._supernet_key
         stored = self._cache.find(key)
         if stored is not None:
             for step, metrics in self._history(trial, stored):
@@ -199,7 +201,7 @@ class StudyEvaluator:
         return supernet_training(
             self._context,
             self._spec.fidelity.supernet_training,
-            space=self._spec.space,
+            space=self._space,
             dense=self._folder.read(Fidelity.DENSE.value),
             teacher=self._teacher,
             seed=trial.seed,
@@ -229,6 +231,12 @@ class StudyEvaluator:
         )
 
     @cached_property
+    def _supernet_key(self) -> str:
+        return supernet_key(
+            self._dense_key, space=self._space, training=self._spec.fidelity.supernet_training, seed=self._spec.seed
+        )
+
+    @cached_property
     def _teacher(self) -> Teacher:
         model = self._context.model_with(self._folder.read(Fidelity.DENSE.value))
         fidelity = self._spec.fidelity
@@ -247,7 +255,7 @@ class StudyEvaluator:
 
     @cached_property
     def _untrained(self) -> PrefixCachedScorer:
-        model = self._context.supernet_model(self._spec.space)
+        model = self._context.supernet_model(self._space)
         load_dense_part(model, self._folder.read(Fidelity.DENSE.value))
         return self._scorer_of(model)
 
@@ -256,7 +264,7 @@ class StudyEvaluator:
         return PrefixCachedScorer(model, batches, arithmetic=self._context.arithmetic)
 
     def _supernet_model(self, tensors: dict[str, Tensor]) -> nn.Module:
-        model = self._context.supernet_model(self._spec.space)
+        model = self._context.supernet_model(self._space)
         load_weights_(model, tensors, source="the checkpoint of the supernet")
         return model
 

@@ -38,7 +38,7 @@ class StagedController:
     A stage starts when every trial of the previous one has been told.
 
     Args:
-        spec: The study; its space must be resolved for the geometry.
+        spec: The prepared study.
         geometry: The backbone.
         may_start: Whether there is time for one more trial of a fidelity. Called before each proposal and finalist
             beyond the required first ones.
@@ -50,16 +50,18 @@ class StagedController:
         self._may_start = may_start
         self._cost = AnalyticCost()
         self._latency, self._price = study_latency(spec), study_price(spec)
-        self._low, self._high = check_budget(geometry, spec.space, budget=spec.budget, price=self._price)
+        assert spec.resolved is not None, "only prepared studies are run"
+        space = spec.resolved.space
+        self._low, self._high = check_budget(geometry, space, budget=spec.budget, price=self._price)
         self._proposer = make_proposer(
             spec.sampler,
             geometry,
-            spec.space,
+            space,
             low=self._low,
             high=self._high,
             seed=spec.seed,
             price=self._price,
-            priors=() if spec.resolved is None else spec.resolved.priors,
+            priors=spec.resolved.priors,
             metric=spec.metric,
         )
         self._told: dict[int, Trial] = {}
@@ -71,7 +73,7 @@ class StagedController:
         self._exhausted = False
         self._cut: str | None = None
         self.baselines: tuple[Baseline, ...] = (
-            tuple(baseline_schedules(geometry, spec.space, low=self._low, high=self._high, price=self._price))
+            tuple(baseline_schedules(geometry, space, low=self._low, high=self._high, price=self._price))
             if spec.baselines
             else ()
         )

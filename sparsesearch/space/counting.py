@@ -10,8 +10,8 @@ from typing import NamedTuple
 from sparsesearch.schedule import num_kept
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import Merge
-from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import is_monotone, may_merge_after
+from sparsesearch.space.resolved import ResolvedSpace
+from sparsesearch.space.sampling import may_merge_after
 from sparsesearch.space.shape import Location, Method
 
 Pattern = tuple[bool, ...]
@@ -31,11 +31,11 @@ class Size(NamedTuple):
     schedules: int
 
 
-def size(space: SearchSpace, geometry: BackboneGeometry) -> Size:
+def size(space: ResolvedSpace, geometry: BackboneGeometry) -> Size:
     """The size of a space on a backbone.
 
     Args:
-        space: A space resolved for the backbone.
+        space: The search space.
         geometry: The backbone.
     """
 
@@ -49,7 +49,7 @@ def size(space: SearchSpace, geometry: BackboneGeometry) -> Size:
     )
 
 
-def shapes_by_locations(space: SearchSpace) -> dict[int, int]:
+def shapes_by_locations(space: ResolvedSpace) -> dict[int, int]:
     """Number of shapes for each number of predictors."""
     total: dict[int, int] = {}
     for methods in _alternatives(space):
@@ -58,7 +58,7 @@ def shapes_by_locations(space: SearchSpace) -> dict[int, int]:
     return total
 
 
-def num_vectors(space: SearchSpace, geometry: BackboneGeometry, *, stage: int, merges: Sequence[bool]) -> int:
+def num_vectors(space: ResolvedSpace, geometry: BackboneGeometry, *, stage: int, merges: Sequence[bool]) -> int:
     """Number of ways to choose the token counts of the steps of one stage.
 
     Args:
@@ -70,7 +70,7 @@ def num_vectors(space: SearchSpace, geometry: BackboneGeometry, *, stage: int, m
     num_tokens = geometry.stages[stage].num_tokens
     low, high = (num_kept(num_tokens, ratio) for ratio in space.ratio_limits(stage))
     high = min(high, num_tokens - 1)
-    if not is_monotone(space):
+    if not space.monotone:
         return int(max(0, high - low + 1) ** len(merges))
     if not any(merges):
         return math.comb(max(0, high - low + 1), len(merges))
@@ -86,7 +86,7 @@ def num_vectors(space: SearchSpace, geometry: BackboneGeometry, *, stage: int, m
     return sum(ways)
 
 
-def options(space: SearchSpace, methods: Sequence[Method], location: Location) -> list[Pattern]:
+def options(space: ResolvedSpace, methods: Sequence[Method], location: Location) -> list[Pattern]:
     """The options at a location, each as a tuple over its steps: whether the step is a merge."""
     found: list[Pattern] = []
     for method in methods:
@@ -97,24 +97,24 @@ def options(space: SearchSpace, methods: Sequence[Method], location: Location) -
     return found
 
 
-def _alternatives(space: SearchSpace) -> list[tuple[Method, ...]]:
+def _alternatives(space: ResolvedSpace) -> list[tuple[Method, ...]]:
     """Sets of methods that may be combined in one schedule."""
     return [(method,) for method in space.methods] if space.methods_per == "schedule" else [space.methods]
 
 
-def _placements(space: SearchSpace) -> dict[int, int]:
+def _placements(space: ResolvedSpace) -> dict[int, int]:
     """Number of sets of locations for each number of predictors."""
     unrestricted = Method(reducer=space.methods[0].reducer, scorer=None)
     always = unrestricted.model_copy(update={"phase": "before_ffn"})
-    plain = space.model_copy(update={"merge_after_prune": False})
+    plain = space.model_copy(update={"merge": None})
     return _sum_over(plain, (always,), lambda stage, pattern: 1)
 
 
-def _sum_over(space: SearchSpace, methods: Sequence[Method], weight: Callable[[int, Pattern], int]) -> dict[int, int]:
+def _sum_over(space: ResolvedSpace, methods: Sequence[Method], weight: Callable[[int, Pattern], int]) -> dict[int, int]:
     """The summed weights of all shapes, for each number of predictors.
 
     Args:
-        space: A resolved space.
+        space: The search space.
         methods: Methods to choose from at every location.
         weight: Weight of the steps of one stage; that of a shape is the product over its stages.
     """

@@ -13,8 +13,9 @@ from sparsesearch.package_files import bundled
 from sparsesearch.schedule import Phase
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import DynamicVitScorer, Merge, Reducer, Scorer
-from sparsesearch.space.fitting import fitted
-from sparsesearch.space.shape import Location, Method
+from sparsesearch.space.fitting import resolve
+from sparsesearch.space.resolved import ResolvedSpace
+from sparsesearch.space.shape import Method
 from sparsesearch.space.stage_locations import StageLocations
 from sparsesearch.value import Value
 
@@ -79,14 +80,14 @@ class SearchSpace(Value):
             if len(set(named)) != len(named):
                 raise ValueError(f"stages contains a duplicate: {named}")
         for entry in (None, *(self.stages or ())):
-            low, high = self._limits(entry)
+            low, high = self.ratio_limits(entry)
             if low > high:
                 where = "" if entry is None else f" of stage {entry.stage}"
                 raise ValueError(f"min_keep_ratio {low:g}{where} is above max_keep_ratio {high:g}")
         return self
 
-    def for_geometry(self, geometry: BackboneGeometry) -> SearchSpace:
-        """Resolve locations and methods for a backbone. Idempotent.
+    def resolve(self, geometry: BackboneGeometry) -> ResolvedSpace:
+        """Resolve locations, methods and limits for a backbone.
 
         Methods that the backbone supports at no location are left out.
 
@@ -94,35 +95,41 @@ class SearchSpace(Value):
             SpaceError: The space names a block that the backbone does not have, or leaves no schedule; the message says
                 how to fix it.
         """
-        return self.model_copy(update=fitted(self, geometry))
+        return resolve(self, geometry)
 
-    @property
-    def locations(self) -> tuple[Location, ...]:
-        """Stage and block of every location, in order; requires a resolved space."""
-        if self.stages is None:
-            return tuple((0, block) for block in self.blocks)
-        return tuple((entry.stage, block) for entry in self.stages for block in entry.blocks)
-
-    @property
-    def firsts(self) -> dict[int, int]:
-        """For each stage with a `latest` block, the last index into `locations` at which its first step may be."""
-        entries = [(0, self.latest)] if self.stages is None else [(e.stage, e.latest) for e in self.stages]
-        found = {}
-        for stage, latest in entries:
-            if latest is not None:
-                found[stage] = max(i for i, (s, block) in enumerate(self.locations) if s == stage and block <= latest)
-        return found
+    @classmethod
+    def of(cls, space: ResolvedSpace, geometry: BackboneGeometry) -> SearchSpace:
+        """The space that names all blocks and methods of a resolved one; the inverse of `resolve`."""
+        entries = tuple(
+            StageLocations(
+                blocks=tuple(block for stage, block in space.locations if stage == limits.stage), **limits.model_dump()
+            )
+            for limits in space.limits
+        )
+        is_isotropic = len(geometry.stages) == 1
+        return cls(
+            blocks=entries[0].blocks if is_isotropic else (),
+            stages=None if is_isotropic else entries,
+            latest=entries[0].latest if is_isotropic else None,
+            min_predictors=space.min_predictors,
+            max_predictors=space.max_predictors,
+            min_keep_ratio=min(limits.min_keep_ratio for limits in space.limits),
+            max_keep_ratio=max(limits.max_keep_ratio for limits in space.limits),
+            reducers=() if space.merge is None else (space.merge,),
+            phases=space.phases,
+            methods=space.methods,
+            methods_per=space.methods_per,
+            merge_after_prune=space.merge is not None,
+            monotone=space.monotone,
+        )
 
     @property
     def merge(self) -> Merge:
         """The merge that may follow a prune: the first one among the reducers, else the default."""
         return next((reducer for reducer in self.reducers if isinstance(reducer, Merge)), Merge())
 
-    def ratio_limits(self, stage: int) -> tuple[float, float]:
-        """Minimum and maximum keep ratio of the steps of a stage."""
-        return self._limits(next((entry for entry in self.stages or () if entry.stage == stage), None))
-
-    def _limits(self, entry: StageLocations | None) -> tuple[float, float]:
+    def ratio_limits(self, entry: StageLocations | None) -> tuple[float, float]:
+        """Minimum and maximum keep ratio of an entry of `stages`; those of the space if None."""
         low, high = (None, None) if entry is None else (entry.min_keep_ratio, entry.max_keep_ratio)
         return (
             self.min_keep_ratio if low is None else low,

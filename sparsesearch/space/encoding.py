@@ -17,8 +17,8 @@ from typing import Literal
 from sparsesearch.errors import SpaceError, one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import Gene, is_monotone, may_merge_after, settle
+from sparsesearch.space.resolved import ResolvedSpace
+from sparsesearch.space.sampling import Gene, may_merge_after, settle
 from sparsesearch.space.shape import MIN_WEIGHT, Shape, ShapeStep, canonical_share, canonical_weights
 
 Params = dict[str, int | float | str]
@@ -44,11 +44,11 @@ class Parameter:
     high: float
 
 
-def parameters(space: SearchSpace) -> tuple[Parameter, ...]:
+def parameters(space: ResolvedSpace) -> tuple[Parameter, ...]:
     """The flat parameters of a space.
 
     Args:
-        space: A space resolved for the geometry.
+        space: The search space.
     """
     steps = space.max_predictors
     last, last_method = len(space.locations) - 1, len(space.methods) - 1
@@ -60,17 +60,17 @@ def parameters(space: SearchSpace) -> tuple[Parameter, ...]:
         found.append(Parameter(name="method", kind="choice", low=0, high=last_method))
     else:
         found += [Parameter(name=f"method_{i}", kind="choice", low=0, high=last_method) for i in range(steps)]
-    if space.merge_after_prune:
+    if space.merge is not None:
         found += [Parameter(name=f"merge_{i}", kind="float", low=0.0, high=1.0) for i in range(steps)]
     return tuple(parameter for parameter in found if parameter.low < parameter.high)
 
 
-def decode(params: Mapping[str, int | float | str], *, space: SearchSpace, latest_first: int | None = None) -> Shape:
+def decode(params: Mapping[str, int | float | str], *, space: ResolvedSpace, latest_first: int | None = None) -> Shape:
     """Decode flat parameters to a shape; defined for every vector inside the bounds.
 
     Args:
         params: Values by name; missing parameters take their only possible value.
-        space: A space resolved for the geometry.
+        space: The search space.
         latest_first: Last index into `space.locations` at which the first step may be.
     """
     throughout = int(params.get("method", 0))
@@ -125,7 +125,7 @@ def shape_of(schedule: Schedule, *, geometry: BackboneGeometry, monotone: bool =
         raise SpaceError(f"{schedule.describe(geometry)} is not a valid shape: {one_line(error)}") from error
 
 
-def encode(schedule: Schedule, *, geometry: BackboneGeometry, space: SearchSpace) -> Params:
+def encode(schedule: Schedule, *, geometry: BackboneGeometry, space: ResolvedSpace) -> Params:
     """Flat parameters of the canonical form of a schedule.
 
     Equal models have equal parameters. Inactive steps have fixed values. Ratios of weights are clipped to
@@ -134,7 +134,7 @@ def encode(schedule: Schedule, *, geometry: BackboneGeometry, space: SearchSpace
     Raises:
         SpaceError: The schedule is not in this space.
     """
-    shape = shape_of(schedule, geometry=geometry, monotone=is_monotone(space))
+    shape = shape_of(schedule, geometry=geometry, monotone=space.monotone)
     reason = outside(shape, space)
     if reason is not None:
         raise SpaceError(f"{schedule.describe(geometry)} is outside the search space; {reason}")
@@ -151,18 +151,18 @@ def encode(schedule: Schedule, *, geometry: BackboneGeometry, space: SearchSpace
     return {parameter.name: values[parameter.name] for parameter in parameters(space)}
 
 
-def outside(shape: Shape, space: SearchSpace) -> str | None:
+def outside(shape: Shape, space: ResolvedSpace) -> str | None:
     """Why a shape is not in a space; None if it is.
 
     Args:
         shape: Any shape.
-        space: A space resolved for the geometry.
+        space: The search space.
     """
     located = shape.located_methods
     locations = {one.location for one in located}
     if not locations <= set(space.locations) or not space.min_predictors <= len(located) <= space.max_predictors:
-        blocks = [block if space.stages is None else f"{stage}.{block}" for stage, block in space.locations]
-        listed = ", ".join(str(block) for block in blocks)
+        is_isotropic = not any(stage for stage, _ in space.locations)
+        listed = ", ".join(str(block) if is_isotropic else f"{stage}.{block}" for stage, block in space.locations)
         return f"it allows {space.min_predictors} to {space.max_predictors} predictors at blocks [{listed}]"
     if len(locations) < len(located):
         return "it allows one method per block"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -11,6 +11,7 @@ from sparsesearch.errors import ScheduleError, SpaceError
 from sparsesearch.schedule import Phase, ResolvedStep, check_step, last_attention, num_layers
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule.methods import FastSlow, Merge, Prune, Reducer, Scorer, fast_path_macs
+from sparsesearch.space.resolved import ResolvedSpace, StageLimits
 from sparsesearch.space.shape import Location, Method
 from sparsesearch.space.stage_locations import StageLocations
 
@@ -18,65 +19,76 @@ if TYPE_CHECKING:
     from sparsesearch.space.definition import SearchSpace
 
 
-StageBlocks = dict[int, tuple[tuple[int, ...], int | None]]
+def resolve(space: SearchSpace, geometry: BackboneGeometry) -> ResolvedSpace:
+    """Resolve a space for a backbone; see `SearchSpace.resolve`."""
+    return supported(_candidates(space, geometry), geometry)
 
 
-def fitted(space: SearchSpace, geometry: BackboneGeometry) -> dict[str, Any]:
-    """The fields of a space that change when it is resolved for a backbone.
+def supported(space: ResolvedSpace, geometry: BackboneGeometry) -> ResolvedSpace:
+    """The part of a space that a backbone supports: without its other methods, and locations where no method is left.
+
+    Args:
+        space: A space whose methods were not checked.
+        geometry: The backbone.
 
     Raises:
-        SpaceError: The space does not fit the backbone; the message says how to fix it.
+        SpaceError: Nothing is left to search; the message says how to fix it.
     """
-    stages = _stage_blocks(space, geometry)
-    locations = [(stage, block) for stage, (blocks, _) in stages.items() for block in blocks]
-    if max(1, space.min_predictors) > len(locations):
-        raise SpaceError(
-            f"the space requires at least {space.min_predictors} predictors, but has {len(locations)} blocks for them; "
-            "lower min_predictors"
-        )
-    judged = [(method, _why_not(space, method, stages, geometry)) for method in _wanted(space, geometry)]
-    methods = [method for method, reason in judged if reason is None]
+    judged = [(method, _why_not(space, method, geometry)) for method in space.methods]
+    methods = tuple(method for method, reason in judged if reason is None)
     if not methods:
         raise SpaceError(f"the space leaves nothing to search on {geometry.name}: {judged[0][1]}")
-    usable = {location for location in locations if any(refusal(m, location, geometry) is None for m in methods)}
-    kept = {
-        stage: (tuple(b for b in blocks if (stage, b) in usable), latest) for stage, (blocks, latest) in stages.items()
-    }
-    for stage, (blocks, latest) in kept.items():
-        if latest is not None and not any(block <= latest for block in blocks):
+    locations = tuple(
+        location for location in space.locations if any(refusal(m, location, geometry) is None for m in methods)
+    )
+    for limits in space.limits:
+        blocks = [block for stage, block in locations if stage == limits.stage]
+        if limits.latest is not None and not any(block <= limits.latest for block in blocks):
             raise SpaceError(
-                f"the first step of stage {stage} of {geometry.name} must be at block {latest} or before, but its "
-                f"first possible block is {blocks[0] if blocks else 'none'}; raise latest or lower earliest"
+                f"the first step of stage {limits.stage} of {geometry.name} must be at block {limits.latest} or "
+                f"before, but its first possible block is {blocks[0] if blocks else 'none'}; raise latest or lower "
+                "earliest"
             )
-    num_locations = len(usable)
-    if max(1, space.min_predictors) > num_locations:
-        raise SpaceError(
-            f"the space requires at least {space.min_predictors} predictors, but has {num_locations} blocks for them; "
-            "lower min_predictors"
-        )
-    update: dict[str, Any] = {
-        "methods": tuple(methods),
-        "min_predictors": max(1, space.min_predictors),
-        "max_predictors": min(space.max_predictors, num_locations),
-        "merge_after_prune": space.merge_after_prune and not isinstance(methods[0].reducer, FastSlow),
-    }
-    if len(geometry.stages) == 1:
-        blocks, latest = kept[0]
-        entry = None if space.stages is None else space.stages[0]
-        low, high = space.ratio_limits(0)
-        earliest = space.earliest if entry is None else entry.earliest
-        limits = {"min_keep_ratio": low, "max_keep_ratio": high}
-        return update | limits | {"blocks": blocks, "stages": None, "earliest": earliest, "latest": latest}
-    return update | {
-        "blocks": (),
-        "earliest": None,
-        "latest": None,
-        "stages": tuple(
-            entry.model_copy(update={"blocks": kept[entry.stage][0]})
-            for entry in _entries(space, geometry)
-            if kept[entry.stage][0]
+    _check_count(space.min_predictors, len(locations))
+    stages = {stage for stage, _ in locations}
+    return _with_methods(space, methods).model_copy(
+        update={
+            "locations": locations,
+            "max_predictors": min(space.max_predictors, len(locations)),
+            "limits": tuple(limits for limits in space.limits if limits.stage in stages),
+        }
+    )
+
+
+def read_explicit(space: SearchSpace) -> ResolvedSpace:
+    """The resolved form of a space that names all its blocks and methods, without checking it against a backbone."""
+    return _with_methods(_listed(space), space.methods)
+
+
+def _listed(space: SearchSpace) -> ResolvedSpace:
+    entries = space.stages or (StageLocations(stage=0, blocks=space.blocks, latest=space.latest),)
+    return ResolvedSpace(
+        locations=tuple((entry.stage, block) for entry in entries for block in entry.blocks),
+        methods=space.methods,
+        methods_per=space.methods_per,
+        merge=space.merge if space.merge_after_prune else None,
+        phases=space.phases,
+        min_predictors=max(1, space.min_predictors),
+        max_predictors=space.max_predictors,
+        limits=tuple(
+            StageLimits(stage=entry.stage, min_keep_ratio=low, max_keep_ratio=high, latest=entry.latest)
+            for entry in entries
+            for low, high in [space.ratio_limits(entry)]
         ),
-    }
+        monotone=space.monotone,
+    )
+
+
+def _with_methods(space: ResolvedSpace, methods: tuple[Method, ...]) -> ResolvedSpace:
+    """The space with its final methods, and what depends on whether they drop tokens."""
+    drop = any(not isinstance(method.reducer, FastSlow) for method in methods)
+    merge = None if isinstance(methods[0].reducer, FastSlow) else space.merge
+    return space.model_copy(update={"methods": methods, "merge": merge, "monotone": space.monotone or drop})
 
 
 def refusal(method: Method, location: Location, geometry: BackboneGeometry) -> str | None:
@@ -110,43 +122,49 @@ def refusal(method: Method, location: Location, geometry: BackboneGeometry) -> s
 
 def dropped_methods(space: SearchSpace, geometry: BackboneGeometry) -> list[tuple[Method, str]]:
     """The methods of a space that a backbone supports at none of its locations, with the reason."""
-    stages = _stage_blocks(space, geometry)
-    judged = ((method, _why_not(space, method, stages, geometry)) for method in _wanted(space, geometry))
+    candidates = _candidates(space, geometry)
+    judged = ((method, _why_not(candidates, method, geometry)) for method in candidates.methods)
     return [(method, reason) for method, reason in judged if reason is not None]
 
 
-def _wanted(space: SearchSpace, geometry: BackboneGeometry) -> tuple[Method, ...]:
-    """The methods of a space before they are checked against a backbone.
+def _candidates(space: SearchSpace, geometry: BackboneGeometry) -> ResolvedSpace:
+    """A space with all its blocks and methods, before they are checked against a backbone.
 
     Raises:
-        SpaceError: The space has no valid method.
+        SpaceError: The space names a block that the backbone does not have, or has too few, or no valid method.
     """
+    entries = _entries(space, geometry)
+    _check_count(space.min_predictors, sum(len(entry.blocks) for entry in entries))
     methods = space.methods or tuple(_products(space, geometry))
     if not methods:
         raise SpaceError(
             f"the space leaves nothing to search on {geometry.name}: fast_slow selects positions before a block; "
             "add before_block to phases"
         )
-    return methods
+    return _listed(space.model_copy(update={"stages": entries, "methods": methods}))
 
 
-def _why_not(space: SearchSpace, method: Method, stages: StageBlocks, geometry: BackboneGeometry) -> str | None:
+def _check_count(min_predictors: int, num_locations: int) -> None:
+    if max(1, min_predictors) > num_locations:
+        raise SpaceError(
+            f"the space requires at least {min_predictors} predictors, but has {num_locations} blocks for them; "
+            "lower min_predictors"
+        )
+
+
+def _why_not(space: ResolvedSpace, method: Method, geometry: BackboneGeometry) -> str | None:
     """Why a method cannot be used in a space; None if it can."""
-    reasons = {
-        (stage, block): refusal(method, (stage, block), geometry)
-        for stage, (blocks, _) in stages.items()
-        for block in blocks
-    }
+    reasons = {location: refusal(method, location, geometry) for location in space.locations}
     num_possible = sum(reason is None for reason in reasons.values())
     if space.methods_per == "location":
         is_useful = num_possible > 0
     else:
         starts = [
-            [reasons[stage, block] is None for block in blocks if block <= latest]
-            for stage, (blocks, latest) in stages.items()
-            if latest is not None
+            [reason is None for (stage, block), reason in reasons.items() if stage == limits.stage and block <= latest]
+            for limits in space.limits
+            if (latest := limits.latest) is not None
         ]
-        is_useful = num_possible >= max(1, space.min_predictors) and all(any(here) for here in starts if here)
+        is_useful = num_possible >= space.min_predictors and all(any(here) for here in starts if here)
     return None if is_useful else next(reason for reason in reasons.values() if reason is not None)
 
 
@@ -171,23 +189,20 @@ def _method(reducer: Reducer, scorer: Scorer, phase: Phase) -> Method | None:
 
 
 def _entries(space: SearchSpace, geometry: BackboneGeometry) -> tuple[StageLocations, ...]:
-    """One entry per stage that may be sparse, in order of stages."""
-    if space.stages is not None:
-        return tuple(sorted(space.stages, key=lambda entry: entry.stage))
-    deepest = geometry.deepest_stage
-    return (StageLocations(stage=deepest, blocks=space.blocks, earliest=space.earliest, latest=space.latest),)
-
-
-def _stage_blocks(space: SearchSpace, geometry: BackboneGeometry) -> StageBlocks:
-    """Candidate blocks of each stage that may be sparse, and the last block at which its first step may be."""
-    found = {}
-    for entry in _entries(space, geometry):
+    """One entry with all its blocks per stage that may be sparse, in order of stages."""
+    deepest = StageLocations(
+        stage=geometry.deepest_stage, blocks=space.blocks, earliest=space.earliest, latest=space.latest
+    )
+    entries = (deepest,) if space.stages is None else sorted(space.stages, key=lambda entry: entry.stage)
+    found = []
+    for entry in entries:
         if entry.stage >= len(geometry.stages):
             raise SpaceError(
                 f"the space names stage {entry.stage}, but {geometry.name} has stages 0 to {len(geometry.stages) - 1}"
             )
-        found[entry.stage] = (_blocks(entry, geometry.stages[entry.stage], geometry), entry.latest)
-    return found
+        blocks = _blocks(entry, geometry.stages[entry.stage], geometry)
+        found.append(entry.model_copy(update={"blocks": blocks}))
+    return tuple(found)
 
 
 def _blocks(entry: StageLocations, stage: StageGeometry, geometry: BackboneGeometry) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsesearch.schedule.methods import Fuse, Prune
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import (
     MIN_WEIGHT,
     LocatedMethod,
@@ -61,7 +61,7 @@ def distinct_positions(
     return tuple(found)
 
 
-def settle(genes: Sequence[Gene], space: SearchSpace, *, latest_first: int | None = None) -> Shape:
+def settle(genes: Sequence[Gene], space: ResolvedSpace, *, latest_first: int | None = None) -> Shape:
     """The shape of a space that is closest to the requested genes.
 
     Positions are sorted and made distinct; a method that is not possible at its location is replaced by the first that
@@ -69,7 +69,7 @@ def settle(genes: Sequence[Gene], space: SearchSpace, *, latest_first: int | Non
 
     Args:
         genes: 1 to `space.max_predictors` genes; weights stay in this order while positions are sorted.
-        space: A space resolved for the geometry.
+        space: The search space.
         latest_first: Last index into `space.locations` at which the first step may be.
     """
     locations = space.locations
@@ -92,22 +92,17 @@ def settle(genes: Sequence[Gene], space: SearchSpace, *, latest_first: int | Non
             method = next(method for method in space.methods if method.is_possible_at(location))
         share = canonical_share(gene.merge_share) if may_merge_after(method, location, space) else 0.0
         located.append(LocatedMethod(location, method, weight, space.merge if share else None, share))
-    return Shape.of_methods(located, monotone=is_monotone(space))
+    return Shape.of_methods(located, monotone=space.monotone)
 
 
-def is_monotone(space: SearchSpace) -> bool:
-    """Whether ratios of a space's shapes fall inside a stage; they may rise only if nothing is dropped."""
-    return space.monotone or any(method.reducer.kind != "fast_slow" for method in space.methods)
-
-
-def may_merge_after(method: Method, location: Location, space: SearchSpace) -> bool:
+def may_merge_after(method: Method, location: Location, space: ResolvedSpace) -> bool:
     """Whether a merge may follow a method at a location."""
-    if not space.merge_after_prune or not isinstance(method.reducer, Prune | Fuse):
+    if space.merge is None or not isinstance(method.reducer, Prune | Fuse):
         return False
     return Method(reducer=space.merge, phase=method.phase).is_possible_at(location)
 
 
-def _with_early_starts(positions: tuple[int, ...], space: SearchSpace) -> tuple[int, ...]:
+def _with_early_starts(positions: tuple[int, ...], space: ResolvedSpace) -> tuple[int, ...]:
     """Positions with the first of each stage no later than the space allows."""
     moved, seen = list(positions), set()
     for i, index in enumerate(positions):
@@ -118,7 +113,7 @@ def _with_early_starts(positions: tuple[int, ...], space: SearchSpace) -> tuple[
     return tuple(moved)
 
 
-def genes_of(shape: Shape, space: SearchSpace) -> list[Gene]:
+def genes_of(shape: Shape, space: ResolvedSpace) -> list[Gene]:
     """The genes of a shape of the space; the inverse of `settle`."""
     return [
         Gene(
@@ -131,11 +126,11 @@ def genes_of(shape: Shape, space: SearchSpace) -> list[Gene]:
     ]
 
 
-def draw_shape(space: SearchSpace, *, rng: np.random.Generator, latest_first: int | None = None) -> Shape:
+def draw_shape(space: ResolvedSpace, *, rng: np.random.Generator, latest_first: int | None = None) -> Shape:
     """A random shape of the space.
 
     Args:
-        space: A space resolved for the geometry.
+        space: The search space.
         rng: Source of randomness.
         latest_first: Last index into `space.locations` at which the first step may be.
     """
@@ -145,7 +140,7 @@ def draw_shape(space: SearchSpace, *, rng: np.random.Generator, latest_first: in
     num_methods = 1 if space.methods_per == "schedule" else num
     methods = [int(m) for m in rng.integers(len(space.methods), size=num_methods)]
     shares = [0.0] * num
-    if space.merge_after_prune:
+    if space.merge is not None:
         shares = [float(s) if s > 0.0 else 0.0 for s in rng.uniform(-1.0, 1.0, size=num)]
     genes = [
         Gene(position=position, weight=weight, method=methods[i % num_methods], merge_share=share)
@@ -155,13 +150,13 @@ def draw_shape(space: SearchSpace, *, rng: np.random.Generator, latest_first: in
 
 
 def mutate_shape(
-    shape: Shape, space: SearchSpace, *, rng: np.random.Generator, latest_first: int | None = None
+    shape: Shape, space: ResolvedSpace, *, rng: np.random.Generator, latest_first: int | None = None
 ) -> Shape:
     """A neighbour of a shape in the space: a step is moved, added or removed, weights change, and methods may change.
 
     Args:
         shape: A shape of the space.
-        space: A space resolved for the geometry.
+        space: The search space.
         rng: Source of randomness.
         latest_first: Last index into `space.locations` at which the first step may be.
     """
@@ -181,7 +176,7 @@ def mutate_shape(
         by = int(rng.choice([-2, -1, 1, 2]))
         genes[moved] = genes[moved]._replace(position=genes[moved].position + by)
     genes = [gene._replace(weight=gene.weight * float(np.exp(rng.normal(0.0, 0.5)))) for gene in genes]
-    if space.merge_after_prune:
+    if space.merge is not None:
         genes = [gene._replace(merge_share=_changed_share(gene.merge_share, rng)) for gene in genes]
     if len(space.methods) > 1:
         if space.methods_per == "location":

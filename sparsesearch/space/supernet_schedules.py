@@ -10,7 +10,7 @@ import numpy as np
 from sparsesearch.schedule import Schedule, num_kept
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import FastSlow, Merge, Scorer, SpotScorer
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.sampling import draw_shape
 from sparsesearch.space.shape import Shape
 
@@ -19,11 +19,11 @@ _MINIMAL_RATIOS = (20 / 64, 5 / 64)
 _WINDOWS_PER_DEPTH = 4
 
 
-def random_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.random.Generator) -> Schedule:
+def random_schedule(space: ResolvedSpace, geometry: BackboneGeometry, *, rng: np.random.Generator) -> Schedule:
     """A random schedule of a space: a random shape with ratios log-uniform between the limits of each stage.
 
     Args:
-        space: A space resolved for the geometry.
+        space: The space.
         geometry: The backbone.
         rng: Source of randomness.
     """
@@ -35,7 +35,7 @@ def random_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.r
     return _schedule(shape, ratios, geometry)
 
 
-def minimal_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.random.Generator) -> Schedule:
+def minimal_schedule(space: ResolvedSpace, geometry: BackboneGeometry, *, rng: np.random.Generator) -> Schedule:
     """A schedule near the lower end of a space: the maximum number of steps, a third to a tenth of tokens left.
 
     Args:
@@ -54,7 +54,7 @@ def minimal_schedule(space: SearchSpace, geometry: BackboneGeometry, *, rng: np.
     return _schedule(shape, ratios, geometry)
 
 
-def with_fixed_windows(space: SearchSpace, geometry: BackboneGeometry) -> SearchSpace:
+def with_fixed_windows(space: ResolvedSpace, geometry: BackboneGeometry) -> ResolvedSpace:
     """The space with SPOT scorers that read a fixed number of layers, wherever the previous step is.
 
     A predictor that is shared by many schedules has a fixed input size. SPOT's own rule, the layers since the last
@@ -77,11 +77,10 @@ def with_fixed_windows(space: SearchSpace, geometry: BackboneGeometry) -> Search
         method if method.scorer is None else method.model_copy(update={"scorer": fixed(method.scorer)})
         for method in space.methods
     )
-    update = {"methods": tuple(dict.fromkeys(methods)), "scorers": tuple(dict.fromkeys(map(fixed, space.scorers)))}
-    return space.model_copy(update=update)
+    return space.model_copy(update={"methods": tuple(dict.fromkeys(methods))})
 
 
-def _limits(space: SearchSpace, stage: int) -> tuple[float, float]:
+def _limits(space: ResolvedSpace, stage: int) -> tuple[float, float]:
     low, high = space.ratio_limits(stage)
     return min(max(low, LOWEST_RATIO), high), high
 

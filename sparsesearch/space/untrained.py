@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import ClassAttentionScorer, FastSlow, NormScorer, Scorer, is_learned
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.fitting import supported
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import Method
 
 
-def without_training(space: SearchSpace, geometry: BackboneGeometry) -> SearchSpace:
+def without_training(space: ResolvedSpace, geometry: BackboneGeometry) -> ResolvedSpace:
     """The space without anything that requires training.
 
     Learned scorers are left out; if no other is left, they are replaced by the attention of the class token (EViT,
@@ -18,22 +19,16 @@ def without_training(space: SearchSpace, geometry: BackboneGeometry) -> SearchSp
         space: Any space.
         geometry: The backbone.
 
-    Returns:
-        The space, resolved for the geometry.
-
     Raises:
         SpaceError: The backbone supports none of the remaining methods.
     """
-    space = space.for_geometry(geometry)
     has_class_token = all(stage.has_class_token and stage.mixer == "attention" for stage in geometry.stages)
     default: Scorer = ClassAttentionScorer() if has_class_token else NormScorer()
     free = [method for method in space.methods if not is_learned(method.scorer)]
     methods = [_free(method, method.scorer) for method in free]
     if not any(method.scorer is not None for method in methods):
         methods = [_free(method, default if is_learned(method.scorer) else method.scorer) for method in space.methods]
-    scorers = tuple(scorer for scorer in space.scorers if not is_learned(scorer)) or (default,)
-    changed = space.model_copy(update={"methods": tuple(dict.fromkeys(methods)), "scorers": scorers})
-    return changed.for_geometry(geometry)
+    return supported(space.model_copy(update={"methods": tuple(dict.fromkeys(methods))}), geometry)
 
 
 def _free(method: Method, scorer: Scorer | None) -> Method:

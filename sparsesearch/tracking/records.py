@@ -11,7 +11,7 @@ from typing import Literal
 
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.analysis.words import found_by
-from sparsesearch.study.spec import StudySpec, TrainSpec
+from sparsesearch.study.spec import Resolved, StudySpec, TrainSpec
 from sparsesearch.study.trial import Fidelity, Origin, Trial, TrialState
 from sparsesearch.tracking.note import study_note, trial_note
 from sparsesearch.tracking.progress_metrics import Point, milliseconds, progress_points
@@ -137,8 +137,9 @@ def _trial_name(view: StudyView, trial: Trial) -> str:
 
 
 def _study_params(spec: StudySpec) -> dict[str, str]:
-    fidelity, space = spec.fidelity, spec.space
-    predictors = f"{space.min_predictors} to {space.max_predictors}"
+    fidelity, resolved = spec.fidelity, spec.resolved
+    space = spec.space if resolved is None else resolved.space
+    located = {} if resolved is None else _space_params(resolved)
     return {
         "backbone": spec.backbone,
         "budget": str(spec.budget),
@@ -150,18 +151,22 @@ def _study_params(spec: StudySpec) -> dict[str, str]:
         "finalists": str(fidelity.finalists),
         "strategy": fidelity.strategy,
         "baselines": str(spec.baselines),
-        "space_blocks": ",".join(
-            str(block) if space.stages is None else f"{stage}.{block}" for stage, block in space.locations
-        ),
-        "space_predictors": predictors,
-        "space_min_keep_ratio": str(space.min_keep_ratio),
-        "space_methods": ",".join(method.describe() for method in space.methods),
+        "space_predictors": f"{space.min_predictors} to {space.max_predictors}",
+        "space_min_keep_ratio": str(spec.space.min_keep_ratio),
+        **located,
         "precision": spec.precision,
         "device": spec.device,
         "dispatcher": spec.dispatcher,
         "time_budget_s": str(spec.time_budget_s),
         "cost_rule": str(spec.cost_rule),
     }
+
+
+def _space_params(resolved: Resolved) -> dict[str, str]:
+    space, is_isotropic = resolved.space, len(resolved.geometry.stages) == 1
+    blocks = [str(block) if is_isotropic else f"{stage}.{block}" for stage, block in space.locations]
+    methods = [method.describe() for method in space.methods]
+    return {"space_blocks": ",".join(blocks), "space_methods": ",".join(methods)}
 
 
 def _trial_params(view: StudyView, trial: Trial) -> dict[str, str]:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sparsesearch.errors import CheckpointError
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.study.spec import StudySpec, TrainSpec
+from sparsesearch.space.resolved import ResolvedSpace
+from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.checkpoints import read_tensors, write_tensors
 
 _VERSION = 1
@@ -62,15 +63,15 @@ def dense_key(
     )
 
 
-def supernet_key(dense: str, *, spec: StudySpec) -> str:
+def supernet_key(dense: str, *, space: ResolvedSpace, training: TrainSpec, seed: int) -> str:
     """Key of a supernet training that starts from the dense training with key `dense`."""
     return _key(
         "supernet",
         {
             "dense": dense,
-            "space": spec.space.model_dump(mode="json"),
-            "training": spec.fidelity.supernet_training.model_dump(mode="json"),
-            "seed": spec.seed,
+            "space": space.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+            "seed": seed,
         },
     )
 

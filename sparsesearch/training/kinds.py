@@ -15,7 +15,7 @@ from sparsesearch.data.task import Batch, Task
 from sparsesearch.errors import CheckpointError
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.metric import VAL_TOP1
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.loop import PREDICTOR_PREFIX, Arithmetic, Objective
@@ -61,10 +61,9 @@ class TrainingContext:
         load_weights_(model, tensors, source="the checkpoint of the dense model")
         return model
 
-    def supernet_model(self, space: SearchSpace) -> nn.Module:
+    def supernet_model(self, space: ResolvedSpace) -> nn.Module:
         """A sparse model with the predictors and fast paths of every method at every location of a space."""
         model = self.fresh_model()
-        space = space.for_geometry(self.geometry)
         attach_(
             model,
             [
@@ -152,7 +151,7 @@ def supernet_training(
     context: TrainingContext,
     spec: TrainSpec,
     *,
-    space: SearchSpace,
+    space: ResolvedSpace,
     dense: Mapping[str, Tensor],
     teacher: Teacher,
     seed: int,

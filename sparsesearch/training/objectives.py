@@ -19,7 +19,7 @@ from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.data.task import Batch
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.supernet_schedules import minimal_schedule, random_schedule
 from sparsesearch.sparsify.gather import gather_tokens
 from sparsesearch.sparsify.losses import saliency_loss, token_kl
@@ -216,12 +216,12 @@ class SupernetObjective:
         model: nn.Module,
         teacher: Teacher,
         *,
-        space: SearchSpace,
+        space: ResolvedSpace,
         geometry: BackboneGeometry,
         arithmetic: Arithmetic,
     ) -> None:
         self._model = model
-        self._space = space.for_geometry(geometry)
+        self._space = space
         self._geometry = geometry
         self._inner = SparseObjective(model, teacher, arithmetic=arithmetic)
 

@@ -12,6 +12,7 @@ import pytest
 from cluster import local_cluster
 from observing import Telling
 from sample_study import DEIT_SMALL as GEOMETRY
+from sample_study import prepared
 from tabled import endless, failing, never, table, tabled
 
 from sparsesearch.dispatch.inline import InlineDispatcher
@@ -36,12 +37,15 @@ from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Trial, Tri
 MakeDispatcher = Callable[..., Dispatcher]
 Before = Callable[[str, int], None]
 
-SPEC = StudySpec(
-    name="study",
-    backbone=GEOMETRY.name,
-    budget=Budget(high=0.65),
-    fidelity=FidelitySpec(evaluations=4, finalists=2),
-    seed=1,
+SPEC = prepared(
+    StudySpec(
+        name="study",
+        backbone=GEOMETRY.name,
+        budget=Budget(high=0.65),
+        fidelity=FidelitySpec(evaluations=4, finalists=2),
+        seed=1,
+    ),
+    GEOMETRY,
 )
 FIRST_SCREENED, FIRST_PROPOSED, FIRST_FINETUNED, NUM_TRIALS = 2, 4, 8, 12
 

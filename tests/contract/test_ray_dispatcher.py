@@ -14,6 +14,7 @@ import pytest
 from cluster import local_cluster
 from curves import Note, read_notes
 from observing import Telling
+from sample_study import prepared
 
 from sparsesearch.app.signals import stopping_on_signals
 from sparsesearch.dispatch import tune as tune_module
@@ -26,7 +27,6 @@ from sparsesearch.errors import ClusterError, StudyFailedError, UserInputError
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.search.controller import StagedController
-from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.events import Checkpointed, Measured
 from sparsesearch.study.protocols import StudyWriter
@@ -58,15 +58,15 @@ def cluster() -> Iterator[None]:
 def spec(*, strategy: Strategy = "supernet", **changes: Any) -> StudySpec:
     fidelity = {"strategy": strategy, "evaluations": 6, "finalists": 2, "finetune": TrainSpec(epochs=EPOCHS)}
     fidelity.update(changes.pop("fidelity", {}))
-    return StudySpec(
+    unprepared = StudySpec(
         name="study",
         backbone="small",
         budget=Budget(high=0.5),
-        space=SearchSpace().for_geometry(GEOMETRY),
         fidelity=FidelitySpec(**fidelity),
         dispatcher="ray",
         **changes,
     )
+    return prepared(unprepared, GEOMETRY)
 
 
 class Run:

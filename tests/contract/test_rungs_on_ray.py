@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster import local_cluster
+from sample_study import prepared
 from tabled import tabled
 from test_ray_dispatcher import GEOMETRY
 
 from sparsesearch.dispatch.tune import RayDispatcher
 from sparsesearch.search.controller import StagedController
 from sparsesearch.search.rung_ranking import goes_on
-from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, RungSpec, StudySpec, TrainSpec
 from sparsesearch.study.trial import Origin, Trial, TrialState
@@ -38,7 +38,6 @@ def test_tune_stops_whom_the_rule_stops(budget: Budget, tmp_path: Path) -> None:
         name="study",
         backbone=GEOMETRY.name,
         budget=budget,
-        space=SearchSpace().for_geometry(GEOMETRY),
         fidelity=FidelitySpec(
             strategy="finetune",
             evaluations=14,
@@ -48,6 +47,7 @@ def test_tune_stops_whom_the_rule_stops(budget: Budget, tmp_path: Path) -> None:
         sampler="random",
         dispatcher="ray",
     )
+    spec = prepared(spec, GEOMETRY)
     store = MemoryStore()
     writer = store.create_study(spec)
     resources = ResourceSpec(max_concurrent=1)

@@ -22,6 +22,7 @@ from sparsesearch.cli import main
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import CheckpointError
 from sparsesearch.schedule import Schedule
+from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.sql import open_store
 from sparsesearch.store.tables import VERSION_TABLE
 from sparsesearch.study.spec import Budget, DataSpec, Resolved, StudySpec, TrainSpec
@@ -31,7 +32,9 @@ RUN = ("run", "--backbone", PICO, "--budget", "35%")
 
 def stored_study(home: Path, name: str = "taken") -> None:
     """A study without trials in the database."""
-    resolved = Resolved(geometry=backbone_geometry(PICO), num_classes=10, in_chans=1, data_fingerprint="none")
+    geometry = backbone_geometry(PICO)
+    space = SearchSpace().resolve(geometry)
+    resolved = Resolved(geometry=geometry, space=space, num_classes=10, in_chans=1, data_fingerprint="none")
     home.mkdir(parents=True, exist_ok=True)
     store = open_store(f"sqlite:///{home / 'studies.db'}")
     store.create_study(StudySpec(name=name, backbone=PICO, budget=Budget(high=0.35), resolved=resolved)).close()

@@ -25,6 +25,7 @@ from sparsesearch.schedule.methods import (
     SpotScorer,
 )
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.sampling import draw_shape, mutate_shape
 from sparsesearch.space.shape import Shape
 
@@ -81,8 +82,8 @@ def schedules(
 
 
 @st.composite
-def spaces(draw: st.DrawFn, *, geometry: BackboneGeometry) -> SearchSpace:
-    """Spaces that fit a backbone of at least two blocks, spelled out for it."""
+def spaces(draw: st.DrawFn, *, geometry: BackboneGeometry) -> ResolvedSpace:
+    """Spaces that fit a backbone of at least two blocks."""
     depth = geometry.stages[0].depth
     blocks = draw(st.one_of(st.just([]), st.lists(st.integers(0, depth - 1), min_size=1, unique=True)))
     most = len(blocks) or depth - 1
@@ -93,14 +94,16 @@ def spaces(draw: st.DrawFn, *, geometry: BackboneGeometry) -> SearchSpace:
         max_predictors=draw(st.integers(least, 5)),
         min_keep_ratio=draw(st.floats(0.01, 0.6)),
         scorers=tuple(draw(st.lists(st.sampled_from(SCORERS), min_size=1, max_size=3, unique=True))),
-    ).for_geometry(geometry)
+    ).resolve(geometry)
 
 
 @st.composite
-def shapes(draw: st.DrawFn, *, space: SearchSpace) -> Shape:
+def shapes(draw: st.DrawFn, *, space: ResolvedSpace) -> Shape:
     """Shapes of a space, with weights far apart too."""
     num = draw(st.integers(space.min_predictors, space.max_predictors))
-    blocks = draw(st.lists(st.sampled_from(space.blocks), min_size=num, max_size=num, unique=True))
+    blocks = draw(
+        st.lists(st.sampled_from([block for _, block in space.locations]), min_size=num, max_size=num, unique=True)
+    )
     weights = draw(st.lists(st.floats(1e-3, 1e3), min_size=num, max_size=num))
     return Shape.at(sorted(blocks), weights, method=draw(st.sampled_from(space.methods)))
 
@@ -170,8 +173,8 @@ def families() -> st.SearchStrategy[BackboneGeometry]:
 
 
 @st.composite
-def full_spaces(draw: st.DrawFn, *, geometry: BackboneGeometry, max_locations: int = 6) -> SearchSpace:
-    """Spaces of any family with any methods, spelled out; small enough to have a schedule."""
+def full_spaces(draw: st.DrawFn, *, geometry: BackboneGeometry, max_locations: int = 6) -> ResolvedSpace:
+    """Spaces of any family with any methods, small enough to have a schedule."""
     is_isotropic = geometry.stages[0].mixer == "attention"
     least = draw(st.integers(0, 2))
     document: dict[str, Any] = {
@@ -195,13 +198,13 @@ def full_spaces(draw: st.DrawFn, *, geometry: BackboneGeometry, max_locations: i
         entries.append({"stage": stage, "blocks": blocks, "latest": latest})
     document["stages"] = entries
     try:
-        return SearchSpace.model_validate(document).for_geometry(geometry)
+        return SearchSpace.model_validate(document).resolve(geometry)
     except SpaceError:
         reject()
 
 
 @st.composite
-def full_shapes(draw: st.DrawFn, *, space: SearchSpace) -> Shape:
+def full_shapes(draw: st.DrawFn, *, space: ResolvedSpace) -> Shape:
     """Shapes of a space, drawn and changed."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     shape = draw_shape(space, rng=rng)

@@ -15,7 +15,7 @@ from sparsesearch.space.sampling import MIN_WEIGHT, distinct_positions, draw_sha
 
 def inside(shape, space):
     return (
-        set(shape.blocks) <= set(space.blocks)
+        {(0, block) for block in shape.blocks} <= set(space.locations)
         and space.min_predictors <= len(shape.blocks) <= space.max_predictors
         and {step.method for step in shape.steps} <= set(space.methods)
         and all(MIN_WEIGHT <= weight <= 1.0 for weight in shape.weights)
@@ -39,7 +39,7 @@ def test_encode_decode_gives_the_same_blocks_and_weights(data):
     space = data.draw(spaces(geometry=geometry))
     shape = data.draw(shapes(space=space))
     assume(
-        num_kept(geometry.stages[0].num_tokens, space.min_keep_ratio) + len(shape.blocks)
+        num_kept(geometry.stages[0].num_tokens, space.ratio_limits(0)[0]) + len(shape.blocks)
         <= geometry.stages[0].num_tokens
     )
     least = least_cost(geometry, space, shape=shape)
@@ -63,12 +63,12 @@ def test_draws_and_mutations_stay_inside(data):
     geometry = data.draw(geometries(min_depth=2))
     space = data.draw(spaces(geometry=geometry))
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    last = len(space.blocks) - space.min_predictors
+    last = len(space.locations) - space.min_predictors
     latest = data.draw(st.one_of(st.none(), st.integers(0, last)))
     shape = draw_shape(space, rng=rng, latest_first=latest)
     for _ in range(4):
         assert inside(shape, space)
-        assert latest is None or space.blocks.index(shape.blocks[0]) <= latest
+        assert latest is None or space.locations.index((0, shape.blocks[0])) <= latest
         shape = mutate_shape(shape, space, rng=rng, latest_first=latest)
 
 

@@ -16,7 +16,9 @@ from sparsesearch.cost.separable import MACS
 from sparsesearch.errors import BudgetError
 from sparsesearch.schedule import num_kept
 from sparsesearch.schedule.methods import Merge
+from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import decode, encode, outside, parameters
+from sparsesearch.space.fitting import read_explicit
 from sparsesearch.space.shape import LocatedMethod, Shape
 
 
@@ -50,7 +52,8 @@ def test_tables_add_up_to_the_closed_form_to_the_integer(data):
 def test_shapes_stay_inside_and_every_vector_decodes(data):
     geometry = data.draw(families())
     space = data.draw(full_spaces(geometry=geometry))
-    assert space.for_geometry(geometry) == space
+    explicit = SearchSpace.of(space, geometry)
+    assert explicit.resolve(geometry) == read_explicit(explicit) == space
     assert outside(data.draw(full_shapes(space=space)), space) is None
     params = {
         p.name: data.draw(st.floats(p.low, p.high) if p.kind == "float" else st.integers(int(p.low), int(p.high)))
@@ -123,7 +126,7 @@ def test_the_attainable_interval_is_that_of_every_shape(data):
     space = data.draw(full_spaces(geometry=geometry, max_locations=3))
     assume(len(space.locations) <= 6)
     assume(len(space.methods) <= 4)
-    assume(not space.merge_after_prune)
+    assume(space.merge is None)
     lows, firsts, highs = [], {}, []
     for num in range(space.min_predictors, space.max_predictors + 1):
         for places in itertools.combinations(range(len(space.locations)), num):

@@ -17,7 +17,7 @@ from sparsesearch.space.shape import Shape, ShapeStep
 from sparsesearch.study.latency_fit import Curve, LatencyFit, shape_of_stages
 
 METHODS = [one for one in all_methods(DEIT_SMALL) if not isinstance(one.reducer, Merge)]
-SPACE = SearchSpace(max_predictors=4).for_geometry(DEIT_SMALL)
+SPACE = SearchSpace(max_predictors=4).resolve(DEIT_SMALL)
 NUM = 196
 
 small = st.floats(0.0, 0.1)

@@ -39,7 +39,7 @@ def test_fits_are_valid_under_the_budget_and_maximal(data):
     space = data.draw(spaces(geometry=geometry))
     shape = data.draw(shapes(space=space))
     num_tokens, num = geometry.stages[0].num_tokens, len(shape.blocks)
-    floor = num_kept(num_tokens, space.min_keep_ratio)
+    floor = num_kept(num_tokens, space.ratio_limits(0)[0])
     assume(floor + num <= num_tokens)
     least = least_cost(geometry, space, shape=shape)
     budget = data.draw(st.integers(least - 1, int(1.3 * least) + 10))
@@ -70,7 +70,7 @@ def test_a_fit_is_deterministic_and_its_own_cost_is_a_budget_too(data):
     geometry = data.draw(geometries(min_depth=2, min_grid=3))
     space = data.draw(spaces(geometry=geometry))
     shape = data.draw(shapes(space=space))
-    assume(num_kept(geometry.stages[0].num_tokens, space.min_keep_ratio) + 5 < geometry.stages[0].num_tokens)
+    assume(num_kept(geometry.stages[0].num_tokens, space.ratio_limits(0)[0]) + 5 < geometry.stages[0].num_tokens)
     least = least_cost(geometry, space, shape=shape)
     budget = data.draw(st.integers(least, 2 * least + 10))
     fit = fit_to_budget(geometry, space, shape=shape, limit=budget)
@@ -85,15 +85,15 @@ def test_a_fit_is_deterministic_and_its_own_cost_is_a_budget_too(data):
 def test_attainable_interval_is_that_of_every_placement(data):
     geometry = data.draw(geometries(min_depth=2))
     space = data.draw(spaces(geometry=geometry))
-    assume(len(space.blocks) <= 8)
+    assume(len(space.locations) <= 8)
     num_tokens = geometry.stages[0].num_tokens
-    floor = num_kept(num_tokens, space.min_keep_ratio)
+    floor = num_kept(num_tokens, space.ratio_limits(0)[0])
     costs = []
     firsts = {}
     for num in range(space.min_predictors, space.max_predictors + 1):
         if floor + num > num_tokens:
             continue
-        for blocks in itertools.combinations(space.blocks, num):
+        for blocks in itertools.combinations([block for _, block in space.locations], num):
             for method in space.methods:
                 scorer = method.scorer
                 shape = Shape.at(blocks, method=method)
@@ -109,7 +109,7 @@ def test_attainable_interval_is_that_of_every_placement(data):
     assert attainable(geometry, space) == (min(costs), max(costs))
     floors = first_location_floors(geometry, space)
     for place, least in enumerate(floors):
-        assert least == min(cost for block, cost in firsts.items() if block >= space.blocks[place])
+        assert least == min(cost for block, cost in firsts.items() if block >= space.locations[place][1])
     assert list(floors) == sorted(floors)
 
 
@@ -118,7 +118,7 @@ def test_attainable_interval_is_that_of_every_placement(data):
 def test_proposals_are_feasible_new_and_inside_the_space(data):
     geometry = data.draw(geometries(min_depth=2, min_grid=4))
     space = data.draw(spaces(geometry=geometry))
-    assume(num_kept(geometry.stages[0].num_tokens, space.min_keep_ratio) + 5 < geometry.stages[0].num_tokens)
+    assume(num_kept(geometry.stages[0].num_tokens, space.ratio_limits(0)[0]) + 5 < geometry.stages[0].num_tokens)
     low, high = attainable(geometry, space)
     budget = data.draw(st.integers(low, high))
     try:
@@ -135,7 +135,7 @@ def test_proposals_are_feasible_new_and_inside_the_space(data):
         schedule, proposal = proposed
         blocks = [step.block for step in schedule.resolve(geometry)]
         assert macs(geometry, schedule) <= budget
-        assert set(blocks) <= set(space.blocks)
+        assert {(0, block) for block in blocks} <= set(space.locations)
         assert space.min_predictors <= len(blocks) <= space.max_predictors
         keys.add(schedule.key(geometry))
         assert len(keys) == index + 1

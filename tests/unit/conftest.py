@@ -11,6 +11,7 @@ import pytest
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.spec import Budget, DataSpec, FidelitySpec, Resolved, StudySpec, TrainSpec
 from sparsesearch.study.trial import Fidelity, Measurement, Origin, Proposal, Trial, TrialState
 
@@ -146,13 +147,14 @@ def context(task: DigitsTask) -> TrainingContext:
 def spec(task: DigitsTask, context: TrainingContext) -> StudySpec:
     """A prepared study of a few seconds."""
     short = TrainSpec(epochs=1, images_per_epoch=64, batch_size=32)
+    space = SearchSpace(blocks=(1, 3, 5), max_predictors=2)
     return StudySpec(
         name="tiny",
         backbone="deit_pico",
         budget=Budget(high=0.4),
         data=DataSpec(num_val_images=96),
         weights="scratch",
-        space={"blocks": [1, 3, 5], "max_predictors": 2},
+        space=space,
         seed=1,
         fidelity=FidelitySpec(
             evaluations=3,
@@ -167,6 +169,7 @@ def spec(task: DigitsTask, context: TrainingContext) -> StudySpec:
         dispatcher="inline",
         resolved=Resolved(
             geometry=context.geometry,
+            space=space.resolve(context.geometry),
             num_classes=task.num_classes,
             in_chans=task.in_chans,
             data_fingerprint=task.fingerprint,

@@ -26,9 +26,9 @@ from sparsesearch.search.samplers.predictor import Predictor, on_error_scale
 from sparsesearch.search.samplers.priors import best_at, transferred
 from sparsesearch.search.samplers.proposer import Proposer, Result
 from sparsesearch.search.samplers.steps import Features
-from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import decode, parameters, shape_of
-from sparsesearch.space.sampling import Gene, genes_of, is_monotone, settle
+from sparsesearch.space.resolved import ResolvedSpace
+from sparsesearch.space.sampling import Gene, genes_of, settle
 from sparsesearch.space.shape import Shape
 from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.prior import Prior
@@ -56,7 +56,7 @@ class EvolutionProposer(Proposer):
     def __init__(
         self,
         geometry: BackboneGeometry,
-        space: SearchSpace,
+        space: ResolvedSpace,
         *,
         low: float | None,
         high: float,
@@ -79,7 +79,6 @@ class EvolutionProposer(Proposer):
 
         Raises:
             BudgetError: No schedule of the space meets an end of the range.
-            SpaceError: The space does not fit the geometry.
         """
         super().__init__(geometry, space, low=low, high=high, seed=seed, price=price, metric=metric)
         self._features = Features(geometry, self.space)
@@ -241,7 +240,6 @@ class EvolutionProposer(Proposer):
     def _genes_of(self, result: Result) -> list[Gene]:
         found = self._genes.get(result.number)
         if found is None:
-            monotone = is_monotone(self.space)
-            shape = shape_of(result.schedule, geometry=self.geometry, monotone=monotone).canonical()
-            found = self._genes[result.number] = genes_of(shape, self.space)
+            shape = shape_of(result.schedule, geometry=self.geometry, monotone=self.space.monotone)
+            found = self._genes[result.number] = genes_of(shape.canonical(), self.space)
         return found

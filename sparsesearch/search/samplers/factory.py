@@ -8,7 +8,7 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.evolution import EvolutionProposer
 from sparsesearch.search.samplers.optuna_search import OptunaProposer
 from sparsesearch.search.samplers.proposer import Proposer
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.protocols import Price
@@ -18,7 +18,7 @@ from sparsesearch.study.spec import SamplerName
 def make_proposer(
     sampler: SamplerName,
     geometry: BackboneGeometry,
-    space: SearchSpace,
+    space: ResolvedSpace,
     *,
     low: float | None,
     high: float,
@@ -32,7 +32,7 @@ def make_proposer(
     Args:
         sampler: Name of the sampler.
         geometry: The backbone.
-        space: The search space, resolved for the geometry or not.
+        space: The search space.
         low: Lower end of the range of budgets in the unit of the price; None for a single budget.
         high: The budget, or the upper end of the range.
         seed: Seed of the study.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsesearch.search.samplers.arrays import Bools, Floats, Ints
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.sampling import Gene
 from sparsesearch.space.shape import MIN_WEIGHT
 
@@ -75,7 +75,7 @@ def joined(parts: Sequence[Genomes]) -> Genomes:
     )
 
 
-def genomes_of(rows: Sequence[Sequence[Gene]], space: SearchSpace) -> Genomes:
+def genomes_of(rows: Sequence[Sequence[Gene]], space: ResolvedSpace) -> Genomes:
     """Genes as rows; the inverse of `Genomes.genes`."""
     width = space.max_predictors
     location_PS, method_PS = np.zeros((2, len(rows), width), dtype=np.int64)
@@ -90,13 +90,13 @@ class Variation:
     """Draws, mutates and crosses genomes of a space.
 
     Args:
-        space: The resolved space.
+        space: The search space.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: ResolvedSpace) -> None:
         self._num_locations, self._num_methods = len(space.locations), len(space.methods)
         self._least, self._most = space.min_predictors, space.max_predictors
-        self._one_method, self._merges = space.methods_per == "schedule", space.merge_after_prune
+        self._one_method, self._merges = space.methods_per == "schedule", space.merge is not None
 
     def draw(self, num: int, *, rng: np.random.Generator) -> Genomes:
         """Random genomes."""

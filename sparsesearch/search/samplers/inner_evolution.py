@@ -15,7 +15,7 @@ from sparsesearch.search.samplers.arrays import Floats
 from sparsesearch.search.samplers.genomes import Genomes, Variation, joined
 from sparsesearch.search.samplers.rough_price import RoughPrice
 from sparsesearch.search.samplers.steps import Features, Steps
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.protocols import Price
 
 _GENERATIONS = ((64, 48, 32), (96, 32, 0))  # mutated, crossed and random genomes of each generation
@@ -44,13 +44,13 @@ class InnerEvolution:
 
     Args:
         geometry: The backbone.
-        space: A space resolved for the geometry.
+        space: The search space.
         features: Features of schedules for the predictor.
         price: The cost function; exact multiply-adds if None.
     """
 
     def __init__(
-        self, geometry: BackboneGeometry, space: SearchSpace, *, features: Features, price: Price | None = None
+        self, geometry: BackboneGeometry, space: ResolvedSpace, *, features: Features, price: Price | None = None
     ) -> None:
         self._features = features
         self._rough = RoughPrice(geometry, space, price=price)

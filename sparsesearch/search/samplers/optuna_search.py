@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial, create_trial
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.proposer import Proposer, Result
-from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import Params, decode, parameters
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.protocols import Price
 
@@ -44,7 +44,7 @@ class OptunaProposer(Proposer):
     def __init__(
         self,
         geometry: BackboneGeometry,
-        space: SearchSpace,
+        space: ResolvedSpace,
         *,
         low: float | None,
         high: float,
@@ -67,7 +67,6 @@ class OptunaProposer(Proposer):
 
         Raises:
             BudgetError: No schedule of the space meets an end of the range.
-            SpaceError: The space does not fit the geometry.
         """
         super().__init__(geometry, space, low=low, high=high, seed=seed, price=price, metric=metric)
         optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -13,7 +13,7 @@ from sparsesearch.errors import ScheduleError, SpecError
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.visible import gaps_to_front
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.sampling import Gene, settle
 from sparsesearch.space.shape import Location, Method, Shape
 from sparsesearch.study.metric import VAL_TOP1, Metric
@@ -95,7 +95,7 @@ def _relative(schedule: Schedule, geometry: BackboneGeometry) -> tuple[PriorStep
     )
 
 
-def transferred(prior: Prior, geometry: BackboneGeometry, space: SearchSpace) -> tuple[Schedule, Shape] | None:
+def transferred(prior: Prior, geometry: BackboneGeometry, space: ResolvedSpace) -> tuple[Schedule, Shape] | None:
     """Transfer a prior to a backbone: its schedule there, and the closest shape of the space.
 
     Methods that the space does not contain are replaced by its first method.
@@ -103,7 +103,7 @@ def transferred(prior: Prior, geometry: BackboneGeometry, space: SearchSpace) ->
     Args:
         prior: The prior.
         geometry: The backbone.
-        space: A space resolved for the geometry.
+        space: The search space.
 
     Returns:
         None if the prior cannot be transferred.
@@ -140,7 +140,7 @@ def transferred(prior: Prior, geometry: BackboneGeometry, space: SearchSpace) ->
     return schedule, settle(sorted(genes, key=lambda gene: gene.position), space)
 
 
-def _nearest(location: Location, space: SearchSpace) -> int:
+def _nearest(location: Location, space: ResolvedSpace) -> int:
     """Index of the closest location of the space, in the same stage if possible."""
     stage, block = location
     return min(

@@ -24,8 +24,8 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.visible import best, split
 from sparsesearch.seeds import derive_seed
-from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.encoding import Params, decode, encode
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.sampling import draw_shape, mutate_shape
 from sparsesearch.space.shape import Shape
 from sparsesearch.study.metric import VAL_TOP1, Metric
@@ -80,7 +80,7 @@ class Proposer(ABC):
     def __init__(
         self,
         geometry: BackboneGeometry,
-        space: SearchSpace,
+        space: ResolvedSpace,
         *,
         low: float | None,
         high: float,
@@ -92,7 +92,7 @@ class Proposer(ABC):
 
         Args:
             geometry: The backbone.
-            space: The search space, resolved for the geometry or not.
+            space: The search space.
             low: Lower end of the range of budgets in the unit of the price; None for a single budget.
             high: The budget, or the upper end of the range.
             seed: Seed of the study.
@@ -101,9 +101,8 @@ class Proposer(ABC):
 
         Raises:
             BudgetError: No schedule of the space meets an end of the range.
-            SpaceError: The space does not fit the geometry.
         """
-        self.geometry, self.space = geometry, space.for_geometry(geometry)
+        self.geometry, self.space = geometry, space
         self.low, self.high, self.price, self.metric = low, high, price, metric
         self.unit = 1.0 if price is not None and price.unit == "ms" else 1e9
         self._seed = seed

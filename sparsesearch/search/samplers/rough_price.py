@@ -18,8 +18,7 @@ from sparsesearch.schedule import num_kept
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.arrays import Floats
 from sparsesearch.search.samplers.genomes import Genomes
-from sparsesearch.space.definition import SearchSpace
-from sparsesearch.space.sampling import is_monotone
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import ShapeStep
 from sparsesearch.study.protocols import Price
 
@@ -31,13 +30,13 @@ class RoughPrice:
 
     Args:
         geometry: The backbone.
-        space: A space resolved for the geometry.
+        space: The search space.
         price: The cost function; exact multiply-adds if None.
     """
 
-    def __init__(self, geometry: BackboneGeometry, space: SearchSpace, *, price: Price | None = None) -> None:
+    def __init__(self, geometry: BackboneGeometry, space: ResolvedSpace, *, price: Price | None = None) -> None:
         price = price or MACS
-        self._monotone = is_monotone(space)
+        self._monotone = space.monotone
         locations, methods = space.locations, space.methods
         self._stage_L = np.array([stage for stage, _ in locations])
         self._total_L = np.array([geometry.stages[stage].num_tokens for stage, _ in locations])

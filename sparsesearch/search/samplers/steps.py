@@ -15,7 +15,7 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import FastSlow
 from sparsesearch.search.samplers.arrays import Bools, Floats, Ints
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import Method
 
 _OF_METHODS = 0.3  # scale of the drops per method, relative to the features of blocks
@@ -69,20 +69,19 @@ class Features:
 
     Args:
         geometry: The backbone.
-        space: A space resolved for the geometry. Its methods have separate features, all others share one; with a
+        space: The search space. Its methods have separate features, all others share one; with a
             single method, only the others have a feature.
 
     Attributes:
         columns: The kind of each feature.
     """
 
-    def __init__(self, geometry: BackboneGeometry, space: SearchSpace) -> None:
+    def __init__(self, geometry: BackboneGeometry, space: ResolvedSpace) -> None:
         depths = [stage.depth for stage in geometry.stages]
         self._starts = np.concatenate([[0], np.cumsum(depths)])
         self.num_blocks = int(self._starts[-1])
         self.stage_of_block = np.repeat(np.arange(len(depths)), depths)
-        merges = [Method(reducer=space.merge, phase=phase) for phase in space.phases] if space.merge_after_prune else []
-        self._methods = {method: i for i, method in enumerate(dict.fromkeys([*space.methods, *merges]))}
+        self._methods = {method: i for i, method in enumerate(dict.fromkeys([*space.methods, *space.merges]))}
         known = list(self._methods)
         self.num_methods = len(known) + 1
         self._keeps_grid = np.array([isinstance(method.reducer, FastSlow) for method in known] + [False])

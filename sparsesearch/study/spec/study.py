@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.fitting import read_explicit
+from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.latency_fit import LatencyFit
 from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.prior import Prior
@@ -29,6 +31,7 @@ class Resolved(Value):
 
     Attributes:
         geometry: The backbone with the head and input of the task.
+        space: The search space for this backbone, restricted to what the strategy can search.
         num_classes: Number of classes.
         in_chans: Image channels.
         data_fingerprint: Hash of the data and its preprocessing.
@@ -39,6 +42,7 @@ class Resolved(Value):
     """
 
     geometry: BackboneGeometry
+    space: ResolvedSpace
     num_classes: int
     in_chans: int
     data_fingerprint: str
@@ -109,6 +113,18 @@ class StudySpec(Value):
     def metric(self) -> Metric:
         """The metric to optimise, which follows from the task of the data: so far always classification."""
         return VAL_TOP1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_version(cls, document: object) -> object:
+        """Studies of older versions have their resolved space in place of the one that was requested."""
+        if not isinstance(document, dict):
+            return document
+        resolved = document.get("resolved")
+        if not isinstance(resolved, dict) or "space" in resolved:
+            return document
+        space = read_explicit(SearchSpace.model_validate(document.get("space", {})))
+        return {**document, "resolved": {**resolved, "space": space}}
 
     @model_validator(mode="after")
     def _executable(self) -> StudySpec:

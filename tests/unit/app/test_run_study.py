@@ -1,14 +1,20 @@
 import pytest
 import torch
+import yaml
 from observing import Telling
+from typer.testing import CliRunner
 
+from sparsesearch.app.complete import complete
 from sparsesearch.app.resolve import resolve
 from sparsesearch.app.run_study import run_study
 from sparsesearch.app.workspace import Workspace
+from sparsesearch.cli.app import app
 from sparsesearch.errors import BudgetError, DataError, SpecError
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.settings import Settings
+from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.memory import MemoryStore
+from sparsesearch.store.sql import open_store
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import Budget, StudySpec
 from sparsesearch.study.trial import Fidelity, Origin, TrialState
@@ -36,19 +42,33 @@ class Lines(Silent):
         self.lines.append(text)
 
 
-def test_a_prepared_study_is_spelled_out_and_the_same_each_time(spec):
+def test_a_prepared_study_is_resolved_and_the_same_each_time(spec):
     progress = Lines()
-    wished = unprepared(spec, space=spec.space.model_copy(update={"blocks": ()}))
+    wished = unprepared(spec)
     prepared = resolve(wished, progress=progress)
     assert prepared == resolve(wished, progress=Silent())
     assert prepared.resolved.model_copy(update={"planned_work": {}}) == spec.resolved
     assert list(prepared.resolved.planned_work) == ["dense", "supernet_training", "screen", "finetune"]
     assert sum(prepared.resolved.planned_work.values()) == pytest.approx(1.0, abs=1e-5)
-    assert prepared.space.blocks == tuple(range(1, 8))
+    assert prepared.space == spec.space
+    assert prepared.resolved.space.locations == ((0, 1), (0, 3), (0, 5))
     assert prepared.precision == "float32"
     assert prepared.fidelity == spec.fidelity
     assert any("bundled demo" in line for line in progress.lines)
     assert StudySpec.model_validate_json(prepared.model_dump_json()) == prepared
+
+
+def test_the_document_that_show_prints_runs_the_same_study(spec, tmp_path):
+    requested = unprepared(spec, space=SearchSpace(latest=3, scorers=({"kind": "spot"}, {"kind": "dynamicvit"})))
+    prepared = resolve(requested, progress=Silent())
+    url = f"sqlite:///{tmp_path}/studies.db"
+    store = open_store(url)
+    store.create_study(prepared).close()
+    store.close()
+    done = CliRunner().invoke(app, ["show", spec.name, "--database", url])
+    document = yaml.safe_load(done.output.rpartition("trials: ")[0])
+    assert document["space"] == requested.space.model_dump(mode="json")
+    assert resolve(complete(document, progress=Silent()), progress=Silent()) == prepared
 
 
 def test_what_cannot_work_is_refused_before_anything_is_trained(spec):

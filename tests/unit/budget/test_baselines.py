@@ -31,7 +31,7 @@ def test_families_sit_at_the_quarters_and_one_block_earlier(deit_small, depth, e
 
 
 def test_single_budget_has_each_family_once_under_it(deit_small):
-    found = baseline_schedules(deit_small, SearchSpace(), low=None, high=3_000_000_000)
+    found = baseline_schedules(deit_small, SearchSpace().resolve(deit_small), low=None, high=3_000_000_000)
     assert [b.label for b in found] == ["rho at 3,6,9", "rho at 2,5,8"]
     described = [b.schedule.describe(deit_small) for b in found]
     assert described == ["3:138 6:97 9:68", "2:147 5:111 8:83"]
@@ -41,7 +41,7 @@ def test_single_budget_has_each_family_once_under_it(deit_small):
 
 
 def test_a_family_out_of_reach_is_kept_with_its_minimum(deit_small):
-    found = baseline_schedules(deit_small, SearchSpace(), low=None, high=1_100_000_000)
+    found = baseline_schedules(deit_small, SearchSpace().resolve(deit_small), low=None, high=1_100_000_000)
     assert found[0].schedule is None
     assert found[0].least > 1_100_000_000
     assert found[1].schedule is not None
@@ -49,13 +49,13 @@ def test_a_family_out_of_reach_is_kept_with_its_minimum(deit_small):
 
 
 def test_a_range_has_five_evenly_spaced_budgets(deit_small):
-    found = baseline_schedules(deit_small, SearchSpace(), low=2_000_000_000, high=3_000_000_000)
+    found = baseline_schedules(deit_small, SearchSpace().resolve(deit_small), low=2_000_000_000, high=3_000_000_000)
     assert [b.limit for b in found[::2]] == [2_000_000_000 + i * 250_000_000 for i in range(5)]
     assert len(found) == 10
 
 
 def test_families_use_the_first_scorer_of_the_space(deit_small):
-    space = SearchSpace(scorers=(NormScorer(),))
+    space = SearchSpace(scorers=(NormScorer(),)).resolve(deit_small)
     found = baseline_schedules(deit_small, space, low=None, high=3_000_000_000)
     assert {step.scorer for b in found for step in b.schedule.steps} == {NormScorer()}
 
@@ -74,7 +74,7 @@ def test_slow_shares_of_hand_families_are_a_fifth_apart():
     """As in the paper's schedule at the same cost, but for single positions that still fitted."""
     paper = paper_schedule(CONVNEXT_TINY, 0.8)
     macs = AnalyticCost().estimate(CONVNEXT_TINY, paper).macs
-    found = baseline_schedules(CONVNEXT_TINY, SearchSpace(), low=None, high=macs)[0]
+    found = baseline_schedules(CONVNEXT_TINY, SearchSpace().resolve(CONVNEXT_TINY), low=None, high=macs)[0]
     counts = [step.num_tokens for step in found.schedule.resolve(CONVNEXT_TINY)]
     expected = [step.num_tokens for step in paper.resolve(CONVNEXT_TINY)]
     assert counts == pytest.approx(expected, abs=2)
@@ -82,7 +82,7 @@ def test_slow_shares_of_hand_families_are_a_fifth_apart():
 
 
 def test_a_hierarchical_family_out_of_reach_is_kept_with_its_minimum():
-    found = baseline_schedules(CONVNEXT_TINY, SearchSpace(), low=None, high=10**9)
+    found = baseline_schedules(CONVNEXT_TINY, SearchSpace().resolve(CONVNEXT_TINY), low=None, high=10**9)
     assert [baseline.schedule for baseline in found] == [None, None]
     assert all(baseline.least > 10**9 for baseline in found)
 
@@ -92,7 +92,7 @@ def test_a_hierarchical_family_out_of_reach_is_kept_with_its_minimum():
     [([3, 5], []), ([3, 6, 9], ["rho at 3,6,9"]), ([2, 3, 5, 6, 8, 9], ["rho at 3,6,9", "rho at 2,5,8"])],
 )
 def test_a_baseline_with_a_step_outside_the_space_is_left_out(deit_small, blocks, left):
-    space = SearchSpace(blocks=blocks)
+    space = SearchSpace(blocks=blocks).resolve(deit_small)
     found = baseline_schedules(deit_small, space, low=None, high=3_000_000_000)
     assert [baseline.label for baseline in found] == left
     assert sorted([*left, *baselines_outside(deit_small, space)]) == ["rho at 2,5,8", "rho at 3,6,9"]

@@ -12,7 +12,7 @@ from sparsesearch.space.definition import SearchSpace
 def test_the_estimate_agrees_with_counting():
     space = SearchSpace(
         blocks=(2, 5), max_predictors=2, min_keep_ratio=0.6, reducers=(Prune(), Merge()), methods_per="location"
-    ).for_geometry(DEIT_PICO)
+    ).resolve(DEIT_PICO)
     limit = 0.85 * dense_macs(DEIT_PICO)
     counted = 0
     steps = {

@@ -18,7 +18,7 @@ from sparsesearch.study.trial import Fidelity, Origin
 
 FIT = made_up_fit(DEIT_SMALL)
 PRICE = LatencyPrice(FIT)
-SPACE = sample_spec().space
+SPACE = sample_spec().resolved.space
 
 
 def spec_in_ms(low, high, **options):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from geometries import DEIT_SMALL
 
 from sparsesearch.budget.feasible import attainable, first_location_floors
 from sparsesearch.budget.solve import check_budget, fit_to_budget, least_cost
@@ -12,7 +13,7 @@ from sparsesearch.space.sampling import draw_shape
 from sparsesearch.space.shape import Method, Shape
 from sparsesearch.study.spec import Budget
 
-SPACE = SearchSpace(max_predictors=4)
+SPACE = SearchSpace(max_predictors=4).resolve(DEIT_SMALL)
 HAND = Shape.at((3, 6, 9), (1.0, 1.0, 1.0))
 
 
@@ -35,11 +36,10 @@ def test_scaling_the_weights_changes_nothing(deit_small):
 
 def test_random_shapes_fill_three_gflops_within_a_hundredth(deit_small):
     rng = np.random.default_rng(0)
-    space = SPACE.for_geometry(deit_small)
     gaps = []
     for _ in range(300):
-        shape = draw_shape(space, rng=rng, latest_first=6)
-        schedule = fit_to_budget(deit_small, space, shape=shape, limit=3_000_000_000)
+        shape = draw_shape(SPACE, rng=rng, latest_first=6)
+        schedule = fit_to_budget(deit_small, SPACE, shape=shape, limit=3_000_000_000)
         assert schedule is not None
         gaps.append(1.0 - macs(deit_small, schedule) / 3e9)
     assert min(gaps) >= 0.0
@@ -56,18 +56,18 @@ def test_a_shape_that_cannot_get_cheap_enough_has_no_fit(deit_small):
 def test_a_shape_that_cannot_use_the_budget_has_no_fit(tiny):
     """Three steps leave at most 3, 2 and 1 of 4 tokens, far below a budget near dense."""
     cheap = Shape.at((1, 2, 3), method=Method(scorer=NormScorer()))
-    assert fit_to_budget(tiny, SearchSpace(), shape=cheap, limit=dense_macs(tiny) - 1) is None
+    assert fit_to_budget(tiny, SearchSpace().resolve(tiny), shape=cheap, limit=dense_macs(tiny) - 1) is None
 
 
 def test_more_steps_than_tokens_has_no_fit(tiny):
     shape = Shape.at((0, 1, 2, 3))
-    assert fit_to_budget(tiny, SearchSpace(), shape=shape, limit=10**9) is None
+    assert fit_to_budget(tiny, SearchSpace().resolve(tiny), shape=shape, limit=10**9) is None
     with pytest.raises(BudgetError, match="use fewer predictors"):
-        least_cost(tiny, SearchSpace(), shape=shape)
+        least_cost(tiny, SearchSpace().resolve(tiny), shape=shape)
 
 
 def test_floors_exclude_late_first_steps(deit_small):
-    floors = first_location_floors(deit_small, SPACE.for_geometry(deit_small))
+    floors = first_location_floors(deit_small, SPACE)
     assert len(floors) == 11
     assert floors[0] == attainable(deit_small, SPACE)[0]
     assert sum(floor <= 3_000_000_000 for floor in floors) == 7
@@ -101,6 +101,6 @@ def test_the_ends_of_the_stated_interval_can_be_typed_in(deit_small, text):
 
 
 def test_a_space_without_a_schedule_is_refused(tiny):
-    full = SearchSpace(min_predictors=3, max_predictors=3, min_keep_ratio=0.9)
+    full = SearchSpace(min_predictors=3, max_predictors=3, min_keep_ratio=0.9).resolve(tiny)
     with pytest.raises(BudgetError, match="lower one of them"):
         attainable(tiny, full)

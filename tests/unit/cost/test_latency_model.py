@@ -33,7 +33,7 @@ CONVNEXT = BackboneGeometry(
     head_macs=10,
     params=1000,
 )  # fmt: skip
-SPACE = SearchSpace().for_geometry(DEIT_SMALL)
+SPACE = SearchSpace().resolve(DEIT_SMALL)
 
 
 @pytest.mark.parametrize("seed", range(5))

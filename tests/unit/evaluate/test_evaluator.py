@@ -305,7 +305,8 @@ def test_without_a_supernet_every_schedule_is_trained(home, spec):
 def test_without_training_schedules_are_ranked_on_the_dense_weights(home, spec):
     geometry = spec.resolved.geometry
     fidelity = spec.fidelity.model_copy(update={"strategy": "training-free"})
-    spec = renamed(spec, "free", fidelity=fidelity, space=without_training(spec.space, geometry))
+    resolved = spec.resolved.model_copy(update={"space": without_training(spec.resolved.space, geometry)})
+    spec = renamed(spec, "free", fidelity=fidelity, resolved=resolved)
     home.run(spec)
     trials = home.store.trials(spec.name)
     assert [t.fidelity.value for t in trials] == ["dense", "untrained", "untrained", "untrained", "finetune"]

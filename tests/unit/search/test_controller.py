@@ -1,6 +1,7 @@
 import itertools
 
 import pytest
+from sample_study import prepared
 
 from sparsesearch.errors import BudgetError, StudyFailedError
 from sparsesearch.schedule import Schedule
@@ -25,6 +26,10 @@ def study(*, strategy="supernet", evaluations=5, finalists=2, low=None, **change
     fidelity = FidelitySpec(strategy=strategy, evaluations=evaluations, finalists=finalists)
     fields = {"name": "study", "backbone": "deit_small_patch16_224", "seed": 3, **changes}
     return StudySpec(budget=Budget(low=low, high=0.65), fidelity=fidelity, **fields)
+
+
+def controller_of(spec, geometry, **options):
+    return StagedController(prepared(spec, geometry), geometry, **options)
 
 
 def made_up_top1(schedule):
@@ -66,7 +71,7 @@ def kinds(trials):
 
 class TestOrder:
     def test_stages_of_a_single_budget(self, deit_small):
-        trials = run(StagedController(study(), deit_small))
+        trials = run(controller_of(study(), deit_small))
         assert kinds(trials) == [
             ((DENSE, REFERENCE), 1),
             ((SUPERNET_TRAINING, REFERENCE), 1),
@@ -79,7 +84,7 @@ class TestOrder:
         assert [trial.label for trial in trials[:4]] == ["dense", "supernet", "rho at 3,6,9", "rho at 2,5,8"]
 
     def test_a_range_has_baselines_at_several_budgets(self, deit_small):
-        trials = run(StagedController(study(low=0.5, finalists=3), deit_small))
+        trials = run(controller_of(study(low=0.5, finalists=3), deit_small))
         (_, num_baselines) = kinds(trials)[2]
         assert 5 <= num_baselines <= 10
         assert kinds(trials)[2:] == [
@@ -90,18 +95,18 @@ class TestOrder:
         ]
 
     def test_without_a_supernet_proposals_are_fine_tuned_at_once(self, deit_small):
-        controller = StagedController(study(strategy="finetune"), deit_small)
+        controller = controller_of(study(strategy="finetune"), deit_small)
         assert controller.screen_fidelity is FINETUNE
         trials = run(controller)
         assert kinds(trials) == [((DENSE, REFERENCE), 1), ((FINETUNE, BASELINE), 2), ((FINETUNE, SEARCH), 5)]
         assert all(trial.parent is None for trial in trials)
 
     def test_baselines_can_be_left_out(self, deit_small):
-        trials = run(StagedController(study(baselines=False), deit_small))
+        trials = run(controller_of(study(baselines=False), deit_small))
         assert kinds(trials)[2:] == [((SUPERNET, SEARCH), 5), ((FINETUNE, SEARCH), 2)]
 
     def test_a_stage_waits_for_the_one_before(self, deit_small):
-        controller = StagedController(study(), deit_small)
+        controller = controller_of(study(), deit_small)
         dense = controller.ask()
         assert controller.ask() == Wait()
         controller.tell(finish(dense))
@@ -122,7 +127,7 @@ class TestOrder:
         assert kinds(tuned) == [((FINETUNE, SEARCH), 2), ((FINETUNE, BASELINE), 2)], "all at once"
 
     def test_finalists_are_the_chosen_ones_with_their_parents(self, deit_small):
-        controller = StagedController(study(evaluations=8, finalists=3), deit_small)
+        controller = controller_of(study(evaluations=8, finalists=3), deit_small)
         trials = run(controller)
         screened = [t for t in trials if (t.fidelity, t.origin) == (SUPERNET, SEARCH)]
         tuned = [t for t in trials if (t.fidelity, t.origin) == (FINETUNE, SEARCH)]
@@ -136,13 +141,13 @@ class TestOrder:
 class TestTrials:
     def test_no_schedule_is_asked_for_twice(self, deit_small):
         for low in (None, 0.3):
-            trials = run(StagedController(study(low=low, evaluations=25), deit_small))
+            trials = run(controller_of(study(low=low, evaluations=25), deit_small))
             identities = [(trial.key, trial.fidelity, trial.seed) for trial in trials]
             assert len(set(identities)) == len(identities)
 
     def test_costs_keys_and_seeds_are_those_of_the_schedule(self, deit_small):
         spec = study(low=0.5)
-        for trial in run(StagedController(spec, deit_small)):
+        for trial in run(controller_of(spec, deit_small)):
             assert trial.key == trial.schedule.key(deit_small)
             assert trial.schedule == trial.schedule.canonical(deit_small)
             assert trial.seed == derive_seed(
@@ -154,7 +159,7 @@ class TestTrials:
 
     def test_baselines_that_are_one_model_are_tried_once(self, deit_small):
         """Budgets closer than the cost of a token share their schedules."""
-        controller = StagedController(study(low=0.6499, evaluations=2), deit_small)
+        controller = controller_of(study(low=0.6499, evaluations=2), deit_small)
         possible = [b.schedule.key(deit_small) for b in controller.baselines if b.schedule is not None]
         assert len(possible) == 10
         assert len(set(possible)) == 2
@@ -167,7 +172,7 @@ class TestTrials:
         space = SearchSpace(blocks=(2,), max_predictors=1, min_keep_ratio=0.25)
         spec = study(evaluations=50, finalists=50, space=space, baselines=False)
         spec = spec.model_copy(update={"budget": Budget(low=0.85, high=0.95)})
-        trials = run(StagedController(spec, tiny))
+        trials = run(controller_of(spec, tiny))
         counts = dict(kinds(trials))
         assert 1 <= counts[SUPERNET, SEARCH] <= 3
         assert counts[FINETUNE, SEARCH] == counts[SUPERNET, SEARCH]
@@ -175,7 +180,7 @@ class TestTrials:
     def test_a_budget_out_of_reach_is_refused_at_once(self, deit_small):
         spec = study().model_copy(update={"budget": Budget(high=0.001)})
         with pytest.raises(BudgetError, match="give a budget in that range"):
-            StagedController(spec, deit_small)
+            controller_of(spec, deit_small)
 
 
 class TestRebuilding:
@@ -183,9 +188,9 @@ class TestRebuilding:
     @pytest.mark.parametrize("strategy", ["supernet", "finetune"])
     def test_a_rebuilt_controller_asks_for_the_same_next(self, deit_small, strategy, low):
         spec = study(strategy=strategy, low=low, evaluations=6, finalists=2)
-        trials = run(StagedController(spec, deit_small))
+        trials = run(controller_of(spec, deit_small))
         for cut in range(len(trials) + 1):
-            again = StagedController(spec, deit_small)
+            again = controller_of(spec, deit_small)
             for trial in trials[:cut]:
                 again.tell(trial)
             asked = again.ask()
@@ -199,18 +204,18 @@ class TestRebuilding:
             return finish(new, state=TrialState.FAILED if new.number in (3, 5, 9) else None)
 
         spec = study(evaluations=6)
-        trials = run(StagedController(spec, deit_small), end=end)
+        trials = run(controller_of(spec, deit_small), end=end)
         assert sum(trial.state is TrialState.FAILED for trial in trials) == 3
         for cut in range(len(trials)):
-            again = StagedController(spec, deit_small)
+            again = controller_of(spec, deit_small)
             for trial in trials[:cut]:
                 again.tell(trial)
             assert end(again.ask()) == trials[cut]
 
     def test_telling_twice_and_telling_what_is_not_final_change_nothing(self, deit_small):
         spec = study()
-        once, twice = StagedController(spec, deit_small), StagedController(spec, deit_small)
-        for trial in run(StagedController(spec, deit_small), most=6):
+        once, twice = controller_of(spec, deit_small), controller_of(spec, deit_small)
+        for trial in run(controller_of(spec, deit_small), most=6):
             once.tell(trial)
             for _ in range(2):
                 twice.tell(trial.model_copy(update={"state": TrialState.RUNNING}))
@@ -224,7 +229,7 @@ class TestFailures:
         def end(new):
             return finish(new, state=TrialState.FAILED if new.number == number else None)
 
-        controller = StagedController(study(), deit_small)
+        controller = controller_of(study(), deit_small)
         with pytest.raises(StudyFailedError, match=f"the {name} training failed: it broke"):
             run(controller, end=end)
         with pytest.raises(StudyFailedError):
@@ -234,14 +239,14 @@ class TestFailures:
         def end(new):
             return finish(new, state=TrialState.FAILED if new.fidelity is SUPERNET and new.number != 6 else None)
 
-        trials = run(StagedController(study(), deit_small), end=end)
+        trials = run(controller_of(study(), deit_small), end=end)
         assert [t.parent for t in trials if t.fidelity is FINETUNE] == [6]
 
     def test_a_failed_finalist_is_not_tried_again(self, deit_small):
         def end(new):
             return finish(new, state=TrialState.FAILED if new.fidelity is FINETUNE else None)
 
-        trials = run(StagedController(study(), deit_small), end=end)
+        trials = run(controller_of(study(), deit_small), end=end)
         assert kinds(trials)[-2:] == [((FINETUNE, SEARCH), 2), ((FINETUNE, BASELINE), 2)]
 
 
@@ -253,7 +258,7 @@ class TestTime:
             asked.append(fidelity)
             return False
 
-        trials = run(StagedController(study(evaluations=20), deit_small, may_start=may_start))
+        trials = run(controller_of(study(evaluations=20), deit_small, may_start=may_start))
         assert kinds(trials) == [
             ((DENSE, REFERENCE), 1),
             ((SUPERNET_TRAINING, REFERENCE), 1),
@@ -265,7 +270,7 @@ class TestTime:
 
     def test_when_time_is_up_one_finalist_at_a_time_is_needed(self, deit_small):
         """The next one only if that one fails."""
-        controller = StagedController(study(evaluations=6), deit_small, may_start=lambda fidelity: False)
+        controller = controller_of(study(evaluations=6), deit_small, may_start=lambda fidelity: False)
         while (new := controller.ask()).fidelity is not FINETUNE:
             controller.tell(finish(new))
         assert controller.ask() == Wait()
@@ -281,13 +286,13 @@ class TestTime:
         def may_start(fidelity):
             return fidelity is FINETUNE or next(times)
 
-        trials = run(StagedController(study(evaluations=20), deit_small, may_start=may_start))
+        trials = run(controller_of(study(evaluations=20), deit_small, may_start=may_start))
         assert kinds(trials)[3:] == [((SUPERNET, SEARCH), 5), ((FINETUNE, SEARCH), 2), ((FINETUNE, BASELINE), 2)]
 
     def test_time_that_returns_in_a_resumed_study_is_used(self, deit_small):
         spec = study(evaluations=6, sampler="tpe")  # a sampler that does not beat its first proposals at once
-        short = run(StagedController(spec, deit_small, may_start=lambda fidelity: False))
-        again = StagedController(spec, deit_small)
+        short = run(controller_of(spec, deit_small, may_start=lambda fidelity: False))
+        again = controller_of(spec, deit_small)
         for trial in short:
             again.tell(trial)
         rest = run(again)
@@ -295,6 +300,6 @@ class TestTime:
 
 
 def test_the_dense_schedule_is_the_reference_of_every_study(deit_small):
-    dense = StagedController(study(), deit_small).ask()
+    dense = controller_of(study(), deit_small).ask()
     assert dense.schedule == Schedule()
     assert (dense.number, dense.fidelity, dense.origin) == (0, DENSE, REFERENCE)

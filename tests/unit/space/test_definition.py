@@ -32,28 +32,25 @@ def with_stage(geometry, **changes):
 
 class TestDefaults:
     def test_a_vit_is_pruned_before_any_block_but_the_first(self):
-        space = SearchSpace().for_geometry(DEIT_SMALL)
+        space = SearchSpace().resolve(DEIT_SMALL)
         assert space.locations == tuple((0, block) for block in range(1, 12))
         assert space.methods == (Method(),)
 
     @pytest.mark.parametrize(("geometry", "depth"), [(CONVNEXT_TINY, 9), (SWIN_TINY, 6)])
     def test_a_hierarchical_backbone_has_fast_and_slow_paths_in_its_deepest_stage(self, geometry, depth):
-        space = SearchSpace().for_geometry(geometry)
+        space = SearchSpace().resolve(geometry)
         assert space.locations == tuple((2, block) for block in range(depth))
         assert space.methods == (Method(reducer=FastSlow()),)
 
-    def test_spelling_out_twice_changes_nothing(self):
-        for geometry in (DEIT_SMALL, CONVNEXT_TINY):
-            space = SearchSpace(earliest=2, latest=4, min_predictors=0).for_geometry(geometry)
-            assert space.for_geometry(geometry) == space
-            assert space.min_predictors == 1, "the dense model is no proposal"
+    def test_the_dense_model_is_no_proposal(self):
+        assert SearchSpace(min_predictors=0).resolve(DEIT_SMALL).min_predictors == 1
 
 
 class TestMethods:
     def test_products_leave_out_what_contradicts_itself(self):
         space = SearchSpace(
             reducers=(Prune(), Merge()), scorers=(DynamicVitScorer(), ClassAttentionScorer()), phases=("before_ffn",)
-        ).for_geometry(DEIT_SMALL)
+        ).resolve(DEIT_SMALL)
         assert [method.describe() for method in space.methods] == [
             "prune/dynamicvit before_ffn",
             "prune/class_attention before_ffn",
@@ -63,16 +60,16 @@ class TestMethods:
     def test_what_the_backbone_cannot_do_is_left_out_and_told(self):
         geometry = with_stage(DEIT_SMALL, has_class_token=False)
         space = SearchSpace(scorers=(DynamicVitScorer(), ClassAttentionScorer()))
-        assert space.for_geometry(geometry).methods == (Method(),)
+        assert space.resolve(geometry).methods == (Method(),)
         [(method, why)] = dropped_methods(space, geometry)
         assert method.scorer == ClassAttentionScorer()
         assert "class token" in why
 
     def test_block_0_has_no_attention_before_it(self):
         readers = SearchSpace(blocks=(0, 3), scorers=(ClassAttentionScorer(),))
-        assert readers.for_geometry(DEIT_SMALL).locations == ((0, 3),)
+        assert readers.resolve(DEIT_SMALL).locations == ((0, 3),)
         both = readers.model_copy(update={"phases": ("before_block", "before_ffn"), "methods_per": "location"})
-        assert both.for_geometry(DEIT_SMALL).locations == ((0, 0), (0, 3))
+        assert both.resolve(DEIT_SMALL).locations == ((0, 0), (0, 3))
 
     def test_a_fast_path_that_saves_nothing_is_left_out(self):
         geometry = CONVNEXT_TINY.model_copy(
@@ -81,7 +78,7 @@ class TestMethods:
         with pytest.raises(
             SpaceError, match="costs as much as the feed-forward network that it replaces; use fast_path identity"
         ):
-            SearchSpace().for_geometry(geometry)
+            SearchSpace().resolve(geometry)
 
     @pytest.mark.parametrize(
         ("space", "geometry", "said"),
@@ -109,7 +106,7 @@ class TestMethods:
     )
     def test_a_space_without_a_schedule_says_how_to_mend_it(self, space, geometry, said):
         with pytest.raises(SpaceError, match=said):
-            space.for_geometry(geometry)
+            space.resolve(geometry)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +146,7 @@ class TestBundled:
         assert describe_space(name).endswith(".")
         assert space_path(name).read_text().startswith("# yaml-language-server: $schema=space.schema.json\n")
         geometry = {"convnext": CONVNEXT_TINY, "swin": SWIN_TINY}.get(name.split("_")[0], DEIT_PICO)
-        low, high = attainable(geometry, load_space(name))
+        low, high = attainable(geometry, load_space(name).resolve(geometry))
         assert low < 0.9 * high
 
     def test_the_schema_for_editors_is_current(self):

@@ -71,7 +71,7 @@ SPACES = {
 @pytest.mark.parametrize("kind", SPACES)
 def test_drawn_schedules_are_of_the_space(kind):
     geometry, space = SPACES[kind]
-    space = with_fixed_windows(space.for_geometry(geometry), geometry)
+    space = with_fixed_windows(space.resolve(geometry), geometry)
     rng = np.random.default_rng(0)
     seen, lowest = set(), 1.0
     for i in range(400):
@@ -79,7 +79,7 @@ def test_drawn_schedules_are_of_the_space(kind):
         for step in schedule.resolve(geometry):
             method = (step.reducer, step.scorer, step.phase)
             assert (step.stage, step.block) in space.locations
-            is_merge_behind = isinstance(step.reducer, Merge) and space.merge_after_prune
+            is_merge_behind = isinstance(step.reducer, Merge) and space.merge
             assert is_merge_behind or method in {(m.reducer, m.scorer, m.phase) for m in space.methods}
             total = geometry.stages[step.stage].num_tokens
             low, high = space.ratio_limits(step.stage)
@@ -92,7 +92,7 @@ def test_drawn_schedules_are_of_the_space(kind):
 
 
 def test_the_minimal_schedule_is_low_and_has_as_many_steps_as_there_may_be():
-    space = SearchSpace(max_predictors=3).for_geometry(VIT)
+    space = SearchSpace(max_predictors=3).resolve(VIT)
     rng = np.random.default_rng(1)
     for _ in range(20):
         steps = minimal_schedule(space, VIT, rng=rng).resolve(VIT)
@@ -101,14 +101,14 @@ def test_the_minimal_schedule_is_low_and_has_as_many_steps_as_there_may_be():
 
 def test_schedules_depend_on_the_generator_alone():
     geometry, space = SPACES["everything"]
-    space = with_fixed_windows(space.for_geometry(geometry), geometry)
+    space = with_fixed_windows(space.resolve(geometry), geometry)
     first, again = (random_schedule(space, geometry, rng=np.random.default_rng(3)) for _ in range(2))
     assert first == again
 
 
 def test_spot_reads_a_fixed_number_of_layers():
     space = SearchSpace(scorers=(SpotScorer(), SpotScorer(layers="all"), SpotScorer(layers=3), NormScorer()))
-    fixed = with_fixed_windows(space.for_geometry(VIT), VIT)
+    fixed = with_fixed_windows(space.resolve(VIT), VIT)
     assert [m.scorer.layers for m in fixed.methods[:3]] == [2, "all", 3]
     assert fixed.methods[3].scorer == NormScorer()
     assert with_fixed_windows(fixed, VIT) == fixed
@@ -116,7 +116,7 @@ def test_spot_reads_a_fixed_number_of_layers():
 
 def test_without_training_nothing_learned_is_left():
     for kind, (geometry, space) in SPACES.items():
-        free = without_training(space, geometry)
+        free = without_training(space.resolve(geometry), geometry)
         assert not any(is_learned(method.scorer) for method in free.methods)
         paths = {m.reducer.fast_path for m in free.methods if isinstance(m.reducer, FastSlow)}
         assert paths <= {"identity"}
@@ -128,4 +128,4 @@ def test_without_training_nothing_learned_is_left():
 
 def test_scorers_without_weights_that_were_asked_for_stay():
     space = SearchSpace(scorers=(DynamicVitScorer(), NormScorer()))
-    assert {m.scorer for m in without_training(space, VIT).methods} == {NormScorer()}
+    assert {m.scorer for m in without_training(space.resolve(VIT), VIT).methods} == {NormScorer()}

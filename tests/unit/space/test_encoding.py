@@ -15,13 +15,13 @@ GEOMETRY = BackboneGeometry(
     head_macs=0,
     params=0,
 )
-SPACE = SearchSpace(max_predictors=3).for_geometry(GEOMETRY)
+SPACE = SearchSpace(max_predictors=3).resolve(GEOMETRY)
 
 
 def test_parameters_are_ordered_and_leave_out_what_cannot_vary():
     names = [parameter.name for parameter in parameters(SPACE)]
     assert names == ["predictors", "position_0", "position_1", "position_2", "weight_0", "weight_1", "weight_2"]
-    single = SearchSpace(blocks=(3,), max_predictors=1).for_geometry(GEOMETRY)
+    single = SearchSpace(blocks=(3,), max_predictors=1).resolve(GEOMETRY)
     assert parameters(single) == ()
     assert decode({}, space=single).blocks == (3,)
 

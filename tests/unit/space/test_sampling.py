@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+from geometries import DEIT_SMALL
 
 from sparsesearch.schedule.methods import NormScorer
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.sampling import distinct_positions, draw_shape, mutate_shape
 from sparsesearch.space.shape import MIN_WEIGHT, Method, Shape, canonical_weights
 
-SPACE = SearchSpace(blocks=tuple(range(1, 12)), max_predictors=3, methods=(Method(), Method(scorer=NormScorer())))
+SPACE = SearchSpace(methods=(Method(), Method(scorer=NormScorer()))).resolve(DEIT_SMALL)
 
 
 def test_equal_weights_are_the_powers_of_rho():
@@ -57,7 +58,7 @@ def test_places_move_as_little_as_they_must(wished, latest, expected):
 def test_draws_cover_the_space():
     rng = np.random.default_rng(0)
     drawn = [draw_shape(SPACE, rng=rng) for _ in range(500)]
-    assert {block for shape in drawn for block in shape.blocks} == set(SPACE.blocks)
+    assert {block for shape in drawn for block in shape.blocks} == {block for _, block in SPACE.locations}
     assert {len(shape.blocks) for shape in drawn} == {1, 2, 3}
     assert {step.scorer.kind for shape in drawn for step in shape.steps} == {"dynamicvit", "norm"}
 

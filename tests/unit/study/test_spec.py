@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from sparsesearch.app.complete import complete
 from sparsesearch.errors import SpecError
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import Budget, FidelitySpec, Resolved, StudySpec
 from sparsesearch.study.spec.renamed import notes_on_renamed, renamed
@@ -95,5 +96,6 @@ def test_planned_work_of_older_studies_is_read():
     stage = StageGeometry(depth=1, dim=8, attn_dim=8, num_heads=1, mlp_dim=16, grid=(2, 2))
     geometry = BackboneGeometry(name="x", image_size=(8, 8), stages=(stage,), stem_macs=1, head_macs=1, params=1)
     work = {"dense": 0.5, "elastic": 0.25, "finetune": 0.25}
-    found = Resolved(geometry=geometry, num_classes=2, in_chans=1, data_fingerprint="f", planned_work=work)
+    space = SearchSpace(blocks=(0,)).resolve(geometry)
+    found = Resolved(geometry=geometry, space=space, num_classes=2, in_chans=1, data_fingerprint="f", planned_work=work)
     assert found.planned_work == {"dense": 0.5, "supernet_training": 0.25, "finetune": 0.25}

@@ -4,11 +4,13 @@ import struct
 
 import pytest
 import torch
+from geometries import DEIT_PICO
 from safetensors.torch import save_file
 
 from sparsesearch.backbones.registry import backbone_geometry
 from sparsesearch.errors import CheckpointError
-from sparsesearch.study.spec import Budget, StudySpec, TrainSpec
+from sparsesearch.space.definition import SearchSpace
+from sparsesearch.study.spec import TrainSpec
 from sparsesearch.study.trial import CheckpointRef
 from sparsesearch.training.cache import TrainingCache, dense_key, supernet_key
 from sparsesearch.training.checkpoints import CheckpointFolder, read_foreign_weights, read_tensors, write_tensors
@@ -220,16 +222,13 @@ class TestKeys:
             self.key(weights=str(tmp_path / "d"))
 
     def test_supernet_weights_belong_to_dense_weights_space_recipe_and_seed(self):
-        spec = StudySpec(name="a", backbone="deit_pico", budget=Budget(high=0.4))
-        space = spec.space.model_copy(update={"max_predictors": 2})
-        recipe = spec.fidelity.model_copy(update={"supernet_training": TrainSpec(epochs=9)})
-        others = [{"space": space}, {"fidelity": recipe}, {"seed": 5}]
-        keys = {supernet_key("dense-1", spec=spec.model_copy(update=change)) for change in others}
-        assert len(keys | {supernet_key("dense-1", spec=spec), supernet_key("dense-2", spec=spec)}) == 5
-        same = [{"name": "b"}, {"budget": Budget(high=0.3)}, {"sampler": "random"}]
-        assert {supernet_key("dense-1", spec=spec.model_copy(update=change)) for change in same} == {
-            supernet_key("dense-1", spec=spec)
-        }
+        given = {"space": SearchSpace().resolve(DEIT_PICO), "training": TrainSpec(epochs=8), "seed": 0}
+        smaller = SearchSpace(max_predictors=2).resolve(DEIT_PICO)
+        others = [{"space": smaller}, {"training": TrainSpec(epochs=9)}, {"seed": 5}]
+        keys = {supernet_key("dense-1", **{**given, **change}) for change in others}
+        assert len(keys | {supernet_key("dense-1", **given), supernet_key("dense-2", **given)}) == 5
+        written_in_full = SearchSpace(blocks=tuple(range(1, 8))).resolve(DEIT_PICO)
+        assert supernet_key("dense-1", **{**given, "space": written_in_full}) == supernet_key("dense-1", **given)
 
 
 def test_checkpoint_references_are_plain_values():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from geometries import DEIT_PICO
 
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule
@@ -18,7 +19,7 @@ from sparsesearch.training.objectives import DenseObjective, SparseObjective, Su
 from sparsesearch.training.teacher import Teacher
 
 SPEC = TrainSpec(epochs=2, images_per_epoch=96, batch_size=32, lr=1e-3)
-SPACE = SearchSpace(blocks=(1, 3, 5), max_predictors=2)
+SPACE = SearchSpace(blocks=(1, 3, 5), max_predictors=2).resolve(DEIT_PICO)
 
 
 class TestLearningRate:

@@ -51,7 +51,7 @@ SPACES = {"deit_pico": TOKENS, "lvvit_pico": TOKENS, "convnext_pico": PATHS, "sw
 def case(request):
     task = DigitsTask(image_size=32, in_chans=1, num_val_images=24)
     context = TrainingContext(request.param, task_geometry(request.param, task), task, FLOAT32, seed=0)
-    space = SPACES[request.param].for_geometry(context.geometry)
+    space = SPACES[request.param].resolve(context.geometry)
     return context, with_fixed_windows(space, context.geometry)
 
 

@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from geometries import DEIT_SMALL
 
 from sparsesearch.budget.feasible import attainable
 from sparsesearch.cost.analytic import AnalyticCost, dense_macs
@@ -16,7 +17,7 @@ from sparsesearch.study.prior import Prior, PriorStep
 from sparsesearch.study.spec import Budget, Resolved, StudySpec
 from sparsesearch.study.trial import Fidelity, Origin, TrialState
 
-SPACE = SearchSpace(max_predictors=3)
+SPACE = SearchSpace(max_predictors=3).resolve(DEIT_SMALL)
 
 
 def made_up_top1(geometry, schedule):
@@ -116,7 +117,7 @@ def test_budgets_of_a_front_are_spread(deit_small, make_trial):
     ],
 )
 def test_every_space_of_a_vit(deit_small, make_trial, space):
-    proposer = EvolutionProposer(deit_small, space, low=None, high=2.6e9, seed=0)
+    proposer = EvolutionProposer(deit_small, space.resolve(deit_small), low=None, high=2.6e9, seed=0)
     trials = run(proposer, make_trial, stop=30)
     assert len({trial.key for trial in trials}) == 30
     for trial in trials:
@@ -127,6 +128,7 @@ def test_every_space_of_a_vit(deit_small, make_trial, space):
 @pytest.mark.parametrize("monotone", [True, False])
 def test_a_hierarchical_backbone(convnext_like, make_trial, monotone):
     space = SearchSpace(reducers=(FastSlow(), FastSlow(fast_path="identity")), max_predictors=3, monotone=monotone)
+    space = space.resolve(convnext_like)
     low, high = attainable(convnext_like, space)
     limit = 0.4 * low + 0.6 * high
     proposer = EvolutionProposer(convnext_like, space, low=None, high=limit, seed=0)
@@ -144,7 +146,8 @@ def source(geometry, make_trial, *, num=40):
 
 
 def study(geometry, **changes):
-    resolved = Resolved(geometry=geometry, num_classes=10, in_chans=3, data_fingerprint="none")
+    space = SearchSpace().resolve(geometry)
+    resolved = Resolved(geometry=geometry, space=space, num_classes=10, in_chans=3, data_fingerprint="none")
     return StudySpec(name="source", backbone=geometry.name, budget=Budget(high=0.6), resolved=resolved, **changes)
 
 
@@ -159,7 +162,7 @@ def test_priors_are_relative(deit_small, make_trial):
         assert [(step.depth * 12, step.keep_ratio) for step in prior.steps] == [
             (step.block, step.keep_ratio) for step in trial.schedule.steps
         ]
-        schedule, shape = transferred(prior, deit_small, SPACE.for_geometry(deit_small))
+        schedule, shape = transferred(prior, deit_small, SPACE)
         assert schedule.key(deit_small) == trial.key
         assert shape.blocks == tuple(step.block for step in trial.schedule.steps)
     many = source(deit_small, make_trial, num=70)
@@ -186,19 +189,19 @@ def test_priors_reach_backbones_of_other_depth_and_kind(deit_small, convnext_lik
     priors = collect_priors(study(deit_small), source(deit_small, make_trial, num=12))
     (stage,) = deit_small.stages
     deeper = deit_small.model_copy(update={"name": "deeper", "stages": (stage.model_copy(update={"depth": 24}),)})
-    space = SPACE.for_geometry(deeper)
+    space = SearchSpace(max_predictors=3).resolve(deeper)
     for prior in priors:
         schedule, shape = transferred(prior, deeper, space)
         assert [step.block for step in schedule.steps] == [round(24 * step.depth) for step in prior.steps]
         assert outside(shape, space) is None
-    slow = SearchSpace(reducers=(FastSlow(),), max_predictors=3).for_geometry(convnext_like)
+    slow = SearchSpace(reducers=(FastSlow(),), max_predictors=3).resolve(convnext_like)
     moved = [transferred(prior, convnext_like, slow) for prior in priors]
     assert any(moved)
     assert all(outside(found[1], slow) is None for found in moved if found)
 
 
 def test_what_cannot_be_done_here_becomes_the_first_method_or_nothing(deit_small):
-    space = SPACE.for_geometry(deit_small)
+    space = SPACE
     step = PriorStep(stage=1.0, depth=0.5, keep_ratio=0.4, reducer=FastSlow(), scorer=DynamicVitScorer())
     schedule, shape = transferred(Prior(steps=(step,), accuracy=0.9, cost=0.5), deit_small, space)
     assert schedule == Schedule.at([6], [78 / 196])

@@ -51,7 +51,7 @@ def check(genomes, space):
 
 @pytest.mark.parametrize("space", SPACES)
 def test_drawn_changed_and_crossed_genomes_are_of_the_space(deit_small, space):
-    space = space.for_geometry(deit_small)
+    space = space.resolve(deit_small)
     variation, rng = Variation(space), np.random.default_rng(0)
     drawn = variation.draw(200, rng=rng)
     check(drawn, space)
@@ -66,7 +66,7 @@ def test_drawn_changed_and_crossed_genomes_are_of_the_space(deit_small, space):
 
 @pytest.mark.parametrize("space", SPACES)
 def test_children_have_what_a_parent_has(deit_small, space):
-    space = space.for_geometry(deit_small)
+    space = space.resolve(deit_small)
     variation, rng = Variation(space), np.random.default_rng(0)
     first, second = variation.draw(100, rng=rng), variation.draw(100, rng=rng)
     children = variation.cross(first, second, rng=rng)
@@ -76,7 +76,7 @@ def test_children_have_what_a_parent_has(deit_small, space):
 
 
 def test_wishes_and_genomes_are_the_same(deit_small):
-    space = SPACES[2].for_geometry(deit_small)
+    space = SPACES[2].resolve(deit_small)
     rng = np.random.default_rng(0)
     shapes = [draw_shape(space, rng=rng) for _ in range(20)]
     genomes = genomes_of([genes_of(shape, space) for shape in shapes], space)
@@ -88,7 +88,7 @@ def test_wishes_and_genomes_are_the_same(deit_small):
 
 @pytest.mark.parametrize("space", SPACES)
 def test_rough_prices_are_near(deit_small, space):
-    space = space.for_geometry(deit_small)
+    space = space.resolve(deit_small)
     rng, limit = np.random.default_rng(0), 3.0e9
     shapes = [draw_shape(space, rng=rng, latest_first=4) for _ in range(60)]
     genomes = genomes_of([genes_of(shape, space) for shape in shapes], space)
@@ -105,7 +105,7 @@ def test_rough_prices_are_near(deit_small, space):
 
 
 def test_features_say_what_each_block_sees(deit_small):
-    space = SPACES[2].for_geometry(deit_small)
+    space = SPACES[2].resolve(deit_small)
     features = Features(deit_small, space)
     before = Schedule.at([3, 6], [0.5, 0.25])
     same = Schedule(steps=(*before.steps, Step(block=9, keep_ratio=0.25)))
@@ -128,10 +128,10 @@ def test_features_say_what_each_block_sees(deit_small):
 
 
 def test_a_method_alone_is_not_told_apart_from_what_blocks_see(deit_small):
-    space = SearchSpace(max_predictors=3).for_geometry(deit_small)
+    space = SearchSpace(max_predictors=3).resolve(deit_small)
     features = Features(deit_small, space)
     steps = features.steps(
-        [Schedule.at([3, 6], [0.5, 0.25], scorer=scorer) for scorer in (*space.scorers, NormScorer())]
+        [Schedule.at([3, 6], [0.5, 0.25], scorer=scorer) for scorer in (DynamicVitScorer(), NormScorer())]
     )
     x = features.of(steps)
     assert x.shape == (2, 3 * 12 + 2)
@@ -140,7 +140,7 @@ def test_a_method_alone_is_not_told_apart_from_what_blocks_see(deit_small):
 
 
 def test_weights_tell_early_from_late_and_drops_from_what_is_left(deit_small):
-    features = Features(deit_small, SPACES[2].for_geometry(deit_small))
+    features = Features(deit_small, SPACES[2].resolve(deit_small))
     weights = features.columns.weights(decay=1.0, drops=0.3)
     attention, ffn, drops, methods = np.split(weights, [12, 24, 36])
     np.testing.assert_allclose(attention, np.exp(-np.arange(12) / 12))
@@ -152,7 +152,7 @@ def test_weights_tell_early_from_late_and_drops_from_what_is_left(deit_small):
 
 def test_features_of_genomes_are_those_of_their_schedules(deit_small):
     """Up to the rounding of tokens."""
-    space = SPACES[1].for_geometry(deit_small)
+    space = SPACES[1].resolve(deit_small)
     features, rng = Features(deit_small, space), np.random.default_rng(1)
     schedules = []
     while len(schedules) < 10:
@@ -167,7 +167,7 @@ def test_features_of_genomes_are_those_of_their_schedules(deit_small):
 
 
 def test_slow_paths_leave_attention_alone(convnext_like):
-    space = SearchSpace(reducers=(FastSlow(),), max_predictors=3).for_geometry(convnext_like)
+    space = SearchSpace(reducers=(FastSlow(),), max_predictors=3).resolve(convnext_like)
     features = Features(convnext_like, space)
     stage = space.locations[0][0]
     schedule = Schedule(steps=(Step(stage=stage, block=1, keep_ratio=0.5, reducer=FastSlow()),))

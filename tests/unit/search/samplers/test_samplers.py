@@ -19,7 +19,7 @@ RANGES = [(None, 3_000_000_000), (1_500_000_000, 3_000_000_000)]
 
 
 def proposer(geometry, *, sampler="tpe", low=None, high=3_000_000_000, seed=0, space=SPACE):
-    return make_proposer(sampler, geometry, space, low=low, high=high, seed=seed)
+    return make_proposer(sampler, geometry, space.resolve(geometry), low=low, high=high, seed=seed)
 
 
 def landscape(geometry, schedule):
@@ -96,8 +96,9 @@ from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.trial import Trial
 told = json.load(sys.stdin)
-search = make_proposer(told["sampler"], BackboneGeometry.model_validate(told["geometry"]),
-                       SearchSpace(max_predictors=4), low=told["low"], high=told["high"], seed=0)
+geometry = BackboneGeometry.model_validate(told["geometry"])
+search = make_proposer(told["sampler"], geometry, SearchSpace(max_predictors=4).resolve(geometry),
+                       low=told["low"], high=told["high"], seed=0)
 for trial in told["trials"]:
     search.tell(Trial.model_validate_json(trial))
 schedule, proposal = search.propose(len(told["trials"]))
@@ -210,7 +211,7 @@ def test_fidelities_are_never_mixed(deit_small, make_trial):
 def test_an_exhausted_space_proposes_nothing(tiny, make_trial, sampler):
     """One step before block 1 or 2 over four tokens at one budget leaves a handful of models."""
     space = SearchSpace(blocks=(1, 2), max_predictors=2)
-    _, most = attainable(tiny, space)
+    _, most = attainable(tiny, space.resolve(tiny))
     search = proposer(tiny, sampler=sampler, space=space, high=most)
     keys = []
     for index in range(50):
