@@ -6,7 +6,6 @@ Importing this package imports only the standard library; the names below import
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from sparsesearch.backbones.transforms import restore_, sparsify_
     from sparsesearch.schedule import Schedule, Step
 
-__version__ = version("sparsesearch")
+    __version__: str
 
 __all__ = ["Schedule", "Step", "__version__", "load", "restore_", "sparsify_"]
 
@@ -30,4 +29,8 @@ _LAZY = {
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sparsesearch")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,28 +4,130 @@ from __future__ import annotations
 
 import typer
 
-from sparsesearch import __version__
-from sparsesearch.cli import (
-    bench,
-    cost,
-    db,
-    export,
-    import_checkpoint,
-    init,
-    measure,
-    profile,
-    report,
-    run,
-    spaces,
-    status,
-    stop,
-    studies,
-    tracking,
-    visualize,
+from sparsesearch.cli.lazy import LazyGroup, Listed
+
+_SEARCH, _VIEW, _USE, _MORE = "Search", "Inspect studies", "Use the results", "Costs, spaces, database"
+
+
+def _listed(name: str, module: str, panel: str, text: str, *, attribute: str | None = None) -> Listed:
+    return Listed(name, f"sparsesearch.cli.{module}", attribute or name.replace("-", "_"), panel, text)
+
+
+COMMANDS = (
+    _listed("run", "run", _SEARCH, "Find the best sparsification schedule of a backbone under a budget."),
+    _listed(
+        "resume",
+        "run",
+        _SEARCH,
+        "Resume a study that was interrupted or killed; at most the epochs that were in progress are repeated.",
+    ),
+    _listed(
+        "stop",
+        "stop",
+        _SEARCH,
+        "Stop a study after the epochs under way, and let its process write the results so far.",
+    ),
+    _listed("pause", "stop", _SEARCH, "Stop a study after the epochs under way; `sparsesearch resume` continues it."),
+    _listed(
+        "cancel",
+        "stop",
+        _SEARCH,
+        "Stop a study after the epochs under way, for good: it cannot be resumed. Its results are kept.",
+    ),
+    _listed(
+        "init",
+        "init",
+        _SEARCH,
+        "Write a study document with every key explained, to edit and pass to `sparsesearch run`.",
+    ),
+    _listed(
+        "status",
+        "status",
+        _VIEW,
+        "Show the progress of a study, from any terminal: phases, running trials, best result, and next commands.",
+    ),
+    _listed("studies", "studies", _VIEW, "List all studies, oldest first. Read-only."),
+    _listed("show", "studies", _VIEW, "Show the document of a study and the number of trials in each state."),
+    _listed(
+        "trials",
+        "studies",
+        _VIEW,
+        "List the trials of a study: schedule, cost, accuracy, and the reason if one failed or was stopped.",
+    ),
+    _listed(
+        "front",
+        "studies",
+        _VIEW,
+        "Show the Pareto front of a study: validation accuracy against multiply-adds or milliseconds.",
+    ),
+    _listed(
+        "report",
+        "report",
+        _VIEW,
+        "Write a report of a study: results, parameter importances, cost of the search, and convergence.",
+    ),
+    _listed(
+        "delete",
+        "studies",
+        _VIEW,
+        "Delete a study with its trials and checkpoints. Shared dense and supernet trainings remain in the cache.",
+    ),
+    _listed("ui", "tracking", _VIEW, "Serve the MLflow pages of all studies on this machine until Ctrl-C is pressed."),
+    _listed("mlflow", "tracking", _VIEW, "Show studies in MLflow.", attribute="app"),
+    _listed(
+        "export",
+        "export",
+        _USE,
+        "Write the best schedule of a study within a budget as a recipe for `retrain`, a small YAML file.",
+    ),
+    _listed(
+        "retrain",
+        "export",
+        _USE,
+        "Train a recipe in full, evaluate it on the test split, and save it as one safetensors file.",
+    ),
+    _listed(
+        "bench", "bench", _USE, "Time a sparse model and its dense model side by side: latency, throughput, speed-up."
+    ),
+    _listed(
+        "measure",
+        "measure",
+        _USE,
+        "Measure the latency of a recipe on its target, interleaved with the dense model, and check its budget.",
+    ),
+    _listed("visualize", "visualize", _USE, "Plot which tokens of an image a sparse model keeps, step by step."),
+    _listed(
+        "import-checkpoint",
+        "import_checkpoint",
+        _USE,
+        "Import a dense or sparse checkpoint that was trained elsewhere.",
+    ),
+    _listed(
+        "cost",
+        "cost",
+        _MORE,
+        "Compute the cost of a schedule in multiply-adds (what papers call FLOPs), block by block.",
+    ),
+    _listed("spaces", "spaces", _MORE, "List search spaces, or show, validate or count one.", attribute="app"),
+    _listed(
+        "profile",
+        "profile",
+        _MORE,
+        "Measure the latency of a backbone's schedules on this device, for budgets in milliseconds.",
+        attribute="app",
+    ),
+    _listed("db", "db", _MORE, "Show or upgrade the schema of the study database.", attribute="app"),
 )
+"""Every command: its module is imported when it is used, so its help is repeated here."""
+
+
+class _Commands(LazyGroup):
+    LISTED = COMMANDS
+
 
 app = typer.Typer(
     name="sparsesearch",
+    cls=_Commands,
     help="Find the best token-sparsification schedule of a vision backbone under a budget.\n\n"
     "Start with:  sparsesearch run --backbone deit_pico --budget 35%",
     no_args_is_help=True,
@@ -34,37 +136,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_SEARCH, _VIEW, _USE, _MORE = "Search", "Inspect studies", "Use the results", "Costs, spaces, database"
-
-app.command(rich_help_panel=_SEARCH)(run.run)
-app.command(rich_help_panel=_SEARCH)(run.resume)
-app.command(rich_help_panel=_SEARCH)(stop.stop)
-app.command(rich_help_panel=_SEARCH)(stop.pause)
-app.command(rich_help_panel=_SEARCH)(stop.cancel)
-app.command(rich_help_panel=_SEARCH)(init.init)
-app.command(rich_help_panel=_VIEW)(status.status)
-app.command(rich_help_panel=_VIEW)(studies.studies)
-app.command(rich_help_panel=_VIEW)(studies.show)
-app.command(rich_help_panel=_VIEW)(studies.trials)
-app.command(rich_help_panel=_VIEW)(studies.front)
-app.command(rich_help_panel=_VIEW)(report.report)
-app.command(rich_help_panel=_VIEW)(studies.delete)
-app.command(rich_help_panel=_VIEW)(tracking.ui)
-app.add_typer(tracking.app, name="mlflow", rich_help_panel=_VIEW)
-app.command(rich_help_panel=_USE)(export.export)
-app.command(rich_help_panel=_USE)(export.retrain)
-app.command(rich_help_panel=_USE)(bench.bench)
-app.command(rich_help_panel=_USE)(measure.measure)
-app.command(rich_help_panel=_USE)(visualize.visualize)
-app.command(rich_help_panel=_USE)(import_checkpoint.import_checkpoint)
-app.command(rich_help_panel=_MORE)(cost.cost)
-app.add_typer(spaces.app, name="spaces", rich_help_panel=_MORE)
-app.add_typer(profile.app, name="profile", rich_help_panel=_MORE)
-app.add_typer(db.app, name="db", rich_help_panel=_MORE)
-
 
 def _show_version(requested: bool) -> None:
     if requested:
+        from sparsesearch import __version__
+
         typer.echo(f"sparsesearch {__version__}")
         raise typer.Exit
 

@@ -1,20 +1,29 @@
 """Help that teaches: every command has an example, and all of it fits a terminal of 80 columns."""
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from sparsesearch.cli.app import COMMANDS as LISTED
 from sparsesearch.cli.app import app
 
 
-def commands(group=app, path=()):
+def commands(group, path):
     for command in group.registered_commands:
         name = command.name or command.callback.__name__.replace("_", "-")
         yield (*path, name), command.callback
-    for inner in group.registered_groups:
-        yield from commands(inner.typer_instance, (*path, inner.name))
 
 
-COMMANDS = dict(commands())
+def all_commands():
+    for listed in LISTED:
+        found = listed.load()
+        if isinstance(found, typer.Typer):
+            yield from commands(found, (listed.name,))
+        else:
+            yield (listed.name,), found
+
+
+COMMANDS = dict(all_commands())
 
 
 @pytest.fixture
