@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sparsesearch.errors import SpecError
 from sparsesearch.settings import Settings
-from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.spec import Budget
+
+if TYPE_CHECKING:
+    from sparsesearch.store.sql import SqlStore
 
 
 def database_option(panel: str | None = None) -> Any:
@@ -60,6 +62,8 @@ DeviceOption = Annotated[str | None, device_option()]
 
 def open_settings(database: str | None) -> tuple[Settings, SqlStore]:
     """Read the settings and open the study store."""
+    from sparsesearch.store.sql import open_store  # loads SQLAlchemy, which not every command needs
+
     settings = Settings.from_environment(database_url=database)
     return settings, open_store(settings.database_url)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeVar
 
 from sparsesearch.schedule.geometry import StageGeometry
 from sparsesearch.schedule.methods import Merge, Reducer, Scorer, is_learned
 
-Count = TypeVar("Count", int, NDArray[np.int64])
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Count = TypeVar("Count", int, "NDArray[np.int64]")
 
 
 def scorer_macs(scorer: Scorer | None, *, dim: int, num_statistics: int = 0) -> int:

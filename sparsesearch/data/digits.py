@@ -17,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 Split = Literal["train", "val", "test"]
 Variant = Literal["plain", "hard"]
@@ -55,6 +54,8 @@ class Canvases:
 @cache
 def _source_digits(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Images `n x 8 x 8` in [0, 1] and labels `n` of a split; the permutation must never change."""
+    from sklearn.datasets import load_digits  # loads scipy
+
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     bounds = np.cumsum(_SPLIT_SIZES)

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.study.latency_record import Conditions
 from sparsesearch.value import Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Curve(Value):
@@ -48,6 +51,8 @@ class Curve(Value):
 
     def values(self, most: int) -> NDArray[np.float64]:
         """Milliseconds at 0 to `most` patch tokens."""
+        import numpy as np  # commands that only read studies do not need it
+
         count = np.arange(most + 1, dtype=np.float64) + self.offset
         found = self.constant + self.linear * count + self.quadratic * count * count
         for width, ms in self.steps:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Literal, get_args
 
-import numpy as np
 from pydantic import Field
 
 from sparsesearch.errors import SpecError
@@ -121,6 +120,8 @@ class Latency(Value):
     @classmethod
     def of(cls, runs_ms: list[float], *, working_bytes: int | None = None) -> Latency:
         """Compute the statistics of timed runs."""
+        import numpy as np  # commands that only read studies do not need it
+
         p10, p50, p90, p99 = (float(value) for value in np.percentile(runs_ms, (10, 50, 90, 99)))
         return cls(
             num_runs=len(runs_ms),

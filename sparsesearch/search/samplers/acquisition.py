@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import ndtr
 
 from sparsesearch.search.samplers.arrays import Floats
 from sparsesearch.search.samplers.predictor import Predictor
@@ -96,6 +95,8 @@ def expected_area(
 
 def _excess(ratio: Floats) -> Floats:
     """Expected positive part of a normal variable with mean `ratio` and standard deviation 1."""
+    from scipy.special import ndtr  # SciPy takes longer to load than all other imports of a status
+
     density = np.exp(-0.5 * ratio**2) / math.sqrt(2.0 * math.pi)
     far = np.maximum(-ratio, 4.0)
     tail = density * (1.0 - 3.0 / far**2 + 15.0 / far**4) / far**2
