@@ -9,13 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sparsesearch.api.retrain import retrain
+    from sparsesearch.api.run import run
+    from sparsesearch.api.study import Study
     from sparsesearch.artifacts.checkpoint import load
     from sparsesearch.backbones.transforms import restore_, sparsify_
     from sparsesearch.schedule import Schedule, Step
 
     __version__: str
 
-__all__ = ["Schedule", "Step", "__version__", "load", "restore_", "sparsify_"]
+__all__ = ["Schedule", "Step", "Study", "__version__", "load", "restore_", "retrain", "run", "sparsify_"]
 
 _LAZY = {
     "Schedule": "sparsesearch.schedule",
@@ -23,6 +26,9 @@ _LAZY = {
     "sparsify_": "sparsesearch.backbones.transforms",
     "restore_": "sparsesearch.backbones.transforms",
     "load": "sparsesearch.artifacts.checkpoint",
+    "Study": "sparsesearch.api.study",
+    "run": "sparsesearch.api.run",
+    "retrain": "sparsesearch.api.retrain",
 }
 
 

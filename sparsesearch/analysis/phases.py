@@ -104,11 +104,7 @@ def study_phases(view: StudyView, *, is_finished: bool) -> tuple[Phase, ...]:
 
 def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
     """Planned number of trials of each phase, and epochs per trial."""
-    fidelity = spec.fidelity
-    baselines = 0
-    if spec.baselines and spec.resolved is not None:
-        price = study_price(spec)
-        baselines = _num_baselines(spec.resolved.geometry, spec.resolved.space, spec.budget, price)
+    fidelity, baselines = spec.fidelity, num_baselines(spec)
     screened = fidelity.evaluations + baselines
     wanted: dict[Fidelity, tuple[int, int | None]] = {Fidelity.DENSE: (1, fidelity.dense.epochs)}
     if fidelity.strategy == "finetune":
@@ -120,6 +116,13 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
         SCREENED_AT[fidelity.strategy]: (screened, None),
         Fidelity.FINETUNE: (finalists, fidelity.finetune.epochs),
     }
+
+
+def num_baselines(spec: StudySpec) -> int:
+    """Number of hand-crafted baselines of a study; 0 while it is not resolved."""
+    if not spec.baselines or spec.resolved is None:
+        return 0
+    return _num_baselines(spec.resolved.geometry, spec.resolved.space, spec.budget, study_price(spec))
 
 
 @lru_cache(maxsize=64)

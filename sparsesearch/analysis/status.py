@@ -132,7 +132,7 @@ class StudyStatus:
         best = None if self.best is None else {**self.best.public(), "tokens": self.best_schedule}
         return {
             "study": self.spec.name,
-            "state": "INTERRUPTED" if self.condition.is_interrupted else self.condition.state.value,
+            "state": self.condition.word.upper(),
             "reason": self.condition.reason,
             "backbone": self.spec.backbone,
             "budget": str(self.spec.budget),

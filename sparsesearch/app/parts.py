@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from sparsesearch.app.storage import cache_of, storage_of
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.evaluator import StudyEvaluator
@@ -57,19 +56,11 @@ def open_execution(
     from sparsesearch.dispatch.tune import RayDispatcher  # Ray takes seconds to load
 
     device = context.arithmetic.device.type
-    dispatcher = RayDispatcher(spec.resources, storage=storage, uses_gpu=device == "cuda", observer=observer, stop=stop)
+    dispatcher = RayDispatcher(
+        spec.resources, storage=storage, uses_gpu=device == "cuda", observer=observer, stop=stop, progress=board
+    )
     board.include(WorkFiles(folder.work_folder).read)
     portable = portable_evaluator(
         spec.model_copy(update={"device": device}), storage=storage, cache=cache, elapsed_s=deadline.elapsed_s
     )
     return dispatcher, portable
-
-
-def storage_of(spec: StudySpec, settings: Settings) -> Path:
-    """Return the root folder of the checkpoints of a study."""
-    return settings.storage if spec.storage is None else Path(spec.storage)
-
-
-def cache_of(spec: StudySpec, settings: Settings) -> Path:
-    """Return the folder of trainings that studies share: inside `spec.storage` if that is given."""
-    return settings.cache if spec.storage is None else Path(spec.storage) / ".cache"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from sparsesearch.analysis.phases import num_baselines
 from sparsesearch.app.target_lookup import find_latency
-from sparsesearch.backbones.registry import resolve_name
-from sparsesearch.budget.baselines import baselines_outside
+from sparsesearch.backbones.registry import BUNDLED, resolve_name
+from sparsesearch.budget.baselines import baselines_inside, baselines_outside
 from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.data.inputs import open_task, task_geometry
@@ -90,14 +91,27 @@ def resolve(
         arithmetic, speeds = choose_arithmetic(
             spec.precision, device=device, backbone=backbone, geometry=geometry, task=task
         )
-    plan = make_plan(resolved, speeds, task=task, num_val=task.num_val, windowed=spec.data.is_demo)
+    plan = make_plan(
+        resolved,
+        speeds,
+        task=task,
+        num_val=task.num_val,
+        windowed=spec.data.is_demo,
+        num_baselines=num_baselines(resolved),
+    )
     precision = "bfloat16" if arithmetic.is_bfloat16 else "float32"
     progress.line(plan.describe(speeds, device=device.type, precision=precision))
+    if plan.num_baselines:
+        progress.line(f"hand-crafted baselines: {'; '.join(baselines_inside(geometry, space))}")
+    cuts = plan.cuts()
+    if cuts:
+        progress.line(f"cut to fit the time budget of {human_time(spec.time_budget_s or 0.0)}: {', '.join(cuts)}")
     if not plan.spec.meaningful:
+        smaller = "" if backbone in BUNDLED else ", or a smaller backbone (--backbone deit_pico is made for trying out)"
         progress.line(
             f"the time is too short to train {backbone}: full training would take about "
-            f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use --weights PATH, more time, "
-            "or --backbone deit_pico. The accuracies of this study are marked 'not meaningful'."
+            f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use --weights PATH, more time{smaller}. "
+            "The accuracies of this study are marked 'not meaningful'."
         )
     storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
     found = plan.spec.resolved

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsesearch.artifacts.checkpoint import ModelCard, save
-from sparsesearch.artifacts.recipe import Recipe
+from sparsesearch.artifacts.recipe import DEMO_NOTE, Recipe
 from sparsesearch.backbones.registry import resolve_name
 from sparsesearch.backbones.traced import traced_macs
 from sparsesearch.backbones.transforms import set_schedule_
@@ -46,6 +46,19 @@ class Retrained:
     card: ModelCard
     dense_metrics: dict[str, float]
     dense_macs: int
+
+
+def changed(recipe: Recipe, *, data: str | None, weights: str | None, epochs: int | None, progress: Progress) -> Recipe:
+    """Return a recipe with other data, other initial weights or another number of epochs; None keeps the recipe's."""
+    if data is not None and data != recipe.data.source:
+        if recipe.note == DEMO_NOTE:
+            progress.line(f"warning: this schedule was {DEMO_NOTE}; search on {data} instead")
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": data})})
+    if weights is not None:
+        recipe = recipe.model_copy(update={"weights": weights})
+    if epochs is not None:
+        recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": epochs})})
+    return recipe
 
 
 def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progress, device: str = "auto") -> Retrained:

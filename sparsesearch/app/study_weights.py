@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sparsesearch.app.parts import storage_of
+from sparsesearch.app.storage import storage_of
 from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.artifacts.trained import trained_tensors
 from sparsesearch.errors import CheckpointError, StudyNotFoundError

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.storage import storage_of
 from sparsesearch.app.write_results import write_front_files
 from sparsesearch.settings import Settings
 from sparsesearch.study.protocols import StudyRecords
@@ -26,8 +27,6 @@ def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySy
     """Create the MLflow sync of one study."""
 
     def write_picture(view: StudyView, folder: Path) -> None:
-        from sparsesearch.app.parts import storage_of  # loads torch
-
         write_best_picture(view, folder, storage=storage_of(view.spec, settings))
 
     return StudySync(

@@ -10,6 +10,7 @@ from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.artifacts.from_study import best_trial, make_recipe
 from sparsesearch.artifacts.recipe import write_recipe
+from sparsesearch.errors import StudyFailedError
 from sparsesearch.report.page import REPORT, report_page
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
@@ -78,3 +79,18 @@ def write_results(spec: StudySpec, records: StudyRecords, folder: Path) -> Study
     write_front_files(view, folder)
     (folder / REPORT).write_text(report_page(view), encoding="utf-8")
     return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)
+
+
+def write_report(view: StudyView, path: Path) -> Path:
+    """Write the report of a study and return its path.
+
+    Raises:
+        StudyFailedError: The study has no results yet.
+    """
+    if not view.has_results:
+        name = view.spec.name
+        raise StudyFailedError(f"study {name!r} has no results yet; show its progress with: sparsesearch status {name}")
+    page = report_page(view)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path

@@ -100,6 +100,11 @@ class _Progressive:
         return progressive_ratios(scale)[: self.num]
 
 
+def baselines_inside(geometry: BackboneGeometry, space: ResolvedSpace) -> list[str]:
+    """Labels of the hand-crafted baselines that are part of studies of a space."""
+    return [family.label for family in _families(geometry, space) if not _is_outside(family, geometry, space)]
+
+
 def baselines_outside(geometry: BackboneGeometry, space: ResolvedSpace) -> list[str]:
     """Labels of the hand-crafted baselines that have a step where a space has none."""
     return [family.label for family in _families(geometry, space) if _is_outside(family, geometry, space)]

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sparsesearch.cli.console import out, say
 from sparsesearch.cli.model_argument import (
     AtOption,
     BackboneOption,
@@ -19,7 +18,9 @@ from sparsesearch.cli.model_argument import (
     ScheduleOption,
 )
 from sparsesearch.cli.options import check_output_file, device_option, json_option
-from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
+from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
+from sparsesearch.console.choose import ProgressMode, open_reporter
+from sparsesearch.console.streams import out, say
 from sparsesearch.latency.bench import table as text
 from sparsesearch.latency.bench.bench_plan import BenchPlan, help_of
 from sparsesearch.latency.bench.comparison import Comparison

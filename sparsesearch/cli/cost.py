@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from sparsesearch.cli.console import out
 from sparsesearch.cli.model_argument import (
     AtOption,
     BackboneOption,
@@ -19,6 +18,7 @@ from sparsesearch.cli.model_argument import (
     ScheduleOption,
 )
 from sparsesearch.cli.options import JsonOption
+from sparsesearch.console.streams import out
 from sparsesearch.cost.analytic import AnalyticCost, block_table
 from sparsesearch.cost.rows import BlockCost
 from sparsesearch.schedule import Schedule

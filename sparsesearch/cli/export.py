@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.analysis.study_front import study_front
-from sparsesearch.artifacts.from_study import best_trial, make_recipe
-from sparsesearch.artifacts.recipe import DEMO_NOTE, read_recipe, write_recipe
-from sparsesearch.cli.console import program, say
+from sparsesearch.app.export_recipe import export_recipe
+from sparsesearch.app.run_options import parse_budget
+from sparsesearch.artifacts.recipe import read_recipe
 from sparsesearch.cli.options import (
     DatabaseOption,
     DeviceOption,
@@ -19,10 +18,10 @@ from sparsesearch.cli.options import (
     check_output_file,
     json_option,
     open_settings,
-    parse_budget,
 )
-from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
-from sparsesearch.errors import SpecError
+from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
+from sparsesearch.console.choose import ProgressMode, open_reporter
+from sparsesearch.console.streams import program, say
 from sparsesearch.settings import Settings
 from sparsesearch.text import macs_text
 
@@ -48,18 +47,9 @@ def export(
 
     sparsesearch export my-study --budget-gflops 2.5 -o cheap.yaml
     """
-    limit_budget = parse_budget(budget_gflops, budget, budget_ms)
-    if limit_budget is not None and limit_budget.low is not None:
-        raise SpecError(f"export takes a single budget, not the range {limit_budget}; give its upper end")
     check_output_file(output)
     _, store = open_settings(database)
-    spec = store.spec(study)
-    front = study_front(store.trials(study), axis=(limit_budget or spec.budget).axis, metric=spec.metric)
-    limit = None
-    if limit_budget is not None and front.reference is not None:
-        limit = limit_budget.limits(front.reference.cost.macs)[1]
-    trial = best_trial(spec, front, limit=limit)
-    write_recipe(make_recipe(spec, front, trial), output)
+    trial = export_recipe(store, study, output, budget=parse_budget(budget_gflops, budget, budget_ms)).trial
     cost = macs_text(trial.cost.macs)
     if trial.cost.ms is not None:
         cost += f", {trial.cost.ms:.4g} ms {'predicted' if trial.confirmed is None else 'measured'}"
@@ -97,18 +87,12 @@ def retrain(
     """
     wanted = read_recipe(recipe)
     check_output_file(output)
-    reporter = open_reporter(progress, quiet=quiet)
-    if data is not None and data != wanted.data.source:
-        if wanted.note == DEMO_NOTE:
-            reporter.line(f"warning: this schedule was {DEMO_NOTE}; search on {data} instead")
-        wanted = wanted.model_copy(update={"data": wanted.data.model_copy(update={"source": data})})
-    if weights is not None:
-        wanted = wanted.model_copy(update={"weights": weights})
-    if epochs is not None:
-        wanted = wanted.model_copy(update={"training": wanted.training.model_copy(update={"epochs": epochs})})
-    with reporter:
-        from sparsesearch.app.retrain import retrain as train_recipe  # takes seconds to load
+    with open_reporter(progress, quiet=quiet) as reporter:
+        with reporter.bar("loading PyTorch", None):
+            from sparsesearch.app.retrain import changed
+            from sparsesearch.app.retrain import retrain as train_recipe
 
+        wanted = changed(wanted, data=data, weights=weights, epochs=epochs, progress=reporter)
         trained = train_recipe(
             wanted, output, settings=Settings.from_environment(), progress=reporter, device=device or "auto"
         )

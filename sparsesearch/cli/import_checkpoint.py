@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from sparsesearch.artifacts.schedule_file import read_schedule
-from sparsesearch.cli.console import say
 from sparsesearch.cli.options import JsonOption, check_output_file
+from sparsesearch.console.streams import say
 from sparsesearch.errors import SpecError
 from sparsesearch.text import macs_text
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from sparsesearch.app.study_request import as_name
-from sparsesearch.cli.console import program, say
 from sparsesearch.cli.options import check_output_file
-from sparsesearch.cli.plain import PlainReporter
+from sparsesearch.console.plain import PlainReporter
+from sparsesearch.console.streams import program, say
 from sparsesearch.errors import SpecError
 
 

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from sparsesearch.artifacts.recipe import RecipeLatency, read_recipe, write_recipe
-from sparsesearch.cli.console import say
 from sparsesearch.cli.options import DatabaseOption, check_output_file, device_option, json_option, open_settings
-from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
+from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
+from sparsesearch.console.choose import ProgressMode, open_reporter
+from sparsesearch.console.streams import say
 from sparsesearch.study.latency_record import ConfirmedLatency, parse_precision
 
 _HOW = "Target, if the recipe has none"

@@ -11,7 +11,6 @@ import typer
 
 from sparsesearch.errors import SpecError
 from sparsesearch.settings import Settings
-from sparsesearch.study.spec import Budget
 
 if TYPE_CHECKING:
     from sparsesearch.store.sql import SqlStore
@@ -66,39 +65,6 @@ def open_settings(database: str | None) -> tuple[Settings, SqlStore]:
 
     settings = Settings.from_environment(database_url=database)
     return settings, open_store(settings.database_url)
-
-
-def parse_budget(gflops: str | None, fraction: str | None, ms: str | None = None) -> Budget | None:
-    """Parse `--budget-gflops`, `--budget` or `--budget-ms`; return None if none is given.
-
-    Raises:
-        SpecError: Several are given, or one is malformed.
-    """
-    given = {"--budget-gflops": gflops, "--budget": fraction, "--budget-ms": ms}
-    named = [flag for flag, text in given.items() if text is not None]
-    if len(named) > 1:
-        raise SpecError(f"give either {' or '.join(named)}, not both")
-    if ms is not None:
-        return Budget.parse(ms, "ms")
-    if gflops is not None:
-        return Budget.parse(gflops, "gflops")
-    return None if fraction is None else Budget.parse(fraction, "fraction")
-
-
-def parse_duration(text: str) -> float:
-    """Parse a duration such as `90s`, `10m`, `1h30m`, or a plain number of seconds; return seconds.
-
-    Raises:
-        SpecError: The duration is malformed or not positive.
-    """
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
-    if not text.strip() or match is None:
-        raise SpecError(f"invalid duration {text!r}; use a form such as 90s, 10m or 1h30m")
-    hours, minutes, seconds = (float(part or 0.0) for part in match.groups())
-    total = hours * 3600 + minutes * 60 + seconds
-    if total <= 0:
-        raise SpecError(f"invalid duration {text!r}; it must be positive")
-    return total
 
 
 def check_output_file(path: Path) -> Path:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.cli.console import program
+from sparsesearch.console.streams import program
 from sparsesearch.errors import SpecError
 from sparsesearch.papers.overlay import PaperOverlay, paper_overlay
 from sparsesearch.text import macs_text, percent_text

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sparsesearch.cli.console import out, say
 from sparsesearch.cli.options import DatabaseOption, JsonOption, check_output_file, device_option, open_settings
-from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressMode, ProgressOption, QuietOption, open_reporter
+from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
+from sparsesearch.console.choose import ProgressMode, open_reporter
+from sparsesearch.console.streams import out, say
 from sparsesearch.errors import SpecError
 from sparsesearch.latency.profile.document import Profile, read_profile, write_profile
 

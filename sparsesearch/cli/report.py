@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.cli.console import say
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_output_file, open_settings
 from sparsesearch.cli.paper import WithPaperOption, open_paper, view_with_results
+from sparsesearch.console.streams import say
 from sparsesearch.errors import SpecError
 
 

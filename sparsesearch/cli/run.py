@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
-from sparsesearch.app.study_request import overridden, read_request
+from sparsesearch.app.run_options import RunOptions, requested_document
+from sparsesearch.app.study_request import read_request
 from sparsesearch.cli import run_options as o
-from sparsesearch.cli.options import StudyArgument, check_folder, parse_budget, parse_duration
-from sparsesearch.cli.progress_option import ProgressMode, ProgressOption, QuietOption, open_reporter
-from sparsesearch.study.latency_record import parse_precision
+from sparsesearch.cli.options import StudyArgument, check_folder
+from sparsesearch.cli.progress_option import ProgressOption, QuietOption
+from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.study.spec import executed_by
 from sparsesearch.study.state import StudyState
 
@@ -74,48 +74,42 @@ def run(
     """
     from sparsesearch.cli import STARTED
 
-    limit = parse_budget(budget_gflops, budget, budget_ms)
-    given = read_request(spec_file)
-    target = {
-        "profile": device_profile,
-        "batch_size": latency_batch_size,
-        "compiled": latency_compile,
-        "num_threads": latency_threads,
-        "precision": None if latency_precision is None else parse_precision(latency_precision),
-    }
-    flags: dict[str, Any] = {
-        "backbone": backbone,
-        "weights": weights,
-        "name": study,
-        "space": space,
-        "sampler": sampler,
-        "warm_start": warm_start,
-        "seed": seed,
-        "baselines": baselines,
-        "precision": precision if precision in (None, "auto") else parse_precision(precision),
-        "latency": target,
-        "device": device,
-        "dispatcher": dispatcher,
-        "resources": {
-            "cpus_per_trial": cpus_per_trial,
-            "gpus_per_trial": gpus_per_trial,
-            "max_concurrent": max_concurrent,
-            "ray_address": ray_address,
-            "max_retries": max_retries,
-        },
-        "storage": storage,
-        "budget": None if limit is None else limit.model_dump(),
-        "time_budget_s": None if time_budget is None else parse_duration(time_budget),
-        "data": {"source": data, "image_size": image_size},
-        "fidelity": {
-            "evaluations": evaluations,
-            "finalists": finalists,
-            "strategy": strategy,
-        },
-    }
-    if strategy is not None and isinstance(given.get("fidelity"), dict):
-        given["fidelity"].pop("elastic", None)  # the former key of what the flag overrides
-    document = overridden(given, flags)
+    document = requested_document(
+        read_request(spec_file),
+        RunOptions(
+            backbone=backbone,
+            budget_gflops=budget_gflops,
+            budget=budget,
+            budget_ms=budget_ms,
+            device_profile=device_profile,
+            latency_batch_size=latency_batch_size,
+            latency_precision=latency_precision,
+            latency_compile=latency_compile,
+            latency_threads=latency_threads,
+            data=data,
+            image_size=image_size,
+            weights=weights,
+            space=space,
+            time_budget=time_budget,
+            evaluations=evaluations,
+            finalists=finalists,
+            strategy=strategy,
+            sampler=sampler,
+            warm_start=warm_start,
+            baselines=baselines,
+            seed=seed,
+            precision=precision,
+            device=device,
+            dispatcher=dispatcher,
+            cpus_per_trial=cpus_per_trial,
+            gpus_per_trial=gpus_per_trial,
+            max_concurrent=max_concurrent,
+            max_retries=max_retries,
+            ray_address=ray_address,
+            storage=storage,
+            study=study,
+        ),
+    )
     with open_reporter(progress, quiet=quiet) as reporter:
         with reporter.bar("loading PyTorch", None):
             from sparsesearch.app.start_study import discarded_if_invalid, start_study

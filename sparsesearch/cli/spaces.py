@@ -10,9 +10,10 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
+from sparsesearch.app.run_options import parse_budget
 from sparsesearch.budget.count import share_of_budget
 from sparsesearch.budget.solve import check_budget, feasible_intervals
-from sparsesearch.cli.options import JsonOption, parse_budget
+from sparsesearch.cli.options import JsonOption
 from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.errors import SpaceError, SpecError, UserInputError
 from sparsesearch.schedule.geometry import BackboneGeometry

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.app.read_status import read_status
-from sparsesearch.cli.console import out, program
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_settings
-from sparsesearch.cli.status_view import status_view
 from sparsesearch.cli.tracking import database_flag
+from sparsesearch.console.status_view import status_view
+from sparsesearch.console.streams import out, program
 from sparsesearch.errors import SpecError
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.state import StudyState

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.console import program, say
 from sparsesearch.cli.options import DatabaseOption, StudyArgument, open_settings
 from sparsesearch.cli.tracking import database_flag
+from sparsesearch.console.streams import program, say
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 

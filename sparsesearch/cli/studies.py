@@ -13,13 +13,15 @@ import yaml
 from rich.table import Table
 
 from sparsesearch.analysis.describe_front import describe_front
-from sparsesearch.analysis.study_front import study_front
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.analysis.words import accuracy_text
-from sparsesearch.cli.console import out, say
+from sparsesearch.app.delete_study import delete_study
+from sparsesearch.app.list_studies import list_studies
+from sparsesearch.app.workspace import Workspace
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_output_file, open_settings
 from sparsesearch.cli.paper import WithPaperOption, open_paper, paper_table
-from sparsesearch.cli.rich_tables import accuracy_warning, front_table, trials_table
+from sparsesearch.console.rich_tables import accuracy_warning, front_table, trials_table
+from sparsesearch.console.streams import out, say
 from sparsesearch.errors import SpecError, StudyFailedError
 from sparsesearch.study.trial import TrialState
 
@@ -34,35 +36,21 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
     sparsesearch studies --database postgresql://me@host/studies --json
     """
     _, store = open_settings(database)
-    rows: list[dict[str, object]] = []
-    bests: list[str] = []
-    for name in store.studies():
-        spec, trials = store.spec(name), store.trials(name)
-        front = study_front(trials, axis=spec.budget.axis, metric=spec.metric)
-        best = max(front.points, key=lambda trial: spec.metric.score(trial.metrics), default=None)
-        bests.append("" if best is None else accuracy_text(spec, best) if spec.meaningful else "not meaningful")
-        rows.append(
-            {
-                "study": name,
-                "backbone": spec.backbone,
-                "budget": str(spec.budget),
-                "data": spec.data.source,
-                "trials": len(trials),
-                f"best_{spec.metric.name}": None if best is None else spec.metric.of(best.metrics),
-                "meaningful": spec.meaningful,
-            }
-        )
+    found = list_studies(store, store)
     if as_json:
-        typer.echo(json.dumps(rows))
+        typer.echo(json.dumps([summary.document() for summary in found]))
         return
-    if not rows:
+    if not found:
         typer.echo("No studies yet. Start one with: sparsesearch run --backbone deit_pico --budget 35%")
         return
     table = Table()
-    shown = ("study", "backbone", "budget", "data", "trials")
+    shown = ("study", "state", "backbone", "budget", "data", "trials")
     for column in (*shown, "best val accuracy"):
         table.add_column(column)
-    for row, best_text in zip(rows, bests, strict=True):
+    for summary in found:
+        spec, best = summary.spec, summary.best
+        row = {**summary.document(), "state": summary.condition.word}
+        best_text = "" if best is None else accuracy_text(spec, best) if spec.meaningful else "not meaningful"
         table.add_row(*(str(row[key]) for key in shown), best_text)
     out.print(table)
 
@@ -78,7 +66,8 @@ def show(study: StudyArgument, database: DatabaseOption = None, as_json: JsonOpt
     spec = store.spec(study)
     counts = Counter(trial.state.value for trial in store.trials(study))
     if as_json:
-        typer.echo(json.dumps({"spec": spec.model_dump(mode="json"), "states": dict(counts)}))
+        condition = store.condition(study).model_dump(mode="json")
+        typer.echo(json.dumps({"spec": spec.model_dump(mode="json"), **condition, "states": dict(counts)}))
         return
     typer.echo(yaml.safe_dump(spec.model_dump(mode="json", exclude={"resolved"}), sort_keys=False))
     typer.echo("trials: " + (", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none"))
@@ -185,10 +174,8 @@ def delete(
 
     Example: sparsesearch delete deit_pico-35p --yes
     """
-    from sparsesearch.app.parts import storage_of
-    from sparsesearch.training.checkpoints import CheckpointFolder
-
-    settings, store = open_settings(database)
+    workspace = Workspace.open(database)
+    store = workspace.store
     count = len(store.trials(study))
     if not yes:
         if not sys.stdin.isatty():
@@ -196,7 +183,5 @@ def delete(
         if not typer.confirm(f"Delete study {study!r} with {count} trials?"):
             typer.echo("nothing was deleted")
             return
-    storage = storage_of(store.spec(study), settings)
-    store.delete_study(study)
-    CheckpointFolder(storage, study).remove_all()
+    delete_study(workspace, study)
     typer.echo(f"deleted {study} ({count} trials)")

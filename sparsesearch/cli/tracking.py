@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.console import out, program, say
 from sparsesearch.cli.options import DatabaseOption, open_settings
+from sparsesearch.console.streams import out, program, say
 from sparsesearch.errors import TrackingError
 from sparsesearch.settings import Settings
 from sparsesearch.study.observer import NoObserver, StudyObserver

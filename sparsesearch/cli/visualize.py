@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsesearch.cli.console import say
 from sparsesearch.cli.model_argument import (
     AtOption,
     BackboneOption,
@@ -18,8 +17,9 @@ from sparsesearch.cli.model_argument import (
     ScheduleOption,
 )
 from sparsesearch.cli.options import DatabaseOption, check_output_file, json_option, open_settings
-from sparsesearch.cli.plain import PlainReporter
 from sparsesearch.cli.progress_option import OUTPUT_PANEL
+from sparsesearch.console.plain import PlainReporter
+from sparsesearch.console.streams import say
 from sparsesearch.errors import SpecError
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.run_study import Execution, run_study
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.app.write_results import write_results
-from sparsesearch.cli.console import err, program, say
-from sparsesearch.cli.reporter import Reporter
-from sparsesearch.cli.rich_tables import front_table
 from sparsesearch.cli.tracking import database_flag, open_tracker
+from sparsesearch.console.reporter import Reporter
+from sparsesearch.console.rich_tables import front_table
+from sparsesearch.console.streams import err, program, say
 from sparsesearch.errors import StudyFailedError
 from sparsesearch.study.observer import Observers
 from sparsesearch.study.protocols import StudyWriter

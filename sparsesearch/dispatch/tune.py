@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from ray import tune
@@ -19,6 +19,7 @@ from sparsesearch.dispatch.tune_searcher import ControllerSearcher, RunCallback
 from sparsesearch.dispatch.tune_trainable import StudyTrial
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.study.observer import NoObserver, StudyObserver
+from sparsesearch.study.progress import Progress, Silent
 from sparsesearch.study.protocols import Controller, Dispatcher, Done, Evaluator, StudyWriter
 from sparsesearch.study.spec import ResourceSpec
 from sparsesearch.study.stop import StopToken
@@ -42,6 +43,7 @@ class RayDispatcher:
         uses_gpu: Whether the evaluator computes on a GPU.
         observer: Told every stored change of a trial.
         stop: Stops the run.
+        progress: Shows that Ray is starting.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class RayDispatcher:
         uses_gpu: bool = False,
         observer: StudyObserver | None = None,
         stop: StopToken | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._resources = resources
         self._storage = storage
         self._uses_gpu = uses_gpu
         self._observer = observer or NoObserver()
         self._stop = stop or StopToken()
+        self._progress = progress or Silent()
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
         """Run trials until the controller is done; unfinished trials of the store run first.
@@ -68,9 +72,11 @@ class RayDispatcher:
         """
         if not isinstance(evaluator, PortableEvaluator):
             raise TypeError(f"evaluator must be a PortableEvaluator, which workers can open; got {evaluator!r}")
-        with joined(self._resources.ray_address) as nodes:
-            allocation = Allocation.of(nodes, self._resources, uses_gpu=self._uses_gpu)
-            check_shared(self._storage, nodes)
+        with ExitStack() as stack:
+            with self._progress.bar("starting Ray", None):
+                nodes = stack.enter_context(joined(self._resources.ray_address))
+                allocation = Allocation.of(nodes, self._resources, uses_gpu=self._uses_gpu)
+                check_shared(self._storage, nodes)
             queue = TrialQueue(
                 controller,
                 writer,

@@ -18,8 +18,9 @@ _USABLE = 0.72
 _FRACTIONS = {"dense": 0.40, "supernet_training": 0.25, "screen": 0.10, "finetune": 0.25}
 _MIN_IMAGES, _MIN_VAL, _MIN_EVALUATIONS, _MIN_FINALISTS, _MIN_BATCH = 64, 64, 6, 3, 16
 _MEANINGFUL_FRACTION = 0.3
+_TRAININGS = {"dense": "dense", "supernet_training": "supernet", "finetune": "fine-tuning"}
 _TYPICAL = Speeds(train_s=1.0, infer_s=0.3)
-_BASELINES, _BASELINES_OF_RANGE = 2, 10  # hand-crafted baselines for one budget, and for the budgets of a range
+_FINETUNED_BASELINES = 5  # time is kept for so many
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Plan:
 
     Attributes:
         spec: The study as it will run.
+        requested: The study as requested.
+        num_baselines: Number of its hand-crafted baselines, which are evaluated and fine-tuned like proposals.
         seconds: Estimated duration on this machine.
         full_seconds: Estimated duration of the study without a time budget.
         seconds_by_phase: `seconds`, broken down by phase.
@@ -36,6 +39,8 @@ class Plan:
     """
 
     spec: StudySpec
+    requested: StudySpec
+    num_baselines: int
     seconds: float
     full_seconds: float
     seconds_by_phase: dict[str, float]
@@ -44,18 +49,42 @@ class Plan:
     def describe(self, speeds: Speeds, *, device: str, precision: str) -> str:
         """Phases and estimated duration in one line."""
         fidelity = self.spec.fidelity
+        also = f" and {_counted(self.num_baselines, 'hand-crafted baseline')}" if self.num_baselines else ""
+        schedules = _counted(fidelity.evaluations, "schedule")
         parts = [f"dense {fidelity.dense.epochs} x {_images(fidelity.dense)} images"]
         if fidelity.trains_supernet:
             parts.append(f"supernet {fidelity.supernet_training.epochs} x {_images(fidelity.supernet_training)}")
         if _is_screened(fidelity):
-            parts.append(f"{fidelity.evaluations} schedules evaluated")
-            parts.append(f"{fidelity.finalists} finalists fine-tuned")
+            parts.append(f"{schedules}{also} evaluated")
+            finalists = _counted(min(fidelity.finalists, fidelity.evaluations), "finalist")
+            parts.append(f"{finalists}{also} fine-tuned")
         else:
-            parts.append(f"{fidelity.evaluations} schedules fine-tuned")
+            parts.append(f"{schedules}{also} fine-tuned")
         return (
             f"plan: {', '.join(parts)}; {self._duration()} on {device} in {precision} "
             f"({1 / speeds.train_s:.0f} images/s training, {1 / speeds.infer_s:.0f} evaluating)"
         )
+
+    def cuts(self) -> list[str]:
+        """What the time budget cut, each as `dense epochs 60 to 20`; empty if nothing."""
+        before, after = self.requested.fidelity, self.spec.fidelity
+        counts: list[tuple[str, int | None, int | None]] = []
+        for name in ("dense", "supernet_training", "finetune"):
+            old, new = getattr(before, name), getattr(after, name)
+            what = _TRAININGS[name]
+            counts += [
+                (f"{what} epochs", old.epochs, new.epochs),
+                (f"{what} images per epoch", old.images_per_epoch, new.images_per_epoch),
+            ]
+        counts += [
+            ("schedules", before.evaluations, after.evaluations),
+            ("finalists", before.finalists, after.finalists),
+            ("validation images", self.requested.data.num_val_images, self.spec.data.num_val_images),
+        ]
+        texts = {
+            name: ("all" if old is None else f"{old:,}", f"{new:,}") for name, old, new in counts if new is not None
+        }
+        return [f"{name} {old} to {new}" for name, (old, new) in texts.items() if old != new]
 
     def _duration(self) -> str:
         limit = self.spec.time_budget_s
@@ -98,6 +127,7 @@ def make_plan(
     task: Task,
     num_val: int,
     windowed: bool,
+    num_baselines: int,
 ) -> Plan:
     """Shorten a study to its time budget; without one, only estimate its duration.
 
@@ -110,13 +140,13 @@ def make_plan(
         task: Training data.
         num_val: Validation images of one evaluation.
         windowed: Whether dense training has the crop curriculum.
+        num_baselines: Number of hand-crafted baselines of the study.
     """
-    num_baselines = _num_baselines(spec)
     work = partial(_work, task=task, num_baselines=num_baselines, windowed=windowed)
     full = estimate(spec.fidelity, speeds, task=task, num_val=num_val, num_baselines=num_baselines, windowed=windowed)
     full_s = sum(full.values()) + _FIXED_S
     if spec.time_budget_s is None or full_s <= _USABLE * spec.time_budget_s:
-        return Plan(spec, full_s, full_s, full, work(spec.fidelity, num_val=num_val))
+        return Plan(spec, spec, num_baselines, full_s, full_s, full, work(spec.fidelity, num_val=num_val))
     available = max(1.0, _USABLE * spec.time_budget_s - _FIXED_S)
     cut_val = _fewer_val(speeds, available=available, num_val=num_val)
     fidelity = _cut(
@@ -139,19 +169,15 @@ def make_plan(
             "meaningful": spec.meaningful and trained >= _MEANINGFUL_FRACTION * requested,
         }
     )
-    return Plan(planned, sum(seconds.values()) + _FIXED_S, full_s, seconds, work(fidelity, num_val=cut_val))
+    return Plan(
+        planned, spec, num_baselines, sum(seconds.values()) + _FIXED_S, full_s, seconds, work(fidelity, num_val=cut_val)
+    )
 
 
 def _work(fidelity: FidelitySpec, *, task: Task, num_val: int, num_baselines: int, windowed: bool) -> dict[str, float]:
     """Fraction of the work of a study in each phase."""
     work = estimate(fidelity, _TYPICAL, task=task, num_val=num_val, num_baselines=num_baselines, windowed=windowed)
     return {phase: round(units / sum(work.values()), 6) for phase, units in work.items()}
-
-
-def _num_baselines(spec: StudySpec) -> int:
-    if not spec.baselines:
-        return 0
-    return _BASELINES if spec.budget.low is None else _BASELINES_OF_RANGE
 
 
 def _cut(
@@ -174,7 +200,7 @@ def _cut(
         max(0.0, fraction * available - full[phase]) for phase, fraction in fractions.items() if phase != "dense"
     )
     if _is_screened(fidelity):
-        trials = _MIN_FINALISTS + _BASELINES_OF_RANGE // 2  # baselines are fine-tuned last, while there is time
+        trials = _MIN_FINALISTS + _FINETUNED_BASELINES  # baselines are fine-tuned last, while there is time
     else:
         trials = min(fidelity.evaluations, _MIN_EVALUATIONS) + num_baselines
     dense_images = (fractions["dense"] * available + spare) / (speeds.train_s * (_DENSE_WINDOWED if windowed else 1.0))
@@ -199,7 +225,7 @@ def _cut(
 
 def _fewer_val(speeds: Speeds, *, available: float, num_val: int) -> int:
     """Number of validation images with which enough schedules can be screened in the available time."""
-    passes = _MIN_EVALUATIONS * 2 + _BASELINES_OF_RANGE // 2
+    passes = _MIN_EVALUATIONS * 2 + _FINETUNED_BASELINES
     affordable = int(_FRACTIONS["screen"] * available / (passes * speeds.infer_s * _SCREEN))
     return max(min(_MIN_VAL, num_val), min(num_val, affordable))
 
@@ -218,6 +244,10 @@ def _shorter(spec: TrainSpec, images: float, *, task: Task) -> TrainSpec:
 
 def _count(spec: TrainSpec, task: Task) -> int:
     return min(spec.images_per_epoch or task.num_train, task.num_train)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _images(spec: TrainSpec) -> str:

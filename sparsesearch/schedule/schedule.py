@@ -152,6 +152,19 @@ class Schedule(Value):
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    def _repr_html_(self) -> str:
+        """The steps as a table, for notebooks."""
+        if self.is_dense:
+            return "<p>dense: no tokens are dropped</p>"
+        head = "".join(f"<th>{name}</th>" for name in ("stage", "block", "where", "keep ratio", "reduction", "scorer"))
+        rows = "".join(
+            f"<tr><td>{step.stage}</td><td>{step.block}</td><td>{step.phase.replace('_', ' ')}</td>"
+            f"<td>{step.keep_ratio:.4g}</td><td>{step.reducer.kind}</td>"
+            f"<td>{'' if step.scorer is None else step.scorer.kind}</td></tr>"
+            for step in self.steps
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
     def describe(self, geometry: BackboneGeometry) -> str:
         """One short line for tables.
 

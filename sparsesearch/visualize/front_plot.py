@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -19,9 +20,18 @@ def save_front(front: FrontDescription, path: Path) -> None:
     front_figure(front).savefig(path, dpi=130, metadata={"Software": None})
 
 
-def front_figure(front: FrontDescription) -> Figure:
+class FrontFigure(Figure):
+    """A figure that notebooks display, whichever backend matplotlib uses."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
+def front_figure(front: FrontDescription) -> FrontFigure:
     """Draw accuracy against multiply-adds or milliseconds: candidates, front, hand-crafted baselines, dense model."""
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = FrontFigure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for series in front.series:

@@ -20,7 +20,7 @@ from sparsesearch.artifacts.checkpoint import read_card
 from sparsesearch.artifacts.recipe import DEMO_NOTE, read_recipe
 from sparsesearch.backbones.registry import PICO, backbone_geometry
 from sparsesearch.backbones.traced import traced_macs
-from sparsesearch.cli.console import program as program_name
+from sparsesearch.console.streams import program as program_name
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.schedule import Schedule
 

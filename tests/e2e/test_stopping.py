@@ -21,7 +21,7 @@ from sparsesearch.study.trial import Trial, TrialState
 pytestmark = pytest.mark.slow
 
 TINY = {"epochs": 1, "images_per_epoch": 48, "batch_size": 24}
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 NAME = "long"
 
 

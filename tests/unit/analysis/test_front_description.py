@@ -16,7 +16,7 @@ from study_views import dense, handcrafted, trial, view_of
 from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.front_description import FrontDescription
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.cli.rich_tables import front_table as console_table
+from sparsesearch.console.rich_tables import front_table as console_table
 from sparsesearch.report.page import report_page
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.spec import Budget

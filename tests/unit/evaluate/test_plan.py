@@ -26,8 +26,15 @@ def study(**changes):
     return StudySpec.model_validate(fields)
 
 
-def plan(spec, *, train_s=1e-3, infer_s=3e-4, num_train=5500, num_val=3600, windowed=True):
-    return make_plan(spec, Speeds(train_s, infer_s), task=SizedTask(num_train), num_val=num_val, windowed=windowed)
+def plan(spec, *, train_s=1e-3, infer_s=3e-4, num_train=5500, num_val=3600, windowed=True, num_baselines=2):
+    return make_plan(
+        spec,
+        Speeds(train_s, infer_s),
+        task=SizedTask(num_train),
+        num_val=num_val,
+        windowed=windowed,
+        num_baselines=num_baselines,
+    )
 
 
 def least(spec, speeds, *, task, num_val, num_baselines, windowed):
@@ -77,7 +84,8 @@ def wishes(draw):
 @given(wishes(), machines(), st.sampled_from([200, 5500, 1_280_000]), st.integers(20, 50_000), st.booleans())
 def test_a_cut_study_fits_its_time_and_asks_for_no_more_than_was_wished(spec, speeds, num_train, num_val, windowed):
     task = SizedTask(num_train)
-    made = make_plan(spec, speeds, task=task, num_val=num_val, windowed=windowed)
+    num_baselines = (10 if spec.budget.low else 2) if spec.baselines else 0
+    made = make_plan(spec, speeds, task=task, num_val=num_val, windowed=windowed, num_baselines=num_baselines)
     if made.spec != spec:
         before, after = spec.fidelity, made.spec.fidelity
         assert 1 <= after.evaluations <= before.evaluations
@@ -104,7 +112,6 @@ def test_a_cut_study_fits_its_time_and_asks_for_no_more_than_was_wished(spec, sp
         assert made.seconds <= made.full_seconds
         untouched = {"fidelity": before, "data": spec.data, "meaningful": spec.meaningful}
         assert made.spec.model_copy(update=untouched) == spec
-    num_baselines = (10 if spec.budget.low else 2) if spec.baselines else 0
     bone = least(spec, speeds, task=task, num_val=num_val, num_baselines=num_baselines, windowed=windowed)
     assume(bone <= 0.6 * spec.time_budget_s)
     assert made.seconds <= spec.time_budget_s
@@ -132,12 +139,11 @@ def test_the_estimate_is_what_the_phases_add_up_to():
 
 
 @pytest.mark.parametrize(
-    ("budget", "baselines", "num"),
-    [(Budget(high=0.4), True, 2), (Budget(low=0.2, high=0.4), True, 10), (Budget(low=0.2, high=0.4), False, 0)],
+    ("budget", "num"), [(Budget(high=0.4), 2), (Budget(low=0.2, high=0.4), 10), (Budget(low=0.2, high=0.4), 0)]
 )
-def test_baselines_are_counted(budget, baselines, num):
+def test_baselines_are_counted(budget, num):
     fidelity = FidelitySpec(strategy="finetune", evaluations=20, finetune=TrainSpec(epochs=1, images_per_epoch=100))
-    made = plan(study(budget=budget, baselines=baselines, fidelity=fidelity), num_val=100)
+    made = plan(study(budget=budget, fidelity=fidelity), num_val=100, num_baselines=num)
     one = 100 * (1e-3 * 0.7 + 3e-4) + 100 * 3e-4 * 0.7
     assert made.seconds_by_phase["finetune"] == pytest.approx((20 + num) * one)
 
@@ -155,6 +161,14 @@ def test_a_plan_reads_well():
     assert line.startswith("plan: dense 1 x ")
     assert "100 images/s training, 500 evaluating" in line
     assert "\n" not in line
+    assert "15 schedules and 2 hand-crafted baselines evaluated" in line
+    assert "3 finalists and 2 hand-crafted baselines fine-tuned" in line
+    assert plan(study()).cuts() == []
+    cuts = made.cuts()
+    assert "dense epochs 12 to 1" in cuts
+    assert "schedules 60 to 15" in cuts
     dense_only = plan(study(fidelity=FidelitySpec(strategy="finetune", evaluations=7)))
-    assert "7 schedules fine-tuned" in dense_only.describe(Speeds(1, 1), device="cpu", precision="float32")
+    assert "7 schedules and 2 hand-crafted baselines fine-tuned" in dense_only.describe(
+        Speeds(1, 1), device="cpu", precision="float32"
+    )
     assert [human_time(s) for s in (42.4, 600.0, 7200.0)] == ["42 s", "10 min", "2.0 h"]

@@ -16,7 +16,7 @@ from sparsesearch.analysis.importance import importance
 from sparsesearch.analysis.regret import regret_curves
 from sparsesearch.analysis.study_front import study_front
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.cli.rich_tables import front_table, trials_table
+from sparsesearch.console.rich_tables import front_table, trials_table
 from sparsesearch.dispatch.rungs import AccuracyRungs, ParetoRungs
 from sparsesearch.report.page import findings_page
 from sparsesearch.search.samplers.priors import collect_priors

@@ -6,7 +6,7 @@ import logging
 from types import TracebackType
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.cli.watch import Change, StudyWatch
+from sparsesearch.console.watch import Change, StudyWatch
 from sparsesearch.study.observer import NoObserver
 from sparsesearch.study.progress import Bar, Progress
 from sparsesearch.study.protocols import StudyRecords

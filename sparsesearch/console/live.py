@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from sparsesearch.cli.console import err
-from sparsesearch.cli.reporter import Reporter
-from sparsesearch.cli.sentences import ended_line
-from sparsesearch.cli.status_view import MAX_RUNNING, status_view, work_view
-from sparsesearch.cli.watch import StudyWatch
+from sparsesearch.console.reporter import Reporter
+from sparsesearch.console.sentences import ended_line
+from sparsesearch.console.status_view import MAX_RUNNING, status_view, work_view
+from sparsesearch.console.streams import err
+from sparsesearch.console.watch import StudyWatch
 from sparsesearch.study.trial import Trial
 
 _REFRESHES_A_SECOND = 4

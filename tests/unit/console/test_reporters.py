@@ -11,15 +11,15 @@ from datetime import datetime, timedelta
 import pytest
 from rich.console import Console
 
-from sparsesearch.cli import console as consoles
-from sparsesearch.cli import live, plain
-from sparsesearch.cli import progress_option as progress
-from sparsesearch.cli.heartbeat import Heartbeat
-from sparsesearch.cli.jsonl import JsonLinesReporter
-from sparsesearch.cli.live import LiveReporter
-from sparsesearch.cli.plain import PlainReporter
-from sparsesearch.cli.progress_option import ProgressMode, open_reporter
-from sparsesearch.cli.reporter import Reporter
+from sparsesearch.console import choose as progress
+from sparsesearch.console import live, plain
+from sparsesearch.console import streams as consoles
+from sparsesearch.console.choose import ProgressMode, open_reporter
+from sparsesearch.console.heartbeat import Heartbeat
+from sparsesearch.console.jsonl import JsonLinesReporter
+from sparsesearch.console.live import LiveReporter
+from sparsesearch.console.plain import PlainReporter
+from sparsesearch.console.reporter import Reporter
 from sparsesearch.study.trial import Fidelity
 
 RESULT = {"study": "sample", "best": {"trial": 30}}
@@ -129,7 +129,7 @@ class TestPlain:
         assert all(re.fullmatch(pattern, line) for line in lines[1:]), lines
 
     def test_another_attempt_says_why(self, make_view, lines):
-        from sparsesearch.cli.watch import StudyWatch
+        from sparsesearch.console.watch import StudyWatch
 
         view = make_view(0)
         reporter = PlainReporter()

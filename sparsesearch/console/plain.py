@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from sparsesearch.cli.console import say
-from sparsesearch.cli.heartbeat import Heartbeat
-from sparsesearch.cli.reporter import Reporter
-from sparsesearch.cli.sentences import ended_line, search_line, started_line, work_line
-from sparsesearch.cli.watch import StudyWatch
+from sparsesearch.console.heartbeat import Heartbeat
+from sparsesearch.console.reporter import Reporter
+from sparsesearch.console.sentences import ended_line, search_line, started_line, work_line
+from sparsesearch.console.streams import say
+from sparsesearch.console.watch import StudyWatch
 from sparsesearch.study.trial import Trial
 
 SUMMARY_SECONDS = 30.0

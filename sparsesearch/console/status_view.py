@@ -13,7 +13,7 @@ from rich.text import Text
 from sparsesearch.analysis.phases import Phase
 from sparsesearch.analysis.status import RunningTrial, StudyStatus
 from sparsesearch.analysis.words import accuracy_text, meaningful_text
-from sparsesearch.cli.sentences import clock_text, cost_text
+from sparsesearch.console.sentences import clock_text, cost_text
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import Fidelity

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 
-from sparsesearch.cli.heartbeat import Heartbeat
-from sparsesearch.cli.reporter import Reporter
-from sparsesearch.cli.rich_tables import accuracy_warning
-from sparsesearch.cli.watch import StudyWatch
+from sparsesearch.console.heartbeat import Heartbeat
+from sparsesearch.console.reporter import Reporter
+from sparsesearch.console.rich_tables import accuracy_warning
+from sparsesearch.console.watch import StudyWatch
 from sparsesearch.study.trial import Trial
 
 _PLAN = "plan: "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sparsesearch.analysis.phases import Phase
 from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.analysis.words import accuracy_text, latency_cell, of_dense_text
-from sparsesearch.cli.rich_tables import schedule_text
+from sparsesearch.console.rich_tables import schedule_text
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Trial, TrialState

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.cli.status_view import status_view
+from sparsesearch.console.status_view import status_view
 from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import TrialState
 

@@ -6,7 +6,7 @@ import pytest
 from sample_study import DEIT_SMALL, MadeUpEvaluator, run_sample, sample_spec, ticking
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.cli.watch import StudyWatch
+from sparsesearch.console.watch import StudyWatch
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.cli.watch import Change, StudyWatch
+from sparsesearch.console.watch import Change, StudyWatch
 from sparsesearch.study.trial import StudyTimes, TrialState
 
 NOW = 1_780_000_900.0

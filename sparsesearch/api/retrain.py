@@ -1,0 +1,49 @@
+"""`sparsesearch.retrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sparsesearch.app.retrain import Retrained, changed
+from sparsesearch.app.retrain import retrain as train_recipe
+from sparsesearch.artifacts.recipe import Recipe, read_recipe
+from sparsesearch.console.choose import ProgressMode, open_reporter
+from sparsesearch.settings import Settings
+
+
+def retrain(
+    recipe: str | Path | Recipe,
+    output: str | Path = "model.safetensors",
+    *,
+    data: str | None = None,
+    weights: str | Path | None = None,
+    epochs: int | None = None,
+    device: str = "auto",
+    progress: str = "auto",
+) -> Retrained:
+    """Train a recipe in full, evaluate it on the test split, and save it; the same as `sparsesearch retrain`.
+
+    Args:
+        recipe: A recipe, or its file, as `Study.export` writes it.
+        output: Output file; `sparsesearch.load` reads it.
+        data: Training data, in the words of `run`; by default the recipe's.
+        weights: Initial weights of the dense model; by default the recipe's.
+        epochs: Epochs of the sparse training; by default the recipe's.
+        device: `auto`, `cpu` or `cuda[:N]`.
+        progress: As in `run`.
+
+    Returns:
+        The trained model's file, its metrics on the test split, and those of the dense model.
+
+    Raises:
+        SpecError: The recipe contradicts itself.
+        DataError: The data cannot be read.
+        CheckpointError: The initial weights do not fit.
+    """
+    found = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
+    start = None if weights is None else str(weights)
+    with open_reporter(ProgressMode(progress)) as reporter:
+        wanted = changed(found, data=data, weights=start, epochs=epochs, progress=reporter)
+        return train_recipe(
+            wanted, Path(output), settings=Settings.from_environment(), progress=reporter, device=device
+        )

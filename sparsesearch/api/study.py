@@ -1,0 +1,256 @@
+"""A study as a Python object."""
+
+from __future__ import annotations
+
+import html
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sparsesearch.analysis.describe_front import describe_front
+from sparsesearch.analysis.status import StudyStatus
+from sparsesearch.analysis.study_front import study_front
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.api.frames import front_frame, trials_frame
+from sparsesearch.app.export_recipe import export_recipe
+from sparsesearch.app.read_status import read_status
+from sparsesearch.app.run_options import parse_budget
+from sparsesearch.app.workspace import Workspace
+from sparsesearch.artifacts.from_study import best_trial
+from sparsesearch.console.choose import ProgressMode, open_reporter
+from sparsesearch.study.observer import Observers
+from sparsesearch.study.protocols import StudyWriter
+from sparsesearch.study.spec import StudySpec, executed_by
+from sparsesearch.study.state import StopRequest, StudyState
+from sparsesearch.study.stop import StopCause, StoppedError
+from sparsesearch.study.trial import Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Progress = Literal["auto", "live", "plain", "quiet"]
+
+
+class Study:
+    """A stored study: its state, results and files. Use `Study.open`, or `sparsesearch.run`.
+
+    Everything is read from the database when it is asked for, so a study that runs elsewhere can be followed.
+
+    Attributes:
+        name: Its name.
+    """
+
+    def __init__(self, name: str, workspace: Workspace) -> None:
+        self.name = name
+        self._workspace = workspace
+
+    @classmethod
+    def open(cls, name: str, *, database: str | None = None) -> Study:
+        """Open a stored study.
+
+        Args:
+            name: Its name.
+            database: Address or file of the study database; None for the default one.
+
+        Raises:
+            StudyNotFoundError: There is no study of that name.
+        """
+        workspace = Workspace.open(database)
+        workspace.store.spec(name)
+        return cls(name, workspace)
+
+    @property
+    def spec(self) -> StudySpec:
+        """Its document: everything that was requested, and, once it is resolved, what was found."""
+        return self._workspace.store.spec(self.name)
+
+    @property
+    def state(self) -> StudyState:
+        """Its stored state; see `status` for whether its process still lives."""
+        return self._workspace.store.condition(self.name).state
+
+    def status(self) -> StudyStatus:
+        """Its phases, running trials, results so far and remaining time."""
+        return read_status(self._workspace.store, self.name)
+
+    def trials(self) -> pd.DataFrame:
+        """All trials, one row each, indexed by number; a column for each metric."""
+        return trials_frame(self._view)
+
+    def front(self, *, x: Literal["macs", "ms"] | None = None) -> pd.DataFrame:
+        """The Pareto front, cheapest schedule first, in the columns of `trials`.
+
+        Args:
+            x: Unit of the cost: multiply-adds, or milliseconds; None for that of the budget.
+        """
+        view = self._view
+        return front_frame(view, study_front(view.trials, axis=x or view.spec.budget.axis, metric=view.spec.metric))
+
+    @property
+    def best(self) -> Trial:
+        """The most accurate trial within the budget.
+
+        Raises:
+            StudyFailedError: No candidate is complete yet.
+            BudgetError: No schedule is within the budget.
+        """
+        view = self._view
+        return best_trial(view.spec, view.front)
+
+    def plot(self) -> Figure:
+        """The Pareto front as a figure of matplotlib, which notebooks display."""
+        from sparsesearch.visualize.front_plot import front_figure
+
+        return front_figure(describe_front(self._view))
+
+    def export(
+        self,
+        path: str | Path = "best.yaml",
+        *,
+        budget: str | None = None,
+        budget_gflops: float | None = None,
+        budget_ms: float | None = None,
+    ) -> Path:
+        """Write the best schedule within a budget as a recipe for `sparsesearch.retrain`, and return its path.
+
+        Args:
+            path: Output file.
+            budget: Budget as a fraction of the dense cost: `"30%"`; by default that of the study.
+            budget_gflops: Budget in 10^9 multiply-adds.
+            budget_ms: Budget in milliseconds on the target.
+
+        Raises:
+            StudyFailedError: No candidate is complete yet.
+            BudgetError: No schedule is within the budget.
+        """
+        limit = parse_budget(budget_gflops, budget, budget_ms)
+        return export_recipe(self._workspace.store, self.name, Path(path), budget=limit).path
+
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write the report, one HTML file, and return its path.
+
+        Raises:
+            StudyFailedError: The study has no results yet.
+        """
+        from sparsesearch.app.write_results import write_report
+
+        return write_report(self._view, Path(path))
+
+    def stop(self, *, timeout_s: float | None = None) -> StudyState:
+        """Stop the study, in whichever process it runs, after the epochs under way; `resume` continues it.
+
+        Args:
+            timeout_s: Longest time to wait until it has stopped; None waits as long as it takes.
+
+        Returns:
+            Its state: PAUSED, or STOPPING if the time was not enough.
+
+        Raises:
+            StudyStateError: The study is over.
+        """
+        store = self._workspace.store
+        found = store.request(self.name, StopRequest.STOP)
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while found.is_leased and found.state.is_active and (end is None or time.monotonic() < end):
+            time.sleep(0.2)
+            found = store.condition(self.name)
+        return found.state
+
+    def resume(
+        self,
+        *,
+        dispatcher: str | None = None,
+        cpus_per_trial: float | None = None,
+        gpus_per_trial: float | None = None,
+        max_concurrent: int | None = None,
+        ray_address: str | None = None,
+        output: str | Path | None = None,
+        mlflow: bool = True,
+        progress: Progress = "auto",
+    ) -> Study:
+        """Continue the study where it stopped; a finished one stays as it is.
+
+        Args:
+            dispatcher: `inline` or `ray`; None for that of the study. Not stored.
+            cpus_per_trial: CPU cores per trial, on Ray; likewise.
+            gpus_per_trial: GPUs per trial, on Ray; likewise.
+            max_concurrent: Maximum number of concurrent trials, on Ray; likewise.
+            ray_address: Address of a Ray cluster; likewise.
+            output: As in `run`.
+            mlflow: As in `run`.
+            progress: As in `run`.
+
+        Returns:
+            This study.
+
+        Raises:
+            StudyBusyError: A process runs it.
+            StudyStateError: It was cancelled.
+            KeyboardInterrupt: Ctrl-C; the study is PAUSED.
+        """
+        if self.state is not StudyState.FINISHED:
+            resources = {
+                "cpus_per_trial": cpus_per_trial,
+                "gpus_per_trial": gpus_per_trial,
+                "max_concurrent": max_concurrent,
+                "ray_address": ray_address,
+            }
+            writer = self._workspace.store.open_study(self.name, resume=True)
+            self._work(
+                writer,
+                output=output,
+                mlflow=mlflow,
+                progress=progress,
+                execution=lambda spec: executed_by(spec, dispatcher=dispatcher, resources=resources),
+            )
+        return self
+
+    def _work(
+        self,
+        writer: StudyWriter,
+        *,
+        output: str | Path | None,
+        mlflow: bool,
+        progress: Progress,
+        execution: Any = lambda spec: spec,
+    ) -> None:
+        """Run the open study, and write its files if it finishes."""
+        from sparsesearch.app.run_study import run_study
+        from sparsesearch.app.tracker import mlflow_tracker
+        from sparsesearch.app.write_results import write_results
+
+        store = self._workspace.store
+        with open_reporter(ProgressMode(progress)) as reporter:
+            reporter.read_from(store)
+            trackers = [mlflow_tracker(store, self._workspace.settings, report=reporter.line)] if mlflow else []
+            try:
+                state = run_study(
+                    self._workspace,
+                    writer,
+                    board=reporter.board,
+                    observer=Observers([reporter, *trackers]),
+                    execution=execution,
+                )
+            except StoppedError as error:
+                if error.cause is StopCause.INTERRUPT:
+                    raise KeyboardInterrupt from error
+                raise
+        if output is not None and state is StudyState.FINISHED:
+            write_results(self.spec, store, Path(output))
+
+    @property
+    def _view(self) -> StudyView:
+        return StudyView.of(self._workspace.store, self.name)
+
+    def __repr__(self) -> str:
+        condition = self._workspace.store.condition(self.name)
+        return f"<Study {self.name}: {condition.word}>"
+
+    def _repr_html_(self) -> str:
+        view = self._view
+        spec = view.spec
+        about = html.escape(f"{spec.backbone}, budget {spec.budget}, {len(view.trials)} trials")
+        head = f"<p><b>{html.escape(self.name)}</b>: {view.condition.word}; {about}</p>"
+        table = front_frame(view, view.front)
+        return head + ("" if table.empty else table.to_html(float_format=lambda value: f"{value:.4g}"))

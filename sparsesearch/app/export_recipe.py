@@ -1,0 +1,57 @@
+"""Export the best schedule of a study as a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsesearch.analysis.study_front import study_front
+from sparsesearch.artifacts.from_study import best_trial, make_recipe
+from sparsesearch.artifacts.recipe import Recipe, write_recipe
+from sparsesearch.errors import SpecError
+from sparsesearch.study.protocols import StudyRecords
+from sparsesearch.study.spec import Budget
+from sparsesearch.study.trial import Trial
+
+
+@dataclass(frozen=True)
+class ExportedRecipe:
+    """A recipe on disk.
+
+    Attributes:
+        path: Its file.
+        recipe: The recipe.
+        trial: The trial that it was made from.
+    """
+
+    path: Path
+    recipe: Recipe
+    trial: Trial
+
+
+def export_recipe(records: StudyRecords, study: str, path: Path, *, budget: Budget | None = None) -> ExportedRecipe:
+    """Write the best schedule of a study within a budget as a recipe for `retrain`.
+
+    Args:
+        records: The store.
+        study: Name of the study.
+        path: Output file.
+        budget: A budget other than that of the study; a single one, not a range.
+
+    Raises:
+        StudyNotFoundError: There is no study of that name.
+        StudyFailedError: No candidate is complete yet.
+        BudgetError: No schedule is within the budget.
+        SpecError: The budget is a range.
+    """
+    if budget is not None and budget.low is not None:
+        raise SpecError(f"export takes a single budget, not the range {budget}; give its upper end")
+    spec = records.spec(study)
+    front = study_front(records.trials(study), axis=(budget or spec.budget).axis, metric=spec.metric)
+    limit = None
+    if budget is not None and front.reference is not None:
+        limit = budget.limits(front.reference.cost.macs)[1]
+    trial = best_trial(spec, front, limit=limit)
+    recipe = make_recipe(spec, front, trial)
+    write_recipe(recipe, path)
+    return ExportedRecipe(path, recipe, trial)

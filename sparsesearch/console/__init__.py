@@ -1,0 +1,1 @@
+"""How a study is shown in terminals, logs and notebooks: reporters, views and tables."""
