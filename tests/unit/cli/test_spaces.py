@@ -4,6 +4,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from sparsesearch.backbones.registry import backbone_geometry
 from sparsesearch.cli.app import app
 from sparsesearch.space.definition import SearchSpace, load_space
 
@@ -28,14 +29,15 @@ def test_a_space_is_shown_as_it_was_written(run):
     assert SearchSpace.model_validate(yaml.safe_load(run("deit_pico_full"))) == load_space("deit_pico_full")
 
 
-def test_on_a_backbone_it_is_spelled_out_with_its_budgets(run):
+def test_on_a_backbone_it_is_shown_in_full_with_its_budgets(run):
     first, _, rest = run("--backbone", "convnext_pico").partition("\n")
     assert first.startswith("convnext_pico: budgets from 5.89 MMACs")
     assert first.endswith("100.0% of dense")
     assert yaml.safe_load(rest)["stages"][0]["blocks"] == [0, 1, 2, 3]
     document = json.loads(run("show", "--backbone", "convnext_pico", "--json"))
     assert document["name"] == "convnext_pico"
-    assert SearchSpace.model_validate(document["space"]).stages is not None
+    shown, geometry = SearchSpace.model_validate(document["space"]), backbone_geometry("convnext_pico")
+    assert shown.resolve(geometry) == load_space("convnext_pico").resolve(geometry)
     [[low, high]] = document["reachable_macs"]
     assert low < high <= document["dense_macs"]
     assert "position_0" in document["parameters"]
