@@ -107,14 +107,14 @@ def baselines_inside(geometry: BackboneGeometry, space: ResolvedSpace) -> list[s
 
 def baselines_outside(geometry: BackboneGeometry, space: ResolvedSpace) -> list[str]:
     """Labels of the hand-crafted baselines that have a step where a space has none."""
-    return [family.label for family in _families(geometry, space) if _is_outside(family, geometry, space)]
+    return [
+        family.label
+        for family in handcrafted_baselines(geometry, method=space.methods[0])
+        if _is_outside(family, space)
+    ]
 
 
-def _families(geometry: BackboneGeometry, space: ResolvedSpace) -> tuple[HandcraftedBaseline, ...]:
-    return handcrafted_baselines(geometry, method=space.methods[0])
-
-
-def _is_outside(family: HandcraftedBaseline, geometry: BackboneGeometry, space: ResolvedSpace) -> bool:
+def _is_outside(family: HandcraftedBaseline, space: ResolvedSpace) -> bool:
     locations = {(step.stage, step.block) for step in family.shape.steps}
     return not locations <= set(space.locations)
 
@@ -143,9 +143,8 @@ def baseline_schedules(
         limits = [math.floor(limit) if in_macs else limit for limit in spaced]
     families = [
         family
-        for family in _families(geometry, space)
-        if not _is_outside(family, geometry, space)
-        and CountLattice(geometry, space, shape=family.shape, price=price).exists
+        for family in handcrafted_baselines(geometry, method=space.methods[0])
+        if not _is_outside(family, space) and CountLattice(geometry, space, shape=family.shape, price=price).exists
     ]
     return [
         Baseline(

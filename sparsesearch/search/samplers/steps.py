@@ -69,8 +69,8 @@ class Features:
 
     Args:
         geometry: The backbone.
-        space: The search space. Its methods have separate features, all others share one; with a
-            single method, only the others have a feature.
+        space: The search space. Its methods have separate features, all others share one; with a single method, only
+            the others have a feature.
 
     Attributes:
         columns: The kind of each feature.
