@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sparsesearch.analysis.describe_front import describe_front
+from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.analysis.study_front import study_front
 from sparsesearch.analysis.view import StudyView
@@ -135,7 +136,7 @@ class Study:
         """
         from sparsesearch.app.write_results import write_report
 
-        return write_report(self._view, Path(path))
+        return write_report(self._workspace, Findings.of(self._view), Path(path))
 
     def stop(self, *, timeout_s: float | None = None) -> StudyState:
         """Stop the study, in whichever process it runs, after the epochs under way; `resume` continues it.
@@ -237,7 +238,7 @@ class Study:
                     raise KeyboardInterrupt from error
                 raise
         if output is not None and state is StudyState.FINISHED:
-            write_results(self.spec, store, Path(output))
+            write_results(self._workspace, self.name, Path(output))
 
     @property
     def _view(self) -> StudyView:

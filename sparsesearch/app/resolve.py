@@ -14,6 +14,7 @@ from sparsesearch.data.inputs import open_task, task_geometry
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.plan import make_plan
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
+from sparsesearch.latency.device import machine_here
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.priors import collect_priors
 from sparsesearch.space.resolved import ResolvedSpace
@@ -82,6 +83,7 @@ def resolve(
                 in_chans=task.in_chans,
                 data_fingerprint=task.fingerprint,
                 priors=priors,
+                machine=machine_here(device),
             ),
         }
     )

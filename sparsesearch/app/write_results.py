@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsesearch.analysis.describe_front import describe_front
+from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.storage import storage_of
+from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.from_study import best_trial, make_recipe
 from sparsesearch.artifacts.recipe import write_recipe
 from sparsesearch.errors import StudyFailedError
-from sparsesearch.report.page import REPORT, report_page
-from sparsesearch.study.protocols import StudyRecords
+from sparsesearch.report.page import REPORT, findings_page
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Trial
+from sparsesearch.visualize.best import best_picture
 from sparsesearch.visualize.front_plot import save_front
 
 RECIPE, PICTURE = "best.yaml", "front.png"
@@ -68,29 +71,40 @@ def write_front_files(view: StudyView, folder: Path) -> None:
     save_front(describe_front(view), folder / PICTURE)
 
 
-def write_results(spec: StudySpec, records: StudyRecords, folder: Path) -> StudyResult:
+def write_results(workspace: Workspace, study: str, folder: Path) -> StudyResult:
     """Write `front.png`, `best.yaml` and `report.html` of a study into a folder.
 
+    Args:
+        workspace: Where the study and its checkpoints are.
+        study: Name of the study.
+        folder: Output folder.
+
     Raises:
-        StudyFailedError: The study has no finished candidate.
+        StudyNotFoundError: There is no study of that name.
+        StudyFailedError: It has no finished candidate.
     """
-    view = StudyView.of(records, spec.name)
+    view = StudyView.of(workspace.store, study)
+    spec = view.spec
     best = best_trial(spec, view.front)
     write_front_files(view, folder)
-    (folder / REPORT).write_text(report_page(view), encoding="utf-8")
+    write_report(workspace, Findings.of(view), folder / REPORT)
     return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)
 
 
-def write_report(view: StudyView, path: Path) -> Path:
+def write_report(workspace: Workspace, found: Findings, path: Path) -> Path:
     """Write the report of a study and return its path.
+
+    It has a picture of the kept tokens if the checkpoints and the data can be opened here.
 
     Raises:
         StudyFailedError: The study has no results yet.
     """
+    view = found.view
     if not view.has_results:
         name = view.spec.name
         raise StudyFailedError(f"study {name!r} has no results yet; show its progress with: sparsesearch status {name}")
-    page = report_page(view)
+    picture = best_picture(view, storage=storage_of(view.spec, workspace.settings))
+    page = findings_page(found, picture=picture)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path

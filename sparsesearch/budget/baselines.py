@@ -102,7 +102,11 @@ class _Progressive:
 
 def baselines_inside(geometry: BackboneGeometry, space: ResolvedSpace) -> list[str]:
     """Labels of the hand-crafted baselines that are part of studies of a space."""
-    return [family.label for family in _families(geometry, space) if not _is_outside(family, geometry, space)]
+    return [
+        family.label
+        for family in handcrafted_baselines(geometry, method=space.methods[0])
+        if not _is_outside(family, space)
+    ]
 
 
 def baselines_outside(geometry: BackboneGeometry, space: ResolvedSpace) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_output_file, open_settings
+from sparsesearch.app.workspace import Workspace
+from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_output_file
 from sparsesearch.cli.paper import WithPaperOption, open_paper, view_with_results
 from sparsesearch.console.streams import say
 from sparsesearch.errors import SpecError
@@ -43,20 +44,20 @@ def report(
     sparsesearch report deit_pico-20p-45p --json
     """
     from sparsesearch.analysis.findings import Findings
-    from sparsesearch.report.page import REPORT, findings_page
+    from sparsesearch.app.write_results import write_report
+    from sparsesearch.report.page import REPORT
 
     if open_it and as_json and out is None:
         raise SpecError("--open needs a page, but --json writes none; name one with -o report.html")
-    _, store = open_settings(database)
-    view = view_with_results(StudyView.of(store, study))
+    workspace = Workspace.open(database)
+    view = view_with_results(StudyView.of(workspace.store, study))
     path = out or (None if as_json else Path(study) / REPORT)
     if path is not None:
         check_output_file(path)
     paper = None if with_paper is None else open_paper(with_paper, view)
     found = Findings.of(view, paper=paper)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(findings_page(found), encoding="utf-8")
+        write_report(workspace, found, path)
         if open_it and not webbrowser.open(path.absolute().as_uri()):
             say(f"could not start a browser; open {path} manually")
     if as_json:

@@ -170,7 +170,7 @@ def resume(
         workspace = Workspace.open(database)
         if workspace.store.condition(study).state is StudyState.FINISHED:
             reporter.line(f"study {study} is finished; writing its files again")
-            report(workspace.store.spec(study), workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
+            report(study, workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
             return
         work(
             workspace.store.open_study(study, resume=True),

@@ -19,7 +19,6 @@ from sparsesearch.console.streams import err, program, say
 from sparsesearch.errors import StudyFailedError
 from sparsesearch.study.observer import Observers
 from sparsesearch.study.protocols import StudyWriter
-from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StudyState
 from sparsesearch.study.stop import StopCause, StoppedError, StopToken
 
@@ -70,12 +69,12 @@ def work(
                 reporter.line(f"resume with: {resume}")
             raise
     if state is StudyState.FINISHED:
-        report(store.spec(name), workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
+        report(name, workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
         return
     reporter.line(f"study {name} is {state.value.lower()}" + ("" if state.is_over else f"; resume with: {resume}"))
     if stop.cause is StopCause.STOP:
         try:
-            report(store.spec(name), workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
+            report(name, workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
         except StudyFailedError:
             reporter.line("there are no results yet, so no files were written")
 
@@ -88,22 +87,20 @@ def _announce(cause: StopCause, reporter: Reporter) -> None:
     reporter.line(text)
 
 
-def report(
-    spec: StudySpec, workspace: Workspace, folder: Path, reporter: Reporter, *, mlflow: bool, as_json: bool
-) -> None:
+def report(study: str, workspace: Workspace, folder: Path, reporter: Reporter, *, mlflow: bool, as_json: bool) -> None:
     """Write the files of a study and report the result.
 
     Args:
-        spec: The study as stored.
+        study: Name of the study.
         workspace: Where everything is.
         folder: Output folder.
         reporter: Reports the result.
         mlflow: Whether the study was logged to MLflow.
         as_json: Whether to print the result as JSON.
     """
-    result = write_results(spec, workspace.store, folder)
+    result = write_results(workspace, study, folder)
     if reporter.prints_summary:
-        err.print(front_table(describe_front(StudyView.of(workspace.store, spec.name))))
+        err.print(front_table(describe_front(StudyView.of(workspace.store, study))))
         say(f"report:  {result.report}\npicture: {result.front_png}\nrecipe:  {result.recipe}")
         if mlflow:
             say(f"explore: {program()} ui")

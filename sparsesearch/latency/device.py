@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import timm
@@ -13,6 +15,7 @@ import torch
 
 from sparsesearch.errors import SpecError
 from sparsesearch.study.latency_record import Clock, Conditions, MemoryFormat, PrecisionName
+from sparsesearch.study.machine import Machine
 
 
 def open_device(device: str) -> torch.device:
@@ -54,6 +57,22 @@ def conditions_here(
         cudnn=torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call]
         driver=_driver() if on_gpu else None,
         clock=clock,
+    )
+
+
+def machine_here(device: torch.device) -> Machine:
+    """This machine, with the versions of the program and its libraries.
+
+    Args:
+        device: The device of the study.
+    """
+    return Machine(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        cores=os.cpu_count() or 1,
+        python=platform.python_version(),
+        sparsesearch=version("sparsesearch"),
+        torch=torch.__version__,
+        timm=timm.__version__,
     )
 
 

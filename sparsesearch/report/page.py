@@ -9,15 +9,16 @@ from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.importance import MIN_TRIALS
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import FIDELITY_WORDS, accuracy_text, found_by, latency_text, of_dense_text
+from sparsesearch.analysis.words import FIDELITY_WORDS, accuracy_text, found_by, of_dense_text
 from sparsesearch.papers.overlay import PaperOverlay
 from sparsesearch.report.bars import agreement_chart, importance_bars
 from sparsesearch.report.depth_charts import schedule_drawings
 from sparsesearch.report.fronts import front_charts
 from sparsesearch.report.html_tables import baseline_table, front_table, paper_table, spending_table
 from sparsesearch.report.progress_charts import hypervolume_charts, regret_charts
+from sparsesearch.report.setup import kept_tokens_section, next_section, setup_section
 from sparsesearch.report.style import STYLE
-from sparsesearch.text import human_time, macs_text
+from sparsesearch.text import human_time, macs_text, ms_text
 
 REPORT = "report.html"
 
@@ -32,17 +33,24 @@ _HYPERVOLUME = (
 )
 
 
-def report_page(view: StudyView) -> str:
-    """The report of a study, at any point of its progress."""
-    return findings_page(Findings.of(view))
+def report_page(view: StudyView, *, picture: bytes | None = None) -> str:
+    """The report of a study, at any point of its progress; see `findings_page`."""
+    return findings_page(Findings.of(view), picture=picture)
 
 
-def findings_page(found: Findings) -> str:
-    """The report of a study from its findings."""
+def findings_page(found: Findings, *, picture: bytes | None = None) -> str:
+    """The report of a study from its findings.
+
+    Args:
+        found: The findings.
+        picture: PNG file of the tokens that the best schedule keeps, which is embedded; None for none.
+    """
     view = found.view
     title = f"{view.spec.name}: {view.spec.backbone} within {view.spec.budget}"
-    sections = [_front(found), _baselines(found), _hypervolume(found), _regret(found), _schedules(found)]
-    sections += [_importance(found), _agreement(found), _spending(found)]
+    sections = [_front(found), next_section(view), _baselines(found), _schedules(found)]
+    sections += [] if picture is None else [kept_tokens_section(picture)]
+    sections += [_hypervolume(found), _regret(found), _importance(found), _agreement(found), _spending(found)]
+    sections.append(setup_section(view))
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
@@ -57,9 +65,8 @@ def findings_page(found: Findings) -> str:
 def _header(found: Findings, title: str) -> str:
     view = found.view
     warnings = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in view.warnings)
-    about = f"Data: {escape(view.spec.data.source)}; sampler {view.spec.sampler}, seed {view.spec.seed}."
     return (
-        f'<header><h1>{escape(title)}</h1><p class="soft">{about}</p>{_facts(found)}'
+        f"<header><h1>{escape(title)}</h1>{_facts(found)}"
         f'<p class="verdict">{escape(found.convergence.sentence)}</p>{warnings}</header>'
     )
 
@@ -70,9 +77,12 @@ def _facts(found: Findings) -> str:
     facts: list[tuple[str, str, str]] = []
     if best is not None and dense is not None:
         of_dense = f"{of_dense_text(best.cost.macs, dense.cost.macs)} of dense"
-        latency = latency_text(best)
         facts.append(("best within the budget", accuracy_text(view.spec, best), found_by(best)))
-        facts.append(("cost", f"{macs_text(best.cost.macs)}", f"{of_dense}, {latency}" if latency else of_dense))
+        facts.append(("cost", macs_text(best.cost.macs), of_dense))
+        if best.cost.ms is not None:
+            how = "predicted" if best.cost.latency_ms is None else "measured"
+            dense_ms = "" if dense.cost.ms is None else f", dense {ms_text(dense.cost.ms)}"
+            facts.append(("latency", ms_text(best.cost.ms), f"{how}{dense_ms}"))
     if dense is not None:
         facts.append(("dense model", accuracy_text(view.spec, dense), f"{macs_text(dense.cost.macs)}"))
     if view.hypervolume is not None:

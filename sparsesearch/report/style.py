@@ -34,6 +34,10 @@ p { margin: 0 0 8px; }
 .facts dt { color: var(--soft); font-size: 12px; }
 .facts dd { margin: 0; font-size: 20px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .facts dd small { font-size: 12px; font-weight: 400; color: var(--soft); display: block; }
+.rows { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 4px 20px; margin: 6px 0 0; }
+.rows dt { color: var(--soft); }
+.rows dd { margin: 0; overflow-wrap: anywhere; }
+img { max-width: min(100%, 760px); height: auto; border-radius: 6px; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--soft);
   paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round; }
@@ -84,6 +88,8 @@ code { font: 12.5px ui-monospace, SFMono-Regular, Menlo, monospace; overflow-wra
 .step { font-weight: 700; color: var(--c); }
 footer { grid-column: 1 / -1; color: var(--soft); font-size: 13px; }
 @media (max-width: 720px) {
+  .rows { grid-template-columns: minmax(0, 1fr); gap: 0; }
+  .rows dd { margin-bottom: 6px; }
   body { padding: 14px 10px 32px; font-size: 14px; }
   main { gap: 12px; }
   section { padding: 12px; }

@@ -16,6 +16,7 @@ from sparsesearch.tracking.artifact_tables import evaluations_table, front_table
 from sparsesearch.tracking.note import study_note
 from sparsesearch.tracking.pareto_page import pareto_page
 from sparsesearch.tracking.records import FORMAT
+from sparsesearch.visualize.best import KEPT_TOKENS, with_few_colors
 
 FRONT_TABLE, EVALUATIONS_TABLE = "front.json", "supernet.json"
 TABLES = json.dumps([{"path": name, "type": "table"} for name in (FRONT_TABLE, EVALUATIONS_TABLE)])
@@ -37,11 +38,11 @@ def files_digest(view: StudyView, *, is_live: bool = False) -> str:
 
 
 def write_all(view: StudyView, folder: Path) -> None:
-    """Write the files into a folder."""
+    """Write the files into a folder; its `kept_tokens.png`, if there is one, becomes part of the report."""
     front = describe_front(view)
     document = view.spec.model_dump(mode="json", exclude={"resolved"})
     contents = {
-        REPORT: report_page(view),
+        REPORT: report_page(view, picture=with_few_colors(folder / KEPT_TOKENS)),
         "front.html": pareto_page(front),
         FRONT_TABLE: front_table(front),
         EVALUATIONS_TABLE: evaluations_table(view),

@@ -193,10 +193,10 @@ class StudySync:
 
         with tempfile.TemporaryDirectory(prefix="sparsesearch-") as name:
             folder = Path(name)
-            write_all(view, folder)
             self._write_files(view, folder)
             if not is_live:
                 self._write_last(view, folder)
+            write_all(view, folder)  # last, since the report contains the picture
             connection.client.log_artifacts(study.run_id, str(folder))
         tags = [RunTag("mlflow.loggedArtifacts", TABLES), RunTag(FILES_TAG, digest)]
         connection.client.log_batch(study.run_id, tags=tags)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+from io import BytesIO
 from pathlib import Path
 
 from sparsesearch.analysis.view import StudyView
@@ -13,6 +15,26 @@ logger = logging.getLogger(__name__)
 
 KEPT_TOKENS = "kept_tokens.png"
 _NUM_IMAGES = 4
+_COLORS = 96
+
+
+def best_picture(view: StudyView, *, storage: Path) -> bytes | None:
+    """`kept_tokens.png` with few colours, for a page; None where `write_best_picture` writes nothing."""
+    with tempfile.TemporaryDirectory(prefix="sparsesearch-") as name:
+        write_best_picture(view, Path(name), storage=storage)
+        return with_few_colors(Path(name) / KEPT_TOKENS)
+
+
+def with_few_colors(path: Path) -> bytes | None:
+    """A PNG file with a palette, about a quarter of its size; None if there is no such file."""
+    if not path.is_file():
+        return None
+    from PIL import Image
+
+    small = BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(_COLORS).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def write_best_picture(view: StudyView, folder: Path, *, storage: Path) -> None:

@@ -59,7 +59,7 @@ name = writer.spec.name
 assert workspace.store.condition(name).word == "resolving"
 assert run_study(workspace, writer).value == "FINISHED"
 assert workspace.store.spec(name).resolved is not None
-result = write_results(workspace.store.spec(name), workspace.store, Path(name))
+result = write_results(workspace, name, Path(name))
 exported = export_recipe(workspace.store, name, Path("best.yaml"))
 assert exported.recipe.schedule == result.best.schedule
 trained = retrain(exported.recipe, Path("model.safetensors"), settings=workspace.settings, progress=Silent())

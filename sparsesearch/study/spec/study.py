@@ -11,6 +11,7 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.fitting import read_explicit
 from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.latency_fit import LatencyFit
+from sparsesearch.study.machine import Machine
 from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.spec.budget import Budget
@@ -39,6 +40,7 @@ class Resolved(Value):
             depends on the document and the data only; empty in studies of older versions.
         latency: Latency profile of the target; null if milliseconds are not needed.
         priors: Results of the study of `warm_start`, copied so that it may be deleted.
+        machine: Where the study was prepared, for its report; null in studies of older versions.
     """
 
     geometry: BackboneGeometry
@@ -49,6 +51,7 @@ class Resolved(Value):
     planned_work: dict[str, float] = Field(default_factory=dict)
     latency: LatencyFit | None = None
     priors: tuple[Prior, ...] = ()
+    machine: Machine | None = None
 
     @field_validator("planned_work", mode="before")
     @classmethod

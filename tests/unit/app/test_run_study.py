@@ -47,7 +47,9 @@ def test_a_prepared_study_is_resolved_and_the_same_each_time(spec):
     wished = unprepared(spec)
     prepared = resolve(wished, progress=progress)
     assert prepared == resolve(wished, progress=Silent())
-    assert prepared.resolved.model_copy(update={"planned_work": {}}) == spec.resolved
+    assert prepared.resolved.model_copy(update={"planned_work": {}, "machine": None}) == spec.resolved
+    assert prepared.resolved.machine.torch == torch.__version__
+    assert prepared.resolved.machine.cores > 0
     assert list(prepared.resolved.planned_work) == ["dense", "supernet_training", "screen", "finetune"]
     assert sum(prepared.resolved.planned_work.values()) == pytest.approx(1.0, abs=1e-5)
     assert prepared.space == spec.space

@@ -23,19 +23,22 @@ from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import Fuse, Merge
 from sparsesearch.store.memory import MemoryStore
+from sparsesearch.study.machine import Machine
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity, Origin
 
 SECTIONS = [
     "front",
     "front-table",
+    "next",
     "baseline",
+    "schedules",
     "hypervolume",
     "regret",
-    "schedules",
     "importance",
     "agreement",
     "spending",
+    "setup",
 ]
 
 
@@ -118,6 +121,42 @@ def test_latencies_get_a_front_of_their_own(view: StudyView) -> None:
     page = report_page(StudyView(spec=view.spec, trials=trials, times=view.times))
     assert "latency per call, ms (measured)" in page
     assert "latency per call" not in report_page(view)
+    assert view.best is not None
+    assert f"latency {view.best.cost.macs / 1e9:.4g} ms measured, dense" in words_of(page)
+
+
+def test_what_to_type_next(view: StudyView) -> None:
+    text = words_of(report_page(view))
+    assert "train it in full sparsesearch retrain best.yaml -o sample.safetensors" in text
+    assert "explore all studies in MLflow sparsesearch ui" in text
+    assert "sparsesearch resume" not in text
+    assert "sparsesearch resume sample" in words_of(report_page(made(stop_after=20)))
+
+
+def test_the_setup(view: StudyView) -> None:
+    assert "Setup data digits sampler random seed 0" in words_of(report_page(view))
+    machine = Machine(device="A CPU", cores=2, python="3.11.7", sparsesearch="0.1", torch="2.9", timm="1.0")
+    resolved = view.spec.resolved
+    assert resolved is not None
+    spec = view.spec.model_copy(update={"resolved": resolved.model_copy(update={"machine": machine})})
+    measured = [
+        trial.measurements[-1].model_copy(update={"metrics": {**trial.metrics, "val_images": 1200.0}})
+        for trial in view.trials
+    ]
+    trials = [
+        trial.model_copy(update={"measurements": (last,)}) for trial, last in zip(view.trials, measured, strict=True)
+    ]
+    text = words_of(report_page(StudyView(spec=spec, trials=tuple(trials), times=view.times)))
+    assert "validation images 1,200" in text
+    assert "machine A CPU, 2 CPU cores" in text
+    assert "versions sparsesearch 0.1, torch 2.9, timm 1.0, python 3.11.7" in text
+    assert StudySpec.model_validate(view.spec.model_dump(mode="json", exclude={"resolved": {"machine"}})) == view.spec
+
+
+def test_the_picture_is_part_of_the_file(view: StudyView) -> None:
+    page = report_page(view, picture=b"\x89PNG of four images")
+    assert '<img src="data:image/png;base64,iVBORyBvZiBmb3VyIGltYWdlcw=="' in page
+    assert "http" not in page
 
 
 def test_published_schedules_over_it(view: StudyView) -> None:
