@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from sparsesearch.app.retrain import Retrained, changed
 from sparsesearch.app.retrain import retrain as train_recipe
+from sparsesearch.app.tracker import log_retrained
 from sparsesearch.artifacts.recipe import Recipe, read_recipe
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.settings import Settings
@@ -19,6 +21,7 @@ def retrain(
     weights: str | Path | None = None,
     epochs: int | None = None,
     device: str = "auto",
+    mlflow: bool = True,
     progress: str = "auto",
 ) -> Retrained:
     """Train a recipe in full, evaluate it on the test split, and save it; the same as `sparsesearch retrain`.
@@ -30,6 +33,7 @@ def retrain(
         weights: Initial weights of the dense model; by default the recipe's.
         epochs: Epochs of the sparse training; by default the recipe's.
         device: `auto`, `cpu` or `cuda[:N]`.
+        mlflow: Whether the training is logged to MLflow, as a run below that of its study.
         progress: As in `run`.
 
     Returns:
@@ -44,6 +48,8 @@ def retrain(
     start = None if weights is None else str(weights)
     with open_reporter(ProgressMode(progress)) as reporter:
         wanted = changed(found, data=data, weights=start, epochs=epochs, progress=reporter)
-        return train_recipe(
-            wanted, Path(output), settings=Settings.from_environment(), progress=reporter, device=device
-        )
+        settings, started_at = Settings.from_environment(), time.time()
+        trained = train_recipe(wanted, Path(output), settings=settings, progress=reporter, device=device)
+        if mlflow:
+            log_retrained(wanted, trained, settings, report=reporter.line, started_at=started_at)
+    return trained

@@ -20,6 +20,7 @@ from sparsesearch.data.test_split import open_test
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.seeds import derive_seed
 from sparsesearch.settings import Settings
 from sparsesearch.study.progress import Progress
@@ -40,12 +41,14 @@ class Retrained:
         card: Its metadata, including test metrics.
         dense_metrics: Test metrics of the dense model, its teacher.
         dense_macs: Multiply-adds of one image through the dense model.
+        geometry: The backbone.
     """
 
     path: Path
     card: ModelCard
     dense_metrics: dict[str, float]
     dense_macs: int
+    geometry: BackboneGeometry
 
 
 def changed(recipe: Recipe, *, data: str | None, weights: str | None, epochs: int | None, progress: Progress) -> Recipe:
@@ -128,7 +131,7 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
     )
     save(model, path, card=card)
     dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
-    return Retrained(path, card, dense_metrics.metrics("test"), dense_macs)
+    return Retrained(path, card, dense_metrics.metrics("test"), dense_macs, geometry)
 
 
 def _dense_weights(

@@ -139,9 +139,9 @@ app = typer.Typer(
 
 def _show_version(requested: bool) -> None:
     if requested:
-        from sparsesearch import __version__
+        from importlib.metadata import version as installed_version
 
-        typer.echo(f"sparsesearch {__version__}")
+        typer.echo(f"sparsesearch {installed_version('sparsesearch')}")
         raise typer.Exit
 
 

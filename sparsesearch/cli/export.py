@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +70,12 @@ def retrain(
         int | None, typer.Option(min=1, help="Epochs of the sparse training. [default: the recipe's]")
     ] = None,
     device: DeviceOption = None,
+    mlflow: Annotated[
+        bool,
+        typer.Option(
+            "--mlflow/--no-mlflow", help="Log the training and the model to MLflow.", rich_help_panel=OUTPUT_PANEL
+        ),
+    ] = True,
     progress: ProgressOption = ProgressMode.AUTO,
     quiet: QuietOption = False,
     as_json: Annotated[bool, json_option(OUTPUT_PANEL)] = False,
@@ -93,9 +100,12 @@ def retrain(
             from sparsesearch.app.retrain import retrain as train_recipe
 
         wanted = changed(wanted, data=data, weights=weights, epochs=epochs, progress=reporter)
-        trained = train_recipe(
-            wanted, output, settings=Settings.from_environment(), progress=reporter, device=device or "auto"
-        )
+        settings, started_at = Settings.from_environment(), time.time()
+        trained = train_recipe(wanted, output, settings=settings, progress=reporter, device=device or "auto")
+        if mlflow:
+            from sparsesearch.app.tracker import log_retrained
+
+            log_retrained(wanted, trained, settings, report=reporter.line, started_at=started_at)
     card = trained.card
     if as_json or not reporter.prints_summary:
         document: dict[str, object] = {

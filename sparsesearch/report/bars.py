@@ -56,7 +56,7 @@ def agreement_chart(view: StudyView, found: Agreement) -> str:
         chart = Chart.over(
             [x for x, _ in points], [y for _, y in points], width=width, height=260, label=label, room=0.1
         )
-        chart.axes(metric.titled("with shared weights"), metric.titled("after fine-tuning"))
+        chart.axes(*(metric.titled(f"{metric.short} {how}") for how in ("with shared weights", "after fine-tuning")))
         chart.marks(
             points, "search", hints=[hint(tuned) for tuned in describe_trials(view, (pair[1] for pair in found.pairs))]
         )

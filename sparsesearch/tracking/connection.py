@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sqlite3
@@ -15,12 +16,27 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sparsesearch.errors import TrackingError, one_line
+from sparsesearch.study.metric import VAL_TOP1
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "sparsesearch"
+VIEW_KEY = "sparsesearch"
+"""Name of a view of the table of runs, for `viewStateShareKey` in its address."""
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
+_VIEW_COLUMNS = (
+    "attributes.`Created`",
+    "attributes.`Duration`",
+    f"metrics.`{VAL_TOP1.name}`",
+    "metrics.`gmacs`",
+    "metrics.`of_dense`",
+    "params.`backbone`",
+    "params.`budget`",
+)
+_VIEW = json.dumps({"selectedColumns": _VIEW_COLUMNS, "runsExpanded": {}})
 _EXPERIMENT_TAGS = {
+    VIEW_TAG: _VIEW,
     "mlflow.experimentKind": "custom_model_development",  # show the pages for trainings, not for chat applications
     "mlflow.note.content": (
         "Each run is a study, and its child runs are trainings. Open a study, then **Artifacts / front.html**."
@@ -169,4 +185,6 @@ def _experiment(client: MlflowClient, address: Address) -> str:
         return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=_EXPERIMENT_TAGS))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
+    if found.tags.get(VIEW_TAG) != _VIEW:
+        client.set_experiment_tag(found.experiment_id, VIEW_TAG, _VIEW)
     return str(found.experiment_id)

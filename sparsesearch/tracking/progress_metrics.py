@@ -30,7 +30,8 @@ def progress_points(view: StudyView) -> Iterator[Point]:
     """Yield the dense model, and the best schedule within the budget each time it changed.
 
     A step is one evaluated schedule. As in `StudyFront.best`, only the highest fidelity with a searched schedule
-    counts, so the curve may drop once, when fine-tuned schedules replace evaluated ones.
+    counts, so the curve may drop once, when fine-tuned schedules replace evaluated ones. The names are those of the
+    trainings, so that a table of runs has one column for each.
 
     Args:
         view: The study; further trials only add points.
@@ -56,9 +57,9 @@ def progress_points(view: StudyView) -> Iterator[Point]:
         if now is not None and now.number != shown:
             shown = now.number
             at = milliseconds(view.times_of(trial).ended_at or view.times.created_at)
-            yield Point(f"best_{metric.name}", metric.of(now.metrics), step, at)
-            yield Point("best_gmacs", now.cost.macs / 1e9, step, at)
-            yield Point("best_share_of_dense", now.cost.macs / dense.cost.macs, step, at)
+            yield Point(metric.name, metric.of(now.metrics), step, at)
+            yield Point("gmacs", now.cost.macs / 1e9, step, at)
+            yield Point("of_dense", now.cost.macs / dense.cost.macs, step, at)
 
 
 def _rank(view: StudyView, trial: Trial) -> tuple[float, int]:

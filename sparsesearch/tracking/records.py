@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Literal
@@ -16,14 +16,26 @@ from sparsesearch.study.trial import Fidelity, Origin, Trial, TrialState
 from sparsesearch.tracking.note import study_note, trial_note
 from sparsesearch.tracking.progress_metrics import Point, milliseconds, progress_points
 
-FORMAT = "3"
+FORMAT = "4"
 """Version of the format of runs: incrementing it updates all runs at the next sync."""
 
+STUDY_KEY = ""
 STUDY_TAG = "sparsesearch.study"
 CREATED_TAG = "sparsesearch.created"
 TRIAL_TAG = "sparsesearch.trial"
-SYNCED_TAG = "sparsesearch.mirrored"
+SYNCED_TAG = "sparsesearch.synced"
 FILES_TAG = "sparsesearch.files"
+STUDY_LABEL, TRIAL_LABEL, STATE_LABEL, FIDELITY_LABEL, ORIGIN_LABEL = "study", "trial", "state", "fidelity", "origin"
+WARNING_LABEL = "warning"
+OLD_SYNCED_TAG = "sparsesearch.mirrored"
+OLD_TAGS = (
+    OLD_SYNCED_TAG,
+    "sparsesearch.state",
+    "sparsesearch.fidelity",
+    "sparsesearch.found_by",
+    "sparsesearch.warning",
+)
+"""Tags of runs up to format 3, which are replaced at the next sync."""
 
 Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
@@ -72,6 +84,13 @@ def identity(view: StudyView) -> dict[str, str]:
     return {STUDY_TAG: view.spec.name, CREATED_TAG: repr(view.times.created_at)}
 
 
+def records_of(view: StudyView, *, is_live: bool) -> Iterator[tuple[str, RunRecord]]:
+    """Yield all runs that MLflow should have, by key: the study's first, then those of trials by number."""
+    yield STUDY_KEY, study_record(view, is_live=is_live)
+    for trial in view.trained:
+        yield str(trial.number), trial_record(view, trial)
+
+
 def study_record(view: StudyView, *, is_live: bool) -> RunRecord:
     """Return the run of the study itself.
 
@@ -88,7 +107,7 @@ def study_record(view: StudyView, *, is_live: bool) -> RunRecord:
     return RunRecord(
         name=spec.name,
         identity=identity(view),
-        tags={"mlflow.note.content": study_note(view), **_warning_tags(view)},
+        tags={"mlflow.note.content": study_note(view), STUDY_LABEL: spec.name, **_warning_tags(view)},
         params=_study_params(spec),
         metrics=tuple(progress_points(view)),
         status=status,
@@ -112,9 +131,11 @@ def trial_record(view: StudyView, trial: Trial) -> RunRecord:
         identity={**identity(view), TRIAL_TAG: str(trial.number)},
         tags={
             "mlflow.note.content": trial_note(view, trial),
-            "sparsesearch.state": trial.state.value,
-            "sparsesearch.fidelity": trial.fidelity.value,
-            "sparsesearch.found_by": found_by(trial),
+            STUDY_LABEL: view.spec.name,
+            TRIAL_LABEL: str(trial.number),
+            STATE_LABEL: trial.state.value,
+            FIDELITY_LABEL: trial.fidelity.value,
+            ORIGIN_LABEL: found_by(trial),
             **_warning_tags(view),
         },
         params=_trial_params(view, trial),
@@ -208,7 +229,7 @@ def _cost_metrics(view: StudyView, trial: Trial) -> dict[str, float]:
     dense = next((other for other in view.trials if other.fidelity is Fidelity.DENSE), None)
     metrics = {"gmacs": trial.cost.macs / 1e9, "mparams": trial.cost.params / 1e6}
     if dense is not None:
-        metrics["share_of_dense"] = trial.cost.macs / dense.cost.macs
+        metrics["of_dense"] = trial.cost.macs / dense.cost.macs
     if trial.cost.latency_ms is not None:
         metrics["latency_ms"] = trial.cost.latency_ms
     if trial.cost.predicted_ms is not None:
@@ -217,4 +238,4 @@ def _cost_metrics(view: StudyView, trial: Trial) -> dict[str, float]:
 
 
 def _warning_tags(view: StudyView) -> dict[str, str]:
-    return {"sparsesearch.warning": "; ".join(view.warnings)} if view.warnings else {}
+    return {WARNING_LABEL: "; ".join(view.warnings)} if view.warnings else {}

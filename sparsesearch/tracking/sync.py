@@ -21,13 +21,15 @@ from sparsesearch.tracking.progress_metrics import Point
 from sparsesearch.tracking.records import (
     CREATED_TAG,
     FILES_TAG,
+    OLD_SYNCED_TAG,
+    OLD_TAGS,
+    STUDY_KEY,
     STUDY_TAG,
     SYNCED_TAG,
     TRIAL_TAG,
     RunRecord,
     identity,
-    study_record,
-    trial_record,
+    records_of,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +48,6 @@ def _write_nothing(view: StudyView, folder: Path) -> None:
 FRONT_SECONDS, TABLE_SECONDS = 10.0, 60.0
 """Minimum time between updates of a running study's files, if its front has changed and if it has not."""
 
-_STUDY = ""
 _PARENT_TAG = "mlflow.parentRunId"
 _BATCH = 900
 
@@ -62,6 +63,7 @@ class _StoredRun:
     points: set[Point]
     parent: str | None
     files: str | None = None
+    old_tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,10 @@ class StudySync:
         if not view.has_results:
             return 0
         count = 0
-        for key, record in _records_of(view, is_live=False):
+        for key, record in records_of(view, is_live=False):
             stored = self._stored.get(key)
             is_same = stored is not None and _is_same(stored, record)
-            if stored is not None and key == _STUDY:
+            if stored is not None and key == STUDY_KEY:
                 is_same = is_same and stored.files == files_digest(view)
             count += not is_same
         return count
@@ -167,8 +169,8 @@ class StudySync:
             self._stored, removed = _find_runs(view, connection)
             self._is_known = True
         stored = self._stored
-        for key, record in _records_of(view, is_live=is_live):
-            parent = None if key == _STUDY else stored[_STUDY].run_id
+        for key, record in records_of(view, is_live=is_live):
+            parent = None if key == STUDY_KEY else stored[STUDY_KEY].run_id
             if key not in stored:
                 stored[key] = _create(connection, record, parent=parent)
                 created += 1
@@ -177,7 +179,7 @@ class StudySync:
             else:
                 continue
             _update(connection, stored[key], record, parent=parent)
-        files = self._update_files(view, connection, stored[_STUDY], is_live=is_live)
+        files = self._update_files(view, connection, stored[STUDY_KEY], is_live=is_live)
         return Changes(created=created, changed=changed, removed=removed, files=files)
 
     def _update_files(self, view: StudyView, connection: Connection, study: _StoredRun, *, is_live: bool) -> bool:
@@ -205,13 +207,6 @@ class StudySync:
         return True
 
 
-def _records_of(view: StudyView, *, is_live: bool) -> Iterator[tuple[str, RunRecord]]:
-    """Yield all runs that MLflow should have, the study's first."""
-    yield _STUDY, study_record(view, is_live=is_live)
-    for trial in view.trained:
-        yield str(trial.number), trial_record(view, trial)
-
-
 def _is_same(stored: _StoredRun, record: RunRecord) -> bool:
     return stored.digest == record.digest and stored.status == record.status
 
@@ -234,11 +229,13 @@ def _find_runs(view: StudyView, connection: Connection) -> tuple[dict[str, _Stor
     """Find the runs of this study in MLflow, and delete duplicates; return the runs and the number of duplicates."""
     groups: dict[str, list[Run]] = {}
     for run in _search(view, connection):
-        groups.setdefault(run.data.tags.get(TRIAL_TAG, _STUDY), []).append(run)
+        groups.setdefault(run.data.tags.get(TRIAL_TAG, STUDY_KEY), []).append(run)
     stored: dict[str, _StoredRun] = {}
     removed = 0
     for key, runs in groups.items():
-        runs.sort(key=lambda run: (SYNCED_TAG not in run.data.tags, run.info.run_id))
+        runs.sort(
+            key=lambda run: (SYNCED_TAG not in run.data.tags and OLD_SYNCED_TAG not in run.data.tags, run.info.run_id)
+        )
         for duplicate in runs[1:]:
             connection.client.delete_run(duplicate.info.run_id)
             removed += 1
@@ -247,6 +244,7 @@ def _find_runs(view: StudyView, connection: Connection) -> tuple[dict[str, _Stor
             run_id=info.run_id,
             status=info.status,
             digest=data.tags.get(SYNCED_TAG),
+            old_tags=tuple(tag for tag in OLD_TAGS if tag in data.tags),
             params=set(data.params),
             points=set(),
             parent=data.tags.get(_PARENT_TAG),
@@ -286,6 +284,9 @@ def _update(connection: Connection, stored: _StoredRun, record: RunRecord, *, pa
             client.log_batch(
                 stored.run_id, metrics=metrics, params=params if number == 1 else (), tags=tags if is_last else ()
             )
+        for tag in stored.old_tags:
+            client.delete_tag(stored.run_id, tag)
+        stored.old_tags = ()
         stored.params.update(record.params)
         stored.points.update(points)
     if record.status in ("RUNNING", "SCHEDULED"):

@@ -16,7 +16,14 @@ from http import HTTPStatus
 from types import FrameType, TracebackType
 
 from sparsesearch.errors import TrackingError
-from sparsesearch.tracking.connection import EXPERIMENT, Address, apply_environment, prepare_database
+from sparsesearch.tracking.connection import (
+    EXPERIMENT,
+    VIEW_KEY,
+    VIEW_TAG,
+    Address,
+    apply_environment,
+    prepare_database,
+)
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -41,14 +48,16 @@ class UiServer:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         self._process: subprocess.Popen[bytes] | None = None
         self._root = f"http://{HOST}:{self._port}"
-        self._experiment: str | None = None
+        self._experiment: tuple[str, bool] | None = None
 
     @property
     def url(self) -> str:
         """URL of the page that lists all studies."""
         if self._experiment is None:
             return self._root
-        return f"{self._root}/#/experiments/{self._experiment}/runs?workflowType=machine_learning"
+        number, has_view = self._experiment
+        view = f"&viewStateShareKey={VIEW_KEY}" if has_view else ""
+        return f"{self._root}/#/experiments/{number}/runs?workflowType=machine_learning{view}"
 
     def wait(self) -> int:
         """Wait until the server stops by itself, and return its exit code."""
@@ -101,12 +110,13 @@ class UiServer:
                 time.sleep(0.2)
         raise TrackingError(f"the MLflow server did not respond for {START_SECONDS:g} s: {self._last_log_line()}")
 
-    def _find_experiment(self) -> str | None:
-        """Return the experiment that contains the studies, None if no study was logged yet."""
+    def _find_experiment(self) -> tuple[str, bool] | None:
+        """Return the experiment of the studies and whether it has our view of runs, None if no study was logged yet."""
         query = f"{self._root}/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
         try:
             with urllib.request.urlopen(query, timeout=_STOP_SECONDS) as answer:
-                return str(json.load(answer)["experiment"]["experiment_id"])
+                found = json.load(answer)["experiment"]
+                return str(found["experiment_id"]), any(tag["key"] == VIEW_TAG for tag in found.get("tags", ()))
         except urllib.error.HTTPError as error:
             if error.code == HTTPStatus.NOT_FOUND:
                 return None

@@ -33,7 +33,7 @@ fidelity:
 
 def looks(runs: dict[tuple[str, str], ShownRun]) -> dict[str, object]:
     """What people see, without clocks: those of two runs differ."""
-    clocks = {"sparsesearch.created", "sparsesearch.mirrored"}
+    clocks = {"sparsesearch.created", "sparsesearch.synced"}
     timed = {"report.html"}  # says how long everything took
     seen: dict[str, object] = {}
     for (_, number), run in runs.items():

@@ -100,7 +100,7 @@ def test_a_study_from_python(home: Path, capsys: pytest.CaptureFixture[str]) -> 
 
     recipe = again.export("best.yaml")
     assert again.report("pages/report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    trained = sparsesearch.retrain(recipe, "model.safetensors", progress="quiet")
+    trained = sparsesearch.retrain(recipe, "model.safetensors", mlflow=False, progress="quiet")
     assert sparsesearch.load(trained.path) is not None
 
 

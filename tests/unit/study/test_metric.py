@@ -94,7 +94,7 @@ def test_a_minimised_metric_is_shown_as_it_is(minimised: None) -> None:
     assert "accuracy" not in shown.get().replace("accuracies", "")
     record = study_record(view, is_live=False)
     assert f"Best within the budget: {text} validation loss" in record.tags["mlflow.note.content"]
-    assert {point.key for point in record.metrics} >= {"best_val_loss", "dense_val_loss"}
+    assert {point.key for point in record.metrics} >= {"val_loss", "dense_val_loss"}
     found = Findings.of(view)
     assert found.document()["front"][0]["val_loss"] == view.front.points[0].metrics["val_loss"]  # type: ignore[index]
     page = findings_page(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sqlite3
@@ -13,7 +14,7 @@ import pytest
 from sparsesearch.app.tracker import mlflow_address
 from sparsesearch.errors import TrackingError
 from sparsesearch.settings import Settings
-from sparsesearch.tracking.connection import EXPERIMENT, Address, connect
+from sparsesearch.tracking.connection import EXPERIMENT, VIEW_TAG, Address, connect
 
 
 @pytest.mark.parametrize(("uri", "shown"), [
@@ -110,3 +111,13 @@ def test_what_the_user_has_set_stays(settings: Settings, monkeypatch: pytest.Mon
     connect(mlflow_address(settings))
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "4"
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_the_table_of_runs_has_a_view_also_in_an_older_experiment(settings: Settings) -> None:
+    connection = connect(mlflow_address(settings))
+    for _ in range(2):
+        tags = connection.client.get_experiment(connection.experiment_id).tags
+        columns = json.loads(tags[VIEW_TAG])["selectedColumns"]
+        assert {"metrics.`val_top1`", "metrics.`gmacs`", "metrics.`of_dense`"} <= set(columns)
+        connection.client.set_experiment_tag(connection.experiment_id, VIEW_TAG, "")
+        connect(mlflow_address(settings))

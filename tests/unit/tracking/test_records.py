@@ -56,7 +56,7 @@ class TestTrials:
         record = trial_record(view, tuned)
         metrics = {point.key: point.value for point in record.metrics}
         assert metrics["gmacs"] == tuned.cost.macs / 1e9
-        assert 0.4 < metrics["share_of_dense"] <= 0.8
+        assert 0.4 < metrics["of_dense"] <= 0.8
         assert record.params["schedule"] == view.schedule_text(tuned)
         assert record.params["continues_trial"] == str(tuned.parent)
         assert record.params["train_epochs"] == "2"
@@ -101,7 +101,7 @@ class TestStudies:
         run_sample(store, sample_spec(meaningful=False, source="folder:/data"))
         record = study_record(StudyView.of(store, "sample"), is_live=False)
         assert "not meaningful" in record.tags["mlflow.note.content"].splitlines()[0]
-        assert "not meaningful" in record.tags["sparsesearch.warning"]
+        assert "not meaningful" in record.tags["warning"]
         assert "do not transfer" not in record.tags["mlflow.note.content"]
 
     @pytest.mark.parametrize(("name", "is_live", "status"), [
@@ -119,8 +119,8 @@ class TestStudies:
         points = list(progress_points(view))
         last = {point.key: point.value for point in points}
         assert view.best is not None
-        assert last["best_val_top1"] == view.best.metrics["val_top1"]
-        assert last["best_gmacs"] == view.best.cost.macs / 1e9
+        assert last["val_top1"] == view.best.metrics["val_top1"]
+        assert last["gmacs"] == view.best.cost.macs / 1e9
         assert last["dense_val_top1"] == 0.797
 
     def test_progress_only_grows(self) -> None:

@@ -114,6 +114,22 @@ def test_what_was_deleted_comes_back(store: SqlStore, settings: Settings, mlflow
     assert shown_runs(mlflow.client) == before
 
 
+def test_runs_with_the_tags_of_older_versions_are_taken_over(
+    store: SqlStore, settings: Settings, mlflow: Connection
+) -> None:
+    run_sample(store, sample_spec())
+    sync(store, settings)
+    shown = shown_runs(mlflow.client)
+    for run in shown.values():  # as format 3 left them
+        mlflow.client.set_tag(run.run_id, "sparsesearch.mirrored", run.tags["sparsesearch.synced"])
+        mlflow.client.delete_tag(run.run_id, "sparsesearch.synced")
+        mlflow.client.set_tag(run.run_id, "sparsesearch.found_by", "search")
+    changes = sync(store, settings)
+    assert (changes.created, changes.removed, changes.changed) == (0, 0, len(shown))
+    assert shown_runs(mlflow.client) == shown
+    assert {run.run_id for run in shown_runs(mlflow.client).values()} == {run.run_id for run in shown.values()}
+
+
 def test_a_new_parent_gets_the_children(store: SqlStore, settings: Settings, mlflow: Connection) -> None:
     run_sample(store, sample_spec())
     sync(store, settings)
@@ -149,8 +165,7 @@ def test_a_run_that_was_begun_is_completed(store: SqlStore, settings: Settings, 
     child = next(run for (_, number), run in before.items() if number == "0")
     mlflow.client.delete_run(child.run_id)
     identity = {key: value for key, value in child.tags.items() if key.startswith(("sparsesearch.", "mlflow.source"))}
-    for tag in ("mirrored", "state", "fidelity", "found_by", "warning"):
-        identity.pop(f"sparsesearch.{tag}", None)
+    del identity["sparsesearch.synced"]
     mlflow.client.create_run(
         mlflow.experiment_id,
         start_time=child.times[0],
