@@ -27,7 +27,6 @@ VIEW_KEY = "sparsesearch"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 _VIEW_COLUMNS = (
     "attributes.`Created`",
-    "attributes.`Duration`",
     f"metrics.`{VAL_TOP1.name}`",
     "metrics.`gmacs`",
     "metrics.`of_dense`",

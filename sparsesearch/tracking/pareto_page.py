@@ -127,7 +127,8 @@ def _layout(front: FrontDescription) -> dict[str, Any]:
         limit = front.limit
         costs.append(limit)
         shapes.append(_line({"x0": limit, "x1": limit, "y0": 0, "y1": 1, "yref": "paper"}, _RED, "solid"))
-        notes.append({"x": limit, "y": 1.0, "yref": "paper", "yanchor": "bottom", **_label("budget", _RED)})
+        label = _label("budget", _RED)
+        notes.append({"x": limit, "xanchor": "right", "y": 1.0, "yref": "paper", "yanchor": "top", **label})
     wide = list(costs)
     if front.dense is not None:
         accuracy = front.dense.y
@@ -135,13 +136,13 @@ def _layout(front: FrontDescription) -> dict[str, Any]:
         shapes.append(_line({"x0": 0, "x1": 1, "xref": "paper", "y0": accuracy, "y1": accuracy}, _GREY, "dash"))
         label = _label(front.dense_text, _GREY)
         notes.append({"x": 0.0, "xref": "paper", "xanchor": "left", "y": accuracy, "yanchor": "bottom", **label})
-    views = [("candidates", _range(costs)), ("up to the dense model", _range(wide))]
+    views = [("candidates", _range(costs)), ("with the dense model", _range(wide))]
     return {
-        "margin": {"l": 70, "r": 20, "t": 40, "b": 110},
+        "margin": {"l": 60, "r": 20, "t": 74, "b": 110},
         "hovermode": "closest",
         "hoverlabel": {"align": "left", "bgcolor": "white"},
         "xaxis": {
-            "title": {"text": front.x_title},
+            "title": {"text": front.x_title, "standoff": 8},
             "range": views[0][1],
             "gridcolor": "#e6e6e6",
             "zeroline": False,
@@ -161,8 +162,7 @@ def _layout(front: FrontDescription) -> dict[str, Any]:
                 "yanchor": "bottom",
                 "pad": {"t": 0, "b": 4},
                 "buttons": [
-                    {"label": f"show: {name}", "method": "relayout", "args": [{"xaxis.range": limits}]}
-                    for name, limits in views
+                    {"label": name, "method": "relayout", "args": [{"xaxis.range": limits}]} for name, limits in views
                 ],
             }
         ],
