@@ -16,6 +16,10 @@ from sparsesearch.study.stop import StopCause, StopToken
 logger = logging.getLogger(__name__)
 
 
+_WORK_POLLS = 2
+"""Looks at the store between two writes of the progress of the work."""
+
+
 def no_work() -> Sequence[WorkProgress]:
     """Return that no progress within trials is known."""
     return ()
@@ -51,6 +55,7 @@ class LeaseKeeper:
         self._every_seconds = every_seconds
         self._poll_seconds = min(poll_seconds, every_seconds)
         self._shown: Sequence[WorkProgress] = ()
+        self._show_at = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
 
@@ -74,9 +79,10 @@ class LeaseKeeper:
         if request is not None:
             self._token.stop(StopCause.of(request))
         work = self._work_of()
-        if work != self._shown:
+        if work != self._shown and time.monotonic() >= self._show_at:
             self._writer.show_work(work)
             self._shown = work
+            self._show_at = time.monotonic() + _WORK_POLLS * self._poll_seconds
 
     def __enter__(self) -> LeaseKeeper:
         self._thread.start()

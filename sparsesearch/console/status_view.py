@@ -69,8 +69,10 @@ def _header(status: StudyStatus) -> RenderableType:
 def _time(status: StudyStatus) -> str:
     elapsed = clock_text(status.elapsed_s)
     condition = status.condition
-    if condition.state is StudyState.RUNNING and condition.is_leased:
-        return elapsed if status.left_s is None else f"{elapsed}, about {human_time(status.left_s)} left"
+    if condition.state.is_active and condition.is_leased:
+        words = [] if condition.state is StudyState.RUNNING else [condition.word]
+        words += [elapsed] + ([] if status.left_s is None else [f"about {human_time(status.left_s)} left"])
+        return ", ".join(words)
     if condition.state is StudyState.QUEUED:
         return condition.word
     return f"{condition.word} after {elapsed}"

@@ -111,9 +111,14 @@ class StoppedError(SparseSearchError):
     """
 
     def __init__(self, cause: StopCause) -> None:
-        super().__init__(f"stopped ({cause.value})")
+        super().__init__(_MESSAGES.get(cause, f"stopped by sparsesearch {cause.value}"))
         self.cause = cause
         self.exit_code = _EXIT_CODES.get(cause, 0)
 
 
+_MESSAGES = {
+    StopCause.INTERRUPT: "interrupted; nothing recorded is lost",
+    StopCause.TERMINATE: "terminated; nothing recorded is lost",
+    StopCause.LEASE_LOST: "another process has taken the study over, so this one has stopped",
+}
 _EXIT_CODES = {StopCause.INTERRUPT: 130, StopCause.TERMINATE: 143, StopCause.LEASE_LOST: 75}

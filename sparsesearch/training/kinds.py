@@ -124,7 +124,7 @@ def dense_training(context: TrainingContext, spec: TrainSpec, *, weights: str, s
             epoch=epoch, seed=seed, batch_size=spec.batch_size, num_images=spec.images_per_epoch
         ),
         steps_per_epoch=steps,
-        label="dense model",
+        label="dense training",
     )
 
 

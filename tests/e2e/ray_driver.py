@@ -14,12 +14,15 @@ from pathlib import Path
 from noting import noting
 
 from sparsesearch.app.complete import complete
+from sparsesearch.app.lease_keeper import LeaseKeeper
 from sparsesearch.app.resolve import resolve
+from sparsesearch.app.signals import stopping_on_signals
 from sparsesearch.dispatch.tune import RayDispatcher
 from sparsesearch.search.controller import StagedController
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.stop import StoppedError, StopToken
 
 NAME = "tiny"
 DOCUMENT = {
@@ -58,13 +61,15 @@ def main(home: Path, address: str | None, storage: Path) -> int:
     assert spec.resolved is not None
     (home / "notes").mkdir(exist_ok=True)
     with closing(open_store(f"sqlite:///{home}/studies.db").open_study(NAME)) as writer:
-        dispatcher = RayDispatcher(resources, storage=storage)
+        token = StopToken()
+        dispatcher = RayDispatcher(resources, storage=storage, stop=token)
         meet_s = float(os.environ.get("MEET_S", "0"))
         evaluator = noting(spec, storage=storage, cache=home / "cache", notes=home / "notes", meet_s=meet_s)
-        try:
-            dispatcher.run(StagedController(spec, spec.resolved.geometry), writer, evaluator)
-        except KeyboardInterrupt:
-            return 130
+        with LeaseKeeper(writer, token), stopping_on_signals(token, at_once=False):
+            try:
+                dispatcher.run(StagedController(spec, spec.resolved.geometry), writer, evaluator)
+            except StoppedError as error:
+                return error.exit_code
     return 0
 
 

@@ -141,21 +141,22 @@ def test_a_study_is_watched_interrupted_and_resumed(command: Command) -> None:
             assert phase in text
         assert "dispatcher inline" in text
         found = state_of(command)
-        assert found["state"] == "running"
+        assert found["state"] == "RUNNING"
         assert [trial["label"] for trial in found["running"]] == ["dense"]
         shown = command("status", "tiny").out
         assert "dense training" in shown
         assert "status tiny --watch" in shown
         screen.resize(60, 20)
-        screen.wait_for("dense model 2/8")
+        screen.wait_for("dense training, epoch 2 of 8")
         screen.press_ctrl_c()
         assert screen.end() == 130
         assert screen.seen.count(HIDE) == screen.seen.count(SHOW) == 1
         assert screen.text.rstrip().endswith("sparsesearch: interrupted; nothing recorded is lost")
+        assert "stopping after the current epochs" in screen.text
         assert "resume tiny" in screen.text
 
     found = state_of(command)
-    assert found["state"] == "interrupted"
+    assert found["state"] == "PAUSED"
     assert found["running"] == []
     assert found["phases"][0]["epochs_done"] >= 1
     assert "resume tiny" in command("status", "tiny", "--watch").out, "there is nothing to wait for"
@@ -169,7 +170,7 @@ def test_a_study_is_watched_interrupted_and_resumed(command: Command) -> None:
         assert "trial 0: dense, " in screen.text
 
     found = state_of(command)
-    assert found["state"] == "finished"
+    assert found["state"] == "FINISHED"
     assert all(phase["done"] == phase["total"] for phase in found["phases"])
     assert "export tiny -o best.yaml" in command("status", "tiny").out
 

@@ -31,9 +31,9 @@ class Epochs(Silent):
         self.labels = []
         self.lines = []
 
-    def bar(self, label, total):
+    def bar(self, label, total, **options):
         self.labels.append(label)
-        return super().bar(label, total)
+        return super().bar(label, total, **options)
 
     def line(self, text):
         self.lines.append(text)
@@ -263,14 +263,14 @@ class TestCheckpoints:
         tensors, document = read_tensors(path)
         assert document == {"whole": True}
         assert int(tensors["epochs_done"]) == 1
-        assert home.run(spec, trials=0).labels == ["dense model 2/2"]
+        assert home.run(spec, trials=0).labels == ["dense training, epoch 2 of 2"]
         assert not path.exists()
 
     def test_a_training_whose_checkpoint_is_gone_begins_again_and_ends_the_same(self, home, spec):
         interrupted(home, spec).unlink()
         shown = home.run(spec)
-        assert shown.labels[:2] == ["dense model 1/2", "dense model 2/2"]
-        assert "is missing; restarting dense model" in shown.lines[0]
+        assert shown.labels[:2] == ["dense training, epoch 1 of 2", "dense training, epoch 2 of 2"]
+        assert "is missing; restarting dense training" in shown.lines[0]
         home.run(renamed(spec, "calm"))
         assert_same_but_uri(home, spec.name, "calm")
 
