@@ -96,6 +96,16 @@ def state_of(program: Command) -> str:
     return str(json.loads(program("status", NAME, "--json").out)["state"])
 
 
+def is_resolving(home: Path) -> bool:
+    if not (home / "studies.db").is_file():
+        return False
+    with sqlite3.connect(home / "studies.db") as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE name = 'studies'").fetchone()
+        rows = connection.execute("SELECT state FROM studies").fetchall() if found else []
+    connection.close()
+    return rows == [("RESOLVING",)]
+
+
 def supernet_of(home: Path) -> Trial:
     store = open_store(f"sqlite:///{home}/studies.db")
     trial = store.trials(NAME)[1]
@@ -114,6 +124,11 @@ def check_nothing_lost(home: Path) -> None:
 def test_every_way_to_stop(home: Path, program: Command, document: Path) -> None:
     """One study is stopped in every way, one after the other, and continued each time."""
     driver = Driver("run", str(document), home=home)
+    driver.wait_until(lambda: is_resolving(home))
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.code() == 130, driver.text
+    assert state_of(program) == "PAUSED"
+    driver = Driver("resume", NAME, home=home)
     driver.trains()
     assert state_of(program) == "RUNNING"
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
