@@ -25,7 +25,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from sparsesearch.backbones.sparsity import Sparsity, sparsity_of
 from sparsesearch.backbones.transforms import family_of, sparsify_
 from sparsesearch.cost.analytic import block_table, dense_macs
 from sparsesearch.papers.schedules import paper_schedule
-from sparsesearch.sparsify.grid_state import GridState
+from sparsesearch.sparsify.grid_call import GridCall
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def ceiling_of(sparse: nn.Module, dense: nn.Module) -> nn.Module:
     """The `ceiling` version of a sparse model, see the module docstring."""
     sparsity = sparsity_of(sparse)
     resolved = sparsity.schedule.resolve(sparsity.geometry)
-    if not isinstance(sparsity.state, GridState):
+    if len(sparsity.geometry.stages) == 1:
         cut: Any = copy.deepcopy(dense)
         for step in resolved:
             cut.blocks[step.block] = PrefixBlock(cut.blocks[step.block], step.num_tokens + cut.num_prefix_tokens)
@@ -130,19 +130,19 @@ def ceiling_of(sparse: nn.Module, dense: nn.Module) -> nn.Module:
         return built
     model = copy.deepcopy(sparse)
     state = sparsity_of(model).state
-    assert isinstance(state, GridState)
     family = family_of(model)
     for step in resolved:
         split = PrefixSplit(step.num_tokens / step.num_before)
         block = family.block(model, step.stage, step.block)
-        block.register_forward_pre_hook(lambda _module, _args, split=split: put_split(state, split))
-    state.plan = {}
+        block.register_forward_pre_hook(partial(put_split, split), with_kwargs=True)
+    state.plan = replace(state.plan, steps=())
     return model
 
 
-def put_split(state: GridState, split: Any) -> None:
-    """Set the split of the current forward pass."""
-    state.trace.split = split
+def put_split(split: Any, _block: nn.Module, _args: object, kwargs: dict[str, Any]) -> None:
+    """Set the split of a forward pass."""
+    call: GridCall = kwargs["call"]
+    call.trace.split = split
 
 
 def versions(

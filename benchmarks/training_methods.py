@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.registry import create_model, geometry
-from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.data.digits_task import DigitsTask, DigitsTest
 from sparsesearch.data.inputs import task_geometry
@@ -36,7 +36,7 @@ from sparsesearch.study.spec import FidelitySpec, TrainSpec
 from sparsesearch.training.kinds import Training, TrainingContext, dense_training, sparse_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
 from sparsesearch.training.masked import MaskedObjective
-from sparsesearch.training.objectives import SparseObjective
+from sparsesearch.training.objectives import SCORE_NOISE, SparseObjective
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
 
@@ -70,11 +70,13 @@ def steps_of(method: str, arguments: argparse.Namespace) -> tuple[Callable[[], N
 
     def student() -> None:
         optimizer.zero_grad(set_to_none=True)
-        sparsity_of(model).state.generator = generator
+        call = new_call(
+            model, generator=generator, mode="masked" if method == "masked" else "gather", noise=SCORE_NOISE
+        )
         with arithmetic.autocast():
-            logits: Tensor = model(images)
+            logits: Tensor = model(images, call=call)
         loss = torch.nn.functional.cross_entropy(logits.float(), labels)
-        for step in sparsity_of(model).state.trace.steps:  # a gradient for predictors, in either method
+        for step in call.trace.steps:  # a gradient for predictors, in either method
             output = step.decision_BN if step.decision_BN is not None else step.score_BN
             loss = loss + output.float().mean()
         loss.backward()  # type: ignore[no-untyped-call]

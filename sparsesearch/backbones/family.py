@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from sparsesearch.backbones.sparsity import Sparsity
 from sparsesearch.schedule import ResolvedStep
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.sparsify.call import Call
+from sparsesearch.sparsify.model_plan import Plan
 from sparsesearch.sparsify.state import SparsityState
 
 
@@ -24,10 +25,12 @@ class Family(Protocol):
     Attributes:
         DESCRIPTION: What it is, for the list of what is supported.
         TIMM_MODULES: Full names of timm's modules whose models are of this family; empty if timm has none.
+        CALL: Class of the forward passes of its models.
     """
 
     DESCRIPTION: str
     TIMM_MODULES: tuple[str, ...]
+    CALL: type[Call]
 
     def matches(self, model: nn.Module) -> bool:
         """Whether the model belongs to this family."""
@@ -53,20 +56,23 @@ class Family(Protocol):
             ScheduleError: The model cannot run the step.
         """
 
-    def new_state(self, model: nn.Module, geometry: BackboneGeometry, generator: torch.Generator) -> SparsityState:
-        """Create the state that the modules of a model share."""
-
     def patch_(self, model: Any, state: SparsityState) -> None:
-        """Change the classes of the modules of a model to subclasses with access to the state."""
+        """Change the classes of the modules of a model to subclasses that run in a `Call`.
+
+        Raises:
+            BackboneError: The model has a forward method of its own, which cannot pass on the call.
+        """
 
     def equip_(self, model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: int) -> None:
         """Build what a step needs in addition to its scorer, unless it exists."""
 
-    def plan_(self, model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
-        """Set everything in the state that depends on the active steps; plan and probes are already set.
+    def complete_plan(
+        self, model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...], plan: Plan
+    ) -> Plan:
+        """Add everything that follows from the active steps to a plan, whose stages, steps and probes are set.
 
         Raises:
-            ScheduleError: Something that the steps need is not attached; nothing was changed.
+            ScheduleError: Something that the steps need is not attached.
         """
 
     def blocks(self, model: nn.Module) -> list[tuple[int, int]]:
@@ -81,43 +87,19 @@ class Family(Protocol):
     def embed(self, model: Any, x_BCHW: Tensor) -> Tensor:
         """Run everything before the first block."""
 
-    def run(self, model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
-        """Run consecutive blocks, identified as in `blocks`, each with the layers directly before it."""
+    def run(self, model: Any, x: Tensor, blocks: Sequence[tuple[int, int]], call: Call | None) -> Tensor:
+        """Run consecutive blocks, identified as in `blocks`, each with the layers directly before it.
 
-    def finish(self, model: Any, x: Tensor) -> Tensor:
-        """Run everything after the last block, up to the logits."""
+        Args:
+            model: The model.
+            x: Input of the first of them.
+            blocks: The blocks.
+            call: The pass that they are part of; None for a dense model.
+        """
+
+    def finish(self, model: Any, x: Tensor, call: Call | None) -> Tensor:
+        """Run everything after the last block, up to the logits; the call as in `run`."""
 
     @property
     def predictor_eps(self) -> float:
         """Epsilon of the layer norm in learned scorers."""
-
-
-def unpatch_(model: nn.Module) -> None:
-    """Restore the original classes of all modules of a model."""
-    for module in model.modules():
-        base = getattr(type(module), "sparsity_base", None)
-        if base is not None:
-            module.__class__ = base
-            for name in [name for name in module.__dict__ if name.startswith("sparsity_")]:
-                del module.__dict__[name]
-
-
-_CLASSES: dict[tuple[Any, Any], type[nn.Module]] = {}
-
-
-def change_class_(module: nn.Module, mixin: Any, state: SparsityState, **attributes: Any) -> None:
-    """Change the class of a module to a subclass of its class, in place.
-
-    Args:
-        module: The module.
-        mixin: First base class of the subclass, before the class of the module.
-        state: Stored as `sparsity_state`.
-        attributes: Additional attributes; their names must start with `sparsity_`, so that `unpatch_` removes them.
-    """
-    base: Any = type(module)
-    if (mixin, base) not in _CLASSES:
-        body = {"sparsity_base": base, "__doc__": base.__doc__}
-        _CLASSES[mixin, base] = type(f"Sparse{base.__name__}", (mixin, base), body)
-    module.__class__ = _CLASSES[mixin, base]
-    module.__dict__["sparsity_state"] = state
-    module.__dict__.update(attributes)

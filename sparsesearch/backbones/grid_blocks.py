@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sparsesearch.backbones.sparsity import Sparsity
 from sparsesearch.errors import ScheduleError
 from sparsesearch.schedule import ResolvedStep
-from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import FastPath, FastSlow
-from sparsesearch.sparsify.grid_state import Block, GridState, Pair
+from sparsesearch.sparsify.grid_call import GridCall, Pair
+from sparsesearch.sparsify.model_plan import Block
 from sparsesearch.sparsify.paths import build_fast_path
 
 _Result = TypeVar("_Result", Tensor, Pair)
-
-
-def grid_state(geometry: BackboneGeometry, generator: torch.Generator) -> GridState:
-    """Create the state that the modules of a model share."""
-    return GridState(generator=generator, grids=tuple(stage.grid for stage in geometry.stages))
 
 
 def add_fast_paths_(
@@ -50,23 +44,21 @@ def add_fast_paths_(
             sparsity.fast_paths[name] = path.to(like).train(model.training)
 
 
-def plan_fast_paths_(sparsity: Sparsity, resolved: Iterable[ResolvedStep]) -> None:
-    """Set the fast path of each block under the active steps in the state.
+def planned_fast_paths(sparsity: Sparsity, resolved: Iterable[ResolvedStep]) -> tuple[tuple[Block, str | None], ...]:
+    """The blocks in which some positions take a fast path under the active steps, with its name.
 
     Raises:
         ScheduleError: A fast path is not attached.
     """
-    state = sparsity.state
-    assert isinstance(state, GridState)
     active: dict[Block, ResolvedStep] = {}
     for step in resolved:
         for block in range(step.block, sparsity.geometry.stages[step.stage].depth):
             active[step.stage, block] = step
-    state.paths = {
-        block: _fast_path(sparsity, block, step.reducer.fast_path)
+    return tuple(
+        (block, _attached(sparsity, block, step.reducer.fast_path))
         for block, step in active.items()
         if isinstance(step.reducer, FastSlow) and step.num_tokens < step.num_before
-    }
+    )
 
 
 def fast_path_name(block: Block, kind: FastPath) -> str:
@@ -75,15 +67,15 @@ def fast_path_name(block: Block, kind: FastPath) -> str:
     return name if kind == "linear" else f"{name}_{kind}"
 
 
-def run_part(part: Callable[..., _Result], *inputs: Tensor, state: GridState) -> _Result:
+def run_part(part: Callable[..., _Result], *inputs: Tensor, call: GridCall) -> _Result:
     """Run the part of a block after its steps; with gradient checkpointing it is recomputed in the backward pass."""
-    if not state.checkpoints:
+    if not call.checkpoints:
         return part(*inputs)
     result: _Result = checkpoint(part, *inputs, use_reentrant=False)
     return result
 
 
-def _fast_path(sparsity: Sparsity, block: Block, kind: FastPath) -> nn.Module | None:
+def _attached(sparsity: Sparsity, block: Block, kind: FastPath) -> str | None:
     name = fast_path_name(block, kind)
     if kind == "identity":
         return None
@@ -91,4 +83,4 @@ def _fast_path(sparsity: Sparsity, block: Block, kind: FastPath) -> nn.Module | 
         raise ScheduleError(
             f"no {kind} fast path at block {block[1]} of stage {block[0]}; call attach_ first, or use sparsify_"
         )
-    return sparsity.fast_paths[name]
+    return name

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sparsesearch.backbones.attention_parts import is_known_attention
-from sparsesearch.backbones.sparsity import Sparsity, sparsity_of
+from sparsesearch.backbones.calls import new_call
+from sparsesearch.backbones.sparsity import Sparsity
 from sparsesearch.backbones.transforms import attach_, family_of, restore_
 from sparsesearch.errors import BackboneError
 from sparsesearch.sparsify.attention import Captures
-from sparsesearch.sparsify.state import SparsityState
-from sparsesearch.sparsify.token_state import TokenState
+from sparsesearch.sparsify.call import Call
+from sparsesearch.sparsify.token_call import TokenCall
+from sparsesearch.sparsify.trace import Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,25 +62,33 @@ def read_teacher(model: nn.Module, x_BCHW: Tensor, *, tokens: bool = False) -> R
 
     Source: EViT (arXiv:2202.07800), section 3.2, for the class token's attention as a measure of importance.
     """
-    with _read_only(model) as state:
-        state.keep_final_tokens = tokens
+    with _as_sparse(model):
+        call = new_call(model, record=False, probe=False, keep_final_tokens=tokens)
+        if call.plan.steps:
+            raise BackboneError("the teacher drops tokens; set the empty schedule, or call restore_")
         if _attends_from_class_token(model):
-            return _by_attention(model, x_BCHW, state)
-        return _by_gradient(model, x_BCHW, state)
+            return _by_attention(model, x_BCHW, call)
+        return _by_gradient(model, x_BCHW, call)
 
 
-def class_logits(model: Any, x_BCHW: Tensor) -> Tensor:
-    """The logits used for distillation: those of the class token alone for a model with a token head."""
+def class_logits(model: Any, x_BCHW: Tensor, **options: Any) -> Tensor:
+    """The logits used for distillation: those of the class token alone for a model with a token head.
+
+    Args:
+        model: Any model.
+        x_BCHW: Images.
+        options: Further arguments of the forward pass, such as the call of a sparse model.
+    """
     if hasattr(model, "class_logits"):
-        of_class: Tensor = model.class_logits(model.forward_features(x_BCHW))
+        of_class: Tensor = model.class_logits(model.forward_features(x_BCHW, **options))
         return of_class
-    logits: Tensor = model(x_BCHW)
+    logits: Tensor = model(x_BCHW, **options)
     return logits
 
 
-def final_outputs(model: Any, state: SparsityState) -> Tensor | None:
-    """The final tokens of the last pass, or their logits for a model with a token head; None if not kept."""
-    final_BNC = state.trace.final_tokens_BNC
+def final_outputs(model: Any, trace: Trace) -> Tensor | None:
+    """The final tokens of a pass, or their logits for a model with a token head; None if not kept."""
+    final_BNC = trace.final_tokens_BNC
     if final_BNC is None or not hasattr(model, "token_logits"):
         return final_BNC
     logits_BNK: Tensor = model.token_logits(final_BNC)
@@ -92,44 +102,33 @@ def _attends_from_class_token(model: Any) -> bool:
 
 
 @contextmanager
-def _read_only(model: nn.Module) -> Iterator[SparsityState]:
-    """The state of a dense model, which is temporarily made sparse unless it already is."""
+def _as_sparse(model: nn.Module) -> Iterator[None]:
+    """Make a dense model sparse for a moment, unless it already is."""
     was_sparse = isinstance(getattr(model, "sparsity", None), Sparsity)
     if not was_sparse:
         attach_(model, [])
-    state = sparsity_of(model).state
-    if state.plan:
-        raise BackboneError("the teacher drops tokens; set the empty schedule, or call restore_")
-    kept = {name: getattr(state, name) for name in ("record", "probe", "keep_final_tokens")}
-    state.record = state.probe = False
     try:
-        yield state
+        yield
     finally:
-        for name, value in kept.items():
-            setattr(state, name, value)
-        state.begin()
         if not was_sparse:
             restore_(model)
 
 
-def _by_attention(model: Any, x_BCHW: Tensor, state: SparsityState) -> Reading:
-    assert isinstance(state, TokenState)
+def _by_attention(model: Any, x_BCHW: Tensor, call: TokenCall) -> Reading:
     rows_BN: list[Tensor] = []
-    state.captures = {block: Captures(class_row=True) for block in saliency_blocks(len(model.blocks))}
-    state.listener = lambda notes: rows_BN.append(_present(notes.class_row_BN))
-    try:
-        with torch.inference_mode():
-            logits = class_logits(model, x_BCHW)
-            mean_BN = torch.stack(rows_BN).mean(dim=0)
-            saliency_BN = mean_BN / mean_BN.sum(dim=1, keepdim=True)
-            final = final_outputs(model, state)
-    finally:
-        state.captures, state.listener = {}, None
+    row = Captures(class_row=True)
+    call.plan = replace(call.plan, captures=tuple((block, row) for block in saliency_blocks(len(model.blocks))))
+    call.listener = lambda notes: rows_BN.append(_present(notes.class_row_BN))
+    with torch.inference_mode():
+        logits = class_logits(model, x_BCHW, call=call)
+        mean_BN = torch.stack(rows_BN).mean(dim=0)
+        saliency_BN = mean_BN / mean_BN.sum(dim=1, keepdim=True)
+        final = final_outputs(model, call.trace)
     # Clones: tensors of inference mode cannot be used in a loss.
     return Reading(logits.clone(), {0: saliency_BN.clone()}, None if final is None else final.clone())
 
 
-def _by_gradient(model: nn.Module, x_BCHW: Tensor, state: SparsityState) -> Reading:
+def _by_gradient(model: nn.Module, x_BCHW: Tensor, call: Call) -> Reading:
     family = family_of(model)
     seen: dict[int, list[Tensor]] = {}
     hooks = []
@@ -149,7 +148,7 @@ def _by_gradient(model: nn.Module, x_BCHW: Tensor, state: SparsityState) -> Read
                 module = family.block(model, stage, block)
                 hooks.append(module.register_forward_pre_hook(watch(stage), with_kwargs=True))
         with torch.enable_grad():
-            logits = model(x_BCHW)
+            logits = model(x_BCHW, call=call)
             named = logits.float().log_softmax(dim=-1).amax(dim=-1).sum()
             flat = [tensor for tensors in seen.values() for tensor in tensors]
             gradients = iter(torch.autograd.grad(named, flat))
@@ -164,7 +163,7 @@ def _by_gradient(model: nn.Module, x_BCHW: Tensor, state: SparsityState) -> Read
             part_BN = (family.patches(model, product[0]) * family.patches(model, product[1])).sum(dim=-1).abs()
             parts.append(part_BN / part_BN.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny))
         saliency[stage] = torch.stack(parts).mean(dim=0)
-    final = final_outputs(model, state)
+    final = final_outputs(model, call.trace)
     return Reading(logits.detach(), saliency, None if final is None else final.detach())
 
 

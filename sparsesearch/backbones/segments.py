@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from sparsesearch.backbones.sparsity import Sparsity, sparsity_of
 from sparsesearch.backbones.transforms import family_of
-from sparsesearch.sparsify.state import Trace
-from sparsesearch.sparsify.token_state import TokenState
+from sparsesearch.errors import BackboneError
+from sparsesearch.sparsify.call import Call
+from sparsesearch.sparsify.trace import Trace
 
 
 class PrefixState(NamedTuple):
@@ -56,42 +57,50 @@ def embed(model: nn.Module, x_BCHW: Tensor) -> Tensor:
     return family_of(model).embed(model, x_BCHW)
 
 
-def run_blocks(model: nn.Module, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+def run_blocks(
+    model: nn.Module, x: Tensor, start: int = 0, stop: int | None = None, *, call: Call | None = None
+) -> Tensor:
     """Run the blocks from `start` to `stop` (exclusive), with the steps of the schedule at each of them.
-
-    If a step of the schedule is before `start`, the call continues the previous call, which must have ended at `start`;
-    otherwise the tokens may come from anywhere, for example from a cache.
 
     Args:
         model: A model of any family, sparse or dense.
-        x: Input tokens or feature map of block `start`.
+        x: Input tokens or feature map of block `start`. If no step of the schedule is before it, they may come from
+            anywhere, for example from a cache.
         start: First block to run, numbered over all stages.
         stop: First block not to run; None for all remaining blocks.
+        call: The call of a sparse model that ran the blocks before `start`, see `new_call`; None to begin one.
 
     Returns:
         Input tokens or feature map of block `stop`.
+
+    Raises:
+        BackboneError: A step of the schedule is before `start`, and there is no call.
     """
     family = family_of(model)
     blocks = family.blocks(model)
     sparsity = getattr(model, "sparsity", None)
-    if isinstance(sparsity, Sparsity):
-        before = set(blocks[:start])
-        if not any((stage, block) in before for stage, block, _ in sparsity.state.plan):
-            sparsity.state.begin()
-    return family.run(model, x, blocks[start:stop])
+    if call is None and isinstance(sparsity, Sparsity):
+        if sparsity.state.plan.before(blocks[:start]).steps:
+            raise BackboneError(f"a step is before block {start}; run the blocks before it with the same call")
+        call = sparsity.begin(training=model.training)
+    return family.run(model, x, blocks[start:stop], call)
 
 
-def finish(model: nn.Module, x: Tensor) -> Tensor:
+def finish(model: nn.Module, x: Tensor, *, call: Call | None = None) -> Tensor:
     """Run everything after the last block.
 
     Args:
         model: A model of any family, sparse or dense.
         x: Tokens or feature map after the last block.
+        call: The call of the blocks; its trace is then complete. Required if the tokens have different weights.
 
     Returns:
         Logits, `B x` classes.
+
+    Raises:
+        BackboneError: The call is required.
     """
-    return family_of(model).finish(model, x)
+    return family_of(model).finish(model, x, call)
 
 
 def advance(model: nn.Module, prefix_state: PrefixState, start: int, stop: int) -> PrefixState:
@@ -103,14 +112,24 @@ def advance(model: nn.Module, prefix_state: PrefixState, start: int, stop: int) 
         start: Block before which the prefix state was stopped.
         stop: Block before which to stop; the number of blocks to run all of them.
     """
-    state = sparsity_of(model).state
-    if prefix_state.trace is None:
-        state.begin()
-    else:
-        state.trace = replace(prefix_state.trace, steps=[])
-    family = family_of(model)
-    x = family.run(model, prefix_state.x, family.blocks(model)[start:stop])
-    return PrefixState(x, replace(state.trace, steps=[]))
+    call, family = _resumed(model, prefix_state), family_of(model)
+    x = family.run(model, prefix_state.x, family.blocks(model)[start:stop], call)
+    return PrefixState(x, replace(call.trace, steps=[]))
+
+
+def complete(model: nn.Module, prefix_state: PrefixState, start: int) -> Tensor:
+    """Resume a pass of a sparse model before block `start`, and run it to the end.
+
+    Args:
+        model: As in `advance`.
+        prefix_state: As in `advance`.
+        start: As in `advance`.
+
+    Returns:
+        Logits, `B x` classes.
+    """
+    call, family = _resumed(model, prefix_state), family_of(model)
+    return family.finish(model, family.run(model, prefix_state.x, family.blocks(model)[start:], call), call)
 
 
 def done_before(model: nn.Module, index: int) -> Hashable:
@@ -122,17 +141,14 @@ def done_before(model: nn.Module, index: int) -> Hashable:
         model: A sparse model.
         index: The block, numbered over all stages.
     """
-    sparsity = sparsity_of(model)
-    before = set(family_of(model).blocks(model)[:index])
-    state: Any = sparsity.state
-    resolved = [step for step in sparsity.schedule.resolve(sparsity.geometry) if (step.stage, step.block) in before]
-    steps = tuple(step.model_dump_json() for step in resolved)
-    if not isinstance(state, TokenState):
-        return steps
-    notes = tuple(sorted((block, captures) for block, captures in state.captures.items() if (0, block) in before))
-    if not resolved:
-        return steps, notes
-    return steps, notes, state.counts_size, state.weighs_attention, state.forgets_statistics, state.tracks_positions
+    state = sparsity_of(model).state
+    return state.plan.before(set(family_of(model).blocks(model)[:index])), state.record
+
+
+def _resumed(model: nn.Module, prefix_state: PrefixState) -> Call:
+    trace = None if prefix_state.trace is None else replace(prefix_state.trace, steps=[])
+    call: Call = sparsity_of(model).begin(training=model.training, trace=trace)
+    return call
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

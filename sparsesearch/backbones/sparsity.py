@@ -11,8 +11,11 @@ from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.schedule import Phase, ResolvedStep, Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import DynamicVitScorer, Prune, Reducer, Scorer, SpotScorer, is_learned
+from sparsesearch.sparsify.call import Call
+from sparsesearch.sparsify.model_plan import PlannedStep
 from sparsesearch.sparsify.scorers import TokenScorer, build_control
-from sparsesearch.sparsify.state import SparsityState
+from sparsesearch.sparsify.state import CallOptions, SparsityState
+from sparsesearch.sparsify.trace import Trace
 
 
 class Location(NamedTuple):
@@ -73,14 +76,14 @@ class Sparsity(nn.Module):
     Attributes:
         predictors: Learned scorers by location: `sparsity.predictors.0_3.in_conv.0.weight` and so on.
         fast_paths: Replacements of feed-forward networks, by stage and block (hierarchical models).
-        state: State shared by the modules of the model.
+        state: Settings of the model, shared by its modules.
         geometry: Token counts of the model; its MACs are not set.
         schedule: The current schedule.
         locations: The attached locations.
-        controls: Cache of scorers without parameters, by kind and number of tokens.
+        controls: Scorers without parameters, by name.
     """
 
-    def __init__(self, geometry: BackboneGeometry, state: SparsityState) -> None:
+    def __init__(self, geometry: BackboneGeometry, state: SparsityState, call_class: type[Call]) -> None:
         super().__init__()
         self.predictors = nn.ModuleDict()
         self.fast_paths = nn.ModuleDict()
@@ -88,10 +91,22 @@ class Sparsity(nn.Module):
         self.geometry = geometry
         self.schedule = Schedule()
         self.locations: set[Location] = set()
-        self.controls: dict[tuple[Scorer, int], TokenScorer] = {}
+        self.controls: dict[str, TokenScorer] = {}
+        self._call_class = call_class
 
-    def scorer(self, location: Location) -> TokenScorer | None:
-        """The scorer of a location, None if tokens are not ranked.
+    def begin(self, *, training: bool, options: CallOptions | None = None, trace: Trace | None = None) -> Any:
+        """Begin a forward pass: the `Call` of the family.
+
+        Args:
+            training: Whether the model is in training mode.
+            options: Options of the pass; None for the current settings.
+            trace: Trace of the pass to resume; None for a new one.
+        """
+        state = self.state
+        return self._call_class(self, state.plan, options or state.options(), training=training, trace=trace)
+
+    def scorer_name(self, location: Location) -> str | None:
+        """The name of the scorer of a location, None if tokens are not ranked; one without parameters is built.
 
         Raises:
             ScheduleError: The learned scorer is not attached.
@@ -104,14 +119,23 @@ class Sparsity(nn.Module):
                     f"no {location.scorer.kind} predictor at block {location.block} ({location.phase}); "
                     "call attach_ first, or use sparsify_"
                 )
-            predictor: Any = self.predictors[location.name]
-            scorer: TokenScorer = predictor
-            return scorer
+            return location.name
         num_tokens = self.geometry.stages[location.stage].num_tokens
-        key = (location.scorer, num_tokens)
-        if key not in self.controls:
-            self.controls[key] = build_control(location.scorer, num_tokens=num_tokens)
-        return self.controls[key]
+        name = f"{location.scorer.model_dump_json()} of {num_tokens}"
+        if name not in self.controls:
+            self.controls[name] = build_control(location.scorer, num_tokens=num_tokens)
+        return name
+
+    def scorer(self, step: PlannedStep) -> TokenScorer:
+        """The scorer of a step that ranks tokens."""
+        assert step.scorer is not None
+        scorer: Any = self.predictors[step.scorer] if step.learned else self.controls[step.scorer]
+        found: TokenScorer = scorer
+        return found
+
+    def fast_path(self, name: str) -> nn.Module:
+        """A fast path by name."""
+        return self.fast_paths[name]
 
 
 def sparsity_of(model: nn.Module) -> Sparsity:

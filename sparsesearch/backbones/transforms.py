@@ -9,15 +9,17 @@ import torch
 from torch import nn
 
 from sparsesearch.backbones import families
+from sparsesearch.backbones.class_change import unpatch_
 from sparsesearch.backbones.discovery import modules_of
-from sparsesearch.backbones.family import Family, unpatch_
+from sparsesearch.backbones.family import Family
 from sparsesearch.backbones.sparsity import Location, Sparsity, describe_class, sparsity_of
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.schedule import ResolvedStep, Schedule, check_step, stage_of
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import DynamicVitScorer, SpotScorer, is_learned
+from sparsesearch.sparsify.model_plan import Plan, PlannedStep, StageTokens
 from sparsesearch.sparsify.scorers import build_predictor
-from sparsesearch.sparsify.state import LocationKey, PlannedStep
+from sparsesearch.sparsify.state import SparsityState
 
 FAMILIES: tuple[Family, ...] = tuple(cast(Family, module) for module in modules_of(families))
 
@@ -92,20 +94,9 @@ def set_schedule_(model: nn.Module, schedule: Schedule) -> None:
     family = family_of(model)
     resolved = schedule.resolve(sparsity.geometry)
     _check_steps(family, model, resolved)
-    plan: dict[LocationKey, tuple[PlannedStep, ...]] = {}
-    for step in resolved:
-        location = Location.of(step)
-        key = (step.stage, step.block, step.phase)
-        planned = PlannedStep.of(step, name=location.name, scorer=sparsity.scorer(location))
-        plan[key] = (*plan.get(key, ()), planned)
-    state = sparsity.state
-    before = (state.plan, state.probes)
-    state.plan, state.probes = plan, _probes(sparsity, resolved)
-    try:
-        family.plan_(model, sparsity, resolved)
-    except ScheduleError:
-        state.plan, state.probes = before
-        raise
+    steps = tuple(_planned(sparsity, step) for step in resolved)
+    bare = Plan(stages=_stage_tokens(sparsity.geometry), steps=steps, probes=_probes(sparsity, resolved))
+    sparsity.state.plan = family.complete_plan(model, sparsity, resolved, bare)
     sparsity.schedule = schedule
 
 
@@ -144,9 +135,9 @@ def _existing_sparsity(model: nn.Module) -> Sparsity | None:
 
 
 def _make_sparse_(family: Family, model: Any, shape: BackboneGeometry, seed: int) -> Sparsity:
-    state = family.new_state(model, shape, torch.Generator().manual_seed(seed))
+    state = SparsityState(generator=torch.Generator().manual_seed(seed), plan=Plan(stages=_stage_tokens(shape)))
     family.patch_(model, state)
-    sparsity = Sparsity(shape, state)
+    sparsity = Sparsity(shape, state, family.CALL)
     model.sparsity = sparsity
     return sparsity
 
@@ -185,14 +176,23 @@ def _check_steps(family: Family, model: nn.Module, resolved: tuple[ResolvedStep,
             learned.add(name)
 
 
-def _probes(sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> dict[LocationKey, tuple[PlannedStep, ...]]:
+def _planned(sparsity: Sparsity, step: ResolvedStep) -> PlannedStep:
+    location = Location.of(step)
+    return PlannedStep.of(step, name=location.name, scorer=sparsity.scorer_name(location))
+
+
+def _stage_tokens(shape: BackboneGeometry) -> tuple[StageTokens, ...]:
+    return tuple(StageTokens(stage.grid, stage.num_prefix_tokens, stage.has_class_token) for stage in shape.stages)
+
+
+def _probes(sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> tuple[PlannedStep, ...]:
     """The learned scorers of all attached locations, each with the number of tokens that it receives in the schedule.
 
     A scorer used by several reductions at its location scores once.
     """
-    probes: dict[LocationKey, tuple[PlannedStep, ...]] = {}
+    probes: list[PlannedStep] = []
     by_name = {location.name: location for location in sparsity.locations if is_learned(location.scorer)}
-    for _, location in sorted(by_name.items()):
+    for name, location in sorted(by_name.items()):
         here = location.as_step
         num_alive = sparsity.geometry.stages[location.stage].num_tokens
         if location.reducer.kind != "fast_slow":
@@ -200,10 +200,8 @@ def _probes(sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> dict[Loca
                 if step.stage == location.stage and _order(step) < _order(here):
                     num_alive = step.num_tokens
         scored = here.model_copy(update={"num_before": num_alive, "num_tokens": num_alive})
-        key = (location.stage, location.block, location.phase)
-        probe = PlannedStep.of(scored, name=location.name, scorer=sparsity.scorer(location))
-        probes[key] = (*probes.get(key, ()), probe)
-    return probes
+        probes.append(PlannedStep.of(scored, name=name, scorer=sparsity.scorer_name(location)))
+    return tuple(probes)
 
 
 def _order(step: ResolvedStep) -> tuple[int, bool]:

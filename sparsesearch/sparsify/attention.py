@@ -6,6 +6,7 @@ statistics, or four without a class token.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -98,6 +99,26 @@ class Attended(NamedTuple):
     y_BHTD: Tensor
     notes: Notes
     statistics: LayerStatistics | None = None
+
+
+class AttentionRequest(NamedTuple):
+    """What one attention layer of a call must do in addition to plain attention.
+
+    Attributes:
+        captures: What to record.
+        size_BT: Number of patches that each token represents, for proportional attention; None for plain attention.
+        policy_BT: Keep policy of masked training.
+        num_prefix_tokens: Class and register tokens at the start.
+        has_class_token: Whether the first of them is a class token.
+        note: Receives the records.
+    """
+
+    captures: Captures
+    size_BT: Tensor | None
+    policy_BT: Tensor | None
+    num_prefix_tokens: int
+    has_class_token: bool
+    note: Callable[[Attended], None]
 
 
 def attend(

@@ -5,14 +5,14 @@ Shapes: `B` batch, `N` input tokens, `K` output tokens, `C` channels; prefix tok
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class StepTrace:
-    """Trace of one step in the last forward pass.
+    """Trace of one step of a forward pass.
 
     Attributes:
         name: The location in parameter names: `0_3` is before block 3 of stage 0.
@@ -42,3 +42,27 @@ class StepTrace:
         """The value that tokens are ranked by: log-odds of keeping, or a control's score."""
         assert self.scores_BN2 is not None, "nothing was ranked"
         return self.scores_BN2[..., 0] - self.scores_BN2[..., 1]
+
+
+@dataclass
+class Trace:
+    """Trace of one forward pass, complete when the pass has ended.
+
+    Attributes:
+        steps: Every step and probe, in order of execution.
+        final_tokens_BNC: Patch tokens after the backbone's last norm, if requested.
+    """
+
+    steps: list[StepTrace] = field(default_factory=list)
+    final_tokens_BNC: Tensor | None = None
+
+    def at(self, name: str) -> StepTrace:
+        """The last step at a location.
+
+        Raises:
+            KeyError: There was none.
+        """
+        for step in reversed(self.steps):
+            if step.name == name:
+                return step
+        raise KeyError(name)

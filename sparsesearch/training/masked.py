@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.saliency import final_outputs
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.data.task import Batch
 from sparsesearch.errors import ScheduleError
 from sparsesearch.sparsify.losses import LossWeights, Outputs, dynamicvit_loss
-from sparsesearch.sparsify.state import PlannedStep
+from sparsesearch.sparsify.model_plan import PlannedStep
 from sparsesearch.training.loop import Arithmetic
 from sparsesearch.training.teacher import Teacher
 
@@ -42,8 +43,6 @@ class MaskedObjective:
         self._model = model
         self._teacher = teacher
         self._arithmetic = arithmetic
-        state = sparsity_of(model).state
-        state.mode, state.keep_final_tokens = "masked", True
         kinds = {step.reducer.kind for step in self._steps()} - {"prune", "fast_slow"}
         if kinds:
             raise ScheduleError(f"masked training does not support {' or '.join(sorted(kinds))}; use method: gathered")
@@ -53,14 +52,13 @@ class MaskedObjective:
     def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
         """The loss of a batch."""
         targets = self._teacher.targets(batch, tokens=True)
-        state = sparsity_of(self._model).state
-        state.generator = generator
+        call = new_call(self._model, generator=generator, mode="masked", record=True, keep_final_tokens=True)
         with self._arithmetic.autocast():
-            logits = self._model(batch.images)
-            tokens = final_outputs(self._model, state)
+            logits = self._model(batch.images, call=call)
+            tokens = final_outputs(self._model, call.trace)
         assert tokens is not None
         assert targets.tokens_BNC is not None
-        decisions = [trace.decision_BN for trace in state.trace.steps if trace.decision_BN is not None]
+        decisions = [trace.decision_BN for trace in call.trace.steps if trace.decision_BN is not None]
         terms = dynamicvit_loss(
             Outputs(logits.float(), tokens.float()),
             Outputs(targets.log_probs_BK, targets.tokens_BNC.float()),
@@ -73,7 +71,7 @@ class MaskedObjective:
         return terms.total
 
     def _steps(self) -> list[PlannedStep]:
-        return [step for steps in sparsity_of(self._model).state.plan.values() for step in steps]
+        return list(sparsity_of(self._model).state.plan.steps)
 
     def _keep_ratios(self) -> list[float]:
         """The keep ratio of each active step, as written in the schedule."""

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.saliency import final_outputs
 from sparsesearch.backbones.segments import embed, finish, run_blocks
-from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.data.task import Batch
 from sparsesearch.schedule import Schedule
@@ -23,7 +23,7 @@ from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.supernet_schedules import minimal_schedule, random_schedule
 from sparsesearch.sparsify.gather import gather_tokens
 from sparsesearch.sparsify.losses import saliency_loss, token_kl
-from sparsesearch.sparsify.token_state import TokenState
+from sparsesearch.sparsify.token_trace import TokenTrace
 from sparsesearch.training.loop import Arithmetic
 from sparsesearch.training.teacher import Teacher, TeacherTargets
 
@@ -144,9 +144,6 @@ class SparseObjective:
         self._teacher = teacher
         self._arithmetic = arithmetic
         self._has_token_head = hasattr(model, "token_logits")
-        state = sparsity_of(model).state
-        state.noise = SCORE_NOISE
-        state.keep_final_tokens = self._has_token_head
 
     def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
         """The loss of a batch."""
@@ -156,17 +153,32 @@ class SparseObjective:
         """The teacher's targets of a batch."""
         return self._teacher.targets(batch, tokens=self._has_token_head)
 
-    def pass_loss(self, batch: Batch, targets: TeacherTargets, generator: torch.Generator) -> Tensor:
-        """The loss of one forward pass under the current schedule."""
-        state = sparsity_of(self._model).state
-        state.generator = generator
+    def pass_loss(
+        self, batch: Batch, targets: TeacherTargets, generator: torch.Generator, *, probe: bool = False
+    ) -> Tensor:
+        """The loss of one forward pass under the current schedule.
+
+        Args:
+            batch: A batch.
+            targets: The teacher's targets of the batch.
+            generator: Source of the noise on scores.
+            probe: Whether predictors of locations without a step also score, and learn.
+        """
+        call = new_call(
+            self._model,
+            generator=generator,
+            noise=SCORE_NOISE,
+            probe=probe,
+            record=True,
+            keep_final_tokens=self._has_token_head,
+        )
         with self._arithmetic.autocast():
-            logits = self._model(batch.images)
+            logits = self._model(batch.images, call=call)
         loss = CLASS_WEIGHT * F.cross_entropy(logits.float(), batch.labels)
         loss = loss + LOGIT_WEIGHT * F.kl_div(
             logits.float().log_softmax(-1), targets.log_probs_BK, log_target=True, reduction="batchmean"
         )
-        learned = [step for step in state.trace.steps if step.learned]
+        learned = [step for step in call.trace.steps if step.learned]
         if learned:
             losses = [
                 saliency_loss(step.score_BN, targets.saliency[step.stage], positions_BM=step.positions_BN)
@@ -174,18 +186,16 @@ class SparseObjective:
             ]
             loss = loss + SALIENCY_WEIGHT * torch.stack(losses).mean()
         if self._has_token_head:
-            loss = loss + TOKEN_WEIGHT * self._token_loss(targets)
+            loss = loss + TOKEN_WEIGHT * self._token_loss(targets, call.trace)
         return loss
 
-    def _token_loss(self, targets: TeacherTargets) -> Tensor:
+    def _token_loss(self, targets: TeacherTargets, trace: TokenTrace) -> Tensor:
         """KL(teacher || student) of the logits of the remaining tokens that have a position."""
-        state = sparsity_of(self._model).state
-        assert isinstance(state, TokenState)
-        student_BMK = final_outputs(self._model, state)
+        student_BMK = final_outputs(self._model, trace)
         teacher_BNK = targets.tokens_BNC
         assert student_BMK is not None
         assert teacher_BNK is not None
-        positions_BM = state.trace.positions_BN
+        positions_BM = trace.positions_BN
         if positions_BM is None:
             return token_kl(student_BMK.float(), teacher_BNK.float())
         return token_kl(
@@ -229,14 +239,9 @@ class SupernetObjective:
         """The sum of the losses of both passes."""
         targets = self._inner.targets(batch)
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-        state = sparsity_of(self._model).state
         set_schedule_(self._model, random_schedule(self._space, self._geometry, rng=rng))
         loss = self._inner.pass_loss(batch, targets, generator)
-        if step % 2 == 0:
-            set_schedule_(self._model, Schedule())
-            state.probe = True
-        else:
-            set_schedule_(self._model, minimal_schedule(self._space, self._geometry, rng=rng))
-        loss = loss + self._inner.pass_loss(batch, targets, generator)
-        state.probe = False
-        return loss
+        is_dense = step % 2 == 0
+        other = Schedule() if is_dense else minimal_schedule(self._space, self._geometry, rng=rng)
+        set_schedule_(self._model, other)
+        return loss + self._inner.pass_loss(batch, targets, generator, probe=is_dense)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsesearch.backbones.segments import PrefixState, advance, done_before, embed, finish
+from sparsesearch.backbones.segments import PrefixState, advance, complete, done_before, embed
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import family_of, set_schedule_
 from sparsesearch.data.task import Batch
@@ -97,10 +97,9 @@ class PrefixCachedScorer:
     def score(self, schedule: Schedule) -> dict[str, float]:
         """Validation metrics of a schedule with the current weights."""
         set_schedule_(self._model, schedule)
-        depth = len(self._blocks)
-        planned = sparsity_of(self._model).state.plan
-        stops = sorted({self._blocks[stage, block] for stage, block, _ in planned})
-        last = stops[1] if len(stops) > 1 else depth - 1
+        steps = sparsity_of(self._model).state.plan.steps
+        stops = sorted({self._blocks[step.location[:2]] for step in steps})
+        last = stops[1] if len(stops) > 1 else len(self._blocks) - 1
         keys = [(index, done_before(self._model, index)) for index in range(last + 1)]
         start = max((index for index, key in enumerate(keys) if key in self._kept), default=0)
         prefix_states = self._kept.get(keys[start], self._embedded)
@@ -112,7 +111,7 @@ class PrefixCachedScorer:
         accumulator = Accumulator()
         for prefix_state, labels in zip(prefix_states, self._labels, strict=True):
             with self._arithmetic.autocast():
-                logits = finish(self._model, advance(self._model, prefix_state, len(keys) - 1, depth).x)
+                logits = complete(self._model, prefix_state, len(keys) - 1)
             accumulator.add(logits, labels)
         return accumulator.metrics("val")
 

@@ -15,11 +15,11 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
+from sparsesearch.backbones.calls import trace_of
 from sparsesearch.data.digits import MEAN, STD
 from sparsesearch.data.inputs import open_task, preprocessing_of
 from sparsesearch.data.loading import Preprocessing
 from sparsesearch.errors import DataError, one_line
-from sparsesearch.sparsify.token_state import TokenState
 from sparsesearch.sparsify.trace import StepTrace
 from sparsesearch.study.spec import DataSpec
 from sparsesearch.visualize.kept_tokens import NO_TOKEN, ImageView, StepView
@@ -87,15 +87,13 @@ def inspect_images(
         preprocessing: The preprocessing that was applied.
     """
     sparse: Any = model.eval()
-    state, shape = sparse.sparsity.state, sparse.sparsity.geometry
-    if isinstance(state, TokenState):
-        state.keep_groups = True
-    model(images_BCHW)
+    shape = sparse.sparsity.geometry
+    _, recorded = trace_of(model, images_BCHW, keep_groups=True)
     steps = sparse.sparsity.schedule.resolve(shape)
     views: list[ImageView] = []
     for index, (name, pixels) in enumerate(zip(names, shown_pixels(images_BCHW, preprocessing), strict=True)):
         seen = []
-        for step, trace in zip(steps, state.trace.steps, strict=True):
+        for step, trace in zip(steps, recorded.steps, strict=True):
             token_N, fused = _tokens(trace, index, num_positions=shape.stages[step.stage].num_tokens)
             seen.append(StepView(step, shape.stages[step.stage].grid, token_N, fused))
         views.append(ImageView(name, pixels, tuple(seen)))

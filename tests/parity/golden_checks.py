@@ -113,7 +113,7 @@ def check_masked_training(model: Any, reference: str, rates: Sequence[float]) ->
             module.drop_prob = 0.0
     with torch.no_grad():
         logits = model(golden_inputs.image())
-        tokens = final_outputs(model, state)
+        tokens = final_outputs(model, state.trace)
     golden = {key.split("/")[1]: value for key, value in numbers(reference).items() if key.startswith("train0.7/")}
     near(logits[:, :16], golden["train_logits16"])
     near(stats(logits), golden["train_logits_stats"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sparsesearch.backbones.attention_parts import output, queries_keys_values
+from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule
@@ -54,11 +55,12 @@ def check(case, part, x):
 @pytest.mark.parametrize("case", POLICIES)
 def test_forward(model, case):
     block = model.blocks[3]
-    model.sparsity.state.begin()
-    model.sparsity.state.trace.decision_BN = POLICIES[case][:, 1:]
+    call = new_call(model)
+    call.trace.decision_BN = POLICIES[case][:, 1:]
+    x = golden_inputs.normal(7, SHAPE)
     with torch.no_grad():
-        check(case, "attn", block.attn(golden_inputs.normal(7, SHAPE)))
-        check(case, "block", block(golden_inputs.normal(7, SHAPE)))
+        check(case, "attn", block.attn(x, attn_mask=call.request(3, x)))
+        check(case, "block", block(x, call=call))
 
 
 def masked_attention(attn, x, policy):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from golden_checks import near, numbers, stats
 
+from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule
@@ -76,12 +77,13 @@ def test_attention_and_block_of_lvvit_under_a_policy():
     model = create_model("lvvit_s")
     sparsify_(model, Schedule.at([2], [0.5]))
     golden_inputs.load_reference_(model, golden_inputs.reference_weights("lvvit-s"), [2])
-    state = model.train().sparsity.state
-    state.mode = "masked"
-    state.begin()
-    state.trace.decision_BN = golden_inputs.policy_case()[:, 1:]
+    call = new_call(model.train(), mode="masked")
+    call.trace.decision_BN = golden_inputs.policy_case()[:, 1:]
     golden = golden_inputs.golden("golden_masked_attention")
     x = golden_inputs.normal(7, (2, 197, 384))
-    for part, y in (("attn", model.blocks[4].attn(x)), ("block", model.blocks[4](x))):
+    for part, y in (
+        ("attn", model.blocks[4].attn(x, attn_mask=call.request(4, x))),
+        ("block", model.blocks[4](x, call=call)),
+    ):
         near(stats(y), golden[f"lv/{part}_stats"], 1e-5)
         near(y[:, 0, :8], golden[f"lv/{part}_cls8"], 1e-5)

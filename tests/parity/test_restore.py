@@ -73,7 +73,7 @@ def test_a_copy_is_independent():
     copied = copy.deepcopy(model)
     assert copied.sparsity.state is copied.blocks[0].sparsity_state
     assert copied.sparsity.state is not model.sparsity.state
-    assert copied.sparsity.state.plan[0, 1, "before_block"][0].scorer is copied.sparsity.predictors["0_1"]
+    assert copied.sparsity.scorer(copied.sparsity.state.plan.steps[0]) is copied.sparsity.predictors["0_1"]
     restore_(copied)
     model.eval()(images)
     assert len(model.sparsity.state.trace.steps) == 1

@@ -8,22 +8,29 @@ Shapes: `B` batch, `C` channels, `H` and `W` height and width of a grid, `N` its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from timm.layers.classifier import NormMlpClassifierHead
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from sparsesearch.backbones.checkpointing import checkpoints_in_blocks
+from sparsesearch.backbones.class_change import (
+    SparseModel,
+    SparseSequential,
+    SparseStage,
+    change_class_,
+    check_forward,
+    refuse_alone,
+)
 from sparsesearch.backbones.convnext_geometry import geometry, token_geometry
-from sparsesearch.backbones.family import change_class_
-from sparsesearch.backbones.grid_blocks import add_fast_paths_, grid_state, plan_fast_paths_, run_part
+from sparsesearch.backbones.grid_blocks import add_fast_paths_, planned_fast_paths, run_part
 from sparsesearch.backbones.sparsity import Sparsity
 from sparsesearch.schedule import ResolvedStep
-from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.sparsify.grid_state import Block, GridState, Pair, merge
+from sparsesearch.sparsify.call import Call
+from sparsesearch.sparsify.grid_call import GridCall, Pair, merge
+from sparsesearch.sparsify.model_plan import Block, Plan
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.state import SparsityState
 
@@ -35,45 +42,56 @@ ALIASES = {"convnext_t": "convnext_tiny", "convnext_s": "convnext_small", "convn
 
 
 __all__ = [
-    "block", "blocks", "check_step", "embed", "equip_", "finish", "geometry", "matches", "new_state", "patch_",
-    "patches", "plan_", "predictor_eps", "run", "token_geometry",
+    "CALL", "block", "blocks", "check_step", "complete_plan", "embed", "equip_", "finish", "geometry", "matches",
+    "patch_", "patches", "predictor_eps", "run", "token_geometry",
 ]  # fmt: skip
 
+CALL = GridCall
 predictor_eps = 1e-6
 _LAYER_SCALE = 1e-6
 
 
-class SparseConvNeXt(nn.Module):
+class SparseConvNeXt(SparseModel):
     """Mixin for the model's class."""
 
-    sparsity_state: GridState
+    sparsity_container = "stages"
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """As in timm; also records the final positions, after the head's norm, which timm applies after pooling."""
+    def forward(self, x: Tensor, *, call: GridCall | None = None) -> Tensor:
+        """As in timm, in the given call or one of its own."""
         model: Any = self
-        with checkpoints_in_blocks(model.stages, self.sparsity_state, training=self.training):
-            features: Tensor = super().forward_features(x)  # type: ignore[misc]
-        _note_final(model, features, self.sparsity_state)
+        logits: Tensor = model.forward_head(self.forward_features(x, call=call))
+        return logits
+
+    def forward_features(self, x: Tensor, *, call: GridCall | None = None) -> Tensor:
+        """As in timm, in the given call or one of its own."""
+        model: Any = self
+        call = self.sparsity_call(call)
+        features: Tensor = model.norm_pre(model.stages(model.stem(x), call=call))
+        call.finish(_final(model, features, call))
         return features
 
 
 class SparseConvNeXtBlock(nn.Module):
     """Mixin for the class of every block."""
 
-    sparsity_state: GridState
+    sparsity_state: SparsityState
     sparsity_block: Block
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, call: GridCall | None = None) -> Tensor:
         """As in timm, with the steps of the schedule."""
-        state, block = self.sparsity_state, self.sparsity_block
-        chosen = state.enter(block, x.permute(0, 2, 3, 1), training=self.training)
-        if block not in state.paths:
-            y_BCHW: Tensor = run_part(super().forward, x, state=state)
-            return y_BCHW
-        if state.masks(self.training):
-            return _masked(self, x, state, state.paths[block], chosen=chosen)
-        assert state.trace.split is not None, "no step has chosen paths"
-        return run_part(partial(_gathered, self, state.trace.split, state.paths[block]), x, state=state)
+        if call is None:
+            refuse_alone(self.sparsity_state)
+            y: Tensor = super().forward(x)
+            return y
+        block = self.sparsity_block
+        chosen = call.enter(block, x.permute(0, 2, 3, 1))
+        if not call.has_paths(block):
+            dense: Tensor = run_part(super().forward, x, call=call)
+            return dense
+        if call.masked:
+            return _masked(self, x, call, call.fast_path(block), chosen=chosen)
+        assert call.trace.split is not None, "no step has chosen paths"
+        return run_part(partial(_gathered, self, call.trace.split, call.fast_path(block)), x, call=call)
 
 
 def matches(model: nn.Module) -> bool:
@@ -85,16 +103,15 @@ def check_step(model: Any, step: ResolvedStep) -> None:
     """Do nothing: every resolved step can be run."""
 
 
-def new_state(model: nn.Module, geometry: BackboneGeometry, generator: torch.Generator) -> GridState:
-    """Create the state that the modules of a model share."""
-    return grid_state(geometry, generator)
-
-
 def patch_(model: Any, state: SparsityState) -> None:
-    """Change the classes of a model and its blocks."""
+    """Change the classes of a model, its stages and blocks."""
+    check_forward(model, ConvNeXt)
     for index, stage in enumerate(model.stages):
         for number, block in enumerate(stage.blocks):
             change_class_(block, SparseConvNeXtBlock, state, sparsity_block=(index, number))
+        change_class_(stage.blocks, SparseSequential, state)
+        change_class_(stage, SparseStage, state)
+    change_class_(model.stages, SparseSequential, state)
     change_class_(model, SparseConvNeXt, state)
 
 
@@ -104,9 +121,9 @@ def equip_(model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: in
     add_fast_paths_(model, sparsity, step, seed=seed, eps=predictor_eps, scale=scale)
 
 
-def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
-    """Set the fast path of each block in the state."""
-    plan_fast_paths_(sparsity, resolved)
+def complete_plan(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...], plan: Plan) -> Plan:
+    """Add the fast path of each block to a plan."""
+    return replace(plan, fast_paths=planned_fast_paths(sparsity, resolved))
 
 
 def blocks(model: Any) -> list[tuple[int, int]]:
@@ -131,33 +148,33 @@ def embed(model: Any, x_BCHW: Tensor) -> Tensor:
     return map_BCHW
 
 
-def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
+def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]], call: Call | None) -> Tensor:
     """Run consecutive blocks, and the downsampling before each stage."""
+    options: dict[str, Any] = {} if call is None else {"call": call}
     for stage, index in blocks:
         if index == 0:
             x = model.stages[stage].downsample(x)
-        x = model.stages[stage].blocks[index](x)
+        x = model.stages[stage].blocks[index](x, **options)
     return x
 
 
-def finish(model: Any, x: Tensor) -> Tensor:
+def finish(model: Any, x: Tensor, call: Call | None) -> Tensor:
     """Run everything after the last block, up to the logits."""
-    features_BCHW = model.norm_pre(x)
-    sparsity = getattr(model, "sparsity", None)
-    if isinstance(sparsity, Sparsity) and isinstance(sparsity.state, GridState):
-        _note_final(model, features_BCHW, sparsity.state)
-    logits: Tensor = model.forward_head(features_BCHW)
+    features = model.norm_pre(x)
+    if isinstance(call, GridCall):
+        call.finish(_final(model, features, call))
+    logits: Tensor = model.forward_head(features)
     return logits
 
 
-def _note_final(model: Any, features_BCHW: Tensor, state: GridState) -> None:
-    """Record the positions after the head's norm, if requested."""
-    final_BNC = None
-    if state.keep_final_tokens:
-        is_normed = not isinstance(model.head, NormMlpClassifierHead)
-        final_BCHW = features_BCHW if is_normed else model.head.norm(features_BCHW)
-        final_BNC = final_BCHW.flatten(2).transpose(1, 2)
-    state.finish(final_BNC)
+def _final(model: Any, features_BCHW: Tensor, call: GridCall) -> Tensor | None:
+    """The positions after the head's norm, which timm applies after pooling, if requested."""
+    if not call.options.keep_final_tokens:
+        return None
+    is_normed = not isinstance(model.head, NormMlpClassifierHead)
+    final_BCHW = features_BCHW if is_normed else model.head.norm(features_BCHW)
+    final_BNC: Tensor = final_BCHW.flatten(2).transpose(1, 2)
+    return final_BNC
 
 
 def _gathered(block: Any, split: Split, fast: nn.Module | None, x_BCHW: Tensor) -> Tensor:
@@ -169,22 +186,22 @@ def _gathered(block: Any, split: Split, fast: nn.Module | None, x_BCHW: Tensor) 
     return z_BCHW
 
 
-def _masked(block: Any, x_BCHW: Tensor, state: GridState, fast: nn.Module | None, *, chosen: bool) -> Tensor:
+def _masked(block: Any, x_BCHW: Tensor, call: GridCall, fast: nn.Module | None, *, chosen: bool) -> Tensor:
     """Run a block with all positions on both paths.
 
     Args:
         block: The block.
         x_BCHW: The input, merged with the mask that was active before the block.
-        state: Contains the mask and the feature maps of both paths.
+        call: Contains the mask and the feature maps of both paths.
         fast: The fast path; None for the identity.
         chosen: Whether a new mask was sampled before the block.
     """
-    trace, x_BHWC = state.trace, x_BCHW.permute(0, 2, 3, 1)
+    trace, x_BHWC = call.trace, x_BCHW.permute(0, 2, 3, 1)
     assert trace.mask_BN is not None, "no step has drawn a mask"
     pair = trace.pair or (x_BHWC, x_BHWC)
     if chosen:
         x_BHWC = merge(pair, trace.mask_BN)
-    trace.pair = run_part(partial(_both_paths, block, fast), x_BHWC, *pair, trace.mask_BN, state=state)
+    trace.pair = run_part(partial(_both_paths, block, fast), x_BHWC, *pair, trace.mask_BN, call=call)
     return merge(trace.pair, trace.mask_BN).permute(0, 3, 1, 2)
 
 

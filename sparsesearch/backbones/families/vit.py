@@ -1,34 +1,33 @@
 """The family of isotropic ViTs: any timm `VisionTransformer` or `Eva`, in place, without a copy of its forward code.
 
-The class of each module is changed to a subclass that runs the steps of the schedule and then calls timm's forward.
+The class of each block is changed to a subclass that runs the steps of the schedule and then calls timm's forward.
 Weights, dense `state_dict` keys and `isinstance` are preserved; `restore_` restores the classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-import torch
-from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sparsesearch.backbones.attention_parts import is_known_attention
-from sparsesearch.backbones.family import change_class_
-from sparsesearch.backbones.sparsity import Sparsity, describe_class, original_class
+from sparsesearch.backbones.class_change import SparseSequential, change_class_, check_forward
+from sparsesearch.backbones.sparsity import Sparsity, describe_class
 from sparsesearch.backbones.vit_blocks import (
     SparseAttention,
-    SparseAttentionPool,
     SparseBlock,
     SparseViT,
+    embed_with_rope,
     is_plain_block,
 )
 from sparsesearch.backbones.vit_geometry import KINDS, as_vit, geometry, token_geometry
 from sparsesearch.errors import ScheduleError
 from sparsesearch.schedule import ResolvedStep
-from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import (
     ClassAttentionScorer,
     KeyNormScorer,
@@ -38,8 +37,10 @@ from sparsesearch.schedule.methods import (
     reads_attention,
 )
 from sparsesearch.sparsify.attention import Captures
-from sparsesearch.sparsify.state import PlannedStep, SparsityState
-from sparsesearch.sparsify.token_state import TokenState
+from sparsesearch.sparsify.call import Call
+from sparsesearch.sparsify.model_plan import Plan
+from sparsesearch.sparsify.state import SparsityState
+from sparsesearch.sparsify.token_call import TokenCall
 
 DESCRIPTION = "timm's VisionTransformer and Eva models"
 TIMM_MODULES = (
@@ -59,10 +60,11 @@ ALIASES = {
 
 
 __all__ = [
-    "block", "blocks", "check_step", "embed", "equip_", "finish", "geometry", "matches", "new_state", "patch_",
-    "patches", "plan_", "predictor_eps", "run", "token_geometry",
+    "CALL", "block", "blocks", "check_step", "complete_plan", "embed", "equip_", "finish", "geometry", "matches",
+    "patch_", "patches", "predictor_eps", "run", "token_geometry",
 ]  # fmt: skip
 
+CALL = TokenCall
 predictor_eps = 1e-5
 
 
@@ -93,28 +95,16 @@ def check_step(model: Any, step: ResolvedStep) -> None:
                 )
 
 
-def new_state(model: nn.Module, geometry: BackboneGeometry, generator: torch.Generator) -> TokenState:
-    """Create the state that the modules of a model share."""
-    stage = geometry.stages[0]
-    return TokenState(
-        generator=generator,
-        num_prefix_tokens=stage.num_prefix_tokens,
-        num_tokens=stage.num_tokens,
-        has_class_token=stage.has_class_token,
-        has_rope=getattr(model, "rope", None) is not None,
-    )
-
-
 def patch_(model: Any, state: SparsityState) -> None:
-    """Change the classes of a model, its blocks, their attention modules and attention pooling."""
+    """Change the classes of a model, its blocks and their attention modules."""
+    check_forward(model, Eva if isinstance(model, Eva) else VisionTransformer)
     for index, block in enumerate(model.blocks):
         attn = getattr(block, "attn", None)
         if isinstance(attn, nn.Module) and is_known_attention(attn):
-            change_class_(attn, SparseAttention, state, sparsity_block=index)
+            change_class_(attn, SparseAttention, state)
         change_class_(block, SparseBlock, state, sparsity_block=index)
-    pool = getattr(model, "attn_pool", None)
-    if isinstance(pool, nn.Module) and original_class(pool) is AttentionPoolLatent:
-        change_class_(pool, SparseAttentionPool, state)
+    if isinstance(model.blocks, nn.Sequential):
+        change_class_(model.blocks, SparseSequential, state)
     change_class_(model, SparseViT, state)
 
 
@@ -122,25 +112,27 @@ def equip_(model: nn.Module, sparsity: Sparsity, step: ResolvedStep, *, seed: in
     """Do nothing: reductions of tokens have no parameters besides their scorer."""
 
 
-def plan_(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...]) -> None:
-    """Set in the state what attention layers must record, and whether token sizes are tracked."""
-    state = sparsity.state
-    assert isinstance(state, TokenState)
+def complete_plan(model: nn.Module, sparsity: Sparsity, resolved: tuple[ResolvedStep, ...], plan: Plan) -> Plan:
+    """Add what attention layers must record, and what must be tracked of each token."""
     locations = sorted(sparsity.locations, key=lambda location: location.name)
     probes = [location.as_step for location in locations if is_learned(location.scorer)]
-    planned: list[PlannedStep] = [step for steps in state.plan.values() for step in steps]
-    state.captures = _captures(resolved)
-    state.probe_captures = _captures((*resolved, *probes))
     reads_again = any(  # there is no attention between before_ffn and the next before_block
         isinstance(later.scorer, SpotScorer) and later.last_attention == earlier.last_attention
         for earlier, later in pairwise(resolved)
     )
-    state.forgets_statistics = not reads_again and all(
-        step.scorer.layers == "since_last" for step in (*resolved, *probes) if isinstance(step.scorer, SpotScorer)
+    merges = [step.reducer for step in plan.steps if isinstance(step.reducer, Merge)]
+    return replace(
+        plan,
+        captures=_captures(resolved),
+        probe_captures=_captures((*resolved, *probes)),
+        tracks_positions=getattr(model, "rope", None) is not None or any(not step.learned for step in plan.steps),
+        forgets_statistics=not reads_again
+        and all(
+            step.scorer.layers == "since_last" for step in (*resolved, *probes) if isinstance(step.scorer, SpotScorer)
+        ),
+        counts_size=bool(merges),
+        weighs_attention=any(merge.proportional_attention for merge in merges),
     )
-    merges = [step.reducer for step in planned if isinstance(step.reducer, Merge)]
-    state.counts_size = bool(merges)
-    state.weighs_attention = any(merge.proportional_attention for merge in merges)
 
 
 def blocks(model: Any) -> list[tuple[int, int]]:
@@ -161,30 +153,27 @@ def patches(model: Any, entering: Tensor) -> Tensor:
 
 def embed(model: nn.Module, x_BCHW: Tensor) -> Tensor:
     """Run everything before the first block: tokens `B x T x C`, prefix tokens first."""
-    vit = as_vit(model)
-    x_BTC: Tensor
-    if isinstance(vit, Eva):
-        x_BTC = vit.norm_pre(vit._pos_embed(vit.patch_embed(x_BCHW))[0])
-    else:
-        x_BTC = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(x_BCHW))))
-    return x_BTC
+    return embed_with_rope(as_vit(model), x_BCHW)[0]
 
 
-def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]]) -> Tensor:
+def run(model: Any, x: Tensor, blocks: Sequence[tuple[int, int]], call: Call | None) -> Tensor:
     """Run consecutive blocks."""
     ropes = ropes_of(model)
+    options: dict[str, Any] = {} if call is None else {"call": call}
     for _, index in blocks:
-        x = model.blocks[index](x) if ropes is None else model.blocks[index](x, rope=ropes[index])
+        x = model.blocks[index](x, **options) if ropes is None else model.blocks[index](x, rope=ropes[index], **options)
     return x
 
 
-def finish(model: Any, x: Tensor) -> Tensor:
+def finish(model: Any, x: Tensor, call: Call | None) -> Tensor:
     """Run everything after the last block, up to the logits."""
     x = model.norm(x)
-    sparsity = getattr(model, "sparsity", None)
-    if isinstance(sparsity, Sparsity) and isinstance(sparsity.state, TokenState):
-        sparsity.state.finish(x)
-    logits: Tensor = model.forward_head(x)
+    logits: Tensor
+    if isinstance(call, TokenCall):
+        call.finish(x)
+        logits = model.forward_head(x, call=call)
+    else:
+        logits = model.forward_head(x)
     return logits
 
 
@@ -198,7 +187,7 @@ def ropes_of(vit: Any) -> list[Tensor] | None:
     return list(embedding) if getattr(vit, "rope_mixed", False) else [embedding] * len(vit.blocks)
 
 
-def _captures(steps: tuple[ResolvedStep, ...]) -> dict[int, Captures]:
+def _captures(steps: tuple[ResolvedStep, ...]) -> tuple[tuple[int, Captures], ...]:
     """What the attention of each block must record for later steps."""
     found: dict[int, Captures] = {}
     for step in steps:
@@ -212,4 +201,4 @@ def _captures(steps: tuple[ResolvedStep, ...]) -> dict[int, Captures]:
                 key_norm=isinstance(step.scorer, KeyNormScorer),
                 keys=isinstance(step.reducer, Merge),
             )
-    return found
+    return tuple(sorted(found.items(), key=lambda item: item[0]))

@@ -9,6 +9,7 @@ from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
+from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.registry import create_model, geometry
 from sparsesearch.backbones.sparsity import Location, sparsity_of
 from sparsesearch.backbones.transforms import attach_, restore_, set_schedule_, sparsify_
@@ -209,7 +210,7 @@ def test_state_dict_round_trip_and_copies(kind):
     copied = copy.deepcopy(model)
     state = sparsity_of(copied).state
     assert state is not sparsity_of(model).state
-    assert state.paths[2, 1] is sparsity_of(copied).fast_paths["2_1"]
+    assert new_call(copied).fast_path((2, 1)) is sparsity_of(copied).fast_paths["2_1"]
     assert torch.equal(copied(images), model(images))
 
 
@@ -341,9 +342,9 @@ def test_what_is_recorded(kind):
     assert torch.equal(steps[1].kept_BK, best)
     assert all(torch.equal(s.positions_BN[0], torch.arange(s.scores_BN2.shape[1])) for s in steps)
     expected = model(images)
-    state.record = False
+    recorded, state.record = state.trace, False
     assert torch.equal(model(images), expected)
-    assert state.trace.steps == []
+    assert state.trace is recorded
 
 
 COMPILED = [
@@ -445,7 +446,6 @@ def test_gradient_checkpointing_changes_no_gradient(kind, mode):
         model.set_grad_checkpointing(checkpointing)
         loss = model(images).square().sum()
         num_steps = len(state.trace.steps)
-        state.begin()
         set_schedule_(model, Schedule())
         loss.backward()
         set_schedule_(model, schedule)

@@ -2,6 +2,7 @@ import pytest
 import timm
 import torch
 
+from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.segments import embed, finish, run_blocks
 from sparsesearch.backbones.transforms import attach_, set_schedule_, sparsify_
@@ -33,10 +34,11 @@ def test_the_pieces_are_the_whole(kind, schedule):
     expected = model(x)
     for stops in ((8,), (3, 8), (2, 4, 6, 8)):
         tokens, start = embed(model, x), 0
+        call = None if schedule is None else new_call(model)
         for stop in stops:
-            tokens = run_blocks(model, tokens, start, stop)
+            tokens = run_blocks(model, tokens, start, stop, call=call)
             start = stop
-        assert torch.equal(finish(model, tokens), expected)
+        assert torch.equal(finish(model, tokens, call=call), expected)
 
 
 @torch.no_grad()
@@ -48,8 +50,10 @@ def test_a_kept_prefix_serves_many_schedules():
     for blocks, ratios in (([3], [0.5]), ([4, 6], [0.3, 0.1]), ([7], [0.02])):
         set_schedule_(model, Schedule.at(blocks, ratios))
         expected = model(x)
+        call = new_call(model)
+        assert torch.equal(finish(model, run_blocks(model, cache, 3, call=call), call=call), expected)
+        assert len(call.trace.steps) == len(blocks)
         assert torch.equal(finish(model, run_blocks(model, cache, 3)), expected)
-        assert len(model.sparsity.state.trace.steps) == len(blocks)
 
 
 @torch.no_grad()
@@ -60,9 +64,21 @@ def test_final_tokens_are_kept_when_asked_for():
     x = images(model)
     model(x)
     expected = model.sparsity.state.trace.final_tokens_BNC
-    finish(model, run_blocks(model, embed(model, x)))
+    call = new_call(model)
+    finish(model, run_blocks(model, embed(model, x), call=call), call=call)
     assert expected.shape == (2, 19, 48)
-    assert torch.equal(model.sparsity.state.trace.final_tokens_BNC, expected)
+    assert torch.equal(call.trace.final_tokens_BNC, expected)
+
+
+@torch.no_grad()
+def test_blocks_after_a_step_need_the_call_of_the_step():
+    model = create_pico().eval()
+    sparsify_(model, CUTS)
+    tokens = run_blocks(model, embed(model, images(model)), 0, 4)
+    with pytest.raises(BackboneError, match="a step is before block 4"):
+        run_blocks(model, tokens, 4)
+    with pytest.raises(BackboneError, match="runs only in a call"):
+        model.blocks[4](tokens)
 
 
 def test_other_models_are_refused():

@@ -180,9 +180,10 @@ def test_without_a_record_outputs_are_the_same(model):
     control = RandomScorer(seed=4)
     sparsify_(model, Schedule(steps=(at(2, 0.5), at(5, 0.25, scorer=control))))
     expected = model(IMAGES)
-    sparsity_of(model).state.record = False
+    state = sparsity_of(model).state
+    recorded, state.record = state.trace, False
     assert torch.equal(model(IMAGES), expected)
-    assert sparsity_of(model).state.trace.steps == []
+    assert state.trace is recorded
 
 
 @pytest.mark.parametrize("mode", ["gather", "masked"])
@@ -292,7 +293,6 @@ def test_gradient_checkpointing_changes_no_gradient(model, mode):
         model.set_grad_checkpointing(checkpointing)
         loss = model(torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(1))).square().sum()
         num_steps = len(state.trace.steps)
-        state.begin()
         set_schedule_(model, Schedule())
         loss.backward()
         set_schedule_(model, Schedule.at([2, 5], [0.5, 0.25]))

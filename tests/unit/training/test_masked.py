@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.data.inputs import task_geometry
 from sparsesearch.errors import ScheduleError
@@ -38,18 +39,18 @@ def test_the_loss_is_the_papers(context, teacher, blocks):
     objective = MaskedObjective(model.train(), teacher, arithmetic=context.arithmetic)
     batch = one_batch(context)
     loss = objective(batch, 0, torch.Generator().manual_seed(3))
-    state = model.sparsity.state
-    state.generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
+    call = new_call(model, generator=generator, mode="masked", keep_final_tokens=True)
     for (
         module
     ) in model.modules():  # what the first pass added to the running statistics makes no difference in training
         assert module.training
-    logits = model(batch.images)
+    logits = model(batch.images, call=call)
     targets = teacher.targets(batch, tokens=True)
-    decisions = [step.decision_BN for step in state.trace.steps]
+    decisions = [step.decision_BN for step in call.trace.steps]
     ratio = sum(((d.mean(1) - r) ** 2).mean() for d, r in zip(decisions, ratios, strict=True)) / len(blocks)
     kept = decisions[-1] > 0.5
-    token = (state.trace.final_tokens_BNC[kept] - targets.tokens_BNC[kept]).square().mean()
+    token = (call.trace.final_tokens_BNC[kept] - targets.tokens_BNC[kept]).square().mean()
     kl = F.kl_div(logits.log_softmax(-1), targets.log_probs_BK, log_target=True, reduction="batchmean")
     expected = F.cross_entropy(logits, batch.labels) + 2.0 * ratio + 0.5 * kl + 0.5 * token
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
@@ -93,13 +94,11 @@ def test_supernet_training_cannot_be_masked():
         FidelitySpec(supernet_training=TrainSpec(epochs=1, method="masked"))
 
 
-def test_an_image_that_loses_every_token_stays_finite(context, teacher):
+def test_an_image_that_loses_every_token_stays_finite(context):
     model = context.fresh_model()
     sparsify_(model, Schedule.at([2, 4, 6], [0.3, 0.2, 0.1]))
-    MaskedObjective(model.train(), teacher, arithmetic=context.arithmetic)
-    state = model.sparsity.state
-    state.forced = {"0_2": torch.zeros(16, 64)}
-    model(one_batch(context).images).sum().backward()
+    call = new_call(model.train(), mode="masked", forced={"0_2": torch.zeros(16, 64)})
+    model(one_batch(context).images, call=call).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 

@@ -1,88 +1,78 @@
-"""State of an isotropic model: scores, reductions and bookkeeping of its tokens.
+"""One forward pass of an isotropic model: scores, reductions and bookkeeping of its tokens.
 
 Shapes: `B` batch, `P` prefix tokens, `N` patch tokens, `K` kept tokens, `T` tokens incl. prefix, `C` channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.schedule.methods import Fuse, Merge, Prune
-from sparsesearch.sparsify.attention import NOTHING_NOTED, Attended, Captures, LayerStatistics, Notes
+from sparsesearch.sparsify.attention import Attended, AttentionRequest, Captures, LayerStatistics, Notes
+from sparsesearch.sparsify.call import Call
 from sparsesearch.sparsify.gather import gather_tokens, gumbel_keep, noisy_scores, select_tokens
+from sparsesearch.sparsify.model_plan import LocationKey, PlannedStep
 from sparsesearch.sparsify.reductions import GONE, Pruned, Reduction, fuse, merge, prune
 from sparsesearch.sparsify.scorers import Seen
-from sparsesearch.sparsify.state import LocationKey, PlannedStep, SparsityState, Trace
+from sparsesearch.sparsify.token_trace import TokenTrace
 from sparsesearch.sparsify.trace import StepTrace
 
-
-@dataclass
-class TokenTrace(Trace):
-    """Trace of the last or the current forward pass of an isotropic model.
-
-    Attributes:
-        positions_BN: Raster index of each remaining patch token, -1 for a fused one; None while all remain in raster
-            order.
-        size_BN: Number of patches that each patch token represents; None while each represents one, or if not tracked.
-        decision_BN: Cumulative decision in masked mode; None before the first.
-        notes: Records of the last attention layer.
-        statistics: SPOT's statistics of previous layers that a later step may read.
-        rope_BHND: Rotary embeddings gathered for the remaining tokens.
-        groups_BN: For each patch of the initial grid, the token that represents it, -1 for none; None while each
-            represents itself, or if not tracked.
-    """
-
-    positions_BN: Tensor | None = None
-    size_BN: Tensor | None = None
-    decision_BN: Tensor | None = None
-    notes: Notes = NOTHING_NOTED
-    statistics: tuple[LayerStatistics, ...] = ()
-    rope_BHND: Tensor | None = None
-    groups_BN: Tensor | None = None
+_NOTHING = Captures()
 
 
-@dataclass(kw_only=True)
-class TokenState(SparsityState):
-    """State of an isotropic model.
+class TokenCall(Call):
+    """One forward pass of an isotropic model; arguments and attributes as in `Call`.
 
     Attributes:
-        num_prefix_tokens: Class and register tokens, never dropped.
-        num_tokens: Patch tokens of the initial grid.
-        has_class_token: Whether the first prefix token is a class token.
-        has_rope: Whether attention uses rotary embeddings.
-        captures: What the attention of each block must record for the plan.
-        probe_captures: The same, including all probes.
-        forgets_statistics: Whether no step reads statistics from before the previous step.
-        counts_size: Whether to track the number of patches that each token represents.
-        weighs_attention: Whether attention weights tokens by that number.
-        keep_groups: Also keep in the trace which patches each token represents; requires `record`.
-        listener: Called with the records of each attention layer.
-        trace: Trace of the last forward pass.
+        listener: Called with the records of each attention layer, if set.
     """
 
-    num_prefix_tokens: int
-    num_tokens: int
-    has_class_token: bool = True
-    has_rope: bool = False
-    captures: Mapping[int, Captures] = field(default_factory=dict)
-    probe_captures: Mapping[int, Captures] = field(default_factory=dict)
-    forgets_statistics: bool = True
-    counts_size: bool = False
-    weighs_attention: bool = False
-    keep_groups: bool = False
+    trace: TokenTrace
     listener: Callable[[Notes], None] | None = None
-    trace: TokenTrace = field(default_factory=TokenTrace)
+
+    def _new_trace(self) -> TokenTrace:
+        return TokenTrace()
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Class and register tokens, never dropped."""
+        return self.plan.stages[0].num_prefix_tokens
+
+    @property
+    def num_tokens(self) -> int:
+        """Patch tokens of the initial grid."""
+        return self.plan.stages[0].num_tokens
 
     def captures_of(self, block: int) -> Captures | None:
         """What the attention of a block must record; None for nothing."""
-        return (self.probe_captures if self.probe else self.captures).get(block)
+        return self.plan.captures_of(block, probe=self.options.probe)
 
-    def note(self, attended: Attended) -> None:
+    def request(self, block: int, x_BTC: Tensor) -> AttentionRequest | None:
+        """What the attention of a block must do; None for plain attention.
+
+        Args:
+            block: Index of the block.
+            x_BTC: Its input, after the steps before it.
+        """
+        captures = self.captures_of(block)
+        size_BT = self.size_BT() if self.plan.weighs_attention else None
+        if captures is None and size_BT is None and not self.masked:
+            return None
+        policy_BT = self.policy_BT(x_BTC) if self.masked else None
+        return AttentionRequest(
+            captures=captures or _NOTHING,
+            size_BT=size_BT,
+            policy_BT=policy_BT,
+            num_prefix_tokens=self.num_prefix_tokens,
+            has_class_token=self.plan.stages[0].has_class_token,
+            note=self._note,
+        )
+
+    def _note(self, attended: Attended) -> None:
         """Store the records of an attention layer."""
         self.trace.notes = attended.notes
         if self.listener is not None:
@@ -90,13 +80,12 @@ class TokenState(SparsityState):
         if attended.statistics is not None:
             self.trace.statistics = (*self.trace.statistics, attended.statistics)
 
-    def visit(self, x_BTC: Tensor, *, location: LocationKey, training: bool) -> Tensor:
+    def visit(self, x_BTC: Tensor, *, location: LocationKey) -> Tensor:
         """Run the steps of one location.
 
         Args:
             x_BTC: Tokens, prefix tokens first.
             location: Stage, block and phase.
-            training: Whether the block is in training mode.
 
         Returns:
             The output tokens: fewer in gather mode, the same in masked mode.
@@ -105,17 +94,16 @@ class TokenState(SparsityState):
             BackboneError: The number of tokens differs from that of the schedule.
         """
         for step in self.steps_at(location):
-            masked = self.masks(training)
-            self._check_count(x_BTC, self.num_tokens if masked else step.num_alive, step.name)
-            scores_BN2 = None if step.scorer is None else step.scorer(self._patches(x_BTC), self._seen(step))
+            self._check_count(x_BTC, self.num_tokens if self.masked else step.num_alive, step.name)
+            scores_BN2 = self._scores(step, x_BTC)
             reduction = None
             if step.num_kept < step.num_alive:
-                if masked:
+                if self.masked:
                     assert scores_BN2 is not None
                     self.trace.decision_BN = self._decide(step, scores_BN2)
                 else:
-                    reduction = self._reduction(step, x_BTC, scores_BN2, training=training)
-            if self.record:
+                    reduction = self._reduction(step, x_BTC, scores_BN2)
+            if self.options.record:
                 self._record(step, self._patches(x_BTC), scores_BN2, reduction)
             if reduction is not None:
                 x_BTC = self._carry(reduction, x_BTC)
@@ -156,12 +144,22 @@ class TokenState(SparsityState):
         return gathered
 
     def finish(self, x_BTC: Tensor) -> None:
-        """Store the tokens after the last norm, if requested."""
-        if self.keep_final_tokens:
+        """End the pass.
+
+        Args:
+            x_BTC: Tokens after the last norm.
+        """
+        if self.options.keep_final_tokens:
             self.trace.final_tokens_BNC = self._patches(x_BTC)
+        self._publish()
 
     def _patches(self, x_BTC: Tensor) -> Tensor:
         return x_BTC[:, self.num_prefix_tokens :]
+
+    def _scores(self, step: PlannedStep, x_BTC: Tensor) -> Tensor | None:
+        if step.scorer is None:
+            return None
+        return self.parts.scorer(step)(self._patches(x_BTC), self._seen(step))
 
     def _seen(self, step: PlannedStep) -> Seen:
         statistics = self.trace.statistics
@@ -190,9 +188,9 @@ class TokenState(SparsityState):
         if not isinstance(step.reducer, Prune):
             raise ScheduleError(f'masked training does not support {step.reducer.kind}; use mode="gather"')
         before_BN = self.trace.decision_BN
-        forced_BN = None if self.forced is None else self.forced.get(step.name)
+        forced_BN = None if self.options.forced is None else self.options.forced.get(step.name)
         if step.learned or forced_BN is not None:
-            decision_BN = gumbel_keep(scores_BN2, generator=self.generator, forced_BN=forced_BN)
+            decision_BN = gumbel_keep(scores_BN2, generator=self.options.generator, forced_BN=forced_BN)
             return decision_BN if before_BN is None else decision_BN * before_BN
         score_BN = scores_BN2[..., 0] - scores_BN2[..., 1]
         if before_BN is not None:
@@ -200,15 +198,15 @@ class TokenState(SparsityState):
         kept_BK = select_tokens(score_BN, step.num_kept)
         return torch.zeros_like(score_BN).scatter_(1, kept_BK, 1.0)
 
-    def _reduction(self, step: PlannedStep, x_BTC: Tensor, scores_BN2: Tensor | None, *, training: bool) -> Reduction:
+    def _reduction(self, step: PlannedStep, x_BTC: Tensor, scores_BN2: Tensor | None) -> Reduction:
         """The reduction of a step."""
-        if training and self.forced is not None:
+        if self.training and self.options.forced is not None:
             raise ScheduleError('forced decisions require masked training; set mode="masked", or forced=None')
         if scores_BN2 is None:
             return self._merge(step, x_BTC)
         score_BN = scores_BN2[..., 0] - scores_BN2[..., 1]
-        if training and step.learned and self.noise:
-            score_BN = noisy_scores(score_BN, scale=self.noise, generator=self.generator)
+        if self.training and step.learned and self.options.noise:
+            score_BN = noisy_scores(score_BN, scale=self.options.noise, generator=self.options.generator)
         if isinstance(step.reducer, Fuse):
             weight_BN = scores_BN2[..., 0].exp() if step.learned else scores_BN2[..., 0].clamp_min(0.0)
             return fuse(score_BN, weight_BN, step.num_kept, normalize=step.reducer.normalize)
@@ -227,16 +225,16 @@ class TokenState(SparsityState):
         """Apply a reduction to the tokens and to everything that is stored per token."""
         trace = self.trace
         patches_BNC = self._patches(x_BTC)
-        if self.counts_size:
+        if self.plan.counts_size:
             size_BN = trace.size_BN
             if size_BN is None:
                 size_BN = x_BTC.new_ones(patches_BNC.shape[:2], dtype=torch.float32)
             trace.size_BN = reduction.total(size_BN)
-        if self.tracks_positions:
+        if self.options.record or self.plan.tracks_positions:
             trace.positions_BN = reduction.positions(self._positions(patches_BNC))
         trace.rope_BHND = None
         trace.notes = trace.notes.carried(reduction)
-        if self.forgets_statistics:
+        if self.plan.forgets_statistics:
             trace.statistics = ()
         else:
             trace.statistics = tuple(
@@ -254,11 +252,6 @@ class TokenState(SparsityState):
             return gather_tokens(x_BTC, torch.cat((prefix_BP, reduction.index_BK + prefix), dim=1))
         return torch.cat((x_BTC[:, :prefix], reduction.average(patches_BNC)), dim=1)
 
-    @property
-    def tracks_positions(self) -> bool:
-        """Whether the position of each token is tracked."""
-        return self.record or self.has_rope or any(not step.learned for steps in self.plan.values() for step in steps)
-
     def _positions(self, patches_BNC: Tensor) -> Tensor:
         if self.trace.positions_BN is not None:
             return self.trace.positions_BN
@@ -269,7 +262,7 @@ class TokenState(SparsityState):
         self, step: PlannedStep, patches_BNC: Tensor, scores_BN2: Tensor | None, reduction: Reduction | None
     ) -> None:
         positions_BN = self._positions(patches_BNC)
-        if self.keep_groups and reduction is not None:
+        if self.options.keep_groups and reduction is not None:
             self.trace.groups_BN = self._regrouped(reduction, patches_BNC)
         self.trace.steps.append(
             StepTrace(

@@ -1,25 +1,22 @@
-"""State of a hierarchical model: which path each position takes in each stage.
+"""One forward pass of a hierarchical model: which path each position takes in each stage.
 
 Shapes: `B` batch, `H` and `W` height and width of a stage's grid, `N` its positions in raster order, `C` channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from sparsesearch.errors import BackboneError, ScheduleError
+from sparsesearch.sparsify.call import Call
 from sparsesearch.sparsify.gather import gumbel_keep, noisy_scores, select_tokens
+from sparsesearch.sparsify.model_plan import Block, LocationKey, PlannedStep
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.scorers import Seen
-from sparsesearch.sparsify.state import LocationKey, PlannedStep, SparsityState, Trace
-from sparsesearch.sparsify.trace import StepTrace
-
-Block = tuple[int, int]
-"""Stage and block."""
+from sparsesearch.sparsify.trace import StepTrace, Trace
 
 Pair = tuple[Tensor, Tensor]
 """The feature maps of both paths in masked mode, `B x H x W x C` each, slow first."""
@@ -29,7 +26,7 @@ _NOTHING_SEEN = Seen()
 
 @dataclass
 class GridTrace(Trace):
-    """Trace of the last or the current forward pass of a hierarchical model.
+    """Trace of a forward pass of a hierarchical model.
 
     Attributes:
         split: Path of each position after the last step of the current stage; None while all take the slow path.
@@ -58,29 +55,33 @@ def merge(pair: Pair, mask_BN: Tensor) -> Tensor:
     return slow_BHWC * mask_BHW1 + fast_BHWC * (1.0 - mask_BHW1)
 
 
-@dataclass(kw_only=True)
-class GridState(SparsityState):
-    """State of a hierarchical model.
+class GridCall(Call):
+    """One forward pass of a hierarchical model; arguments and attributes as in `Call`."""
 
-    Attributes:
-        grids: Height and width of each stage.
-        paths: The fast path of each block in which some positions take it; None there for the identity.
-        trace: The last forward pass.
-    """
+    trace: GridTrace
 
-    grids: tuple[tuple[int, int], ...]
-    paths: Mapping[Block, nn.Module | None] = field(default_factory=dict)
-    trace: GridTrace = field(default_factory=GridTrace)
+    def _new_trace(self) -> GridTrace:
+        return GridTrace()
 
-    def enter(self, block: Block, map_BHWC: Tensor, *, training: bool) -> bool:
+    def has_paths(self, block: Block) -> bool:
+        """Whether some positions take a fast path in a block."""
+        return any(block == other for other, _ in self.plan.fast_paths)
+
+    def fast_path(self, block: Block) -> nn.Module | None:
+        """The fast path of a block that has one; None for the identity."""
+        for other, name in self.plan.fast_paths:
+            if other == block:
+                return None if name is None else self.parts.fast_path(name)
+        raise KeyError(block)
+
+    def enter(self, block: Block, map_BHWC: Tensor) -> bool:
         """Run the steps before a block.
 
-        Paths are reset before the first block of the model or of a stage.
+        Paths are reset before the first block of a stage.
 
         Args:
             block: Stage and block.
             map_BHWC: Input of the block; in masked mode merged with the current mask.
-            training: Whether the block is in training mode.
 
         Returns:
             Whether new paths were chosen.
@@ -88,36 +89,35 @@ class GridState(SparsityState):
         Raises:
             BackboneError: The grid differs from the one of the schedule.
         """
-        if block == (0, 0):
-            self.begin()
-        elif block[1] == 0:
+        if block[1] == 0:
             self.trace.forget_paths()
         location: LocationKey = (block[0], block[1], "before_block")
-        planned = self.plan.get(location, ())
+        planned = [step.name for step in self.plan.steps_at(location)]
         for step in self.steps_at(location):
             self._check_grid(map_BHWC, block, step.name)
-            is_probe = all(step is not other for other in planned)
+            is_probe = step.name not in planned
             scores_BN2, kept_BK = None, None
             if is_probe or step.num_kept < step.num_alive:
                 assert step.scorer is not None, "a fast path requires a scorer"
-                scores_BN2 = step.scorer(map_BHWC.flatten(1, 2), _NOTHING_SEEN)
+                scores_BN2 = self.parts.scorer(step)(map_BHWC.flatten(1, 2), _NOTHING_SEEN)
             if not is_probe:
-                kept_BK = self._choose(step, scores_BN2, training=training)
-            if self.record:
+                kept_BK = self._choose(step, scores_BN2)
+            if self.options.record:
                 self._record(step, map_BHWC, scores_BN2, kept_BK)
         return bool(planned)
 
     def finish(self, final_BNC: Tensor | None) -> None:
-        """End a forward pass, and release everything that only the blocks needed.
+        """End the pass, and release everything that only the blocks needed.
 
         Args:
             final_BNC: Positions after the last norm, if requested.
         """
         self.trace.forget_paths()
         self.trace.final_tokens_BNC = final_BNC
+        self._publish()
 
     def _check_grid(self, map_BHWC: Tensor, block: Block, name: str) -> None:
-        found, expected = tuple(map_BHWC.shape[1:3]), self.grids[block[0]]
+        found, expected = tuple(map_BHWC.shape[1:3]), self.plan.stages[block[0]].grid
         if found != expected:
             raise BackboneError(
                 f"the grid at {name} is {found[0]}x{found[1]}, but the schedule was set for "
@@ -125,29 +125,29 @@ class GridState(SparsityState):
                 "sparsify it again"
             )
 
-    def _choose(self, step: PlannedStep, scores_BN2: Tensor | None, *, training: bool) -> Tensor | None:
+    def _choose(self, step: PlannedStep, scores_BN2: Tensor | None) -> Tensor | None:
         """Choose paths; returns the positions on the slow path, best first, or None if their number is not fixed."""
         trace = self.trace
         if scores_BN2 is None:
             trace.forget_paths()
             return None
-        if self.masks(training):
+        if self.masked:
             trace.mask_BN = self._decide(step, scores_BN2)
             return None
-        if training and self.forced is not None:
+        if self.training and self.options.forced is not None:
             raise ScheduleError('forced decisions require masked training; set mode="masked", or forced=None')
         score_BN = (scores_BN2[..., 0] - scores_BN2[..., 1]).detach().float()
-        if training and step.learned and self.noise:
-            score_BN = noisy_scores(score_BN, scale=self.noise, generator=self.generator)
+        if self.training and step.learned and self.options.noise:
+            score_BN = noisy_scores(score_BN, scale=self.options.noise, generator=self.options.generator)
         order_BN = score_BN.argsort(dim=1, descending=True)
         trace.split = Split.of(order_BN, step.num_kept)
         return order_BN[:, : step.num_kept]
 
     def _decide(self, step: PlannedStep, scores_BN2: Tensor) -> Tensor:
         """The 0/1 decision of masked training; a position may return to the slow path."""
-        forced_BN = None if self.forced is None else self.forced.get(step.name)
+        forced_BN = None if self.options.forced is None else self.options.forced.get(step.name)
         if step.learned or forced_BN is not None:
-            return gumbel_keep(scores_BN2, generator=self.generator, forced_BN=forced_BN)
+            return gumbel_keep(scores_BN2, generator=self.options.generator, forced_BN=forced_BN)
         score_BN = scores_BN2[..., 0] - scores_BN2[..., 1]
         return torch.zeros_like(score_BN).scatter_(1, select_tokens(score_BN, step.num_kept), 1.0)
 
