@@ -133,6 +133,19 @@ def refuse_alone(state: SparsityState) -> None:
 
 def _subclass(mixin: Any, base: Any) -> Any:
     if (mixin, base) not in _CLASSES:
-        body = {"sparsity_base": base, "__doc__": base.__doc__}
+        body = {"sparsity_base": base, "__doc__": base.__doc__, "__reduce_ex__": _reduce}
         _CLASSES[mixin, base] = type(f"Sparse{base.__name__}", (mixin, base), body)
     return _CLASSES[mixin, base]
+
+
+def _reduce(module: nn.Module, protocol: object) -> tuple[Any, ...]:
+    """How a module is pickled and copied: its class is made again from the classes that it was made of."""
+    mixin = type(module).__bases__[0]
+    state: Any = module.__getstate__()  # type: ignore[no-untyped-call]
+    return _blank, (mixin, original_class(module)), state
+
+
+def _blank(mixin: Any, base: Any) -> nn.Module:
+    kind = _subclass(mixin, base)
+    module: nn.Module = kind.__new__(kind)
+    return module

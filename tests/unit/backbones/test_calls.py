@@ -1,6 +1,7 @@
 """A sparse model is a function of weights, plan and input: calls do not affect each other."""
 
 import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -185,14 +186,14 @@ def test_training_steps_in_threads(case, mode, checkpointing):
 def test_copies_work_on_their_own(case):
     model, images = make(case)
     expected = model(images[0])
-    copies = [copy.deepcopy(model), replica_of(model)]
+    copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), replica_of(model)]
     model.sparsity.predictors.requires_grad_(False)
     for copied in copies:
         assert type(copied) is type(model)
         assert torch.equal(copied(images[0]), expected)
     for parameter in model.parameters():
         parameter.zero_()
-    for copied in copies[:1]:
+    for copied in copies[:2]:
         assert torch.equal(copied(images[0]), expected)
         restore_(copied)
         assert "sparsity" not in dict(copied.named_children())
@@ -225,9 +226,9 @@ def test_a_copy_of_a_model_with_a_recorded_training_pass():
     model, images = make("deit 0")
     model.train()(images[0])
     assert model.sparsity.state.trace.steps[0].scores_BN2.grad_fn is not None
-    copied = copy.deepcopy(model)
-    assert copied.sparsity.state.trace.steps == []
-    assert copied.sparsity.state.plan == model.sparsity.state.plan
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert copied.sparsity.state.trace.steps == []
+        assert copied.sparsity.state.plan == model.sparsity.state.plan
 
 
 @torch.no_grad()
