@@ -12,15 +12,15 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.data.source import absolute_source
 from sparsesearch.errors import SpecError
 from sparsesearch.space.definition import load_space, space_for_backbone
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import Budget, StudySpec, notes_on_renamed
 from sparsesearch.study.spec.renamed import renamed
+from sparsesearch.training.published_weights import requested_weights, resolve_weights
 from sparsesearch.training.recipes import default_fidelity, for_a_front
-from sparsesearch.training.weights import resolve_weights
 
 _HINTS = {
     "budget": "use 35%, 20%:45%, or the keys unit, low and high",
@@ -54,7 +54,10 @@ def complete(document: Mapping[str, Any], *, progress: Progress, ask_hub: bool =
         )
     filled = dict(document)
     backbone = resolve_name(str(filled["backbone"]))
-    weights, line = resolve_weights(str(filled.get("weights") or "pretrained"), backbone=backbone, ask_hub=ask_hub)
+    wanted = str(filled.get("weights") or "pretrained")
+    weights, line = requested_weights(wanted, backbone=backbone), None
+    if ask_hub:
+        weights, line = resolve_weights(wanted, backbone=backbone)
     if line is not None:
         progress.line(line)
     filled["weights"] = weights

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-
 from sparsesearch.app.storage import storage_of
 from sparsesearch.app.workspace import Workspace
+from sparsesearch.training.study_folder import remove_study_folder
 
 
 def delete_study(workspace: Workspace, study: str) -> None:
@@ -15,7 +14,6 @@ def delete_study(workspace: Workspace, study: str) -> None:
         StudyNotFoundError: There is no study of that name.
         StudyBusyError: A process runs it.
     """
-    folder = storage_of(workspace.store.spec(study), workspace.settings) / study
+    storage = storage_of(workspace.store.spec(study), workspace.settings)
     workspace.store.delete_study(study)
-    if folder.is_dir():
-        shutil.rmtree(folder)
+    remove_study_folder(storage, study)

@@ -6,7 +6,8 @@ import os
 
 from sparsesearch.analysis.phases import num_baselines
 from sparsesearch.app.target_lookup import find_latency
-from sparsesearch.backbones.registry import BUNDLED, resolve_name
+from sparsesearch.backbones.lookup import resolve_name
+from sparsesearch.backbones.registry import BUNDLED
 from sparsesearch.budget.baselines import baselines_inside, baselines_outside
 from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparsesearch.artifacts.checkpoint import ModelCard, save
 from sparsesearch.artifacts.recipe import DEMO_NOTE, Recipe
-from sparsesearch.backbones.registry import resolve_name
+from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.backbones.traced import traced_macs
 from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.cost.analytic import AnalyticCost
@@ -27,9 +27,9 @@ from sparsesearch.study.progress import Progress
 from sparsesearch.training.cache import TrainingCache, dense_key
 from sparsesearch.training.kinds import Training, TrainingContext, dense_training, given_dense_model, sparse_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.published_weights import resolve_weights
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
-from sparsesearch.training.weights import resolve_weights
 
 
 @dataclass(frozen=True)

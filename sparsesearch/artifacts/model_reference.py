@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-from sparsesearch.artifacts.checkpoint import read_card
 from sparsesearch.artifacts.recipe import Recipe, read_recipe
 from sparsesearch.artifacts.schedule_file import read_schedule
-from sparsesearch.backbones.registry import create_model, geometry, resolve_name
+from sparsesearch.backbones.lookup import backbone_geometry, resolve_name
 from sparsesearch.errors import ScheduleError, SpecError
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.study.spec import read_document
 from sparsesearch.text import parse_counts, parse_numbers
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DENSE = Schedule()
 
@@ -48,6 +48,8 @@ class ModelReference:
             seed: Seed for the initialization of weights that are not loaded.
             pretrained: Whether to load published weights.
         """
+        from sparsesearch.backbones.registry import create_model  # loads torch
+
         return create_model(
             self.backbone,
             num_classes=self.num_classes,
@@ -60,8 +62,9 @@ class ModelReference:
     @cached_property
     def geometry(self) -> BackboneGeometry:
         """Geometry of the backbone, found without allocating weights."""
-        with torch.device("meta"):
-            return geometry(self.dense_model(), self.backbone)
+        return backbone_geometry(
+            self.backbone, num_classes=self.num_classes, in_chans=self.in_chans, image_size=self.image_size
+        )
 
 
 def find_model(
@@ -121,6 +124,8 @@ def read_recipe_of(path: Path) -> Recipe | None:
 def _from_file(path: Path, *, backbone: str | None) -> ModelReference:
     """Return the model in a file, or its schedule on another backbone."""
     if path.suffix == ".safetensors":
+        from sparsesearch.artifacts.checkpoint import read_card  # loads torch
+
         card = read_card(path)
         if backbone is not None:
             return ModelReference(resolve_name(backbone), card.schedule)

@@ -14,8 +14,3 @@ BUNDLED: Mapping[str, BundledBackbone] = {
     for module in (*modules_of(models), *modules_of(families))
     for name, backbone in getattr(module, "BACKBONES", {}).items()
 }
-
-
-def is_small(name: str) -> bool:
-    """Whether a backbone (resolved name) is designed for the bundled task."""
-    return name in BUNDLED and BUNDLED[name].is_small

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import torch
-from timm.models.vision_transformer import VisionTransformer
-
-from sparsesearch.backbones.registry import backbone_geometry, geometry
+from sparsesearch.backbones.lookup import backbone_geometry
 from sparsesearch.papers.results import PaperFamily
 from sparsesearch.schedule.geometry import BackboneGeometry
 
 
 def family_geometry(family: PaperFamily) -> BackboneGeometry:
     """Geometry of the backbone of a family, at 224 pixels with 1000 classes."""
-    if family.name == "deit_256":  # only in the papers' repository: timm has no model of this width
-        with torch.device("meta"):
-            return geometry(VisionTransformer(embed_dim=256, depth=12, num_heads=4), family.name)
-    return backbone_geometry(family.name)
+    if family.name != "deit_256":
+        return backbone_geometry(family.name)
+    import torch
+    from timm.models.vision_transformer import VisionTransformer
+
+    from sparsesearch.backbones.registry import geometry
+
+    with torch.device("meta"):  # only in the papers' repository: timm has no model of this width
+        return geometry(VisionTransformer(embed_dim=256, depth=12, num_heads=4), family.name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from functools import lru_cache
 from typing import Any
 
 import timm
@@ -14,13 +12,16 @@ from torch import nn
 from sparsesearch.backbones import models
 from sparsesearch.backbones.bundled import BUNDLED, PICO
 from sparsesearch.backbones.discovery import modules_of
+from sparsesearch.backbones.lookup import backbone_geometry, resolve_name, supported_models
 from sparsesearch.backbones.model_options import ModelOptions
 from sparsesearch.backbones.transforms import FAMILIES, SUPPORTED, family_of
-from sparsesearch.errors import BackboneError, CheckpointError, one_line
+from sparsesearch.catalog.names import foreign_backbone, unknown_backbone
+from sparsesearch.errors import CheckpointError, one_line
 from sparsesearch.schedule.geometry import BackboneGeometry
 
 __all__ = [
-    "ALIASES", "BUNDLED", "PICO", "backbone_geometry", "create_model", "geometry", "resolve_name", "supported_models",
+    "ALIASES", "BUNDLED", "PICO", "backbone_geometry", "belongs_to_family", "built_geometry", "create_model",
+    "geometry", "is_sparsifiable", "models_with_timm", "resolve_name", "resolve_with_timm", "supported_models",
 ]  # fmt: skip
 
 _ALIASED = (*FAMILIES, *modules_of(models))
@@ -31,32 +32,34 @@ _FAMILY_OF_MODULE = {module: family for family in FAMILIES for module in family.
 _UNSUPPORTED = tuple(prefix for family in FAMILIES for prefix in getattr(family, "UNSUPPORTED", ()))
 
 
-def resolve_name(name: str) -> str:
-    """Resolve the name of a backbone: `deit_s` becomes `deit_small_patch16_224`.
-
-    Args:
-        name: An alias or a timm model name, with or without its pretrained tag.
+def resolve_with_timm(name: str) -> str:
+    """As `lookup.resolve_name`, with the models of the installed timm.
 
     Raises:
         BackboneError: The backbone is unknown, or its family is not supported.
     """
     if name in ALIASES:
         return ALIASES[name]
-    architecture = split_model_name_tag(name)[0]
-    if "/" in name or ":" in name or not is_model(architecture):
-        known = [*ALIASES, *timm.list_models()]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"try one of {', '.join(ALIASES)}"
-        raise BackboneError(f"unknown backbone {name!r}; {hint}")
-    if _module_of(name) not in _FAMILY_OF_MODULE:
-        raise BackboneError(f"the backbone {name} belongs to a family that cannot be sparsified; {SUPPORTED}")
+    if "/" in name or ":" in name or not is_model(split_model_name_tag(name)[0]):
+        raise unknown_backbone(name, known=[*ALIASES, *timm.list_models()], aliases=ALIASES)
+    if not is_sparsifiable(name):
+        raise foreign_backbone(name, supported=SUPPORTED)
     return name
 
 
-def supported_models() -> list[str]:
-    """The names of all backbones that can be sparsified, without aliases and pretrained tags."""
-    from_timm = [name for name in timm.list_models() if _module_of(name) in _FAMILY_OF_MODULE]
-    return [*BUNDLED, *(name for name in from_timm if name not in BUNDLED and not name.startswith(_UNSUPPORTED))]
+def models_with_timm() -> list[str]:
+    """As `lookup.supported_models`, with the models of the installed timm."""
+    return [*BUNDLED, *(name for name in timm.list_models() if name not in BUNDLED and belongs_to_family(name))]
+
+
+def is_sparsifiable(name: str) -> bool:
+    """Whether a timm model (its name, with or without tag) is defined in a module of a supported family."""
+    return _module_of(name) in _FAMILY_OF_MODULE
+
+
+def belongs_to_family(name: str) -> bool:
+    """Whether a bundled backbone or timm model is of a supported family and not one of its unsupported models."""
+    return name in BUNDLED or (is_sparsifiable(name) and not name.startswith(_UNSUPPORTED))
 
 
 def _module_of(name: str) -> str:
@@ -129,20 +132,18 @@ def geometry(model: nn.Module, name: str) -> BackboneGeometry:
     return family_of(model).geometry(model, ALIASES.get(name, name))
 
 
-@lru_cache(maxsize=64)
-def backbone_geometry(
-    name: str, *, num_classes: int | None = None, image_size: int | tuple[int, int] | None = None
+def built_geometry(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
 ) -> BackboneGeometry:
-    """The geometry of a backbone by name; no weights are allocated.
-
-    Args:
-        name: As in `resolve_name`.
-        num_classes: As in `create_model`.
-        image_size: As in `create_model`.
+    """As `lookup.backbone_geometry`, from a model on the meta device: no weights are allocated.
 
     Raises:
         BackboneError: The backbone is unknown, unsupported, or cannot be priced.
     """
     with torch.device("meta"):
-        model = create_model(name, num_classes=num_classes, image_size=image_size)
+        model = create_model(name, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
     return geometry(model, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from timm.layers.mlp import Mlp
@@ -11,6 +10,7 @@ from torch import nn
 
 from sparsesearch.backbones.grid_geometry import costs_of_stage, priced, unpriced, unpriced_stage
 from sparsesearch.backbones.sparsity import describe_class, original_class
+from sparsesearch.catalog.closed_form import window_macs
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 
@@ -71,16 +71,10 @@ def geometry(model: nn.Module, name: str) -> BackboneGeometry:
 
 
 def _block_costs(block: Any, shape: StageGeometry) -> dict[str, int]:
-    """Hidden channels, channels of the queries, and multiply-adds of attention over the grid padded to whole windows.
-
-    A window of `A` positions costs `A * 4 * dim * attn_dim + A^2 * 2 * attn_dim`.
-    """
+    """Hidden channels, channels of the queries, and multiply-adds of attention over the grid."""
     attn_dim = block.attn.proj.in_features
-    height, width = block.window_size
-    windows = math.ceil(shape.grid[0] / height) * math.ceil(shape.grid[1] / width)
-    area = height * width
-    per_window = area * 4 * shape.dim * attn_dim + area * area * 2 * attn_dim
-    return {"mlp_dim": block.mlp.fc1.out_features, "attn_dim": attn_dim, "mixer_macs": windows * per_window}
+    macs = window_macs(shape.grid, tuple(block.window_size), dim=shape.dim, attn_dim=attn_dim)
+    return {"mlp_dim": block.mlp.fc1.out_features, "attn_dim": attn_dim, "mixer_macs": macs}
 
 
 def _entry_macs(downsample: nn.Module, shape: StageGeometry, name: str) -> int:

@@ -132,18 +132,43 @@ def dense_params(model: nn.Module) -> int:
     return sum(p.numel() for key, p in model.named_parameters() if not key.startswith("sparsity."))
 
 
+class StemLayer(NamedTuple):
+    """A convolution or linear layer of a patch embedding.
+
+    Attributes:
+        grid: Height and width of its output; number of rows and 1 for a linear layer.
+        macs: Multiply-adds per position of this grid.
+    """
+
+    grid: tuple[int, int]
+    macs: int
+
+
 def stem_macs(stem: nn.Module, image_size: tuple[int, int], name: str) -> int:
-    """Multiply-adds of the patch embedding: outputs times weights per output of each convolution or linear layer.
+    """Multiply-adds of the patch embedding of one image."""
+    return sum(layer.grid[0] * layer.grid[1] * layer.macs for layer in stem_layers(stem, image_size, name))
+
+
+def stem_layers(stem: nn.Module, image_size: tuple[int, int], name: str) -> list[StemLayer]:
+    """The convolutions and linear layers of a patch embedding, in order of execution.
 
     The layers run on the meta device, where only shapes are computed.
+
+    Args:
+        stem: The patch embedding.
+        image_size: Height and width in pixels.
+        name: Name of the model, for the error message.
+
+    Raises:
+        BackboneError: There are matrices besides those of convolutions and linear layers.
     """
-    macs = 0
+    layers: list[StemLayer] = []
 
     def count(module: nn.Module, args: object, output: Tensor) -> None:
-        nonlocal macs
         weight = module.weight
         assert isinstance(weight, Tensor)
-        macs += output.numel() * weight[0].numel()
+        grid = (int(output.shape[2]), int(output.shape[3])) if isinstance(module, nn.Conv2d) else None
+        layers.append(StemLayer(grid or (output.numel() // int(output.shape[-1]), 1), weight.numel()))
 
     counted = [m for m in stem.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     matrices = sum(p.numel() for p in stem.parameters() if p.ndim > 1)
@@ -164,7 +189,7 @@ def stem_macs(stem: nn.Module, image_size: tuple[int, int], name: str) -> int:
             module.training = training
         for hook in hooks:
             hook.remove()
-    return macs
+    return layers
 
 
 def _head_macs(vit: Any, name: str) -> tuple[int, int]:

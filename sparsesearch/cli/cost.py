@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from sparsesearch.artifacts.model_reference import find_model
 from sparsesearch.cli.model_argument import (
     AtOption,
     BackboneOption,
@@ -54,8 +55,6 @@ def cost(
 
     sparsesearch cost --backbone deit_s --rho 0.7 --verify
     """
-    from sparsesearch.artifacts.model_reference import find_model  # takes seconds to load
-
     found = find_model(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
     geometry, steps = found.geometry, found.schedule
     model = AnalyticCost()

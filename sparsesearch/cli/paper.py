@@ -8,9 +8,11 @@ import typer
 from rich.table import Table
 
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.backbones.paper_backbones import family_geometry
 from sparsesearch.console.streams import program
 from sparsesearch.errors import SpecError
 from sparsesearch.papers.overlay import PaperOverlay, paper_overlay
+from sparsesearch.papers.results import paper_family
 from sparsesearch.text import macs_text, percent_text
 
 WithPaperOption = Annotated[
@@ -29,12 +31,8 @@ def open_paper(name: str, view: StudyView) -> PaperOverlay:
     Raises:
         SpecError: The paper is unknown, or the study has no results yet.
     """
-    from sparsesearch.papers.results import paper_family
-
     family = paper_family(name)
     view_with_results(view)
-    from sparsesearch.backbones.paper_backbones import family_geometry  # loads torch
-
     return paper_overlay(family, family_geometry(family), view.spec)
 
 

@@ -11,6 +11,7 @@ import yaml
 from typer.core import TyperGroup
 
 from sparsesearch.app.run_options import parse_budget
+from sparsesearch.backbones.lookup import backbone_geometry, resolve_name
 from sparsesearch.budget.count import share_of_budget
 from sparsesearch.budget.solve import check_budget, feasible_intervals
 from sparsesearch.cli.options import JsonOption
@@ -214,8 +215,6 @@ def size(
 
 def _geometry(backbone: str, name: str | None) -> tuple[BackboneGeometry, str]:
     """Return the geometry of a backbone and the name of the space, by default that of the backbone."""
-    from sparsesearch.backbones.registry import backbone_geometry, resolve_name  # takes seconds to load
-
     return backbone_geometry(backbone), name or space_name_for(resolve_name(backbone))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import timm
-import torch
 
-from sparsesearch.backbones.bundled import BUNDLED, is_small
-from sparsesearch.backbones.registry import create_model, geometry
+from sparsesearch.backbones.bundled import BUNDLED
+from sparsesearch.backbones.lookup import backbone_geometry, is_recorded_timm, is_small
+from sparsesearch.backbones.registry import built_geometry
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.data.images_task import ImagesTask
+from sparsesearch.data.input_size import input_size
 from sparsesearch.data.loading import Preprocessing
 from sparsesearch.data.shards import open_stream
 from sparsesearch.data.source import parse_source
@@ -19,27 +20,18 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.study.spec import DataSpec
 
 
-def has_pretrained(backbone: str) -> bool:
-    """Whether there are published weights of a backbone (resolved name)."""
-    config = None if backbone in BUNDLED else timm.get_pretrained_cfg(backbone)
-    return config is not None and config.has_weights
-
-
 def preprocessing_of(backbone: str, data: DataSpec) -> Preprocessing:
     """Size and normalisation of the input of a backbone (resolved name) on the given data."""
-    if is_small(backbone):
-        channels = 1 if data.is_demo else 3
-        return Preprocessing(
-            image_size=data.image_size or BUNDLED[backbone].image_size, in_chans=channels, crop_pct=1.0
-        )
+    image_size, in_chans = input_size(backbone, data)
     if backbone in BUNDLED:
-        return Preprocessing(image_size=data.image_size or BUNDLED[backbone].image_size, crop_pct=0.875)
+        crop_pct = 1.0 if is_small(backbone) else 0.875
+        return Preprocessing(image_size=image_size, in_chans=in_chans, crop_pct=crop_pct)
     config = timm.get_pretrained_cfg(backbone)
     if config is None:
-        return Preprocessing(image_size=data.image_size or 224)
+        return Preprocessing(image_size=image_size, in_chans=in_chans)
     return Preprocessing(
-        image_size=data.image_size or config.input_size[-1],
-        in_chans=config.input_size[0],
+        image_size=image_size,
+        in_chans=in_chans,
         mean=tuple(config.mean),
         std=tuple(config.std),
         interpolation=config.interpolation or "bicubic",
@@ -68,7 +60,9 @@ def open_task(data: DataSpec, *, backbone: str) -> Task:
 
 
 def task_geometry(backbone: str, task: Task) -> BackboneGeometry:
-    """Geometry of a backbone (resolved name) with the head and input of a task; no weights are allocated."""
-    with torch.device("meta"):
-        model = create_model(backbone, num_classes=task.num_classes, in_chans=task.in_chans, image_size=task.image_size)
-    return geometry(model, backbone)
+    """Geometry of a backbone (resolved name) with the head and input of a task; no weights are allocated.
+
+    It is that of the model which will be trained: with another version of timm than the recorded one, it is built.
+    """
+    found = backbone_geometry if is_recorded_timm() else built_geometry
+    return found(backbone, num_classes=task.num_classes, in_chans=task.in_chans, image_size=task.image_size)

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from sparsesearch.errors import CheckpointError, one_line
 from sparsesearch.study.trial import CheckpointRef
+from sparsesearch.training.study_folder import study_folder
 
 _METADATA_KEY = "sparsesearch"
 _OLDER_NAMES = {"supernet_training": "elastic"}  # files written by older versions
@@ -127,7 +127,7 @@ class CheckpointFolder:
     @property
     def folder(self) -> Path:
         """The study's folder."""
-        return self._root / self._study
+        return study_folder(self._root, self._study)
 
     @property
     def work_folder(self) -> Path:
@@ -167,8 +167,3 @@ class CheckpointFolder:
         for path in self.folder.glob(f"{prefix}*"):
             if path != self._root / keep.uri:
                 path.unlink(missing_ok=True)
-
-    def remove_all(self) -> None:
-        """Delete the study's folder."""
-        if self.folder.is_dir():
-            shutil.rmtree(self.folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsesearch.backbones.bundled import is_small
+from sparsesearch.backbones.lookup import is_small
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
 
 _EVALUATIONS_OF_FRONT, _FINALISTS_OF_FRONT = 200, 24

@@ -6,16 +6,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 from torch import Tensor, nn
 
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.registry import create_model
-from sparsesearch.data.inputs import has_pretrained
 from sparsesearch.data.task import Task
 from sparsesearch.training.checkpoints import read_foreign_weights
+from sparsesearch.training.published_weights import HUB_TIMEOUT_S
 
-_HUB_TIMEOUT_S = 5.0
 _HEADS = ("head.", "aux_head.")
 
 
@@ -30,60 +28,6 @@ class DenseStart:
 
     model: nn.Module
     has_head: bool
-
-
-def resolve_weights(weights: str, *, backbone: str, ask_hub: bool = True) -> tuple[str, str | None]:
-    """Resolve `--weights`; the second value is a message if the result differs from what was requested.
-
-    `pretrained` becomes `scratch` for a backbone without published weights, or if they are not in the local cache
-    and the hub does not respond within seconds. A path becomes absolute.
-
-    Args:
-        weights: `pretrained`, `scratch` or a path.
-        backbone: Resolved name.
-        ask_hub: Whether to check that the hub responds; if False, it is assumed to.
-
-    Returns:
-        (`pretrained`, `scratch` or a path; a message or None)
-    """
-    if weights == "scratch":
-        return weights, None
-    if weights != "pretrained":
-        return str(Path(weights).expanduser().absolute()), None
-    if not has_pretrained(backbone):
-        return "scratch", None
-    if not ask_hub or _is_cached(backbone):
-        return "pretrained", None
-    reason = _hub_unreachable()
-    if reason is None:
-        return "pretrained", None
-    return "scratch", (
-        f"pretrained weights of {backbone} are not available ({reason}); training from scratch. "
-        "Give a file with --weights PATH, or use --weights scratch to silence this message."
-    )
-
-
-def _is_cached(backbone: str) -> bool:
-    """Whether the published weights are in the local cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    repository = getattr(timm.get_pretrained_cfg(backbone), "hf_hub_id", None)
-    if not isinstance(repository, str):
-        return False
-    return isinstance(try_to_load_from_cache(repository, "model.safetensors"), str)
-
-
-def _hub_unreachable() -> str | None:
-    """Why the weights hub cannot be used, or None if it responds."""
-    from huggingface_hub import constants, get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
-    except Exception as error:  # whatever the HTTP library raises, the hub is not available
-        return f"the weights hub does not respond: {type(error).__name__}"
-    return None
 
 
 def check_weights(weights: str, *, backbone: str, task: Task) -> None:
@@ -105,7 +49,7 @@ def dense_start(weights: str, *, backbone: str, task: Task, seed: int) -> DenseS
     """Build the dense model.
 
     Args:
-        weights: `pretrained`, `scratch` or a path; see `resolve_weights`.
+        weights: `pretrained`, `scratch` or a path; see `published_weights.resolve_weights`.
         backbone: Backbone name.
         task: Determines the sizes of input and head.
         seed: Seed of newly initialised weights.
@@ -116,7 +60,7 @@ def dense_start(weights: str, *, backbone: str, task: Task, seed: int) -> DenseS
     if weights == "scratch":
         return DenseStart(_build(backbone, task, seed=seed), has_head=False)
     if weights == "pretrained":
-        os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(int(_HUB_TIMEOUT_S)))
+        os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(int(HUB_TIMEOUT_S)))
         published = create_model(
             backbone, pretrained=True, in_chans=task.in_chans, image_size=task.image_size, seed=seed
         )

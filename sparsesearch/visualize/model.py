@@ -13,8 +13,8 @@ from sparsesearch.artifacts.checkpoint import load
 from sparsesearch.artifacts.model_reference import ModelReference
 from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.artifacts.trained import model_of
-from sparsesearch.backbones.bundled import is_small
 from sparsesearch.backbones.load_weights import load_weights_
+from sparsesearch.backbones.lookup import is_small
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.data.loading import Preprocessing
 from sparsesearch.errors import SpecError
@@ -22,7 +22,7 @@ from sparsesearch.schedule.methods import is_learned
 from sparsesearch.study.spec import DataSpec
 from sparsesearch.training.checkpoints import read_foreign_weights
 from sparsesearch.training.loop import PREDICTOR_PREFIX
-from sparsesearch.training.weights import resolve_weights
+from sparsesearch.training.published_weights import resolve_weights
 from sparsesearch.visualize.inspect import inspect_images, preprocessing_for, read_images, validation_images
 from sparsesearch.visualize.kept_tokens import ImageView
 

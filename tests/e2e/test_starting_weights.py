@@ -22,7 +22,8 @@ from sparsesearch.data.task import Task
 from sparsesearch.errors import CheckpointError
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import DataSpec
-from sparsesearch.training.weights import dense_start, resolve_weights
+from sparsesearch.training.published_weights import resolve_weights
+from sparsesearch.training.weights import dense_start
 
 DEIT_S = "deit_small_patch16_224"
 

@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sparsesearch.cost.latency_model import reducer_key, scorer_key
 from sparsesearch.errors import ScheduleError
+from sparsesearch.latency.profile.document import Role
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.schedule.methods import FastSlow, Merge, NormScorer, Prune, Reducer
 from sparsesearch.space.shape import Method
-
-Role = Literal["grid", "chain", "whole", "part", "held_out"]
 
 NUM_WHOLES, NUM_HELD_OUT = 24, 12
 _MAX_TILES = 14

@@ -10,13 +10,15 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from sparsesearch.errors import ProfileError, one_line
-from sparsesearch.latency.profile.design import Role
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.shape import Method
 from sparsesearch.study.latency_fit import LatencyFit
 from sparsesearch.study.latency_record import BUSY_RATIO, Conditions, Latency
 from sparsesearch.value import Value
+
+Role = Literal["grid", "chain", "whole", "part", "held_out"]
+"""Purpose of a measurement; see `latency.profile.design`."""
 
 
 class Timing(Value):

@@ -14,6 +14,7 @@ from sparsesearch.study.spec import TrainSpec
 from sparsesearch.study.trial import CheckpointRef
 from sparsesearch.training.cache import TrainingCache, dense_key, supernet_key
 from sparsesearch.training.checkpoints import CheckpointFolder, read_foreign_weights, read_tensors, write_tensors
+from sparsesearch.training.study_folder import remove_study_folder
 
 TENSORS = {
     "weight": torch.linspace(-1, 1, 12).reshape(3, 4),
@@ -144,8 +145,8 @@ class TestCheckpointFolder:
         kept = CheckpointFolder(tmp_path, "kept").save("a", TENSORS, step=0, metadata={})
         folder = CheckpointFolder(tmp_path, "study")
         folder.save("a", TENSORS, step=0, metadata={})
-        folder.remove_all()
-        folder.remove_all()
+        remove_study_folder(tmp_path, "study")
+        remove_study_folder(tmp_path, "study")
         assert not folder.folder.exists()
         assert CheckpointFolder(tmp_path, "kept").holds(kept)
 

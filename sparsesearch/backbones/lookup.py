@@ -1,0 +1,133 @@
+"""Names and geometries of backbones: the recorded ones (`sparsesearch.catalog`), else from timm and torch.
+
+Importing this module loads neither; they are loaded only for a backbone, or options of one, that is not recorded.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import version
+
+from sparsesearch.catalog.names import recorded_name, unrecorded_backbone
+from sparsesearch.catalog.records import catalog, modules_of_backbones
+from sparsesearch.schedule.geometry import BackboneGeometry
+
+
+def resolve_name(name: str) -> str:
+    """Resolve the name of a backbone: `deit_s` becomes `deit_small_patch16_224`.
+
+    Args:
+        name: An alias or a timm model name, with or without its pretrained tag.
+
+    Raises:
+        BackboneError: The backbone is unknown, or its family is not supported.
+    """
+    found = recorded_name(name)
+    if found is not None:
+        return found
+    if all_is_recorded():
+        raise unrecorded_backbone(name)
+    from sparsesearch.backbones.registry import resolve_with_timm
+
+    return resolve_with_timm(name)
+
+
+def supported_models() -> list[str]:
+    """The names of all backbones that can be sparsified, without aliases and pretrained tags."""
+    if all_is_recorded():
+        return catalog().supported_models
+    from sparsesearch.backbones.registry import models_with_timm
+
+    return models_with_timm()
+
+
+@lru_cache(maxsize=64)
+def backbone_geometry(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+) -> BackboneGeometry:
+    """The geometry of a backbone by name; no weights are allocated.
+
+    Args:
+        name: As in `resolve_name`.
+        num_classes: Classes of the head; None for the default of the backbone.
+        in_chans: Channels of the image; None for the default of the backbone.
+        image_size: Pixels, one number or height and width; None for the default of the backbone.
+
+    Raises:
+        BackboneError: The backbone is unknown, unsupported, or cannot be priced.
+    """
+    resolved = resolve_name(name)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    model = catalog().find(resolved)
+    found = None if model is None else model.geometry(image_size=size, num_classes=num_classes, in_chans=in_chans)
+    if found is not None:
+        return found
+    from sparsesearch.backbones.registry import built_geometry
+
+    return built_geometry(resolved, num_classes=num_classes, in_chans=in_chans, image_size=size)
+
+
+def has_published_weights(name: str) -> bool:
+    """Whether there are published weights of a backbone (resolved name)."""
+    model = catalog().find(name)
+    if model is not None:
+        return model.has_weights
+    import timm
+
+    from sparsesearch.backbones.bundled import BUNDLED
+
+    config = None if name in BUNDLED else timm.get_pretrained_cfg(name)
+    return config is not None and config.has_weights
+
+
+def own_input(name: str) -> tuple[int, int]:
+    """Width in pixels and channels of the images that a backbone (resolved name) is made for."""
+    model = catalog().find(name)
+    if model is not None and model.refused is None:
+        return model.image_size[1], model.in_chans
+    import timm
+
+    from sparsesearch.backbones.bundled import BUNDLED
+
+    if name in BUNDLED:
+        return BUNDLED[name].image_size, BUNDLED[name].in_chans
+    config = timm.get_pretrained_cfg(name)
+    return (224, 3) if config is None else (config.input_size[-1], config.input_size[0])
+
+
+def own_classes(name: str) -> int:
+    """Classes of the head of a backbone (resolved name) by default."""
+    model = catalog().find(name)
+    if model is not None and model.refused is None:
+        return model.num_classes
+    import torch
+
+    from sparsesearch.backbones.registry import create_model
+
+    with torch.device("meta"):
+        return int(getattr(create_model(name), "num_classes", 0))
+
+
+def is_small(name: str) -> bool:
+    """Whether a backbone (resolved name) is designed for the bundled task."""
+    model = catalog().find(name)
+    if model is not None:
+        return model.is_small
+    from sparsesearch.backbones.bundled import BUNDLED
+
+    return name in BUNDLED and BUNDLED[name].is_small
+
+
+@lru_cache(maxsize=1)
+def all_is_recorded() -> bool:
+    """Whether the installed timm is the recorded one, and no file with backbones was added."""
+    return is_recorded_timm() and modules_of_backbones() == catalog().modules
+
+
+def is_recorded_timm() -> bool:
+    """Whether the installed timm is the one whose models were recorded."""
+    return version("timm") == catalog().timm_version
