@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sparsesearch.analysis.phases import num_baselines
+from sparsesearch.app.study_space import space_for
 from sparsesearch.app.target_lookup import find_latency
 from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.backbones.registry import BUNDLED
@@ -16,11 +17,7 @@ from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.plan import make_plan
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.latency.device import machine_here
-from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.priors import collect_priors
-from sparsesearch.space.resolved import ResolvedSpace
-from sparsesearch.space.supernet_schedules import with_fixed_windows
-from sparsesearch.space.untrained import without_training
 from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.progress import Progress
@@ -65,7 +62,7 @@ def resolve(
     device = open_device(spec.device)
     task = open_task(spec.data, backbone=backbone)
     geometry = task_geometry(backbone, task)
-    space = _space_for(spec, geometry)
+    space = space_for(spec, geometry)
     if spec.budget.axis == "macs":
         check_budget(geometry, space, budget=spec.budget)
     check_weights(spec.weights, backbone=backbone, task=task)
@@ -140,13 +137,3 @@ def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Pr
     made = spec.model_copy(update={"resolved": found.model_copy(update={"latency": fit})})
     check_budget(found.geometry, found.space, budget=made.budget, price=study_price(made))
     return made
-
-
-def _space_for(spec: StudySpec, geometry: BackboneGeometry) -> ResolvedSpace:
-    """Resolve the space for a backbone, restricted to what the strategy can search."""
-    space = spec.space.resolve(geometry)
-    if spec.fidelity.strategy == "training-free":
-        return without_training(space, geometry)
-    if spec.fidelity.strategy == "supernet":
-        return with_fixed_windows(space, geometry)
-    return space

@@ -141,6 +141,7 @@ class _Paths:
         self._geometry, self._space, self._price = geometry, space, price
         self._falls = space.monotone
         self._dense = price.tables(geometry, ()).base
+        self._limits = {stage: _token_limits(geometry, space, stage) for stage, _ in space.locations}
         self._pairs: dict[tuple[int, int, int, int], tuple[float, Any]] = {}
         self._ends: dict[tuple[int, int], tuple[float, Any]] = {}
         nodes = {
@@ -226,11 +227,9 @@ class _Paths:
 
     def _count(self, stage: int, num: int, order: int, before: int, node: _Node, cheapest: bool) -> int | None:
         """Tokens left by step `order` of a path of `num` steps; None if infeasible."""
-        total = self._geometry.stages[stage].num_tokens
-        low, high = self._space.ratio_limits(stage)
-        num_later = num - 1 - order if self._falls else 0
-        least = num_kept(total, low) + num_later
-        most = min(num_kept(total, high), total - 1) - (order if self._falls else 0)
+        least, most = self._limits[stage]
+        if self._falls:
+            least, most = least + num - 1 - order, most - order
         if isinstance(node.step.reducer, Merge):
             least = max(least, (before + 1) // 2)
         if least > most:
@@ -270,6 +269,13 @@ class _Paths:
             )
             found.setdefault(signature, (kind, method))
         return list(found.values())
+
+
+def _token_limits(geometry: BackboneGeometry, space: SearchSpace, stage: int) -> tuple[int, int]:
+    """The smallest and largest number of tokens that a step of a stage may leave."""
+    total = geometry.stages[stage].num_tokens
+    low, high = space.ratio_limits(stage)
+    return num_kept(total, low), min(num_kept(total, high), total - 1)
 
 
 def _shape_step(location: Location, method: Method) -> ShapeStep:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from sparsesearch.app.commented_yaml import commented_yaml
 from sparsesearch.app.study_request import as_name
+from sparsesearch.app.validate import filled_in
 from sparsesearch.cli.options import check_output_file
-from sparsesearch.console.plain import PlainReporter
 from sparsesearch.console.streams import program, say
 from sparsesearch.errors import SpecError
 
@@ -25,10 +26,8 @@ def init(
     """
     if check_output_file(output).exists() and not force:
         raise SpecError(f"{output} already exists; overwrite it with --force, or choose another file with -o")
-    from sparsesearch.app.complete import commented_yaml, complete
-
     document = {"name": as_name(output.stem), "backbone": backbone, "budget": {"unit": "fraction", "high": 0.35}}
-    spec = complete(document, progress=PlainReporter(), ask_hub=False).model_copy(update={"backbone": backbone})
+    spec = filled_in(document).model_copy(update={"backbone": backbone})
     header = f"# A study of sparsesearch. Start it with:  sparsesearch run {output.name}\n"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(header + commented_yaml(spec, skip=frozenset({"resolved", "meaningful"})), encoding="utf-8")

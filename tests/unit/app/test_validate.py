@@ -1,0 +1,92 @@
+"""Validation of a document by itself: the errors of `run`, without data, torch or network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sparsesearch.app.complete import complete
+from sparsesearch.app.run_study import prepare
+from sparsesearch.app.validate import filled_in, validate
+from sparsesearch.errors import BackboneError, BudgetError, DataError, SpaceError, SpecError, UserInputError
+from sparsesearch.space.definition import bundled_spaces
+from sparsesearch.study.progress import Silent
+
+DEIT = {"name": "x", "backbone": "deit_s", "budget": "65%"}
+PICO = {"name": "x", "backbone": "deit_pico", "budget": "40%"}
+BACKBONES = {"convnext": "convnext_t", "deit": "deit_s", "isotropic": "deit_s", "lvvit": "lvvit_s", "swin": "swin_t"}
+
+
+def backbone_of(space: str) -> str:
+    family, *rest = space.split("_")
+    return f"{family}_pico" if "pico" in rest else BACKBONES[family]
+
+
+@pytest.mark.parametrize(
+    ("document", "error", "words"),
+    [
+        ({"name": "x", "budget": "65%"}, SpecError, "no backbone given; use --backbone deit_s"),
+        ({"name": "x", "backbone": "deit_s"}, SpecError, "no budget given; use --budget-gflops 3.0"),
+        ({**DEIT, "backbone": "deit_smal"}, BackboneError, "unknown backbone 'deit_smal'; did you mean"),
+        ({**DEIT, "backbone": "resnet50"}, BackboneError, "belongs to a family that cannot be sparsified"),
+        ({**DEIT, "backbone": "convnextv2_tiny"}, BackboneError, "normalises over all positions"),
+        ({**DEIT, "budget": "65 percent%"}, SpecError, "invalid budget '65 percent%'"),
+        ({**DEIT, "budget": {"unit": "ms", "high": -1}}, SpecError, "budget.high: .*greater than 0"),
+        ({**DEIT, "sedd": 1}, SpecError, "sedd: unknown key; did you mean seed?"),
+        ({**DEIT, "space": "deit_smal"}, SpaceError, "no search space 'deit_smal'"),
+        ({**DEIT, "space": {"blocks": [30]}}, SpaceError, "deit_small_patch16_224"),
+        ({**DEIT, "data": "floppy:A"}, DataError, "invalid data source 'floppy:A'"),
+        ({**DEIT, "budget": "2%"}, BudgetError, "the feasible range of deit_small_patch16_224 is"),
+        ({**DEIT, "budget": {"unit": "gflops", "high": 9.0}}, BudgetError, "needs no search"),
+        ({**DEIT, "budget": "2%", "data": "folder:/nowhere"}, BudgetError, "the feasible range of"),
+        ({**PICO, "fidelity": {"strategy": "training-free"}, "budget": "2%"}, BudgetError, "the feasible range of"),
+    ],
+)
+def test_what_is_refused(document, error, words):
+    with pytest.raises(error, match=words) as ours:
+        validate(document)
+    assert "\n" not in str(ours.value)
+    if "folder" in str(document.get("data")):
+        return
+    with pytest.raises(UserInputError) as of_run:
+        prepare(complete(document, progress=Silent()), progress=Silent())
+    assert str(of_run.value) == str(ours.value)
+
+
+@pytest.mark.parametrize("document", [PICO, {**DEIT, "weights": "scratch"}, {**PICO, "data": {"image_size": 48}}])
+def test_it_checks_on_the_geometry_that_run_uses(document):
+    assert validate(document) == complete(document, progress=Silent())
+    assert prepare(validate(document), progress=Silent()).resolved is not None
+
+
+def test_what_only_the_machine_can_tell_is_left_to_it():
+    assert validate({**DEIT, "budget": {"unit": "ms", "high": 0.001}}).budget.unit == "ms"
+    assert validate({**DEIT, "data": "folder:/nowhere"}).data.source == "folder:/nowhere"
+    assert validate({**DEIT, "weights": "missing.pth"}).weights.endswith("/missing.pth")
+
+
+def test_a_budget_that_some_number_of_classes_makes_feasible_is_not_refused():
+    with pytest.raises(BudgetError, match="the feasible range"):
+        validate({**DEIT, "budget": "1%", "data": "folder:/nowhere"})
+    most = validate({**DEIT, "budget": {"unit": "gflops", "high": 4.5987}, "data": "folder:/nowhere"})
+    assert most.budget.high == 4.5987
+
+
+def test_a_template_may_have_a_budget_that_is_not_feasible():
+    assert filled_in({**DEIT, "budget": "1%"}).budget.high == 0.01
+
+
+@pytest.mark.parametrize("space", [None, *bundled_spaces()])
+def test_no_tensors_are_loaded(space):
+    backbone = "deit_s" if space is None else backbone_of(space)
+    document = {"name": "x", "backbone": backbone, "budget": "80%", "space": space}
+    code = (
+        "import json, sys; from sparsesearch.app.validate import validate; "
+        f"validate(json.loads(sys.argv[1])); print([m for m in {('torch', 'timm', 'ray', 'mlflow', 'scipy')} "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(document)], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
