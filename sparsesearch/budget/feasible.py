@@ -271,7 +271,7 @@ class _Paths:
         return list(found.values())
 
 
-def _token_limits(geometry: BackboneGeometry, space: SearchSpace, stage: int) -> tuple[int, int]:
+def _token_limits(geometry: BackboneGeometry, space: ResolvedSpace, stage: int) -> tuple[int, int]:
     """The smallest and largest number of tokens that a step of a stage may leave."""
     total = geometry.stages[stage].num_tokens
     low, high = space.ratio_limits(stage)
