@@ -25,7 +25,9 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.sql import open_store
 from sparsesearch.store.tables import VERSION_TABLE
+from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import Budget, DataSpec, Resolved, StudySpec, TrainSpec
+from sparsesearch.study.stop import StopCause, StoppedError
 
 RUN = ("run", "--backbone", PICO, "--budget", "35%")
 
@@ -565,10 +567,11 @@ class TestExitCodes:
         assert command("studies").code == 0
 
     def test_interrupted(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        def interrupted(*arguments: object, **options: object) -> None:
-            raise KeyboardInterrupt
+        def interrupted(workspace: object, writer: StudyWriter, **options: object) -> None:
+            writer.close()
+            raise StoppedError(StopCause.INTERRUPT)
 
-        monkeypatch.setattr("sparsesearch.app.run_study.run_study", interrupted)
+        monkeypatch.setattr("sparsesearch.cli.work.run_study", interrupted)
         database = f"sqlite:///{Path('mine.db').absolute()}"
         for flags, tail in (((), ""), (("--database", database), f" --database {database}")):
             answer = command(*RUN, "--study", "stopped", *flags)
@@ -602,11 +605,11 @@ class TestExitCodes:
     def test_a_study_that_could_not_start_does_not_keep_its_name(
         self, command: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refused(writer: object, *arguments: object, **options: object) -> None:
-            writer.close()  # type: ignore[attr-defined]
+        def refused(workspace: object, writer: StudyWriter, **options: object) -> None:
+            writer.close()
             raise CheckpointError("the weights score no better than chance")
 
-        monkeypatch.setattr("sparsesearch.app.run_study.run_study", refused)
+        monkeypatch.setattr("sparsesearch.cli.work.run_study", refused)
         assert "no better than chance" in command(*RUN, "--study", "mine").err.splitlines()[-1]
         assert command("studies", "--json").document == []
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from sparsesearch.app.complete import complete
-from sparsesearch.app.run_study import prepare
+from sparsesearch.app.resolve import resolve
 from sparsesearch.app.validate import filled_in, validate
 from sparsesearch.errors import BackboneError, BudgetError, DataError, SpaceError, SpecError, UserInputError
 from sparsesearch.space.definition import bundled_spaces
@@ -52,14 +52,14 @@ def test_what_is_refused(document, error, words):
     if "folder" in str(document.get("data")):
         return
     with pytest.raises(UserInputError) as of_run:
-        prepare(complete(document, progress=Silent()), progress=Silent())
+        resolve(complete(document, progress=Silent()), progress=Silent())
     assert str(of_run.value) == str(ours.value)
 
 
 @pytest.mark.parametrize("document", [PICO, {**DEIT, "weights": "scratch"}, {**PICO, "data": {"image_size": 48}}])
 def test_it_checks_on_the_geometry_that_run_uses(document):
     assert validate(document) == complete(document, progress=Silent())
-    assert prepare(validate(document), progress=Silent()).resolved is not None
+    assert resolve(validate(document), progress=Silent()).resolved is not None
 
 
 def test_what_only_the_machine_can_tell_is_left_to_it():
