@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparsesearch.artifacts.checkpoint import ModelCard, save
+from sparsesearch.artifacts.checkpoint import ImagePreprocessing, ModelCard, save
 from sparsesearch.artifacts.recipe import DEMO_NOTE, Recipe
 from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.backbones.traced import traced_macs
 from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.data.inputs import task_geometry
+from sparsesearch.data.inputs import preprocessing_for, task_geometry
 from sparsesearch.data.test_split import open_test
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
@@ -120,12 +120,20 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
     one_image = torch.zeros(1, task.in_chans, *geometry.image_size, device=arithmetic.device)
     counted = traced_macs(model, one_image)
     assert counted == cost.macs, f"closed form {cost.macs} and traced count {counted} differ"
+    files = preprocessing_for(backbone, recipe.data, in_chans=task.in_chans, image_size=task.image_size)
     card = ModelCard(
         backbone=backbone,
         schedule=recipe.schedule,
         num_classes=task.num_classes,
         in_chans=task.in_chans,
         image_size=task.image_size,
+        class_names=task.class_names,
+        preprocessing=ImagePreprocessing(
+            mean=files.mean[: files.in_chans],
+            std=files.std[: files.in_chans],
+            interpolation=files.interpolation,
+            crop_pct=files.crop_pct,
+        ),
         metrics=sparse_metrics,
         macs=cost.macs,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 from torch import nn
@@ -16,6 +17,22 @@ from sparsesearch.training.checkpoints import read_tensors, write_tensors
 from sparsesearch.value import Value
 
 
+class ImagePreprocessing(Value):
+    """How an image file becomes the input of a model: resized, cropped at the centre, and normalised.
+
+    Attributes:
+        mean: Channel means, of pixels between 0 and 1.
+        std: Channel standard deviations.
+        interpolation: Name of the resize filter.
+        crop_pct: Fraction of the resized image that is cropped.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float
+
+
 class ModelCard(Value):
     """The metadata that is needed to rebuild a model from its file.
 
@@ -25,6 +42,8 @@ class ModelCard(Value):
         num_classes: Classes of the head.
         in_chans: Image channels.
         image_size: Pixels.
+        class_names: Names of the classes in the order of the logits; empty if unknown.
+        preprocessing: Preprocessing in training, without augmentation; None if unknown.
         metrics: Test metrics, accuracies as fractions.
         macs: Multiply-adds of one image.
     """
@@ -34,6 +53,8 @@ class ModelCard(Value):
     num_classes: int
     in_chans: int
     image_size: int
+    class_names: tuple[str, ...] = ()
+    preprocessing: ImagePreprocessing | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     macs: int
 
@@ -50,7 +71,9 @@ def load(path: str | Path) -> nn.Module:
         path: The safetensors file.
 
     Returns:
-        The timm model with its schedule applied; `model(images)` returns the same logits as when it was saved.
+        The timm model with its schedule applied; `model(images)` returns the same logits as when it was saved. Its
+        `pretrained_cfg` is that of its training, so that `timm.data.resolve_model_data_config(model)` gives the
+        preprocessing, and `model.pretrained_cfg["label_names"]` the classes where their names are known.
 
     Raises:
         CheckpointError: The file is missing, corrupt, or has no schedule in its metadata.
@@ -62,6 +85,8 @@ def load(path: str | Path) -> nn.Module:
     )
     sparsify_(model, card.schedule)
     load_weights_(model, tensors, source=str(path))
+    configured: Any = model
+    configured.pretrained_cfg = {**(getattr(model, "pretrained_cfg", None) or {}), **_timm_config(card)}
     return model.eval()
 
 
@@ -72,6 +97,19 @@ def read_card(path: str | Path) -> ModelCard:
         CheckpointError: As `load`.
     """
     return _card(Path(path), read_tensors(Path(path))[1])
+
+
+def _timm_config(card: ModelCard) -> dict[str, Any]:
+    """The entries of timm's `pretrained_cfg` that a card determines."""
+    config: dict[str, Any] = {
+        "input_size": (card.in_chans, card.image_size, card.image_size),
+        "num_classes": card.num_classes,
+    }
+    if card.preprocessing is not None:
+        config |= {**card.preprocessing.model_dump(), "crop_mode": "center"}
+    if card.class_names:
+        config["label_names"] = card.class_names
+    return config
 
 
 def _card(path: Path, document: dict[str, object]) -> ModelCard:

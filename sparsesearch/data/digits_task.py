@@ -121,6 +121,8 @@ class DigitsTask:
 class DigitsTest(DigitsTask):
     """The test split of the digits task; only retraining and final reports may use it."""
 
+    class_names = tuple(str(digit) for digit in range(NUM_CLASSES))
+
     def test(self, *, batch_size: int) -> Iterator[Batch]:
         """Fixed canvases of the test digits, 12 per source digit (397 of them)."""
         yield from self._evaluation("test", seed=_TEST_SEED, limit=None, batch_size=batch_size)

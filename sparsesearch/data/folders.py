@@ -79,7 +79,8 @@ def open_folder(path: Path, spec: DataSpec, *, mode: str) -> Splits:
         held_out, rest = rest[: len(test)], rest[len(test) :]
         if len(rest) < len(test):
             raise DataError(f"{path} has {len(whole)} images, too few to split into train, validation and test")
-        return Splits(len(classes), digest.hexdigest(), (whole, rest), (whole, held_out), (whole, test))
+        parts_of_whole = ((whole, rest), (whole, held_out), (whole, test))
+        return Splits(len(classes), digest.hexdigest(), *parts_of_whole, class_names=tuple(classes))
     classes = _class_folders(path / "train")
     folders = [path / "train", val, *([path / "test"] if (path / "test").is_dir() else [])]
     parts = []
@@ -97,6 +98,7 @@ def open_folder(path: Path, spec: DataSpec, *, mode: str) -> Splits:
             train=(train_set, range(len(train_set))),
             val=(val_set, shuffled(len(val_set))),
             test=(test_set, range(len(test_set))),
+            class_names=tuple(classes),
         )
     train_set, test_set = parts
     digest.update(f"val share {spec.val_fraction}".encode())
@@ -107,6 +109,7 @@ def open_folder(path: Path, spec: DataSpec, *, mode: str) -> Splits:
         train=(train_set, rest),
         val=(train_set, held_out),
         test=(test_set, range(len(test_set))),
+        class_names=tuple(classes),
     )
 
 

@@ -95,6 +95,7 @@ class ImagesTest(ImagesTask):
     def __init__(self, splits: Splits, preprocessing: Preprocessing, spec: DataSpec) -> None:
         super().__init__(splits, preprocessing, spec)
         self._test = splits.test
+        self.class_names = splits.class_names
 
     def test(self, *, batch_size: int) -> Iterator[Batch]:
         """All test images."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import timm
 
 from sparsesearch.backbones.bundled import BUNDLED
 from sparsesearch.backbones.lookup import backbone_geometry, is_recorded_timm, is_small
 from sparsesearch.backbones.registry import built_geometry
+from sparsesearch.data.digits import MEAN, STD
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.data.images_task import ImagesTask
 from sparsesearch.data.input_size import input_size
@@ -37,6 +40,22 @@ def preprocessing_of(backbone: str, data: DataSpec) -> Preprocessing:
         interpolation=config.interpolation or "bicubic",
         crop_pct=config.crop_pct or 0.9,
     )
+
+
+def preprocessing_for(backbone: str, data: DataSpec, *, in_chans: int | None, image_size: int | None) -> Preprocessing:
+    """The preprocessing of image files as in training; the demo data has its own normalisation.
+
+    Args:
+        backbone: Resolved backbone name.
+        data: What the model was trained on.
+        in_chans: Image channels; None for those of the backbone and data.
+        image_size: Height and width in pixels; None for that of the backbone and data.
+    """
+    found = preprocessing_of(backbone, data)
+    found = replace(found, in_chans=in_chans or found.in_chans, image_size=image_size or found.image_size)
+    if data.is_demo:
+        found = replace(found, mean=(MEAN,) * found.in_chans, std=(STD,) * found.in_chans)
+    return found
 
 
 def open_task(data: DataSpec, *, backbone: str) -> Task:

@@ -74,6 +74,14 @@ class NamedImages:
         declared = getattr(features.get(getattr(self._reader, "label_key", "")), "num_classes", None)
         return max(declared or 0, max(labels) + 1)
 
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes that the data set declares, in the order of their labels; empty if it has none."""
+        features = {} if self._reader is None else self._reader.dataset.features
+        declared = getattr(features.get(getattr(self._reader, "label_key", "")), "names", None)
+        named = declared or getattr(self._dataset, "classes", None) or ()
+        # ImageNet's classes are tuples of synonyms.
+        return tuple(name if isinstance(name, str) else ", ".join(map(str, name)) for name in named)
+
 
 def open_named(source: Source, spec: DataSpec, *, mode: str) -> Splits:
     """Open a data set by its name, with the splits that it defines; see `docs/data.md`.
@@ -103,7 +111,9 @@ def open_named(source: Source, spec: DataSpec, *, mode: str) -> Splits:
     digest = hashlib.sha256(f"{source}|val share {spec.val_fraction}".encode())
     for labels in (train_labels, test_labels):
         digest.update(np.asarray(labels, dtype=np.int64).tobytes())
-    return Splits(num_classes, digest.hexdigest(), (train, rest), (train, held_out), (test, range(len(test))))
+    parts = ((train, rest), (train, held_out), (test, range(len(test))))
+    names = train.class_names()
+    return Splits(num_classes, digest.hexdigest(), *parts, class_names=names if len(names) == num_classes else ())
 
 
 def _named_split(source: Source, split: str) -> Any:

@@ -33,13 +33,23 @@ Part = tuple[Samples, Sequence[int]]
 
 @dataclass(frozen=True)
 class Splits:
-    """Data and its splits."""
+    """Data and its splits.
+
+    Attributes:
+        num_classes: Number of classes.
+        fingerprint: Hash of the data and of how it is split.
+        train: Training images.
+        val: Validation images of a search.
+        test: Test images.
+        class_names: Names of the classes in the order of their labels; empty if unknown.
+    """
 
     num_classes: int
     fingerprint: str
     train: Part
     val: Part
     test: Part
+    class_names: tuple[str, ...] = ()
 
 
 def shuffled(count: int) -> list[int]:

@@ -75,6 +75,8 @@ class StreamTask:
 class StreamTest(StreamTask):
     """The test part of WebDataset shards; only retraining and final reports may use it."""
 
+    class_names: tuple[str, ...] = ()  # shards have numbers only
+
     def __init__(self, stream: Stream, preprocessing: Preprocessing, spec: DataSpec) -> None:
         super().__init__(stream, preprocessing, spec)
         self._test = stream.test

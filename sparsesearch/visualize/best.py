@@ -68,8 +68,9 @@ def _write(view: StudyView, path: Path, *, storage: Path) -> str | None:
     # Imported here because torch and timm take seconds to load, and most calls have no figure to draw.
     from sparsesearch.artifacts.model_reference import ModelReference
     from sparsesearch.artifacts.trained import model_of, trained_tensors
+    from sparsesearch.data.inputs import preprocessing_for
     from sparsesearch.training.checkpoints import CheckpointFolder
-    from sparsesearch.visualize.inspect import inspect_images, preprocessing_for, validation_images
+    from sparsesearch.visualize.inspect import inspect_images, validation_images
     from sparsesearch.visualize.kept_tokens import save_kept_tokens
 
     tensors = trained_tensors(best, (), CheckpointFolder(storage, spec.name))

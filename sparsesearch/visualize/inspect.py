@@ -6,7 +6,6 @@ Shapes: `B` images, `C` channels, `H` and `W` height and width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
 from sparsesearch.backbones.calls import trace_of
-from sparsesearch.data.digits import MEAN, STD
-from sparsesearch.data.inputs import open_task, preprocessing_of
+from sparsesearch.data.inputs import open_task
 from sparsesearch.data.loading import Preprocessing
 from sparsesearch.errors import DataError, one_line
 from sparsesearch.sparsify.trace import StepTrace
@@ -25,22 +23,6 @@ from sparsesearch.study.spec import DataSpec
 from sparsesearch.visualize.kept_tokens import NO_TOKEN, ImageView, StepView
 
 _POOL_SIZE = 32
-
-
-def preprocessing_for(backbone: str, data: DataSpec, *, in_chans: int | None, image_size: int | None) -> Preprocessing:
-    """The preprocessing used in training; the demo data has its own normalisation.
-
-    Args:
-        backbone: Resolved backbone name.
-        data: What the model was trained on.
-        in_chans: Image channels; None for those of the backbone and data.
-        image_size: Height and width in pixels; None for that of the backbone and data.
-    """
-    found = preprocessing_of(backbone, data)
-    found = replace(found, in_chans=in_chans or found.in_chans, image_size=image_size or found.image_size)
-    if data.is_demo:
-        found = replace(found, mean=(MEAN,) * found.in_chans, std=(STD,) * found.in_chans)
-    return found
 
 
 def read_images(paths: Sequence[Path], preprocessing: Preprocessing, *, min_pixels: int) -> Tensor:

@@ -16,6 +16,7 @@ from sparsesearch.artifacts.trained import model_of
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.lookup import is_small
 from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.data.inputs import preprocessing_for
 from sparsesearch.data.loading import Preprocessing
 from sparsesearch.errors import SpecError
 from sparsesearch.schedule.methods import is_learned
@@ -23,7 +24,7 @@ from sparsesearch.study.spec import DataSpec
 from sparsesearch.training.checkpoints import read_foreign_weights
 from sparsesearch.training.loop import PREDICTOR_PREFIX
 from sparsesearch.training.published_weights import resolve_weights
-from sparsesearch.visualize.inspect import inspect_images, preprocessing_for, read_images, validation_images
+from sparsesearch.visualize.inspect import inspect_images, read_images, validation_images
 from sparsesearch.visualize.kept_tokens import ImageView
 
 Trained = Callable[[], tuple[Mapping[str, Any], str] | None]

@@ -163,6 +163,7 @@ class TestFolders:
             "classes": [96, 12, 12],
         }[layout]
         assert len(set.union(*parts)) == sum(map(len, parts))
+        assert splits.class_names == tuple(sorted(CLASSES))
 
     def test_loader_processes_change_nothing(self, tmp_path: Path) -> None:
         data = DataSpec(source=write_layout(tmp_path / "data", "train-val"))
@@ -265,6 +266,14 @@ class TestNames:
             rows = [{"image": {"bytes": png(image)}, "label": label} for image, label in images(10, seed=3)]
             datasets.Dataset.from_list(rows, features=features).to_parquet(parquet(tmp_path) / f"{split}.parquet")
         assert open_task(DataSpec(source=f"hfds:{parquet(tmp_path)}"), backbone=PICO).num_classes == 7
+
+    def test_names_of_classes(self, tmp_path: Path) -> None:
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
+        for split in ("train", "validation"):
+            rows = [{"image": {"bytes": png(image)}, "label": label} for image, label in images(10, seed=3)]
+            datasets.Dataset.from_list(rows, features=features).to_parquet(parquet(tmp_path) / f"{split}.parquet")
+        assert open_test(DataSpec(source=f"hfds:{parquet(tmp_path)}"), backbone=PICO).class_names == tuple(CLASSES)
+        assert open_test(DataSpec(), backbone=PICO).class_names == tuple("0123456789")
 
     def test_a_broken_image_is_not_replaced_by_another(self, tmp_path: Path) -> None:
         features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})

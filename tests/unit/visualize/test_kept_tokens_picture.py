@@ -15,13 +15,14 @@ from sparsesearch.backbones.model_options import ModelOptions
 from sparsesearch.backbones.models.pico import create_pico
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.data.inputs import preprocessing_for
 from sparsesearch.errors import CheckpointError, DataError, SpecError
 from sparsesearch.schedule import ResolvedStep, Schedule, Step
 from sparsesearch.schedule.methods import ClassAttentionScorer, FastSlow, Fuse, Merge, NormScorer, Prune
 from sparsesearch.study.spec import DataSpec
 from sparsesearch.study.trial import StudyTimes
 from sparsesearch.visualize.best import KEPT_TOKENS, write_best_picture
-from sparsesearch.visualize.inspect import inspect_images, preprocessing_for, read_images, validation_images
+from sparsesearch.visualize.inspect import inspect_images, read_images, validation_images
 from sparsesearch.visualize.kept_tokens import NO_TOKEN, StepView, enlarged, panel, save_kept_tokens, tokens_text
 from sparsesearch.visualize.model import UNTRAINED, UNTRAINED_PREDICTORS, open_inspection
 
