@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from types import TracebackType
 
 from sparsesearch.console.heartbeat import Heartbeat
 from sparsesearch.console.reporter import Reporter
@@ -40,7 +39,7 @@ class JsonLinesReporter(Reporter):
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
-        self._heartbeat = Heartbeat(self._beat)
+        self.heartbeat = Heartbeat(self._beat)
 
     def line(self, text: str) -> None:
         """Write a `plan` or `note` event."""
@@ -65,17 +64,6 @@ class JsonLinesReporter(Reporter):
         """Write the `result` event, the last one."""
         self._write("result", **document)
 
-    def __enter__(self) -> JsonLinesReporter:
-        super().__enter__()
-        self._heartbeat.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._heartbeat.stop()
-        super().__exit__(kind, error, trace)
-
     def _beat(self) -> None:
         left_s = None if self._watch is None else self._watch.status().left_s
         work = [item.model_dump() for item in self.board.work()]
@@ -89,7 +77,7 @@ class JsonLinesReporter(Reporter):
         timestamp = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         study = None if self._watch is None else self._watch.spec.name
         text = json.dumps({"time": timestamp, "event": event, "study": study, **fields})
-        self._heartbeat.note()
+        self.said()
         with self._lock:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()

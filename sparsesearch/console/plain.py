@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from sparsesearch.console.heartbeat import Heartbeat
 from sparsesearch.console.reporter import Reporter
@@ -32,11 +31,11 @@ class PlainReporter(Reporter):
         super().__init__()
         self._clock = clock
         self._reported_at: float | None = None
-        self._heartbeat = Heartbeat(self._beat)
+        self.heartbeat = Heartbeat(self._beat)
 
     def line(self, text: str) -> None:
         """Print a line."""
-        self._heartbeat.note()
+        self.said()
         say(text)
 
     def trial_started(self, watch: StudyWatch, trial: Trial) -> None:
@@ -63,14 +62,3 @@ class PlainReporter(Reporter):
     def _beat(self) -> None:
         """Print the work under way, and how long the study is expected to take."""
         self.line(work_line(self.board.work(), None if self._watch is None else self._watch.status()))
-
-    def __enter__(self) -> PlainReporter:
-        super().__enter__()
-        self._heartbeat.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._heartbeat.stop()
-        super().__exit__(kind, error, trace)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from types import TracebackType
+from typing import Self
 
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.console.heartbeat import Heartbeat
 from sparsesearch.console.watch import Change, StudyWatch
 from sparsesearch.study.observer import NoObserver
 from sparsesearch.study.progress import Bar, Progress
@@ -21,6 +23,7 @@ class Reporter(NoObserver):
 
     Attributes:
         board: The work under way.
+        heartbeat: Says something when nothing was said for a while; None if it is not needed.
         prints_summary: Whether the command prints tables and hints at the end.
         prints_result: Whether the reporter itself prints the result, as JSON.
     """
@@ -30,6 +33,7 @@ class Reporter(NoObserver):
 
     def __init__(self) -> None:
         self.board = WorkBoard(lambda text: self.line(text))
+        self.heartbeat: Heartbeat | None = None
         self._records: StudyRecords | None = None
         self._watch: StudyWatch | None = None
         self._level = logging.WARNING
@@ -74,19 +78,28 @@ class Reporter(NoObserver):
     def trial_ended(self, watch: StudyWatch, trial: Trial) -> None:
         """Report that a trial reached a final state."""
 
+    def said(self) -> None:
+        """Note that something was said, so that the heartbeat may wait."""
+        if self.heartbeat is not None:
+            self.heartbeat.note()
+
     def result(self, document: dict[str, object]) -> None:
         """Report the result of the command, after everything else."""
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Self:
         if not self.prints_summary:
             root = logging.getLogger()
             self._level = root.level
             root.setLevel(logging.ERROR)
+        if self.heartbeat is not None:
+            self.heartbeat.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
         if not self.prints_summary:
             logging.getLogger().setLevel(self._level)
 

@@ -119,7 +119,7 @@ class TestPlain:
 
     def test_long_work_says_now_and_then_how_far_it_is(self, lines):
         reporter = PlainReporter()
-        reporter._heartbeat = Heartbeat(reporter._beat, every_seconds=0.2)
+        reporter.heartbeat = Heartbeat(reporter._beat, every_seconds=0.2)
         with reporter, reporter.bar("profiling", 100, batch_size=8) as bar:
             for _ in range(20):
                 bar.advance(4, note="busy")
