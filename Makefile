@@ -67,6 +67,7 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/cost_and_proposals.py
 	$(BIN)/python benchmarks/mlflow_sync.py
+	$(BIN)/python benchmarks/start_up.py
 
 # Pins the exact version of every dependency, without index URLs.
 lock:
