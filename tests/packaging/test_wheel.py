@@ -121,7 +121,7 @@ def test_the_wheel_holds_the_bundled_folders_and_no_litter(wheel: Path) -> None:
         "workers/Dockerfile",
     ):
         assert f"sparsesearch/_bundled/{needed}" in names
-    assert "sparsesearch/py.typed" in names
+    assert {"sparsesearch/py.typed", "sparsesearch/catalog/models.jsonl"} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
 
 
@@ -255,7 +255,7 @@ def test_the_minimal_installation_runs_and_measures_models(tmp_path: Path) -> No
     ("missing", "arguments"),
     [
         ("typer", ["--version"]),
-        ("pydantic", ["--version"]),
+        ("pydantic", ["cost", "--backbone", "deit_pico"]),
         ("sqlalchemy", ["studies"]),
         ("alembic", ["db", "upgrade"]),
         ("ray", ["run", "--backbone", "deit_pico", "--budget", "35%", "-q"]),
