@@ -53,3 +53,9 @@ def test_every_page_of_the_docs_is_reachable_from_readme() -> None:
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
+
+
+def test_pictures_of_readme_are_small() -> None:
+    pictures = [*(ROOT / "docs" / "images").glob("*.png")]
+    assert pictures
+    assert [picture.name for picture in pictures if picture.stat().st_size >= 150_000] == []
