@@ -18,6 +18,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import model_entrypoint
 from timm.models.swin_transformer import SwinTransformer
 
 from sparsesearch.backbones.registry import ALIASES, BUNDLED, belongs_to_family, create_model, geometry, is_sparsifiable
@@ -84,8 +85,13 @@ def header() -> dict[str, Any]:
         "modules": modules_of_backbones(),
         "aliases": ALIASES,
         "supported": SUPPORTED,
-        "others": [name for name in timm.list_models() if name not in BUNDLED and not is_sparsifiable(name)],
+        "others": [name for name in models_of_timm() if name not in BUNDLED and not is_sparsifiable(name)],
     }
+
+
+def models_of_timm() -> list[str]:
+    """Names of timm's own models, without those that other packages, or `sparsesearch.timm`, have registered."""
+    return [name for name in timm.list_models() if model_entrypoint(name).__module__.startswith("timm.")]
 
 
 def names_to_record() -> list[str]:
@@ -95,7 +101,7 @@ def names_to_record() -> list[str]:
     """
     tagged = timm.list_models(pretrained=True)
     shadowed = [tag for tag in tagged if tag.partition(".")[0] in BUNDLED]
-    from_timm = [name for name in timm.list_models() if name not in BUNDLED and is_sparsifiable(name)]
+    from_timm = [name for name in models_of_timm() if name not in BUNDLED and is_sparsifiable(name)]
     return [*BUNDLED, *shadowed, *from_timm]
 
 

@@ -48,7 +48,7 @@ class SparseViT(SparseModel):
         x, ropes = embed_with_rope(self, x)
         model: Any = self
         if ropes is not None:
-            for block, rope in zip(model.blocks, ropes, strict=True):
+            for block, rope in zip(model.blocks, ropes, strict=False):
                 x = block(x, rope=rope, call=call, **masking)
         else:
             x = model.blocks(x, call=call, **masking)

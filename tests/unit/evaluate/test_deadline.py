@@ -2,7 +2,7 @@ import pytest
 
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.schedule import Schedule
-from sparsesearch.study.trial import Cost, Fidelity, Measurement, Origin, Trial
+from sparsesearch.study.trial import Cost, Fidelity, Measurement, Origin, Trial, TrialState
 
 
 class Clock:
@@ -33,6 +33,7 @@ def trial(fidelity, *seconds):
         cost=Cost(macs=1, params=1),
         seed=0,
         study="s",
+        state=TrialState.COMPLETE,
         measurements=tuple(
             Measurement(step=i + 1, attempt=1, fidelity=fidelity, metrics={}, seconds=s, seed=0)
             for i, s in enumerate(seconds)
@@ -42,7 +43,7 @@ def trial(fidelity, *seconds):
 
 def test_without_a_deadline_everything_may_start_and_nothing_stops(clock):
     free = deadline(clock, None)
-    free.note(trial(Fidelity.FINETUNE, 1e6))
+    free.changed(trial(Fidelity.FINETUNE, 1e6))
     clock.now += 1e9
     assert all(free.may_start(fidelity) for fidelity in Fidelity)
     assert list(free.limit(Fidelity.DENSE, iter(range(5)))) == [0, 1, 2, 3, 4]
@@ -51,8 +52,8 @@ def test_without_a_deadline_everything_may_start_and_nothing_stops(clock):
 
 def test_the_longest_trial_of_a_fidelity_tells_whether_another_ends_in_time(clock):
     kept = deadline(clock, 100.0)
-    kept.note(trial(Fidelity.FINETUNE, 10.0, 15.0))
-    kept.note(trial(Fidelity.FINETUNE, 1.0))
+    kept.changed(trial(Fidelity.FINETUNE, 10.0, 15.0))
+    kept.changed(trial(Fidelity.FINETUNE, 1.0))
     clock.now = 1063.9  # 100 - 6 for closing - 1.2 * 25
     assert kept.may_start(Fidelity.FINETUNE)
     clock.now = 1064.1

@@ -17,6 +17,7 @@ from sparsesearch.space.untrained import without_training
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.events import Checkpointed
 from sparsesearch.study.progress import Silent
+from sparsesearch.study.protocols import Done
 from sparsesearch.study.trial import Fidelity, TrialState
 from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder, read_tensors
@@ -48,7 +49,7 @@ class FirstFew:
 
     def ask(self):
         self._count -= 1
-        return self._controller.ask() if self._count >= 0 else None
+        return self._controller.ask() if self._count >= 0 else Done()
 
     def tell(self, trial):
         self._controller.tell(trial)
