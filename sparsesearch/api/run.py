@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -53,6 +54,6 @@ def run(
     with open_reporter(ProgressMode(progress)) as reporter:
         writer = start_study(requested_document(given, options), workspace, progress=reporter)
     study = Study(writer.spec.name, workspace)
-    with discarded_if_invalid(workspace.store, study.name):
+    with discarded_if_invalid(workspace.store, study.name), closing(writer):
         study._work(writer, output=output, mlflow=mlflow, progress=progress)
     return study

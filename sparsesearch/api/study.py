@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -197,14 +198,14 @@ class Study:
                 "max_concurrent": max_concurrent,
                 "ray_address": ray_address,
             }
-            writer = self._workspace.store.open_study(self.name, resume=True)
-            self._work(
-                writer,
-                output=output,
-                mlflow=mlflow,
-                progress=progress,
-                execution=lambda spec: executed_by(spec, dispatcher=dispatcher, resources=resources),
-            )
+            with closing(self._workspace.store.open_study(self.name, resume=True)) as writer:
+                self._work(
+                    writer,
+                    output=output,
+                    mlflow=mlflow,
+                    progress=progress,
+                    execution=lambda spec: executed_by(spec, dispatcher=dispatcher, resources=resources),
+                )
         return self
 
     def _work(

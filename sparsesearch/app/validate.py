@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from sparsesearch.app.study_request import with_name
 from sparsesearch.app.study_space import space_for
 from sparsesearch.backbones.lookup import backbone_geometry, own_classes, resolve_name
 from sparsesearch.budget.solve import check_budget
@@ -69,8 +70,9 @@ def filled_in(document: Mapping[str, Any]) -> StudySpec:
     Paths of data and weights become absolute, so that the study can be resumed from another folder.
 
     Args:
-        document: Part of a `StudySpec` as plain data. `space` may be the name or path of a space; `fidelity` may have
-            only some of its keys, the rest come from the default recipe; `budget` may be `35%` and `data` its source.
+        document: Part of a `StudySpec` as plain data. Without a name, it is named after its backbone and budget.
+            `space` may be the name or path of a space; `fidelity` may have only some of its keys, the rest come from
+            the default recipe; `budget` may be `35%` and `data` its source.
 
     Raises:
         SpecError: An unknown key (named), a value out of range, or no backbone or budget.
@@ -85,7 +87,7 @@ def filled_in(document: Mapping[str, Any]) -> StudySpec:
             "no budget given; use --budget-gflops 3.0, --budget 35% (of the dense cost; 20%:45% for a front), or "
             "--budget-ms 2.5"
         )
-    filled = dict(document)
+    filled = with_name(document, taken=())
     backbone = resolve_name(str(filled["backbone"]))
     weights = requested_weights(str(filled.get("weights") or "pretrained"), backbone=backbone)
     filled["weights"] = weights

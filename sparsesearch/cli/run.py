@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 from sparsesearch.app.run_options import RunOptions, requested_document
@@ -118,7 +119,7 @@ def run(
         workspace = Workspace.open(database)
         folder = output and check_folder(output)
         writer = start_study(document, workspace, progress=reporter)
-        with discarded_if_invalid(workspace.store, writer.spec.name):
+        with discarded_if_invalid(workspace.store, writer.spec.name), closing(writer):
             work(
                 writer,
                 workspace,
@@ -172,14 +173,15 @@ def resume(
             reporter.line(f"study {study} is finished; writing its files again")
             report(study, workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
             return
-        work(
-            workspace.store.open_study(study, resume=True),
-            workspace,
-            reporter,
-            mlflow=mlflow,
-            started=time.monotonic(),
-            database=database,
-            folder=folder,
-            as_json=as_json,
-            execution=lambda spec: executed_by(spec, dispatcher=dispatcher, resources=resources),
-        )
+        with closing(workspace.store.open_study(study, resume=True)) as writer:
+            work(
+                writer,
+                workspace,
+                reporter,
+                mlflow=mlflow,
+                started=time.monotonic(),
+                database=database,
+                folder=folder,
+                as_json=as_json,
+                execution=lambda spec: executed_by(spec, dispatcher=dispatcher, resources=resources),
+            )

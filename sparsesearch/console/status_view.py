@@ -103,19 +103,20 @@ def _epochs(phase: Phase) -> str:
 
 def work_view(work: Sequence[WorkProgress]) -> RenderableType:
     """Render the work under way: one bar each, with its speed and its remaining time."""
-    grid = Table.grid(padding=(0, 2), expand=True)
-    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    grid.add_column(width=16)
-    grid.add_column(no_wrap=True, justify="right")
+    grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_column(width=12)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_column(overflow="ellipsis")  # narrowed first
     for item in work:
         words = [] if item.images_per_s is None else [f"{item.images_per_s:,.0f} images/s"]
         words += [item.note] if item.note else []
         words += [] if item.left_s is None else [clock_text(item.left_s)]
         bar = ProgressBar(total=item.total, completed=item.done, pulse=item.total is None)
         steps = "" if item.total is None else f"{item.done} of {item.total}"
-        label = item.label if item.trial is None else f"trial {item.trial}: {item.label}"
-        grid.add_row(Text(label), bar, Text(steps), Text(", ".join(words), style="dim"))
+        label = item.label if item.trial is None or len(work) == 1 else f"trial {item.trial}: {item.label}"
+        details = Text(", ".join(words), style="dim", no_wrap=True, overflow="ellipsis")
+        grid.add_row(Text(label), bar, Text(steps), details)
     return grid
 
 

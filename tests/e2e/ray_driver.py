@@ -1,7 +1,7 @@
 """Runs (or goes on with) one tiny real study on Ray in this process. Usage: ray_driver.py HOME [ADDRESS [STORAGE]].
 
 `MEET_S` in the environment is how long a fine-tuning waits for one in another process.
-Exit code 130 after Ctrl-C, as that of the command line.
+Exit codes are those of the command line.
 """
 
 from __future__ import annotations

@@ -132,7 +132,8 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
     assert [row["study"] for row in rows] == ["tiny"]
     assert rows[0]["trials"] == len(trials)
     shown = finished.json("show", "tiny")
-    assert set(shown) == {"spec", "states"}
+    assert set(shown) == {"spec", "states", "state", "reason", "request", "is_leased", "work"}
+    assert shown["state"] == "FINISHED"
     assert sum(shown["states"].values()) == len(trials)
     assert shown["spec"]["budget"] == {"unit": "fraction", "low": None, "high": 0.35}
     for verb in ("trials", "front", "show"):
@@ -247,20 +248,20 @@ def test_a_study_can_be_resumed_from_another_folder(
     """Also where its data was named by a relative path."""
     from shapes import write_classes
 
-    from sparsesearch.app import run_study as study
+    from sparsesearch.cli import work
 
     write_classes(Path("pictures"), per_class=30, seed=0)
     wishes = {**REQUEST, "name": "moved", "backbone": PICO, "budget": "40%", "baselines": False}
     Path("study.yaml").write_text(yaml.safe_dump({**wishes, "data": {"source": "folder:pictures", "image_size": 32}}))
-    real = study.run_study
+    real = work.run_study
 
-    def interrupted(writer: Any, *arguments: Any, **options: Any) -> None:
+    def interrupted(workspace: Any, writer: Any, **options: Any) -> None:
         writer.close()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "run_study", interrupted)
+    monkeypatch.setattr(work, "run_study", interrupted)
     assert command("run", "study.yaml", "--no-mlflow").code == 130
-    monkeypatch.setattr(study, "run_study", real)
+    monkeypatch.setattr(work, "run_study", real)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     answer = command("resume", "moved", "--no-mlflow", "--json")

@@ -198,6 +198,7 @@ def test_time_that_is_over_finishes_a_study(home: Path, program: Command, docume
     )
 
 
+@pytest.mark.parametrize("dispatcher", ["inline"], indirect=True)  # on Ray: contract/test_ray_dispatcher
 def test_a_paused_study_ends_as_if_it_had_not_been(home: Path, program: Command, document: Path) -> None:
     """A pause in the middle of the supernet training changes no trial."""
     text = document.read_text(encoding="utf-8").replace("epochs: 490", "epochs: 60")
