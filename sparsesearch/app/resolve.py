@@ -107,10 +107,12 @@ def resolve(
     if cuts:
         progress.line(f"cut to fit the time budget of {human_time(spec.time_budget_s or 0.0)}: {', '.join(cuts)}")
     if not plan.spec.meaningful:
-        smaller = "" if backbone in BUNDLED else ", or a smaller backbone (--backbone deit_pico is made for trying out)"
+        ways = "--weights PATH or more time"
+        if backbone not in BUNDLED:
+            ways = "--weights PATH, more time, or a smaller backbone (--backbone deit_pico is made for trying out)"
         progress.line(
             f"the time is too short to train {backbone}: full training would take about "
-            f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use --weights PATH, more time{smaller}. "
+            f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use {ways}. "
             "The accuracies of this study are marked 'not meaningful'."
         )
     storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
