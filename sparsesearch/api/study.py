@@ -6,7 +6,7 @@ import html
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.findings import Findings
@@ -30,6 +30,8 @@ from sparsesearch.study.trial import Trial
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from sparsesearch.app.run_study import Execution
 
 Progress = Literal["auto", "live", "plain", "quiet"]
 
@@ -215,7 +217,7 @@ class Study:
         output: str | Path | None,
         mlflow: bool,
         progress: Progress,
-        execution: Any = lambda spec: spec,
+        execution: Execution = lambda spec: spec,
     ) -> None:
         """Run the open study, and write its files if it finishes."""
         from sparsesearch.app.run_study import run_study

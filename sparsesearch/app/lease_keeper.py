@@ -15,14 +15,8 @@ from sparsesearch.study.stop import StopCause, StopToken
 
 logger = logging.getLogger(__name__)
 
-
 _WORK_POLLS = 2
 """Looks at the store between two writes of the progress of the work."""
-
-
-def no_work() -> Sequence[WorkProgress]:
-    """Return that no progress within trials is known."""
-    return ()
 
 
 class LeaseKeeper:
@@ -45,7 +39,7 @@ class LeaseKeeper:
         writer: StudyWriter,
         stop: StopToken,
         *,
-        work: Callable[[], Sequence[WorkProgress]] = no_work,
+        work: Callable[[], Sequence[WorkProgress]] = tuple,
         every_seconds: float = 15.0,
         poll_seconds: float = 1.0,
     ) -> None:

@@ -115,21 +115,17 @@ def run(
         with reporter.bar("loading PyTorch", None):
             from sparsesearch.app.start_study import discarded_if_invalid, start_study
             from sparsesearch.app.workspace import Workspace
-            from sparsesearch.cli.work import work
+            from sparsesearch.cli.work import report, work, written
         workspace = Workspace.open(database)
-        folder = output and check_folder(output)
+        if output is not None:
+            check_folder(output)
         writer = start_study(document, workspace, progress=reporter)
-        with discarded_if_invalid(workspace.store, writer.spec.name), closing(writer):
-            work(
-                writer,
-                workspace,
-                reporter,
-                mlflow=mlflow,
-                started=STARTED,
-                database=database,
-                folder=folder or Path(writer.spec.name),
-                as_json=as_json,
-            )
+        name = writer.spec.name
+        with discarded_if_invalid(workspace.store, name), closing(writer):
+            has_results = work(writer, workspace, reporter, mlflow=mlflow, started=STARTED, database=database)
+        result = written(name, workspace, output or Path(name), reporter) if has_results else None
+    if result is not None:
+        report(result, workspace, reporter, mlflow=mlflow, as_json=as_json)
 
 
 def resume(
@@ -167,21 +163,22 @@ def resume(
     with open_reporter(progress, quiet=quiet) as reporter:
         with reporter.bar("loading PyTorch", None):
             from sparsesearch.app.workspace import Workspace
-            from sparsesearch.cli.work import report, work
+            from sparsesearch.cli.work import report, work, written
         workspace = Workspace.open(database)
         if workspace.store.condition(study).state is StudyState.FINISHED:
             reporter.line(f"study {study} is finished; writing its files again")
-            report(study, workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
-            return
-        with closing(workspace.store.open_study(study, resume=True)) as writer:
-            work(
-                writer,
-                workspace,
-                reporter,
-                mlflow=mlflow,
-                started=time.monotonic(),
-                database=database,
-                folder=folder,
-                as_json=as_json,
-                execution=lambda spec: executed_by(spec, dispatcher=dispatcher, resources=resources),
-            )
+            has_results = True
+        else:
+            with closing(workspace.store.open_study(study, resume=True)) as writer:
+                has_results = work(
+                    writer,
+                    workspace,
+                    reporter,
+                    mlflow=mlflow,
+                    started=time.monotonic(),
+                    database=database,
+                    execution=lambda spec: executed_by(spec, dispatcher=dispatcher, resources=resources),
+                )
+        result = written(study, workspace, folder, reporter) if has_results else None
+    if result is not None:
+        report(result, workspace, reporter, mlflow=mlflow, as_json=as_json)

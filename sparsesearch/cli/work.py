@@ -11,12 +11,11 @@ from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.run_study import Execution, run_study
 from sparsesearch.app.workspace import Workspace
-from sparsesearch.app.write_results import write_results
+from sparsesearch.app.write_results import StudyResult, write_results
 from sparsesearch.cli.tracking import database_flag, open_tracker
 from sparsesearch.console.reporter import Reporter
 from sparsesearch.console.rich_tables import front_table
 from sparsesearch.console.streams import err, program, say
-from sparsesearch.errors import StudyFailedError
 from sparsesearch.study.observer import Observers
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.state import StudyState
@@ -31,52 +30,50 @@ def work(
     mlflow: bool,
     started: float,
     database: str | None,
-    folder: Path,
-    as_json: bool,
     execution: Execution = lambda spec: spec,
-) -> None:
-    """Run an open study to its end, or until it is to stop, and write and report its results.
+) -> bool:
+    """Run an open study to its end, or until it is to stop.
 
     Args:
         writer: The open study; closed on return.
         workspace: Where everything is.
-        reporter: Reports progress.
+        reporter: Reports progress; entered by the caller.
         mlflow: Whether the study is logged to MLflow.
         started: Start of the time budget, by `time.monotonic`.
         database: The `--database` flag.
-        folder: Output folder.
-        as_json: Whether to print the result as JSON.
         execution: Changes how the stored study is executed.
+
+    Returns:
+        Whether there are results to write: the study finished, or `sparsesearch stop` ended it after its first results.
     """
     store, name = workspace.store, writer.spec.name
     resume = f"{program()} resume {name}{database_flag(database)}"
     reporter.read_from(store)
     tracker = open_tracker(store, workspace.settings, reporter, enabled=mlflow, database=database)
     stop = StopToken(on_stop=lambda cause: _announce(cause, reporter))
-    with reporter:
-        try:
-            state = run_study(
-                workspace,
-                writer,
-                board=reporter.board,
-                observer=Observers([reporter, tracker]),
-                stop=stop,
-                started=started,
-                execution=execution,
-            )
-        except StoppedError as error:
-            if error.cause is not StopCause.LEASE_LOST:
-                reporter.line(f"resume with: {resume}")
-            raise
+    try:
+        state = run_study(
+            workspace,
+            writer,
+            board=reporter.board,
+            observer=Observers([reporter, tracker]),
+            stop=stop,
+            started=started,
+            execution=execution,
+        )
+    except StoppedError as error:
+        if error.cause is not StopCause.LEASE_LOST:
+            reporter.line(f"resume with: {resume}")
+        raise
     if state is StudyState.FINISHED:
-        report(name, workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
-        return
+        return True
     reporter.line(f"study {name} is {state.value.lower()}" + ("" if state.is_over else f"; resume with: {resume}"))
-    if stop.cause is StopCause.STOP:
-        try:
-            report(name, workspace, folder, reporter, mlflow=mlflow, as_json=as_json)
-        except StudyFailedError:
-            reporter.line("there are no results yet, so no files were written")
+    if stop.cause is not StopCause.STOP:
+        return False
+    has_results = bool(StudyView.of(store, name).front.points)
+    if not has_results:
+        reporter.line("there are no results yet, so no files were written")
+    return has_results
 
 
 def _announce(cause: StopCause, reporter: Reporter) -> None:
@@ -87,20 +84,24 @@ def _announce(cause: StopCause, reporter: Reporter) -> None:
     reporter.line(text)
 
 
-def report(study: str, workspace: Workspace, folder: Path, reporter: Reporter, *, mlflow: bool, as_json: bool) -> None:
-    """Write the files of a study and report the result.
+def written(study: str, workspace: Workspace, folder: Path, reporter: Reporter) -> StudyResult:
+    """Write the files of a study; see `write_results` for errors."""
+    with reporter.bar("writing the results", None):
+        return write_results(workspace, study, folder)
+
+
+def report(result: StudyResult, workspace: Workspace, reporter: Reporter, *, mlflow: bool, as_json: bool) -> None:
+    """Report the result of a study, after its reporter was left.
 
     Args:
-        study: Name of the study.
+        result: The result.
         workspace: Where everything is.
-        folder: Output folder.
         reporter: Reports the result.
         mlflow: Whether the study was logged to MLflow.
         as_json: Whether to print the result as JSON.
     """
-    result = write_results(workspace, study, folder)
     if reporter.prints_summary:
-        err.print(front_table(describe_front(StudyView.of(workspace.store, study))))
+        err.print(front_table(describe_front(StudyView.of(workspace.store, result.spec.name))))
         say(f"report:  {result.report}\npicture: {result.front_png}\nrecipe:  {result.recipe}")
         if mlflow:
             say(f"explore: {program()} ui")

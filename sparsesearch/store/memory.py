@@ -169,14 +169,14 @@ class MemoryWriter(TransitionWriter):
             return [trial for trial in trials if states is None or trial.state in states]
 
     def set_state(self, state: StudyState, *, reason: str | None = None) -> None:
-        """Store the state of the study, and drop a request that was not fulfilled; see `StudyWriter.set_state`.
+        """Store the state of the study; see `StudyWriter.set_state`.
 
         Raises:
             StaleAttemptError: The lease is lost.
         """
         with self._store._lock:
             study = self._store._leased(self.spec.name, self._owner)
-            study.condition = StudyCondition(state=state, reason=reason)
+            study.condition = study_transitions.entered(study.condition, state, reason=reason)
 
     def resolve(self, spec: StudySpec) -> None:
         """Replace the document of the study by its resolved form.

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Update, bindparam, insert, select, update
 
-from sparsesearch.store import codec, driver_errors, tables
+from sparsesearch.store import codec, driver_errors, study_transitions, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
 from sparsesearch.store.transition_writer import TransitionWriter
@@ -108,13 +108,15 @@ class SqlWriter(TransitionWriter):
             pass
 
     def set_state(self, state: StudyState, *, reason: str | None = None) -> None:
-        """Store the state of the study, and drop a request that was not fulfilled; see `StudyWriter.set_state`.
+        """Store the state of the study; see `StudyWriter.set_state`.
 
         Raises:
             StaleAttemptError: The lease is lost.
         """
-        with self._writing() as (connection, _):
-            connection.execute(_SET_CONDITION, self._condition_values(state, reason=reason))
+        with self._writing() as (connection, now):
+            row = connection.execute(_FIND_STUDY, {"the_study": self._study_id}).mappings().one()
+            found = codec.condition_from_row(row, lease=None, now=now)
+            self._set_condition(connection, study_transitions.entered(found, state, reason=reason))
 
     def resolve(self, spec: StudySpec) -> None:
         """Replace the document of the study by its resolved form.
@@ -153,11 +155,11 @@ class SqlWriter(TransitionWriter):
             released = connection.execute(_RELEASE, {**self._ours, "now": self._clock()})
             row = connection.execute(_FIND_STUDY, {"the_study": self._study_id}).mappings().first()
             if released.rowcount == 1 and row is not None and StudyState(row["state"]).is_active:
-                connection.execute(_SET_CONDITION, self._condition_values(StudyState.PAUSED))
+                self._set_condition(connection, StudyCondition(state=StudyState.PAUSED))
 
-    def _condition_values(self, state: StudyState, *, reason: str | None = None) -> dict[str, Any]:
-        row = codec.condition_to_row(StudyCondition(state=state, reason=reason))
-        return {"the_study": self._study_id, **{f"the_{name}": value for name, value in row.items()}}
+    def _set_condition(self, connection: Connection, condition: StudyCondition) -> None:
+        values = {f"the_{name}": value for name, value in codec.condition_to_row(condition).items()}
+        connection.execute(_SET_CONDITION, {"the_study": self._study_id, **values})
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Connection, float]]:

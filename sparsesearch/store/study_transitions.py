@@ -26,6 +26,16 @@ def resumed(found: StudyCondition, spec: StudySpec) -> StudyCondition:
     return StudyCondition(state=opened(spec), is_leased=True)
 
 
+def entered(found: StudyCondition, state: StudyState, *, reason: str | None = None) -> StudyCondition:
+    """Return the condition of a study whose process states its state.
+
+    A request outlives a change between active states: it is fulfilled when the work has stopped.
+    """
+    if state.is_active and found.request is not None:
+        return found
+    return StudyCondition(state=state, reason=reason, is_leased=found.is_leased, work=found.work)
+
+
 def requested(found: StudyCondition, request: StopRequest, *, study: str) -> StudyCondition:
     """Return the condition after a request; the same if it changes nothing.
 

@@ -125,7 +125,7 @@ class StudyWriter(Protocol):
         """The trials in order of their numbers."""
 
     def set_state(self, state: StudyState, *, reason: str | None = None) -> None:
-        """Store the state of the study; a request that was not fulfilled is dropped."""
+        """Store the state of the study. A request is kept while the state is active, and dropped after that."""
 
     def resolve(self, spec: StudySpec) -> None:
         """Replace the document of the study by its resolved form."""

@@ -270,6 +270,15 @@ class TestCondition:
         assert backing.open().condition("digits").state is StudyState.PAUSED
         assert backing.open().open_study("digits", resume=True).requested() is None, "a request is for one run"
 
+    def test_a_request_outlives_the_step_from_resolving_to_running(self, backing: Backing) -> None:
+        writer = backing.open().create_study(spec())
+        backing.open().request("digits", StopRequest.PAUSE)
+        writer.set_state(StudyState.RUNNING)
+        assert writer.requested() is StopRequest.PAUSE
+        assert backing.open().condition("digits").state is StudyState.STOPPING
+        writer.set_state(StudyState.PAUSED)
+        assert writer.requested() is None
+
     def test_a_cancellation_is_not_withdrawn_by_a_pause(self, backing: Backing) -> None:
         writer = backing.open().create_study(spec())
         backing.open().request("digits", StopRequest.CANCEL)
