@@ -90,6 +90,12 @@ class SparseModel(nn.Module):
         call.checkpoints = self.training and any(getattr(part, "grad_checkpointing", False) for part in parts)
         return call
 
+    def forward(self, x: Tensor, *, call: Any = None) -> Tensor:
+        """As in timm, in the given call or one of its own."""
+        model: Any = self
+        logits: Tensor = model.forward_head(model.forward_features(x, call=call))
+        return logits
+
     def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As in timm."""
         run: Callable[..., Any] = original_class(self).forward_intermediates  # type: ignore[attr-defined]

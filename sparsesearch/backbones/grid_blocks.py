@@ -3,20 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sparsesearch.backbones.class_change import refuse_alone
 from sparsesearch.backbones.sparsity import Sparsity
 from sparsesearch.errors import ScheduleError
 from sparsesearch.schedule import ResolvedStep
 from sparsesearch.schedule.methods import FastPath, FastSlow
-from sparsesearch.sparsify.grid_call import GridCall, Pair
+from sparsesearch.sparsify.grid_call import GridCall, Pair, merge
 from sparsesearch.sparsify.model_plan import Block
-from sparsesearch.sparsify.paths import build_fast_path
+from sparsesearch.sparsify.paths import Split, build_fast_path
+from sparsesearch.sparsify.state import SparsityState
 
 _Result = TypeVar("_Result", Tensor, Pair)
+
+
+class SparseGridBlock(nn.Module):
+    """Mixin for the class of every block; families say how the part after its steps runs.
+
+    Attributes:
+        sparsity_block: Stage and block.
+        sparsity_channels_first: Whether its feature maps are `BCHW`, otherwise `BHWC`.
+    """
+
+    sparsity_state: SparsityState
+    sparsity_block: Block
+    sparsity_channels_first = False
+
+    def sparsity_gathered(self, split: Split, fast: nn.Module | None, x: Tensor) -> Tensor:
+        """Run the block with each position on one path; the fast path is the identity if None."""
+        raise NotImplementedError
+
+    def sparsity_both_paths(
+        self, fast: nn.Module | None, x_BHWC: Tensor, slow_BHWC: Tensor, fast_BHWC: Tensor, mask_BN: Tensor
+    ) -> Pair:
+        """Run the block with all positions on both paths, each from its own map, given the merged map."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, *, call: GridCall | None = None) -> Tensor:
+        """As in timm, with the steps of the schedule."""
+        if call is None:
+            refuse_alone(self.sparsity_state)
+            y: Tensor = super().forward(x)
+            return y
+        block = self.sparsity_block
+        chosen = call.enter(block, x.permute(0, 2, 3, 1) if self.sparsity_channels_first else x)
+        if not call.has_paths(block):
+            dense: Tensor = run_part(super().forward, x, call=call)
+            return dense
+        fast = call.fast_path(block)
+        if call.masked:
+            return self._masked(x, call, fast, chosen=chosen)
+        assert call.trace.split is not None, "no step has chosen paths"
+        return run_part(partial(self.sparsity_gathered, call.trace.split, fast), x, call=call)
+
+    def _masked(self, x: Tensor, call: GridCall, fast: nn.Module | None, *, chosen: bool) -> Tensor:
+        """Run the block with all positions on both paths.
+
+        Args:
+            x: The input, merged with the mask that was active before the block.
+            call: Contains the mask and the feature maps of both paths.
+            fast: The fast path; None for the identity.
+            chosen: Whether a new mask was sampled before the block.
+        """
+        trace, x_BHWC = call.trace, x.permute(0, 2, 3, 1) if self.sparsity_channels_first else x
+        assert trace.mask_BN is not None, "no step has drawn a mask"
+        pair = trace.pair or (x_BHWC, x_BHWC)
+        if chosen:
+            x_BHWC = merge(pair, trace.mask_BN)
+        trace.pair = run_part(partial(self.sparsity_both_paths, fast), x_BHWC, *pair, trace.mask_BN, call=call)
+        merged_BHWC = merge(trace.pair, trace.mask_BN)
+        return merged_BHWC.permute(0, 3, 1, 2) if self.sparsity_channels_first else merged_BHWC
 
 
 def add_fast_paths_(

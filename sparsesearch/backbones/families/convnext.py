@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from timm.layers.classifier import NormMlpClassifierHead
@@ -22,15 +21,14 @@ from sparsesearch.backbones.class_change import (
     SparseStage,
     change_class_,
     check_forward,
-    refuse_alone,
 )
 from sparsesearch.backbones.convnext_geometry import geometry, token_geometry
-from sparsesearch.backbones.grid_blocks import add_fast_paths_, planned_fast_paths, run_part
+from sparsesearch.backbones.grid_blocks import SparseGridBlock, add_fast_paths_, planned_fast_paths
 from sparsesearch.backbones.sparsity import Sparsity
 from sparsesearch.schedule import ResolvedStep
 from sparsesearch.sparsify.call import Call
 from sparsesearch.sparsify.grid_call import GridCall, Pair, merge
-from sparsesearch.sparsify.model_plan import Block, Plan
+from sparsesearch.sparsify.model_plan import Plan
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.state import SparsityState
 
@@ -56,12 +54,6 @@ class SparseConvNeXt(SparseModel):
 
     sparsity_container = "stages"
 
-    def forward(self, x: Tensor, *, call: GridCall | None = None) -> Tensor:
-        """As in timm, in the given call or one of its own."""
-        model: Any = self
-        logits: Tensor = model.forward_head(self.forward_features(x, call=call))
-        return logits
-
     def forward_features(self, x: Tensor, *, call: GridCall | None = None) -> Tensor:
         """As in timm, in the given call or one of its own."""
         model: Any = self
@@ -71,27 +63,37 @@ class SparseConvNeXt(SparseModel):
         return features
 
 
-class SparseConvNeXtBlock(nn.Module):
+class SparseConvNeXtBlock(SparseGridBlock):
     """Mixin for the class of every block."""
 
-    sparsity_state: SparsityState
-    sparsity_block: Block
+    sparsity_channels_first = True
 
-    def forward(self, x: Tensor, *, call: GridCall | None = None) -> Tensor:
-        """As in timm, with the steps of the schedule."""
-        if call is None:
-            refuse_alone(self.sparsity_state)
-            y: Tensor = super().forward(x)
-            return y
-        block = self.sparsity_block
-        chosen = call.enter(block, x.permute(0, 2, 3, 1))
-        if not call.has_paths(block):
-            dense: Tensor = run_part(super().forward, x, call=call)
-            return dense
-        if call.masked:
-            return _masked(self, x, call, call.fast_path(block), chosen=chosen)
-        assert call.trace.split is not None, "no step has chosen paths"
-        return run_part(partial(_gathered, self, call.trace.split, call.fast_path(block)), x, call=call)
+    def sparsity_gathered(self, split: Split, fast: nn.Module | None, x_BCHW: Tensor) -> Tensor:
+        """Run a block with each position on one path; the fast path is the identity if None."""
+        block: Any = self
+        y_BHWC = block.conv_dw(x_BCHW).permute(0, 2, 3, 1)
+        branch_RC = split.run(y_BHWC.flatten(0, 2), slow=lambda x_RC: _feed_forward(block, x_RC), fast=fast)
+        branch_BCHW = branch_RC.reshape(y_BHWC.shape).permute(0, 3, 1, 2)
+        z_BCHW: Tensor = block.drop_path(branch_BCHW) + block.shortcut(x_BCHW)
+        return z_BCHW
+
+    def sparsity_both_paths(
+        self, fast: nn.Module | None, x_BHWC: Tensor, slow_BHWC: Tensor, fast_BHWC: Tensor, mask_BN: Tensor
+    ) -> Pair:
+        """Add the residual branch of each path to its own map, both computed from the convolved merged map.
+
+        Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3 and its published code.
+        """
+        block: Any = self
+        y_BHWC = block.conv_dw(x_BHWC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+        def branch(path: Callable[[Tensor], Tensor], z_BHWC: Tensor) -> Tensor:
+            kept: Tensor = block.drop_path(path(z_BHWC.flatten(0, 2)).reshape(z_BHWC.shape))
+            return kept
+
+        entry_BHWC = merge((fast_BHWC, y_BHWC), mask_BN)
+        slow_BHWC = slow_BHWC + branch(lambda x_RC: _feed_forward(block, x_RC), merge((y_BHWC, slow_BHWC), mask_BN))
+        return slow_BHWC, fast_BHWC if fast is None else fast_BHWC + branch(fast, entry_BHWC)
 
 
 def matches(model: nn.Module) -> bool:
@@ -175,52 +177,6 @@ def _final(model: Any, features_BCHW: Tensor, call: GridCall) -> Tensor | None:
     final_BCHW = features_BCHW if is_normed else model.head.norm(features_BCHW)
     final_BNC: Tensor = final_BCHW.flatten(2).transpose(1, 2)
     return final_BNC
-
-
-def _gathered(block: Any, split: Split, fast: nn.Module | None, x_BCHW: Tensor) -> Tensor:
-    """Run a block with each position on one path; the fast path is the identity if None."""
-    y_BHWC = block.conv_dw(x_BCHW).permute(0, 2, 3, 1)
-    branch_RC = split.run(y_BHWC.flatten(0, 2), slow=lambda x_RC: _feed_forward(block, x_RC), fast=fast)
-    branch_BCHW = branch_RC.reshape(y_BHWC.shape).permute(0, 3, 1, 2)
-    z_BCHW: Tensor = block.drop_path(branch_BCHW) + block.shortcut(x_BCHW)
-    return z_BCHW
-
-
-def _masked(block: Any, x_BCHW: Tensor, call: GridCall, fast: nn.Module | None, *, chosen: bool) -> Tensor:
-    """Run a block with all positions on both paths.
-
-    Args:
-        block: The block.
-        x_BCHW: The input, merged with the mask that was active before the block.
-        call: Contains the mask and the feature maps of both paths.
-        fast: The fast path; None for the identity.
-        chosen: Whether a new mask was sampled before the block.
-    """
-    trace, x_BHWC = call.trace, x_BCHW.permute(0, 2, 3, 1)
-    assert trace.mask_BN is not None, "no step has drawn a mask"
-    pair = trace.pair or (x_BHWC, x_BHWC)
-    if chosen:
-        x_BHWC = merge(pair, trace.mask_BN)
-    trace.pair = run_part(partial(_both_paths, block, fast), x_BHWC, *pair, trace.mask_BN, call=call)
-    return merge(trace.pair, trace.mask_BN).permute(0, 3, 1, 2)
-
-
-def _both_paths(
-    block: Any, fast: nn.Module | None, x_BHWC: Tensor, slow_BHWC: Tensor, fast_BHWC: Tensor, mask_BN: Tensor
-) -> Pair:
-    """Add the residual branch of each path to its own map, both computed from the convolved merged map.
-
-    Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3 and its published code.
-    """
-    y_BHWC = block.conv_dw(x_BHWC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-    def branch(path: Callable[[Tensor], Tensor], z_BHWC: Tensor) -> Tensor:
-        kept: Tensor = block.drop_path(path(z_BHWC.flatten(0, 2)).reshape(z_BHWC.shape))
-        return kept
-
-    entry_BHWC = merge((fast_BHWC, y_BHWC), mask_BN)
-    slow_BHWC = slow_BHWC + branch(lambda x_RC: _feed_forward(block, x_RC), merge((y_BHWC, slow_BHWC), mask_BN))
-    return slow_BHWC, fast_BHWC if fast is None else fast_BHWC + branch(fast, entry_BHWC)
 
 
 def _feed_forward(block: Any, x_RC: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from timm.models.swin_transformer import SwinTransformer
@@ -21,15 +20,14 @@ from sparsesearch.backbones.class_change import (
     SparseStage,
     change_class_,
     check_forward,
-    refuse_alone,
 )
-from sparsesearch.backbones.grid_blocks import add_fast_paths_, planned_fast_paths, run_part
+from sparsesearch.backbones.grid_blocks import SparseGridBlock, add_fast_paths_, planned_fast_paths
 from sparsesearch.backbones.sparsity import Sparsity
 from sparsesearch.backbones.swin_geometry import geometry, token_geometry
 from sparsesearch.schedule import ResolvedStep
 from sparsesearch.sparsify.call import Call
 from sparsesearch.sparsify.grid_call import GridCall, Pair, merge
-from sparsesearch.sparsify.model_plan import Block, Plan
+from sparsesearch.sparsify.model_plan import Plan
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.state import SparsityState
 
@@ -59,12 +57,6 @@ class SparseSwin(SparseModel):
 
     sparsity_container = "layers"
 
-    def forward(self, x: Tensor, *, call: GridCall | None = None) -> Tensor:
-        """As in timm, in the given call or one of its own."""
-        model: Any = self
-        logits: Tensor = model.forward_head(self.forward_features(x, call=call))
-        return logits
-
     def forward_features(self, x: Tensor, *, call: GridCall | None = None) -> Tensor:
         """As in timm, in the given call or one of its own."""
         model: Any = self
@@ -74,27 +66,34 @@ class SparseSwin(SparseModel):
         return features
 
 
-class SparseSwinBlock(nn.Module):
+class SparseSwinBlock(SparseGridBlock):
     """Mixin for the class of every block."""
 
-    sparsity_state: SparsityState
-    sparsity_block: Block
+    def sparsity_gathered(self, split: Split, fast: nn.Module | None, x_BHWC: Tensor) -> Tensor:
+        """Run a block with each position on one path; the fast path is the identity if None."""
+        block: Any = self
+        x_BHWC = x_BHWC + block.drop_path1(block._attn(block.norm1(x_BHWC)))
+        branch_RC = split.run(x_BHWC.flatten(0, 2), slow=lambda x_RC: block.mlp(block.norm2(x_RC)), fast=fast)
+        y_BHWC: Tensor = x_BHWC + block.drop_path2(branch_RC.reshape(x_BHWC.shape))
+        return y_BHWC
 
-    def forward(self, x: Tensor, *, call: GridCall | None = None) -> Tensor:
-        """As in timm, with the steps of the schedule."""
-        if call is None:
-            refuse_alone(self.sparsity_state)
-            y: Tensor = super().forward(x)
-            return y
-        block = self.sparsity_block
-        chosen = call.enter(block, x)
-        if not call.has_paths(block):
-            dense: Tensor = run_part(super().forward, x, call=call)
-            return dense
-        if call.masked:
-            return _masked(self, x, call, call.fast_path(block), chosen=chosen)
-        assert call.trace.split is not None, "no step has chosen paths"
-        return run_part(partial(_gathered, self, call.trace.split, call.fast_path(block)), x, call=call)
+    def sparsity_both_paths(
+        self, fast: nn.Module | None, x_BHWC: Tensor, slow_BHWC: Tensor, fast_BHWC: Tensor, mask_BN: Tensor
+    ) -> Pair:
+        """Continue each path from the attention output of the merged map.
+
+        Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3 and its published code.
+        """
+        block: Any = self
+        x_BHWC = x_BHWC + block.drop_path1(block._attn(block.norm1(x_BHWC)))
+
+        def branch(path: Callable[[Tensor], Tensor], z_BHWC: Tensor) -> Tensor:
+            kept: Tensor = block.drop_path2(path(z_BHWC))
+            return kept
+
+        entry_BHWC = merge((fast_BHWC, x_BHWC), mask_BN)
+        slow_BHWC = x_BHWC + branch(lambda z: block.mlp(block.norm2(z)), merge((x_BHWC, slow_BHWC), mask_BN))
+        return slow_BHWC, x_BHWC if fast is None else x_BHWC + branch(fast, entry_BHWC)
 
 
 def matches(model: nn.Module) -> bool:
@@ -172,48 +171,3 @@ def finish(model: Any, x: Tensor, call: Call | None) -> Tensor:
 def _final(features_BHWC: Tensor, call: GridCall) -> Tensor | None:
     """The final positions, if requested."""
     return features_BHWC.flatten(1, 2) if call.options.keep_final_tokens else None
-
-
-def _gathered(block: Any, split: Split, fast: nn.Module | None, x_BHWC: Tensor) -> Tensor:
-    """Run a block with each position on one path; the fast path is the identity if None."""
-    x_BHWC = x_BHWC + block.drop_path1(block._attn(block.norm1(x_BHWC)))
-    branch_RC = split.run(x_BHWC.flatten(0, 2), slow=lambda x_RC: block.mlp(block.norm2(x_RC)), fast=fast)
-    y_BHWC: Tensor = x_BHWC + block.drop_path2(branch_RC.reshape(x_BHWC.shape))
-    return y_BHWC
-
-
-def _masked(block: Any, x_BHWC: Tensor, call: GridCall, fast: nn.Module | None, *, chosen: bool) -> Tensor:
-    """Run a block with all positions on both paths.
-
-    Args:
-        block: The block.
-        x_BHWC: The input, merged with the mask that was active before the block.
-        call: Contains the mask and the feature maps of both paths.
-        fast: The fast path; None for the identity.
-        chosen: Whether a new mask was sampled before the block.
-    """
-    trace = call.trace
-    assert trace.mask_BN is not None, "no step has drawn a mask"
-    pair = trace.pair or (x_BHWC, x_BHWC)
-    if chosen:
-        x_BHWC = merge(pair, trace.mask_BN)
-    trace.pair = run_part(partial(_both_paths, block, fast), x_BHWC, *pair, trace.mask_BN, call=call)
-    return merge(trace.pair, trace.mask_BN)
-
-
-def _both_paths(
-    block: Any, fast: nn.Module | None, x_BHWC: Tensor, slow_BHWC: Tensor, fast_BHWC: Tensor, mask_BN: Tensor
-) -> Pair:
-    """Continue each path from the attention output of the merged map.
-
-    Source: Dynamic Spatial Sparsification (arXiv:2207.01580), section 3.3 and its published code.
-    """
-    x_BHWC = x_BHWC + block.drop_path1(block._attn(block.norm1(x_BHWC)))
-
-    def branch(path: Callable[[Tensor], Tensor], z_BHWC: Tensor) -> Tensor:
-        kept: Tensor = block.drop_path2(path(z_BHWC))
-        return kept
-
-    entry_BHWC = merge((fast_BHWC, x_BHWC), mask_BN)
-    slow_BHWC = x_BHWC + branch(lambda z: block.mlp(block.norm2(z)), merge((x_BHWC, slow_BHWC), mask_BN))
-    return slow_BHWC, x_BHWC if fast is None else x_BHWC + branch(fast, entry_BHWC)
