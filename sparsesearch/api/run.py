@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from sparsesearch.api.study import Progress, Study
-from sparsesearch.app.run_options import RunOptions, requested_document
+from sparsesearch.app.run_arguments import RunArguments, requested_document
 from sparsesearch.app.start_study import discarded_if_invalid, start_study
 from sparsesearch.app.study_request import read_request
 from sparsesearch.app.workspace import Workspace
@@ -22,7 +22,7 @@ def run(
     output: str | Path | None = None,
     mlflow: bool = True,
     progress: Progress = "auto",
-    **options: Unpack[RunOptions],
+    **options: Unpack[RunArguments],
 ) -> Study:
     """Find the best sparsification schedule of a backbone under a budget; the same as the command `sparsesearch run`.
 
@@ -35,7 +35,7 @@ def run(
         output: Folder for `best.yaml`, `report.html` and `front.png`; None writes no files.
         mlflow: Whether the study is logged to MLflow.
         progress: `live` redraws a view in place, `plain` prints lines, `quiet` nothing; `auto` is `live` in a terminal.
-        options: See `RunOptions`: `backbone`, one of `budget`, `budget_gflops` and `budget_ms`, and all others.
+        options: See `RunArguments`: `backbone`, one of `budget`, `budget_gflops` and `budget_ms`, and all others.
 
     Returns:
         The study, which is FINISHED, or was stopped by a request from another process.

@@ -16,7 +16,7 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.api.frames import front_frame, trials_frame
 from sparsesearch.app.export_recipe import export_recipe
 from sparsesearch.app.read_status import read_status
-from sparsesearch.app.run_options import parse_budget
+from sparsesearch.app.run_arguments import parse_budget
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.from_study import best_trial
 from sparsesearch.console.choose import ProgressMode, open_reporter

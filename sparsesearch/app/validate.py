@@ -35,7 +35,7 @@ def validate(document: Mapping[str, Any]) -> StudySpec:
 
     Names, keys, values and the search space are checked, and that a budget in multiply-adds is feasible. Whether the
     data can be opened, published weights can be downloaded, and a budget in milliseconds is feasible is found by
-    `complete` and `prepare`.
+    `complete` and `resolve`.
 
     Args:
         document: As in `filled_in`.

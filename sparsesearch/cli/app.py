@@ -19,7 +19,7 @@ COMMANDS = (
         "resume",
         "run",
         _SEARCH,
-        "Resume a study that was interrupted or killed; at most the epochs that were in progress are repeated.",
+        "Resume a study that was paused, interrupted or killed; at most the epochs that were in progress are repeated.",
     ),
     _listed(
         "stop",

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.app.export_recipe import export_recipe
-from sparsesearch.app.run_options import parse_budget
+from sparsesearch.app.run_arguments import parse_budget
 from sparsesearch.artifacts.recipe import read_recipe
 from sparsesearch.cli.options import (
     DatabaseOption,

@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from sparsesearch.app.run_options import RunOptions, requested_document
+from sparsesearch.app.run_arguments import RunArguments, requested_document
 from sparsesearch.app.study_request import read_request
 from sparsesearch.cli import run_options as o
 from sparsesearch.cli.options import StudyArgument, check_folder
@@ -77,7 +77,7 @@ def run(
 
     document = requested_document(
         read_request(spec_file),
-        RunOptions(
+        RunArguments(
             backbone=backbone,
             budget_gflops=budget_gflops,
             budget=budget,
@@ -142,7 +142,7 @@ def resume(
     quiet: QuietOption = False,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Resume a study that was interrupted or killed; at most the epochs that were in progress are repeated.
+    """Resume a study that was paused, interrupted or killed; at most the epochs that were in progress are repeated.
 
     Writes the same files as `run`; for a finished study, it only writes them again. The dispatcher and the resources
     may differ from those of `run`; they are not stored.

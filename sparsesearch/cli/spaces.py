@@ -10,7 +10,7 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
-from sparsesearch.app.run_options import parse_budget
+from sparsesearch.app.run_arguments import parse_budget
 from sparsesearch.backbones.lookup import backbone_geometry, resolve_name
 from sparsesearch.budget.count import share_of_budget
 from sparsesearch.budget.solve import check_budget, feasible_intervals

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import TypeVar
@@ -49,7 +48,6 @@ class StopToken:
 
     def __init__(self, *, on_stop: Callable[[StopCause], None] | None = None) -> None:
         self._cause: StopCause | None = None
-        self._event = threading.Event()
         self._on_stop = on_stop
         self._has_told = False
 
@@ -57,7 +55,6 @@ class StopToken:
         """Ask the work to stop."""
         if self._cause is None or cause is StopCause.LEASE_LOST:
             self._cause = cause
-        self._event.set()
 
     @property
     def cause(self) -> StopCause | None:
@@ -83,10 +80,6 @@ class StopToken:
         """
         if self._cause is not None:
             raise StoppedError(self._cause)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until the token is set, at most this long; return whether it is set."""
-        return self._event.wait(timeout_s)
 
 
 def while_leased(token: StopToken, items: Iterable[_Item]) -> Iterator[_Item]:

@@ -74,7 +74,7 @@ def test_a_lost_lease_stops_the_work(caplog):
     writer = Shaky(MemoryStore().create_study(SPEC), [StaleAttemptError("somebody else runs the study")])
     token = StopToken()
     with caplog.at_level(logging.WARNING), LeaseKeeper(writer, token, every_seconds=SOON) as keeper:
-        assert token.wait(PATIENCE)
+        wait_until(lambda: token.cause is not None)
         keeper._thread.join(PATIENCE)
         assert not keeper._thread.is_alive()
     assert token.cause is StopCause.LEASE_LOST
@@ -86,9 +86,10 @@ def test_a_lost_lease_stops_the_work(caplog):
 def test_a_request_in_the_store_stops_the_work(request_):
     store, token = MemoryStore(), StopToken()
     with LeaseKeeper(store.create_study(SPEC), token, every_seconds=3600.0, poll_seconds=SOON):
-        assert not token.wait(0.05)
+        time.sleep(0.05)
+        assert token.cause is None
         store.request("study", request_)
-        assert token.wait(PATIENCE)
+        wait_until(lambda: token.cause is not None)
     assert token.cause is StopCause.of(request_)
 
 

@@ -13,7 +13,7 @@ from sparsesearch.study.latency_record import parse_precision
 from sparsesearch.study.spec import Budget
 
 
-class RunOptions(TypedDict, total=False):
+class RunArguments(TypedDict, total=False):
     """What `sparsesearch run` and `sparsesearch.run` accept; an option that is None or missing has its default.
 
     Attributes:
@@ -88,7 +88,7 @@ _FIDELITY = ("evaluations", "finalists", "strategy")
 _AS_THEY_ARE = ("backbone", "weights", "space", "sampler", "warm_start", "seed", "baselines", "device", "dispatcher")
 
 
-def requested_document(document: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:
+def requested_document(document: Mapping[str, Any], options: RunArguments) -> dict[str, Any]:
     """Lay options over a study document.
 
     Args:
