@@ -184,33 +184,39 @@ def fuse(score_BN: Tensor, weight_BN: Tensor, num_kept: int, *, normalize: bool)
     return Fused(order_BN[:, : num_kept - 1], rest_BM, weight_BM)
 
 
-def merge(metric_BNC: Tensor, size_BN: Tensor, num_kept: int) -> Merged:
+def merge(metric_BNC: Tensor, size_BN: Tensor, num_kept: int, *, num_prefix_tokens: int) -> Merged:
     """Merge the most similar pairs between every second token and the others, by cosine similarity.
 
-    The first set are the tokens with odd indices, the second those with even indices. Each token of the first set has
-    one candidate, the most similar token of the second; the pairs of highest similarity are merged.
+    Of the whole sequence, prefix tokens included, the first set are the tokens with even indices, the second those with
+    odd indices; prefix tokens belong to neither. Each token of the first set has one candidate, the most similar token
+    of the second; the pairs of highest similarity are merged. The tokens of the first set that stay separate come
+    first in the result, in their order if there are prefix tokens, else the most similar first; then all of the second.
 
     Args:
         metric_BNC: Features that similarity is computed on.
         size_BN: Number of patches that each token represents.
         num_kept: Number of output tokens, at least half of the input tokens.
+        num_prefix_tokens: Prefix tokens in front of the sequence, which are not part of the features.
 
-    Source: ToMe (arXiv:2210.09461), section 3, "bipartite soft matching".
+    Source: ToMe (arXiv:2210.09461), section 3 and appendix D, "bipartite soft matching".
     """
     num_tokens = metric_BNC.shape[1]
     num_away = num_tokens - num_kept
     if not 0 <= num_away <= num_tokens // 2:
         raise ShapeError(f"cannot merge {num_tokens} tokens to {num_kept}; at most half of them can be merged")
+    first = num_prefix_tokens % 2
     unit_BNC = torch.nn.functional.normalize(metric_BNC.detach(), dim=-1)
-    similarity_B12 = unit_BNC[:, 1::2] @ unit_BNC[:, ::2].transpose(1, 2)
+    similarity_B12 = unit_BNC[:, first::2] @ unit_BNC[:, 1 - first :: 2].transpose(1, 2)
     best = similarity_B12.max(dim=-1)
-    order_B1 = best.values.float().topk(num_tokens // 2, dim=1).indices
+    order_B1 = best.values.float().argsort(dim=1, descending=True)
     away_BM, apart_BA = order_B1[:, :num_away], order_B1[:, num_away:]
+    if num_prefix_tokens:
+        apart_BA = apart_BA.sort(dim=1).values
     return Merged(
-        apart_BA=2 * apart_BA + 1,
-        source_BM=2 * away_BM + 1,
+        apart_BA=2 * apart_BA + first,
+        source_BM=2 * away_BM + first,
         target_BM=best.indices.gather(1, away_BM),
-        second_N2=torch.arange(0, num_tokens, 2, device=metric_BNC.device),
+        second_N2=torch.arange(1 - first, num_tokens, 2, device=metric_BNC.device),
         size_BN=size_BN,
     )
 

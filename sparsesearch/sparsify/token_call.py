@@ -219,7 +219,7 @@ class TokenCall(Call):
         size_BN = self.trace.size_BN
         if size_BN is None:
             size_BN = x_BTC.new_ones((x_BTC.shape[0], step.num_alive), dtype=torch.float32)
-        return merge(metric_BNC, size_BN, step.num_kept)
+        return merge(metric_BNC, size_BN, step.num_kept, num_prefix_tokens=self.num_prefix_tokens)
 
     def _carry(self, reduction: Reduction, x_BTC: Tensor) -> Tensor:
         """Apply a reduction to the tokens and to everything that is stored per token."""

@@ -59,11 +59,11 @@ def policy_case() -> Tensor:
     return torch.cat((torch.ones(2, 1), bernoulli(8, (2, 196), 0.6)), dim=1)
 
 
-def weight(key: str, shape: tuple[int, ...]) -> Tensor | None:
+def weight(key: str, shape: tuple[int, ...], *, suffix: str = KEY_SUFFIX) -> Tensor | None:
     """The golden value of one reference parameter; None if it is not drawn."""
     if _NOT_DRAWN.search(key):
         return None
-    draw = normal(zlib.crc32(f"{key}{KEY_SUFFIX}".encode()), shape).numpy()
+    draw = normal(zlib.crc32(f"{key}{suffix}".encode()), shape).numpy()
     fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 1
     scale, offset = _scale_and_offset(key, len(shape), fan_in)
     if key.endswith("running_var"):

@@ -34,7 +34,7 @@ def test_a_fused_token_goes_into_the_last():
 
 def test_a_merged_token_goes_where_its_amount_goes():
     tokens = torch.randn(3, 9, 4, generator=torch.Generator().manual_seed(0))
-    reduction = merge(tokens, torch.ones(3, 9), 6)
+    reduction = merge(tokens, torch.ones(3, 9), 6, num_prefix_tokens=1)
     destinations = reduction.destinations(9)
     amounts = torch.arange(1.0, 10.0).expand(3, -1)
     summed = torch.zeros(3, 6).scatter_add_(1, destinations, amounts)

@@ -11,54 +11,47 @@ def drawn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def merge_by_hand(x, metric, sizes, num_kept):
-    """Bipartite soft matching of ToMe (arXiv:2210.09461, section 3) for one image, pair by pair."""
-    n = len(x)
-    second = list(range(0, n, 2))
-    edges = []
-    for i in range(1, n, 2):
-        cosines = [torch.cosine_similarity(metric[i], metric[j], dim=0).item() for j in second]
-        best = max(range(len(second)), key=lambda step: cosines[step])
-        edges.append((cosines[best], i, second[best]))
-    edges.sort(reverse=True)
-    away = {i: j for _, i, j in edges[: n - num_kept]}
-    groups = {i: [i] for i in range(n) if i not in away}
-    for i, j in away.items():
-        groups[j].append(i)
-    merged = {}
-    for owner, members in groups.items():
-        size = sum(sizes[m] for m in members)
-        merged[owner] = (sum(x[m] * sizes[m] for m in members) / size, size)
-    return merged
-
-
+@pytest.mark.parametrize("num_prefix_tokens", [0, 1, 2, 5])
 @pytest.mark.parametrize("num_tokens", [8, 9])
 @pytest.mark.parametrize("num_away", [0, 1, 3, 4])
-def test_merging(num_tokens, num_away):
+def test_merging(num_tokens, num_away, num_prefix_tokens):
+    """Bipartite soft matching of ToMe (arXiv:2210.09461, section 3) for one image, pair by pair."""
     x, metric = drawn(2, num_tokens, 6), drawn(2, num_tokens, 4, seed=1)
     sizes = torch.randint(1, 5, (2, num_tokens), generator=torch.Generator().manual_seed(2)).double()
-    reduction = merge(metric, sizes, num_tokens - num_away)
+    first = range(num_prefix_tokens % 2, num_tokens, 2)
+    second = [i for i in range(num_tokens) if i not in first]
+    reduction = merge(metric, sizes, num_tokens - num_away, num_prefix_tokens=num_prefix_tokens)
     positions = reduction.positions(torch.arange(num_tokens).expand(2, -1))
     for image in range(2):
-        expected = merge_by_hand(x[image], metric[image], sizes[image], num_tokens - num_away)
-        assert sorted(positions[image].tolist()) == sorted(expected)
-        for step, owner in enumerate(positions[image].tolist()):
-            torch.testing.assert_close(reduction.average(x)[image, step], expected[owner][0])
-            torch.testing.assert_close(reduction.total(sizes)[image, step], expected[owner][1])
+        edges = []
+        for i in first:
+            cosines = [torch.cosine_similarity(metric[image, i], metric[image, j], dim=0).item() for j in second]
+            best = max(range(len(second)), key=cosines.__getitem__)
+            edges.append((cosines[best], i, second[best]))
+        edges.sort(reverse=True)
+        apart = [i for _, i, _ in edges[num_away:]]
+        order = [*(sorted(apart) if num_prefix_tokens else apart), *second]
+        assert positions[image].tolist() == order
+        for step, owner in enumerate(order):
+            members = [owner, *(i for _, i, j in edges[:num_away] if j == owner)]
+            size = sum(sizes[image, m] for m in members)
+            average = sum(x[image, m] * sizes[image, m] for m in members) / size
+            torch.testing.assert_close(reduction.average(x)[image, step], average)
+            torch.testing.assert_close(reduction.total(sizes)[image, step], size)
 
 
 def test_merging_keeps_the_sum_of_what_tokens_stand_for():
     sizes = torch.ones(3, 11)
     metric = drawn(3, 11, 4).float()
     for left in (8, 6):
-        reduction = merge(metric, sizes, left)
+        reduction = merge(metric, sizes, left, num_prefix_tokens=1)
         sizes, metric = reduction.total(sizes), reduction.average(metric)
     assert sizes.sum(1).tolist() == [11.0, 11.0, 11.0]
 
 
 def test_more_than_half_cannot_be_merged():
     with pytest.raises(ShapeError, match="at most half"):
-        merge(drawn(1, 9, 4), torch.ones(1, 9), 4)
+        merge(drawn(1, 9, 4), torch.ones(1, 9), 4, num_prefix_tokens=0)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
