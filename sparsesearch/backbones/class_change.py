@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -98,18 +98,20 @@ class SparseModel(nn.Module):
 
     def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As in timm."""
-        run: Callable[..., Any] = original_class(self).forward_intermediates  # type: ignore[attr-defined]
-        return run(self._bound(self.sparsity_call()), x, *args, **kwargs)
+        call = self.sparsity_call()
+        return self.sparsity_intermediates([_Bound(part, call) for part in self._parts()], x, *args, **kwargs)
 
-    def _bound(self, call: Call) -> nn.Module:
-        """A shallow copy of the model, whose blocks or stages run in a call, for a method of timm that runs them."""
-        name = self.sparsity_container
-        parts: Any = self._modules[name]
+    def sparsity_intermediates(self, parts: Iterable[nn.Module], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Run timm's `forward_intermediates` on a shallow copy of the model, with these blocks or stages."""
+        run: Callable[..., Any] = original_class(self).forward_intermediates  # type: ignore[attr-defined]
         bound = type(self).__new__(type(self))
         bound.__dict__.update(self.__dict__)
-        bound.__dict__["_modules"] = {**self._modules, name: nn.ModuleList(_Bound(part, call) for part in parts)}
+        bound.__dict__["_modules"] = {**self._modules, self.sparsity_container: nn.ModuleList(parts)}
         bound.__dict__["grad_checkpointing"] = False
-        return bound
+        return run(bound, x, *args, **kwargs)
+
+    def _parts(self) -> Any:
+        return self._modules[self.sparsity_container]
 
 
 class _Bound(nn.Module):

@@ -5,6 +5,7 @@ Shapes: `B` batch, `T` tokens incl. prefix, `N` patch tokens, `C` channels.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sparsesearch.backbones.attention_parts import output, queries_keys_values
 from sparsesearch.backbones.class_change import SparseModel, refuse_alone
+from sparsesearch.backbones.intermediates import TokensInPlace
 from sparsesearch.backbones.sparsity import original_class
 from sparsesearch.errors import BackboneError
 from sparsesearch.sparsify.attention import AttentionRequest, attend
@@ -55,6 +57,21 @@ class SparseViT(SparseModel):
         features: Tensor = model.norm(x)
         call.finish(features)
         return features
+
+    def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As in timm. Features after a block cover the whole grid (`TokensInPlace`), the final ones what remains."""
+        model: Any = self
+        options = replace(model.sparsity_state.options(), record=True, keep_groups=True)
+        call = self.sparsity_call(model.sparsity.begin(training=self.training, options=options))
+        tokens = TokensInPlace(call)
+        found = self.sparsity_intermediates(tokens.blocks(model.blocks), x, *args, **kwargs)
+        if isinstance(found, list):
+            return found
+        assert tokens.remaining_BTC is not None
+        features = model.norm(tokens.remaining_BTC)
+        if isinstance(found, tuple):
+            return features, found[1]
+        return {**found, "image_features": features} if "image_features" in found else found
 
     def forward_head(self, x: Tensor, pre_logits: bool = False, *, call: TokenCall | None = None) -> Tensor:
         """As in timm, over the remaining tokens, each weighted by the number of patches it represents.

@@ -129,6 +129,10 @@ class LvVitStem(nn.Module):
         self.bn3 = norm(width)
         self.proj = nn.Conv2d(width, embed_dim, stride, stride=stride, bias=bias, device=device, dtype=dtype)
 
+    def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
+        """The token grid of an image; timm asks for it when it returns feature maps."""
+        return img_size[0] // self.patch_size[0], img_size[1] // self.patch_size[1]
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Tokens `B x N x C` in raster order."""
         for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):

@@ -74,6 +74,10 @@ class ConvStem(nn.Module):
             nn.BatchNorm2d(embed_dim, device=device, dtype=dtype),
         )
 
+    def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
+        """The token grid of an image; timm asks for it when it returns feature maps."""
+        return img_size[0] // self.patch_size[0], img_size[1] // self.patch_size[1]
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Tokens `B x N x C` in raster order."""
         map_BCHW: Tensor = self.layers(x_BCHW)

@@ -27,7 +27,7 @@ from sparsesearch.schedule.methods import (
     SpotScorer,
 )
 
-NUM_THREADS, NUM_CALLS = 4, 25
+NUM_THREADS, NUM_CALLS = 8, 25
 SCORERS = [
     DynamicVitScorer(),
     SpotScorer(),
@@ -121,17 +121,22 @@ def make(case):
     return model.eval(), images
 
 
-def ask(model, images, *, read=lambda model, images: model(images)):
-    """Results of several threads at once, `NUM_CALLS` each."""
-    ready = Barrier(NUM_THREADS)
+def logits_of(model, images):
+    return model(images)
 
-    def work(own):
+
+def ask(models, images, *, read=logits_of, num_calls=NUM_CALLS):
+    """Results of one thread per image at once, `num_calls` each; of one shared model, or of a list of replicas."""
+    models = models if isinstance(models, list) else [models] * len(images)
+    ready = Barrier(len(images))
+
+    def work(model, own):
         ready.wait()
         with torch.no_grad():
-            return [read(model, own) for _ in range(NUM_CALLS)]
+            return [read(model, own) for _ in range(num_calls)]
 
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        return list(pool.map(work, images))
+    with ThreadPoolExecutor(len(images)) as pool:
+        return list(pool.map(work, models, images))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -143,6 +148,32 @@ def test_threads_get_the_logits_that_they_get_alone(case):
     assert not torch.equal(alone[0], alone[1])
     for expected, found in zip(alone, ask(model, images), strict=True):
         assert sum(not torch.equal(logits, expected) for logits in found) == 0
+
+
+@pytest.mark.parametrize("case", ["deit 0", "deit 3", "merge", "lvvit", "convnext", "swin"])
+def test_replicas_in_threads(case):
+    model, images = make(case)
+    with torch.no_grad():
+        alone = [model(own) for own in images]
+    for expected, found in zip(alone, ask([replica_of(model) for _ in images], images), strict=True):
+        assert all(torch.equal(logits, expected) for logits in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "backend"),
+    [("deit 3", "inductor")]
+    + [(case, "aot_eager") for case in ("deit 1", "deit 6", "fuse", "merge", "lvvit", "rotary", "convnext", "swin")],
+)
+def test_threads_share_a_compiled_model(case, backend):
+    model, images = make(case)
+    compiled = torch.compile(model, backend=backend)
+    with torch.no_grad():
+        alone = [compiled(own) for own in images]
+        torch.testing.assert_close(alone[0], model(images[0]), rtol=0, atol=1e-4)
+    assert not torch.equal(alone[0], alone[1])
+    for expected, found in zip(alone, ask(compiled, images), strict=True):
+        assert all(torch.equal(logits, expected) for logits in found)
 
 
 @pytest.mark.parametrize("case", ["deit 3", "merge", "convnext", "swin"])
@@ -176,8 +207,9 @@ def test_training_steps_in_threads(case, mode, checkpointing):
             loss = model(own, call=call).square().sum()
             return loss.detach(), torch.autograd.grad(loss, own)[0]
 
+    images = images[:4]
     alone = [read(model, own) for own in images]
-    for expected, found in zip(alone, ask(model, images, read=read), strict=True):
+    for expected, found in zip(alone, ask(model, images, read=read, num_calls=8), strict=True):
         assert all(torch.equal(a, b) for pair in found for a, b in zip(pair, expected, strict=True))
 
 
@@ -289,9 +321,9 @@ def test_hooks_of_blocks_stages_and_containers_run():
 def test_intermediate_features_of_timm():
     model, images = make("deit 3")
     final, features = model.forward_intermediates(images[0], output_fmt="NLC")
-    assert [each.shape[1] for each in features] == [64, 64, 44, 44, 32, 32, 19, 19]
+    assert [each.shape[1] for each in features] == [64] * 8
+    assert final.shape[1] == 20
     assert torch.equal(model.forward_head(final), model(images[0]))
-    assert [each.shape[1] for each in model.get_intermediate_layers(images[0], n=[1, 7])] == [64, 19]
     for case, sides in (("convnext", [16, 8, 4, 2]), ("swin", [16, 8, 4])):
         model, images = make(case)
         final, features = model.forward_intermediates(images[0])
