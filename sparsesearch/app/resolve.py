@@ -7,7 +7,7 @@ import os
 from sparsesearch.analysis.phases import num_baselines
 from sparsesearch.app.study_space import space_for
 from sparsesearch.app.target_lookup import find_latency
-from sparsesearch.backbones.lookup import resolve_name
+from sparsesearch.backbones.lookup import own_classes, resolve_name
 from sparsesearch.backbones.registry import BUNDLED
 from sparsesearch.budget.baselines import baselines_inside, baselines_outside
 from sparsesearch.budget.price import study_price
@@ -28,6 +28,12 @@ from sparsesearch.training.weights import check_weights
 
 _DEMO = "No --data given; using the bundled demo: real handwritten digits on a cluttered canvas."
 _HARD_DEMO = "Using the harder bundled demo: the larger of two handwritten digits on a cluttered canvas."
+
+
+_CLASS_ORDER = (
+    "The class names sort differently in natural order (timm's: class2 before class10) and in alphabetical order "
+    "(torchvision's): weights with a head need the order that they were trained with, see --class-order."
+)
 
 
 def resolve(
@@ -60,12 +66,15 @@ def resolve(
         priors = collect_priors(store.spec(spec.warm_start), store.trials(spec.warm_start))
         progress.line(f"Starting from {len(priors)} results of study {spec.warm_start!r}.")
     device = open_device(spec.device)
-    task = open_task(spec.data, backbone=backbone)
+    task = open_task(spec.data, backbone=backbone, progress=progress)
     geometry = task_geometry(backbone, task)
     space = space_for(spec, geometry)
     if spec.budget.axis == "macs":
         check_budget(geometry, space, budget=spec.budget)
     check_weights(spec.weights, backbone=backbone, task=task)
+    may_have_head = spec.weights not in ("pretrained", "scratch") or own_classes(backbone) == task.num_classes
+    if task.orders_differ and spec.weights != "scratch" and may_have_head:
+        progress.line(_CLASS_ORDER)
     if spec.data.is_demo:
         progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
         progress.line("Its accuracies and its schedule do not transfer to other data.")

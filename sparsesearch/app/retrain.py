@@ -82,7 +82,7 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
         CheckpointError: The initial weights do not fit.
     """
     backbone = resolve_name(recipe.backbone)
-    task = open_test(recipe.data, backbone=backbone)
+    task = open_test(recipe.data, backbone=backbone, progress=progress)
     geometry = task_geometry(backbone, task)
     cost = AnalyticCost().estimate(geometry, recipe.schedule)
     if task.num_classes == recipe.num_classes and cost.macs != recipe.measured.macs:

@@ -44,6 +44,7 @@ class DigitsTask:
     """
 
     num_classes = NUM_CLASSES
+    orders_differ = False
 
     def __init__(
         self, *, image_size: int, in_chans: int, num_val_images: int | None = None, variant: Variant = "plain"

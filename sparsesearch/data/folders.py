@@ -1,144 +1,169 @@
-"""Image folders: one folder per class, in three layouts."""
+"""Image folders: one folder per class, in the layouts of docs/data.md."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-from timm.utils.misc import natural_key
-
-from sparsesearch.data.samples import NUM_DECODED, Sample, Splits, hold_out, shuffled
-from sparsesearch.errors import DataError, one_line
+from sparsesearch.data.content import Contents, combined, note_broken
+from sparsesearch.data.decoding import check_header, decoded
+from sparsesearch.data.file_walk import LeftOut, image_files
+from sparsesearch.data.layouts import Layout, find_layout, orders_differ
+from sparsesearch.data.repaired import FolderImage, as_before
+from sparsesearch.data.samples import NUM_DECODED, Account, Sample, Splits, check_classes, quoted, search_order
+from sparsesearch.data.stratified import hold_out
+from sparsesearch.errors import DataError
 from sparsesearch.study.spec import DataSpec
 
 _NUM_OPENED = 10_000
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+BROKEN = "broken images"
+Matches = Callable[[str], bool]
+"""Whether data with this hash are those that a study began with."""
 
 
 class FolderImages:
-    """The images in the class folders of a folder, sorted by path.
+    """Image files.
 
     Args:
-        root: Contains one folder per class; images may be in subfolders of these.
-        classes: Names of the class folders in the order of their labels.
+        images: The files, with their classes.
         mode: Pillow image mode.
-
-    Raises:
-        DataError: A class has no images, or one of the checked images cannot be read.
+        source: Names the data in errors.
+        contents: Remembers what is found to be broken.
     """
 
-    def __init__(self, root: Path, classes: Sequence[str], *, mode: str) -> None:
+    def __init__(self, images: Sequence[FolderImage], *, mode: str, source: str, contents: Contents) -> None:
         self._mode = mode
-        self._files: list[tuple[Path, int]] = []
-        for label, name in enumerate(classes):
-            images = [f for f in sorted((root / name).rglob("*")) if f.suffix.lower() in _IMAGE_SUFFIXES]
-            if not images:
-                raise DataError(
-                    f"the class folder {root / name} contains no images ({', '.join(sorted(_IMAGE_SUFFIXES))})"
-                )
-            self._files.extend((image, label) for image in images)
-        for index in range(0, len(self), max(1, len(self) // _NUM_OPENED)):
-            _open_image(self._files[index][0]).close()
-        for index in range(0, len(self), max(1, len(self) // NUM_DECODED)):
-            self[index]
+        self._advice = f"remove or replace it; list all broken images with: sparsesearch data check {source} --all"
+        self._cache = contents.cache
+        self._files = [(image.file.path, image.label) for image in images]
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Sample:
         path, label = self._files[index]
-        return decoded(_open_image(path), mode=self._mode, what=str(path)), label
+        try:
+            return decoded(path, mode=self._mode, what=path, advice=self._advice), label
+        except DataError:
+            note_broken(path, self._cache)
+            raise
 
-    def hash_into(self, digest: Any, *, root: Path) -> None:
-        """Add names and sizes of all files to a hash."""
-        for path, label in self._files:
-            digest.update(f"{path.relative_to(root)}:{label}:{path.stat().st_size}\n".encode())
+    def check_some(self) -> None:
+        """Decode 64 images and open 10,000, evenly spread.
+
+        Raises:
+            DataError: One of them is broken.
+        """
+        for index in range(0, len(self), max(1, len(self) // _NUM_OPENED)):
+            check_header(self._files[index][0], advice=self._advice)
+        for index in range(0, len(self), max(1, len(self) // NUM_DECODED)):
+            self[index]
 
 
-def open_folder(path: Path, spec: DataSpec, *, mode: str) -> Splits:
-    """Open a folder with `train` and `val` (and optionally `test`), or with class folders; see `docs/data.md`.
+def open_folder(path: Path, spec: DataSpec, *, mode: str, contents: Contents, matches: Matches | None = None) -> Splits:
+    """Open a folder with `train` and others, or with class folders; see `docs/data.md`.
+
+    Args:
+        path: The folder.
+        spec: How to split it, number its classes, and treat broken images.
+        mode: Pillow image mode.
+        contents: Hashes the files.
+        matches: Recognises the data of a study. If only images that were broken have been repaired or removed since it
+            began, they are opened as that data.
 
     Raises:
-        DataError: The folder is missing or empty, or its images cannot be read.
+        DataError: The folder is missing or has no such layout, a class lacks images, or images cannot be read.
     """
-    if not path.is_dir():
-        raise DataError(f"no such data folder: {path}")
-    val = next((path / name for name in ("val", "validation") if (path / name).is_dir()), None)
-    if (path / "train").is_dir() and val is None:
-        raise DataError(f"{path} has a folder train but no folder val; add one, or give a folder of class folders")
-    digest = hashlib.sha256()
-    if val is None:
-        classes = _class_folders(path)
-        whole = FolderImages(path, classes, mode=mode)
-        whole.hash_into(digest, root=path)
-        digest.update(f"val share {spec.val_fraction}".encode())
-        test, rest = hold_out(len(whole), spec.val_fraction)
-        held_out, rest = rest[: len(test)], rest[len(test) :]
-        if len(rest) < len(test):
-            raise DataError(f"{path} has {len(whole)} images, too few to split into train, validation and test")
-        parts_of_whole = ((whole, rest), (whole, held_out), (whole, test))
-        return Splits(len(classes), digest.hexdigest(), *parts_of_whole, class_names=tuple(classes))
-    classes = _class_folders(path / "train")
-    folders = [path / "train", val, *([path / "test"] if (path / "test").is_dir() else [])]
-    parts = []
-    for folder in folders:
-        differing = sorted(set(_class_folders(folder)) ^ set(classes))
-        if differing:
-            raise DataError(f"{folder} and {path / 'train'} have different class folders: {', '.join(differing[:3])}")
-        parts.append(FolderImages(folder, classes, mode=mode))
-        parts[-1].hash_into(digest, root=path)
-    if len(parts) == 3:
-        train_set, val_set, test_set = parts
-        return Splits(
-            len(classes),
-            digest.hexdigest(),
-            train=(train_set, range(len(train_set))),
-            val=(val_set, shuffled(len(val_set))),
-            test=(test_set, range(len(test_set))),
-            class_names=tuple(classes),
+    root, left_out, notes = str(path), LeftOut(), []
+    layout = find_layout(root, order=spec.class_order, left_out=left_out)
+    images = _listing(layout, left_out=left_out)
+    digests = contents.digests([image.file for image in images], below=root)
+    images = [replace(image, digest=digest) for image, digest in zip(images, digests, strict=True)]
+    fingerprint = _fingerprint(images, layout, spec)
+    skipped: set[str] = set()
+    if matches is not None and not matches(fingerprint):
+        before = as_before(
+            images,
+            contents.cache.broken(root),
+            folders=layout.splits,
+            classes=layout.classes,
+            accepts=lambda old: matches(_fingerprint(old, layout, spec)),
         )
-    train_set, test_set = parts
-    digest.update(f"val share {spec.val_fraction}".encode())
-    held_out, rest = hold_out(len(train_set), spec.val_fraction)
-    return Splits(
-        len(classes),
-        digest.hexdigest(),
-        train=(train_set, rest),
-        val=(train_set, held_out),
-        test=(test_set, range(len(test_set))),
-        class_names=tuple(classes),
+        if before is not None:
+            images, fingerprint = before.images, _fingerprint(before.images, layout, spec)
+            skipped |= before.removed | (before.repaired if spec.on_broken == "skip" else frozenset())
+            notes.append(before.line(are_used=spec.on_broken == "stop"))
+    present = [image for image in images if image.file.path not in skipped]
+    source = f"folder:{root}"
+    broken: list[str] = []
+    if spec.on_broken == "stop":
+        FolderImages(present, mode=mode, source=source, contents=contents).check_some()
+    else:
+        found = contents.broken(
+            [image.file for image in present],
+            [image.digest for image in present],
+            below=root,
+            check=lambda index: decoded(present[index].file.path, mode=mode, what=present[index].file.path),
+        )
+        broken = [present[index].file.path for index in found]
+    if skipped or broken:
+        left_out.counts[BROKEN] += len(skipped) + len(broken)
+        skipped |= set(broken)
+    parts = _divided(images, layout, spec, without={n for n, image in enumerate(images) if image.file.path in skipped})
+    labels = [[images[index].label for index in part] for part in parts]
+    others = {"search validation": labels[1], "test": labels[2]}
+    if missing := sorted(set(range(len(layout.classes))) - set(labels[0])):
+        named = quoted([layout.classes[label] for label in missing])
+        raise DataError(
+            f"{layout.splits['train']} has no images of {named} to train on; add some, or remove the folder"
+        )
+    notes += check_classes(labels[0], others, names=layout.classes, what=root)
+    given = [
+        FolderImages([images[index] for index in part], mode=mode, source=source, contents=contents) for part in parts
+    ]
+    train, val, test = ((samples, range(len(samples))) for samples in given)
+    account = Account(left_out.by_reason(), tuple(broken), tuple(notes), orders_differ(layout.classes))
+    return Splits(len(layout.classes), fingerprint, train, val, test, class_names=layout.classes, account=account)
+
+
+def _listing(layout: Layout, *, left_out: LeftOut) -> list[FolderImage]:
+    """All images in the order of splits, classes and paths."""
+    found = []
+    labels = {name: label for label, name in enumerate(layout.classes)}
+    for split, folder in layout.splits.items():
+        for name in layout.folders[split]:
+            files = image_files(f"{folder}/{name}", left_out=left_out)
+            if not files and split == "train":
+                raise DataError(f"the class folder {folder}/{name} contains no images; add some, or remove the folder")
+            found += [FolderImage(split, labels[name], file) for file in files]
+    return sorted(found, key=lambda image: image.place)
+
+
+def _fingerprint(images: Sequence[FolderImage], layout: Layout, spec: DataSpec) -> str:
+    texts = (
+        f"{image.split}/{layout.classes[image.label]}/{image.file.name}\n{image.label} {image.digest}"
+        for image in images
     )
+    return combined("whole" if layout.is_whole else "splits", spec.val_fraction, spec.on_broken, *texts)
 
 
-def _class_folders(path: Path) -> list[str]:
-    """The class folders in timm's order: numbers in names are compared as numbers."""
-    names = [entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    if len(names) < 2:
-        found = f"only the class folder {names[0]}" if names else "no class folders"
-        raise DataError(f"{path} has {found}; put the images of each class into a separate folder")
-    return sorted(names, key=natural_key)
-
-
-def _open_image(path: Path) -> Image.Image:
-    """Open an image and read its header."""
-    try:
-        return Image.open(path)
-    except OSError as error:
-        reason = "it is empty" if path.is_file() and path.stat().st_size == 0 else one_line(error)
-        raise DataError(f"{path} is not a readable image ({reason}); remove or replace it") from error
-
-
-def decoded(image: Image.Image, *, mode: str, what: str) -> Image.Image:
-    """Decode an image and convert it to `mode`.
-
-    Raises:
-        DataError: The file, named by `what`, is corrupt.
-    """
-    try:
-        with image:
-            return image.convert(mode)
-    except Exception as error:  # decoders raise many exception types for corrupt files
-        raise DataError(f"{what} is not a readable image ({one_line(error)}); remove or replace it") from error
+def _divided(
+    images: Sequence[FolderImage], layout: Layout, spec: DataSpec, *, without: set[int]
+) -> tuple[list[int], list[int], list[int]]:
+    """Indices of the training, search validation and test images; those left out change nothing for the others."""
+    inside = {split: [n for n, image in enumerate(images) if image.split == split] for split in layout.splits}
+    train, labels = inside["train"], [image.label for image in images]
+    if layout.is_whole:
+        test, val, train = hold_out(labels, spec.val_fraction, parts=2)
+    elif "val" in inside and "test" in inside:
+        val, test = inside["val"], inside["test"]
+    else:
+        test = inside["val" if "val" in inside else "test"]
+        held_out, rest = hold_out([labels[index] for index in train], spec.val_fraction)
+        val, train = ([train[position] for position in part] for part in (held_out, rest))
+    for split, part in (("validation", val), ("test", test)):
+        if not set(part) - without:
+            raise DataError(f"{layout.splits['train']} has no readable {split} images; add some")
+    kept = ([index for index in part if index not in without] for part in (train, test))
+    return next(kept), search_order(val, labels, without=without), next(kept)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sparsesearch.data.content import task_fingerprint
 from sparsesearch.data.loading import Preprocessing, Transform, batches_of, transformed
 from sparsesearch.data.samples import Samples, Splits
 from sparsesearch.data.task import Batch, Task, ValPart
@@ -54,8 +54,8 @@ class ImagesTask:
         self.num_train = len(splits.train[1])
         half = len(splits.val[1]) // 2
         self.num_val = min(spec.num_val_images or half, half)
-        text = f"{splits.fingerprint}|{preprocessing}"
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.fingerprint = task_fingerprint(splits.fingerprint, preprocessing)
+        self.orders_differ = splits.account.orders_differ
         self._train = splits.train
         self._val = splits.val
         self._workers = spec.workers
@@ -78,7 +78,7 @@ class ImagesTask:
         """There is no fixed pool."""
 
     def val(self, part: ValPart, *, batch_size: int) -> Iterator[Batch]:
-        """Every other validation image, so that the two parts are disjoint."""
+        """Every other validation image: two disjoint parts with the same classes."""
         base, indices = self._val
         chosen = list(indices)[0 if part == "screen" else 1 :: 2][: self.num_val]
         yield from self._evaluation(base, chosen, batch_size=batch_size)

@@ -9,6 +9,7 @@ import timm
 from sparsesearch.backbones.bundled import BUNDLED
 from sparsesearch.backbones.lookup import backbone_geometry, is_recorded_timm, is_small
 from sparsesearch.backbones.registry import built_geometry
+from sparsesearch.data.content import Contents, task_fingerprint
 from sparsesearch.data.digits import MEAN, STD
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.data.images_task import ImagesTask
@@ -20,6 +21,7 @@ from sparsesearch.data.splits import open_splits
 from sparsesearch.data.stream_task import StreamTask
 from sparsesearch.data.task import Task
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import DataSpec
 
 
@@ -58,8 +60,15 @@ def preprocessing_for(backbone: str, data: DataSpec, *, in_chans: int | None, im
     return found
 
 
-def open_task(data: DataSpec, *, backbone: str) -> Task:
+def open_task(data: DataSpec, *, backbone: str, progress: Progress | None = None, expected: str | None = None) -> Task:
     """Training and validation data for a backbone (resolved name).
+
+    Args:
+        data: The data.
+        backbone: Resolved name.
+        progress: Shows the hashing of files, and lines about what is left out or unexpected.
+        expected: Fingerprint of the task that a study began with. Where only broken images have been repaired or
+            removed since, the task of then is opened.
 
     Raises:
         DataError: The data is missing, empty or corrupt.
@@ -73,9 +82,19 @@ def open_task(data: DataSpec, *, backbone: str) -> Task:
             num_val_images=data.num_val_images,
             variant=source.variant,
         )
+    contents = Contents(progress=progress)
+    task: ImagesTask | StreamTask
     if source.kind == "wds" and source.path is not None:
-        return StreamTask(open_stream(source.path), preprocessing, data)
-    return ImagesTask(open_splits(source, data, mode=preprocessing.mode), preprocessing, data)
+        stream = open_stream(source.path, data, contents=contents)
+        task, account = StreamTask(stream, preprocessing, data), stream.account
+    else:
+        matches = None if expected is None else lambda found: task_fingerprint(found, preprocessing) == expected
+        splits = open_splits(source, data, mode=preprocessing.mode, contents=contents, matches=matches)
+        task, account = ImagesTask(splits, preprocessing, data), splits.account
+    if progress is not None:
+        for line in account.lines(num_val=task.num_val):
+            progress.line(line)
+    return task
 
 
 def task_geometry(backbone: str, task: Task) -> BackboneGeometry:

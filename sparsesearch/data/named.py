@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-from PIL import Image
+import PIL
 from timm.data.dataset_factory import create_dataset
 
-from sparsesearch.data.folders import decoded
-from sparsesearch.data.samples import NUM_DECODED, Sample, Splits, hold_out
+from sparsesearch.data.content import Contents, combined, on_all_cores
+from sparsesearch.data.decoding import decoded
+from sparsesearch.data.named_contents import named_digest
+from sparsesearch.data.samples import NUM_DECODED, Account, Sample, Splits, check_classes, quoted, search_order
 from sparsesearch.data.source import Source
+from sparsesearch.data.stratified import hold_out
 from sparsesearch.errors import DataError, MissingExtraError, one_line
 from sparsesearch.study.spec import DataSpec
 
@@ -32,26 +33,29 @@ class NamedImages:
     """
 
     def __init__(self, dataset: Any, *, what: str, mode: str) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         self._reader = getattr(dataset, "reader", None)
         self._what = what
         self._mode = mode
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.dataset)
+
+    def name_of(self, index: int) -> str:
+        """Name of a sample in messages."""
+        return f"sample {index} of {self._what}"
 
     def __getitem__(self, index: int) -> Sample:
-        what = f"sample {index} of {self._what}"
+        what = self.name_of(index)
         if self._reader is None:
-            image, label = self._dataset[index]
+            image, label = self.dataset[index]
             return decoded(image, mode=self._mode, what=what), int(label)
-        file, label = self._reader[index]  # timm itself would silently replace a corrupt image by another one
+        try:
+            file, label = self._reader[index]  # timm itself would silently replace a corrupt image by another one
+        except (OSError, AssertionError) as error:
+            raise DataError(f"{what} has no image ({one_line(error)})") from error
         with file:
-            try:
-                image = Image.open(file)
-            except OSError as error:
-                raise DataError(f"{what} is not a readable image ({one_line(error)})") from error
-            return decoded(image, mode=self._mode, what=what), int(label)
+            return decoded(file, mode=self._mode, what=what), int(label)
 
     def labels(self) -> list[int]:
         """The labels of all samples; no image is read.
@@ -59,7 +63,7 @@ class NamedImages:
         Raises:
             DataError: The labels are not numbers from 0.
         """
-        found = self._dataset.targets if self._reader is None else self._reader.dataset[self._reader.label_key]
+        found = self.dataset.targets if self._reader is None else self._reader.dataset[self._reader.label_key]
         try:
             labels = [int(label) for label in found]
         except (TypeError, ValueError) as error:
@@ -78,12 +82,12 @@ class NamedImages:
         """Names of the classes that the data set declares, in the order of their labels; empty if it has none."""
         features = {} if self._reader is None else self._reader.dataset.features
         declared = getattr(features.get(getattr(self._reader, "label_key", "")), "names", None)
-        named = declared or getattr(self._dataset, "classes", None) or ()
+        named = declared or getattr(self.dataset, "classes", None) or ()
         # ImageNet's classes are tuples of synonyms.
         return tuple(name if isinstance(name, str) else ", ".join(map(str, name)) for name in named)
 
 
-def open_named(source: Source, spec: DataSpec, *, mode: str) -> Splits:
+def open_named(source: Source, spec: DataSpec, *, mode: str, contents: Contents) -> Splits:
     """Open a data set by its name, with the splits that it defines; see `docs/data.md`.
 
     Raises:
@@ -101,19 +105,53 @@ def open_named(source: Source, spec: DataSpec, *, mode: str) -> Splits:
     train = NamedImages(_named_split(source, "train"), what=f"{source} (train)", mode=mode)
     test = NamedImages(_named_split(source, "validation"), what=f"{source} (validation)", mode=mode)
     train_labels, test_labels = train.labels(), test.labels()
-    num_classes = train.num_classes(train_labels)
-    if max(test_labels) >= num_classes:
-        raise DataError(f"{source} has class {max(test_labels)} in its validation split but not in train")
-    for samples in (train, test):
+    num_classes = max(train.num_classes(train_labels), max(test_labels) + 1)
+    declared = train.class_names()
+    names = declared if len(declared) == num_classes else tuple(map(str, range(num_classes)))
+    digests = [named_digest(samples.dataset, contents) for samples in (train, test)]
+    fingerprint = combined(source.kind, spec.val_fraction, spec.on_broken, *digests)
+    skipped = [
+        _broken(samples, spec, contents, name=f"broken {PIL.__version__} {mode} {digest}")
+        for samples, digest in zip((train, test), digests, strict=True)
+    ]
+    held_out, rest = hold_out(train_labels, spec.val_fraction)
+    kept, tested = (
+        [n for n in part if n not in gone] for part, gone in zip((rest, range(len(test))), skipped, strict=True)
+    )
+    val = search_order(held_out, train_labels, without=skipped[0])
+    trained = [train_labels[index] for index in kept]
+    others = {"search validation": [train_labels[index] for index in val], "test": [test_labels[n] for n in tested]}
+    notes = check_classes(trained, others, names=names, what=str(source))
+    if absent := sorted(set(range(num_classes)) - set(trained)):
+        notes += (f"no images of {quoted([names[label] for label in absent])}, which the data declares",)
+    broken = [
+        samples.name_of(index) for samples, gone in zip((train, test), skipped, strict=True) for index in sorted(gone)
+    ]
+    account = Account({"broken images": len(broken)} if broken else {}, tuple(broken), notes)
+    parts = ((train, kept), (train, val), (test, tested))
+    return Splits(num_classes, fingerprint, *parts, class_names=declared if names == declared else (), account=account)
+
+
+def _broken(samples: NamedImages, spec: DataSpec, contents: Contents, *, name: str) -> frozenset[int]:
+    """Indices of the samples to be left out; with `stop`, some are decoded, and a broken one is an error."""
+    if spec.on_broken == "stop":
         for index in range(0, len(samples), max(1, len(samples) // NUM_DECODED)):
             samples[index]
-    held_out, rest = hold_out(len(train), spec.val_fraction)
-    digest = hashlib.sha256(f"{source}|val share {spec.val_fraction}".encode())
-    for labels in (train_labels, test_labels):
-        digest.update(np.asarray(labels, dtype=np.int64).tobytes())
-    parts = ((train, rest), (train, held_out), (test, range(len(test))))
-    names = train.class_names()
-    return Splits(num_classes, digest.hexdigest(), *parts, class_names=names if len(names) == num_classes else ())
+        return frozenset()
+
+    def is_broken(index: int) -> bool:
+        try:
+            samples[index]
+        except DataError:
+            return True
+        return False
+
+    def find() -> list[int]:
+        with contents.progress.bar(f"decoding {len(samples):,} images", len(samples)) as bar:
+            found = on_all_cores(is_broken, range(len(samples)), each=bar.advance)
+        return [index for index, bad in enumerate(found) if bad]
+
+    return frozenset(contents.remembered(name, find))
 
 
 def _named_split(source: Source, split: str) -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 from PIL import Image
 
+from sparsesearch.data.stratified import alternating, halves
 from sparsesearch.errors import DataError
 
-_SPLIT_SEED = 5
 NUM_DECODED = 64
 """Number of images decoded as a check when data are opened, evenly spread."""
+_FEW_IMAGES = 100
 Sample = tuple[Image.Image, int]
 
 
@@ -32,16 +33,47 @@ Part = tuple[Samples, Sequence[int]]
 
 
 @dataclass(frozen=True)
+class Account:
+    """What was found in data, for people.
+
+    Attributes:
+        left_out: Number of files and samples that are not used, by reason.
+        broken: Names of the images that cannot be decoded, as far as they are known.
+        notes: Lines about what may be unexpected.
+        orders_differ: Whether torchvision would number the classes in another order.
+    """
+
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    broken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    orders_differ: bool = False
+
+    def lines(self, *, num_val: int) -> list[str]:
+        """What a user should read before a study begins.
+
+        Args:
+            num_val: Images of one validation part of the search.
+        """
+        found = list(self.notes)
+        if self.left_out:
+            found.append("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items()))
+        if num_val < _FEW_IMAGES:
+            found.append(f"{num_val} validation images: accuracy in steps of {100 / num_val:.1f} points")
+        return found
+
+
+@dataclass(frozen=True)
 class Splits:
     """Data and its splits.
 
     Attributes:
         num_classes: Number of classes.
-        fingerprint: Hash of the data and of how it is split.
+        fingerprint: Hash of contents, labels and splits.
         train: Training images.
-        val: Validation images of a search.
+        val: Validation images of a search; those at even positions screen, the others confirm.
         test: Test images.
         class_names: Names of the classes in the order of their labels; empty if unknown.
+        account: What was left out, and what may be unexpected.
     """
 
     num_classes: int
@@ -50,22 +82,61 @@ class Splits:
     val: Part
     test: Part
     class_names: tuple[str, ...] = ()
+    account: Account = field(default_factory=Account)
 
 
-def shuffled(count: int) -> list[int]:
-    """A fixed random order."""
-    order: list[int] = np.random.default_rng(_SPLIT_SEED).permutation(count).tolist()
-    return order
+def search_order(indices: Sequence[int], labels: Sequence[int], *, without: Iterable[int] = ()) -> list[int]:
+    """Order validation images so that even and odd positions are two halves with the same classes.
 
-
-def hold_out(count: int, fraction: float) -> tuple[list[int], list[int]]:
-    """Split indices into (held out, rest), by a fixed random choice.
+    Args:
+        indices: The images.
+        labels: Class of each sample of the data.
+        without: Images that are left out, while all others stay in their half.
 
     Raises:
-        DataError: Nothing would be left.
+        DataError: A half would be empty.
     """
-    order = shuffled(count)
-    size = max(2, round(fraction * count))
-    if size >= count - 1:
-        raise DataError(f"{count} training images are too few to hold out {fraction:.0%} for validation")
-    return order[:size], order[size:]
+    gone = set(without)
+    first, second = (
+        [index for index in half if index not in gone] for half in halves(indices, [labels[index] for index in indices])
+    )
+    if not first or not second:
+        raise DataError(f"{len(indices)} validation images are too few to divide into two halves; add more")
+    return alternating(first, second)
+
+
+def check_classes(
+    train: Iterable[int], other: Mapping[str, Iterable[int]], *, names: Sequence[str], what: str
+) -> tuple[str, ...]:
+    """Check that every class that occurs has training images.
+
+    Args:
+        train: Classes of the training images.
+        other: Classes of the images of the other splits, by their names.
+        names: Names of the classes.
+        what: Names the data in errors.
+
+    Returns:
+        Lines that name the classes which a split lacks.
+
+    Raises:
+        DataError: A class has no training images.
+    """
+    trained = Counter(train)
+    notes = []
+    for split, labels in other.items():
+        present = set(labels)
+        unknown = sorted(present - set(trained))
+        if unknown:
+            named = quoted([names[label] for label in unknown])
+            raise DataError(f"{what} has no training images of {named}, but {split} images; add some to train")
+        missing = [names[label] for label in sorted(set(trained) - present)]
+        if missing:
+            notes.append(f"no {split} images of {quoted(missing)}")
+    return tuple(notes)
+
+
+def quoted(names: Sequence[str], *, limit: int = 3) -> str:
+    """`class 'a'`, or `classes 'a', 'b', 'c' and 7 more`."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ("class " if len(names) == 1 else "classes ") + ", ".join(map(repr, names[:limit])) + more

@@ -1,38 +1,32 @@
-"""WebDataset shards: tar files with `KEY.jpg` next to `KEY.cls`, read sequentially."""
+"""WebDataset shards: tar files with `KEY.jpg` next to `KEY.cls`, found in a folder and split."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import random
-import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, count, islice
 from pathlib import Path
 
+import PIL
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
 
-from sparsesearch.data.loading import Preprocessing, Transform, transformed
-from sparsesearch.data.samples import shuffled
+from sparsesearch.data.content import Contents, combined
+from sparsesearch.data.decoding import decoded
+from sparsesearch.data.file_walk import found_file
+from sparsesearch.data.samples import Account, check_classes, search_order
+from sparsesearch.data.shard_reader import Entry, check_archive, read_entries
+from sparsesearch.data.stratified import halves
 from sparsesearch.errors import DataError, one_line
-from sparsesearch.seeds import derive_seed
+from sparsesearch.study.spec import DataSpec
 
-_IMAGES = ("jpg", "jpeg", "png", "webp")
-_BUFFER = 2048
-_NUM_DECODED = 64
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """An undecoded sample of a shard."""
-
-    where: str
-    image: bytes
-    label: int
+_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+_DECODED_PER_SHARD = 8
+_ADVICE = "write the shard again; list all broken images with: sparsesearch data check wds:FOLDER --all"
+_READER = 1
+"""Raised when shards are read in another way, so that nothing stored is taken over."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +35,14 @@ class Stream:
 
     Attributes:
         num_classes: Number of classes.
-        fingerprint: Hash of names and sizes of the shards.
+        fingerprint: Hash of the contents of the shards, and of how they are split.
         num_train: Training images.
         train: Training shards.
-        search: Validation shards, and the positions in them that are available to a search.
+        search: Validation shards, and the positions in them that are available to a search; those at even places
+            screen, the others confirm.
         test: Shards of the test images, and their positions.
+        skipped: Shards and positions in them of broken images.
+        account: What was left out, and what may be unexpected.
     """
 
     num_classes: int
@@ -54,41 +51,80 @@ class Stream:
     train: tuple[Path, ...]
     search: tuple[tuple[Path, ...], tuple[int, ...]]
     test: tuple[tuple[Path, ...], tuple[int, ...]]
+    skipped: frozenset[tuple[Path, int]] = frozenset()
+    account: Account = field(default_factory=Account)
 
 
-def open_stream(path: Path) -> Stream:
-    """Find the shards in a folder, count their samples, and split the validation samples.
+def open_stream(path: Path, spec: DataSpec, *, contents: Contents) -> Stream:
+    """Find the shards in a folder, read the labels of all samples, and split the validation samples.
 
     If there are test shards, a search uses all validation samples; otherwise half of them.
 
+    Args:
+        path: The folder.
+        spec: How broken images are treated.
+        contents: Remembers what is in shards by their contents, so that they are read in full only once.
+
     Raises:
-        DataError: Shards are missing, corrupt, or contain too few samples.
+        DataError: Shards are missing, corrupt, or contain too few samples, or a class has no training images.
     """
     if not path.is_dir():
         raise DataError(f"no such data folder: {path}")
     info = _read_info(path)
-    train, val, test = (_shards(path, info, *names) for names in (("train",), ("val", "validation"), ("test",)))
-    for name, shards in (("train", train), ("val", val)):
-        if not shards:
-            raise DataError(f"{path} has no {name} shards; name them {name}-000000.tar and so on, or add an info.json")
-    labels = [entry.label for entry in read_entries(val, everything=False)]
-    if len(labels) < 8:
-        raise DataError(f"the validation shards of {path} contain {len(labels)} samples; at least 8 are required")
-    for entry in islice(read_entries(val), _NUM_DECODED):
-        _decode(entry, mode="L")
-    order = shuffled(len(labels))
-    if test:
-        tested = tuple(range(sum(1 for _ in read_entries(test, everything=False))))
-        search, finals = (val, tuple(order)), (test, tested)
+    shards = {split: _shards(path, info, names) for split, names in _NAMES.items()}
+    for split in ("train", "val"):
+        if not shards[split]:
+            raise DataError(
+                f"{path} has no {split} shards; name them {split}-000000.tar and so on, or add an info.json"
+            )
+    digests: dict[Path, str] = {}
+    for files in shards.values():
+        found = contents.digests([found_file(str(shard)) for shard in files], below=str(path))
+        digests.update(zip(files, found, strict=True))
+    indexed = {shard: _indexed(shard, digest, contents) for shard, digest in digests.items()}
+    labels = {split: [indexed[shard][0] for shard in files] for split, files in shards.items()}
+    broken = {
+        split: [_broken(shard, digests[shard], indexed[shard][1], spec, contents) for shard in files]
+        for split, files in shards.items()
+    }
+    flat = {split: [label for shard in inside for label in shard] for split, inside in labels.items()}
+    gone = {split: _flat_positions(broken[split], labels[split]) for split in shards}
+    if len(flat["val"]) < 8:
+        raise DataError(f"the validation shards of {path} contain {len(flat['val'])} samples; at least 8 are required")
+    everything = list(range(len(flat["val"])))
+    if shards["test"]:
+        chosen, final, tested = everything, shards["test"], _left(range(len(flat["test"])), gone["test"])
+        test_labels = [flat["test"][position] for position in tested]
     else:
-        half = len(order) // 2
-        search, finals = (val, tuple(order[:half])), (val, tuple(sorted(order[half:])))
-    digest = hashlib.sha256()
-    for shard in (*train, *val, *test):
-        digest.update(f"{shard.relative_to(path)}:{shard.stat().st_size}\n".encode())
-    counted = info["train"].num_samples if "train" in info else None
-    num_train = counted or sum(1 for _ in read_entries(train, everything=False))
-    return Stream(max(labels) + 1, digest.hexdigest(), num_train, train, search, finals)
+        chosen, rest = halves(everything, flat["val"])
+        final, tested = shards["val"], _left(sorted(rest), gone["val"])
+        test_labels = [flat["val"][position] for position in tested]
+    search = search_order(chosen, flat["val"], without=gone["val"])
+    trained = [flat["train"][position] for position in _left(range(len(flat["train"])), gone["train"])]
+    num_classes = _num_classes([*flat["train"], *flat["val"], *flat["test"]], trained, what=str(path))
+    others = {"search validation": [flat["val"][position] for position in search], "test": test_labels}
+    notes = check_classes(trained, others, names=list(map(str, range(num_classes))), what=str(path))
+    all_broken = [
+        (shard, position)
+        for split, files in shards.items()
+        for shard, bad in zip(files, broken[split], strict=True)
+        for position in bad
+    ]
+    names = [f"image {position} of {shard}" for shard, position in all_broken]
+    left_out = {"broken images": len(names)} if names else {}
+    others_inside = {file for file in path.iterdir() if file.is_file() and file.suffix != ".json"}
+    if ignored := len(others_inside - set(digests)):
+        left_out["files that are no shards of a split"] = ignored
+    return Stream(
+        num_classes,
+        combined(*(f"{split} {digests[shard]}" for split in shards for shard in shards[split]), spec.on_broken),
+        len(trained),
+        shards["train"],
+        (shards["val"], tuple(search)),
+        (final, tuple(tested)),
+        skipped=frozenset(all_broken),
+        account=Account(left_out, tuple(names), notes),
+    )
 
 
 @dataclass(frozen=True)
@@ -96,7 +132,6 @@ class _Listed:
     """A split as listed in an `info.json`."""
 
     shards: tuple[str, ...]
-    num_samples: int | None
 
 
 def _read_info(path: Path) -> dict[str, _Listed]:
@@ -106,19 +141,19 @@ def _read_info(path: Path) -> dict[str, _Listed]:
         return {}
     try:
         splits = json.loads(file.read_text(encoding="utf-8"))["splits"]
-        return {
-            str(name): _Listed(tuple(map(str, split["filenames"])), split.get("num_samples"))
-            for name, split in splits.items()
-        }
+        return {str(name): _Listed(tuple(map(str, split["filenames"]))) for name, split in splits.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file} does not list shards as splits.NAME.filenames ({one_line(error)})") from error
 
 
-def _shards(path: Path, info: dict[str, _Listed], *names: str) -> tuple[Path, ...]:
+def _shards(path: Path, info: dict[str, _Listed], names: Sequence[str]) -> tuple[Path, ...]:
+    """The shards of a split: listed, named `SPLIT-...`, or in a folder of its name; local files only."""
     for name in names:
-        found = [path / shard for shard in info[name].shards] if name in info else []
-        if not info:
-            found = sorted({*path.glob(f"{name}[-_.]*tar"), *(path / name).glob("*.tar")})
+        if info:
+            found = [path / shard for shard in info[name].shards] if name in info else []
+        else:
+            inside = [*path.iterdir(), *((path / name).iterdir() if (path / name).is_dir() else ())]
+            found = sorted(file for file in inside if _is_shard(file, name))
         missing = [shard for shard in found if not shard.is_file()]
         if missing:
             raise DataError(f"no such shard: {missing[0]}")
@@ -127,109 +162,93 @@ def _shards(path: Path, info: dict[str, _Listed], *names: str) -> tuple[Path, ..
     return ()
 
 
-def read_entries(shards: Sequence[Path], *, everything: bool = True) -> Iterator[_Entry]:
-    """Iterate over the samples of shards in order; without `everything`, the bytes of the images are skipped."""
-    for shard in shards:
-        try:
-            with tarfile.open(shard) as tar:
-                key, members = "", dict[str, tarfile.TarInfo]()
-                for member in tar:
-                    tar.members = []  # type: ignore[attr-defined]  # otherwise it keeps all members in memory
-                    folder, slash, file = member.name.rpartition("/")
-                    stem, _, extension = file.partition(".")
-                    if not member.isfile() or file.startswith("__"):
-                        continue
-                    if (found := folder + slash + stem) != key:
-                        if members:
-                            yield _entry(tar, members, where=f"{key} in {shard}", everything=everything)
-                        key, members = found, {}
-                    members[extension.lower()] = member
-                _check_end(tar)
-                if members:
-                    yield _entry(tar, members, where=f"{key} in {shard}", everything=everything)
-        except (OSError, tarfile.TarError) as error:
-            raise DataError(f"{shard} is not a readable tar file ({one_line(error)})") from error
+def _is_shard(file: Path, split: str) -> bool:
+    name = file.name.lower()
+    if name.startswith(".") or not name.endswith(_SUFFIXES):
+        return False
+    return file.parent.name == split or (name.startswith(split) and not name[len(split)].isalnum())
 
 
-def _check_end(tar: tarfile.TarFile) -> None:
-    """Check for the zero block that ends an archive; tarfile silently accepts a truncated one."""
-    assert tar.fileobj is not None
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("the end of the archive is missing: it was truncated or overwritten")
+def _indexed(shard: Path, digest: str, contents: Contents) -> tuple[list[int], list[int]]:
+    """The classes of all samples of a shard, and the positions of images which are broken at first glance.
+
+    The first images are decoded, the headers of all others read.
+    """
+
+    def find() -> list[list[int]]:
+        check_archive(shard)
+        labels: list[int] = []
+        bad: list[int] = []
+        with contents.progress.bar(f"reading {shard.name}", None) as bar:
+            for number, entry in enumerate(read_entries([shard])):
+                labels.append(entry.label)
+                if not _is_readable(entry, in_full=number < _DECODED_PER_SHARD):
+                    bad.append(number)
+                bar.advance()
+        return [labels, bad]
+
+    labels, bad = contents.remembered(f"shard {_READER} {PIL.__version__} {digest}", find)
+    return labels, bad
 
 
-def _entry(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], *, where: str, everything: bool) -> _Entry:
-    def content(member: tarfile.TarInfo) -> bytes:
-        file = tar.extractfile(member)
-        return b"" if file is None else file.read()
+def _broken(shard: Path, digest: str, bad: list[int], spec: DataSpec, contents: Contents) -> list[int]:
+    """Positions of the images of a shard to be left out: all that cannot be decoded, or none, as they are errors."""
 
-    image = next((members[kind] for kind in _IMAGES if kind in members), None)
-    if image is None:
-        raise DataError(f"the sample {where} has no image; expected one of {', '.join(_IMAGES)}")
+    def find() -> list[int]:
+        with contents.progress.bar(f"decoding {shard.name}", None) as bar:
+            found = []
+            for number, entry in enumerate(read_entries([shard])):
+                if not _is_readable(entry, in_full=True):
+                    found.append(number)
+                bar.advance()
+        return found
+
+    if spec.on_broken == "skip":
+        return contents.remembered(f"broken {_READER} {PIL.__version__} {digest}", find)
+    if bad:
+        decode_entry(next(islice(read_entries([shard]), bad[0], None)), mode="RGB")
+    return []
+
+
+def _is_readable(entry: Entry, *, in_full: bool) -> bool:
     try:
-        label = int(content(members["cls"])) if "cls" in members else int(json.loads(content(members["json"]))["label"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"the sample {where} has no class label; store it as an integer in KEY.cls") from error
-    return _Entry(where, content(image) if everything else b"", label)
+        if in_full:
+            decode_entry(entry, mode="RGB")
+        else:
+            Image.open(io.BytesIO(entry.image)).close()
+    except Exception:  # decoders raise many exception types for corrupt files
+        return False
+    return True
 
 
-def _decode(entry: _Entry, *, mode: str) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(entry.image)) as image:
-            return image.convert(mode)
-    except Exception as error:  # decoders raise many exception types for corrupt files
-        raise DataError(f"the image of {entry.where} cannot be read ({one_line(error)})") from error
+def _left(positions: Sequence[int], gone: frozenset[int]) -> list[int]:
+    return [position for position in positions if position not in gone]
 
 
-class ShuffledShards(IterableDataset[tuple[Tensor, int]]):
-    """Training samples of one epoch; the worker processes read disjoint shards."""
-
-    def __init__(self, stream: Stream, preprocessing: Preprocessing, *, seed: int) -> None:
-        self._stream = stream
-        self._mode = preprocessing.mode
-        self._transform = preprocessing.transform(is_training=True)
-        self._seed = seed
-
-    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
-        shards = list(self._stream.train)
-        random.Random(self._seed).shuffle(shards)
-        worker = get_worker_info()
-        number = 0
-        if worker is not None:
-            number, shards = worker.id, shards[worker.id :: worker.num_workers]
-        for position, entry in enumerate(_mixed(read_entries(shards), random.Random(derive_seed(self._seed, number)))):
-            if not 0 <= entry.label < self._stream.num_classes:
-                raise DataError(
-                    f"the sample {entry.where} has class {entry.label}, but the validation shards contain only "
-                    f"classes 0 to {self._stream.num_classes - 1}"
-                )
-            seed = derive_seed(self._seed, number, position)
-            yield transformed(_decode(entry, mode=self._mode), self._transform, seed=seed), entry.label
+def _flat_positions(broken: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> frozenset[int]:
+    """Positions in all shards of a split of samples given by their positions in each."""
+    starts = accumulate(map(len, labels), initial=0)
+    return frozenset(start + position for start, inside in zip(starts, broken, strict=False) for position in inside)
 
 
-def _mixed(entries: Iterator[_Entry], rng: random.Random) -> Iterator[_Entry]:
-    """Shuffle entries with a buffer of fixed size."""
-    buffer = list(islice(entries, _BUFFER))
-    for entry in entries:
-        index = rng.randrange(len(buffer))
-        yield buffer[index]
-        buffer[index] = entry
-    rng.shuffle(buffer)
-    yield from buffer
+def _num_classes(labels: Sequence[int], trained: Sequence[int], *, what: str) -> int:
+    """One more than the largest label, if every class up to it has training images."""
+    used = set(trained)
+    least = next(label for label in count() if label not in used)
+    if least <= max(labels):
+        raise DataError(
+            f"{what} has labels up to {max(labels)}, but no training images of class {least}; number the classes from 0"
+        )
+    if least < 2:
+        raise DataError(f"{what} has only one class; at least two are required")
+    return least
 
 
-class SamplesAtPositions(IterableDataset[tuple[Tensor, int]]):
-    """The samples at given positions of shards, in shard order."""
+def decode_entry(entry: Entry, *, mode: str) -> Image.Image:
+    """Decode the image of a sample.
 
-    def __init__(self, shards: Sequence[Path], positions: Sequence[int], transform: Transform, *, mode: str) -> None:
-        self._shards = shards
-        self._positions = frozenset(positions)
-        self._transform = transform
-        self._mode = mode
-
-    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
-        stop = max(self._positions, default=-1) + 1
-        for position, entry in enumerate(islice(read_entries(self._shards), stop)):
-            if position in self._positions:
-                yield transformed(_decode(entry, mode=self._mode), self._transform, seed=0), entry.label
+    Raises:
+        DataError: It is broken.
+    """
+    what = f"the image of {entry.where}"
+    return decoded(io.BytesIO(entry.image), mode=mode, what=what, advice=_ADVICE)

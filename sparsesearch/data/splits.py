@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from sparsesearch.data.folders import open_folder
+from sparsesearch.data.content import Contents
+from sparsesearch.data.folders import Matches, open_folder
 from sparsesearch.data.named import TORCH_FOLDER, open_named
 from sparsesearch.data.samples import Splits
 from sparsesearch.data.source import Source
 from sparsesearch.study.spec import DataSpec
 
 
-def open_splits(source: Source, spec: DataSpec, *, mode: str) -> Splits:
+def open_splits(
+    source: Source, spec: DataSpec, *, mode: str, contents: Contents | None = None, matches: Matches | None = None
+) -> Splits:
     """Open image folders, a torchvision or a Hugging Face data set.
 
     Args:
         source: Of kind `folder`, `torch` or `hfds`.
         spec: How to split.
         mode: Pillow image mode.
+        contents: Hashes the files; by default without a word.
+        matches: As in `open_folder`; other sources are identified as a whole.
 
     Raises:
         DataError: The data is missing, empty or unreadable.
         MissingExtraError: A package needed to read the data is not installed.
     """
+    contents = contents or Contents()
     if source.path is not None and (source.kind == "folder" or source.name in TORCH_FOLDER):
-        return open_folder(source.path, spec, mode=mode)
-    return open_named(source, spec, mode=mode)
+        return open_folder(source.path, spec, mode=mode, contents=contents, matches=matches)
+    return open_named(source, spec, mode=mode, contents=contents)

@@ -6,14 +6,15 @@ the positions of their samples.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from sparsesearch.data.content import task_fingerprint
 from sparsesearch.data.loading import Preprocessing, batches_of
-from sparsesearch.data.shards import SamplesAtPositions, ShuffledShards, Stream
+from sparsesearch.data.shard_order import SamplesAtPositions, ShuffledShards
+from sparsesearch.data.shards import Stream
 from sparsesearch.data.task import Batch, Task, ValPart
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.spec import DataSpec
@@ -31,6 +32,7 @@ class StreamTask:
     """
 
     curriculum_fraction = 0.0
+    orders_differ = False
 
     def __init__(self, stream: Stream, preprocessing: Preprocessing, spec: DataSpec) -> None:
         self.num_classes = stream.num_classes
@@ -39,8 +41,7 @@ class StreamTask:
         self.num_train = stream.num_train
         half = len(stream.search[1]) // 2
         self.num_val = min(spec.num_val_images or half, half)
-        text = f"{stream.fingerprint}|{preprocessing}"
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.fingerprint = task_fingerprint(stream.fingerprint, preprocessing)
         self._stream = replace(stream, test=((), ()))
         self._workers = min(spec.workers, len(stream.train))
         self._preprocessing = preprocessing
@@ -61,7 +62,7 @@ class StreamTask:
         """There is no fixed pool."""
 
     def val(self, part: ValPart, *, batch_size: int) -> Iterator[Batch]:
-        """Every other validation sample of the search, so that the two parts are disjoint."""
+        """Every other validation sample of the search, two disjoint parts with the same classes."""
         shards, positions = self._stream.search
         chosen = positions[0 if part == "screen" else 1 :: 2][: self.num_val]
         yield from self._evaluation(shards, chosen, batch_size=batch_size)

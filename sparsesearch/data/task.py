@@ -43,6 +43,7 @@ class Task(Protocol):
         fingerprint: Hash of the data and its preprocessing.
         curriculum_fraction: Fraction of the epochs of dense training, from the start, that show windows around objects;
             0 if the bounding boxes are unknown.
+        orders_differ: Whether the classes have names which torchvision would number in another order.
     """
 
     num_classes: int
@@ -52,6 +53,7 @@ class Task(Protocol):
     num_val: int
     fingerprint: str
     curriculum_fraction: float
+    orders_differ: bool
 
     def fresh_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
         """Batches of one epoch for training a dense model (augmented, never cached)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sparsesearch.data.content import Contents
 from sparsesearch.data.digits_task import DigitsTest
 from sparsesearch.data.images_task import ImagesTest
 from sparsesearch.data.inputs import preprocessing_of
@@ -9,11 +10,19 @@ from sparsesearch.data.shards import open_stream
 from sparsesearch.data.source import parse_source
 from sparsesearch.data.splits import open_splits
 from sparsesearch.data.stream_task import StreamTest
+from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import DataSpec
 
 
-def open_test(data: DataSpec, *, backbone: str) -> DigitsTest | ImagesTest | StreamTest:
+def open_test(
+    data: DataSpec, *, backbone: str, progress: Progress | None = None
+) -> DigitsTest | ImagesTest | StreamTest:
     """Open the task with its test split.
+
+    Args:
+        data: The data.
+        backbone: Resolved name.
+        progress: Shows the hashing of files.
 
     Raises:
         DataError: The data is missing, empty or corrupt.
@@ -22,6 +31,7 @@ def open_test(data: DataSpec, *, backbone: str) -> DigitsTest | ImagesTest | Str
     source, preprocessing = parse_source(data.source), preprocessing_of(backbone, data)
     if source.kind == "digits":
         return DigitsTest(image_size=preprocessing.image_size, in_chans=preprocessing.in_chans, variant=source.variant)
+    contents = Contents(progress=progress)
     if source.kind == "wds" and source.path is not None:
-        return StreamTest(open_stream(source.path), preprocessing, data)
-    return ImagesTest(open_splits(source, data, mode=preprocessing.mode), preprocessing, data)
+        return StreamTest(open_stream(source.path, data, contents=contents), preprocessing, data)
+    return ImagesTest(open_splits(source, data, mode=preprocessing.mode, contents=contents), preprocessing, data)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sparsesearch.data.content import changed_data
 from sparsesearch.data.inputs import open_task
 from sparsesearch.errors import DataError
 from sparsesearch.evaluate.deadline import Deadline
@@ -30,12 +31,9 @@ def open_context(spec: StudySpec) -> TrainingContext:
     """
     resolved = spec.resolved
     assert resolved is not None, "only prepared studies are stored"
-    task = open_task(spec.data, backbone=spec.backbone)
+    task = open_task(spec.data, backbone=spec.backbone, expected=resolved.data_fingerprint)
     if task.fingerprint != resolved.data_fingerprint:
-        raise DataError(
-            f"the data {spec.data.source!r} has changed since study {spec.name!r} was created; "
-            "restore it, or start a new study"
-        )
+        raise DataError(changed_data(spec.data.source, study=spec.name, stored=resolved.data_fingerprint))
     arithmetic = Arithmetic.of(spec.precision, device=open_device(spec.device))
     return TrainingContext(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 
 from sparsesearch.backbones.calls import trace_of
+from sparsesearch.data.decoding import decoded
 from sparsesearch.data.inputs import open_task
 from sparsesearch.data.loading import Preprocessing
-from sparsesearch.errors import DataError, one_line
+from sparsesearch.errors import DataError
 from sparsesearch.sparsify.trace import StepTrace
 from sparsesearch.study.spec import DataSpec
 from sparsesearch.visualize.kept_tokens import NO_TOKEN, ImageView, StepView
@@ -104,14 +105,9 @@ def _tokens(trace: StepTrace, index: int, *, num_positions: int) -> tuple[Any, f
 
 
 def _read(path: Path, mode: str, *, min_pixels: int) -> Image.Image:
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert(mode)
-    except FileNotFoundError as error:
-        raise DataError(f"image {path} does not exist; check the path") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({one_line(error)})"
-        raise DataError(f"{path} is not a readable image{reason}; give a JPEG, PNG or WebP file") from error
+    if not path.exists():
+        raise DataError(f"image {path} does not exist; check the path")
+    image = decoded(str(path), mode=mode, what=str(path), advice="give a JPEG, PNG or WebP file")
     if min(image.size) < min_pixels:
         raise DataError(
             f"{path} has {image.width}x{image.height} pixels, less than one patch ({min_pixels}); give a larger image"

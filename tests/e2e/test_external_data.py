@@ -23,8 +23,10 @@ from torch import Tensor
 
 import sparsesearch
 from sparsesearch.backbones.registry import PICO
-from sparsesearch.data import shards as shard_files
+from sparsesearch.data import shard_order
 from sparsesearch.data.inputs import open_task
+from sparsesearch.data.shard_reader import read_entries
+from sparsesearch.data.shards import decode_entry
 from sparsesearch.data.source import absolute_source, parse_source
 from sparsesearch.data.splits import open_splits
 from sparsesearch.data.task import Batch, Task
@@ -199,11 +201,11 @@ class TestFolders:
         (tmp_path / "data" / "class2" / "README.txt").write_text("not an image")
         data = DataSpec(source=f"folder:{tmp_path / 'data'}", val_fraction=0.2)
         splits = open_splits(parse_source(data.source), data, mode="RGB")
-        base = splits.train[0]
         assert splits.num_classes == 2
-        assert len(base) == 14
-        assert [base[index][1] for index in (0, 13)] == [0, 1], "class2 comes before class10"
-        assert {base[index][0].mode for index in range(14)} == {"RGB"}
+        assert splits.class_names == ("class2", "class10")
+        samples = [base[index] for base, order in (splits.train, splits.val, splits.test) for index in order]
+        assert Counter(label for _, label in samples) == {0: 7, 1: 7}
+        assert {image.mode for image, _ in samples} == {"RGB"}
         assert sum(
             len(labels) for labels in (b.labels for b in open_task(data, backbone=PICO).val("screen", batch_size=2))
         )
@@ -293,10 +295,7 @@ class TestStreams:
             webdataset.SimpleShardList([str(shard) for shard in shards]), webdataset.tarfile_to_samples()
         )
         theirs = [(Image.open(io.BytesIO(s["png"])).tobytes(), int(s["cls"])) for s in pipeline]
-        ours = [
-            (shard_files._decode(entry, mode="RGB").tobytes(), entry.label)
-            for entry in shard_files.read_entries(shards)
-        ]
+        ours = [(decode_entry(entry, mode="RGB").tobytes(), entry.label) for entry in read_entries(shards)]
         assert ours == theirs
         assert len(ours) == 27
 
@@ -306,15 +305,15 @@ class TestStreams:
         batches = list(task.fresh_epoch(epoch=1, seed=0, batch_size=90, num_images=None))
         assert Counter(batches[0].labels.tolist()) == {0: 30, 1: 30, 2: 30}
         rng = random.Random(0)
-        entries = list(shard_files.read_entries(sorted((tmp_path / "data").glob("train-*.tar"))))
-        mixed = list(shard_files._mixed(iter(entries), rng))
+        entries = list(read_entries(sorted((tmp_path / "data").glob("train-*.tar"))))
+        mixed = list(shard_order._mixed(iter(entries), rng))
         assert mixed != entries
         assert sorted(e.where for e in mixed) == sorted(e.where for e in entries)
 
     def test_a_full_buffer_loses_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shard_files, "_BUFFER", 8)
-        entries = list(shard_files.read_entries(write_shards(tmp_path, "train", per_class=20, num_shards=1, seed=5)))
-        mixed = list(shard_files._mixed(iter(entries), random.Random(0)))
+        monkeypatch.setattr(shard_order, "_BUFFER", 8)
+        entries = list(read_entries(write_shards(tmp_path, "train", per_class=20, num_shards=1, seed=5)))
+        mixed = list(shard_order._mixed(iter(entries), random.Random(0)))
         assert sorted(e.where for e in mixed) == sorted(e.where for e in entries)
 
     def test_shards_for_testing_leave_all_validation_to_the_search(self, tmp_path: Path) -> None:
@@ -373,7 +372,7 @@ class TestStreams:
             ({"a.png": b"x"}, "the sample a in .* has no class label"),
             ({"a.png": b"x", "a.cls": b"cat"}, "the sample a in .* has no class label"),
             ({"a.cls": b"0"}, "the sample a in .* has no image"),
-            ({"a.png": b"x", "a.cls": b"1"}, "the image of a in .* cannot be read"),
+            ({"a.png": b"x", "a.cls": b"1"}, "the image of a in .* is not a readable image"),
         ],
     )
     def test_broken_samples_are_named(self, tmp_path: Path, files: dict[str, bytes], said: str) -> None:
@@ -391,8 +390,8 @@ class TestStreams:
         source = write_stream(tmp_path / "data")
         with webdataset.TarWriter(str(tmp_path / "data" / "train-000009.tar")) as writer:
             writer.write({"__key__": "odd", "png": png(draw(0, np.random.default_rng(0))), "json": {"label": 12}})
-        with pytest.raises(DataError, match=r"the sample odd in .* has class 12, .* classes 0 to 2"):
-            epoch(open_task(DataSpec(source=source), backbone=PICO))
+        with pytest.raises(DataError, match=r"has labels up to 12, but no training images of class 3"):
+            open_task(DataSpec(source=source), backbone=PICO)
 
 
 TINY = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from sparsesearch.study.spec.renamed import renamed
@@ -12,14 +14,19 @@ class DataSpec(Value):
     """The data to train and evaluate on.
 
     Attributes:
-        source: `digits` or `digits:hard` (bundled demo task); `folder:PATH` (PATH/train, PATH/val and optionally
-            PATH/test, each with one folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision,
-            such as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH`
-            (WebDataset shards). See docs/data.md.
+        source: `digits` or `digits:hard` (bundled demo task); `folder:PATH` (PATH/train and PATH/val or PATH/test or
+            both, each with one folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision, such
+            as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH` (WebDataset
+            shards). See docs/data.md.
         image_size: Height and width in pixels; None for the default of the backbone.
-        val_fraction: Fraction of the training images held out for validation if the data has no separate test split.
+        val_fraction: Fraction of the training images of each class held out for validation if the data has no separate
+            test split.
         num_val_images: Maximum number of validation images per evaluation; None for all.
         workers: Number of loader processes for external data.
+        class_order: Order of class folders: `natural` (class2 before class10, as in timm) or `alphabetical` (class10
+            before class2, as in torchvision), which must be that of given weights with a head.
+        on_broken: What an image that cannot be read does: `stop` ends the study, `skip` decodes all images before it
+            begins, and leaves out the broken ones.
     """
 
     source: str = "digits"
@@ -27,6 +34,8 @@ class DataSpec(Value):
     val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     num_val_images: int | None = Field(default=None, ge=1)
     workers: int = Field(default=0, ge=0)
+    class_order: Literal["natural", "alphabetical"] = "natural"
+    on_broken: Literal["stop", "skip"] = "stop"
 
     @model_validator(mode="before")
     @classmethod

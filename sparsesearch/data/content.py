@@ -1,0 +1,198 @@
+"""Data is known by its contents: digests of files, computed on all cores and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import PIL
+
+from sparsesearch.data.content_cache import ContentCache
+from sparsesearch.data.file_walk import FoundFile, file_key
+from sparsesearch.errors import DataError
+from sparsesearch.settings import Settings
+from sparsesearch.study.progress import Progress, Silent
+
+FINGERPRINT_VERSION = "2"
+"""Version 1 was made of names and sizes."""
+_STORED_AT_ONCE = 8192
+_PER_TASK = 32
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+Check = Callable[[int], object]
+
+
+class Contents:
+    """Computes digests of files, and remembers them by path, size, times and inode.
+
+    Args:
+        cache: Folder of what is remembered; None for that of the environment.
+        progress: Shows bars, and a line if nothing can be remembered.
+    """
+
+    def __init__(self, cache: Path | None = None, *, progress: Progress | None = None) -> None:
+        self.cache = ContentCache(cache or Settings.from_environment().cache)
+        self.progress = progress or Silent()
+
+    def digests(self, files: Sequence[FoundFile], *, below: str) -> list[str]:
+        """The digest of the content of each file, in order; unchanged files are not read again.
+
+        Args:
+            files: All of them are below one folder.
+            below: That folder.
+
+        Raises:
+            DataError: A file cannot be read, or changes while it is read.
+        """
+        stored = self.cache.files(below)
+        found = {file.path: stored[file.path][1] for file in files if _is_same(file, stored.get(file.path))}
+        missing = [file for file in files if file.path not in found]
+        if missing:
+            with self.progress.bar(f"hashing {len(missing):,} files of the data", len(missing)) as bar:
+                for part in _parts(missing, _STORED_AT_ONCE):
+                    new = on_all_cores(_digest, part, each=bar.advance)
+                    self.cache.keep_files(part, new)
+                    found.update(zip((file.path for file in part), new, strict=True))
+            self._report_problem()
+        return [found[file.path] for file in files]
+
+    def broken(self, files: Sequence[FoundFile], digests: Sequence[str], *, below: str, check: Check) -> list[int]:
+        """Indices of the files that cannot be decoded; each content is decoded once by each version of Pillow.
+
+        Args:
+            files: All of them are below one folder.
+            digests: Of these files.
+            below: That folder.
+            check: Raises DataError for a broken file.
+        """
+        stored = self.cache.files(below)
+        unknown = []
+        for index, file in enumerate(files):
+            row = stored.get(file.path)
+            if row is None or not _is_same(file, row) or row[2] != PIL.__version__:
+                unknown.append(index)
+        found: list[int] = []
+        with self.progress.bar(f"decoding {len(unknown):,} images", len(unknown)) as bar:
+            for part in _parts(unknown, _STORED_AT_ONCE):
+                is_good = on_all_cores(lambda index: _passes(check, index), part, each=bar.advance)
+                good = [index for index, passed in zip(part, is_good, strict=True) if passed]
+                found += [index for index, passed in zip(part, is_good, strict=True) if not passed]
+                kept = [files[index] for index in good], [digests[index] for index in good]
+                self.cache.keep_files(*kept, decoded_by=PIL.__version__)
+        self.cache.keep_broken([files[index].path for index in found], [digests[index] for index in found])
+        return found
+
+    def remembered(self, name: str, find: Callable[[], _T]) -> _T:
+        """Lists of numbers that follow from contents: those stored under this name, or found now and stored."""
+        known = self.cache.derived(name)
+        if known is None:
+            found = find()
+            self.cache.keep_derived(name, json.dumps(found))
+            self._report_problem()
+            return found
+        stored: _T = json.loads(known)
+        return stored
+
+    def _report_problem(self) -> None:
+        if self.cache.problem is not None:
+            self.progress.line(self.cache.problem)
+            self.cache.problem = None
+
+
+def content_digest(path: str) -> str:
+    """The digest of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, _hash).hexdigest()
+
+
+def note_broken(path: str, cache: ContentCache) -> None:
+    """Remember that a file, as it is now, cannot be decoded, so that its repair is recognised later."""
+    if os.path.isfile(path):
+        cache.keep_broken([path], [content_digest(path)])
+
+
+def on_all_cores(work: Callable[[_T], _R], items: Sequence[_T], *, each: Callable[[int], object]) -> list[_R]:
+    """Apply `work` to all items on threads, in order; hashing and decoding release the interpreter's lock.
+
+    Args:
+        work: Applied to each item.
+        items: The items.
+        each: Told how many more are done.
+    """
+    found: list[_R] = []
+    pool = ThreadPoolExecutor(min(32, len(os.sched_getaffinity(0)) + 2))
+    try:
+        for part in pool.map(lambda chunk: [work(item) for item in chunk], _parts(items, _PER_TASK)):
+            found += part
+            each(len(part))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+def combined(*parts: object) -> str:
+    """One digest of several values, in order."""
+    digest = _hash()
+    for part in parts:
+        text = part if isinstance(part, bytes) else str(part).encode(errors="surrogateescape")
+        digest.update(len(text).to_bytes(8, "little") + text)
+    return digest.hexdigest()
+
+
+def task_fingerprint(data: str, preprocessing: object) -> str:
+    """The fingerprint of data under a preprocessing."""
+    return f"{FINGERPRINT_VERSION}-{combined(data, preprocessing)[:16]}"
+
+
+def changed_data(source: str, *, study: str, stored: str) -> str:
+    """Why a study does not go on with its data, in one line.
+
+    Args:
+        source: The data.
+        study: Name of the study.
+        stored: The fingerprint of the data that the study began with.
+    """
+    if not stored.startswith(f"{FINGERPRINT_VERSION}-"):
+        return (
+            f"study {study!r} was created by an older version, which knew data by names and sizes: whether {source!r} "
+            "is unchanged cannot be told; start a new study"
+        )
+    return f"the data {source!r} has changed since study {study!r} was created; restore it, or start a new study"
+
+
+def _hash() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
+
+
+def _digest(file: FoundFile) -> str:
+    try:
+        with open(file.path, "rb") as opened:
+            found = hashlib.file_digest(opened, _hash).hexdigest()
+            is_same = file_key(os.fstat(opened.fileno())) == file.key
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"{file.path} cannot be read ({reason}); make it readable, or remove it") from error
+    if not is_same:
+        raise DataError(f"{file.path} changed while it was read; run again when the data is complete")
+    return found
+
+
+def _passes(check: Check, index: int) -> bool:
+    try:
+        check(index)
+    except DataError:
+        return False
+    return True
+
+
+def _is_same(file: FoundFile, row: tuple[tuple[int, int, int, int], str, str | None] | None) -> bool:
+    return row is not None and row[0] == file.key
+
+
+def _parts(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
