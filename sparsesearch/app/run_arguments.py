@@ -28,6 +28,8 @@ class RunArguments(TypedDict, total=False):
         latency_threads: CPU threads on the target.
         data: The images: `folder:PATH`, `hfds/OWNER/NAME`, `torch/NAME:PATH`, `wds:PATH`, `digits:hard`.
         image_size: Image size in pixels.
+        class_order: Order of class folders: `natural` or `alphabetical`.
+        on_broken: What a broken image does: `stop` or `skip`.
         weights: Initial weights of the dense model: `pretrained`, `scratch`, or the path of a checkpoint.
         space: Name or path of the search space.
         time_budget: Limit of the study: seconds, or `"90s"`, `"10m"`, `"1h30m"`.
@@ -61,6 +63,8 @@ class RunArguments(TypedDict, total=False):
     latency_threads: int | None
     data: str | None
     image_size: int | None
+    class_order: str | None
+    on_broken: str | None
     weights: str | Path | None
     space: str | Path | None
     time_budget: float | str | None
@@ -84,6 +88,7 @@ class RunArguments(TypedDict, total=False):
 
 
 _RESOURCES = ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "max_retries", "ray_address")
+_DATA = ("image_size", "class_order", "on_broken")
 _FIDELITY = ("evaluations", "finalists", "strategy")
 _AS_THEY_ARE = ("backbone", "weights", "space", "sampler", "warm_start", "seed", "baselines", "device", "dispatcher")
 
@@ -110,7 +115,7 @@ def requested_document(document: Mapping[str, Any], options: RunArguments) -> di
         **{key: _plain(options.get(key)) for key in _AS_THEY_ARE},
         "name": options.get("study"),
         "budget": None if limit is None else limit.model_dump(),
-        "data": {"source": options.get("data"), "image_size": options.get("image_size")},
+        "data": {"source": options.get("data"), **{key: options.get(key) for key in _DATA}},
         "time_budget_s": None if time_budget is None else parse_duration(time_budget),
         "precision": precision if precision in (None, "auto") else parse_precision(str(precision)),
         "fidelity": {key: options.get(key) for key in _FIDELITY},

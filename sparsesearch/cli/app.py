@@ -108,6 +108,7 @@ COMMANDS = (
         _MORE,
         "Compute the cost of a schedule in multiply-adds (what papers call FLOPs), block by block.",
     ),
+    _listed("data", "data", _MORE, "Check what a study would use of data, what not, and why.", attribute="app"),
     _listed("spaces", "spaces", _MORE, "List search spaces, or show, validate or count one.", attribute="app"),
     _listed(
         "profile",

@@ -67,6 +67,24 @@ ImageSizeOption = Annotated[
     int | None,
     typer.Option(min=8, metavar="N", help="Image size in pixels. [default: the backbone's]", rich_help_panel=_WHAT),
 ]
+ClassOrderOption = Annotated[
+    Literal["natural", "alphabetical"] | None,
+    typer.Option(
+        metavar="ORDER",
+        help="Order of class folders: natural (class2 before class10, timm's) or alphabetical (torchvision's). "
+        "[default: natural]",
+        rich_help_panel=_WHAT,
+    ),
+]
+OnBrokenOption = Annotated[
+    Literal["stop", "skip"] | None,
+    typer.Option(
+        metavar="stop|skip",
+        help="What a broken image does: stop ends the study; skip decodes all images first and leaves out broken ones. "
+        "[default: stop]",
+        rich_help_panel=_WHAT,
+    ),
+]
 WeightsOption = Annotated[
     str | None,
     typer.Option(

@@ -13,6 +13,8 @@ from sparsesearch.errors import DataError, one_line
 
 # Images of 90 to 180 million pixels are read; Pillow refuses larger ones, which are more likely an attack.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Damaged EXIF data, of images whose pixels are good.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 

@@ -124,7 +124,7 @@ def _checked(folder: str, names: Sequence[str], images: int, *, least: int = 2) 
     if len(names) < least:
         found = f"only the class folder {names[0]}" if names else "no class folders"
         if images and not names:
-            found = f"{images:,} images directly inside and no class folders"
+            found = "images directly inside and no class folders"
         raise DataError(f"{folder} has {found}; put the images of each class into a separate folder")
     return tuple(names)
 

@@ -13,14 +13,13 @@ from sparsesearch.data.content import Contents, combined, on_all_cores
 from sparsesearch.data.decoding import decoded
 from sparsesearch.data.named_contents import named_digest
 from sparsesearch.data.samples import NUM_DECODED, Account, Sample, Splits, check_classes, quoted, search_order
-from sparsesearch.data.source import Source
+from sparsesearch.data.source import TORCH_FOLDERS, Source
 from sparsesearch.data.stratified import hold_out
 from sparsesearch.errors import DataError, MissingExtraError, one_line
 from sparsesearch.study.spec import DataSpec
 
 _TORCH_SMALL = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist")
 _TORCH_LARGE = ("imagenet", "places365")
-TORCH_FOLDER = ("folder", "image_folder")
 
 
 class NamedImages:
@@ -100,7 +99,7 @@ def open_named(source: Source, spec: DataSpec, *, mode: str, contents: Contents)
         if source.path is not None and not source.path.exists():
             raise DataError(f"no such data: {source.path}")
     elif source.name not in (*_TORCH_SMALL, *_TORCH_LARGE):
-        known = ", ".join((*_TORCH_SMALL, *_TORCH_LARGE, *TORCH_FOLDER))
+        known = ", ".join((*_TORCH_SMALL, *_TORCH_LARGE, *TORCH_FOLDERS))
         raise DataError(f"torchvision data set {source.name!r} is not supported; choose one of {known}")
     train = NamedImages(_named_split(source, "train"), what=f"{source} (train)", mode=mode)
     test = NamedImages(_named_split(source, "validation"), what=f"{source} (validation)", mode=mode)

@@ -13,6 +13,8 @@ _FORMS = (
     "or wds:PATH"
 )
 
+TORCH_FOLDERS = ("folder", "image_folder")
+"""Names of torchvision's image folders, which are read like `folder:PATH`."""
 Kind = Literal["digits", "folder", "torch", "hfds", "wds"]
 
 

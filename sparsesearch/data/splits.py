@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from sparsesearch.data.content import Contents
 from sparsesearch.data.folders import Matches, open_folder
-from sparsesearch.data.named import TORCH_FOLDER, open_named
 from sparsesearch.data.samples import Splits
-from sparsesearch.data.source import Source
+from sparsesearch.data.source import TORCH_FOLDERS, Source
 from sparsesearch.study.spec import DataSpec
 
 
@@ -27,6 +26,8 @@ def open_splits(
         MissingExtraError: A package needed to read the data is not installed.
     """
     contents = contents or Contents()
-    if source.path is not None and (source.kind == "folder" or source.name in TORCH_FOLDER):
+    if source.path is not None and (source.kind == "folder" or source.name in TORCH_FOLDERS):
         return open_folder(source.path, spec, mode=mode, contents=contents, matches=matches)
+    from sparsesearch.data.named import open_named  # loads torch and timm, which folders do not need
+
     return open_named(source, spec, mode=mode, contents=contents)

@@ -137,12 +137,17 @@ def given_dense_model(context: TrainingContext, *, weights: str) -> tuple[nn.Mod
     model = dense_start(weights, backbone=context.backbone, task=context.task, seed=context.seed).model
     model = model.to(context.arithmetic.device)
     batches = context.task.val("confirm", batch_size=EVAL_BATCH)
-    metrics = evaluate_model(model, batches, arithmetic=context.arithmetic).metrics("val")
-    chance = 1.0 / context.task.num_classes
-    if VAL_TOP1.of(metrics) < min(3 * chance, 0.5 * (1 + chance)):
+    evaluated = evaluate_model(model, batches, arithmetic=context.arithmetic)
+    metrics = evaluated.metrics("val")
+    # A model that always predicts the most frequent class has the balanced accuracy of chance.
+    chance = 1.0 / len(evaluated.class_fractions)
+    if evaluated.balanced_top1 < min(3 * chance, chance + 0.1 * (1 - chance)):
+        order = " (try the other --class-order)" if context.task.orders_differ else ""
         raise CheckpointError(
-            f"the weights {weights!r} reach a validation accuracy of {VAL_TOP1.of(metrics):.1%}, where chance is "
-            f"{chance:.1%}; check that the classes of the data are in the order that the weights were trained with"
+            f"the weights {weights!r} reach a balanced validation accuracy of {evaluated.balanced_top1:.1%}, where "
+            f"chance is {chance:.1%} (accuracy {VAL_TOP1.of(metrics):.1%}, most frequent class "
+            f"{float(evaluated.class_fractions.max()):.1%}); check that the classes of the data are in the order that "
+            f"the weights were trained with{order}"
         )
     return model, metrics
 

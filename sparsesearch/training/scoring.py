@@ -24,17 +24,31 @@ class Accumulator:
 
     def __init__(self) -> None:
         self._correct: list[Tensor] = []
+        self._labels: list[Tensor] = []
         self._loss = 0.0
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: logits `B x classes`, labels `B`."""
         self._correct.append((logits.argmax(-1) == labels).cpu())
+        self._labels.append(labels.cpu())
         self._loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
 
     @property
     def correct(self) -> Tensor:
         """Whether each image is classified correctly, in order."""
         return torch.cat(self._correct)
+
+    @property
+    def balanced_top1(self) -> float:
+        """Mean over the classes that occur of the fraction of their images that are classified correctly."""
+        labels, correct = torch.cat(self._labels), self.correct
+        return float(torch.stack([correct[labels == label].double().mean() for label in labels.unique()]).mean())
+
+    @property
+    def class_fractions(self) -> Tensor:
+        """Fraction of the images in each class that occurs."""
+        counts = torch.cat(self._labels).unique(return_counts=True)[1]
+        return counts / counts.sum()
 
     def metrics(self, prefix: str) -> dict[str, float]:
         """`PREFIX_top1` as a fraction, `PREFIX_loss` in nats, `PREFIX_images`."""
