@@ -9,6 +9,7 @@ SparseSearchError
 │   ├── SpecError             unreadable or contradictory study document
 │   ├── DataError             missing, empty or broken data
 │   ├── CheckpointError       missing, corrupt or foreign weights
+│   │   └── DamagedFileError  a stored file is not what was written
 │   ├── StudyExistsError      the study name is taken
 │   ├── StudyNotFoundError    no study with that name
 │   ├── StudyBusyError        another controller is running the study
@@ -66,6 +67,10 @@ class DataError(UserInputError):
 
 class CheckpointError(UserInputError):
     """A weights file is missing, corrupt, or does not fit the model."""
+
+
+class DamagedFileError(CheckpointError):
+    """A stored file is not what was written: it was changed, cut or exchanged."""
 
 
 class StudyExistsError(UserInputError):
@@ -126,14 +131,25 @@ class StudyFailedError(SparseSearchError):
     """The study ended without a usable result."""
 
 
+_LONGEST = 600
+_FIELDS_SHOWN = 8
+
+
 def one_line(error: Exception) -> str:
-    """Format the message of an exception as one line; for pydantic errors, each field with its message."""
+    """Format the message of an exception as one short line; for pydantic errors, the first fields with messages."""
+    text = _first_line(error)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _first_line(error: Exception) -> str:
     details = getattr(error, "errors", None)
     if callable(details):
-        parts = []
-        for item in details():
+        parts: list[str] = []
+        found = details()
+        for item in found[:_FIELDS_SHOWN]:
             where = ".".join(str(part) for part in item["loc"])
             message = str(item["msg"]).removeprefix("Value error, ")
             parts.append(f"{where}: {message}" if where else message)
-        return "; ".join(parts)
+        more = len(found) - len(parts)
+        return "; ".join([*parts, *([f"and {more} more"] if more else [])])
     return str(error).splitlines()[0] if str(error) else type(error).__name__

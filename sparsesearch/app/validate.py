@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -28,6 +28,9 @@ _HINTS = {
     "device": "choose auto, cpu, cuda or cuda:0",
     "name": "use at most 80 letters, digits, '.', '_' and '-', starting with a letter or digit",
 }
+
+
+_KEYS_SHOWN, _LONGEST_KEY = 8, 80
 
 
 def validate(document: Mapping[str, Any]) -> StudySpec:
@@ -80,6 +83,9 @@ def filled_in(document: Mapping[str, Any]) -> StudySpec:
         BackboneError: Unknown backbone.
         DataError: The data source is not of a known form.
     """
+    unknown = list(_unknown_keys(document, StudySpec, ()))
+    if unknown:
+        raise SpecError(f"invalid study document: {'; '.join(unknown[:_KEYS_SHOWN])}")
     if document.get("backbone") is None:
         raise SpecError("no backbone given; use --backbone deit_s (or deit_pico for the demo)")
     if document.get("budget") is None:
@@ -148,7 +154,21 @@ def _describe(error: ValidationError) -> str:
             case _:
                 text = str(item["msg"]).removeprefix("Value error, ") + f", got {_short(item['input'])}"
         lines.append(f"{where}: {text}")
-    return "; ".join(lines)
+    more = len(lines) - _KEYS_SHOWN
+    return "; ".join(lines[:_KEYS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _unknown_keys(document: Mapping[str, Any], kind: type[BaseModel], where: tuple[str, ...]) -> Iterator[str]:
+    """Yield a text for each key that a model does not have, whatever else is wrong with the document."""
+    for key, value in document.items():
+        location = (*where, str(key))
+        field = kind.model_fields.get(str(key))
+        if field is None:
+            yield f"{'.'.join(location)[:_LONGEST_KEY]}: unknown key{_nearest(location)}"
+        elif isinstance(value, Mapping) and inspect.isclass(field.annotation):
+            inner = renamed(str(key), value)
+            if issubclass(field.annotation, BaseModel) and isinstance(inner, Mapping):
+                yield from _unknown_keys(inner, field.annotation, location)
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:

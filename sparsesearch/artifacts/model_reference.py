@@ -117,7 +117,7 @@ def read_recipe_of(path: Path) -> Recipe | None:
     """Read the recipe in a file, None if the file contains something else."""
     if path.suffix == ".safetensors":
         return None
-    document = read_document(path)
+    document = read_document(path, allow_nan=True)
     return read_recipe(path) if isinstance(document, dict) and "steps" not in document else None
 
 
@@ -130,7 +130,7 @@ def _from_file(path: Path, *, backbone: str | None) -> ModelReference:
         if backbone is not None:
             return ModelReference(resolve_name(backbone), card.schedule)
         return ModelReference(card.backbone, card.schedule, card.num_classes, card.in_chans, card.image_size)
-    document = read_document(path)
+    document = read_document(path, allow_nan=True)
     if backbone is not None:
         return ModelReference(resolve_name(backbone), read_schedule(path))
     if isinstance(document, dict) and "steps" in document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -124,6 +125,16 @@ class Recipe(Value):
     provenance: Provenance
 
 
+_DIGEST = "# SHA-256 of the rest when it was written: "
+
+
+def is_edited(path: Path) -> bool:
+    """Whether a recipe is not as it was written: edited, which is allowed, or damaged. False if that is unknown."""
+    _, mark, rest = path.read_text(encoding="utf-8", errors="replace").partition(_DIGEST)
+    digest, _, body = rest.partition("\n")
+    return bool(mark) and digest != hashlib.sha256(body.encode()).hexdigest()
+
+
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as YAML with a header that explains its use."""
     header = (
@@ -133,7 +144,8 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     )
     body = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(header + body, encoding="utf-8")
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    path.write_text(f"{header}{_DIGEST}{digest}\n{body}", encoding="utf-8")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -142,7 +154,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         SpecError: Missing, not YAML, or not a recipe; names the offending key.
     """
-    document = read_document(path)
+    document = read_document(path, allow_nan=True)
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:

@@ -21,7 +21,7 @@ def read_schedule(path: Path) -> Schedule:
         SpecError: The file is missing, not YAML, or neither of the two.
         ScheduleError: The schedule is invalid.
     """
-    document = read_document(path)
+    document = read_document(path, allow_nan=True)
     found = document.get("schedule", document) if isinstance(document, dict) else None
     if not isinstance(found, dict) or "steps" not in found:
         raise SpecError(f"{path} contains no schedule; give a recipe such as best.yaml, or a document with steps")

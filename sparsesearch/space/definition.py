@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from sparsesearch.documents import read_yaml
 from sparsesearch.errors import SpaceError, one_line
 from sparsesearch.package_files import bundled
 from sparsesearch.schedule import Phase
@@ -144,10 +144,7 @@ def load_space(name_or_path: str) -> SearchSpace:
         SpaceError: The file is missing, is not readable YAML, or has unknown or contradictory keys.
     """
     path = space_path(name_or_path)
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{path} is not readable YAML: {one_line(error)}") from error
+    document = read_yaml(path, error=SpaceError)
     try:
         return SearchSpace.model_validate(document or {})
     except ValidationError as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import yaml
 from pydantic import ValidationError
 
-from sparsesearch.errors import SpaceError, one_line
+from sparsesearch.documents import read_yaml
+from sparsesearch.errors import SpaceError
 from sparsesearch.space.definition import SearchSpace, space_path
 
 
@@ -17,12 +17,9 @@ def problems_of(name_or_path: str) -> list[str]:
     """
     try:
         path = space_path(name_or_path)
+        document = read_yaml(path, error=SpaceError)
     except SpaceError as error:
         return [str(error)]
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return [f"{path} is not readable YAML: {one_line(error)}"]
     try:
         SearchSpace.model_validate(document or {})
     except ValidationError as error:

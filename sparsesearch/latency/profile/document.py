@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 from pathlib import Path
@@ -16,6 +17,9 @@ from sparsesearch.space.shape import Method
 from sparsesearch.study.latency_fit import LatencyFit
 from sparsesearch.study.latency_record import BUSY_RATIO, Conditions, Latency
 from sparsesearch.value import Value
+
+_MAX_BYTES = 64_000_000
+_DIGEST = "sha256"
 
 Role = Literal["grid", "chain", "whole", "part", "held_out"]
 """Purpose of a measurement; see `latency.profile.design`."""
@@ -122,11 +126,18 @@ def read_profile(path: Path) -> Profile:
         ProfileError: The file is missing, not JSON, or not a profile of this version; names the invalid key.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            blob = file.read(_MAX_BYTES + 1)
+        document = json.loads(blob.decode("utf-8-sig")) if len(blob) <= _MAX_BYTES else None
     except FileNotFoundError as error:
         raise ProfileError(f"no such file: {path}; create it with: sparsesearch profile -o {path}") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ProfileError(f"{path} is not valid JSON: {one_line(error)}") from error
+    if len(blob) > _MAX_BYTES:
+        raise ProfileError(f"{path} is larger than {_MAX_BYTES:,} bytes, so it is not a profile of sparsesearch")
+    digest = document.pop(_DIGEST, None) if isinstance(document, dict) else None
+    if digest is not None and digest != _digest_of(document):
+        raise ProfileError(f"{path} is damaged or was edited (its content does not match its SHA-256); export it again")
     return parse_profile(document, what=str(path))
 
 
@@ -152,16 +163,22 @@ def parse_profile(document: object, *, what: str) -> Profile:
 
 
 def write_profile(profile: Profile, path: Path) -> None:
-    """Write a profile as JSON.
+    """Write a profile as JSON, with a SHA-256 of its content.
 
     Raises:
         ProfileError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(profile.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        document = profile.model_dump(mode="json")
+        document[_DIGEST] = _digest_of(document)
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise ProfileError(f"cannot write {path}: {error.strerror}; choose another file") from error
+
+
+def _digest_of(document: object) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _short(text: str) -> str:

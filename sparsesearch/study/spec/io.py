@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
+from sparsesearch.documents import read_yaml
 from sparsesearch.errors import SpecError, one_line
 from sparsesearch.study.spec.study import StudySpec
 
@@ -32,15 +32,14 @@ def executed_by(spec: StudySpec, *, dispatcher: str | None, resources: Mapping[s
         raise SpecError(f"study {spec.name!r} cannot run with these settings: {one_line(error)}") from error
 
 
-def read_document(path: Path) -> object:
+def read_document(path: Path, *, allow_nan: bool = False) -> object:
     """Read a YAML or JSON document as plain data.
 
+    Args:
+        path: The file.
+        allow_nan: Whether numbers may be NaN or infinite, as in a recipe's record of what was measured.
+
     Raises:
-        SpecError: The file is missing or not readable as YAML.
+        SpecError: The file is missing or not readable as YAML; see `documents.read_yaml`.
     """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SpecError(f"no such file: {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise SpecError(f"{path} is not readable YAML: {one_line(error)}") from error
+    return read_yaml(path, error=SpecError, allow_nan=allow_nan)
