@@ -28,12 +28,14 @@ class StudyView:
         trials: Its trials in order of their numbers.
         times: Times of the study and its trials.
         condition: Its stored state, and what is known with it.
+        uid: Its unique id, which names the folder of its checkpoints.
     """
 
     spec: StudySpec
     trials: tuple[Trial, ...]
     times: StudyTimes
     condition: StudyCondition = field(default_factory=lambda: StudyCondition(state=StudyState.PAUSED))
+    uid: str = ""
 
     @classmethod
     def of(cls, records: StudyRecords, study: str) -> StudyView:
@@ -45,7 +47,8 @@ class StudyView:
         condition = records.condition(study)
         trials = tuple(records.trials(study))
         # Times are read after the trials, so that every measurement in the snapshot has its time.
-        return cls(spec=records.spec(study), trials=trials, times=records.times(study), condition=condition)
+        spec, times = records.spec(study), records.times(study)
+        return cls(spec=spec, trials=trials, times=times, condition=condition, uid=records.uid(study))
 
     @cached_property
     def front(self) -> StudyFront:

@@ -164,6 +164,9 @@ class Study:
     def resume(
         self,
         *,
+        data: str | None = None,
+        device: str | None = None,
+        storage: str | Path | None = None,
         dispatcher: str | None = None,
         cpus_per_trial: float | None = None,
         gpus_per_trial: float | None = None,
@@ -176,6 +179,9 @@ class Study:
         """Continue the study where it stopped; a finished one stays as it is.
 
         Args:
+            data: Where the same data is now, if it moved; stored.
+            device: The device to go on on, if it is another one; stored.
+            storage: Folder where the checkpoints are now, if they moved; stored.
             dispatcher: `inline` or `ray`; None for that of the study. Not stored.
             cpus_per_trial: CPU cores per trial, on Ray; likewise.
             gpus_per_trial: GPUs per trial, on Ray; likewise.
@@ -193,6 +199,13 @@ class Study:
             StudyStateError: It was cancelled.
             KeyboardInterrupt: Ctrl-C; the study is PAUSED.
         """
+        if data or device or storage:
+            from sparsesearch.app.move_study import move_study
+
+            moved_to = None if storage is None else str(storage)
+            opened = closing(self._workspace.store.open_study(self.name))
+            with opened as writer, open_reporter(ProgressMode(progress)) as reporter:
+                move_study(writer, data=data, device=device, storage=moved_to, progress=reporter)
         if self.state is not StudyState.FINISHED:
             resources = {
                 "cpus_per_trial": cpus_per_trial,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sparsesearch.app.storage import storage_of
 from sparsesearch.app.workspace import Workspace
-from sparsesearch.training.study_folder import remove_study_folder
+from sparsesearch.training.study_folder import remove_older_files, remove_study_folder
 
 
 def delete_study(workspace: Workspace, study: str) -> None:
@@ -15,5 +15,7 @@ def delete_study(workspace: Workspace, study: str) -> None:
         StudyBusyError: A process runs it.
     """
     storage = storage_of(workspace.store.spec(study), workspace.settings)
+    uid, trials = workspace.store.uid(study), workspace.store.trials(study)
     workspace.store.delete_study(study)
-    remove_study_folder(storage, study)
+    remove_study_folder(storage, study, uid)
+    remove_older_files(storage, study, [trial.checkpoint for trial in trials if trial.checkpoint is not None])

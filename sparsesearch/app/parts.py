@@ -23,6 +23,7 @@ def open_execution(
     spec: StudySpec,
     settings: Settings,
     *,
+    folder: CheckpointFolder,
     context: TrainingContext,
     deadline: Deadline,
     board: WorkBoard,
@@ -34,6 +35,7 @@ def open_execution(
     Args:
         spec: The prepared study.
         settings: Where checkpoints and shared trainings are.
+        folder: Checkpoints of the study.
         context: Backbone, data and arithmetic of the study.
         deadline: Deadline of the study.
         board: Shows the progress of long work, also of that in other processes.
@@ -41,13 +43,12 @@ def open_execution(
         stop: Stops the dispatcher, and at a lost lease also the training under way.
     """
     storage, cache = storage_of(spec, settings), cache_of(spec, settings)
-    folder = CheckpointFolder(storage, spec.name)
     if spec.dispatcher == "inline":
         evaluator = StudyEvaluator(
             spec,
             context=context,
             folder=folder,
-            cache=TrainingCache(cache),
+            cache=TrainingCache(cache, report=board.line),
             deadline=deadline,
             progress=board,
             stop=stop,
@@ -61,6 +62,10 @@ def open_execution(
     )
     board.include(WorkFiles(folder.work_folder).read)
     portable = portable_evaluator(
-        spec.model_copy(update={"device": device}), storage=storage, cache=cache, elapsed_s=deadline.elapsed_s
+        spec.model_copy(update={"device": device}),
+        uid=folder.uid,
+        storage=storage,
+        cache=cache,
+        elapsed_s=deadline.elapsed_s,
     )
     return dispatcher, portable

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsesearch.artifacts.checkpoint import ImagePreprocessing, ModelCard, save
 from sparsesearch.artifacts.recipe import DEMO_NOTE, Recipe
@@ -146,16 +146,23 @@ def _dense_weights(
     context: TrainingContext, recipe: Recipe, *, weights: str, settings: Settings, progress: Progress
 ) -> Mapping[str, Tensor]:
     """Return the weights of the dense model: from the training cache, given with a head, or trained now."""
-    cache = TrainingCache(settings.cache)
+    cache, device = TrainingCache(settings.cache, report=progress.line), context.arithmetic.device
+
+    def measured(model: nn.Module) -> dict[str, float]:
+        batches = context.task.val("confirm", batch_size=EVAL_BATCH)
+        return evaluate_model(model, batches, arithmetic=context.arithmetic).metrics("val")
+
     key = dense_key(
+        backbone=context.backbone,
         geometry=context.geometry,
+        num_classes=context.task.num_classes,
         weights=weights,
         data_fingerprint=context.task.fingerprint,
         training=recipe.dense,
         seed=recipe.seed,
-        dtype=context.arithmetic.dtype,
+        arithmetic=context.arithmetic,
     )
-    stored = cache.find(key)
+    stored = cache.find(key, measure=lambda tensors: measured(context.model_with(tensors)), device=device)
     if stored is not None:
         return stored.tensors
     seed = derive_seed(recipe.seed, "dense")
@@ -163,9 +170,8 @@ def _dense_weights(
     if training is None:
         return given_dense_model(context, weights=weights)[0].state_dict()
     _run(training, context.arithmetic, seed=seed, progress=progress)
-    batches = context.task.val("confirm", batch_size=EVAL_BATCH)
-    metrics = evaluate_model(training.model, batches, arithmetic=context.arithmetic).metrics("val")
-    cache.keep(key, training.model.state_dict(), history=[(recipe.dense.epochs, metrics)])
+    history = [(recipe.dense.epochs, measured(training.model))]
+    cache.keep(key, training.model.state_dict(), history=history, device=device)
     return training.model.state_dict()
 
 

@@ -10,8 +10,10 @@ from contextlib import closing
 from sparsesearch.app.confirm_front import confirm_front
 from sparsesearch.app.lease_keeper import LeaseKeeper
 from sparsesearch.app.parts import open_execution
+from sparsesearch.app.reopen_damaged import reopen_damaged
 from sparsesearch.app.resolve import resolve
 from sparsesearch.app.signals import stopping_on_signals
+from sparsesearch.app.storage import storage_of
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.errors import StaleAttemptError, StoreError, StudyFailedError, one_line
 from sparsesearch.evaluate.deadline import Deadline
@@ -24,6 +26,7 @@ from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyState
 from sparsesearch.study.stop import StopCause, StoppedError, StopToken
 from sparsesearch.study.work_board import WorkBoard
+from sparsesearch.training.checkpoints import CheckpointFolder
 
 logger = logging.getLogger(__name__)
 
@@ -111,12 +114,22 @@ def _work(
         writer.set_state(StudyState.RUNNING)
     spec = execution(writer.spec)
     deadline = Deadline(started=started, time_budget_s=spec.time_budget_s, clock=time.monotonic)
+    folder = CheckpointFolder(storage_of(spec, workspace.settings), spec.name, writer.uid)
+    with board.bar("verifying checkpoints", None):
+        reopen_damaged(writer, folder, progress=board)
     with board.bar("opening data and backbone", None):
         context = open_context(spec)
         controller = StagedController(spec, context.geometry, may_start=deadline.may_start)
         observers = Observers([deadline, observer])
         dispatcher, evaluator = open_execution(
-            spec, workspace.settings, context=context, deadline=deadline, board=board, observer=observers, stop=stop
+            spec,
+            workspace.settings,
+            folder=folder,
+            context=context,
+            deadline=deadline,
+            board=board,
+            observer=observers,
+            stop=stop,
         )
     with observed(observers, spec.name):
         with stopping_on_signals(stop, at_once=False):

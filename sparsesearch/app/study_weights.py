@@ -28,13 +28,14 @@ def study_weights(
     name, number = recipe.provenance.study, recipe.provenance.trial
     try:
         spec, trials = store.spec(name), store.trials(name)
+        folder = CheckpointFolder(storage_of(spec, settings), name, store.uid(name))
     except StudyNotFoundError:
         return None
     trial = next((one for one in trials if one.number == number and one.key == recipe.provenance.schedule_key), None)
     if trial is None:
         return None
     try:
-        tensors = trained_tensors(trial, trials, CheckpointFolder(storage_of(spec, settings), name))
+        tensors = trained_tensors(trial, trials, folder)
     except CheckpointError as error:
         progress.line(f"warning: {error}")
         return None

@@ -17,7 +17,7 @@ from sparsesearch.cli.model_argument import (
     RhoOption,
     ScheduleOption,
 )
-from sparsesearch.cli.options import check_output_file, device_option, json_option
+from sparsesearch.cli.options import ForceOption, check_new_file, check_output_file, device_option, json_option
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import out, say
@@ -55,6 +55,7 @@ def bench(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Also write JSON.", rich_help_panel=OUTPUT_PANEL),
     ] = None,
+    force: ForceOption = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw a PNG.", rich_help_panel=OUTPUT_PANEL)
     ] = None,
@@ -84,9 +85,10 @@ def bench(
         runs=runs,
         seconds=seconds,
     )
-    for target in (output, plot):
-        if target is not None:
-            check_output_file(target)
+    if output is not None:
+        check_new_file(output, force=force)
+    if plot is not None:
+        check_output_file(plot)
     reporter = open_reporter(progress, quiet=quiet)
     with reporter:
         from sparsesearch.artifacts.model_reference import find_model

@@ -11,12 +11,13 @@ import typer
 
 from sparsesearch.app.export_recipe import export_recipe
 from sparsesearch.app.run_arguments import parse_budget
-from sparsesearch.artifacts.recipe import read_recipe
+from sparsesearch.artifacts.recipe import is_edited, read_recipe
 from sparsesearch.cli.options import (
     DatabaseOption,
     DeviceOption,
+    ForceOption,
     StudyArgument,
-    check_output_file,
+    check_new_file,
     json_option,
     open_settings,
 )
@@ -38,6 +39,7 @@ def export(
     ] = None,
     budget_ms: Annotated[str | None, typer.Option(metavar="X", help="Budget in milliseconds on the target.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("best.yaml"),
+    force: ForceOption = False,
     database: DatabaseOption = None,
 ) -> None:
     """Write the best schedule of a study within a budget as a recipe for `retrain`, a small YAML file.
@@ -48,7 +50,7 @@ def export(
 
     sparsesearch export my-study --budget-gflops 2.5 -o cheap.yaml
     """
-    check_output_file(output)
+    check_new_file(output, force=force)
     _, store = open_settings(database)
     trial = export_recipe(store, study, output, budget=parse_budget(budget_gflops, budget, budget_ms)).trial
     cost = macs_text(trial.cost.macs)
@@ -60,6 +62,7 @@ def export(
 def retrain(
     recipe: Annotated[Path, typer.Argument(help="A recipe written by `run` or `export`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("model.safetensors"),
+    force: ForceOption = False,
     data: Annotated[
         str | None, typer.Option(help="Training data, in the format of `run --data`. [default: the recipe's]")
     ] = None,
@@ -93,12 +96,14 @@ def retrain(
     Load it with:  model = sparsesearch.load("model.safetensors")
     """
     wanted = read_recipe(recipe)
-    check_output_file(output)
+    check_new_file(output, force=force)
     with open_reporter(progress, quiet=quiet) as reporter:
         with reporter.bar("loading PyTorch", None):
             from sparsesearch.app.retrain import changed
             from sparsesearch.app.retrain import retrain as train_recipe
 
+        if is_edited(recipe):
+            reporter.line(f"note: {recipe} is not as sparsesearch wrote it: it was edited, or it is damaged")
         wanted = changed(wanted, data=data, weights=weights, epochs=epochs, progress=reporter)
         settings, started_at = Settings.from_environment(), time.time()
         trained = train_recipe(wanted, output, settings=settings, progress=reporter, device=device or "auto")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.artifacts.schedule_file import read_schedule
-from sparsesearch.cli.options import JsonOption, check_output_file
+from sparsesearch.cli.options import ForceOption, JsonOption, check_new_file
 from sparsesearch.console.streams import say
 from sparsesearch.errors import SpecError
 from sparsesearch.text import macs_text
@@ -26,7 +26,7 @@ def import_checkpoint(
     ] = None,
     ema: Annotated[bool, typer.Option("--ema", help="Use the averaged weights (model_ema).")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("model.safetensors"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Import a dense or sparse checkpoint that was trained elsewhere.
@@ -43,9 +43,7 @@ def import_checkpoint(
     """
     if rho is not None and schedule is not None:
         raise SpecError("give either --rho or --schedule, not both")
-    check_output_file(output)
-    if output.exists() and not force:
-        raise SpecError(f"{output} already exists; choose another file with -o, or overwrite it with --force")
+    check_new_file(output, force=force)
     wanted = None if schedule is None else read_schedule(schedule)
 
     from sparsesearch.artifacts.checkpoint import save  # takes seconds to load

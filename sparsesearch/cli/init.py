@@ -10,22 +10,20 @@ import typer
 from sparsesearch.app.commented_yaml import commented_yaml
 from sparsesearch.app.study_request import as_name
 from sparsesearch.app.validate import filled_in
-from sparsesearch.cli.options import check_output_file
+from sparsesearch.cli.options import ForceOption, check_new_file
 from sparsesearch.console.streams import program, say
-from sparsesearch.errors import SpecError
 
 
 def init(
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("study.yaml"),
     backbone: Annotated[str, typer.Option(help="Backbone to write the document for.")] = "deit_pico",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Write a study document with every key explained, to edit and pass to `sparsesearch run`.
 
     Example: sparsesearch init --backbone deit_s -o study.yaml
     """
-    if check_output_file(output).exists() and not force:
-        raise SpecError(f"{output} already exists; overwrite it with --force, or choose another file with -o")
+    check_new_file(output, force=force)
     document = {"name": as_name(output.stem), "backbone": backbone, "budget": {"unit": "fraction", "high": 0.35}}
     spec = filled_in(document).model_copy(update={"backbone": backbone})
     header = f"# A study of sparsesearch. Start it with:  sparsesearch run {output.name}\n"

@@ -36,7 +36,8 @@ def json_option(panel: str | None = None) -> Any:
     )
 
 
-def _check_device(device: str | None) -> str | None:
+def check_device(device: str | None) -> str | None:
+    """Check the form of `--device`, as a callback."""
     if device is not None and re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
         raise SpecError(f"invalid device {device!r}; choose auto, cpu, cuda or cuda:0")
     return device
@@ -46,7 +47,7 @@ def device_option(panel: str | None = None) -> Any:
     """Return the `--device` option, listed in a panel of the help."""
     return typer.Option(
         "--device",
-        callback=_check_device,
+        callback=check_device,
         metavar="NAME",
         help="auto, cpu or cuda[:N]. [default: auto]",
         rich_help_panel=panel,
@@ -57,6 +58,7 @@ DatabaseOption = Annotated[str | None, database_option()]
 JsonOption = Annotated[bool, json_option()]
 StudyArgument = Annotated[str, typer.Argument(help="Name of the study; see: sparsesearch studies")]
 DeviceOption = Annotated[str | None, device_option()]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 
 
 def open_settings(database: str | None) -> tuple[Settings, SqlStore]:
@@ -76,6 +78,23 @@ def check_output_file(path: Path) -> Path:
     if path.is_dir():
         raise SpecError(f"{path} is a folder; give a file in it, such as {path / 'best.yaml'}")
     check_folder(path.parent)
+    return path
+
+
+def check_new_file(path: Path, *, force: bool) -> Path:
+    """Check that a file can be written without losing another, for files that took work: recipes, models, profiles.
+
+    Pictures and reports, which can be drawn again from what is stored, are overwritten.
+
+    Args:
+        path: The file.
+        force: Whether it may exist.
+
+    Raises:
+        SpecError: It exists, is a folder, or is not writable.
+    """
+    if check_output_file(path).exists() and not force:
+        raise SpecError(f"{path} already exists; choose another file with -o, or overwrite it with --force")
     return path
 
 

@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sparsesearch.cli.options import DatabaseOption, JsonOption, check_output_file, device_option, open_settings
+from sparsesearch.cli.options import (
+    DatabaseOption,
+    ForceOption,
+    JsonOption,
+    check_new_file,
+    device_option,
+    open_settings,
+)
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import out, say
@@ -84,6 +91,7 @@ def profile(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write the profile as JSON.", rich_help_panel=OUTPUT_PANEL),
     ] = None,
+    force: ForceOption = False,
     database: DatabaseOption = None,
     progress: ProgressOption = ProgressMode.AUTO,
     quiet: QuietOption = False,
@@ -106,7 +114,7 @@ def profile(
     if backbone is None:
         raise SpecError("no backbone given; use --backbone deit_s")
     if output is not None:
-        check_output_file(output)
+        check_new_file(output, force=force)
     profiles = open_settings(database)[1].profiles if output is None or name is not None else None
     with open_reporter(progress, quiet=quiet) as reporter:
         from sparsesearch.app.target_lookup import profile_name

@@ -134,6 +134,9 @@ def run(
 
 def resume(
     study: StudyArgument,
+    data: o.MovedDataOption = None,
+    device: o.MovedDeviceOption = None,
+    storage: o.MovedStorageOption = None,
     dispatcher: o.DispatcherOption = None,
     cpus_per_trial: o.CpusOption = None,
     gpus_per_trial: o.GpusOption = None,
@@ -149,11 +152,14 @@ def resume(
     """Resume a study that was paused, interrupted or killed; at most the epochs that were in progress are repeated.
 
     Writes the same files as `run`; for a finished study, it only writes them again. The dispatcher and the resources
-    may differ from those of `run`; they are not stored.
+    may differ from those of `run`; they are not stored. Where data, device and checkpoints are is stored: --data,
+    --device and --storage say where they are now.
 
     For example:
 
     sparsesearch resume deit_pico-35p
+
+    sparsesearch resume my-study --data folder:/new/place --storage /new/storage
 
     sparsesearch resume deit_pico-35p --dispatcher ray --max-concurrent 4
     """
@@ -166,10 +172,15 @@ def resume(
     }
     with open_reporter(progress, quiet=quiet) as reporter:
         with reporter.bar("loading PyTorch", None):
+            from sparsesearch.app.move_study import move_study
             from sparsesearch.app.workspace import Workspace
             from sparsesearch.cli.work import report, work, written
         workspace = Workspace.open(database)
-        if workspace.store.condition(study).state is StudyState.FINISHED:
+        is_finished = workspace.store.condition(study).state is StudyState.FINISHED
+        if data or device or storage:
+            with closing(workspace.store.open_study(study)) as writer, reporter.bar("verifying what moved", None):
+                move_study(writer, data=data, device=device, storage=storage, progress=reporter)
+        if is_finished:
             reporter.line(f"study {study} is finished; writing its files again")
             has_results = True
         else:

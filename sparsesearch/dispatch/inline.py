@@ -9,7 +9,7 @@ from sparsesearch.study.events import Checkpointed, Ended, Measured
 from sparsesearch.study.observer import NoObserver, StudyObserver
 from sparsesearch.study.protocols import Controller, Dispatcher, Done, Evaluator, StudyWriter, Wait
 from sparsesearch.study.stop import StoppedError, StopToken
-from sparsesearch.study.trial import Trial, TrialState
+from sparsesearch.study.trial import Trial, TrialState, with_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,8 @@ class InlineDispatcher:
         trial = writer.claim(trial.number)
         self._observer.changed(trial)
         try:
-            for event in evaluator.evaluate(trial):
+            references = writer.trials({TrialState.REFERENCE})
+            for event in evaluator.evaluate(with_checkpoints(trial, references)):
                 trial = writer.record(event)
                 if isinstance(event, Measured):
                     self._observer.changed(trial)

@@ -11,7 +11,7 @@ from sparsesearch.study.events import Ended, Event
 from sparsesearch.study.observer import StudyObserver
 from sparsesearch.study.protocols import Controller, Done, StudyWriter, Wait
 from sparsesearch.study.stop import StopCause, StopToken
-from sparsesearch.study.trial import Trial, TrialState
+from sparsesearch.study.trial import Trial, TrialState, with_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class TrialQueue:
         return self._waiting[0]
 
     def take(self, *, training: bool) -> Trial | None:
-        """Claim the next trial, if there is one and it is of this kind."""
+        """Claim the next trial, if there is one and it is of this kind; it has the checkpoints that it builds on."""
         trial = self.upcoming()
         if trial is None or is_training(trial) is not training:
             return None
@@ -107,7 +107,7 @@ class TrialQueue:
         claimed = self._writer.claim(trial.number)
         self._running[claimed.number] = claimed
         self._observer.changed(claimed)
-        return claimed
+        return with_checkpoints(claimed, self._writer.trials({TrialState.REFERENCE}))
 
     def record(self, event: Event) -> Trial:
         """Write an event to the store and return the updated trial."""

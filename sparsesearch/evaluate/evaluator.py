@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from time import perf_counter
@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.evaluate.deadline import Deadline
+from sparsesearch.evaluate.trial_checkpoints import WHOLE, TrialCheckpoints, prefix_of
 from sparsesearch.seeds import derive_seed
-from sparsesearch.study.events import Checkpointed, Ended, Event, Measured
+from sparsesearch.study.events import Ended, Event, Measured
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.stop import StopToken, while_leased
 from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
-from sparsesearch.training.cache import StoredTraining, TrainingCache, dense_key, supernet_key
-from sparsesearch.training.checkpoints import CheckpointFolder
+from sparsesearch.training.cache import TrainingCache, dense_key, supernet_key
+from sparsesearch.training.checkpoints import CheckpointFolder, epoch_name
 from sparsesearch.training.kinds import (
     Training,
     TrainingContext,
@@ -35,7 +36,6 @@ from sparsesearch.training.scoring import EVAL_BATCH, PrefixCachedScorer, evalua
 from sparsesearch.training.teacher import Teacher
 
 _NUM_INTERIM_BATCHES = 4
-_WHOLE = "whole"
 
 
 class StudyEvaluator:
@@ -67,13 +67,14 @@ class StudyEvaluator:
         self._stop = stop or StopToken()
         self._space = spec.resolved.space
         self._context = context
-        self._folder = folder
+        self._checkpoints = TrialCheckpoints(folder, study=spec.name, progress=progress)
         self._cache = cache
         self._deadline = deadline
         self._progress = progress
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
         """Run a trial to its end, continuing after its recorded measurements."""
+        self._checkpoints.builds_on = trial.builds_on
         try:
             match trial.fidelity:
                 case Fidelity.SUPERNET | Fidelity.UNTRAINED:
@@ -94,12 +95,15 @@ class StudyEvaluator:
     def _reference(self, trial: Trial) -> Iterator[Event]:
         """Run a training that all other trials build on, or take its result from the cache."""
         key = self._dense_key if trial.fidelity is Fidelity.DENSE else self._supernet_key
-        stored = self._cache.find(key)
+        device = self._context.arithmetic.device
+        stored = self._cache.find(key, measure=lambda tensors: self._measure(trial, tensors), device=device)
         if stored is not None:
-            for step, metrics in self._history(trial, stored):
+            for step, metrics in stored.history:
                 yield self._measured(trial, step, metrics, seconds=0.0)
             last = stored.history[-1][0]
-            yield from self._replace_checkpoint(trial, stored.tensors, step=last, name=trial.fidelity.value, whole=True)
+            yield from self._checkpoints.replace(
+                trial, stored.tensors, step=last, name=trial.fidelity.value, whole=True
+            )
             return
         training = (
             self._supernet_training(trial) if trial.fidelity is Fidelity.SUPERNET_TRAINING else self._dense(trial)
@@ -108,7 +112,7 @@ class StudyEvaluator:
             started = perf_counter()
             model, metrics = given_dense_model(self._context, weights=self._spec.weights)
             yield self._measured(trial, 0, metrics, seconds=perf_counter() - started)
-            yield from self._replace_checkpoint(
+            yield from self._checkpoints.replace(
                 trial, model.state_dict(), step=0, name=trial.fidelity.value, whole=True
             )
             return
@@ -117,19 +121,15 @@ class StudyEvaluator:
             if isinstance(event, Measured):
                 history.setdefault(event.measurement.step, event.measurement.metrics)
             yield event
-        if self._folder.document(trial.fidelity.value)[_WHOLE]:
-            self._cache.keep(key, training.model.state_dict(), history=sorted(history.items()))
+        if self._checkpoints.document(trial.fidelity)[WHOLE]:
+            self._cache.keep(key, training.model.state_dict(), history=sorted(history.items()), device=device)
 
-    def _history(self, trial: Trial, stored: StoredTraining) -> list[tuple[int, dict[str, float]]]:
-        """History of a cached training; the last entry is re-evaluated if the number of validation images differs."""
-        *earlier, (last, metrics) = stored.history
-        if metrics["val_images"] == self._context.task.num_val:
-            return stored.history
-        if trial.fidelity is Fidelity.DENSE:
-            model = self._context.model_with(stored.tensors)
-        else:
-            model = self._supernet_model(stored.tensors)
-        return [*earlier, (last, {**metrics, **self._validate(model, trial, whole=True)})]
+    def _measure(self, trial: Trial, tensors: Mapping[str, Tensor]) -> dict[str, float]:
+        """Validation metrics of the weights of a reference."""
+        is_dense = trial.fidelity is Fidelity.DENSE
+        with self._progress.bar(f"validating the stored {trial.fidelity.training_name}", None, trial=trial.number):
+            model = self._context.model_with(tensors) if is_dense else self._supernet_model(tensors)
+            return self._validate(model, trial, whole=True)
 
     def _train(self, trial: Trial, training: Training) -> Iterator[Event]:
         """Train epoch by epoch; each epoch is reported, and checkpointed once the report is recorded.
@@ -138,18 +138,16 @@ class StudyEvaluator:
         """
         context, spec = self._context, training.spec
         run = TrainingRun(training.model, spec, steps_per_epoch=training.steps_per_epoch, arithmetic=context.arithmetic)
-        if trial.checkpoint is not None and self._folder.holds(trial.checkpoint):
-            tensors, document = self._folder.load(trial.checkpoint)
-            self._folder.remove_others(prefix=_prefix(trial), keep=trial.checkpoint)
-            if trial.checkpoint.step == spec.epochs:
-                load_weights_(training.model, tensors, source=trial.checkpoint.uri)
+        found = self._checkpoints.latest(trial, label=training.label)
+        if found is not None:
+            tensors, document = found
+            if "epochs_done" not in tensors:
+                load_weights_(training.model, tensors, source="the last checkpoint")
                 return
             run.restore(tensors)
         else:
-            if trial.checkpoint is not None:
-                self._progress.line(f"the checkpoint {trial.checkpoint.uri} is missing; restarting {training.label}")
             is_supernet_training = trial.fidelity is Fidelity.SUPERNET_TRAINING
-            document = self._folder.document(Fidelity.DENSE.value) if is_supernet_training else {_WHOLE: True}
+            document = self._checkpoints.start(Fidelity.DENSE)[1] if is_supernet_training else {WHOLE: True}
         while run.epochs_done < spec.epochs:
             epoch = run.epochs_done + 1
             started = perf_counter()
@@ -162,27 +160,14 @@ class StudyEvaluator:
             last = epoch == spec.epochs
             metrics = {"train_loss": loss, **self._validate(training.model, trial, whole=last)}
             yield self._measured(trial, epoch, metrics, seconds=perf_counter() - started)
-            final_name = trial.fidelity.value if trial.origin is Origin.REFERENCE else _prefix(trial)
-            yield from self._replace_checkpoint(
+            final_name = trial.fidelity.value if trial.origin is Origin.REFERENCE else prefix_of(trial)
+            yield from self._checkpoints.replace(
                 trial,
                 model_tensors(run.state()) if last else run.state(),
                 step=epoch,
-                name=final_name if last else f"{_prefix(trial)}-epoch-{epoch:03d}",
-                whole=bool(document[_WHOLE]) and not self._deadline.has_cut,
+                name=final_name if last else epoch_name(prefix_of(trial), epoch),
+                whole=bool(document[WHOLE]) and not self._deadline.has_cut,
             )
-
-    def _replace_checkpoint(
-        self,
-        trial: Trial,
-        tensors: dict[str, Tensor],
-        *,
-        step: int,
-        name: str,
-        whole: bool,
-    ) -> Iterator[Event]:
-        ref = self._folder.save(name, tensors, step=step, metadata={_WHOLE: whole})
-        yield Checkpointed(trial=trial.number, attempt=trial.attempt, checkpoint=ref)
-        self._folder.remove_others(prefix=_prefix(trial), keep=ref)
 
     def _validate(self, model: nn.Module, trial: Trial, *, whole: bool) -> dict[str, float]:
         """Validation metrics under the trial's schedule; on part of the images unless `whole`."""
@@ -202,7 +187,7 @@ class StudyEvaluator:
             self._context,
             self._spec.fidelity.supernet_training,
             space=self._space,
-            dense=self._folder.read(Fidelity.DENSE.value),
+            dense=self._checkpoints.start(Fidelity.DENSE)[0],
             teacher=self._teacher,
             seed=trial.seed,
         )
@@ -213,7 +198,7 @@ class StudyEvaluator:
             self._context,
             self._spec.fidelity.finetune,
             schedule=trial.schedule,
-            start=self._folder.read(source.value),
+            start=self._checkpoints.start(source)[0],
             teacher=self._teacher,
             seed=trial.seed,
             label=f"fine-tuning {trial.schedule.describe(self._context.geometry)}",
@@ -222,12 +207,14 @@ class StudyEvaluator:
     @cached_property
     def _dense_key(self) -> str:
         return dense_key(
+            backbone=self._context.backbone,
             geometry=self._context.geometry,
+            num_classes=self._context.task.num_classes,
             weights=self._spec.weights,
             data_fingerprint=self._context.task.fingerprint,
             training=self._spec.fidelity.dense,
             seed=self._spec.seed,
-            dtype=self._context.arithmetic.dtype,
+            arithmetic=self._context.arithmetic,
         )
 
     @cached_property
@@ -238,7 +225,7 @@ class StudyEvaluator:
 
     @cached_property
     def _teacher(self) -> Teacher:
-        model = self._context.model_with(self._folder.read(Fidelity.DENSE.value))
+        model = self._context.model_with(self._checkpoints.start(Fidelity.DENSE)[0])
         fidelity = self._spec.fidelity
         training = fidelity.supernet_training if fidelity.trains_supernet else fidelity.finetune
         uses = training.epochs * (training.images_per_epoch or self._context.task.num_train)
@@ -251,19 +238,19 @@ class StudyEvaluator:
 
     @cached_property
     def _supernet(self) -> PrefixCachedScorer:
-        return self._scorer_of(self._supernet_model(self._folder.read(Fidelity.SUPERNET_TRAINING.value)))
+        return self._scorer_of(self._supernet_model(self._checkpoints.start(Fidelity.SUPERNET_TRAINING)[0]))
 
     @cached_property
     def _untrained(self) -> PrefixCachedScorer:
         model = self._context.supernet_model(self._space)
-        load_dense_part(model, self._folder.read(Fidelity.DENSE.value))
+        load_dense_part(model, self._checkpoints.start(Fidelity.DENSE)[0])
         return self._scorer_of(model)
 
     def _scorer_of(self, model: nn.Module) -> PrefixCachedScorer:
         batches = self._context.task.val("screen", batch_size=EVAL_BATCH)
         return PrefixCachedScorer(model, batches, arithmetic=self._context.arithmetic)
 
-    def _supernet_model(self, tensors: dict[str, Tensor]) -> nn.Module:
+    def _supernet_model(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         model = self._context.supernet_model(self._space)
         load_weights_(model, tensors, source="the checkpoint of the supernet")
         return model
@@ -273,10 +260,6 @@ class StudyEvaluator:
             step=step, attempt=trial.attempt, fidelity=trial.fidelity, metrics=metrics, seconds=seconds, seed=trial.seed
         )
         return Measured(trial=trial.number, attempt=trial.attempt, measurement=measurement)
-
-
-def _prefix(trial: Trial) -> str:
-    return f"trial-{trial.number:05d}"
 
 
 _: type[Evaluator] = StudyEvaluator

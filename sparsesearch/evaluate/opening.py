@@ -43,18 +43,22 @@ class _EvaluatorDocument(Value):
 
     Attributes:
         spec: The prepared study; its device is the worker's.
+        uid: Unique id of the study.
         storage: Root of the checkpoints.
         cache: Folder of trainings that studies share.
         started_at: Start of the time budget in seconds since the epoch, comparable between machines.
     """
 
     spec: StudySpec
+    uid: str
     storage: Path
     cache: Path
     started_at: float
 
 
-def portable_evaluator(spec: StudySpec, *, storage: Path, cache: Path, elapsed_s: float) -> PortableEvaluator:
+def portable_evaluator(
+    spec: StudySpec, *, storage: Path, cache: Path, elapsed_s: float, uid: str = ""
+) -> PortableEvaluator:
     """The evaluator of a prepared study, to be opened by worker processes.
 
     Args:
@@ -62,8 +66,9 @@ def portable_evaluator(spec: StudySpec, *, storage: Path, cache: Path, elapsed_s
         storage: Root of the checkpoints; must be accessible at this path on every machine.
         cache: Folder of trainings that studies share; must be accessible likewise.
         elapsed_s: Seconds of the time budget that are used up.
+        uid: Unique id of the study.
     """
-    document = _EvaluatorDocument(spec=spec, storage=storage, cache=cache, started_at=time.time() - elapsed_s)
+    document = _EvaluatorDocument(spec=spec, uid=uid, storage=storage, cache=cache, started_at=time.time() - elapsed_s)
     return PortableEvaluator(factory=f"{__name__}:open_evaluator", document=document.model_dump(mode="json"))
 
 
@@ -72,12 +77,13 @@ def open_evaluator(document: dict[str, Any]) -> Evaluator:
     described = _EvaluatorDocument.model_validate(document)
     spec = described.spec
     deadline = Deadline(started=described.started_at, time_budget_s=spec.time_budget_s, clock=time.time)
-    folder = CheckpointFolder(described.storage, spec.name)
+    folder = CheckpointFolder(described.storage, spec.name, described.uid)
+    progress = WorkFiles(folder.work_folder)
     return StudyEvaluator(
         spec,
         context=open_context(spec),
         folder=folder,
-        cache=TrainingCache(described.cache),
+        cache=TrainingCache(described.cache, report=progress.line),
         deadline=deadline,
-        progress=WorkFiles(folder.work_folder),
+        progress=progress,
     )

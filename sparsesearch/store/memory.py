@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from uuid import uuid4
 
 from sparsesearch.store import codec, driver_errors, study_transitions
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
@@ -24,6 +25,7 @@ class _Study:
     spec: StudySpec
     lease: Lease
     created_at: float
+    uid: str
     condition: StudyCondition
     trials: dict[int, Trial] = field(default_factory=dict)
     numbers: dict[tuple[str, Fidelity, int], int] = field(default_factory=dict)
@@ -51,7 +53,7 @@ class MemoryStore(StudyStore, StudyRecords):
             now = self._clock()
             lease = Lease.new(generation=1, expires_at=now + self._lease_s)
             self._add(spec, state=study_transitions.opened(spec), lease=lease, now=now)
-            return MemoryWriter(self, spec=spec, lease=lease)
+            return MemoryWriter(self, spec=spec, uid=self._studies[spec.name].uid, lease=lease)
 
     def submit_study(self, spec: StudySpec) -> None:
         """Add a study as QUEUED, for a thread that opens it later. Raises `StudyExistsError` if the name exists."""
@@ -83,12 +85,17 @@ class MemoryStore(StudyStore, StudyRecords):
                 study.condition = study_transitions.resumed(study.condition, study.spec)
             study.condition = study.condition.model_copy(update={"work": ()})
             study.lease = Lease.new(generation=study.lease.generation + 1, expires_at=now + self._lease_s)
-            return MemoryWriter(self, spec=study.spec, lease=study.lease)
+            return MemoryWriter(self, spec=study.spec, uid=study.uid, lease=study.lease)
 
     def spec(self, name: str) -> StudySpec:
         """Return the study's document, without opening it. Raises `StudyNotFoundError`."""
         with self._lock:
             return self._find(name).spec
+
+    def uid(self, name: str) -> str:
+        """Return the study's unique id. Raises `StudyNotFoundError`."""
+        with self._lock:
+            return self._find(name).uid
 
     def trials(self, name: str) -> Sequence[Trial]:
         """Return the trials of a study, without opening it. Raises `StudyNotFoundError`."""
@@ -117,7 +124,9 @@ class MemoryStore(StudyStore, StudyRecords):
             raise driver_errors.exists(spec.name, where=_WHERE)
         stored = codec.study_from_row(codec.study_to_row(spec))
         condition = StudyCondition(state=state)
-        self._studies[spec.name] = _Study(spec=stored, lease=lease, created_at=now, condition=condition)
+        self._studies[spec.name] = _Study(
+            spec=stored, lease=lease, created_at=now, uid=uuid4().hex, condition=condition
+        )
 
     def _find(self, name: str) -> _Study:
         if name not in self._studies:
@@ -136,9 +145,10 @@ class MemoryStore(StudyStore, StudyRecords):
 class MemoryWriter(TransitionWriter):
     """An open study of a `MemoryStore`. Thread-safe."""
 
-    def __init__(self, store: MemoryStore, *, spec: StudySpec, lease: Lease) -> None:
+    def __init__(self, store: MemoryStore, *, spec: StudySpec, uid: str, lease: Lease) -> None:
         """Called by the store, with a lease that it has acquired."""
         self.spec = spec
+        self.uid = uid
         self._store = store
         self._owner = lease.owner
 

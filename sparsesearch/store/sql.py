@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
@@ -59,8 +60,8 @@ class SqlStore(StudyStore, StudyRecords):
         """Add a study and open it. Raises `StudyExistsError` if the name exists."""
         now = self._clock()
         lease = Lease.new(generation=1, expires_at=now + self._lease_s)
-        study_id = self._add(spec, state=study_transitions.opened(spec), lease=lease, now=now)
-        return self._writer(spec, study_id=study_id, lease=lease)
+        study_id, uid = self._add(spec, state=study_transitions.opened(spec), lease=lease, now=now)
+        return self._writer(spec, study_id=study_id, uid=uid, lease=lease)
 
     def submit_study(self, spec: StudySpec) -> None:
         """Add a study as QUEUED, for a process that opens it later. Raises `StudyExistsError` if the name exists."""
@@ -94,12 +95,17 @@ class SqlStore(StudyStore, StudyRecords):
             connection.execute(
                 update(tables.leases).where(tables.leases.c.study_id == row["id"]).values(**_lease_to_row(lease))
             )
-        return self._writer(spec, study_id=row["id"], lease=lease)
+        return self._writer(spec, study_id=row["id"], uid=row["uid"] or "", lease=lease)
 
     def spec(self, name: str) -> StudySpec:
         """Return the study's document, without opening it. Raises `StudyNotFoundError`."""
         with self._database.reading() as connection:
             return codec.study_from_row(self._find(connection, name))
+
+    def uid(self, name: str) -> str:
+        """Return the study's unique id. Raises `StudyNotFoundError`."""
+        with self._database.reading() as connection:
+            return str(self._find(connection, name)["uid"] or "")
 
     def trials(self, name: str) -> Sequence[Trial]:
         """Return the trials of a study, without opening it. Raises `StudyNotFoundError`."""
@@ -154,17 +160,23 @@ class SqlStore(StudyStore, StudyRecords):
         """Close idle connections; the store opens new ones when needed."""
         self._database.close()
 
-    def _writer(self, spec: StudySpec, *, study_id: int, lease: Lease) -> SqlWriter:
+    def _writer(self, spec: StudySpec, *, study_id: int, uid: str, lease: Lease) -> SqlWriter:
         return SqlWriter(
-            self._database, spec=spec, study_id=study_id, lease=lease, clock=self._clock, lease_s=self._lease_s
+            self._database,
+            spec=spec,
+            uid=uid,
+            study_id=study_id,
+            lease=lease,
+            clock=self._clock,
+            lease_s=self._lease_s,
         )
 
     def _set_condition(self, connection: Connection, study_id: int, condition: StudyCondition) -> None:
         values = codec.condition_to_row(condition)
         connection.execute(update(tables.studies).where(tables.studies.c.id == study_id).values(**values))
 
-    def _add(self, spec: StudySpec, *, state: StudyState, lease: Lease, now: float) -> int:
-        """Add a study with its lease, and return its id."""
+    def _add(self, spec: StudySpec, *, state: StudyState, lease: Lease, now: float) -> tuple[int, str]:
+        """Add a study with its lease, and return its id and its unique id."""
         with self._database.writing() as connection:
             if not self._database.is_sqlite:  # SQLite write transactions are exclusive
                 connection.execute(text("LOCK TABLE studies IN SHARE ROW EXCLUSIVE MODE"))
@@ -172,10 +184,11 @@ class SqlStore(StudyStore, StudyRecords):
             if connection.scalar(select(tables.studies.c.id).where(tables.studies.c.name == spec.name)) is not None:
                 raise driver_errors.exists(spec.name, where=self._database.where)
             study_id: int = (connection.scalar(select(func.max(tables.studies.c.id))) or 0) + 1
-            values = {**row, "id": study_id, "created_at": now, "state": state.value}
+            uid = uuid4().hex
+            values = {**row, "id": study_id, "uid": uid, "created_at": now, "state": state.value}
             connection.execute(insert(tables.studies).values(**values))
             connection.execute(insert(tables.leases).values(**_lease_to_row(lease), study_id=study_id))
-        return study_id
+        return study_id, uid
 
     def _find(self, connection: Connection, name: str) -> codec.Row:
         row = connection.execute(select(tables.studies).where(tables.studies.c.name == name)).mappings().first()

@@ -64,6 +64,7 @@ class SqlWriter(TransitionWriter):
         database: Database,
         *,
         spec: StudySpec,
+        uid: str,
         study_id: int,
         lease: Lease,
         clock: Callable[[], float],
@@ -71,6 +72,7 @@ class SqlWriter(TransitionWriter):
     ) -> None:
         """Called by the store, with a lease that it has acquired."""
         self.spec = spec
+        self.uid = uid
         self._database = database
         self._study_id = study_id
         self._ours = {"the_study": study_id, "the_owner": lease.owner, "the_generation": lease.generation}

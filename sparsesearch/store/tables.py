@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0004"
+REVISION = "0005"
 """The revision of these tables; a test checks that it is the newest file in `db/versions`."""
 
 VERSION_TABLE = "sparsesearch_version"
@@ -38,6 +38,7 @@ studies = Table(
     Column("state", Text, nullable=False, server_default="PAUSED"),
     Column("reason", Text),
     Column("request", Text),
+    Column("uid", Text),
     PrimaryKeyConstraint("id", name="pk_studies"),
     UniqueConstraint("name", name="uq_studies_name"),
 )
@@ -138,12 +139,12 @@ profiles = Table(
 
 CLOCK_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "studies": frozenset({"created_at"}),
+        "studies": frozenset({"created_at", "uid"}),
         "leases": frozenset(column.name for column in leases.columns),
         "trials": frozenset({"created_at", "updated_at", "started_at", "ended_at", "latency_ms", "confirmed"}),
         "measurements": frozenset({"seconds", "created_at"}),
         "profiles": frozenset({"created_at"}),
     }
 )
-"""Columns with timestamps, processes and measured times. On the CPU, all other columns of a study that was killed and
-resumed are byte-identical to those of an uninterrupted study."""
+"""Columns with timestamps, unique ids, processes and measured times. On the CPU, all other columns of a study that was
+killed and resumed are byte-identical to those of an uninterrupted study."""

@@ -23,6 +23,15 @@ class TransitionWriter(StudyWriter):
         """
         return self._change(number, lambda trial: transitions.claimed(trial, retry=retry, reason=reason))
 
+    def reopen(self, number: int, *, reason: str) -> Trial:
+        """Mark a REFERENCE trial as RUNNING without a checkpoint; see `StudyWriter.reopen`.
+
+        Raises:
+            StaleAttemptError: The lease is lost, or the trial is not a REFERENCE.
+            LookupError: The trial does not exist.
+        """
+        return self._change(number, lambda trial: transitions.reopened(trial, reason=reason))
+
     def record(self, event: Event) -> Trial:
         """Record an event and return the resulting trial; see `StudyWriter.record`.
 

@@ -28,6 +28,18 @@ def claimed(trial: Trial, *, retry: bool, reason: str | None = None) -> Trial:
     return trial.model_copy(update={"state": TrialState.RUNNING, "attempt": attempt, "reason": why})
 
 
+def reopened(trial: Trial, *, reason: str) -> Trial:
+    """Return a REFERENCE trial as RUNNING without a checkpoint; its measurements are kept.
+
+    Raises:
+        StaleAttemptError: The trial is in another state.
+    """
+    if trial.state is not TrialState.REFERENCE:
+        raise StaleAttemptError(f"{_name(trial)} is {trial.state}; only the training of a reference can be repeated")
+    changes = {"state": TrialState.RUNNING, "checkpoint": None, "reason": storable_text(reason)}
+    return trial.model_copy(update=changes)
+
+
 def recorded(trial: Trial, event: Event) -> Trial:
     """Return the trial after an event; the same object if the event changes nothing.
 

@@ -100,9 +100,14 @@ class StudyWriter(Protocol):
 
     Every write is one durable transaction. A write by a previous lease owner, or with an attempt that is not the
     current one of the trial, raises `StaleAttemptError` and changes nothing.
+
+    Attributes:
+        spec: The study's document.
+        uid: Its unique id, which names the folder of its checkpoints.
     """
 
     spec: StudySpec
+    uid: str
 
     def add_trial(self, trial: NewTrial) -> Trial:
         """Store a new trial as WAITING; if its number is already stored, return that trial unchanged."""
@@ -113,6 +118,12 @@ class StudyWriter(Protocol):
         The first claim sets attempt 1. Claiming a RUNNING trial again (after a lost controller) keeps the attempt;
         with `retry` (after a failed execution, for `reason`) the attempt increases by one and older writers are
         rejected. The reason is kept unless the final event has another.
+        """
+
+    def reopen(self, number: int, *, reason: str) -> Trial:
+        """Mark a REFERENCE trial as RUNNING without a checkpoint, because its weights are lost and it must run again.
+
+        Its measurements are kept.
         """
 
     def record(self, event: Event) -> Trial:
@@ -170,6 +181,9 @@ class StudyStore(Protocol):
     def spec(self, name: str) -> StudySpec:
         """The study's document, without opening it. Raises `StudyNotFoundError`."""
 
+    def uid(self, name: str) -> str:
+        """The study's unique id, which names the folder of its checkpoints. Raises `StudyNotFoundError`."""
+
     def trials(self, name: str) -> Sequence[Trial]:
         """The trials of a study, without opening it. Raises `StudyNotFoundError`."""
 
@@ -185,6 +199,9 @@ class StudyRecords(Protocol):
 
     def spec(self, name: str) -> StudySpec:
         """The study's document. Raises `StudyNotFoundError`."""
+
+    def uid(self, name: str) -> str:
+        """The study's unique id, which names the folder of its checkpoints. Raises `StudyNotFoundError`."""
 
     def trials(self, name: str) -> Sequence[Trial]:
         """The trials in order of their numbers. Raises `StudyNotFoundError`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -184,6 +185,8 @@ class Trial(NewTrial):
         measurements: Its measurements, by step.
         checkpoint: Its latest checkpoint, or None.
         confirmed: Its latency measured on the study's target; None if it is only predicted.
+        builds_on: Checkpoints of the trainings that it starts from, by fidelity. Not stored: filled in for its
+            evaluation, which verifies them.
     """
 
     study: str
@@ -193,6 +196,7 @@ class Trial(NewTrial):
     measurements: tuple[Measurement, ...] = ()
     checkpoint: CheckpointRef | None = None
     confirmed: ConfirmedLatency | None = None
+    builds_on: dict[Fidelity, CheckpointRef] = Field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -222,6 +226,17 @@ class Trial(NewTrial):
             "parent": self.parent,
             "reason": self.reason,
         }
+
+
+def with_checkpoints(trial: Trial, references: Iterable[Trial]) -> Trial:
+    """Return a trial that is to be evaluated with the checkpoints of the trainings that it builds on.
+
+    Args:
+        trial: The claimed trial.
+        references: The REFERENCE trials of its study.
+    """
+    found = {one.fidelity: one.checkpoint for one in references if one.checkpoint is not None}
+    return trial.model_copy(update={"builds_on": found})
 
 
 class TrialTimes(Value):

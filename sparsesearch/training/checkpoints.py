@@ -6,8 +6,9 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,16 +16,20 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
 from torch import Tensor
 
-from sparsesearch.errors import CheckpointError, one_line
+from sparsesearch.errors import CheckpointError, DamagedFileError, one_line
 from sparsesearch.study.trial import CheckpointRef
 from sparsesearch.training.study_folder import study_folder
 
 _METADATA_KEY = "sparsesearch"
+_DIGEST_KEY = "sparsesearch_sha256"
 _OLDER_NAMES = {"supernet_training": "elastic"}  # files written by older versions
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, object]) -> str:
     """Write tensors and a JSON document atomically; returns the SHA-256 of the file.
+
+    The header contains a SHA-256 of everything else in the file, so that the file alone tells whether it is damaged.
+    Equal tensors and documents give equal bytes.
 
     Args:
         path: Target file; its folder is created.
@@ -33,38 +38,77 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mappin
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    blob = dump_safetensors(plain, metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    entries, data = _split(dump_safetensors(plain))
+    text = json.dumps(metadata, sort_keys=True)
+    entries["__metadata__"] = {_METADATA_KEY: text, _DIGEST_KEY: _digest(entries, text, data)}
+    header = json.dumps(entries, sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    head = len(header).to_bytes(8, "little") + header
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     with partial.open("wb") as file:
-        file.write(blob)
+        file.write(head)
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    return hashlib.sha256(blob).hexdigest()
+    whole = hashlib.sha256(head)
+    whole.update(data)
+    return whole.hexdigest()
 
 
 def read_tensors(path: Path, *, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Read a file of `write_tensors`, or any safetensors file (with an empty document).
+    """Read a file of `write_tensors`, or any safetensors file (with an empty document), and check that it is whole.
+
+    Args:
+        path: The file.
+        sha256: The recorded hash of the file; None to rely on the one in its header, which older files lack.
 
     Raises:
-        CheckpointError: The file is missing, truncated, not safetensors, or does not match the recorded hash.
+        DamagedFileError: The file is not what was written.
+        CheckpointError: The file is missing or not readable.
     """
     try:
         blob = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
     if sha256 is not None and hashlib.sha256(blob).hexdigest() != sha256:
-        raise CheckpointError(f"the checkpoint {path} is corrupt (SHA-256 does not match the recorded one); delete it")
+        raise DamagedFileError(f"the checkpoint {path} is damaged (its SHA-256 is not the recorded one)")
     try:
         tensors = parse_safetensors(blob)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file ({one_line(error)}); delete it") from error
-    header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
-    try:
-        document = json.loads(header.get("__metadata__", {}).get(_METADATA_KEY, "{}"))
-    except ValueError as error:
-        raise CheckpointError(f"the metadata of {path} is not valid JSON ({one_line(error)}); delete it") from error
+        entries, data = _split(blob)
+        metadata = entries.pop("__metadata__", {})
+        text = metadata.get(_METADATA_KEY, "{}")
+        document = json.loads(text)
+    except (SafetensorError, ValueError) as error:
+        raise DamagedFileError(f"{path} is not a readable safetensors file ({one_line(error)})") from error
+    is_older = _DIGEST_KEY not in metadata and (set(metadata) == {_METADATA_KEY} or _METADATA_KEY not in metadata)
+    if sha256 is None and not is_older and metadata.get(_DIGEST_KEY) != _digest(entries, text, data):
+        raise DamagedFileError(f"{path} is damaged (its content does not match the SHA-256 in its header)")
     return tensors, document
+
+
+def set_aside(path: Path) -> str:
+    """Rename a damaged file, so that it is neither read again nor lost; returns what was done, for a message."""
+    target = path.with_name(f"{path.name}.damaged")
+    try:
+        path.replace(target)
+    except OSError as error:
+        return f"it could not be set aside ({error.strerror})"
+    return f"it was set aside as {target.name}"
+
+
+def _split(blob: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The parsed header and the data of a safetensors file."""
+    end = 8 + int.from_bytes(blob[:8], "little")
+    entries: dict[str, Any] = json.loads(blob[8:end])
+    return entries, memoryview(blob)[end:]
+
+
+def _digest(entries: Mapping[str, Any], document: str, data: memoryview) -> str:
+    """SHA-256 of names, types and shapes of the tensors, the document, and all data."""
+    digest = hashlib.sha256(json.dumps([entries, document], sort_keys=True).encode())
+    digest.update(data)
+    return digest.hexdigest()
 
 
 def read_foreign_weights(path: Path, *, ema: bool | None = None) -> dict[str, Tensor]:
@@ -118,16 +162,26 @@ def _foreign_classes(path: Path) -> list[str]:
 
 
 class CheckpointFolder:
-    """Checkpoints of one study under a storage root. References are relative to the root, so that it can be moved."""
+    """Checkpoints of one study under a storage root. References are relative to the root, so that it can be moved.
 
-    def __init__(self, root: Path, study: str) -> None:
+    What is read by reference is checked against its hash; a damaged file is set aside.
+
+    Args:
+        root: Storage root.
+        study: Name of the study.
+        uid: Its unique id, which distinguishes it from studies of that name in other databases. Files of older
+            versions, in a folder named by the study alone, are read as well, if their hash is the recorded one.
+    """
+
+    def __init__(self, root: Path, study: str, uid: str = "") -> None:
         self._root = root
         self._study = study
+        self.uid = uid
 
     @property
     def folder(self) -> Path:
         """The study's folder."""
-        return study_folder(self._root, self._study)
+        return study_folder(self._root, self._study, self.uid)
 
     @property
     def work_folder(self) -> Path:
@@ -138,32 +192,84 @@ class CheckpointFolder:
         self, name: str, tensors: Mapping[str, Tensor], *, step: int, metadata: Mapping[str, object]
     ) -> CheckpointRef:
         """Write `NAME.safetensors` into the study's folder."""
-        uri = f"{self._study}/{name}.safetensors"
-        return CheckpointRef(uri=uri, sha256=write_tensors(self._root / uri, tensors, metadata=metadata), step=step)
+        sha256 = write_tensors(self.folder / f"{name}.safetensors", tensors, metadata=metadata)
+        return CheckpointRef(uri=f"{self._study}/{name}.safetensors", sha256=sha256, step=step)
 
     def holds(self, ref: CheckpointRef) -> bool:
         """Whether the file of a reference exists."""
-        return (self._root / ref.uri).is_file()
+        return self.path_of(ref).is_file()
 
     def load(self, ref: CheckpointRef) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """Read the file of a reference and verify its hash."""
-        return read_tensors(self._root / ref.uri, sha256=ref.sha256)
+        """Read the file of a reference and verify its hash.
 
-    def read(self, name: str) -> dict[str, Tensor]:
-        """The tensors of `NAME.safetensors`."""
-        return read_tensors(self._path(name))[0]
+        Raises:
+            DamagedFileError: It is not what was written; it is set aside.
+            CheckpointError: It is missing or not readable.
+        """
+        path = self.path_of(ref)
+        try:
+            return read_tensors(path, sha256=ref.sha256)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error}; {self._set_aside(path)}") from error
 
-    def document(self, name: str) -> dict[str, object]:
-        """The JSON document of `NAME.safetensors`."""
-        return read_tensors(self._path(name))[1]
+    def verify(self, ref: CheckpointRef, *, sets_aside: bool = False) -> str | None:
+        """Why the file of a reference cannot be used, None if its hash is the recorded one.
+
+        No tensors are built, so this takes as long as reading the file.
+
+        Args:
+            ref: The reference.
+            sets_aside: Whether a damaged file is set aside.
+        """
+        path = self.path_of(ref)
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            return f"the checkpoint {path} cannot be read ({error.strerror})"
+        if found == ref.sha256:
+            return None
+        problem = f"the checkpoint {path} is damaged (its SHA-256 is not the recorded one)"
+        return f"{problem}; {self._set_aside(path)}" if sets_aside else problem
+
+    def latest(self, prefix: str, *, before: int) -> tuple[dict[str, Tensor], dict[str, object]] | None:
+        """The newest readable checkpoint `PREFIX-epoch-N` with N below `before`, None if there is none."""
+        for step in range(before - 1, 0, -1):
+            path = self.folder / f"{epoch_name(prefix, step)}.safetensors"
+            try:
+                tensors, document = read_tensors(path)
+            except CheckpointError:
+                continue
+            if document.get("step") == step:
+                return tensors, document
+        return None
+
+    def read(self, name: str) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Tensors and document of `NAME.safetensors`, verified by the hash in its header."""
+        return read_tensors(self._path(name))
+
+    def path_of(self, ref: CheckpointRef) -> Path:
+        """The file of a reference."""
+        own = self.folder / ref.uri.rpartition("/")[2]
+        return own if own.is_file() else self._root / ref.uri
+
+    def _set_aside(self, path: Path) -> str:
+        """Set a file of this study aside; one in a folder that studies may share is left."""
+        return set_aside(path) if path.parent == self.folder else "it was left there"
 
     def _path(self, name: str) -> Path:
         path = self.folder / f"{name}.safetensors"
         older = self.folder / f"{_OLDER_NAMES.get(name, name)}.safetensors"
         return older if older.is_file() and not path.is_file() else path
 
-    def remove_others(self, *, prefix: str, keep: CheckpointRef) -> None:
-        """Delete the study's files whose names start with `prefix`, except one."""
+    def remove_others(self, *, prefix: str, keep: Collection[str]) -> None:
+        """Delete the study's files whose names start with `prefix`, except those kept (by name) and damaged ones."""
+        kept = {f"{name}.safetensors" for name in keep}
         for path in self.folder.glob(f"{prefix}*"):
-            if path != self._root / keep.uri:
+            if path.name not in kept and path.suffix != ".damaged":
                 path.unlink(missing_ok=True)
+
+
+def epoch_name(prefix: str, step: int) -> str:
+    """Name of the checkpoint of a training under way."""
+    return f"{prefix}-epoch-{step:03d}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from importlib.metadata import version
 from pathlib import Path
 
 from sparsesearch.backbones.lookup import has_published_weights
+from sparsesearch.errors import CheckpointError
 
 HUB_TIMEOUT_S = 5.0
 
@@ -46,6 +49,33 @@ def resolve_weights(weights: str, *, backbone: str) -> tuple[str, str | None]:
         f"pretrained weights of {backbone} are not available ({reason}); training from scratch. "
         "Give a file with --weights PATH, or use --weights scratch to silence this message."
     )
+
+
+def weights_identity(backbone: str, weights: str) -> str:
+    """What initial weights are, for keys: the hash of a file, `NAME.TAG@timm VERSION`, or `scratch`.
+
+    Args:
+        backbone: Resolved name.
+        weights: `pretrained`, `scratch` or a path.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    if weights == "scratch":
+        return weights
+    if weights == "pretrained":
+        import timm
+
+        config = timm.get_pretrained_cfg(backbone)
+        tag = getattr(config, "tag", None)
+        name = f"{backbone}.{tag}" if tag and "." not in backbone else backbone
+        return f"{name}@timm {version('timm')}"
+    path = Path(weights).expanduser()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read the weights file {path}: {error.strerror}") from error
 
 
 def _is_cached(backbone: str) -> bool:

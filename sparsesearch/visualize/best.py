@@ -73,7 +73,7 @@ def _write(view: StudyView, path: Path, *, storage: Path) -> str | None:
     from sparsesearch.visualize.inspect import inspect_images, validation_images
     from sparsesearch.visualize.kept_tokens import save_kept_tokens
 
-    tensors = trained_tensors(best, (), CheckpointFolder(storage, spec.name))
+    tensors = trained_tensors(best, (), CheckpointFolder(storage, spec.name, view.uid))
     if tensors is None:
         return f"the weights of trial {best.number} are not on this machine"
     size = resolved.geometry.image_size[0]

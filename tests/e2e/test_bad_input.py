@@ -438,6 +438,8 @@ class TestRecipes:
         assert "is a file" in command(*RUN, "--output", "file").complaint
         assert "is a file" in command("init", "-o", "file/study.yaml").complaint
         assert "already" in command("init", "-o", recipe).complaint
+        assert "overwrite it with --force" in command("export", "done", "-o", recipe).complaint
+        assert "overwrite it with --force" in command("retrain", recipe, "-o", recipe).complaint
 
     def test_the_cost_of_one_needs_no_backbone(self, command: Command) -> None:
         macs = command("cost", "--schedule", self.write(), "--json").document["macs"]

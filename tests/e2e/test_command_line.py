@@ -144,7 +144,7 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
     assert again.document == found, "a finished study says the same again"
     assert finished.json("trials", "tiny") == trials
 
-    assert finished.command("export", "tiny", "-o", "out/best.yaml").code == 0
+    assert finished.command("export", "tiny", "-o", "out/best.yaml", "--force").code == 0
     assert Path("out/best.yaml").read_text() == Path(found["recipe"]).read_text().replace("tiny/", "out/")
     assert (
         "the cheapest schedule of study 'tiny' costs" in finished.command("export", "tiny", "--budget", "1%").complaint

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sparsesearch.analysis.study_front import study_front
+from sparsesearch.app.reopen_damaged import reopen_damaged
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.dispatch.inline import InlineDispatcher
@@ -20,7 +21,7 @@ from sparsesearch.study.progress import Silent
 from sparsesearch.study.protocols import Done
 from sparsesearch.study.trial import Fidelity, TrialState
 from sparsesearch.training.cache import TrainingCache
-from sparsesearch.training.checkpoints import CheckpointFolder, read_tensors
+from sparsesearch.training.checkpoints import CheckpointFolder, read_tensors, write_tensors
 from sparsesearch.training.kinds import TrainingContext
 from sparsesearch.training.scoring import evaluate_model
 
@@ -160,7 +161,7 @@ def test_dense_and_supernet_weights_serve_the_next_study(home, spec):
     home.run(spec)
     other = renamed(spec, "other", sampler="random", fidelity=spec.fidelity.model_copy(update={"evaluations": 2}))
     shown = home.run(other)
-    assert [label.partition(" ")[0] for label in shown.labels] == ["fine-tuning"]
+    assert [label.partition(" ")[0] for label in shown.labels] == ["validating", "validating", "fine-tuning"]
     first, second = home.store.trials(spec.name), home.store.trials("other")
     for a, b in zip(without_clocks(first[:2]), without_clocks(second[:2]), strict=True):
         assert b.measurements == a.measurements
@@ -175,7 +176,7 @@ def test_numbers_taken_over_are_of_as_many_images_as_the_others(home, spec, tmp_
     )
     more = spec.data.model_copy(update={"num_val_images": 160})
     shown = wide.run(renamed(spec, "wide", data=more), trials=2)
-    assert shown.labels == []
+    assert [label.partition(" ")[0] for label in shown.labels] == ["validating"] * 2
     (tmp_path / "elsewhere").mkdir()
     alone = Home(tmp_path / "elsewhere", MemoryStore(), wide.context)
     alone.run(renamed(spec, "wide", data=more), trials=2)
@@ -246,23 +247,36 @@ class TestFailures:
         assert home.store.trials("gone")[0].state is TrialState.RUNNING, "to be resumed when the file is back"
 
 
-def interrupted(home, spec):
-    """A study whose dense training was left after its first of two epochs; returns the checkpoint's path."""
+def interrupted(home, spec, epochs=1):
+    """A study whose dense training was left after its first epochs; returns the checkpoint's path."""
     writer = home.store.create_study(spec)
     dense = writer.claim(writer.add_trial(StagedController(spec, home.context.geometry).ask()).number)
     for event in home.evaluator(spec).evaluate(dense):
         dense = writer.record(event)
-        if dense.checkpoint is not None:
+        if dense.checkpoint is not None and dense.checkpoint.step == epochs:
             break
     writer.close()
     return home.path / "storage" / dense.checkpoint.uri
+
+
+def damaged(path, damage):
+    """Damage a stored file; `swapped` is a whole file of the same kind with other weights."""
+    blob = path.read_bytes()
+    if damage == "swapped":
+        tensors, document = read_tensors(path)
+        write_tensors(path, {name: tensor + 1 for name, tensor in tensors.items()}, metadata=document)
+    else:
+        half = len(blob) // 2
+        flipped = blob[:half] + bytes([blob[half] ^ 64]) + blob[half + 1 :]
+        path.write_bytes({"flipped": flipped, "truncated": blob[:half], "emptied": b""}[damage])
 
 
 class TestCheckpoints:
     def test_a_training_goes_on_behind_its_checkpoint(self, home, spec):
         path = interrupted(home, spec)
         tensors, document = read_tensors(path)
-        assert document == {"whole": True}
+        dense = home.store.trials(spec.name)[0]
+        assert document == {"kind": "dense", "key": dense.key, "seed": dense.seed, "step": 1, "whole": True}
         assert int(tensors["epochs_done"]) == 1
         assert home.run(spec, trials=0).labels == ["dense training, epoch 2 of 2"]
         assert not path.exists()
@@ -271,19 +285,60 @@ class TestCheckpoints:
         interrupted(home, spec).unlink()
         shown = home.run(spec)
         assert shown.labels[:2] == ["dense training, epoch 1 of 2", "dense training, epoch 2 of 2"]
-        assert "is missing; restarting dense training" in shown.lines[0]
+        assert "No such file or directory; restarting dense training" in shown.lines[0]
         home.run(renamed(spec, "calm"))
         assert_same_but_uri(home, spec.name, "calm")
 
-    def test_a_corrupt_checkpoint_ends_the_run_and_can_be_deleted(self, home, spec):
+    @pytest.mark.parametrize("damage", ["swapped", "truncated"])
+    def test_a_damaged_checkpoint_is_set_aside_and_the_training_begins_again(self, home, spec, damage):
         path = interrupted(home, spec)
-        path.write_bytes(path.read_bytes()[:-1])
-        with pytest.raises(CheckpointError, match=r"corrupt.*delete it"):
+        damaged(path, damage)
+        shown = home.run(spec)
+        assert shown.labels[:2] == ["dense training, epoch 1 of 2", "dense training, epoch 2 of 2"]
+        assert "damaged" in shown.lines[0]
+        assert f"it was set aside as {path.name}.damaged; restarting dense training" in shown.lines[0]
+        assert path.with_name(f"{path.name}.damaged").is_file()
+        home.run(renamed(spec, "calm"))
+        assert_same_but_uri(home, spec.name, "calm")
+
+    def test_a_damaged_checkpoint_leaves_the_one_before_it(self, home, spec):
+        longer = spec.fidelity.model_copy(update={"dense": spec.fidelity.dense.model_copy(update={"epochs": 3})})
+        spec = renamed(spec, "longer", fidelity=longer)
+        path = interrupted(home, spec, epochs=2)
+        assert sorted(file.name for file in path.parent.iterdir()) == [
+            "trial-00000-epoch-001.safetensors",
+            "trial-00000-epoch-002.safetensors",
+        ]
+        damaged(path, "flipped")
+        shown = home.run(spec)
+        assert "going on after epoch 1 of dense training" in shown.lines[0]
+        assert shown.labels[:2] == ["dense training, epoch 2 of 3", "dense training, epoch 3 of 3"]
+        home.run(renamed(spec, "calm"))
+        assert_same_but_uri(home, spec.name, "calm")
+
+    @pytest.mark.parametrize(("name", "damage"), [("dense", "flipped"), ("supernet_training", "swapped")])
+    def test_weights_that_others_build_on_are_verified_and_made_again(self, home, spec, name, damage):
+        home.run(spec, trials=3)
+        before = home.store.trials(spec.name)
+        path = home.folder(spec).folder / f"{name}.safetensors"
+        damaged(path, damage)
+        with pytest.raises(CheckpointError, match=r"damaged.*set aside.*sparsesearch resume tiny") as caught:
             home.run(spec)
-        assert home.store.trials(spec.name)[0].state is TrialState.RUNNING
-        path.unlink()
+        assert "\n" not in str(caught.value)
+        (home.path / "cache").rename(home.path / "no-cache")
+        writer = home.store.open_study(spec.name)
+        progress = Epochs()
+        reopen_damaged(writer, home.folder(spec), progress=progress)
+        writer.close()
+        (line,) = progress.lines
+        assert line.endswith(f"the {Fidelity(name).training_name} is repeated")
         home.run(spec)
-        assert all(trial.state.is_final for trial in home.store.trials(spec.name))
+        after = home.store.trials(spec.name)
+        assert all(trial.state.is_final for trial in after)
+        assert [trial.measurements for trial in after[:3]] == [trial.measurements for trial in before]
+        assert [t.checkpoint and t.checkpoint.sha256 for t in after[:3]] == [
+            t.checkpoint and t.checkpoint.sha256 for t in before
+        ]
 
 
 def assert_same_but_uri(home, one, other):
@@ -317,7 +372,7 @@ def test_without_training_schedules_are_ranked_on_the_dense_weights(home, spec):
     best = max(trials[1:4], key=lambda t: (t.metrics["val_top1"], -t.cost.macs, -t.number))
     assert trials[4].parent == best.number
 
-    tensors = home.folder(spec).read("dense")
+    tensors = home.folder(spec).read("dense")[0]
     for trial in trials[1:4]:
         model = home.context.model_with(tensors)
         sparsify_(model, trial.schedule)

@@ -1,6 +1,4 @@
 import hashlib
-import json
-import struct
 
 import pytest
 import torch
@@ -8,13 +6,14 @@ from geometries import DEIT_PICO
 from safetensors.torch import save_file
 
 from sparsesearch.backbones.registry import backbone_geometry
-from sparsesearch.errors import CheckpointError
+from sparsesearch.errors import CheckpointError, DamagedFileError
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.study.trial import CheckpointRef
-from sparsesearch.training.cache import TrainingCache, dense_key, supernet_key
+from sparsesearch.training.cache import dense_key, supernet_key
 from sparsesearch.training.checkpoints import CheckpointFolder, read_foreign_weights, read_tensors, write_tensors
-from sparsesearch.training.study_folder import remove_study_folder
+from sparsesearch.training.loop import Arithmetic
+from sparsesearch.training.study_folder import remove_older_files, remove_study_folder
 
 TENSORS = {
     "weight": torch.linspace(-1, 1, 12).reshape(3, 4),
@@ -53,19 +52,31 @@ class TestFiles:
         path.write_bytes(
             {"cut": blob[:-3], "flip": blob[:-1] + bytes([blob[-1] ^ 1]), "empty": b"", "text": b"hello" * 9}[damage]
         )
-        with pytest.raises(CheckpointError, match="SHA-256") as caught:
+        with pytest.raises(DamagedFileError, match="SHA-256") as caught:
             read_tensors(path, sha256=sha256)
         assert "\n" not in str(caught.value)
-        if damage == "flip":
-            assert not equal(read_tensors(path)[0], TENSORS)
-        else:
-            with pytest.raises(CheckpointError, match="not a readable safetensors file") as caught:
+        with pytest.raises(DamagedFileError, match="damaged" if damage == "flip" else "not a readable") as caught:
+            read_tensors(path)
+        assert "\n" not in str(caught.value)
+
+    def test_every_flipped_bit_is_found_without_a_recorded_hash(self, tmp_path):
+        path = tmp_path / "a.safetensors"
+        write_tensors(path, TENSORS, metadata={"a": "text"})
+        blob = path.read_bytes()
+        for place in range(len(blob)):
+            path.write_bytes(blob[:place] + bytes([blob[place] ^ (1 << place % 8)]) + blob[place + 1 :])
+            with pytest.raises(DamagedFileError):
                 read_tensors(path)
-            assert "\n" not in str(caught.value)
+
+    def test_a_file_of_an_older_version_has_no_hash_of_its_own(self, tmp_path):
+        save_file(TENSORS, tmp_path / "a.safetensors", metadata={"sparsesearch": '{"a": 1}'})
+        tensors, document = read_tensors(tmp_path / "a.safetensors")
+        assert equal(tensors, TENSORS)
+        assert document == {"a": 1}
 
     def test_a_document_that_is_no_json_is_refused(self, tmp_path):
         save_file(TENSORS, tmp_path / "a.safetensors", metadata={"sparsesearch": "{"})
-        with pytest.raises(CheckpointError, match="not valid JSON"):
+        with pytest.raises(CheckpointError, match="not a readable safetensors file"):
             read_tensors(tmp_path / "a.safetensors")
 
     def test_a_foreign_safetensors_file_has_an_empty_document(self, tmp_path):
@@ -118,28 +129,57 @@ class TestCheckpointFolder:
         moved = CheckpointFolder(tmp_path / "new", "study")
         assert moved.holds(ref)
         assert equal(moved.load(ref)[0], TENSORS)
-        assert equal(moved.read("trial-00003"), TENSORS)
-        assert moved.document("trial-00003") == {"whole": True}
+        tensors, document = moved.read("trial-00003")
+        assert equal(tensors, TENSORS)
+        assert document == {"whole": True}
 
     def test_another_file_than_the_recorded_one_is_refused(self, tmp_path):
         folder = CheckpointFolder(tmp_path, "study")
         ref = folder.save("a", TENSORS, step=1, metadata={})
         folder.save("a", {"weight": torch.zeros(1)}, step=1, metadata={})
-        with pytest.raises(CheckpointError, match="SHA-256 does not match the recorded one"):
+        with pytest.raises(DamagedFileError, match=r"recorded one\); it was set aside as a.safetensors.damaged"):
             folder.load(ref)
-        (folder.folder / "a.safetensors").unlink()
+        assert [path.name for path in folder.folder.iterdir()] == ["a.safetensors.damaged"]
         assert not folder.holds(ref)
         with pytest.raises(CheckpointError, match="cannot read"):
             folder.load(ref)
 
     def test_older_checkpoints_of_one_trial_are_removed(self, tmp_path):
         folder = CheckpointFolder(tmp_path, "study")
-        refs = [folder.save(f"trial-00001-epoch-00{i}", TENSORS, step=i, metadata={}) for i in (1, 2)]
+        for step in (1, 2):
+            folder.save(f"trial-00001-epoch-00{step}", TENSORS, step=step, metadata={})
         folder.save("trial-00002-epoch-001", TENSORS, step=1, metadata={})
         (folder.folder / "trial-00001-epoch-003.safetensors.77.part").write_bytes(b"killed while writing")
-        folder.remove_others(prefix="trial-00001", keep=refs[1])
+        folder.remove_others(prefix="trial-00001", keep=["trial-00001-epoch-002"])
         names = sorted(path.name for path in folder.folder.iterdir())
         assert names == ["trial-00001-epoch-002.safetensors", "trial-00002-epoch-001.safetensors"]
+
+    def test_studies_of_one_name_have_their_own_folders(self, tmp_path):
+        one, other = (CheckpointFolder(tmp_path, "study", uid) for uid in ("a" * 32, "b" * 32))
+        ref = one.save("dense", TENSORS, step=1, metadata={})
+        assert ref.uri == "study/dense.safetensors"
+        assert one.holds(ref)
+        assert not other.holds(ref)
+        other.save("dense", {"weight": torch.zeros(1)}, step=1, metadata={})
+        assert equal(one.load(ref)[0], TENSORS)
+        remove_study_folder(tmp_path, "study", "b" * 32)
+        assert one.verify(ref) is None
+
+    def test_files_of_an_older_version_are_found_by_their_hash_and_left_there(self, tmp_path):
+        older = CheckpointFolder(tmp_path, "study")
+        ref = older.save("dense", TENSORS, step=1, metadata={})
+        stranger = older.save("trial-00007", TENSORS, step=1, metadata={})
+        newer = CheckpointFolder(tmp_path, "study", "a" * 32)
+        assert equal(newer.load(ref)[0], TENSORS)
+        wrong = ref.model_copy(update={"sha256": "0" * 64})
+        with pytest.raises(DamagedFileError, match="it was left there"):
+            newer.load(wrong)
+        assert "it was left there" in newer.verify(wrong, sets_aside=True)
+        remove_older_files(tmp_path, "study", [ref])
+        assert not older.holds(ref)
+        assert older.holds(stranger)
+        remove_older_files(tmp_path, "study", [stranger])
+        assert not older.folder.exists()
 
     def test_a_study_is_removed_whole(self, tmp_path):
         kept = CheckpointFolder(tmp_path, "kept").save("a", TENSORS, step=0, metadata={})
@@ -151,67 +191,41 @@ class TestCheckpointFolder:
         assert CheckpointFolder(tmp_path, "kept").holds(kept)
 
 
-class TestTrainingCache:
-    def test_what_was_kept_is_found(self, tmp_path):
-        history = [(1, {"val_top1": 0.1 + 0.2, "val_images": 96.0}), (2, {"val_top1": 1 / 3, "val_images": 96.0})]
-        TrainingCache(tmp_path / "cache").keep("dense-1", TENSORS, history=history)
-        cache = TrainingCache(tmp_path / "cache")
-        found = cache.find("dense-1")
-        assert found is not None
-        assert equal(found.tensors, TENSORS)
-        assert found.history == history
-        assert cache.find("dense-2") is None
-
-    def test_nothing_is_made_before_it_is_needed(self, tmp_path):
-        assert TrainingCache(tmp_path / "cache").find("dense-1") is None
-        assert not (tmp_path / "cache").exists()
-
-    def broken(self, path):
-        length = struct.pack("<Q", 2)
-        yield b""
-        yield b"hello"
-        yield length + b"{}"  # readable, but holds nothing
-        write_tensors(path, TENSORS, metadata={"history": []})
-        yield path.read_bytes()
-        write_tensors(path, TENSORS, metadata={"history": [[1, {"val_top1": 0.5}]]})
-        yield path.read_bytes()[:-1]
-        save_file(TENSORS, path, metadata={"sparsesearch": json.dumps({"history": "long"})})
-        yield path.read_bytes()
-
-    def test_a_broken_file_is_removed_and_counts_as_none(self, tmp_path):
-        cache, path = TrainingCache(tmp_path), tmp_path / "dense-1.safetensors"
-        blobs = list(self.broken(path))
-        assert len(blobs) == 6
-        for blob in blobs:
-            path.write_bytes(blob)
-            assert cache.find("dense-1") is None
-            assert not path.exists()
-
-
 class TestKeys:
     def key(self, **changes):
         fields = {
+            "backbone": "deit_pico",
             "geometry": backbone_geometry("deit_pico"),
+            "num_classes": 10,
             "weights": "scratch",
             "data_fingerprint": "abc",
             "training": TrainSpec(epochs=2),
             "seed": 0,
-            "dtype": torch.float32,
+            "arithmetic": Arithmetic(torch.device("cpu"), torch.float32),
         }
         return dense_key(**{**fields, **changes})
 
     def test_equal_inputs_have_one_key_and_others_another(self, tmp_path):
         changes = [
+            {"backbone": "lvvit_pico"},
             {"geometry": backbone_geometry("deit_small_patch16_224")},
             {"geometry": backbone_geometry("deit_pico", image_size=64)},
+            {"num_classes": 5},
             {"weights": "pretrained"},
             {"data_fingerprint": "abd"},
             {"training": TrainSpec(epochs=3)},
             {"seed": 1},
-            {"dtype": torch.bfloat16},
+            {"arithmetic": Arithmetic(torch.device("cpu"), torch.bfloat16)},
+            {"arithmetic": Arithmetic(torch.device("cuda", 0), torch.float32)},
         ]
         assert self.key() == self.key()
-        assert len({self.key(), *(self.key(**change) for change in changes)}) == 8
+        assert len({self.key(), *(self.key(**change) for change in changes)}) == 11
+
+    def test_published_weights_count_by_their_tag_and_the_version_of_timm(self, monkeypatch):
+        before = self.key(weights="pretrained", backbone="deit_small_patch16_224")
+        assert before != self.key(weights="pretrained", backbone="deit_base_patch16_224")
+        monkeypatch.setattr("sparsesearch.training.published_weights.version", lambda name: "0.0.1")
+        assert before != self.key(weights="pretrained", backbone="deit_small_patch16_224")
 
     def test_a_weights_file_counts_by_its_content(self, tmp_path):
         for name, blob in (("a", b"1"), ("b", b"1"), ("c", b"2")):

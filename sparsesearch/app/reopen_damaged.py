@@ -1,0 +1,28 @@
+"""Verify the weights that a study builds on, and repeat the trainings whose weights are lost."""
+
+from __future__ import annotations
+
+from sparsesearch.study.progress import Progress
+from sparsesearch.study.protocols import StudyWriter
+from sparsesearch.study.trial import TrialState
+from sparsesearch.training.checkpoints import CheckpointFolder
+
+
+def reopen_damaged(writer: StudyWriter, folder: CheckpointFolder, *, progress: Progress) -> None:
+    """Verify the dense and supernet weights of an open study; a training whose file is not what was stored runs again.
+
+    Its recorded measurements are kept, and so are the results of the other trials. Weights in the training cache are
+    taken over before anything is trained.
+
+    Args:
+        writer: The open study.
+        folder: Its checkpoints.
+        progress: Receives a line for each damaged or missing file.
+    """
+    for trial in writer.trials({TrialState.REFERENCE}):
+        if trial.checkpoint is None:
+            continue
+        problem = folder.verify(trial.checkpoint, sets_aside=True)
+        if problem is not None:
+            progress.line(f"{problem}; the {trial.fidelity.training_name} is repeated")
+            writer.reopen(trial.number, reason=problem)
