@@ -7,6 +7,7 @@ from typing import Any
 
 from sparsesearch.app.validate import filled_in, validate
 from sparsesearch.backbones.lookup import resolve_name
+from sparsesearch.catalog.names import which_is_meant
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import StudySpec, notes_on_renamed
 from sparsesearch.training.published_weights import resolve_weights
@@ -17,7 +18,8 @@ def complete(document: Mapping[str, Any], *, progress: Progress) -> StudySpec:
 
     Args:
         document: As in `validate`.
-        progress: Receives a message if the weights differ from the requested ones, or a key was renamed.
+        progress: Receives a message if the weights differ from the requested ones, two backbones have the name that was
+            given, or a key was renamed.
 
     Raises:
         UserInputError: As in `validate`.
@@ -26,6 +28,9 @@ def complete(document: Mapping[str, Any], *, progress: Progress) -> StudySpec:
     weights, line = resolve_weights(spec.weights, backbone=resolve_name(spec.backbone))
     if line is not None:
         progress.line(line)
+    meant = which_is_meant(spec.backbone)
+    if meant is not None:
+        progress.line(meant)
     for note in notes_on_renamed(document):
         progress.line(note)
     return spec if weights == spec.weights else filled_in({**document, "weights": weights})

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from sparsesearch.errors import SpecError, one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.latency_record import Conditions, ConfirmedLatency
-from sparsesearch.study.spec import DataSpec, TrainSpec, read_document
+from sparsesearch.study.spec import MAX_SEED, DataSpec, TrainSpec, read_document
 from sparsesearch.value import Value
 
 DEMO_NOTE = "found on the bundled digits demo; does not transfer to other data"
@@ -119,7 +119,7 @@ class Recipe(Value):
     dense: TrainSpec
     training: TrainSpec
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    seed: int
+    seed: int = Field(ge=0, le=MAX_SEED)
     measured: Measured
     latency: RecipeLatency | None = None
     provenance: Provenance

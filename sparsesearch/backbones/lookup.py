@@ -10,14 +10,19 @@ from importlib.metadata import version
 
 from sparsesearch.catalog.names import recorded_name, unrecorded_backbone
 from sparsesearch.catalog.records import catalog, modules_of_backbones
+from sparsesearch.errors import BackboneError
 from sparsesearch.schedule.geometry import BackboneGeometry
+
+MAX_SIDE, MAX_CLASSES, MAX_CHANNELS = 8192, 10_000_000, 4096
+"""Pixels of a side, classes and channels; more are a mistake, and would only end in a lack of memory."""
 
 
 def resolve_name(name: str) -> str:
     """Resolve the name of a backbone: `deit_s` becomes `deit_small_patch16_224`.
 
     Args:
-        name: An alias or a timm model name, with or without its pretrained tag.
+        name: An alias or a timm model name, with or without its pretrained tag; `timm/NAME` and `hf-hub:timm/NAME` are
+            timm's even if there is a bundled backbone of the same name.
 
     Raises:
         BackboneError: The backbone is unknown, or its family is not supported.
@@ -33,12 +38,41 @@ def resolve_name(name: str) -> str:
 
 
 def supported_models() -> list[str]:
-    """The names of all backbones that can be sparsified, without aliases and pretrained tags."""
+    """The names of all backbones that can be sparsified and priced, without aliases and pretrained tags."""
     if all_is_recorded():
         return catalog().supported_models
+    from sparsesearch.backbones.registry import is_priced
+
+    return [name for name in sparsifiable_models() if is_priced(name)]
+
+
+def sparsifiable_models() -> list[str]:
+    """The names of all backbones that can be sparsified; the cost of some is not known, so they cannot be searched."""
+    if all_is_recorded():
+        return catalog().sparsifiable_models
     from sparsesearch.backbones.registry import models_with_timm
 
     return models_with_timm()
+
+
+def check_options(
+    name: str, *, num_classes: int | None, in_chans: int | None, image_size: tuple[int, int] | None
+) -> None:
+    """Check that the options of a backbone are of a size that can be built.
+
+    Raises:
+        BackboneError: One of them is zero, negative or gigantic.
+    """
+    sides = image_size or ()
+    for what, values, least, most in (
+        ("image size", sides, 1, MAX_SIDE),
+        ("number of classes", () if num_classes is None else (num_classes,), 0, MAX_CLASSES),
+        ("number of channels", () if in_chans is None else (in_chans,), 1, MAX_CHANNELS),
+    ):
+        if any(not least <= value <= most for value in values):
+            raise BackboneError(
+                f"invalid {what} {'x'.join(map(str, values))} for {name}; choose from {least} to {most:,}"
+            )
 
 
 @lru_cache(maxsize=64)
@@ -62,6 +96,7 @@ def backbone_geometry(
     """
     resolved = resolve_name(name)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    check_options(resolved, num_classes=num_classes, in_chans=in_chans, image_size=size)
     model = catalog().find(resolved)
     found = None if model is None else model.geometry(image_size=size, num_classes=num_classes, in_chans=in_chans)
     if found is not None:

@@ -12,16 +12,24 @@ from torch import nn
 from sparsesearch.backbones import models
 from sparsesearch.backbones.bundled import BUNDLED, PICO
 from sparsesearch.backbones.discovery import modules_of
-from sparsesearch.backbones.lookup import backbone_geometry, resolve_name, supported_models
+from sparsesearch.backbones.lookup import (
+    backbone_geometry,
+    check_options,
+    resolve_name,
+    sparsifiable_models,
+    supported_models,
+)
 from sparsesearch.backbones.model_options import ModelOptions
 from sparsesearch.backbones.transforms import FAMILIES, SUPPORTED, family_of
-from sparsesearch.catalog.names import foreign_backbone, unknown_backbone
-from sparsesearch.errors import CheckpointError, one_line
+from sparsesearch.catalog.names import foreign_backbone, timm_name, unknown_backbone, unknown_tag
+from sparsesearch.catalog.records import catalog
+from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.schedule.geometry import BackboneGeometry
 
 __all__ = [
     "ALIASES", "BUNDLED", "PICO", "backbone_geometry", "belongs_to_family", "built_geometry", "create_model",
-    "geometry", "is_sparsifiable", "models_with_timm", "resolve_name", "resolve_with_timm", "supported_models",
+    "geometry", "is_priced", "is_sparsifiable", "models_with_timm", "resolve_name", "resolve_with_timm",
+    "sparsifiable_models", "supported_models",
 ]  # fmt: skip
 
 _ALIASED = (*FAMILIES, *modules_of(models))
@@ -38,18 +46,42 @@ def resolve_with_timm(name: str) -> str:
     Raises:
         BackboneError: The backbone is unknown, or its family is not supported.
     """
-    if name in ALIASES:
+    plain = timm_name(name)
+    if plain is None and name in ALIASES:
         return ALIASES[name]
-    if "/" in name or ":" in name or not is_model(split_model_name_tag(name)[0]):
+    architecture, tag = split_model_name_tag(name if plain is None else plain)
+    if plain is None:
+        architecture = ALIASES.get(architecture, architecture)
+    if tag and plain is None and architecture in BUNDLED and not is_model(architecture):
+        raise unknown_tag(architecture, tag, tags=())
+    if "/" in architecture or ":" in architecture or not is_model(architecture):
         raise unknown_backbone(name, known=[*ALIASES, *timm.list_models()], aliases=ALIASES)
-    if not is_sparsifiable(name):
-        raise foreign_backbone(name, supported=SUPPORTED)
-    return name
+    if not is_sparsifiable(architecture):
+        raise foreign_backbone(plain or name, supported=SUPPORTED)
+    configured = timm.models.get_arch_pretrained_cfgs(architecture)
+    tags = [config.partition(".")[2] for config in configured if "." in config]
+    if not tag:
+        return f"{architecture}.{tags[0]}" if architecture in BUNDLED and tags else architecture
+    if tag not in tags:
+        raise unknown_tag(architecture, tag, tags=tags)
+    return f"{architecture}.{tag}"
 
 
 def models_with_timm() -> list[str]:
-    """As `lookup.supported_models`, with the models of the installed timm."""
+    """As `lookup.sparsifiable_models`, with the models of the installed timm."""
     return [*BUNDLED, *(name for name in timm.list_models() if name not in BUNDLED and belongs_to_family(name))]
+
+
+def is_priced(name: str) -> bool:
+    """Whether the cost of a backbone that can be sparsified is known; one that is not recorded is built."""
+    model = catalog().find(name)
+    if model is not None and model.refused is None:
+        return True
+    try:
+        built_geometry(name)
+    except BackboneError:
+        return False
+    return True
 
 
 def is_sparsifiable(name: str) -> bool:
@@ -91,6 +123,7 @@ def create_model(
     """
     resolved = resolve_name(name)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    check_options(resolved, num_classes=num_classes, in_chans=in_chans, image_size=size)
     if resolved in BUNDLED:
         if pretrained:
             raise CheckpointError(f"{resolved} has no published weights; load a file, or train from scratch")
@@ -103,7 +136,7 @@ def create_model(
         torch.manual_seed(seed)
         if size is not None:
             if getattr(_FAMILY_OF_MODULE[_module_of(resolved)], "ANY_IMAGE_SIZE", False):
-                options["pretrained_cfg_overlay"] = {"input_size": (in_chans or 3, *size)}
+                options["pretrained_cfg_overlay"] = {"input_size": (_published_channels(resolved), *size)}
             else:
                 options["img_size"] = size
         try:
@@ -115,8 +148,17 @@ def create_model(
                 f"published weights of {resolved} are not available ({one_line(error)}); "
                 "connect to the network, or load a file into a model built with pretrained=False"
             ) from error
+    if "pretrained_cfg_overlay" in options:
+        built: Any = model
+        built.pretrained_cfg["input_size"] = (in_chans or _published_channels(resolved), *(size or ()))
     family_of(model).token_geometry(model)
     return model
+
+
+def _published_channels(name: str) -> int:
+    """Channels of the image that a timm model was published for, to which timm compares its weights."""
+    config = timm.get_pretrained_cfg(name)
+    return 3 if config is None else int(config.input_size[0])
 
 
 def geometry(model: nn.Module, name: str) -> BackboneGeometry:

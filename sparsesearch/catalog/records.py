@@ -98,16 +98,31 @@ class Catalog:
         """Names of all recorded models, without tags."""
         return frozenset(name.partition(".")[0] for name in self._lines)
 
-    @property
+    @cached_property
     def models_of_timm(self) -> list[str]:
         """Names of all models of timm, whether supported or not."""
         ours = {name for name, line in self._lines.items() if line.get("bundled")}
         return sorted({*self.others, *(name.partition(".")[0] for name in self._lines if name not in ours)})
 
     @property
-    def supported_models(self) -> list[str]:
-        """Names of all backbones that can be sparsified, without aliases and tags."""
+    def sparsifiable_models(self) -> list[str]:
+        """Names of all backbones that can be sparsified, without aliases and tags; some of them cannot be priced."""
         return [name for name, line in self._lines.items() if line.get("supported", True) and "." not in name]
+
+    @property
+    def supported_models(self) -> list[str]:
+        """Names of all backbones that can be sparsified and priced, without aliases and tags."""
+        return [name for name in self.sparsifiable_models if not self.is_refused(name)]
+
+    @cached_property
+    def shadowed(self) -> dict[str, str]:
+        """Models of timm whose name is that of a bundled backbone: this name to the one with timm's default tag."""
+        found: dict[str, str] = {}
+        for name in self._lines:
+            architecture, _, tag = name.partition(".")
+            if tag:
+                found.setdefault(architecture, name)
+        return found
 
     @property
     def names(self) -> list[str]:
@@ -115,8 +130,13 @@ class Catalog:
         return list(self._lines)
 
     def tags(self, name: str) -> list[str]:
-        """Pretrained tags of a recorded model."""
-        return list(self._lines[name].get("tags", {}))
+        """Pretrained tags of a recorded model, without its tag; of a bundled backbone those of timm's namesake."""
+        of_namesake = [other.partition(".")[2] for other in self._lines if other.startswith(f"{name}.")]
+        return [*self._lines[name].get("tags", {}), *of_namesake]
+
+    def is_refused(self, name: str) -> bool:
+        """Whether a recorded model cannot be sparsified or priced."""
+        return "refused" in self._lines[name]
 
     def line(self, name: str) -> Mapping[str, Any]:
         """The line of the file about a recorded model."""

@@ -17,6 +17,7 @@ from sparsesearch.cli.model_argument import (
     KeepOption,
     RhoOption,
     ScheduleOption,
+    say_which_is_meant,
 )
 from sparsesearch.cli.options import JsonOption
 from sparsesearch.console.streams import out
@@ -57,6 +58,7 @@ def cost(
     """
     found = find_model(backbone=backbone, schedule=schedule, rho=rho, at=at, keep=keep, image_size=image_size)
     geometry, steps = found.geometry, found.schedule
+    say_which_is_meant(backbone)
     model = AnalyticCost()
     sparse, dense = model.estimate(geometry, steps), model.estimate(geometry, Schedule())
     counts: tuple[Count, ...] = ()

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from sparsesearch.catalog.names import which_is_meant
+from sparsesearch.console.streams import say
+
 _PANEL = "Model"
 
 BackboneOption = Annotated[
@@ -44,3 +47,10 @@ ImageSizeOption = Annotated[
     int | None,
     typer.Option("--image-size", min=8, help="Image size in pixels. [default: the backbone's]", rich_help_panel=_PANEL),
 ]
+
+
+def say_which_is_meant(backbone: str | None) -> None:
+    """Say which backbone is meant by a name that two have."""
+    meant = None if backbone is None else which_is_meant(backbone)
+    if meant is not None:
+        say(meant)

@@ -18,7 +18,7 @@ from torch import nn
 
 from sparsesearch.backbones.bundled import BUNDLED
 from sparsesearch.backbones.model_options import ModelOptions
-from sparsesearch.backbones.registry import geometry, supported_models
+from sparsesearch.backbones.registry import geometry, sparsifiable_models
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError, CheckpointError, ScheduleError
 from sparsesearch.papers.schedules import paper_schedule
@@ -97,6 +97,6 @@ def _configs(name: str) -> dict[str, Any]:
     }
 
 
-for _name in supported_models():
+for _name in sparsifiable_models():
     default_cfgs.update(generate_default_cfgs(_configs(_name)))
     globals()[f"{PREFIX}{_name}"] = register_model(_entry_point(_name))

@@ -9,6 +9,7 @@ from sparsesearch.study.spec.renamed import notes_on_renamed
 from sparsesearch.study.spec.resources import ResourceSpec
 from sparsesearch.study.spec.study import (
     DEFAULT_DISPATCHER,
+    MAX_SEED,
     NAME_PATTERN,
     DispatcherName,
     Resolved,
@@ -19,6 +20,7 @@ from sparsesearch.study.spec.training import TrainSpec
 
 __all__ = [
     "DEFAULT_DISPATCHER",
+    "MAX_SEED",
     "NAME_PATTERN",
     "Budget",
     "BudgetUnit",

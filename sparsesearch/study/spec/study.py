@@ -21,6 +21,8 @@ from sparsesearch.study.spec.latency import LatencySpec
 from sparsesearch.study.spec.resources import ResourceSpec
 from sparsesearch.value import Value
 
+MAX_SEED = 2**63 - 1
+"""The largest seed that torch, NumPy and the database all take."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 SamplerName = Literal["evolution", "tpe", "nsga2", "gp", "random"]
 DispatcherName = Literal["inline", "ray"]
@@ -99,7 +101,7 @@ class StudySpec(Value):
     space: SearchSpace = SearchSpace()
     sampler: SamplerName = "evolution"
     warm_start: str | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     fidelity: FidelitySpec = FidelitySpec()
     baselines: bool = True
     time_budget_s: float | None = Field(default=None, gt=0.0)

@@ -12,7 +12,7 @@ from sparsesearch.backbones import lookup, registry
 from sparsesearch.backbones.recorder import header, models_of_timm
 from sparsesearch.backbones.transforms import SUPPORTED
 from sparsesearch.catalog.closed_form import positions, window_macs
-from sparsesearch.catalog.names import recorded_name
+from sparsesearch.catalog.names import recorded_name, which_is_meant
 from sparsesearch.catalog.records import PATH, Catalog, catalog
 from sparsesearch.errors import BackboneError
 
@@ -62,7 +62,7 @@ def test_names_are_those_of_timm() -> None:
     if lookup.is_recorded_timm():
         found, now = catalog(), header()
         assert (found.modules, found.aliases, found.others) == (now["modules"], now["aliases"], now["others"]), REFRESH
-        assert found.supported_models == registry.models_with_timm(), REFRESH
+        assert found.sparsifiable_models == registry.models_with_timm(), REFRESH
         assert sorted({*found.models_of_timm}) == sorted(models_of_timm()), REFRESH
     assert catalog().supported == SUPPORTED, REFRESH
     assert catalog().aliases == registry.ALIASES, REFRESH
@@ -176,7 +176,20 @@ class TestAnotherVersionOfTimm:
 
 
 @pytest.mark.parametrize(
-    "name", ["deits", "deit_smal_patch16_224", "zzz", "hf-hub:x/deit_small_patch16_224", "resnet50"]
+    "name",
+    [
+        "deits",
+        "deit_smal_patch16_224",
+        "zzz",
+        "hf-hub:x/deit_small_patch16_224",
+        "resnet50",
+        "timm/resnet50",
+        "timm/lvvit_s",
+        "deit_small_patch16_224.foo",
+        "deit_s.foo",
+        "deit_pico.foo",
+        "convnext_pico.foo",
+    ],
 )
 def test_errors_are_those_with_timm(name: str) -> None:
     with pytest.raises(BackboneError) as ours:
@@ -184,6 +197,76 @@ def test_errors_are_those_with_timm(name: str) -> None:
     with pytest.raises(BackboneError) as theirs:
         registry.resolve_with_timm(name)
     assert str(ours.value) == str(theirs.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("timm/deit_small_patch16_224", "deit_small_patch16_224"),
+        ("hf-hub:timm/deit_small_patch16_224.fb_in1k", "deit_small_patch16_224.fb_in1k"),
+        ("deit_s.fb_in1k", "deit_small_patch16_224.fb_in1k"),
+        ("convnext_pico", "convnext_pico"),
+        ("timm/convnext_pico", "convnext_pico.d1_in1k"),
+        ("hf-hub:timm/convnext_pico.d1_in1k", "convnext_pico.d1_in1k"),
+    ],
+)
+def test_names_of_timm(name: str, full: str) -> None:
+    assert lookup.resolve_name(name) == registry.resolve_with_timm(name) == full
+    assert lookup.resolve_name(full) == full
+
+
+def test_every_model_of_timm_has_its_own_name() -> None:
+    """`timm/NAME` is timm's, with or without a bundled backbone of the same name."""
+    for name in catalog().sparsifiable_models:
+        if name in catalog().models_of_timm:
+            full = lookup.resolve_name(f"timm/{name}")
+            assert lookup.resolve_name(f"hf-hub:timm/{name}") == full
+            assert full not in registry.BUNDLED
+            assert full.partition(".")[0] == name
+
+
+def test_a_tag_that_does_not_exist() -> None:
+    with pytest.raises(BackboneError, match="deit_small_patch16_224 has no pretrained tag 'foo'; choose from fb_in1k"):
+        lookup.resolve_name("deit_small_patch16_224.foo")
+    with pytest.raises(BackboneError, match="deit_pico has no pretrained tag 'foo'; it has none, give deit_pico"):
+        lookup.resolve_name("deit_pico.foo")
+
+
+def test_a_name_that_two_backbones_have() -> None:
+    assert which_is_meant("convnext_pico") == (
+        "convnext_pico is the bundled backbone of this name; timm's own is timm/convnext_pico"
+    )
+    assert which_is_meant("deit_pico") is which_is_meant("timm/convnext_pico") is which_is_meant("deit_s") is None
+
+
+def test_all_supported_models_have_a_geometry() -> None:
+    """Every name that is listed can be priced; those without a recorded form are built."""
+    found = catalog()
+    names = found.supported_models
+    assert len(names) > 250
+    assert {name for name in found.sparsifiable_models if found.is_refused(name)} == {*found.sparsifiable_models} - {
+        *names
+    }
+    for name in names:
+        assert lookup.resolve_name(name) == name
+        assert recorded(name) is not None or built(name) == lookup.backbone_geometry(name)
+        assert lookup.backbone_geometry(name).params > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"image_size": 10**9}, "invalid image size 1000000000x1000000000 for deit_pico; choose from 1 to 8,192"),
+        ({"image_size": (32, 0)}, "invalid image size 32x0"),
+        ({"num_classes": 10**12}, "invalid number of classes 1000000000000"),
+        ({"num_classes": -1}, "invalid number of classes -1"),
+        ({"in_chans": 0}, "invalid number of channels 0"),
+    ],
+)
+def test_gigantic_options(options: dict[str, object], words: str) -> None:
+    for build in (lookup.backbone_geometry, registry.create_model):
+        with pytest.raises(BackboneError, match=words):
+            build("deit_pico", **options)
 
 
 def test_positions() -> None:

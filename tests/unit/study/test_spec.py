@@ -1,6 +1,7 @@
 """Documents of older versions are read as what they meant."""
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from sparsesearch.app.complete import complete
@@ -8,7 +9,7 @@ from sparsesearch.errors import SpecError
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.progress import Silent
-from sparsesearch.study.spec import Budget, FidelitySpec, Resolved, StudySpec
+from sparsesearch.study.spec import MAX_SEED, Budget, FidelitySpec, Resolved, StudySpec
 from sparsesearch.study.spec.renamed import notes_on_renamed, renamed
 
 
@@ -99,3 +100,29 @@ def test_planned_work_of_older_studies_is_read():
     space = SearchSpace(blocks=(0,)).resolve(geometry)
     found = Resolved(geometry=geometry, space=space, num_classes=2, in_chans=1, data_fingerprint="f", planned_work=work)
     assert found.planned_work == {"dense": 0.5, "supernet_training": 0.25, "finetune": 0.25}
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
+def test_seeds_that_are_out_of_range(seed):
+    with pytest.raises(SpecError, match="invalid study document: seed: Input should be ") as caught:
+        complete({"name": "x", "backbone": "deit_pico", "budget": "40%", "seed": seed}, progress=Silent())
+    assert "\n" not in str(caught.value)
+
+
+def test_the_largest_seed():
+    document = {"name": "x", "backbone": "deit_pico", "budget": "40%", "seed": MAX_SEED}
+    assert complete(document, progress=Silent()).seed == MAX_SEED
+    assert torch.Generator().manual_seed(MAX_SEED).initial_seed() == MAX_SEED
+
+
+def test_a_name_that_two_backbones_have_is_explained():
+    class Told(Silent):
+        def __init__(self):
+            self.lines = []
+
+        def line(self, text):
+            self.lines.append(text)
+
+    told = Told()
+    complete({"name": "x", "backbone": "convnext_pico", "budget": "60%"}, progress=told)
+    assert told.lines == ["convnext_pico is the bundled backbone of this name; timm's own is timm/convnext_pico"]
