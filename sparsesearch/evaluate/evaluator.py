@@ -32,7 +32,7 @@ from sparsesearch.training.kinds import (
     supernet_training,
 )
 from sparsesearch.training.loop import NonFiniteLossError, TrainingRun, model_tensors
-from sparsesearch.training.scoring import EVAL_BATCH, PrefixCachedScorer, evaluate_model
+from sparsesearch.training.scoring import EVAL_BATCH, PrefixCachedScorer, eval_batch, evaluate_model
 from sparsesearch.training.teacher import Teacher
 
 _NUM_INTERIM_BATCHES = 4
@@ -173,10 +173,10 @@ class StudyEvaluator:
         """Validation metrics under the trial's schedule; on part of the images unless `whole`."""
         if trial.fidelity is not Fidelity.DENSE:
             set_schedule_(model, trial.schedule)
-        batches = self._context.task.val("confirm", batch_size=EVAL_BATCH)
-        accumulator = evaluate_model(
-            model, batches if whole else islice(batches, _NUM_INTERIM_BATCHES), arithmetic=self._context.arithmetic
-        )
+        size = eval_batch(self._context.geometry)
+        batches = self._context.task.val("confirm", batch_size=size)
+        some = islice(batches, -(-_NUM_INTERIM_BATCHES * EVAL_BATCH // size))
+        accumulator = evaluate_model(model, batches if whole else some, arithmetic=self._context.arithmetic)
         return accumulator.metrics("val")
 
     def _dense(self, trial: Trial) -> Training | None:
@@ -247,7 +247,7 @@ class StudyEvaluator:
         return self._scorer_of(model)
 
     def _scorer_of(self, model: nn.Module) -> PrefixCachedScorer:
-        batches = self._context.task.val("screen", batch_size=EVAL_BATCH)
+        batches = self._context.task.val("screen", batch_size=eval_batch(self._context.geometry))
         return PrefixCachedScorer(model, batches, arithmetic=self._context.arithmetic)
 
     def _supernet_model(self, tensors: Mapping[str, Tensor]) -> nn.Module:

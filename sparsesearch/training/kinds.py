@@ -21,7 +21,7 @@ from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.loop import PREDICTOR_PREFIX, Arithmetic, Objective
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.objectives import DenseObjective, SparseObjective, SupernetObjective
-from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
+from sparsesearch.training.scoring import eval_batch, evaluate_model
 from sparsesearch.training.teacher import Teacher
 from sparsesearch.training.weights import dense_start
 
@@ -136,7 +136,7 @@ def given_dense_model(context: TrainingContext, *, weights: str) -> tuple[nn.Mod
     """
     model = dense_start(weights, backbone=context.backbone, task=context.task, seed=context.seed).model
     model = model.to(context.arithmetic.device)
-    batches = context.task.val("confirm", batch_size=EVAL_BATCH)
+    batches = context.task.val("confirm", batch_size=eval_batch(context.geometry))
     evaluated = evaluate_model(model, batches, arithmetic=context.arithmetic)
     metrics = evaluated.metrics("val")
     # A model that always predicts the most frequent class has the balanced accuracy of chance.

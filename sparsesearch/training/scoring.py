@@ -14,9 +14,30 @@ from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import family_of, set_schedule_
 from sparsesearch.data.task import Batch
 from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.training.loop import Arithmetic
 
 EVAL_BATCH = 240
+_EVAL_BYTES = 2_000_000_000
+_ROUND = 8
+
+
+def eval_batch(geometry: BackboneGeometry) -> int:
+    """Images in a batch of an evaluation: 240, or as many as need about 2 GB of activations in float32.
+
+    It depends on the model and not on the device, so that results can be compared. Where memory is short nevertheless,
+    `evaluate_model` halves the batch.
+
+    Args:
+        geometry: The backbone with its input size.
+    """
+    numbers = 0
+    for stage in geometry.stages:
+        tokens = stage.num_tokens + stage.num_prefix_tokens
+        pairs = stage.num_heads * tokens**2 if stage.mixer == "attention" else 0
+        numbers = max(numbers, tokens * (stage.mlp_dim + 4 * stage.attn_dim + 2 * stage.dim) + pairs)
+    fitting = _EVAL_BYTES // (4 * numbers)
+    return min(EVAL_BATCH, fitting // _ROUND * _ROUND if fitting >= _ROUND else max(1, fitting))
 
 
 class Accumulator:
@@ -67,9 +88,25 @@ def evaluate_model(model: nn.Module, batches: Iterable[Batch], *, arithmetic: Ar
     accumulator = Accumulator()
     for batch in map(arithmetic.to_device, batches):
         with arithmetic.autocast():
-            logits = model(batch.images)
+            logits = _logits(model, batch.images)
         accumulator.add(logits, batch.labels)
     return accumulator
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits of images, computed in halves if memory is short."""
+    try:
+        logits: Tensor = model(images)
+        return logits
+    except RuntimeError as error:
+        if len(images) == 1 or not _is_out_of_memory(error):
+            raise
+    half = len(images) // 2
+    return torch.cat([_logits(model, images[:half]), _logits(model, images[half:])])
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class PrefixCachedScorer:

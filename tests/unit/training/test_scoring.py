@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from sparsesearch.backbones.registry import BUNDLED, backbone_geometry
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import attach_, set_schedule_
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.data.inputs import task_geometry
+from sparsesearch.data.task import Batch
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import (
     ClassAttentionScorer,
@@ -22,7 +24,7 @@ from sparsesearch.schedule.methods import (
 )
 from sparsesearch.training.kinds import TrainingContext
 from sparsesearch.training.loop import Arithmetic
-from sparsesearch.training.scoring import Accumulator, PrefixCachedScorer, evaluate_model
+from sparsesearch.training.scoring import EVAL_BATCH, Accumulator, PrefixCachedScorer, eval_batch, evaluate_model
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
 SCORERS = (
@@ -148,3 +150,46 @@ def test_metrics_are_counted_by_hand():
         "test_loss": pytest.approx((2 * right + 2 * wrong) / 4),
         "test_images": 4.0,
     }
+
+
+def test_the_batch_of_an_evaluation_follows_the_model():
+    assert {eval_batch(backbone_geometry(name)) for name in supported_small()} == {EVAL_BATCH}
+    sizes = [eval_batch(backbone_geometry("deit_b", image_size=pixels)) for pixels in (224, 384, 1024, 4096)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == EVAL_BATCH
+    assert sizes[-1] == 1
+    assert all(size % 8 == 0 for size in sizes if size > 8)
+
+
+def supported_small():
+    return [name for name in BUNDLED if BUNDLED[name].is_small]
+
+
+class LimitedMemory(torch.nn.Module):
+    """A model that can take so many images at a time."""
+
+    def __init__(self, most, error):
+        super().__init__()
+        self.most, self.error, self.taken = most, error, []
+
+    def forward(self, images):
+        if len(images) > self.most:
+            raise self.error
+        self.taken.append(len(images))
+        return images.flatten(1)[:, :10]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_batch_is_halved_where_memory_is_short(error):
+    images = torch.randn(11, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    batch = Batch(images, images.flatten(1)[:, :10].argmax(-1))
+    model = LimitedMemory(3, error)
+    assert evaluate_model(model, [batch], arithmetic=FLOAT32).metrics("val")["val_top1"] == 1.0
+    assert sum(model.taken) == 11
+    assert max(model.taken) <= 3
+    with pytest.raises(RuntimeError):
+        evaluate_model(LimitedMemory(0, error), [batch], arithmetic=FLOAT32)
+    with pytest.raises(RuntimeError, match="another"):
+        evaluate_model(LimitedMemory(3, RuntimeError("another")), [batch], arithmetic=FLOAT32)
