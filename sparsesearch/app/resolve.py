@@ -71,13 +71,14 @@ def resolve(
     space = space_for(spec, geometry)
     if spec.budget.axis == "macs":
         check_budget(geometry, space, budget=spec.budget)
-    check_weights(spec.weights, backbone=backbone, task=task)
+    loaded = check_weights(spec.weights, backbone=backbone, task=task)
     may_have_head = spec.weights not in ("pretrained", "scratch") or own_classes(backbone) == task.num_classes
     if task.orders_differ and spec.weights != "scratch" and may_have_head:
         progress.line(_CLASS_ORDER)
     if spec.data.is_demo:
         progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
         progress.line("Its accuracies and its schedule do not transfer to other data.")
+    progress.line(loaded)
     for label in baselines_outside(geometry, space) if spec.baselines else ():
         progress.line(f"The baseline {label} is left out: the search space has no step at one of its blocks.")
     resolved = spec.model_copy(

@@ -28,8 +28,9 @@ from sparsesearch.training.cache import TrainingCache, dense_key
 from sparsesearch.training.kinds import Training, TrainingContext, dense_training, given_dense_model, sparse_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
 from sparsesearch.training.published_weights import resolve_weights
-from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
+from sparsesearch.training.scoring import eval_batch, evaluate_model
 from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.weights import check_weights
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
     weights, line = resolve_weights(recipe.weights, backbone=backbone)
     if line is not None:
         progress.line(line)
+    progress.line(check_weights(weights, backbone=backbone, task=task))
     if recipe.precision == "auto":
         chosen = choose_arithmetic("auto", device=open_device(device), backbone=backbone, geometry=geometry, task=task)
         arithmetic = chosen[0]
@@ -115,8 +117,9 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
     _run(training, arithmetic, seed=derive_seed(recipe.seed, "retrain"), progress=progress)
     model = training.model
     set_schedule_(model, recipe.schedule)
-    sparse_metrics = evaluate_model(model, task.test(batch_size=EVAL_BATCH), arithmetic=arithmetic).metrics("test")
-    dense_metrics = evaluate_model(teacher_model, task.test(batch_size=EVAL_BATCH), arithmetic=arithmetic)
+    size = eval_batch(geometry)
+    sparse_metrics = evaluate_model(model, task.test(batch_size=size), arithmetic=arithmetic).metrics("test")
+    dense_metrics = evaluate_model(teacher_model, task.test(batch_size=size), arithmetic=arithmetic)
     one_image = torch.zeros(1, task.in_chans, *geometry.image_size, device=arithmetic.device)
     counted = traced_macs(model, one_image)
     assert counted == cost.macs, f"closed form {cost.macs} and traced count {counted} differ"
@@ -149,7 +152,7 @@ def _dense_weights(
     cache, device = TrainingCache(settings.cache, report=progress.line), context.arithmetic.device
 
     def measured(model: nn.Module) -> dict[str, float]:
-        batches = context.task.val("confirm", batch_size=EVAL_BATCH)
+        batches = context.task.val("confirm", batch_size=eval_batch(context.geometry))
         return evaluate_model(model, batches, arithmetic=context.arithmetic).metrics("val")
 
     key = dense_key(

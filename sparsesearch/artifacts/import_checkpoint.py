@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from sparsesearch.artifacts.checkpoint import ModelCard
-from sparsesearch.backbones.load_weights import load_weights_
-from sparsesearch.backbones.reference_keys import new_names, num_predictors, squeezed
+from sparsesearch.backbones.fit_weights import fit_weights, options_of
+from sparsesearch.backbones.reference_keys import num_predictors
 from sparsesearch.backbones.registry import create_model, geometry, resolve_name
 from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.backbones.weight_changes import first_convolutions
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import CheckpointError
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import is_learned
-from sparsesearch.training.checkpoints import read_foreign_weights
-
-_SHOWN = 20
-_HEADS = ("head.fc.weight", "head.weight")
+from sparsesearch.training.foreign_weights import read_foreign_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +34,7 @@ class Imported:
         geometry: Geometry of its backbone.
         num_params: Parameters, predictors and fast paths included.
         dense_macs: Multiply-adds of one image through the dense model.
+        loaded: What was loaded, in one line.
     """
 
     model: nn.Module
@@ -42,19 +42,27 @@ class Imported:
     geometry: BackboneGeometry
     num_params: int
     dense_macs: int
+    loaded: str
 
 
 def import_checkpoint(
-    path: Path, *, backbone: str, rho: float | None = None, schedule: Schedule | None = None, ema: bool = False
+    path: Path,
+    *,
+    backbone: str,
+    rho: float | None = None,
+    schedule: Schedule | None = None,
+    ema: bool | None = None,
+    image_size: int | None = None,
 ) -> Imported:
     """Build a model from a foreign checkpoint, whose parameters must all match.
 
     Args:
-        path: A training checkpoint or a state dict, saved by torch or safetensors.
-        backbone: Backbone name; its head gets as many classes as the checkpoint has.
+        path: A training checkpoint or a state dict, saved by torch or safetensors, or a folder with one.
+        backbone: Backbone name; its head gets as many classes as the checkpoint has, its stem as many channels.
         rho: Keep ratio of a model with the schedule of the DynamicViT papers.
         schedule: Any other schedule; without `rho` and `schedule`, the checkpoint is of a dense model.
-        ema: Use the averaged weights (`model_ema`), not the trained ones.
+        ema: True requires averaged weights, False ignores them, None prefers them.
+        image_size: Pixels; None for the default of the backbone. A position grid of another size is resampled.
 
     Raises:
         BackboneError: The backbone is unknown.
@@ -63,24 +71,27 @@ def import_checkpoint(
     """
     assert rho is None or schedule is None
     name = resolve_name(backbone)
-    weights = read_foreign_weights(path, ema=ema)
-    model = create_model(name, num_classes=_num_classes(weights))
+    read = read_foreign_weights(path, ema=ema)
+    with torch.device("meta"):
+        num_classes, in_chans = options_of(create_model(name), read.tensors)
+    model = create_model(name, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
     shape = geometry(model, name)
     is_sparse = rho is not None or schedule is not None
     if rho is not None:
         schedule = paper_schedule(shape, rho)
     schedule = (schedule or Schedule()).canonical(shape)
     blocks = [step.block for step in schedule.steps if is_learned(step.scorer)]
-    _check_predictors(path, num_predictors(weights), blocks, name=name, is_sparse=is_sparse)
+    _check_predictors(path, num_predictors(read.tensors), blocks, name=name, is_sparse=is_sparse)
     if schedule.steps:
         sparsify_(model, schedule)
-    _load(model, weights, blocks=blocks, source=f"{path} does not fit {name}")
+    fitted = fit_weights(model, read.tensors, source=read.source, blocks=blocks, outside=read.outside, needs_head=True)
+    fitted.load_into(model, fix="give the backbone and the schedule that it was trained with")
     cost = AnalyticCost()
     card = ModelCard(
         backbone=name,
         schedule=schedule,
-        num_classes=_num_classes(model.state_dict()) or 0,
-        in_chans=next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)),
+        num_classes=int(getattr(model, "num_classes", 0)),
+        in_chans=next(module.in_channels for module in first_convolutions(model).values()),
         image_size=shape.image_size[0],
         macs=cost.estimate(shape, schedule).macs,
     )
@@ -90,15 +101,8 @@ def import_checkpoint(
         geometry=shape,
         num_params=sum(parameter.numel() for parameter in model.parameters()),
         dense_macs=cost.estimate(shape, Schedule()).macs,
+        loaded=f"weights: {fitted.describe()}",
     )
-
-
-def _num_classes(weights: Mapping[str, Tensor]) -> int | None:
-    """Return the number of classes of the head, None without a head."""
-    for head in _HEADS:
-        if head in weights and weights[head].ndim == 2:
-            return weights[head].shape[0]
-    return None
 
 
 def _check_predictors(path: Path, found: int, blocks: Sequence[int], *, name: str, is_sparse: bool) -> None:
@@ -119,17 +123,4 @@ def _check_predictors(path: Path, found: int, blocks: Sequence[int], *, name: st
     raise CheckpointError(
         f"{path} has {found} predictors, but the schedule drops tokens at {len(blocks)} locations{where}; give the "
         "schedule that it was trained with"
-    )
-
-
-def _load(model: nn.Module, weights: Mapping[str, Tensor], *, blocks: Sequence[int], source: str) -> None:
-    """Load all weights into a model."""
-    renamed = new_names(weights, blocks=blocks)
-    tensors = {new: squeezed(new, weights[old]) for old, new in renamed.items() if new is not None}
-    load_weights_(
-        model,
-        tensors,
-        source=source,
-        names={new: old for old, new in renamed.items() if new is not None},
-        fix="give the backbone and the schedule that it was trained with",
     )

@@ -75,6 +75,16 @@ def num_predictors(names: Iterable[str]) -> int:
     return len({match[1] for match in matches if match})
 
 
+def has_sparse_names(names: Iterable[str]) -> bool:
+    """Whether there are predictors or fast paths among parameter names, published ones or those of this package.
+
+    Args:
+        names: Parameter names.
+    """
+    names = list(names)
+    return bool(num_predictors(names)) or any("fast_path" in name or ".fastmlp." in name for name in names)
+
+
 def new_names(names: Iterable[str], *, blocks: Sequence[int]) -> dict[str, str | None]:
     """Map published parameter names to those of this package; None for a buffer that timm recomputes.
 

@@ -102,6 +102,7 @@ COMMANDS = (
         _USE,
         "Import a dense or sparse checkpoint that was trained elsewhere.",
     ),
+    _listed("weights", "weights", _USE, "Check files with weights.", attribute="app"),
     _listed(
         "cost",
         "cost",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.artifacts.schedule_file import read_schedule
+from sparsesearch.cli.model_argument import ImageSizeOption, say_which_is_meant
 from sparsesearch.cli.options import ForceOption, JsonOption, check_new_file
 from sparsesearch.console.streams import say
 from sparsesearch.errors import SpecError
@@ -24,7 +25,11 @@ def import_checkpoint(
     schedule: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Any other schedule: best.yaml, or steps as YAML or JSON.")
     ] = None,
-    ema: Annotated[bool, typer.Option("--ema", help="Use the averaged weights (model_ema).")] = False,
+    ema: Annotated[
+        bool | None,
+        typer.Option("--ema/--no-ema", help="Require averaged weights, or ignore them. [default: averaged if any]"),
+    ] = None,
+    image_size: ImageSizeOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("model.safetensors"),
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -33,7 +38,7 @@ def import_checkpoint(
 
     Reads checkpoints of the DynamicViT, DeiT, LV-ViT, ConvNeXt, Swin and timm repositories, and writes one safetensors
     file that includes the schedule. Without --rho or --schedule, the checkpoint is read as dense. Code in a file is
-    never executed, and every parameter must match.
+    never executed, and every parameter must match. Averaged weights are preferred, as in timm.
 
     For example:
 
@@ -44,13 +49,15 @@ def import_checkpoint(
     if rho is not None and schedule is not None:
         raise SpecError("give either --rho or --schedule, not both")
     check_new_file(output, force=force)
+    say_which_is_meant(backbone)
     wanted = None if schedule is None else read_schedule(schedule)
 
     from sparsesearch.artifacts.checkpoint import save  # takes seconds to load
     from sparsesearch.artifacts.import_checkpoint import import_checkpoint as read
 
-    done = read(path, backbone=backbone, rho=rho, schedule=wanted, ema=ema)
+    done = read(path, backbone=backbone, rho=rho, schedule=wanted, ema=ema, image_size=image_size)
     save(done.model, output, card=done.card)
+    say(done.loaded)
     if as_json:
         document = {
             "model": str(output),

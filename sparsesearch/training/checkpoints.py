@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -10,7 +9,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
@@ -109,56 +107,6 @@ def _digest(entries: Mapping[str, Any], document: str, data: memoryview) -> str:
     digest = hashlib.sha256(json.dumps([entries, document], sort_keys=True).encode())
     digest.update(data)
     return digest.hexdigest()
-
-
-def read_foreign_weights(path: Path, *, ema: bool | None = None) -> dict[str, Tensor]:
-    """Read a state dict from a third-party file: safetensors, or a torch file loaded with `weights_only=True`.
-
-    In a training checkpoint, the entries `model_ema`, `model` and `state_dict` are tried in this order.
-
-    Args:
-        path: The file.
-        ema: True requires `model_ema`, False ignores it, None prefers it.
-
-    Raises:
-        CheckpointError: The file is missing, unreadable, or contains no state dict.
-    """
-    loaded: object = read_tensors(path)[0] if path.suffix == ".safetensors" else _unpickled(path)
-    if ema and not (isinstance(loaded, dict) and isinstance(loaded.get("model_ema"), dict)):
-        raise CheckpointError(f"{path} has no model_ema entry; omit --ema to use the trained weights")
-    for entry in ("model_ema", "model", "state_dict")[ema is False :]:
-        if isinstance(loaded, dict) and isinstance(loaded.get(entry), dict):
-            loaded = loaded[entry]
-            break
-    if not isinstance(loaded, dict) or not any(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{path} contains no state dict; expected a mapping of tensors")
-    return {str(name).removeprefix("module."): v for name, v in loaded.items() if isinstance(v, Tensor)}
-
-
-def _unpickled(path: Path) -> object:
-    """Load a torch file without running code from it: tensors, plain values and an `argparse.Namespace`."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no such weights file: {path}") from error
-    except Exception as error:  # torch raises many exception types for corrupt files
-        classes = _foreign_classes(path)
-        if classes:
-            raise CheckpointError(
-                f"{path} is not a readable checkpoint: it contains objects that could run code "
-                f"({', '.join(classes)}); save only the state dict, with torch.save(model.state_dict(), ...)"
-            ) from error
-        raise CheckpointError(f"{path} is not a readable checkpoint ({one_line(error)[:120]})") from error
-
-
-def _foreign_classes(path: Path) -> list[str]:
-    """Classes that `weights_only=True` refuses to load from a torch file; empty if it is not a torch file."""
-    try:
-        found: list[str] = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except Exception:  # as above
-        return []
-    return sorted({*found} - {"argparse.Namespace"})
 
 
 class CheckpointFolder:

@@ -2,14 +2,66 @@
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from sparsesearch.backbones.lookup import has_published_weights
-from sparsesearch.errors import CheckpointError
+from sparsesearch.training.weight_files import content_hash
 
 HUB_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """The published weights of a backbone, as timm describes them.
+
+    Attributes:
+        name: Name with the pretrained tag.
+        num_classes: Classes of their head; 0 without a head.
+        image_size: Width in pixels of the images that they were trained with.
+        in_chans: Channels of these images.
+    """
+
+    name: str
+    num_classes: int
+    image_size: int
+    in_chans: int
+
+    @classmethod
+    def of(cls, backbone: str) -> PublishedWeights:
+        """Those of a backbone (resolved name) that has some."""
+        config = _config(backbone)
+        name = f"{backbone.partition('.')[0]}.{config.tag}" if config.tag else backbone
+        return cls(name, int(config.num_classes), config.input_size[-1], config.input_size[0])
+
+
+def weights_identity(backbone: str, weights: str) -> str:
+    """What the initial weights of a dense model are, for keys of caches: equal texts mean equal weights.
+
+    Args:
+        backbone: Resolved name.
+        weights: `pretrained`, `scratch` or a path.
+
+    Returns:
+        `scratch`, `NAME.TAG@timm VERSION`, or `sha256:` and the hash of the content of the file.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    if weights == "scratch":
+        return weights
+    if weights == "pretrained":
+        return f"{PublishedWeights.of(backbone).name}@timm {version('timm')}"
+    return f"sha256:{content_hash(Path(weights).expanduser())}"
+
+
+def _config(backbone: str) -> Any:
+    """Timm's configuration of the published weights."""
+    import timm
+
+    return timm.get_pretrained_cfg(backbone)
 
 
 def requested_weights(weights: str, *, backbone: str) -> str:
@@ -51,39 +103,11 @@ def resolve_weights(weights: str, *, backbone: str) -> tuple[str, str | None]:
     )
 
 
-def weights_identity(backbone: str, weights: str) -> str:
-    """What initial weights are, for keys: the hash of a file, `NAME.TAG@timm VERSION`, or `scratch`.
-
-    Args:
-        backbone: Resolved name.
-        weights: `pretrained`, `scratch` or a path.
-
-    Raises:
-        CheckpointError: The file cannot be read.
-    """
-    if weights == "scratch":
-        return weights
-    if weights == "pretrained":
-        import timm
-
-        config = timm.get_pretrained_cfg(backbone)
-        tag = getattr(config, "tag", None)
-        name = f"{backbone}.{tag}" if tag and "." not in backbone else backbone
-        return f"{name}@timm {version('timm')}"
-    path = Path(weights).expanduser()
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot read the weights file {path}: {error.strerror}") from error
-
-
 def _is_cached(backbone: str) -> bool:
     """Whether the published weights are in the local cache."""
-    import timm
     from huggingface_hub import try_to_load_from_cache
 
-    repository = getattr(timm.get_pretrained_cfg(backbone), "hf_hub_id", None)
+    repository = getattr(_config(backbone), "hf_hub_id", None)
     if not isinstance(repository, str):
         return False
     return isinstance(try_to_load_from_cache(repository, "model.safetensors"), str)

@@ -1,4 +1,4 @@
-"""Initial weights of a dense model: pretrained, from a file, or from scratch."""
+"""Initial weights of a dense model: published, from a file, or from scratch; and what is loaded, in one line."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
-from sparsesearch.backbones.load_weights import load_weights_
+from sparsesearch.backbones.fit_weights import FittedWeights, fit_weights, head_prefixes
+from sparsesearch.backbones.load_weights import check_finite
+from sparsesearch.backbones.reference_keys import num_predictors
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.data.task import Task
-from sparsesearch.training.checkpoints import read_foreign_weights
-from sparsesearch.training.published_weights import HUB_TIMEOUT_S
-
-_HEADS = ("head.", "aux_head.")
+from sparsesearch.errors import CheckpointError
+from sparsesearch.training.foreign_weights import ForeignWeights, read_foreign_weights
+from sparsesearch.training.published_weights import HUB_TIMEOUT_S, PublishedWeights
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,31 @@ class DenseStart:
     Attributes:
         model: The model, with a head for the classes of the task.
         has_head: Whether the weights include this head, so that the model needs no training.
+        loaded: What was loaded, in one line.
     """
 
     model: nn.Module
     has_head: bool
+    loaded: str
 
 
-def check_weights(weights: str, *, backbone: str, task: Task) -> None:
-    """Check that a weights file can be read and fits the backbone, before anything is trained.
+def check_weights(weights: str, *, backbone: str, task: Task) -> str:
+    """Check that weights can be read and fit the backbone, before anything is trained.
 
     Args:
         weights: As resolved.
         backbone: Resolved name.
         task: Determines the sizes of input and head.
 
+    Returns:
+        What is loaded, in one line.
+
     Raises:
-        CheckpointError: The file cannot be read or belongs to another model.
+        CheckpointError: The weights cannot be read, or belong to another model.
     """
-    if weights not in ("pretrained", "scratch"):
-        dense_start(weights, backbone=backbone, task=task, seed=0)
+    if weights == "scratch":
+        return _scratch_line(backbone)
+    return dense_start(weights, backbone=backbone, task=task, seed=0).loaded
 
 
 def dense_start(weights: str, *, backbone: str, task: Task, seed: int) -> DenseStart:
@@ -55,21 +62,55 @@ def dense_start(weights: str, *, backbone: str, task: Task, seed: int) -> DenseS
         seed: Seed of newly initialised weights.
 
     Raises:
-        CheckpointError: The file does not fit the backbone.
+        CheckpointError: The weights cannot be read, or do not fit the backbone.
     """
     if weights == "scratch":
-        return DenseStart(_build(backbone, task, seed=seed), has_head=False)
+        return DenseStart(_build(backbone, task, seed=seed), has_head=False, loaded=_scratch_line(backbone))
     if weights == "pretrained":
-        os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(int(HUB_TIMEOUT_S)))
-        published = create_model(
-            backbone, pretrained=True, in_chans=task.in_chans, image_size=task.image_size, seed=seed
-        )
-        if getattr(published, "num_classes", None) == task.num_classes:
-            return DenseStart(published, has_head=True)
-        return DenseStart(_build(backbone, task, seed=seed, pretrained=True), has_head=False)
-    tensors = read_foreign_weights(Path(weights).expanduser())
+        return _published(backbone, task, seed=seed)
+    read = read_foreign_weights(Path(weights).expanduser())
     model = _build(backbone, task, seed=seed)
-    return DenseStart(model, has_head=_load_foreign(model, tensors, source=weights))
+    fitted = fit_dense(model, read, backbone=backbone)
+    fitted.load_into(model)
+    return DenseStart(model, has_head=fitted.head is None, loaded=f"weights: {fitted.describe()}")
+
+
+def fit_dense(model: nn.Module, read: ForeignWeights, *, backbone: str) -> FittedWeights:
+    """Fit the weights of a file to a dense model.
+
+    Args:
+        model: The model.
+        read: The weights.
+        backbone: Its name, for messages.
+
+    Raises:
+        CheckpointError: They are of a sparse model.
+    """
+    found = num_predictors(read.tensors)
+    if found:
+        raise CheckpointError(
+            f"{read.source} has {found} predictors, so it is a sparse {backbone}; convert it with sparsesearch "
+            "import-checkpoint, and give the weights of a dense model here"
+        )
+    return fit_weights(model, read.tensors, source=read.source, outside=read.outside)
+
+
+def _published(backbone: str, task: Task, *, seed: int) -> DenseStart:
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(int(HUB_TIMEOUT_S)))
+    model = _build(backbone, task, seed=seed, pretrained=True)
+    published = PublishedWeights.of(backbone)
+    check_finite(model, source=f"published weights {published.name}")
+    names = list(model.state_dict())
+    kept = [name for name in names if not name.startswith(head_prefixes(model))]
+    has_head = published.num_classes == task.num_classes
+    parts = [f"weights: {published.name} of timm, {len(names if has_head else kept)} of {len(names)} tensors"]
+    if published.image_size != task.image_size:
+        parts.append(f"made for images of {published.image_size} pixels, used at {task.image_size}")
+    if published.in_chans != task.in_chans:
+        parts.append(f"first convolution adapted {published.in_chans} -> {task.in_chans} channels")
+    if not has_head:
+        parts.append(f"head left out ({published.num_classes} -> {task.num_classes} classes)")
+    return DenseStart(model, has_head=has_head, loaded="; ".join(parts))
 
 
 def _build(backbone: str, task: Task, *, seed: int, pretrained: bool = False) -> nn.Module:
@@ -83,11 +124,5 @@ def _build(backbone: str, task: Task, *, seed: int, pretrained: bool = False) ->
     )
 
 
-def _load_foreign(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> bool:
-    """Load the weights, except for a head of another size; returns whether the head was loaded."""
-    expected = model.state_dict()
-    head = {name for name in expected if name.startswith(_HEADS)}
-    fits = all(name in tensors and tensors[name].shape == expected[name].shape for name in head)
-    usable = tensors if fits else {name: tensor for name, tensor in tensors.items() if name not in head}
-    load_weights_(model, usable, source=source, optional=() if fits else _HEADS)
-    return fits
+def _scratch_line(backbone: str) -> str:
+    return f"weights: none, {backbone} is trained from scratch"

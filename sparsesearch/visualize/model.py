@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from sparsesearch.artifacts.checkpoint import load
 from sparsesearch.artifacts.model_reference import ModelReference
 from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.artifacts.trained import model_of
+from sparsesearch.backbones.fit_weights import fit_weights
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.lookup import is_small
 from sparsesearch.backbones.transforms import sparsify_
@@ -21,7 +22,7 @@ from sparsesearch.data.loading import Preprocessing
 from sparsesearch.errors import SpecError
 from sparsesearch.schedule.methods import is_learned
 from sparsesearch.study.spec import DataSpec
-from sparsesearch.training.checkpoints import read_foreign_weights
+from sparsesearch.training.foreign_weights import read_foreign_weights
 from sparsesearch.training.loop import PREDICTOR_PREFIX
 from sparsesearch.training.published_weights import resolve_weights
 from sparsesearch.visualize.inspect import inspect_images, read_images, validation_images
@@ -141,10 +142,12 @@ def _from_file(
     reference: ModelReference, path: Path, *, preprocessing: Preprocessing, data: DataSpec | None
 ) -> Inspection:
     """A model with the weights of a file: of a sparse model, or of a dense one without predictors."""
-    tensors: dict[str, Tensor] = read_foreign_weights(path)
+    read = read_foreign_weights(path)
     model = reference.dense_model()
     sparsify_(model, reference.schedule)
-    missing = load_weights_(model, tensors, source=str(path), optional=(PREDICTOR_PREFIX,), allow_unused=True)
+    blocks = [step.block for step in reference.schedule.steps if is_learned(step.scorer)]
+    tensors = fit_weights(model, read.tensors, source=read.source, blocks=blocks, needs_head=True).tensors
+    missing = load_weights_(model, tensors, source=read.source, optional=(PREDICTOR_PREFIX,), allow_unused=True)
     caption = UNTRAINED_PREDICTORS if missing else None
     return Inspection(
         reference,

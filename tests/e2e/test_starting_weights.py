@@ -89,7 +89,7 @@ class TestFiles:
         elif fault == "unknown":
             tensors["blocks.3.ls1.gamma"] = torch.ones(48)
         else:
-            tensors["pos_embed"] = torch.zeros(1, 197, 48)
+            tensors["pos_embed"] = torch.zeros(1, 198, 48)
         save_file(tensors, "w.safetensors")
         with pytest.raises(
             CheckpointError, match=f"w.safetensors does not fit the model; weights: 1 {fault}"

@@ -62,7 +62,7 @@ def test_a_training_checkpoint(tmp_path, model, backbone, rho, capsys):
         tmp_path / "best.pth.tar",
     )
     out = tmp_path / "out.safetensors"
-    command(tmp_path / "best.pth.tar", "--backbone", backbone, "--rho", rho, "-o", out)
+    command(tmp_path / "best.pth.tar", "--backbone", backbone, "--rho", rho, "--no-ema", "-o", out)
     shown = capsys.readouterr().out
     assert "1000 classes, schedule" in shown
     assert "GMACs (" in shown

@@ -12,7 +12,7 @@ from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cli.app import app
 from sparsesearch.errors import CheckpointError, ScheduleError, SparseSearchError, SpecError
 from sparsesearch.schedule import Schedule
-from sparsesearch.training.checkpoints import read_foreign_weights
+from sparsesearch.training.foreign_weights import read_foreign_weights
 
 SCHEDULE = Schedule.at([2, 4, 6], [0.7, 0.49, 0.343])
 
@@ -94,14 +94,14 @@ ERRORS = {
         lambda w: without(w, "norm."), ["--rho", "0.7"],
         r"does not fit the model; weights: 2 missing \(norm.weight, norm.bias\)"),
     "misshapen": (
-        lambda w: w | {"pos_embed": torch.zeros(1, 5, 48)}, ["--rho", "0.7"],
-        r"weights: 1 of another shape \(pos_embed is 1x5x48 instead of 1x65x48\); give the backbone"),
+        lambda w: w | {"pos_embed": torch.zeros(1, 6, 48)}, ["--rho", "0.7"],
+        r"weights: 1 of another shape \(pos_embed is 1x6x48 instead of 1x65x48\); give the backbone"),
     "all of them": (
         lambda w: without(w, "blocks.", "norm.") | {"a.b": w["cls_token"], "cls_token": torch.zeros(())},
         ["--rho", "0.7"],
         r"98 missing \(.*, and 95 more\), 1 unknown \(a.b\), 1 of another shape \(cls_token is scalar "
         r"instead of 1x1x48\)"),
-    "no averaged weights": (lambda w: {"model": w}, ["--ema"], "has no model_ema entry; omit --ema"),
+    "no averaged weights": (lambda w: {"model": w}, ["--ema"], "has no averaged weights .*; omit --ema"),
     "no tensors": (lambda w: {"model": {"a": 1}}, [], "contains no state dict; expected a mapping of tensors"),
     "a list": (lambda w: [1, 2], [], "contains no state dict"),
     "objects": (lambda w: {"model": w, "args": Trainer()}, [], r"could run code \(.*Trainer\); save only the state"),
@@ -147,7 +147,7 @@ def test_options_of_a_training_run_are_all_that_is_allowed_beside_plain_values(t
     allowed = torch.serialization.get_safe_globals()
     weights = {"a": torch.ones(2)}
     torch.save({"model": weights, "args": argparse.Namespace(lr=0.1)}, tmp_path / "a.pth")
-    assert torch.equal(read_foreign_weights(tmp_path / "a.pth")["a"], weights["a"])
+    assert torch.equal(read_foreign_weights(tmp_path / "a.pth").tensors["a"], weights["a"])
     torch.save({"model": weights, "args": argparse.Namespace(lr=Trainer())}, tmp_path / "b.pth")
     with pytest.raises(CheckpointError, match="could run code"):
         read_foreign_weights(tmp_path / "b.pth")
@@ -157,7 +157,7 @@ def test_options_of_a_training_run_are_all_that_is_allowed_beside_plain_values(t
 def test_which_weights_are_taken(tmp_path):
     entries = {"model": {"a": torch.zeros(1)}, "model_ema": {"a": torch.ones(1)}}
     torch.save(entries, tmp_path / "a.pth")
-    taken = {ema: read_foreign_weights(tmp_path / "a.pth", ema=ema)["a"].item() for ema in (None, True, False)}
+    taken = {ema: read_foreign_weights(tmp_path / "a.pth", ema=ema).tensors["a"].item() for ema in (None, True, False)}
     assert taken == {None: 1.0, True: 1.0, False: 0.0}
 
 

@@ -11,7 +11,7 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.study.trial import CheckpointRef
 from sparsesearch.training.cache import dense_key, supernet_key
-from sparsesearch.training.checkpoints import CheckpointFolder, read_foreign_weights, read_tensors, write_tensors
+from sparsesearch.training.checkpoints import CheckpointFolder, read_tensors, write_tensors
 from sparsesearch.training.loop import Arithmetic
 from sparsesearch.training.study_folder import remove_older_files, remove_study_folder
 
@@ -88,35 +88,6 @@ class TestFiles:
     def test_a_missing_file_is_named(self, tmp_path):
         with pytest.raises(CheckpointError, match=r"cannot read the checkpoint .*gone\.safetensors"):
             read_tensors(tmp_path / "gone.safetensors")
-
-
-class TestForeignWeights:
-    @pytest.mark.parametrize("entry", [None, "model", "state_dict", "model_ema"])
-    def test_training_checkpoints_are_looked_into(self, tmp_path, entry):
-        weights = {"module.head.weight": torch.ones(2), "epoch": 3}
-        document = weights if entry is None else {entry: weights, "optimizer": {}}
-        torch.save(document, tmp_path / "a.pth")
-        assert equal(read_foreign_weights(tmp_path / "a.pth"), {"head.weight": torch.ones(2)})
-
-    def test_code_in_a_pickle_is_never_run(self, tmp_path):
-        marker = tmp_path / "ran"
-
-        class Bomb:
-            def __reduce__(self):
-                return (open, (str(marker), "w"))
-
-        torch.save({"weight": Bomb()}, tmp_path / "a.pth")
-        with pytest.raises(CheckpointError, match="not a readable checkpoint"):
-            read_foreign_weights(tmp_path / "a.pth")
-        assert not marker.exists()
-
-    @pytest.mark.parametrize("document", [{"epoch": 3}, [1, 2]])
-    def test_a_file_without_weights_is_refused(self, tmp_path, document):
-        torch.save(document, tmp_path / "a.pth")
-        with pytest.raises(CheckpointError, match="no state dict"):
-            read_foreign_weights(tmp_path / "a.pth")
-        with pytest.raises(CheckpointError, match="no such weights file"):
-            read_foreign_weights(tmp_path / "b.pth")
 
 
 class TestCheckpointFolder:
