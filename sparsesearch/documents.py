@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,8 @@ _FiniteLoader.add_constructor("tag:yaml.org,2002:float", _FiniteLoader.construct
 def _check_depth(text: str) -> None:
     """Check the size of a document and how deeply it is nested, before anything recurses into it."""
     depth = 0
-    for number, event in enumerate(yaml.parse(text, Loader=_SafeLoader)):
+    events: Iterable[Any] = yaml.parse(text, Loader=_SafeLoader)
+    for number, event in enumerate(events):
         if number > _MAX_EVENTS:
             what = f"the document has more than {MAX_VALUES:,} values"
             raise yaml.constructor.ConstructorError(None, None, what, event.start_mark)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sparsesearch.cli.renamed_flags import new_name
 from sparsesearch.errors import MissingExtraError, SparseSearchError, one_line
+from sparsesearch.temporary import shorten_tmpdir
 
 if TYPE_CHECKING:
     from typer.exceptions import TyperException
@@ -43,6 +44,7 @@ def main() -> None:
 
 def _run() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    shorten_tmpdir()
     try:
         return _run_app()
     except ModuleNotFoundError as error:

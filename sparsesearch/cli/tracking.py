@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.cli.options import DatabaseOption, open_settings
-from sparsesearch.console.streams import out, program, say
+from sparsesearch.console.streams import err, out, program, say
 from sparsesearch.errors import TrackingError
 from sparsesearch.settings import Settings
 from sparsesearch.study.observer import NoObserver, StudyObserver
@@ -54,6 +54,8 @@ def sync(
             )
             if number
         ]
+        if changes.note is not None:
+            err.print(changes.note, markup=False, soft_wrap=True)
         if changes.files:
             words.append("page and tables updated")
         out.print(f"{name}: {', '.join(words) or 'up to date'}", markup=False)

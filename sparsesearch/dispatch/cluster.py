@@ -16,6 +16,7 @@ import ray
 
 from sparsesearch.errors import ClusterError, one_line
 from sparsesearch.study.spec import ResourceSpec
+from sparsesearch.temporary import shorten_tmpdir
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -149,6 +150,7 @@ def _start(address: str | None) -> None:
     if address not in (None, "auto"):
         _check_reachable(address)
     local = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES} if address is None else {}
+    shorten_tmpdir()
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(

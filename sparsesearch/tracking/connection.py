@@ -6,17 +6,20 @@ import json
 import os
 import socket
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sparsesearch.errors import TrackingError, one_line
 from sparsesearch.study.metric import VAL_TOP1
+from sparsesearch.tracking.file_lock import FileLock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,6 +45,7 @@ _EXPERIMENT_TAGS = {
     ),
 }
 _CONNECT_SECONDS = 3.0
+_LONGEST = 300
 
 # Settings that MLflow reads only from the environment; variables that the user has set are kept. MLflow must not retry,
 # since the sync does and the end of a run waits for it; it must not write to standard output, which is for results; and
@@ -109,6 +113,11 @@ def connect(address: Address) -> Connection:
     """
     if address.is_server:
         _check_reachable(address)
+    elif urlsplit(address.uri).path.startswith("databricks") or urlsplit(address.uri).scheme.startswith("databricks"):
+        raise TrackingError(
+            f"MLflow on Databricks (MLFLOW_TRACKING_URI={address.uri}) is not supported; set MLFLOW_TRACKING_URI to "
+            "sqlite:///PATH or to the http:// address of a server, or use --no-mlflow"
+        )
     elif urlsplit(address.uri).scheme in ("", "file"):
         raise TrackingError(
             f"MLflow no longer supports folders as tracking URI ({address.uri}); unset MLFLOW_TRACKING_URI, "
@@ -120,8 +129,9 @@ def connect(address: Address) -> Connection:
     from mlflow import MlflowClient
 
     try:
-        client = MlflowClient(address.uri)
-        return Connection(client, _experiment(client, address))
+        with _alone(address):
+            client = MlflowClient(address.uri)
+            return Connection(client, _experiment(client, address))
     except mlflow_errors() as error:
         raise wrap_error(address, error) from error
 
@@ -132,7 +142,16 @@ def mlflow_errors() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
-    return TrackingError, MlflowException, RequestException, SQLAlchemyError, CommandError, sqlite3.Error, OSError
+    return (
+        TrackingError,
+        MlflowException,
+        RequestException,
+        SQLAlchemyError,
+        CommandError,
+        sqlite3.Error,
+        OSError,
+        json.JSONDecodeError,  # an answer that is not MLflow's, such as the page of a proxy
+    )
 
 
 def apply_environment() -> None:
@@ -145,7 +164,9 @@ def wrap_error(address: Address, error: Exception) -> TrackingError:
     """Convert one of `mlflow_errors` to a `TrackingError` with a one-line message."""
     if isinstance(error, TrackingError):
         return error
-    return TrackingError(f"MLflow at {address.shown} failed: {one_line(error)}")
+    if isinstance(error, json.JSONDecodeError) or "not in a valid JSON format" in str(error):
+        return TrackingError(_not_mlflow(address))
+    return TrackingError(f"MLflow at {address.shown} failed: {one_line(error)[:_LONGEST]}")
 
 
 def _check_reachable(address: Address) -> None:
@@ -157,11 +178,33 @@ def _check_reachable(address: Address) -> None:
         port = 0
     if parts.hostname is None or port == 0:
         raise TrackingError(f"invalid MLflow address {address.shown!r}; set MLFLOW_TRACKING_URI to http://HOST:PORT")
+    host, name = parts.hostname, f"MLflow at {address.shown}"
+    proxy = None if proxy_bypass(parts.netloc.rpartition("@")[2]) else getproxies().get(parts.scheme)
+    if proxy:
+        through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = through.hostname or host, through.port or 80
+        name = f"the proxy {host}:{port} on the way to MLflow at {address.shown}"
     try:
-        socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
+        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise TrackingError(f"MLflow at {address.shown} does not respond ({reason.lower()})") from error
+        raise TrackingError(f"{name} does not respond ({reason.lower()})") from error
+
+
+def _not_mlflow(address: Address) -> str:
+    return (
+        f"what answers at {address.shown} is not MLflow, but perhaps a proxy or a login page; check MLFLOW_TRACKING_URI"
+    )
+
+
+@contextmanager
+def _alone(address: Address) -> Iterator[None]:
+    """Exclude other processes while our own database gets its tables and its experiment, which MLflow does not."""
+    if not address.is_ours:
+        yield
+        return
+    with FileLock(address.artifacts.parent / "mlflow-turns" / ".connect.lock").acquire():
+        yield
 
 
 def prepare_database(address: Address) -> None:
@@ -182,6 +225,8 @@ def _experiment(client: MlflowClient, address: Address) -> str:
     if found is None:
         location = None if address.is_server else address.artifacts.resolve().as_uri()
         return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=_EXPERIMENT_TAGS))
+    if found.name != EXPERIMENT:  # an empty answer reads as an experiment without a name
+        raise TrackingError(_not_mlflow(address))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     if found.tags.get(VIEW_TAG) != _VIEW:

@@ -36,6 +36,7 @@ class _Session:
     changed: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
     error: str | None = None
+    note: str | None = None
 
 
 class MlflowTracker(StudyObserver):
@@ -122,8 +123,11 @@ class MlflowTracker(StudyObserver):
 
     def _sync(self, session: _Session, *, is_last: bool) -> None:
         try:
-            session.sync.run(is_live=not is_last)
+            changes = session.sync.run(is_live=not is_last)
             session.error = None
+            if changes.note is not None and changes.note != session.note:
+                session.note = changes.note
+                self._report(changes.note)
         except Exception as error:  # no error of MLflow may stop the study
             text = one_line(error)
             if not isinstance(error, SparseSearchError):

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparsesearch.errors import TrackingError
 from sparsesearch.study.trial import Fidelity
 from sparsesearch.tracking.connection import Address, connect, mlflow_errors, wrap_error
+from sparsesearch.tracking.files import artifact_problem
 from sparsesearch.tracking.records import FIDELITY_LABEL, STUDY_LABEL, STUDY_TAG, TRIAL_TAG, WARNING_LABEL
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def log_retraining(address: Address, record: RetrainingRecord) -> str:
         The id of the run.
 
     Raises:
-        TrackingError: MLflow does not respond, or raises an error.
+        TrackingError: MLflow does not respond, raises an error, or cannot store files from this machine.
     """
     connection = connect(address)
     from mlflow.entities import Metric, Param, RunTag
@@ -71,9 +73,12 @@ def log_retraining(address: Address, record: RetrainingRecord) -> str:
             params=[Param(name, value) for name, value in record.params.items()],
             tags=[RunTag("mlflow.note.content", note)],
         )
-        for file in record.files:
+        problem = artifact_problem(address, client, number)
+        for file in record.files if problem is None else ():
             client.log_artifact(number, str(file))
         client.set_terminated(number, status="FINISHED", end_time=record.end_ms)
+        if problem is not None:
+            raise TrackingError(problem)
     except mlflow_errors() as error:
         raise wrap_error(address, error) from error
     return str(number)

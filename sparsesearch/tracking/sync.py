@@ -15,7 +15,7 @@ from sparsesearch.errors import TrackingError
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.tracking.connection import Address, Connection, apply_environment, connect, mlflow_errors, wrap_error
 from sparsesearch.tracking.file_lock import FileLock
-from sparsesearch.tracking.files import TABLES, files_digest, write_all
+from sparsesearch.tracking.files import TABLES, artifact_problem, files_digest, write_all
 from sparsesearch.tracking.note import RUN_PAGE
 from sparsesearch.tracking.progress_metrics import Point
 from sparsesearch.tracking.records import (
@@ -42,14 +42,13 @@ WriteFiles = Callable[[StudyView, Path], None]
 
 
 def _write_nothing(view: StudyView, folder: Path) -> None:
-    return
+    pass
 
 
 FRONT_SECONDS, TABLE_SECONDS = 10.0, 60.0
 """Minimum time between updates of a running study's files, if its front has changed and if it has not."""
 
-_PARENT_TAG = "mlflow.parentRunId"
-_BATCH = 900
+_PARENT_TAG, _BATCH = "mlflow.parentRunId", 900
 
 
 @dataclass
@@ -75,12 +74,14 @@ class Changes:
         changed: Number of runs that were updated.
         removed: Number of duplicate runs that were deleted.
         files: Whether the files of the study were updated.
+        note: Why its files cannot be stored; None if they can.
     """
 
     created: int = 0
     changed: int = 0
     removed: int = 0
     files: bool = False
+    note: str | None = None
 
 
 class StudySync:
@@ -123,6 +124,7 @@ class StudySync:
         self._is_known = False
         self._files_at = 0.0
         self._front: tuple[int, ...] | None = None
+        self._note: str | None = None
 
     def run(self, *, is_live: bool) -> Changes:
         """Update MLflow.
@@ -180,7 +182,7 @@ class StudySync:
                 continue
             _update(connection, stored[key], record, parent=parent)
         files = self._update_files(view, connection, stored[STUDY_KEY], is_live=is_live)
-        return Changes(created=created, changed=changed, removed=removed, files=files)
+        return Changes(created=created, changed=changed, removed=removed, files=files, note=self._note)
 
     def _update_files(self, view: StudyView, connection: Connection, study: _StoredRun, *, is_live: bool) -> bool:
         front = tuple(trial.number for trial in view.front.points)
@@ -190,6 +192,9 @@ class StudySync:
                 return False
         digest = files_digest(view, is_live=is_live)
         if study.files == digest:
+            return False
+        self._note = artifact_problem(self._address, connection.client, study.run_id)
+        if self._note is not None:
             return False
         from mlflow.entities import RunTag
 
@@ -202,8 +207,7 @@ class StudySync:
             connection.client.log_artifacts(study.run_id, str(folder))
         tags = [RunTag("mlflow.loggedArtifacts", TABLES), RunTag(FILES_TAG, digest)]
         connection.client.log_batch(study.run_id, tags=tags)
-        study.files = digest
-        self._front, self._files_at = front, self._clock()
+        self._front, self._files_at, study.files = front, self._clock(), digest
         return True
 
 
@@ -212,8 +216,7 @@ def _is_same(stored: _StoredRun, record: RunRecord) -> bool:
 
 
 def _search(view: StudyView, connection: Connection) -> Iterator[Run]:
-    tags = identity(view)
-    filters = [f"tags.`{name}` = '{tags[name]}'" for name in (STUDY_TAG, CREATED_TAG)]
+    filters = [f"tags.`{name}` = '{identity(view)[name]}'" for name in (STUDY_TAG, CREATED_TAG)]
     token: str | None = None
     while True:
         page = connection.client.search_runs(

@@ -163,3 +163,20 @@ def test_clock_columns_exist() -> None:
     assert set(CLOCK_COLUMNS) == set(metadata.tables)
     for name, columns in CLOCK_COLUMNS.items():
         assert columns <= set(metadata.tables[name].columns.keys())
+
+
+def test_first_runs_at_once_in_a_new_home(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sparsesearch.store.sql import open_store; sys.stdin.readline(); "
+        f"print(open_store('sqlite:///{tmp_path}/new/home/studies.db').studies())"
+    )
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(4)]
+    for process in processes:  # all have imported what they need and wait
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        out, errors = process.communicate(timeout=120)
+        assert (out, errors) == ("[]\n", "")

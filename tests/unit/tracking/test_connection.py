@@ -6,7 +6,13 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -121,3 +127,103 @@ def test_the_table_of_runs_has_a_view_also_in_an_older_experiment(settings: Sett
         assert {"metrics.`val_top1`", "metrics.`gmacs`", "metrics.`of_dense`"} <= set(columns)
         connection.client.set_experiment_tag(connection.experiment_id, VIEW_TAG, "")
         connect(mlflow_address(settings))
+
+
+@pytest.mark.parametrize("uri", ["databricks", "databricks://profile", "databricks-uc"])
+def test_databricks_is_refused_in_one_line(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(TrackingError, match=rf"^MLflow on Databricks \(MLFLOW_TRACKING_URI={uri}\) is not s"):
+        connect(Address(uri, tmp_path))
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers every request like a proxy or a login page, as its class says."""
+
+    status, headers_sent, body = 502, {}, b""
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        for name, value in self.headers_sent.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
+    kind = type("Kind", (Answers,), {"status": status, "body": body, "headers_sent": headers})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+PAGE = b"<html>\n<head><title>Sign in</title></head>\n" + b"<p>x</p>\n" * 10_000 + b"</html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (407, b"<html>Proxy Authentication Required</html>", "407"),
+        (502, PAGE, "502"),
+        (200, PAGE, "is not MLflow, but perhaps a proxy or a login page"),
+        (200, b"", "is not MLflow, but perhaps a proxy or a login page"),
+        (200, b"[1]", ""),
+        (200, b"{}", ""),
+        (401, b"{}", ""),
+        (204, b"", "204"),
+    ],
+)
+def test_what_is_not_mlflow_is_one_short_line(tmp_path: Path, status: int, body: bytes, words: str) -> None:
+    with answering(status, body) as uri, pytest.raises(TrackingError) as caught:
+        connect(Address(uri, tmp_path))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_proxy_is_what_must_respond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    with pytest.raises(
+        TrackingError, match=rf"^the proxy 127.0.0.1:{port} on the way to MLflow at http://mlflow.example"
+    ):
+        connect(Address("http://mlflow.example:5000", tmp_path))
+    with answering(407, b"") as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        with pytest.raises(TrackingError, match="407"):
+            connect(Address("http://mlflow.example:5000", tmp_path))
+    with pytest.raises(TrackingError, match=r"^MLflow at http://inside.example:5000 does not respond"):
+        connect(Address("http://inside.example:5000", tmp_path))
+
+
+_CONNECT = """
+import sys
+from pathlib import Path
+from sparsesearch.tracking.connection import Address, connect
+home = Path(sys.argv[1])
+address = Address(f"sqlite:///{home / 'mlflow.db'}", home / "mlflow-artifacts", is_ours=True)
+print(connect(address).experiment_id)
+"""
+
+
+def test_two_processes_at_once_make_our_own_database(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _CONNECT, str(tmp_path)]
+    first, second = (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    )
+    (one, errors), (other, more) = first.communicate(timeout=300), second.communicate(timeout=300)
+    assert (first.returncode, second.returncode) == (0, 0), errors + more
+    assert one.splitlines()[-1] == other.splitlines()[-1]
