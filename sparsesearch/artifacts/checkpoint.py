@@ -86,7 +86,7 @@ def load(path: str | Path) -> nn.Module:
     sparsify_(model, card.schedule)
     load_weights_(model, tensors, source=str(path))
     configured: Any = model
-    configured.pretrained_cfg = {**(getattr(model, "pretrained_cfg", None) or {}), **_timm_config(card)}
+    configured.pretrained_cfg = {**(getattr(model, "pretrained_cfg", None) or {}), **timm_config(card)}
     return model.eval()
 
 
@@ -99,7 +99,7 @@ def read_card(path: str | Path) -> ModelCard:
     return _card(Path(path), read_tensors(Path(path))[1])
 
 
-def _timm_config(card: ModelCard) -> dict[str, Any]:
+def timm_config(card: ModelCard) -> dict[str, Any]:
     """The entries of timm's `pretrained_cfg` that a card determines."""
     config: dict[str, Any] = {
         "input_size": (card.in_chans, card.image_size, card.image_size),

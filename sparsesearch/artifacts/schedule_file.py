@@ -21,7 +21,16 @@ def read_schedule(path: Path) -> Schedule:
         SpecError: The file is missing, not YAML, or neither of the two.
         ScheduleError: The schedule is invalid.
     """
-    document = read_document(path, allow_nan=True)
+    return schedule_in(read_document(path, allow_nan=True), path)
+
+
+def schedule_in(document: object, path: Path) -> Schedule:
+    """The schedule in a document that was read from a file.
+
+    Raises:
+        SpecError: The document contains none.
+        ScheduleError: The schedule is invalid.
+    """
     found = document.get("schedule", document) if isinstance(document, dict) else None
     if not isinstance(found, dict) or "steps" not in found:
         raise SpecError(f"{path} contains no schedule; give a recipe such as best.yaml, or a document with steps")

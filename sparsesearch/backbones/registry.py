@@ -29,7 +29,7 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 __all__ = [
     "ALIASES", "BUNDLED", "PICO", "backbone_geometry", "belongs_to_family", "built_geometry", "create_model",
     "geometry", "is_priced", "is_sparsifiable", "models_with_timm", "resolve_name", "resolve_with_timm",
-    "sparsifiable_models", "supported_models",
+    "runs_at_any_size", "sparsifiable_models", "supported_models",
 ]  # fmt: skip
 
 _ALIASED = (*FAMILIES, *modules_of(models))
@@ -94,6 +94,11 @@ def belongs_to_family(name: str) -> bool:
     return name in BUNDLED or (is_sparsifiable(name) and not name.startswith(_UNSUPPORTED))
 
 
+def runs_at_any_size(name: str) -> bool:
+    """Whether a timm model of a supported family is not built for one image size."""
+    return bool(getattr(_FAMILY_OF_MODULE[_module_of(name)], "ANY_IMAGE_SIZE", False))
+
+
 def _module_of(name: str) -> str:
     return str(model_entrypoint(split_model_name_tag(name)[0]).__module__)
 
@@ -135,7 +140,7 @@ def create_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if size is not None:
-            if getattr(_FAMILY_OF_MODULE[_module_of(resolved)], "ANY_IMAGE_SIZE", False):
+            if runs_at_any_size(resolved):
                 options["pretrained_cfg_overlay"] = {"input_size": (_published_channels(resolved), *size)}
             else:
                 options["img_size"] = size

@@ -18,11 +18,11 @@ from torch import nn
 
 from sparsesearch.backbones.bundled import BUNDLED
 from sparsesearch.backbones.model_options import ModelOptions
-from sparsesearch.backbones.registry import geometry, sparsifiable_models
+from sparsesearch.backbones.registry import geometry, runs_at_any_size, sparsifiable_models
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError, CheckpointError, ScheduleError
 from sparsesearch.papers.schedules import paper_schedule
-from sparsesearch.timm.schedule_argument import parse_schedule
+from sparsesearch.timm.schedule_argument import ScheduleArgument, parse_schedule
 
 PREFIX = "sparse_"
 _OWN_OPTIONS = ("num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate")
@@ -39,14 +39,40 @@ def _entry_point(name: str) -> Callable[..., nn.Module]:
             raise ScheduleError(
                 f'{PREFIX}{name} needs a schedule; give schedule="best.yaml", schedule="rho=0.7" or a Schedule'
             )
-        parsed = parse_schedule(schedule)
-        model = _own(name, pretrained, **options) if name in BUNDLED else model_entrypoint(name)(pretrained, **options)
-        sparsify_(model, paper_schedule(geometry(model, name), parsed) if isinstance(parsed, float) else parsed)
+        argument = parse_schedule(schedule)
+        argument.check_backbone(name)
+        chosen = _with_defaults(name, argument, options)
+        model = _own(name, pretrained, **chosen) if name in BUNDLED else model_entrypoint(name)(pretrained, **chosen)
+        if argument.image_size is not None:
+            _configure_(model, argument, options)
+        wanted = argument.schedule
+        sparsify_(model, paper_schedule(geometry(model, name), wanted) if isinstance(wanted, float) else wanted)
         return model
 
     build.__name__ = build.__qualname__ = f"{PREFIX}{name}"
     build.__doc__ = f"A sparse {name}. Takes the options of {name}, and `schedule`: a file, `rho=0.7` or a Schedule."
     return build
+
+
+def _with_defaults(name: str, argument: ScheduleArgument, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a model; those that a recipe determines and that are not given are the recipe's."""
+    found = {"num_classes": argument.num_classes, "in_chans": argument.in_chans}
+    if name in BUNDLED or not runs_at_any_size(name):
+        found["img_size"] = argument.image_size
+    return {key: value for key, value in found.items() if value is not None} | options
+
+
+def _configure_(model: Any, argument: ScheduleArgument, options: dict[str, Any]) -> None:
+    """Let timm's functions know the input that a recipe determines, where no option overrides it."""
+    config = dict(argument.config)
+    for option, entries in (("num_classes", ("num_classes", "label_names")), ("in_chans", ("mean", "std"))):
+        if options.get(option, getattr(argument, option)) != getattr(argument, option):
+            config = {key: value for key, value in config.items() if key not in entries}
+    own = model.pretrained_cfg
+    sized = {"img_size", "input_size"} & {*options, *(options.get("pretrained_cfg_overlay") or {})}
+    size = own["input_size"][1:] if sized else (argument.image_size,) * 2
+    channels = options.get("in_chans") or argument.in_chans or own["input_size"][0]
+    model.pretrained_cfg = {**own, **config, "input_size": (channels, *size)}
 
 
 def _own(

@@ -96,7 +96,7 @@ def test_a_model_of_each_family(name, options):
 )
 def test_schedules_as_they_are_typed(tmp_path, monkeypatch, written):
     monkeypatch.chdir(tmp_path)
-    Path("best.yaml").write_text(json.dumps({"backbone": "x", "schedule": STEPS}), encoding="utf-8")
+    Path("best.yaml").write_text(json.dumps({"backbone": "deit_t", "schedule": STEPS}), encoding="utf-8")
     Path("steps.json").write_text(json.dumps(STEPS), encoding="utf-8")
     parser = argparse.ArgumentParser()
     parser.add_argument("--model-kwargs", nargs="*", default={}, action=ParseKwargs)
@@ -109,8 +109,8 @@ def test_schedules_as_they_are_typed(tmp_path, monkeypatch, written):
 def test_schedules_in_python(tmp_path):
     (tmp_path / "a.yaml").write_text(str(STEPS).replace("None", "null"), encoding="utf-8")
     for wish in (SCHEDULE, STEPS, {"schedule": SCHEDULE}, tmp_path / "a.yaml", str(tmp_path / "a.yaml")):
-        assert parse_schedule(wish) == SCHEDULE
-    assert [parse_schedule(wish) for wish in (0.7, 1, "rho=.7", "0.7")] == [0.7, 1.0, 0.7, 0.7]
+        assert parse_schedule(wish).schedule == SCHEDULE
+    assert [parse_schedule(wish).schedule for wish in (0.7, 1, "rho=.7", "0.7")] == [0.7, 1.0, 0.7, 0.7]
 
 
 @pytest.mark.parametrize(
