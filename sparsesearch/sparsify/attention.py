@@ -133,6 +133,7 @@ def attend(
     size_BT: Tensor | None = None,
     policy_BT: Tensor | None = None,
     dropout: float = 0.0,
+    fused: bool = True,
 ) -> Attended:
     """Softmax attention, fused unless the full map is needed.
 
@@ -148,6 +149,7 @@ def attend(
             section 3).
         policy_BT: Keep policy of masked training (DynamicViT, arXiv:2106.02034, section 3.3).
         dropout: Fraction of attention weights set to 0.
+        fused: Whether to use torch's fused attention where possible, as timm's `set_fused_attn` says.
     """
     prefix = num_prefix_tokens
     bias_B11T = None if size_BT is None else size_BT.log().to(q_BHTD.dtype)[:, None, None, :]
@@ -168,9 +170,12 @@ def attend(
         )
         class_row_BN = row_BN if captures.class_row else None
     else:
-        y_BHTD = functional.scaled_dot_product_attention(
-            q_BHTD, k_BHTD, v_BHTD, attn_mask=bias_B11T, dropout_p=dropout, scale=scale
-        )
+        if fused:
+            y_BHTD = functional.scaled_dot_product_attention(
+                q_BHTD, k_BHTD, v_BHTD, attn_mask=bias_B11T, dropout_p=dropout, scale=scale
+            )
+        else:
+            y_BHTD = _dropped(_weights(q_BHTD, k_BHTD, bias_B11T, scale=scale), dropout) @ v_BHTD
         if captures.class_row:
             class_row_BN = _class_row(q_BHTD, k_BHTD, bias_B11T, scale=scale)[:, prefix:]
     patch_keys_BHND = k_BHTD[:, :, prefix:]
@@ -228,6 +233,11 @@ def _moments(values_BHNN: Tensor, count_B11: Tensor, *, dim: int) -> tuple[Tenso
     return sum_BHN, (square_BHN * count_B11 - sum_BHN * sum_BHN).clamp_min(0.0)
 
 
+def _weights(q_BHTD: Tensor, k_BHTD: Tensor, bias_B11T: Tensor | None, *, scale: float) -> Tensor:
+    scores_BHTT = (q_BHTD * scale) @ k_BHTD.transpose(-2, -1)
+    return (scores_BHTT if bias_B11T is None else scores_BHTT + bias_B11T).softmax(dim=-1)
+
+
 def _dropped(weights_BHTT: Tensor, dropout: float) -> Tensor:
     return functional.dropout(weights_BHTT, dropout) if dropout else weights_BHTT
 
@@ -258,8 +268,7 @@ def _attend_with_statistics(
     row_BT = q_BHTD.new_zeros((batch, tokens), dtype=torch.float32)
     for first in range(0, heads, together):
         some = slice(first, first + together)
-        scores = (q_BHTD[:, some] * scale) @ k_BHTD[:, some].transpose(-2, -1)
-        weights = (scores if bias_B11T is None else scores + bias_B11T).softmax(dim=-1)
+        weights = _weights(q_BHTD[:, some], k_BHTD[:, some], bias_B11T, scale=scale)
         noted = attention_statistics(weights, num_prefix_tokens=prefix, has_class_token=has_class)
         row_BT = row_BT + weights[:, :, 0].float().sum(dim=1)
         parts.append((_dropped(weights, dropout) @ v_BHTD[:, some], noted))
