@@ -7,6 +7,7 @@ consequence, so that defects can be combined. Every image has one grey value all
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -142,6 +143,11 @@ def _odd_names(made: MadeFolder) -> None:
         made.add(grey(GREY[name]), file)
 
 
+def _name_that_is_no_text(made: MadeFolder) -> None:
+    name = made.some_class()[0]
+    made.add(grey(GREY[name]), os.fsdecode(b"caf\xe9.png"))
+
+
 def _dangling_link(made: MadeFolder) -> None:
     (made.some_class()[1] / "gone.png").symlink_to(made.root / "nowhere.png")
     made.left_out["links without a target"] += 1
@@ -256,6 +262,7 @@ HARMLESS: dict[str, Callable[[MadeFolder], None]] = {
     "files outside": _files_outside,
     "deeper folders": _deeper,
     "odd names": _odd_names,
+    "name that is no text": _name_that_is_no_text,
     "dangling link": _dangling_link,
     "linked file": _linked_file,
     "linked folder": _linked_folder,
@@ -279,7 +286,7 @@ def _broken(name: str, content: Callable[[bytes], bytes]) -> Callable[[MadeFolde
         grey(77, size=(64, 64)).save(path)
         path.write_bytes(content(path.read_bytes()))
         made.broken.append(path)
-        made.refused.append(rf"{name} is not a readable image")
+        made.refused.append(re.escape(name.replace("\n", "\\n")) + " is not a readable image")
 
     return add
 
@@ -298,7 +305,7 @@ def _bomb(made: MadeFolder) -> None:
     path = made.some_class()[1] / "bomb.pgm"
     path.write_bytes(b"P5 20000 20000 255\n" + bytes(1000))
     made.broken.append(path)
-    made.refused.append("bomb.pgm has more than 179 million pixels; make it smaller")
+    made.refused.append("bomb.pgm has more than 179 million pixels")
 
 
 def _unknown_class(name: str, said: str) -> Callable[[MadeFolder], None]:
@@ -326,6 +333,7 @@ def _two_folders_of_a_split(made: MadeFolder) -> None:
 
 BROKEN: dict[str, Callable[[MadeFolder], None]] = {
     "empty file": _broken("empty.png", lambda _: b""),
+    "name of two lines": _broken("two\nlines.png", lambda _: b"x"),
     "text": _broken("text.jpg", lambda _: b"<html>404</html>"),
     "truncated PNG": _broken("cut.png", lambda whole: whole[: len(whole) * 2 // 3]),
     "truncated JPEG": _broken("cut.jpg", lambda whole: whole[: len(whole) * 2 // 3]),

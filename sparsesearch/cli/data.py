@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from sparsesearch.app.check_data import check_data
-from sparsesearch.cli import run_options as o
+from sparsesearch.cli.data_options import ClassOrderOption, OnBrokenOption
 from sparsesearch.cli.options import JsonOption
 from sparsesearch.cli.progress_option import ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
+from sparsesearch.data.decoding import printable
 from sparsesearch.data.source import absolute_source
 from sparsesearch.errors import DataError
 from sparsesearch.study.spec import DataSpec
@@ -34,8 +35,8 @@ def check(
     decode_all: Annotated[
         bool, typer.Option("--all", help="Decode every image, on all cores, and list all that are broken.")
     ] = False,
-    class_order: o.ClassOrderOption = None,
-    on_broken: o.OnBrokenOption = None,
+    class_order: ClassOrderOption = None,
+    on_broken: OnBrokenOption = None,
     progress: ProgressOption = ProgressMode.AUTO,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -67,7 +68,7 @@ def check(
         for note in found.notes:
             typer.echo(note)
         for name in found.broken[:_SHOWN_BROKEN]:
-            typer.echo(f"broken: {name}")
+            typer.echo(f"broken: {printable(name)}")
         if len(found.broken) > _SHOWN_BROKEN:
             typer.echo(f"... and {len(found.broken) - _SHOWN_BROKEN:,} more; see --json")
     if found.broken and on_broken != "skip":

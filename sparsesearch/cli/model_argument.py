@@ -9,6 +9,7 @@ import typer
 
 from sparsesearch.catalog.names import which_is_meant
 from sparsesearch.console.streams import say
+from sparsesearch.cli.options import parse_image_size
 
 _PANEL = "Model"
 
@@ -45,7 +46,13 @@ KeepOption = Annotated[
 ]
 ImageSizeOption = Annotated[
     int | None,
-    typer.Option("--image-size", min=8, help="Image size in pixels. [default: the backbone's]", rich_help_panel=_PANEL),
+    typer.Option(
+        "--image-size",
+        parser=parse_image_size,
+        metavar="N",
+        help="Image size in pixels. [default: the backbone's]",
+        rich_help_panel=_PANEL,
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ import typer
 
 from sparsesearch.errors import SpecError
 from sparsesearch.settings import Settings
+from sparsesearch.study.spec.data import MAX_IMAGE_SIZE
 
 if TYPE_CHECKING:
     from sparsesearch.store.sql import SqlStore
@@ -52,6 +53,19 @@ def device_option(panel: str | None = None) -> Any:
         help="auto, cpu or cuda[:N]. [default: auto]",
         rich_help_panel=panel,
     )
+
+
+def parse_image_size(text: str) -> int:
+    """Parse `--image-size`: one number, as images are square.
+
+    Raises:
+        SpecError: It is none, or out of range.
+    """
+    if not text.strip().isdigit():
+        raise SpecError(f"invalid image size {text!r}: images are square; give one number of pixels, such as 256")
+    if not 8 <= (size := int(text)) <= MAX_IMAGE_SIZE:
+        raise SpecError(f"invalid image size {text}; give 8 to {MAX_IMAGE_SIZE} pixels")
+    return size
 
 
 DatabaseOption = Annotated[str | None, database_option()]

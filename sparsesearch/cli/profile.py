@@ -16,6 +16,7 @@ from sparsesearch.cli.options import (
     check_new_file,
     device_option,
     open_settings,
+    parse_image_size,
 )
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
@@ -54,7 +55,12 @@ def profile(
     ] = False,
     image_size: Annotated[
         int | None,
-        typer.Option(min=8, metavar="N", help="Image size in pixels. [default: the backbone's]", rich_help_panel=_WHAT),
+        typer.Option(
+            parser=parse_image_size,
+            metavar="N",
+            help="Image size in pixels. [default: the backbone's]",
+            rich_help_panel=_WHAT,
+        ),
     ] = None,
     methods: Annotated[
         str,

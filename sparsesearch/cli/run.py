@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sparsesearch.app.run_arguments import RunArguments, requested_document
 from sparsesearch.app.study_request import read_request
+from sparsesearch.cli import data_options as d
 from sparsesearch.cli import run_options as o
 from sparsesearch.cli.options import StudyArgument, check_folder
 from sparsesearch.cli.progress_option import ProgressOption, QuietOption
@@ -27,10 +28,10 @@ def run(
     latency_precision: o.LatencyPrecisionOption = None,
     latency_compile: o.LatencyCompileOption = None,
     latency_threads: o.LatencyThreadsOption = None,
-    data: o.DataOption = None,
-    image_size: o.ImageSizeOption = None,
-    class_order: o.ClassOrderOption = None,
-    on_broken: o.OnBrokenOption = None,
+    data: d.DataOption = None,
+    image_size: d.ImageSizeOption = None,
+    class_order: d.ClassOrderOption = None,
+    on_broken: d.OnBrokenOption = None,
     weights: o.WeightsOption = None,
     space: o.SpaceOption = None,
     time_budget: o.TimeBudgetOption = None,

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from sparsesearch.cli.data_options import WHAT
 from sparsesearch.cli.options import check_device, database_option, device_option, json_option
 from sparsesearch.cli.progress_option import OUTPUT_PANEL
 from sparsesearch.study.spec import DEFAULT_DISPATCHER, SamplerName, Strategy
 
-_WHAT, _HOW, _WHERE = "What to search", "How to search", "Where to run"
+_HOW, _WHERE = "How to search", "Where to run"
 _TARGET = "Target of a latency budget"
 
 SpecArgument = Annotated[
@@ -24,7 +25,7 @@ BackboneOption = Annotated[
     typer.Option(
         metavar="NAME",
         help="deit_t, deit_s, deit_b, deit_pico (for the demo), or any timm VisionTransformer.",
-        rich_help_panel=_WHAT,
+        rich_help_panel=WHAT,
     ),
 ]
 GflopsOption = Annotated[
@@ -32,7 +33,7 @@ GflopsOption = Annotated[
     typer.Option(
         metavar="X|LOW:HIGH",
         help="Budget in 10^9 multiply-adds (what papers call GFLOPs): 3.0 or 2.0:3.5.",
-        rich_help_panel=_WHAT,
+        rich_help_panel=WHAT,
     ),
 ]
 FractionOption = Annotated[
@@ -41,7 +42,7 @@ FractionOption = Annotated[
         "--budget",
         metavar="P%|LOW%:HIGH%",
         help="Budget as a fraction of the dense cost: 65% or 20%:45%.",
-        rich_help_panel=_WHAT,
+        rich_help_panel=WHAT,
     ),
 ]
 MsOption = Annotated[
@@ -50,39 +51,7 @@ MsOption = Annotated[
         "--budget-ms",
         metavar="X|LOW:HIGH",
         help="Budget in milliseconds per call, on --device or on the device of --device-profile: 2.5 or 2:4.",
-        rich_help_panel=_WHAT,
-    ),
-]
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SOURCE",
-        help="folder:PATH (PATH/train, PATH/val[, PATH/test], or plain class folders), hfds/OWNER/NAME, hfds:PATH, "
-        "torch/NAME:PATH, wds:PATH (tar shards), digits:hard; see docs/data.md. "
-        "[default: $SPARSESEARCH_DATA, else the bundled digits demo]",
-        rich_help_panel=_WHAT,
-    ),
-]
-ImageSizeOption = Annotated[
-    int | None,
-    typer.Option(min=8, metavar="N", help="Image size in pixels. [default: the backbone's]", rich_help_panel=_WHAT),
-]
-ClassOrderOption = Annotated[
-    Literal["natural", "alphabetical"] | None,
-    typer.Option(
-        metavar="ORDER",
-        help="Order of class folders: natural (class2 before class10, timm's) or alphabetical (torchvision's). "
-        "[default: natural]",
-        rich_help_panel=_WHAT,
-    ),
-]
-OnBrokenOption = Annotated[
-    Literal["stop", "skip"] | None,
-    typer.Option(
-        metavar="stop|skip",
-        help="What a broken image does: stop ends the study; skip decodes all images first and leaves out broken ones. "
-        "[default: stop]",
-        rich_help_panel=_WHAT,
+        rich_help_panel=WHAT,
     ),
 ]
 WeightsOption = Annotated[
@@ -90,13 +59,13 @@ WeightsOption = Annotated[
     typer.Option(
         metavar="FROM",
         help="Initial weights of the dense model: pretrained, scratch, or the path of a checkpoint.",
-        rich_help_panel=_WHAT,
+        rich_help_panel=WHAT,
     ),
 ]
 SpaceOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Search space: the name of a bundled space or a .yaml file.", rich_help_panel=_WHAT
+        metavar="NAME", help="Search space: the name of a bundled space or a .yaml file.", rich_help_panel=WHAT
     ),
 ]
 

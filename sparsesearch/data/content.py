@@ -149,15 +149,16 @@ def task_fingerprint(data: str, preprocessing: object) -> str:
     return f"{FINGERPRINT_VERSION}-{combined(data, preprocessing)[:16]}"
 
 
-def changed_data(source: str, *, study: str, stored: str) -> str:
+def changed_data(source: str, *, study: str, stored: str, found: str) -> str:
     """Why a study does not go on with its data, in one line.
 
     Args:
         source: The data.
         study: Name of the study.
         stored: The fingerprint of the data that the study began with.
+        found: The fingerprint of the data now.
     """
-    if not stored.startswith(f"{FINGERPRINT_VERSION}-"):
+    if found.startswith(prefix := f"{FINGERPRINT_VERSION}-") and not stored.startswith(prefix):
         return (
             f"study {study!r} was created by an older version, which knew data by names and sizes: whether {source!r} "
             "is unchanged cannot be told; start a new study"

@@ -53,7 +53,7 @@ class ContentCache:
         rows = [
             (file.path, *file.key, digest, decoded_by)
             for file, digest in zip(files, digests, strict=True)
-            if max(file.key[1], file.key[2]) < limit
+            if max(file.key[1], file.key[2]) < limit and _is_text(file.path)
         ]
         self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -68,7 +68,7 @@ class ContentCache:
     def keep_broken(self, paths: Sequence[str], digests: Sequence[str]) -> None:
         """Store that files with these contents cannot be decoded."""
         now = time.time()
-        rows = [(path, digest, now) for path, digest in zip(paths, digests, strict=True)]
+        rows = [(path, digest, now) for path, digest in zip(paths, digests, strict=True) if _is_text(path)]
         self._write("INSERT OR IGNORE INTO broken VALUES (?, ?, ?)", rows)
 
     def derived(self, name: str) -> str | None:
@@ -103,6 +103,15 @@ class ContentCache:
                 for table in _TABLES:
                     tables.execute(table)
                 return work(tables)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeEncodeError) as error:
             self.problem = f"{self._path} cannot be used ({error}); the contents of files are not remembered"
             return None
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be stored: one with bytes that are no UTF-8 cannot, and its file is hashed each time."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -35,6 +35,7 @@ def decoded(
     Raises:
         DataError: The file is no image, broken, too large, or has pixels whose range is unknown.
     """
+    what = printable(what)
     try:
         with file if isinstance(file, Image.Image) else Image.open(file) as image:
             image.load()
@@ -44,7 +45,9 @@ def decoded(
         raise DataError(f"{what} {error}; {advice}") from error
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise DataError(f"{what} has more than {limit / 1e6:.0f} million pixels; make it smaller") from error
+        raise DataError(
+            f"{what} has more than {limit / 1e6:.0f} million pixels, which Pillow refuses; {advice}"
+        ) from error
     except UnidentifiedImageError as error:
         raise DataError(f"{what} is not a readable image; {advice}") from error
     except Exception as error:  # decoders raise many exception types for corrupt files
@@ -60,11 +63,16 @@ def check_header(path: str, *, advice: str = "remove or replace it") -> None:
     try:
         Image.open(path).close()
     except Image.DecompressionBombError:
-        decoded(path, mode="L", what=path)
+        decoded(path, mode="L", what=path, advice=advice)
     except Exception as error:  # decoders raise many exception types for corrupt files
         with open(path, "rb") as file:
             reason = "unknown format or damaged" if file.read(1) else "it is empty"
-        raise DataError(f"{path} is not a readable image ({reason}); {advice}") from error
+        raise DataError(f"{printable(path)} is not a readable image ({reason}); {advice}") from error
+
+
+def printable(name: str) -> str:
+    """A path as one line of text, also with line feeds or bytes that are no UTF-8."""
+    return name.encode(errors="backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _turn_upright_(image: Image.Image) -> None:

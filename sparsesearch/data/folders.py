@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from sparsesearch.data.content import Contents, combined, note_broken
 from sparsesearch.data.decoding import check_header, decoded
-from sparsesearch.data.file_walk import LeftOut, image_files
+from sparsesearch.data.file_walk import IMAGE_SUFFIXES, LeftOut, image_files
 from sparsesearch.data.layouts import Layout, find_layout, orders_differ
 from sparsesearch.data.repaired import FolderImage, as_before
 from sparsesearch.data.samples import NUM_DECODED, Account, Sample, Splits, check_classes, quoted, search_order
@@ -79,7 +78,7 @@ def open_folder(path: Path, spec: DataSpec, *, mode: str, contents: Contents, ma
     layout = find_layout(root, order=spec.class_order, left_out=left_out)
     images = _listing(layout, left_out=left_out)
     digests = contents.digests([image.file for image in images], below=root)
-    images = [replace(image, digest=digest) for image, digest in zip(images, digests, strict=True)]
+    images = [FolderImage(i.split, i.label, i.file, digest) for i, digest in zip(images, digests, strict=True)]
     fingerprint = _fingerprint(images, layout, spec)
     skipped: set[str] = set()
     if matches is not None and not matches(fingerprint):
@@ -135,7 +134,8 @@ def _listing(layout: Layout, *, left_out: LeftOut) -> list[FolderImage]:
         for name in layout.folders[split]:
             files = image_files(f"{folder}/{name}", left_out=left_out)
             if not files and split == "train":
-                raise DataError(f"the class folder {folder}/{name} contains no images; add some, or remove the folder")
+                known = ", ".join(sorted(IMAGE_SUFFIXES))
+                raise DataError(f"the class folder {folder}/{name} contains no images ({known}); add some or remove it")
             found += [FolderImage(split, labels[name], file) for file in files]
     return sorted(found, key=lambda image: image.place)
 

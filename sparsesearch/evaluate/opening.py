@@ -33,7 +33,8 @@ def open_context(spec: StudySpec) -> TrainingContext:
     assert resolved is not None, "only prepared studies are stored"
     task = open_task(spec.data, backbone=spec.backbone, expected=resolved.data_fingerprint)
     if task.fingerprint != resolved.data_fingerprint:
-        raise DataError(changed_data(spec.data.source, study=spec.name, stored=resolved.data_fingerprint))
+        stored, found = resolved.data_fingerprint, task.fingerprint
+        raise DataError(changed_data(spec.data.source, study=spec.name, stored=stored, found=found))
     arithmetic = Arithmetic.of(spec.precision, device=open_device(spec.device))
     return TrainingContext(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
 

@@ -146,7 +146,7 @@ def given_dense_model(context: TrainingContext, *, weights: str) -> tuple[nn.Mod
         raise CheckpointError(
             f"the weights {weights!r} reach a balanced validation accuracy of {evaluated.balanced_top1:.1%}, where "
             f"chance is {chance:.1%} (accuracy {VAL_TOP1.of(metrics):.1%}, most frequent class "
-            f"{float(evaluated.class_fractions.max()):.1%}); check that the classes of the data are in the order that "
+            f"{max(evaluated.class_fractions):.1%}); check that the classes of the data are in the order that "
             f"the weights were trained with{order}"
         )
     return model, metrics

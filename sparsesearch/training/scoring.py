@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -62,14 +63,14 @@ class Accumulator:
     @property
     def balanced_top1(self) -> float:
         """Mean over the classes that occur of the fraction of their images that are classified correctly."""
-        labels, correct = torch.cat(self._labels), self.correct
-        return float(torch.stack([correct[labels == label].double().mean() for label in labels.unique()]).mean())
+        labels, correct = torch.cat(self._labels).numpy(), self.correct.numpy()
+        return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
     @property
-    def class_fractions(self) -> Tensor:
+    def class_fractions(self) -> list[float]:
         """Fraction of the images in each class that occurs."""
-        counts = torch.cat(self._labels).unique(return_counts=True)[1]
-        return counts / counts.sum()
+        labels = torch.cat(self._labels).numpy()
+        return [float(np.mean(labels == label)) for label in np.unique(labels)]
 
     def metrics(self, prefix: str) -> dict[str, float]:
         """`PREFIX_top1` as a fraction, `PREFIX_loss` in nats, `PREFIX_images`."""

@@ -29,11 +29,12 @@ from sparsesearch.data.shard_reader import read_entries
 from sparsesearch.data.shards import decode_entry
 from sparsesearch.data.source import absolute_source, parse_source
 from sparsesearch.data.splits import open_splits
-from sparsesearch.data.task import Batch, Task
+from sparsesearch.data.task import Batch, Task, ValPart
 from sparsesearch.data.test_split import open_test
 from sparsesearch.errors import DataError, MissingExtraError
 from sparsesearch.study.spec import DataSpec
 
+PARTS: tuple[ValPart, ...] = ("screen", "confirm")
 LAYOUTS = ("train-val", "train-val-test", "classes")
 
 
@@ -145,6 +146,23 @@ class TestEverySource:
         assert set(first[1].tolist()) == {0, 1, 2}
         assert len(epoch(task, num_images=20)[1]) == 16
         assert len(epoch(task, num_images=5)[1]) == 5
+
+    def test_another_place_is_the_same_data_and_another_picture_is_not(self, data: DataSpec, tmp_path: Path) -> None:
+        first = open_task(data, backbone=PICO).fingerprint
+        assert first.startswith("2-")
+        (tmp_path / "data").rename(tmp_path / "moved")
+        moved = data.model_copy(update={"source": data.source.replace(f"{tmp_path}/data", f"{tmp_path}/moved")})
+        assert open_task(moved, backbone=PICO).fingerprint == first
+        largest = max((tmp_path / "moved").rglob("*train*/**/*.*"), key=lambda file: file.stat().st_size, default=None)
+        if largest is not None and largest.suffix == ".png":
+            draw(0, np.random.default_rng(99)).save(largest)
+            assert open_task(moved, backbone=PICO).fingerprint != first
+
+    def test_the_two_parts_of_validation_have_the_same_classes(self, data: DataSpec) -> None:
+        task = open_task(data, backbone=PICO)
+        parts = [Counter(torch.cat([b.labels for b in task.val(part, batch_size=9)]).tolist()) for part in PARTS]
+        assert max(abs(parts[0][label] - parts[1][label]) for label in range(3)) <= 1
+        assert min(parts[0].values()) > 0
 
     def test_fewer_validation_images(self, data: DataSpec) -> None:
         task = open_task(data.model_copy(update={"num_val_images": 2}), backbone=PICO)
@@ -285,6 +303,45 @@ class TestNames:
             datasets.Dataset.from_list(rows, features=features).to_parquet(parquet(tmp_path) / f"{split}.parquet")
         with pytest.raises(DataError, match=r"sample 7 of hfds:.* \(train\) is not a readable image"):
             open_task(DataSpec(source=f"hfds:{parquet(tmp_path)}"), backbone=PICO)
+
+
+class TestContents:
+    """What is inside of named data sets is part of their fingerprint."""
+
+    def test_pictures_and_labels_of_a_hugging_face_set(self, tmp_path: Path) -> None:
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
+        rows = [{"image": {"bytes": png(image)}, "label": label} for image, label in images(10, seed=3)]
+
+        def fingerprint(place: str, rows: list[dict[str, object]]) -> str:
+            folder = tmp_path / place
+            folder.mkdir()
+            for split in ("train", "validation"):
+                datasets.Dataset.from_list(rows, features=features).to_parquet(folder / f"{split}.parquet")
+            return open_task(DataSpec(source=f"hfds:{folder}"), backbone=PICO).fingerprint
+
+        first = fingerprint("a", rows)
+        assert fingerprint("b", rows) == first
+        assert fingerprint("c", [*rows[:4], {**rows[4], "label": 0}, *rows[5:]]) != first
+        other = {"bytes": png(draw(1, np.random.default_rng(9)))}
+        assert fingerprint("d", [*rows[:4], {**rows[4], "image": other}, *rows[5:]]) != first
+
+    def test_pictures_of_a_torchvision_set(self, tmp_path: Path) -> None:
+        found = []
+        for place, seed in (("a", 1), ("b", 1), ("c", 2)):
+            source = f"torch/mnist:{write_mnist(tmp_path / place, train=90, test=30, seed=seed)}"
+            found.append(open_task(DataSpec(source=source), backbone=PICO).fingerprint)
+        assert found[0] == found[1] != found[2]
+
+    def test_broken_images_of_a_hugging_face_set_are_left_out(self, tmp_path: Path) -> None:
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
+        rows = [{"image": {"bytes": png(image)}, "label": label} for image, label in images(10, seed=3)]
+        rows[7]["image"] = {"bytes": b"no image"}
+        for split in ("train", "validation"):
+            datasets.Dataset.from_list(rows, features=features).to_parquet(parquet(tmp_path) / f"{split}.parquet")
+        data = DataSpec(source=f"hfds:{parquet(tmp_path)}", on_broken="skip")
+        splits = open_splits(parse_source(data.source), data, mode="RGB")
+        assert len(splits.train[1]) + len(splits.val[1]) == len(splits.test[1]) == 29
+        assert splits.account.left_out == {"broken images": 2}
 
 
 class TestStreams:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sparsesearch.study.spec.renamed import renamed
 from sparsesearch.value import Value
+
+MAX_IMAGE_SIZE = 16_384
+"""Pixels; what is larger is a typing error."""
 
 
 class DataSpec(Value):
@@ -30,12 +33,19 @@ class DataSpec(Value):
     """
 
     source: str = "digits"
-    image_size: int | None = Field(default=None, ge=8)
+    image_size: int | None = Field(default=None, ge=8, le=MAX_IMAGE_SIZE)
     val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     num_val_images: int | None = Field(default=None, ge=1)
     workers: int = Field(default=0, ge=0)
     class_order: Literal["natural", "alphabetical"] = "natural"
     on_broken: Literal["stop", "skip"] = "stop"
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _is_one_number(cls, size: object) -> object:
+        if isinstance(size, str | list | tuple) and not str(size).strip().isdigit():
+            raise ValueError("images are square: give one number of pixels, such as 256")
+        return size
 
     @model_validator(mode="before")
     @classmethod

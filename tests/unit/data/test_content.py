@@ -127,9 +127,33 @@ def test_processes_that_begin_at_once_share_a_new_home(tmp_path: Path) -> None:
     assert len(Contents(tmp_path / "home").cache.files(str(root))) == len(files) == 360
 
 
+def test_a_study_opens_its_task_again_after_a_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sparsesearch.data.inputs import open_task
+
+    monkeypatch.setenv("SPARSESEARCH_HOME", str(tmp_path / "home"))
+    made = make_folder(tmp_path / "data", splits=("train", "val"), per_class=90)
+    file = made.folders["train"] / "class1" / "031.png"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:45])
+    data = DataSpec(source=f"folder:{made.root}")
+    task = open_task(data, backbone="deit_pico")
+    with pytest.raises(DataError, match=r"031\.png is not a readable image"):
+        for epoch in range(3):
+            list(task.fresh_epoch(epoch=epoch, seed=0, batch_size=16, num_images=None))
+            list(task.val("screen", batch_size=16))
+            list(task.val("confirm", batch_size=16))
+    file.write_bytes(whole)
+    assert open_task(data, backbone="deit_pico").fingerprint != task.fingerprint
+    again = open_task(data, backbone="deit_pico", expected=task.fingerprint)
+    assert again.fingerprint == task.fingerprint
+    assert len(list(again.fresh_epoch(epoch=1, seed=0, batch_size=16, num_images=64))) == 4
+
+
 def test_why_a_study_does_not_go_on() -> None:
-    assert "has changed since study 's' was created" in changed_data("folder:/x", study="s", stored="2-abc")
-    assert "by an older version, which knew data by names and sizes" in changed_data("f", study="s", stored="abc")
+    assert "has changed since study 's' was created" in changed_data("f", study="s", stored="2-abc", found="2-abd")
+    assert "has changed since study 's' was created" in changed_data("digits", study="s", stored="abc", found="abd")
+    said = changed_data("folder:/x", study="s", stored="abc", found="2-abc")
+    assert "by an older version, which knew data by names and sizes" in said
 
 
 @pytest.mark.parametrize("on_broken", ["stop", "skip"])

@@ -1,0 +1,49 @@
+"""The options of `run` about the data, grouped into one help panel."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from sparsesearch.cli.options import parse_image_size
+
+WHAT = "What to search"
+
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="folder:PATH (PATH/train, PATH/val[, PATH/test], or plain class folders), hfds/OWNER/NAME, hfds:PATH, "
+        "torch/NAME:PATH, wds:PATH (tar shards), digits:hard; see docs/data.md. "
+        "[default: $SPARSESEARCH_DATA, else the bundled digits demo]",
+        rich_help_panel=WHAT,
+    ),
+]
+ImageSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        parser=parse_image_size,
+        metavar="N",
+        help="Image size in pixels. [default: the backbone's]",
+        rich_help_panel=WHAT,
+    ),
+]
+ClassOrderOption = Annotated[
+    Literal["natural", "alphabetical"] | None,
+    typer.Option(
+        metavar="ORDER",
+        help="Order of class folders: natural (class2 before class10, timm's) or alphabetical (torchvision's). "
+        "[default: natural]",
+        rich_help_panel=WHAT,
+    ),
+]
+OnBrokenOption = Annotated[
+    Literal["stop", "skip"] | None,
+    typer.Option(
+        metavar="stop|skip",
+        help="What a broken image does: stop ends the study; skip decodes all images first and leaves out broken ones. "
+        "[default: stop]",
+        rich_help_panel=WHAT,
+    ),
+]
