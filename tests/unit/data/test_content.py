@@ -137,11 +137,10 @@ def test_a_study_opens_its_task_again_after_a_repair(tmp_path: Path, monkeypatch
     file.write_bytes(whole[:45])
     data = DataSpec(source=f"folder:{made.root}")
     task = open_task(data, backbone="deit_pico")
+    parts = [task.fresh_epoch(epoch=epoch, seed=0, batch_size=16, num_images=None) for epoch in range(3)]
+    parts += [task.val("screen", batch_size=16), task.val("confirm", batch_size=16)]
     with pytest.raises(DataError, match=r"031\.png is not a readable image"):
-        for epoch in range(3):
-            list(task.fresh_epoch(epoch=epoch, seed=0, batch_size=16, num_images=None))
-            list(task.val("screen", batch_size=16))
-            list(task.val("confirm", batch_size=16))
+        [len(batch.labels) for part in parts for batch in part]
     file.write_bytes(whole)
     assert open_task(data, backbone="deit_pico").fingerprint != task.fingerprint
     again = open_task(data, backbone="deit_pico", expected=task.fingerprint)
