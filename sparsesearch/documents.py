@@ -74,7 +74,7 @@ class _StrictLoader(_SafeLoader):  # type: ignore[misc]  # its class is chosen w
                 name = (key.tag, key.value)
                 if name in first:
                     what = f"the key {_shown(key.value)} is there twice (first in line {first[name]})"
-                    raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
+                    raise _fault(what, key.start_mark)
                 first[name] = key.start_mark.line + 1
         found: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
         return found
@@ -86,7 +86,7 @@ class _StrictLoader(_SafeLoader):  # type: ignore[misc]  # its class is chosen w
             if abs(number) <= _LARGEST_INTEGER:
                 return number
         what = f"the integer {_shown(node.value)} has more than 63 bits"
-        raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+        raise _fault(what, node.start_mark)
 
 
 class _FiniteLoader(_StrictLoader):
@@ -97,7 +97,7 @@ class _FiniteLoader(_StrictLoader):
         number: float = super().construct_yaml_float(node)
         if number - number != 0.0:
             what = f"{_shown(node.value)} is not a finite number"
-            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+            raise _fault(what, node.start_mark)
         return number
 
 
@@ -112,12 +112,12 @@ def _check_depth(text: str) -> None:
     for number, event in enumerate(events):
         if number > _MAX_EVENTS:
             what = f"the document has more than {MAX_VALUES:,} values"
-            raise yaml.constructor.ConstructorError(None, None, what, event.start_mark)
+            raise _fault(what, event.start_mark)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
                 what = f"lists and mappings are nested more than {MAX_DEPTH} levels deep"
-                raise yaml.constructor.ConstructorError(None, None, what, event.start_mark)
+                raise _fault(what, event.start_mark)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -129,7 +129,7 @@ def _check_size(root: yaml.Node) -> None:
     def measure(node: Any) -> tuple[int, int]:
         known = sizes.get(id(node))
         if known == (0, 0):
-            raise yaml.constructor.ConstructorError(None, None, "an alias stands for itself", node.start_mark)
+            raise _fault("an alias stands for itself", node.start_mark)
         if known is not None or isinstance(node, yaml.ScalarNode):
             return known or (1, 0)
         sizes[id(node)] = (0, 0)
@@ -140,11 +140,16 @@ def _check_size(root: yaml.Node) -> None:
         if size > MAX_VALUES or depth > MAX_DEPTH:
             limit = f"{MAX_VALUES:,} values" if size > MAX_VALUES else f"{MAX_DEPTH} levels"
             what = f"the document has more than {limit}, counting what its aliases stand for"
-            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+            raise _fault(what, node.start_mark)
         sizes[id(node)] = (size, depth)
         return size, depth
 
     measure(root)
+
+
+def _fault(what: str, mark: Any) -> yaml.YAMLError:
+    """An error at a place of the document."""
+    return yaml.constructor.ConstructorError(None, None, what, mark)
 
 
 def _explain(error: yaml.YAMLError) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsesearch.cli.renamed_flags import new_name
+from sparsesearch.dispatch.temporary import shorten_tmpdir
 from sparsesearch.errors import MissingExtraError, SparseSearchError, one_line
-from sparsesearch.temporary import shorten_tmpdir
 
 if TYPE_CHECKING:
     from typer.exceptions import TyperException

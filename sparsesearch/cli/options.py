@@ -37,20 +37,19 @@ def json_option(panel: str | None = None) -> Any:
     )
 
 
-def check_device(device: str | None) -> str | None:
-    """Check the form of `--device`, as a callback."""
+def _check_device(device: str | None) -> str | None:
     if device is not None and re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
         raise SpecError(f"invalid device {device!r}; choose auto, cpu, cuda or cuda:0")
     return device
 
 
-def device_option(panel: str | None = None) -> Any:
+def device_option(panel: str | None = None, *, help: str = "auto, cpu or cuda[:N]. [default: auto]") -> Any:
     """Return the `--device` option, listed in a panel of the help."""
     return typer.Option(
         "--device",
-        callback=check_device,
+        callback=_check_device,
         metavar="NAME",
-        help="auto, cpu or cuda[:N]. [default: auto]",
+        help=help,
         rich_help_panel=panel,
     )
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from sparsesearch.cli.data_options import WHAT
-from sparsesearch.cli.options import check_device, database_option, device_option, json_option
+from sparsesearch.cli.options import database_option, device_option, json_option
 from sparsesearch.cli.progress_option import OUTPUT_PANEL
 from sparsesearch.study.spec import DEFAULT_DISPATCHER, SamplerName, Strategy
 
@@ -236,31 +236,12 @@ StorageOption = Annotated[
 ]
 MovedDataOption = Annotated[
     str | None,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        help="Where the study's data is now, as in `run --data`; its content must be the same.",
-        rich_help_panel=_WHERE,
-    ),
+    typer.Option("--data", metavar="SOURCE", help="Where the study's data is now.", rich_help_panel=_WHERE),
 ]
-MovedDeviceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        callback=check_device,
-        metavar="NAME",
-        help="Device to go on on: auto, cpu or cuda[:N].",
-        rich_help_panel=_WHERE,
-    ),
-]
+MovedDeviceOption = Annotated[str | None, device_option(_WHERE, help="Device to go on on: auto, cpu or cuda[:N].")]
 MovedStorageOption = Annotated[
     str | None,
-    typer.Option(
-        "--storage",
-        metavar="PATH",
-        help="Where the folder for checkpoints is now; its files are verified.",
-        rich_help_panel=_WHERE,
-    ),
+    typer.Option("--storage", metavar="PATH", help="Where the checkpoints are now.", rich_help_panel=_WHERE),
 ]
 
 StudyOption = Annotated[

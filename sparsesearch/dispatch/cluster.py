@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import ray
 
+from sparsesearch.dispatch.temporary import shorten_tmpdir
 from sparsesearch.errors import ClusterError, one_line
 from sparsesearch.study.spec import ResourceSpec
-from sparsesearch.temporary import shorten_tmpdir
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sparsesearch.temporary import LONGEST, shorten_tmpdir
+from sparsesearch.dispatch.temporary import LONGEST, shorten_tmpdir
 
 LISTEN = """
 import tempfile
@@ -20,7 +20,7 @@ print(tempfile.gettempdir())
 """
 SHORTEN = """
 from pathlib import Path
-from sparsesearch.temporary import shorten_tmpdir
+from sparsesearch.dispatch.temporary import shorten_tmpdir
 shorten_tmpdir(Path("ROOT"))
 """
 
