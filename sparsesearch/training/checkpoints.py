@@ -198,8 +198,8 @@ class CheckpointFolder:
 
     def path_of(self, ref: CheckpointRef) -> Path:
         """The file of a reference."""
-        own = self.folder / ref.uri.rpartition("/")[2]
-        return own if own.is_file() else self._root / ref.uri
+        own, older = self.folder / ref.uri.rpartition("/")[2], self._root / ref.uri
+        return older if older.is_file() and not own.is_file() else own
 
     def _set_aside(self, path: Path) -> str:
         """Set a file of this study aside; one in a folder that studies may share is left."""

@@ -377,6 +377,17 @@ class TestStudies:
         ):
             getattr(store, verb)("digit")
 
+    def test_a_study_has_a_unique_id_of_its_own(self, store: StudyStore, writer: StudyWriter) -> None:
+        other = store.create_study(spec("other"))
+        assert len(writer.uid) == len(other.uid) == 32
+        assert writer.uid != other.uid
+        assert (store.uid("digits"), store.uid("other")) == (writer.uid, other.uid)
+        writer.close()
+        assert store.open_study("digits").uid == writer.uid
+        other.close()
+        store.delete_study("other")
+        assert store.create_study(spec("other")).uid != other.uid
+
     def test_deleting_removes_the_trials_too(self, store: StudyStore, writer: StudyWriter) -> None:
         other = store.create_study(spec("other"))
         for each in (writer, other):
@@ -541,6 +552,26 @@ class TestRecording:
         after = running.record(checkpointed(0, 2))
         assert after.checkpoint == checkpointed(0, 2).checkpoint
         assert list(backing.open().trials("digits")) == [after]
+
+    def test_a_reference_whose_weights_are_lost_runs_again(self, backing: Backing, running: StudyWriter) -> None:
+        running.record(measured(0, 1, top1=0.5))
+        running.record(checkpointed(0, 1))
+        before = running.record(ended(0, TrialState.REFERENCE))
+        after = running.reopen(0, reason="damaged")
+        assert after == before.model_copy(update={"state": TrialState.RUNNING, "checkpoint": None, "reason": "damaged"})
+        assert list(backing.open().trials("digits")) == [after]
+        assert running.claim(0).attempt == before.attempt
+        assert running.record(measured(0, 1, top1=0.9)).metrics["val_top1"] == 0.5
+        running.record(checkpointed(0, 1))
+        assert running.record(ended(0, TrialState.REFERENCE)).checkpoint == before.checkpoint
+
+    @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED])
+    def test_only_references_run_again(self, running: StudyWriter, state: FinalState) -> None:
+        with pytest.raises(StaleAttemptError, match="only the training of a reference can be repeated"):
+            running.reopen(0, reason="damaged")
+        running.record(ended(0, state))
+        with pytest.raises(StaleAttemptError, match=f"is {state}; only"):
+            running.reopen(0, reason="damaged")
 
     @pytest.mark.parametrize(
         "state",
