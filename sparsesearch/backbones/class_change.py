@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from sparsesearch.backbones.sparsity import describe_class, original_class
 from sparsesearch.errors import BackboneError
 from sparsesearch.sparsify.call import Call
 from sparsesearch.sparsify.state import SparsityState
+from sparsesearch.sparsify.teaching import tied
 
 _CLASSES: dict[tuple[Any, Any], type[nn.Module]] = {}
 
@@ -92,14 +94,35 @@ class SparseModel(nn.Module):
 
     def forward(self, x: Tensor, *, call: Any = None) -> Tensor:
         """As in timm, in the given call or one of its own."""
+        refuse_proxies(x)
         model: Any = self
         logits: Tensor = model.forward_head(model.forward_features(x, call=call))
         return logits
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Refuse `torch.jit.script`, which asks for what it should compile.
+
+        Raises:
+            BackboneError: Always.
+        """
+        raise BackboneError("torch.jit.script does not support sparse models; use torch.export.export")
+
+    def sparsity_tied(self, features: Tensor, call: Call) -> Tensor:
+        """The same features; if the call teaches, what it does not use gets a gradient of zero, as DDP requires.
+
+        This includes the token head of LV-ViT, which only has a loss of its own.
+        """
+        model: Any = self
+        if not (self.training and call.options.teach):
+            return features
+        head: Any = getattr(model, "aux_head", None)
+        return tied(features, [*model.sparsity.parameters(), *(() if head is None else head.parameters())])
+
     def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As in timm."""
         call = self.sparsity_call()
-        return self.sparsity_intermediates([_Bound(part, call) for part in self._parts()], x, *args, **kwargs)
+        parts = [_Bound(part, call) for part in self._parts()]
+        return self.sparsity_intermediates(parts, self.sparsity_tied(x, call), *args, **kwargs)
 
     def sparsity_intermediates(self, parts: Iterable[nn.Module], x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run timm's `forward_intermediates` on a shallow copy of the model, with these blocks or stages."""
@@ -124,6 +147,18 @@ class _Bound(nn.Module):
     def forward(self, x: Tensor, **kwargs: Any) -> Tensor:
         y: Tensor = self.module(x, call=self.call, **kwargs)
         return y
+
+
+def refuse_proxies(x: object) -> None:
+    """Check that a model is not traced symbolically.
+
+    Raises:
+        BackboneError: It is.
+    """
+    if isinstance(x, Proxy):
+        raise BackboneError(
+            "torch.fx does not support sparse models; use torch.export.export, or forward_intermediates for features"
+        )
 
 
 def refuse_alone(state: SparsityState) -> None:

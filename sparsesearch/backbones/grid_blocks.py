@@ -51,7 +51,9 @@ class SparseGridBlock(nn.Module):
             y: Tensor = super().forward(x)
             return y
         block = self.sparsity_block
-        chosen = call.enter(block, x.permute(0, 2, 3, 1) if self.sparsity_channels_first else x)
+        chosen, x = call.enter(block, x.permute(0, 2, 3, 1) if self.sparsity_channels_first else x)
+        if self.sparsity_channels_first:
+            x = x.permute(0, 3, 1, 2)
         if not call.has_paths(block):
             dense: Tensor = run_part(super().forward, x, call=call)
             return dense

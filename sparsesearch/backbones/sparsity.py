@@ -99,11 +99,13 @@ class Sparsity(nn.Module):
 
         Args:
             training: Whether the model is in training mode.
-            options: Options of the pass; None for the current settings.
+            options: Options of the pass; None for those of a plain pass under the current settings.
             trace: Trace of the pass to resume; None for a new one.
         """
         state = self.state
-        return self._call_class(self, state.plan, options or state.options(), training=training, trace=trace)
+        if options is None:
+            options = state.plain_options(training=training)
+        return self._call_class(self, state.plan, options, training=training, trace=trace)
 
     def scorer_name(self, location: Location) -> str | None:
         """The name of the scorer of a location, None if tokens are not ranked; one without parameters is built.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sparsesearch.backbones.attention_parts import output, queries_keys_values
-from sparsesearch.backbones.class_change import SparseModel, refuse_alone
+from sparsesearch.backbones.class_change import SparseModel, refuse_alone, refuse_proxies
 from sparsesearch.backbones.intermediates import TokensInPlace
 from sparsesearch.backbones.sparsity import original_class
 from sparsesearch.errors import BackboneError
@@ -36,6 +36,7 @@ class SparseViT(SparseModel):
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, *, call: TokenCall | None = None
     ) -> Tensor:
         """As in timm, in the given call or one of its own."""
+        refuse_proxies(x)
         call = self.sparsity_call(call)
         return self.forward_head(self.forward_features(x, attn_mask, is_causal, call=call), call=call)
 
@@ -56,14 +57,15 @@ class SparseViT(SparseModel):
             x = model.blocks(x, call=call, **masking)
         features: Tensor = model.norm(x)
         call.finish(features)
-        return features
+        return self.sparsity_tied(features, call)
 
     def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As in timm. Features after a block cover the whole grid (`TokensInPlace`), the final ones what remains."""
         model: Any = self
-        options = replace(model.sparsity_state.options(), record=True, keep_groups=True)
+        options = replace(model.sparsity_state.plain_options(training=self.training), record=True, keep_groups=True)
         call = self.sparsity_call(model.sparsity.begin(training=self.training, options=options))
         tokens = TokensInPlace(call)
+        x = self.sparsity_tied(x, call)
         found = self.sparsity_intermediates(tokens.blocks(model.blocks), x, *args, **kwargs)
         if isinstance(found, list):
             return found
@@ -148,7 +150,7 @@ class SparseAttention(nn.Module):
     def forward(
         self, x: Tensor, *args: Any, attn_mask: Tensor | AttentionRequest | None = None, **kwargs: Any
     ) -> Tensor:
-        """As in timm; fused unless the full attention map is needed."""
+        """As in timm; fused unless the full attention map is needed, or timm's `set_fused_attn` was turned off."""
         if not isinstance(attn_mask, AttentionRequest):
             y: Tensor = super().forward(x, *args, attn_mask=attn_mask, **kwargs)
             return y
@@ -165,6 +167,7 @@ class SparseAttention(nn.Module):
             size_BT=attn_mask.size_BT,
             policy_BT=attn_mask.policy_BT,
             dropout=attn.attn_drop.p if self.training else 0.0,
+            fused=attn.fused_attn,
         )
         attn_mask.note(attended)
         return output(attn, attended.y_BHTD, x)

@@ -38,6 +38,7 @@ class Call:
     Attributes:
         trace: The trace so far.
         masked: Whether tokens are masked instead of gathered.
+        teaches: Whether the loss teaches learned scorers.
         checkpoints: Whether blocks are recomputed in the backward pass.
 
     Raises:
@@ -56,6 +57,7 @@ class Call:
         self.options = options
         self.training = training
         self.masked = training and options.mode == "masked" and bool(plan.steps)
+        self.teaches = training and options.teach and not self.masked
         self.checkpoints = False
         self.trace = self._new_trace() if trace is None else trace
 

@@ -16,6 +16,7 @@ from sparsesearch.sparsify.gather import gumbel_keep, noisy_scores, select_token
 from sparsesearch.sparsify.model_plan import Block, LocationKey, PlannedStep
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.scorers import Seen
+from sparsesearch.sparsify.teaching import taught
 from sparsesearch.sparsify.trace import StepTrace, Trace
 
 Pair = tuple[Tensor, Tensor]
@@ -74,7 +75,7 @@ class GridCall(Call):
                 return None if name is None else self.parts.fast_path(name)
         raise KeyError(block)
 
-    def enter(self, block: Block, map_BHWC: Tensor) -> bool:
+    def enter(self, block: Block, map_BHWC: Tensor) -> tuple[bool, Tensor]:
         """Run the steps before a block.
 
         Paths are reset before the first block of a stage.
@@ -84,7 +85,7 @@ class GridCall(Call):
             map_BHWC: Input of the block; in masked mode merged with the current mask.
 
         Returns:
-            Whether new paths were chosen.
+            Whether new paths were chosen, and the map.
 
         Raises:
             BackboneError: The grid differs from the one of the schedule.
@@ -104,7 +105,9 @@ class GridCall(Call):
                 kept_BK = self._choose(step, scores_BN2)
             if self.options.record:
                 self._record(step, map_BHWC, scores_BN2, kept_BK)
-        return bool(planned)
+            if self.teaches and scores_BN2 is not None and step.learned:
+                map_BHWC = taught(map_BHWC, scores_BN2[..., 0] - scores_BN2[..., 1])
+        return bool(planned), map_BHWC
 
     def finish(self, final_BNC: Tensor | None) -> None:
         """End the pass, and release everything that only the blocks needed.

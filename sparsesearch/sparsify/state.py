@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sparsesearch.sparsify.model_plan import Plan
+from sparsesearch.sparsify.teaching import SCORE_NOISE
 from sparsesearch.sparsify.trace import Trace
 
 Mode = Literal["gather", "masked"]
@@ -20,18 +21,21 @@ class CallOptions:
     """Options of a forward pass.
 
     Attributes:
-        generator: Source of the noise in training. Evaluation samples nothing.
+        generator: Source of the noise in training; None for torch's global one. Evaluation samples nothing.
         mode: Training with gathered tokens, or with masks (DynamicViT). Evaluation always gathers.
-        noise: Scale of the logistic noise on scores in gathered training; 0 for deterministic selection.
+        noise: Scale of the logistic noise on scores in gathered training; 0 for deterministic selection. A plain pass
+            of a model whose `noise` is 0 has `SCORE_NOISE`, from torch's global generator.
         probe: Also score, without dropping tokens, at every attached location that has no step.
         record: Keep a trace of scores and indices. Disable for export, where only the logits may leave the graph.
         keep_final_tokens: Also keep the final patch tokens in the trace.
         keep_groups: Also keep in the trace which patches each token represents; requires `record`.
         forced: Decisions by location that replace the samples of masked training, `B x N` zeros and ones each, in
             raster order and, for tokens, before the product with the previous decision.
+        teach: Let the gradient of the loss teach learned scorers in gathered training (`sparsify.teaching`), and give
+            every parameter of scorers and fast paths a gradient.
     """
 
-    generator: torch.Generator
+    generator: torch.Generator | None
     mode: Mode = "gather"
     noise: float = 0.0
     probe: bool = False
@@ -39,6 +43,7 @@ class CallOptions:
     keep_final_tokens: bool = False
     keep_groups: bool = False
     forced: Mapping[str, Tensor] | None = None
+    teach: bool = False
 
 
 @dataclass(eq=False, kw_only=True)
@@ -68,7 +73,30 @@ class SparsityState(CallOptions):
             keep_final_tokens=self.keep_final_tokens,
             keep_groups=self.keep_groups,
             forced=self.forced,
+            teach=self.teach,
         )
 
+    def plain_options(self, *, training: bool) -> CallOptions:
+        """The options of a pass that is given none: in training, learned scorers are taught, with noise."""
+        options = self.options()
+        if not training:
+            return options
+        if options.mode == "gather" and not options.noise:
+            options = replace(options, noise=SCORE_NOISE, generator=None)
+        return replace(options, teach=True)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {each.name: Trace() if each.name == "trace" else getattr(self, each.name) for each in fields(self)}
+        """Plain values and what can be pickled: a generator would be gone before a spawned process reads its state."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        generator = found["generator"]
+        if generator is not None:
+            found["generator"] = (str(generator.device), bytes(generator.get_state().numpy()))
+        return found | {"trace": Trace()}
+
+    def __setstate__(self, found: dict[str, Any]) -> None:
+        if found["generator"] is not None:
+            device, state = found["generator"]
+            generator = torch.Generator(device)
+            generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+            found = found | {"generator": generator}
+        self.__dict__.update(found)

@@ -16,8 +16,9 @@ from sparsesearch.sparsify.attention import Attended, AttentionRequest, Captures
 from sparsesearch.sparsify.call import Call
 from sparsesearch.sparsify.gather import gather_tokens, gumbel_keep, noisy_scores, select_tokens
 from sparsesearch.sparsify.model_plan import LocationKey, PlannedStep
-from sparsesearch.sparsify.reductions import GONE, Pruned, Reduction, fuse, merge, prune
+from sparsesearch.sparsify.reductions import GONE, Fused, Pruned, Reduction, fuse, merge, prune
 from sparsesearch.sparsify.scorers import Seen
+from sparsesearch.sparsify.teaching import taught
 from sparsesearch.sparsify.token_trace import TokenTrace
 from sparsesearch.sparsify.trace import StepTrace
 
@@ -107,6 +108,8 @@ class TokenCall(Call):
                 self._record(step, self._patches(x_BTC), scores_BN2, reduction)
             if reduction is not None:
                 x_BTC = self._carry(reduction, x_BTC)
+            if self.teaches and step.learned:
+                x_BTC = self._taught(x_BTC, scores_BN2, reduction)
         return x_BTC
 
     def policy_BT(self, x_BTC: Tensor) -> Tensor:
@@ -152,6 +155,14 @@ class TokenCall(Call):
         if self.options.keep_final_tokens:
             self.trace.final_tokens_BNC = self._patches(x_BTC)
         self._publish()
+
+    def _taught(self, x_BTC: Tensor, scores_BN2: Tensor | None, reduction: Reduction | None) -> Tensor:
+        """The tokens after a step; their gradient teaches the scores of those that were kept."""
+        assert scores_BN2 is not None, "a learned scorer ranks tokens"
+        score_BN = scores_BN2[..., 0] - scores_BN2[..., 1]
+        if isinstance(reduction, Pruned | Fused):
+            score_BN = score_BN.gather(1, reduction.index_BK)
+        return taught(x_BTC, score_BN, first=self.num_prefix_tokens)
 
     def _patches(self, x_BTC: Tensor) -> Tensor:
         return x_BTC[:, self.num_prefix_tokens :]

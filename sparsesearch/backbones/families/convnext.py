@@ -60,7 +60,7 @@ class SparseConvNeXt(SparseModel):
         call = self.sparsity_call(call)
         features: Tensor = model.norm_pre(model.stages(model.stem(x), call=call))
         call.finish(_final(model, features, call))
-        return features
+        return self.sparsity_tied(features, call)
 
 
 class SparseConvNeXtBlock(SparseGridBlock):

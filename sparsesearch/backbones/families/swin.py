@@ -63,7 +63,7 @@ class SparseSwin(SparseModel):
         call = self.sparsity_call(call)
         features: Tensor = model.norm(model.layers(model.patch_embed(x), call=call))
         call.finish(_final(features, call))
-        return features
+        return self.sparsity_tied(features, call)
 
 
 class SparseSwinBlock(SparseGridBlock):
