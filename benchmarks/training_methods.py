@@ -31,12 +31,13 @@ from sparsesearch.data.inputs import task_geometry
 from sparsesearch.data.task import Batch
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.seeds import derive_seed
+from sparsesearch.sparsify.teaching import SCORE_NOISE
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
 from sparsesearch.training.kinds import Training, TrainingContext, dense_training, sparse_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
 from sparsesearch.training.masked import MaskedObjective
-from sparsesearch.training.objectives import SCORE_NOISE, SparseObjective
+from sparsesearch.training.objectives import SparseObjective
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
 

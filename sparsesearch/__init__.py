@@ -13,18 +13,26 @@ if TYPE_CHECKING:
     from sparsesearch.api.run import run
     from sparsesearch.api.study import Study
     from sparsesearch.artifacts.checkpoint import load
+    from sparsesearch.backbones.calls import new_call
     from sparsesearch.backbones.transforms import restore_, sparsify_
     from sparsesearch.schedule import Schedule, Step
+    from sparsesearch.training.distillation import distillation_loss, keep_ratio_loss
 
     __version__: str
 
-__all__ = ["Schedule", "Step", "Study", "__version__", "load", "restore_", "retrain", "run", "sparsify_"]
+__all__ = [
+    "Schedule", "Step", "Study", "__version__", "distillation_loss", "keep_ratio_loss", "load", "new_call", "restore_",
+    "retrain", "run", "sparsify_",
+]  # fmt: skip
 
 _LAZY = {
     "Schedule": "sparsesearch.schedule",
     "Step": "sparsesearch.schedule",
     "sparsify_": "sparsesearch.backbones.transforms",
     "restore_": "sparsesearch.backbones.transforms",
+    "new_call": "sparsesearch.backbones.calls",
+    "distillation_loss": "sparsesearch.training.distillation",
+    "keep_ratio_loss": "sparsesearch.training.distillation",
     "load": "sparsesearch.artifacts.checkpoint",
     "Study": "sparsesearch.api.study",
     "run": "sparsesearch.api.run",

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparsesearch.backbones.calls import new_call
-from sparsesearch.backbones.saliency import final_outputs
 from sparsesearch.backbones.segments import embed, finish, run_blocks
 from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.data.task import Batch
@@ -22,16 +21,10 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.supernet_schedules import minimal_schedule, random_schedule
 from sparsesearch.sparsify.gather import gather_tokens
-from sparsesearch.sparsify.losses import saliency_loss, token_kl
-from sparsesearch.sparsify.token_trace import TokenTrace
+from sparsesearch.sparsify.teaching import SCORE_NOISE
+from sparsesearch.training.distillation import gathered_terms
 from sparsesearch.training.loop import Arithmetic
 from sparsesearch.training.teacher import Teacher, TeacherTargets
-
-CLASS_WEIGHT = 0.5
-LOGIT_WEIGHT = 0.5
-SALIENCY_WEIGHT = 0.3
-TOKEN_WEIGHT = 0.5
-SCORE_NOISE = 0.3
 
 
 class DenseObjective:
@@ -174,35 +167,7 @@ class SparseObjective:
         )
         with self._arithmetic.autocast():
             logits = self._model(batch.images, call=call)
-        loss = CLASS_WEIGHT * F.cross_entropy(logits.float(), batch.labels)
-        loss = loss + LOGIT_WEIGHT * F.kl_div(
-            logits.float().log_softmax(-1), targets.log_probs_BK, log_target=True, reduction="batchmean"
-        )
-        learned = [step for step in call.trace.steps if step.learned]
-        if learned:
-            losses = [
-                saliency_loss(step.score_BN, targets.saliency[step.stage], positions_BM=step.positions_BN)
-                for step in learned
-            ]
-            loss = loss + SALIENCY_WEIGHT * torch.stack(losses).mean()
-        if self._has_token_head:
-            loss = loss + TOKEN_WEIGHT * self._token_loss(targets, call.trace)
-        return loss
-
-    def _token_loss(self, targets: TeacherTargets, trace: TokenTrace) -> Tensor:
-        """KL(teacher || student) of the logits of the remaining tokens that have a position."""
-        student_BMK = final_outputs(self._model, trace)
-        teacher_BNK = targets.tokens_BNC
-        assert student_BMK is not None
-        assert teacher_BNK is not None
-        positions_BM = trace.positions_BN
-        if positions_BM is None:
-            return token_kl(student_BMK.float(), teacher_BNK.float())
-        return token_kl(
-            student_BMK.float(),
-            gather_tokens(teacher_BNK, positions_BM.clamp_min(0)).float(),
-            keep_BN=(positions_BM >= 0).float(),
-        )
+        return gathered_terms(self._model, call.trace, logits, batch.labels, targets)
 
 
 class SupernetObjective:

@@ -131,9 +131,9 @@ def test_an_empty_batch_in_training():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_symbolic_traces_are_refused_in_one_line(name):
     model = make(name)
-    with pytest.raises(BackboneError, match="torch.jit.script does not support sparse models; use torch.export") as one:
+    with pytest.raises(BackboneError, match=r"torch\.jit\.script does not support sparse models; use torch") as one:
         torch.jit.script(model)
-    with pytest.raises(BackboneError, match="torch.fx does not support sparse models; use torch.export") as other:
+    with pytest.raises(BackboneError, match=r"torch\.fx does not support sparse models; use torch") as other:
         torch.fx.symbolic_trace(model)
     assert "\n" not in f"{one.value}{other.value}"
     restore_(model)
