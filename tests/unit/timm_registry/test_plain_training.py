@@ -101,7 +101,8 @@ def test_every_parameter_has_a_gradient(case, checkpointing):
     assert taught
     for name in taught:
         predictor = model.sparsity.predictors[name]
-        assert all(parameter.grad.abs().max() > 0 for parameter in predictor.parameters()), name
+        for key, parameter in predictor.named_parameters():
+            assert parameter.grad.abs().max() > 0 or key == "out_conv.4.bias", (name, key)  # it moves all scores alike
     for name, path in model.sparsity.fast_paths.items():
         if (1, int(name.split("_")[1])) in {block for block, _ in model.sparsity.state.plan.fast_paths}:
             assert all(parameter.grad.abs().max() > 0 for parameter in path.parameters()), name
