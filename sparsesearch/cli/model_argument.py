@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from sparsesearch.catalog.names import which_is_meant
-from sparsesearch.console.streams import say
 from sparsesearch.cli.options import parse_image_size
+from sparsesearch.console.streams import say
 
 _PANEL = "Model"
 

@@ -22,9 +22,11 @@ from sparsesearch.backbones.registry import geometry, runs_at_any_size, sparsifi
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError, CheckpointError, ScheduleError
 from sparsesearch.papers.schedules import paper_schedule
+from sparsesearch.timm.feature_maps import feature_maps
 from sparsesearch.timm.schedule_argument import ScheduleArgument, parse_schedule
 
 PREFIX = "sparse_"
+_FEATURE_OPTIONS = ("out_indices", "output_fmt", "norm", "feature_cls")
 _OWN_OPTIONS = ("num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate")
 
 __all__: list[str] = []  # timm appends each name that it registers
@@ -34,20 +36,23 @@ default_cfgs: dict[str, Any] = {}  # timm reads the configuration of each name h
 def _entry_point(name: str) -> Callable[..., nn.Module]:
     """Create the function that timm's `create_model` calls for `sparse_<name>`."""
 
-    def build(pretrained: bool = False, *, schedule: object = None, **options: Any) -> nn.Module:
+    def build(
+        pretrained: bool = False, *, schedule: object = None, features_only: bool = False, **options: Any
+    ) -> nn.Module:
         if schedule is None:
             raise ScheduleError(
                 f'{PREFIX}{name} needs a schedule; give schedule="best.yaml", schedule="rho=0.7" or a Schedule'
             )
         argument = parse_schedule(schedule)
         argument.check_backbone(name)
+        of_features = {key: options.pop(key) for key in _FEATURE_OPTIONS if key in options and features_only}
         chosen = _with_defaults(name, argument, options)
         model = _own(name, pretrained, **chosen) if name in BUNDLED else model_entrypoint(name)(pretrained, **chosen)
         if argument.image_size is not None:
             _configure_(model, argument, options)
-        wanted = argument.schedule
-        sparsify_(model, paper_schedule(geometry(model, name), wanted) if isinstance(wanted, float) else wanted)
-        return model
+        wanted, shape = argument.schedule, geometry(model, name)
+        sparsify_(model, paper_schedule(shape, wanted) if isinstance(wanted, float) else wanted)
+        return feature_maps(model, shape, **of_features) if features_only else model
 
     build.__name__ = build.__qualname__ = f"{PREFIX}{name}"
     build.__doc__ = f"A sparse {name}. Takes the options of {name}, and `schedule`: a file, `rho=0.7` or a Schedule."

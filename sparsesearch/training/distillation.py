@@ -69,7 +69,7 @@ def distillation_loss(
         BackboneError: The teacher is in training mode or drops tokens, or the model is not sparse.
         ScheduleError: Masked training does not support the schedule.
     """
-    inner = unwrap_model(model)
+    inner: nn.Module = unwrap_model(model)  # type: ignore[no-untyped-call]
     if teacher.training:
         raise BackboneError("the teacher is in training mode, in which its outputs are random; call teacher.eval()")
     is_masked = method == "masked"
@@ -112,7 +112,7 @@ def keep_ratio_loss(model: nn.Module, call: Call, *, over_batch: bool = False) -
 
     Source: DynamicViT (arXiv:2106.02034), section 3.4.
     """
-    inner = unwrap_model(model)
+    inner: nn.Module = unwrap_model(model)  # type: ignore[no-untyped-call]
     decisions, ratios = _decisions(call.trace), _keep_ratios(inner)
     if len(decisions) != len(ratios):
         raise BackboneError(

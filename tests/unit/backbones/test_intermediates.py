@@ -3,13 +3,11 @@
 import pytest
 import timm
 import torch
-from timm.models._features import FeatureGetterNet
 
 from sparsesearch.backbones.calls import new_call
-from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.schedule import Schedule, Step
-from sparsesearch.schedule.methods import ClassAttentionScorer, FastSlow, Fuse, Merge, Prune, RandomScorer
+from sparsesearch.schedule.methods import Fuse, Merge, Prune, RandomScorer
 
 GRID, PREFIX = 8, {"vit": 1, "no class token": 0, "distilled": 2, "rotary": 1}
 SMALL = {"img_size": 64, "patch_size": 8, "embed_dim": 24, "depth": 5, "num_heads": 2, "num_classes": 5}
@@ -116,25 +114,10 @@ def test_the_forms_of_timm():
     assert torch.equal(only[0], found[4])
 
 
-FEATURES = {"deit_pico": None, "lvvit_pico": None, "convnext_pico": 1, "swin_pico": 1}
-"""The stage of the step; None for tokens."""
-
-
-@pytest.mark.parametrize("name", FEATURES)
-@torch.no_grad()
-def test_a_feature_extractor_of_timm(name):
-    """What `features_only=True` builds: features of the last two stages or blocks."""
-    torch.manual_seed(0)
-    model = create_model(name).eval()
-    stage = FEATURES[name]
-    if stage is None:
-        made = Schedule.at([2, 5], [0.7, 0.4], scorer=ClassAttentionScorer())
-    else:
-        made = Schedule(steps=(Step(stage=stage, block=1, keep_ratio=0.5, reducer=FastSlow()),))
-    sparsify_(model, made)
-    images = torch.randn(2, 1, 32, 32)
-    expected = model.forward_intermediates(images, indices=2, intermediates_only=True)
-    net = FeatureGetterNet(model, out_indices=2)
-    found = net(images)
-    assert [each.shape for each in found] == [each.shape for each in expected]
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+def test_the_maps_teach_the_scorers():
+    """A dense prediction loop trains every parameter of the scorers that it uses."""
+    model, images = build("vit")
+    sparsify_(model.train(), Schedule.at([1, 3], [0.6, 0.3]))
+    sum(each.square().mean() for each in model.forward_intermediates(images, intermediates_only=True)).backward()
+    assert all(parameter.grad is not None for parameter in model.sparsity.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for name, parameter in model.sparsity.named_parameters() if "out" in name)
