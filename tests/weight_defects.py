@@ -10,6 +10,7 @@ import argparse
 import gzip
 import io
 import json
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from sparsesearch.backbones.registry import create_model
 
 Tensors = dict[str, Tensor]
 Step = Literal["tensors", "names", "document", "file"]
+STEPS: tuple[Step, ...] = ("tensors", "names", "document", "file")
 ENTRY = "blocks.1.mlp.fc1.weight"
 """A tensor that every ViT has, to which defects of one tensor happen."""
 
@@ -44,6 +46,7 @@ class Defect:
         values: What becomes of the tensors of the model when they are read.
         head: Why the head is left out; None if it is loaded.
         left_out: Tensors that are left out.
+        has_entries: Whether the file can hold entries; safetensors cannot.
     """
 
     step: Step
@@ -54,6 +57,7 @@ class Defect:
     values: Callable[[Tensors], Tensors] = dict
     head: str | None = None
     left_out: int = 0
+    has_entries: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,35 @@ def write(path: Path, tensors: Tensors, defects: Sequence[str]) -> Path:
     chosen = {DEFECTS[name].step: DEFECTS[name] for name in defects}
     assert len(chosen) == len(defects), "one defect of a step"
     content: Any = dict(tensors)
-    for step in ("tensors", "names", "document"):
+    for step in STEPS[:-1]:
         if step in chosen:
             content = chosen[step].change(content)
     made: Path = (chosen["file"].change if "file" in chosen else _torch)(path, content)
     return made
+
+
+def random_defects(rng: random.Random, *, readable: bool) -> list[str]:
+    """Draw defects that can be combined, at most one of each step.
+
+    Args:
+        rng: Where they are drawn from.
+        readable: Whether to draw only from those that do not forbid to read the file.
+    """
+    drawn = []
+    for step in STEPS:
+        kinds = [name for name, defect in DEFECTS.items() if defect.step == step]
+        if readable:
+            kinds = [name for name in kinds if DEFECTS[name].refused is None]
+        if rng.random() < 0.7:
+            drawn.append(rng.choice(kinds))
+    if all(DEFECTS[name].has_entries for name in drawn):
+        return drawn
+    return [name for name in drawn if DEFECTS[name].step != "document"]
+
+
+def ema_asked_for(defects: Sequence[str]) -> bool | None:
+    """Which weights are asked for: averaged ones, trained ones, or either."""
+    return next((DEFECTS[name].ema for name in defects if DEFECTS[name].ema is not None), None)
 
 
 def outcome(tensors: Tensors, defects: Sequence[str]) -> Outcome:
@@ -213,25 +241,22 @@ def _legacy(path: Path, content: object) -> Path:
     return path.with_suffix(".pth.tar")
 
 
-def flat(content: Any) -> Tensors:
-    """The tensors of a document, as safetensors stores them: without entries."""
-    tensors = content
-    while not any(isinstance(value, Tensor) for value in tensors.values()):
-        tensors = next(value for value in tensors.values() if isinstance(value, dict))
-    return {name: value.contiguous().clone() for name, value in tensors.items() if isinstance(value, Tensor)}
+def _flat(tensors: Any) -> Tensors:
+    """The tensors as safetensors stores them."""
+    return {name: value.detach().contiguous().clone() for name, value in tensors.items()}
 
 
 def _safetensors(name: str) -> Callable[[Path, object], Path]:
     def change(path: Path, content: object) -> Path:
         target = path.with_name(f"{path.name}{name}")
-        save_file(flat(content), target)
+        save_file(_flat(content), target)
         return target
 
     return change
 
 
 def _shards(path: Path, content: object, *, lost: bool = False, outer: bool = False) -> Path:
-    tensors = flat(content)
+    tensors = _flat(content)
     path.mkdir()
     where = {name: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(tensors)}
     for file in set(where.values()):
@@ -250,7 +275,7 @@ def _folder(name: str) -> Callable[[Path, object], Path]:
         path.mkdir()
         (path / "config.json").write_text("{}", encoding="utf-8")
         if name == "model.safetensors":
-            save_file(flat(content), path / name)
+            save_file(_flat(content), path / name)
         elif name == "pytorch_model.bin":
             torch.save(content, path / name)
         return path
@@ -365,14 +390,14 @@ DEFECTS: dict[str, Defect] = {
     "a tensor": Defect("document", lambda t: torch.zeros(2), "expected a mapping of tensors, got a tensor"),
     "no tensors": Defect("document", lambda t: {"model": {"a": 1}}, "model of "),
     "old torch": Defect("file", _legacy),
-    "safetensors": Defect("file", _safetensors(".safetensors")),
-    "safetensors by another name": Defect("file", _safetensors(".bin")),
-    "shards": Defect("file", _shards),
-    "folder of shards": Defect("file", lambda path, content: _shards(path, content).parent),
-    "Hugging Face folder": Defect("file", _folder("model.safetensors")),
+    "safetensors": Defect("file", _safetensors(".safetensors"), has_entries=False),
+    "safetensors by another name": Defect("file", _safetensors(".bin"), has_entries=False),
+    "shards": Defect("file", _shards, has_entries=False),
+    "folder of shards": Defect("file", lambda path, content: _shards(path, content).parent, has_entries=False),
+    "Hugging Face folder": Defect("file", _folder("model.safetensors"), has_entries=False),
     "older Hugging Face folder": Defect("file", _folder("pytorch_model.bin")),
-    "lost shard": Defect("file", lambda p, c: _shards(p, c, lost=True), "of which 1 are missing"),
-    "shards elsewhere": Defect("file", lambda p, c: _shards(p, c, outer=True), "must name files in the same folder"),
+    "lost shard": Defect("file", lambda p, c: _shards(p, c, lost=True), "of which 1 are missing", has_entries=False),
+    "shards elsewhere": Defect("file", lambda p, c: _shards(p, c, outer=True), "in the same folder", has_entries=False),
     "another folder": Defect("file", _folder("none"), "is a folder without model.safetensors"),
     "absent": Defect("file", lambda path, content: path, "no such weights file"),
     "empty": Defect("file", _bytes(lambda blob: b""), "is empty"),
@@ -381,7 +406,7 @@ DEFECTS: dict[str, Defect] = {
     "LFS pointer": Defect("file", _bytes(lambda blob: _LFS), "is a Git LFS pointer, not the file itself; run git"),
     "LFS pointer to safetensors": Defect("file", _bytes(lambda blob: _LFS, ".safetensors"), "is a Git LFS pointer"),
     "truncated": Defect("file", _bytes(lambda blob: blob[: len(blob) // 2]), "it is truncated or damaged"),
-    "truncated safetensors": Defect("file", _cut_safetensors, "is not a readable safetensors file"),
+    "truncated safetensors": Defect("file", _cut_safetensors, "is not a readable safetensors file", has_entries=False),
     "tar": Defect("file", _bytes(_tar, ".tar"), "is a tar archive"),
     "gzip": Defect("file", _bytes(gzip.compress, ".gz"), "is a compressed archive"),
     "zip of files": Defect("file", _bytes(_zip, ".zip"), "is a zip archive of other files"),

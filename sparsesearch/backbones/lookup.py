@@ -13,7 +13,7 @@ from sparsesearch.catalog.records import catalog, modules_of_backbones
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule.geometry import BackboneGeometry
 
-MAX_SIDE, MAX_CLASSES, MAX_CHANNELS = 8192, 10_000_000, 4096
+MAX_SIDE, MAX_CLASSES, MAX_CHANNELS = 8192, 1_000_000, 4096
 """Pixels of a side, classes and channels; more are a mistake, and would only end in a lack of memory."""
 
 

@@ -147,6 +147,8 @@ def create_model(
         try:
             model: nn.Module = timm.create_model(resolved, pretrained=pretrained, **options)
         except (RuntimeError, OSError) as error:
+            if "allocate memory" in str(error):
+                raise BackboneError(f"{resolved} with these options needs more memory than there is") from error
             if not pretrained:
                 raise
             raise CheckpointError(

@@ -185,12 +185,16 @@ def test_a_teacher_is_checked(command: Command, home: Path, tmp_path: Path) -> N
         answer = command("run", "study.yaml", "--no-mlflow", "--json")
         return [str(answer.code), *answer.err.splitlines()]
 
-    assert run("first", "scratch", epochs=15)[0] == "0"
+    first = run("first", "scratch", epochs=15)
+    assert first[0] == "0"
+    assert "weights: none, deit_pico is trained from scratch" in "\n".join(first)
     trained = home / "storage" / "first" / "dense.safetensors"
     dense = command("trials", "first", "--json").document[0]
     assert dense["metrics"]["val_top1"] > 0.75
 
-    assert run("second", str(trained))[0] == "0"
+    second = run("second", str(trained))
+    assert second[0] == "0"
+    assert f"weights: {trained}, 114 of 114 tensors" in "\n".join(second)
     taken_over = command("trials", "second", "--json").document[0]
     assert taken_over["metrics"]["val_top1"] > 0.75
     assert taken_over["fidelity"] == "dense"

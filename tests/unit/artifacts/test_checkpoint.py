@@ -16,7 +16,9 @@ from sparsesearch import Schedule
 from sparsesearch.artifacts.checkpoint import ImagePreprocessing, ModelCard, read_card, save
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.data.inputs import preprocessing_for
+from sparsesearch.errors import CheckpointError
 from sparsesearch.study.spec import DataSpec
+from sparsesearch.training.checkpoints import read_tensors, write_tensors
 
 SCHEDULE = Schedule.at([2], [0.5])
 
@@ -73,3 +75,13 @@ def test_a_file_without_these_is_loaded_with_the_defaults_of_its_backbone(tmp_pa
     config = timm.data.resolve_model_data_config(model)
     assert (config["input_size"], config["mean"]) == ((3, 64, 64), (0.5, 0.5, 0.5))
     assert "label_names" not in model.pretrained_cfg
+
+
+def test_damaged_values_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    saved(path, backbone="deit_pico", data=DataSpec(source="digits"), size=32, chans=1)
+    tensors, document = read_tensors(path)
+    tensors["blocks.3.mlp.fc1.weight"][:2, 0] = float("inf")
+    write_tensors(path, tensors, metadata=document)
+    with pytest.raises(CheckpointError, match=r"1 unusable \(blocks.3.mlp.fc1.weight has NaN or .* values, 2 of 9,216"):
+        sparsesearch.load(path)

@@ -79,6 +79,21 @@ def test_published_weights_that_cannot_be_had(monkeypatch):
         create_model("deit_t", pretrained=True)
 
 
+def test_a_model_that_does_not_fit_into_memory(monkeypatch):
+    def full(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3 bytes")
+
+    monkeypatch.setattr(timm, "create_model", full)
+    with pytest.raises(BackboneError, match="deit_tiny_patch16_224 with these options needs more memory than there is"):
+        create_model("deit_t")
+
+
+def test_published_channels_stay_those_of_the_weights():
+    model = create_model("test_convnext", in_chans=1, image_size=64)
+    assert model.pretrained_cfg["input_size"] == (1, 64, 64)
+    assert geometry(model, "test_convnext").image_size == (64, 64)
+
+
 def test_geometry_is_fast_and_needs_no_weights():
     backbone_geometry.cache_clear()
     backbone_geometry("deit_t")

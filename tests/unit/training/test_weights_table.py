@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
-from weight_defects import DEFECTS, Tensors, outcome, weights_of, write
+from weight_defects import DEFECTS, Tensors, ema_asked_for, outcome, random_defects, weights_of, write
 
 from sparsesearch.backbones.fit_weights import FittedWeights, head_prefixes
 from sparsesearch.backbones.registry import create_model
@@ -62,7 +63,7 @@ def test_one_defect(tmp_path: Path, name: str) -> None:
         with pytest.raises(CheckpointError, match=re.escape(expected.refused[0])) as caught:
             load(path, ema=ema)
         assert "\n" not in str(caught.value)
-        assert "delete" not in str(caught.value)
+        assert "delete" not in str(caught.value)  # the file is the user's
         return
     fitted, state = load(path, ema=ema)
     assert all(same(state[key], value) for key, value in expected.values.items())
@@ -97,6 +98,23 @@ def test_several_defects(tmp_path: Path, names: tuple[str, ...]) -> None:
     fitted, state = load(path)
     assert all(same(state[key], value) for key, value in expected.values.items())
     assert (fitted.head, len(fitted.left_out)) == (expected.head, expected.left_out)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_defects(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    names = random_defects(rng, readable=rng.random() < 0.6)
+    tensors, ema = weights_of(), ema_asked_for(names)
+    path, expected = write(tmp_path / "w", tensors, names), outcome(tensors, names)
+    if expected.refused:
+        with pytest.raises(CheckpointError) as caught:
+            load(path, ema=ema)
+        assert "\n" not in str(caught.value)
+        return
+    fitted, state = load(path, ema=ema)
+    assert all(same(state[key], value) for key, value in expected.values.items()), names
+    assert (fitted.head, len(fitted.left_out)) == (expected.head, expected.left_out), names
+    assert read_foreign_weights(path, ema=ema).entry == expected.entry
 
 
 @pytest.mark.parametrize("name", ["another head", "half a head", "nan", "objects", "LFS pointer"])
