@@ -7,9 +7,9 @@ import time
 
 import pytest
 from data_defects import FATAL, GREY, HARMLESS, make_folder
-from data_table import check, opened
-from weight_defects import DEFECTS, outcome, weights_of, write
-from weight_table import load, same
+from data_reading import check, opened
+from weight_defects import DEFECTS, ema_asked_for, outcome, random_defects, weights_of, write
+from weight_reading import load, same
 
 from sparsesearch.errors import CheckpointError, DataError
 
@@ -17,7 +17,6 @@ NUM_CASES = 200
 LIMIT_S = 20.0
 """No single one may take longer."""
 
-STEPS = ("tensors", "names", "document", "file")
 NAMES = {
     "train": ("train", "Train", "TRAIN", "training"),
     "val": ("val", "Val", "valid", "Validation"),
@@ -77,26 +76,15 @@ def test_folders(tmp_path):
     assert len(seen) > 0.9 * (len(HARMLESS) + len(FATAL))
 
 
-def some_defects(rng):
-    """At most one defect of each step; only torch's files store a document."""
-    steps = {step: [name for name, defect in DEFECTS.items() if defect.step == step] for step in STEPS}
-    chosen = {step: rng.choice(names) for step, names in steps.items() if rng.random() < 0.5}
-    if chosen.get("file", "old torch") != "old torch":
-        chosen.pop("document", None)
-    if rng.random() < 2 / 3:  # nothing that forbids it
-        chosen = {step: name for step, name in chosen.items() if DEFECTS[name].refused is None}
-    return [chosen[step] for step in STEPS if step in chosen]
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_checkpoints(tmp_path):
     """200 random checkpoints: every tensor as it was made, or refused with one of the lines expected."""
     rng, refused, seen = random.Random(17), 0, set()
     for number in range(NUM_CASES):
-        tensors, chosen = weights_of(seed=number), some_defects(rng)
+        tensors, chosen = weights_of(seed=number), random_defects(rng, readable=rng.random() < 2 / 3)
         seen.update(chosen)
-        ema = next((DEFECTS[name].ema for name in chosen if DEFECTS[name].ema is not None), None)
+        ema = ema_asked_for(chosen)
         path, expected = write(tmp_path / f"w-{number}", tensors, chosen), outcome(tensors, chosen)
         try:
             if expected.refused:

@@ -5,53 +5,22 @@ from __future__ import annotations
 import math
 import random
 import re
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from timm.layers import resample_abs_pos_embed
-from torch import Tensor, nn
 from weight_defects import DEFECTS, Tensors, ema_asked_for, outcome, random_defects, weights_of, write
+from weight_reading import load, model_of, same
 
-from sparsesearch.backbones.fit_weights import FittedWeights, head_prefixes
-from sparsesearch.backbones.registry import create_model
+from sparsesearch.backbones.fit_weights import head_prefixes
 from sparsesearch.errors import CheckpointError
 from sparsesearch.training.foreign_weights import read_foreign_weights
-from sparsesearch.training.weights import fit_dense
-
-
-@cache
-def model_of(backbone: str, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
-    return create_model(backbone, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
-
-
-def load(
-    path: Path,
-    *,
-    ema: bool | None = None,
-    backbone: str = "deit_pico",
-    num_classes: int = 10,
-    in_chans: int = 1,
-    image_size: int = 32,
-) -> tuple[FittedWeights, Tensors]:
-    """Load a file into a model that is all zeros; returns what was loaded, and the model's tensors."""
-    model = model_of(backbone, num_classes, in_chans, image_size)
-    with torch.no_grad():
-        for tensor in model.state_dict().values():
-            tensor.zero_()
-    fitted = fit_dense(model, read_foreign_weights(path, ema=ema), backbone=backbone)
-    fitted.load_into(model)
-    return fitted, {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def saved(path: Path, tensors: Tensors) -> Path:
     torch.save(tensors, path / "w.pth")
     return path / "w.pth"
-
-
-def same(found: Tensor, expected: Tensor) -> bool:
-    return torch.equal(found, expected.to(found.dtype))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
