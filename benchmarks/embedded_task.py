@@ -125,7 +125,8 @@ def smallest_baseline_budget(spec: StudySpec, geometry: BackboneGeometry) -> flo
 def test_correct(context: TrainingContext, settings: Settings, task: DigitsTest, trial: Trial) -> NDArray[np.bool_]:
     """Whether a trial's checkpoint classifies each test canvas correctly."""
     assert trial.checkpoint is not None
-    folder = CheckpointFolder(settings.storage, trial.study)
+    uid = open_store(settings.database_url).uid(trial.study)
+    folder = CheckpointFolder(settings.storage, trial.study, uid)
     model = context.fresh_model()
     if trial.fidelity is Fidelity.FINETUNE:
         sparsify_(model, trial.schedule)

@@ -288,7 +288,7 @@ def fine_tune(baseline: Handcrafted, view: StudyView, settings: Settings, *, epo
     spec = view.spec
     dense_trial = next(trial for trial in view.trials if trial.fidelity is Fidelity.DENSE)
     assert dense_trial.checkpoint is not None
-    dense = CheckpointFolder(settings.storage, spec.name).load(dense_trial.checkpoint)[0]
+    dense = CheckpointFolder(settings.storage, spec.name, view.uid).load(dense_trial.checkpoint)[0]
     recipe = spec.fidelity.finetune.model_copy(update={"epochs": epochs})
     began = perf_counter()
     with ProcessPoolExecutor(

@@ -170,7 +170,7 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
 
     assert finished.command("delete", "tiny", "--yes").out == f"deleted tiny ({len(trials)} trials)\n"
     assert finished.json("studies") == []
-    assert not (tmp_path / "home" / "storage" / "tiny").exists()
+    assert list((tmp_path / "home" / "storage").glob("tiny*")) == []
     assert "no study 'tiny'" in finished.command("show", "tiny").complaint
 
 

@@ -148,7 +148,7 @@ def test_a_study_in_mlflow_shows_what_its_best_schedule_keeps(
     assert [step["block"] for step in seen.document["images"][0]["steps"]] == [step.block for step in best.steps]
     assert seen.err == "", "trained models need no warning"
 
-    for path in (home / "storage" / "tiny").glob("trial-*"):
+    for path in (home / "storage").glob("tiny-*/trial-*"):
         path.unlink()
     lost = command("visualize", recipe, "--json")
     assert lost.code == 0, lost.err

@@ -188,7 +188,7 @@ def test_a_teacher_is_checked(command: Command, home: Path, tmp_path: Path) -> N
     first = run("first", "scratch", epochs=15)
     assert first[0] == "0"
     assert "weights: none, deit_pico is trained from scratch" in "\n".join(first)
-    trained = home / "storage" / "first" / "dense.safetensors"
+    (trained,) = (home / "storage").glob("first-*/dense.safetensors")
     dense = command("trials", "first", "--json").document[0]
     assert dense["metrics"]["val_top1"] > 0.75
 
