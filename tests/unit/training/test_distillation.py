@@ -1,5 +1,8 @@
 """The losses of this package in a loop of one's own."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
@@ -18,6 +21,7 @@ from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.objectives import SparseObjective
 from sparsesearch.training.teacher import Teacher
 
+ROOT = Path(__file__).resolve().parents[3]
 IMAGES = torch.randn(6, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3, 4, 4])
 BATCH = Batch(images=IMAGES, labels=LABELS, ids=None, boxes=None)
@@ -114,3 +118,28 @@ def test_what_cannot_be_done_is_said_in_one_line():
     sparsesearch.sparsify_(model, Schedule.at([2], [0.5], reducer=Fuse()))
     with pytest.raises(ScheduleError, match="masked training does not support fuse"):
         sparsesearch.distillation_loss(model, teacher, IMAGES, LABELS, method="masked")
+
+
+def test_the_documented_lines_run():
+    """The code of docs/sparse-models.md, with a smaller teacher."""
+    text = (ROOT / "docs" / "sparse-models.md").read_text(encoding="utf-8")
+    section = text.split("## In your own training loop")[1].split("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert len(blocks) == 3
+    model, teacher = pair("deit_pico")
+    names = {
+        "model": model,
+        "loader": [(IMAGES, LABELS)],
+        "images": IMAGES,
+        "labels": LABELS,
+        "criterion": torch.nn.CrossEntropyLoss(),
+        "optimizer": torch.optim.AdamW(model.parameters()),
+        "sparsesearch": sparsesearch,
+        "teacher": teacher,
+    }
+    for block in blocks:
+        lines = [line for line in block.splitlines() if not line.startswith("teacher = timm.create_model(")]
+        model.zero_grad()
+        exec("\n".join(lines), names)
+        assert torch.isfinite(names["loss"])
+        assert names["loss"].requires_grad
