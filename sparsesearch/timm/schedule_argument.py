@@ -52,9 +52,10 @@ class ScheduleArgument(Value):
         if self.backbone is None:
             return
         try:
-            found = split_model_name_tag(resolve_name(self.backbone))[0]
+            found = resolve_name(self.backbone)
         except BackboneError:
             found = self.backbone
+        found = split_model_name_tag(found)[0]
         if found != name:
             raise BackboneError(
                 f"{self.source} is for {self.backbone}, not for {name}; create sparse_{found}, or give only its steps"
