@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sparsesearch.sparsify.model_plan import Plan
-from sparsesearch.sparsify.teaching import SCORE_NOISE
 from sparsesearch.sparsify.trace import Trace
 
 Mode = Literal["gather", "masked"]
@@ -23,8 +22,7 @@ class CallOptions:
     Attributes:
         generator: Source of the noise in training; None for torch's global one. Evaluation samples nothing.
         mode: Training with gathered tokens, or with masks (DynamicViT). Evaluation always gathers.
-        noise: Scale of the logistic noise on scores in gathered training; 0 for deterministic selection. A plain pass
-            of a model whose `noise` is 0 has `SCORE_NOISE`, from torch's global generator.
+        noise: Scale of the logistic noise on scores in gathered training; 0 for deterministic selection.
         probe: Also score, without dropping tokens, at every attached location that has no step.
         record: Keep a trace of scores and indices. Disable for export, where only the logits may leave the graph.
         keep_final_tokens: Also keep the final patch tokens in the trace.
@@ -77,13 +75,9 @@ class SparsityState(CallOptions):
         )
 
     def plain_options(self, *, training: bool) -> CallOptions:
-        """The options of a pass that is given none: in training, learned scorers are taught, with noise."""
+        """The options of a pass that is given none: in training, learned scorers are taught."""
         options = self.options()
-        if not training:
-            return options
-        if options.mode == "gather" and not options.noise:
-            options = replace(options, noise=SCORE_NOISE, generator=None)
-        return replace(options, teach=True)
+        return replace(options, teach=True) if training else options
 
     def __getstate__(self) -> dict[str, Any]:
         """Plain values and what can be pickled: a generator would be gone before a spawned process reads its state."""

@@ -16,9 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-SCORE_NOISE = 0.3
-"""Scale of the noise on scores in training, with which tokens near the threshold are tried."""
-
 
 class _Taught(torch.autograd.Function):
     @staticmethod

@@ -26,7 +26,7 @@ from sparsesearch.sparsify.losses import (
     saliency_loss,
     token_kl,
 )
-from sparsesearch.sparsify.teaching import SCORE_NOISE, tied
+from sparsesearch.sparsify.teaching import tied
 from sparsesearch.sparsify.token_trace import TokenTrace
 from sparsesearch.sparsify.trace import Trace
 from sparsesearch.training.teacher import TeacherTargets
@@ -35,6 +35,7 @@ CLASS_WEIGHT = 0.5
 LOGIT_WEIGHT = 0.5
 SALIENCY_WEIGHT = 0.3
 TOKEN_WEIGHT = 0.5
+SCORE_NOISE = 0.3
 _HIERARCHICAL_RATIO_WEIGHT = 10.0
 
 
