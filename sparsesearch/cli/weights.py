@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.cli.model_argument import ImageSizeOption, say_which_is_meant
 from sparsesearch.cli.options import JsonOption
 from sparsesearch.errors import CheckpointError
@@ -48,6 +49,7 @@ def check(
     sparsesearch weights check best.pth --backbone deit_s --classes 10
     """
     say_which_is_meant(backbone)
+    resolve_name(backbone)
     from sparsesearch.app.check_weights import check_weights_file  # takes seconds to load
 
     done = check_weights_file(

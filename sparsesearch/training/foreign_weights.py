@@ -169,7 +169,10 @@ def _unpickled(path: Path) -> object:
                 f"{path} is not a readable checkpoint: it contains objects that could run code "
                 f"({', '.join(classes)}); save only the state dict, with torch.save(model.state_dict(), ...)"
             ) from error
-        raise CheckpointError(f"{path} is not a readable checkpoint ({one_line(error)[:120]})") from error
+        reason = f"{type(error).__name__}: {one_line(error)[:120]}"
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint ({reason}); give safetensors, or what torch.save wrote"
+        ) from error
 
 
 def _foreign_classes(path: Path) -> list[str]:
