@@ -8,6 +8,7 @@ from pathlib import Path
 from sparsesearch.app.retrain import Retrained, changed
 from sparsesearch.app.retrain import retrain as train_recipe
 from sparsesearch.app.tracker import log_retrained
+from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.artifacts.recipe import Recipe, read_recipe
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.settings import Settings
@@ -23,6 +24,7 @@ def retrain(
     device: str = "auto",
     mlflow: bool = True,
     progress: str = "auto",
+    force: bool = False,
 ) -> Retrained:
     """Train a recipe in full, evaluate it on the test split, and save it; the same as `sparsesearch retrain`.
 
@@ -35,21 +37,23 @@ def retrain(
         device: `auto`, `cpu` or `cuda[:N]`.
         mlflow: Whether the training is logged to MLflow, as a run below that of its study.
         progress: As in `run`.
+        force: Whether an existing file is overwritten.
 
     Returns:
         The trained model's file, its metrics on the test split, and those of the dense model.
 
     Raises:
-        SpecError: The recipe contradicts itself.
+        SpecError: The recipe contradicts itself, or the output exists or cannot be written.
         DataError: The data cannot be read.
         CheckpointError: The initial weights do not fit.
     """
     found = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
+    path = check_new_file(Path(output), force=force)
     start = None if weights is None else str(weights)
     with open_reporter(ProgressMode(progress)) as reporter:
         wanted = changed(found, data=data, weights=start, epochs=epochs, progress=reporter)
         settings, started_at = Settings.from_environment(), time.time()
-        trained = train_recipe(wanted, Path(output), settings=settings, progress=reporter, device=device)
+        trained = train_recipe(wanted, path, settings=settings, progress=reporter, device=device)
         if mlflow:
             log_retrained(wanted, trained, settings, report=reporter.line, started_at=started_at)
     return trained

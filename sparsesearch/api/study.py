@@ -19,6 +19,7 @@ from sparsesearch.app.read_status import read_status
 from sparsesearch.app.run_arguments import parse_budget
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.from_study import best_trial
+from sparsesearch.artifacts.output_files import check_folder, check_output_file
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.study.observer import Observers
 from sparsesearch.study.protocols import StudyWriter
@@ -115,6 +116,7 @@ class Study:
         budget: str | None = None,
         budget_gflops: float | None = None,
         budget_ms: float | None = None,
+        force: bool = False,
     ) -> Path:
         """Write the best schedule within a budget as a recipe for `sparsesearch.retrain`, and return its path.
 
@@ -123,23 +125,26 @@ class Study:
             budget: Budget as a fraction of the dense cost: `"30%"`; by default that of the study.
             budget_gflops: Budget in 10^9 multiply-adds.
             budget_ms: Budget in milliseconds on the target.
+            force: Whether an existing file is overwritten.
 
         Raises:
             StudyFailedError: No candidate is complete yet.
             BudgetError: No schedule is within the budget.
+            SpecError: The file exists, or cannot be written.
         """
         limit = parse_budget(budget_gflops, budget, budget_ms)
-        return export_recipe(self._workspace.store, self.name, Path(path), budget=limit).path
+        return export_recipe(self._workspace.store, self.name, Path(path), budget=limit, force=force).path
 
     def report(self, path: str | Path = "report.html") -> Path:
-        """Write the report, one HTML file, and return its path.
+        """Write the report, one HTML file, and return its path; an existing file is overwritten.
 
         Raises:
+            SpecError: The file cannot be written.
             StudyFailedError: The study has no results yet.
         """
         from sparsesearch.app.write_results import write_report
 
-        return write_report(self._workspace, Findings.of(self._view), Path(path))
+        return write_report(self._workspace, Findings.of(self._view), check_output_file(Path(path)))
 
     def stop(self, *, timeout_s: float | None = None) -> StudyState:
         """Stop the study, in whichever process it runs, after the epochs under way; `resume` continues it.
@@ -237,6 +242,7 @@ class Study:
         from sparsesearch.app.tracker import mlflow_tracker
         from sparsesearch.app.write_results import write_results
 
+        folder = None if output is None else check_folder(Path(output))
         store = self._workspace.store
         with open_reporter(ProgressMode(progress)) as reporter:
             reporter.read_from(store)
@@ -253,8 +259,8 @@ class Study:
                 if error.cause is StopCause.INTERRUPT:
                     raise KeyboardInterrupt from error
                 raise
-        if output is not None and state is StudyState.FINISHED:
-            write_results(self._workspace, self.name, Path(output))
+        if folder is not None and state is StudyState.FINISHED:
+            write_results(self._workspace, self.name, folder)
 
     @property
     def _view(self) -> StudyView:

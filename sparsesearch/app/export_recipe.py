@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sparsesearch.analysis.study_front import study_front
 from sparsesearch.artifacts.from_study import best_trial, make_recipe
+from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.artifacts.recipe import Recipe, write_recipe
 from sparsesearch.errors import SpecError
 from sparsesearch.study.protocols import StudyRecords
@@ -29,7 +30,9 @@ class ExportedRecipe:
     trial: Trial
 
 
-def export_recipe(records: StudyRecords, study: str, path: Path, *, budget: Budget | None = None) -> ExportedRecipe:
+def export_recipe(
+    records: StudyRecords, study: str, path: Path, *, budget: Budget | None = None, force: bool = False
+) -> ExportedRecipe:
     """Write the best schedule of a study within a budget as a recipe for `retrain`.
 
     Args:
@@ -37,13 +40,15 @@ def export_recipe(records: StudyRecords, study: str, path: Path, *, budget: Budg
         study: Name of the study.
         path: Output file.
         budget: A budget other than that of the study; a single one, not a range.
+        force: Whether the file may exist; it is overwritten then.
 
     Raises:
         StudyNotFoundError: There is no study of that name.
         StudyFailedError: No candidate is complete yet.
         BudgetError: No schedule is within the budget.
-        SpecError: The budget is a range.
+        SpecError: The budget is a range, or the file exists or cannot be written.
     """
+    check_new_file(path, force=force)
     if budget is not None and budget.low is not None:
         raise SpecError(f"export takes a single budget, not the range {budget}; give its upper end")
     spec = records.spec(study)

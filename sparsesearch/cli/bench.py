@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from sparsesearch.artifacts.output_files import check_new_file, check_output_file
 from sparsesearch.cli.model_argument import (
     AtOption,
     BackboneOption,
@@ -17,7 +18,7 @@ from sparsesearch.cli.model_argument import (
     RhoOption,
     ScheduleOption,
 )
-from sparsesearch.cli.options import ForceOption, check_new_file, check_output_file, device_option, json_option
+from sparsesearch.cli.options import ForceOption, device_option, json_option
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import out, say

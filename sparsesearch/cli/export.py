@@ -11,13 +11,13 @@ import typer
 
 from sparsesearch.app.export_recipe import export_recipe
 from sparsesearch.app.run_arguments import parse_budget
+from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.artifacts.recipe import is_edited, read_recipe
 from sparsesearch.cli.options import (
     DatabaseOption,
     DeviceOption,
     ForceOption,
     StudyArgument,
-    check_new_file,
     json_option,
     open_settings,
 )
@@ -50,9 +50,9 @@ def export(
 
     sparsesearch export my-study --budget-gflops 2.5 -o cheap.yaml
     """
-    check_new_file(output, force=force)
     _, store = open_settings(database)
-    trial = export_recipe(store, study, output, budget=parse_budget(budget_gflops, budget, budget_ms)).trial
+    limit = parse_budget(budget_gflops, budget, budget_ms)
+    trial = export_recipe(store, study, output, budget=limit, force=force).trial
     cost = macs_text(trial.cost.macs)
     if trial.cost.ms is not None:
         cost += f", {trial.cost.ms:.4g} ms {'predicted' if trial.confirmed is None else 'measured'}"

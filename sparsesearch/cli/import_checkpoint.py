@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.artifacts.schedule_file import read_schedule
 from sparsesearch.cli.model_argument import ImageSizeOption, say_which_is_meant
-from sparsesearch.cli.options import ForceOption, JsonOption, check_new_file
+from sparsesearch.cli.options import ForceOption, JsonOption
 from sparsesearch.console.streams import say
 from sparsesearch.errors import SpecError
 from sparsesearch.text import macs_text

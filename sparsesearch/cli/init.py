@@ -10,7 +10,8 @@ import typer
 from sparsesearch.app.commented_yaml import commented_yaml
 from sparsesearch.app.study_request import as_name
 from sparsesearch.app.validate import filled_in
-from sparsesearch.cli.options import ForceOption, check_new_file
+from sparsesearch.artifacts.output_files import check_new_file
+from sparsesearch.cli.options import ForceOption
 from sparsesearch.console.streams import program, say
 
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from sparsesearch.artifacts.output_files import check_output_file
 from sparsesearch.artifacts.recipe import RecipeLatency, read_recipe, write_recipe
-from sparsesearch.cli.options import DatabaseOption, check_output_file, device_option, json_option, open_settings
+from sparsesearch.cli.options import DatabaseOption, device_option, json_option, open_settings
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import say

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.cli.options import (
     DatabaseOption,
     ForceOption,
     JsonOption,
-    check_new_file,
     device_option,
     open_settings,
     parse_image_size,

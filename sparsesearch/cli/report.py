@@ -11,7 +11,8 @@ import typer
 
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.workspace import Workspace
-from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_output_file
+from sparsesearch.artifacts.output_files import check_output_file
+from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument
 from sparsesearch.cli.paper import WithPaperOption, open_paper, view_with_results
 from sparsesearch.console.streams import say
 from sparsesearch.errors import SpecError

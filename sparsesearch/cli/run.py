@@ -8,9 +8,10 @@ from pathlib import Path
 
 from sparsesearch.app.run_arguments import RunArguments, requested_document
 from sparsesearch.app.study_request import read_request
+from sparsesearch.artifacts.output_files import check_folder
 from sparsesearch.cli import data_options as d
 from sparsesearch.cli import run_options as o
-from sparsesearch.cli.options import StudyArgument, check_folder
+from sparsesearch.cli.options import StudyArgument
 from sparsesearch.cli.progress_option import ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.study.spec import executed_by

@@ -18,7 +18,8 @@ from sparsesearch.analysis.words import accuracy_text
 from sparsesearch.app.delete_study import delete_study
 from sparsesearch.app.list_studies import list_studies
 from sparsesearch.app.workspace import Workspace
-from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, check_output_file, open_settings
+from sparsesearch.artifacts.output_files import check_output_file
+from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_settings
 from sparsesearch.cli.paper import WithPaperOption, open_paper, paper_table
 from sparsesearch.console.rich_tables import accuracy_warning, front_table, trials_table
 from sparsesearch.console.streams import out, say

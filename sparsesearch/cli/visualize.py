@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparsesearch.artifacts.output_files import check_output_file
 from sparsesearch.cli.model_argument import (
     AtOption,
     BackboneOption,
@@ -16,7 +17,7 @@ from sparsesearch.cli.model_argument import (
     RhoOption,
     ScheduleOption,
 )
-from sparsesearch.cli.options import DatabaseOption, check_output_file, json_option, open_settings
+from sparsesearch.cli.options import DatabaseOption, json_option, open_settings
 from sparsesearch.cli.progress_option import OUTPUT_PANEL
 from sparsesearch.console.plain import PlainReporter
 from sparsesearch.console.streams import say

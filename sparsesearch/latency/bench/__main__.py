@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from sparsesearch.artifacts.model_reference import find_model
+from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.latency.bench.bench_plan import BenchPlan
 from sparsesearch.latency.bench.compare import compare
@@ -21,8 +22,10 @@ from sparsesearch.latency.command_options import add_options
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns exit code 0, 1 (failure) or 2 (invalid input)."""
     options = vars(_parser().parse_args(arguments))
-    output, as_json = options.pop("output"), options.pop("json")
+    output, as_json, force = options.pop("output"), options.pop("json"), options.pop("force")
     try:
+        if output is not None:
+            check_new_file(output, force=force)
         plan = BenchPlan(**{one.name: options.pop(one.name) for one in fields(BenchPlan)})
         found = compare(find_model(**options), plan)
         if output is not None:
@@ -49,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add_options(parser, BenchPlan)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the JSON to this file")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     return parser
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.latency.command_options import add_options
 from sparsesearch.latency.profile.document import write_profile
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns exit code 0, 1 (failure) or 2 (invalid input)."""
     options = vars(_parser().parse_args(arguments))
     output, as_json, quiet = options.pop("output"), options.pop("json"), options.pop("quiet")
+    force = options.pop("force")
 
     shown = 0
 
@@ -31,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.flush()
 
     try:
+        if output is not None:
+            check_new_file(output, force=force)
         profile = run_plan(ProfilePlan(**options), on_percent=show)
         if not quiet:
             sys.stderr.write("\n")
@@ -57,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the profile as JSON")
     parser.add_argument("--quiet", "-q", action="store_true", help="do not show progress")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the profile to this file")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     return parser
 
 

@@ -69,9 +69,7 @@ def test_our_own_names_are_taken_too(command, sparse):
 
 def test_an_existing_file_is_kept_unless_forced(command, sparse):
     command(published(sparse), "--rho", "0.7")
-    with pytest.raises(
-        SpecError, match=r"model.safetensors already exists; choose another file with -o, or .* --force"
-    ):
+    with pytest.raises(SpecError, match=r"model.safetensors already exists; choose another file, or .* --force"):
         command(published(sparse), "--rho", "0.7")
     command(published(sparse), "--rho", "0.7", "--force")
 

@@ -125,5 +125,16 @@ def test_as_a_module(capsys, tmp_path):
     assert main([*asked, "--precision", "int4"]) == 2
     assert capsys.readouterr().err == "sparsesearch: invalid precision 'int4'; choose float32, bf16 or fp16\n"
     (tmp_path / "file").touch()
-    assert main([*asked, "--runs", "3", "--seconds", "0.01", "-o", str(tmp_path / "file" / "x.json")]) == 2
-    assert "cannot write" in capsys.readouterr().err
+    assert main([*asked, "-o", str(tmp_path / "file" / "x.json")]) == 2
+    assert "is a file, not a folder" in capsys.readouterr().err
+
+
+def test_the_module_overwrites_only_with_force(capsys, tmp_path):
+    target = tmp_path / "bench.json"
+    target.write_text("the only copy")
+    asked = ["--backbone", "deit_pico", "--rho", "0.5", "--device", "cpu", "--batch-size", "1", "-o", str(target)]
+    assert main(asked) == 2
+    assert f"{target} already exists; choose another file, or overwrite it with --force" in capsys.readouterr().err
+    assert target.read_text() == "the only copy"
+    assert main([*asked, "--runs", "3", "--seconds", "0.01", "--force"]) == 0
+    assert json.loads(target.read_text())["batches"]

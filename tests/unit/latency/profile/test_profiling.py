@@ -45,6 +45,16 @@ def test_bad_wishes_are_one_line(capsys):
             ProfilePlan(**wishes)
 
 
+def test_the_module_overwrites_only_with_force(capsys, tmp_path):
+    target = tmp_path / "p.json"
+    target.write_text("the only copy")
+    assert main(["--backbone", "deit_pico", *QUICK, "-o", str(target)]) == 2
+    assert capsys.readouterr().err.startswith(f"sparsesearch: {target} already exists; choose another file")
+    assert target.read_text() == "the only copy"
+    assert main(["--backbone", "deit_pico", *QUICK, "-o", str(target), "--force"]) == 0
+    assert read_profile(target).fit.backbone == "deit_pico"
+
+
 def test_json_is_the_document(capsys):
     assert main(["--backbone", "deit_pico", *QUICK, "--json", "--quiet"]) == 0
     shown = capsys.readouterr()

@@ -1,0 +1,49 @@
+"""What the Python API writes: nothing that took work is overwritten unasked."""
+
+import pytest
+from sample_study import run_sample, sample_spec
+
+import sparsesearch
+from sparsesearch.api.study import Study
+from sparsesearch.app.workspace import Workspace
+from sparsesearch.artifacts.recipe import read_recipe
+from sparsesearch.errors import SpecError
+from sparsesearch.settings import Settings
+from sparsesearch.store.memory import MemoryStore
+
+
+@pytest.fixture
+def study(tmp_path):
+    store = MemoryStore()
+    run_sample(store, sample_spec())
+    return Study("sample", Workspace(Settings(home=tmp_path, database_url="sqlite:///unused.db"), store))
+
+
+def test_recipes_are_overwritten_only_with_force(study, tmp_path):
+    path = study.export(tmp_path / "best.yaml", budget="60%")
+    cheap = path.read_text(encoding="utf-8")
+    with pytest.raises(SpecError, match=r"best.yaml already exists; choose another file, or .* force=True"):
+        study.export(path)
+    assert path.read_text(encoding="utf-8") == cheap
+    assert study.export(path, force=True) == path
+    assert read_recipe(path).provenance.trial == study.best.number
+    assert path.read_text(encoding="utf-8") != cheap
+
+
+def test_models_are_overwritten_only_with_force(study, tmp_path):
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"the only copy")
+    recipe = study.export(tmp_path / "best.yaml")
+    with pytest.raises(SpecError, match=r"model.safetensors already exists; choose another file"):
+        sparsesearch.retrain(recipe, model, progress="quiet", mlflow=False)
+    assert model.read_bytes() == b"the only copy"
+
+
+def test_places_that_cannot_be_written_are_named(study, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SpecError, match="is a folder; give a file in it"):
+        study.export(tmp_path)
+    with pytest.raises(SpecError, match="is a folder; give a file in it"):
+        study.report(tmp_path)
+    with pytest.raises(SpecError, match="file is a file, not a folder; choose another output path"):
+        study.report(tmp_path / "file" / "report.html")
