@@ -9,7 +9,7 @@ from sparsesearch.data.content import Contents
 from sparsesearch.data.digits import NUM_CLASSES, num_sources
 from sparsesearch.data.input_size import input_size
 from sparsesearch.data.samples import Account
-from sparsesearch.data.source import parse_source
+from sparsesearch.data.source import source_of
 from sparsesearch.data.splits import open_splits
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import DataSpec
@@ -61,7 +61,7 @@ def check_data(data: DataSpec, *, backbone: str | None, decode_all: bool, progre
         DataError: The data cannot be used, or one of the few images is broken.
         BackboneError: Unknown backbone.
     """
-    source = parse_source(data.source)
+    source = source_of(data)
     image_size, in_chans = (None, 3) if backbone is None else input_size(resolve_name(backbone), data)
     if source.kind == "digits":
         from sparsesearch.data.digits_task import FRESH_PER_DIGIT, VAL_PER_DIGIT  # loads torch

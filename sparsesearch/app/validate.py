@@ -15,7 +15,7 @@ from sparsesearch.backbones.lookup import backbone_geometry, own_classes, resolv
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.data.digits import NUM_CLASSES
 from sparsesearch.data.input_size import input_size
-from sparsesearch.data.source import absolute_source
+from sparsesearch.data.source import absolute_source, source_of
 from sparsesearch.errors import BudgetError, SpecError
 from sparsesearch.space.definition import load_space, space_for_backbone
 from sparsesearch.study.spec import Budget, StudySpec
@@ -51,9 +51,10 @@ def validate(document: Mapping[str, Any]) -> StudySpec:
         SpaceError: The space cannot be read, or does not fit the backbone.
         BackboneError: Unknown backbone.
         BudgetError: The budget is infeasible.
-        DataError: The data source is not of a known form.
+        DataError: The data source is not of a known form, or has no order of classes to choose.
     """
     spec = filled_in(document)
+    source_of(spec.data)
     backbone = resolve_name(spec.backbone)
     pixels, in_chans = input_size(backbone, spec.data)
     *tried, last = _numbers_of_classes(spec, backbone)

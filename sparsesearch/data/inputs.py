@@ -16,7 +16,7 @@ from sparsesearch.data.images_task import ImagesTask
 from sparsesearch.data.input_size import input_size
 from sparsesearch.data.loading import Preprocessing
 from sparsesearch.data.shards import open_stream
-from sparsesearch.data.source import parse_source
+from sparsesearch.data.source import source_of
 from sparsesearch.data.splits import open_splits
 from sparsesearch.data.stream_task import StreamTask
 from sparsesearch.data.task import Task
@@ -74,7 +74,7 @@ def open_task(data: DataSpec, *, backbone: str, progress: Progress | None = None
         DataError: The data is missing, empty or corrupt.
         MissingExtraError: A package needed to read the data is not installed.
     """
-    source, preprocessing = parse_source(data.source), preprocessing_of(backbone, data)
+    source, preprocessing = source_of(data), preprocessing_of(backbone, data)
     if source.kind == "digits":
         return DigitsTask(
             image_size=preprocessing.image_size,

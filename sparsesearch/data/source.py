@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sparsesearch.errors import DataError
+from sparsesearch.study.spec import DataSpec
 
 _FORMS = (
     "use digits, digits:hard, folder:PATH, torch/NAME:PATH (such as torch/cifar10:PATH), hfds/OWNER/NAME, hfds:PATH "
@@ -76,6 +77,21 @@ def parse_source(text: str) -> Source:
     if text.strip() and Path(text).expanduser().is_dir():
         raise DataError(f"invalid data source {text!r}; did you mean folder:{text}?")
     raise DataError(f"invalid data source {text!r}; {_FORMS}")
+
+
+def source_of(data: DataSpec) -> Source:
+    """The source of a study's data.
+
+    Raises:
+        DataError: It has none of the forms, or its classes are numbered already and an order of class folders is given.
+    """
+    source = parse_source(data.source)
+    has_folders = source.kind == "folder" or (source.kind == "torch" and source.name in TORCH_FOLDERS)
+    if data.class_order != "natural" and not has_folders:
+        raise DataError(
+            f"{source} numbers its classes itself, and class_order (--class-order) is for class folders; leave it out"
+        )
+    return source
 
 
 def absolute_source(text: str) -> str:

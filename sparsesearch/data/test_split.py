@@ -7,7 +7,7 @@ from sparsesearch.data.digits_task import DigitsTest
 from sparsesearch.data.images_task import ImagesTest
 from sparsesearch.data.inputs import preprocessing_of
 from sparsesearch.data.shards import open_stream
-from sparsesearch.data.source import parse_source
+from sparsesearch.data.source import source_of
 from sparsesearch.data.splits import open_splits
 from sparsesearch.data.stream_task import StreamTest
 from sparsesearch.study.progress import Progress
@@ -28,7 +28,7 @@ def open_test(
         DataError: The data is missing, empty or corrupt.
         MissingExtraError: A package needed to read the data is not installed.
     """
-    source, preprocessing = parse_source(data.source), preprocessing_of(backbone, data)
+    source, preprocessing = source_of(data), preprocessing_of(backbone, data)
     if source.kind == "digits":
         return DigitsTest(image_size=preprocessing.image_size, in_chans=preprocessing.in_chans, variant=source.variant)
     contents = Contents(progress=progress)

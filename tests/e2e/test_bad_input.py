@@ -505,6 +505,7 @@ class TestUsage:
             (("run", "--backbone"), "'--backbone' requires an argument"),
             (("run", "--sampler", "best"), "'best' is not one of 'evolution', 'tpe', 'nsga2', 'gp', 'random'"),
             (("run", "--seed", "x"), "'--seed'"),
+            (("run", "--seed", "-1"), "'--seed': input should be greater than or equal to 0"),
             (("run", "--evaluations", "0"), "'--evaluations'"),
             (("run", "a.yaml", "b.yaml"), "unexpected extra argument"),
             (("show",), "missing argument 'study'"),

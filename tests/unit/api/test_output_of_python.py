@@ -30,6 +30,22 @@ def test_recipes_are_overwritten_only_with_force(study, tmp_path):
     assert path.read_text(encoding="utf-8") != cheap
 
 
+@pytest.mark.parametrize(
+    ("seed", "words"),
+    [
+        (-1, "is not a sparsesearch recipe: seed: Input should be greater than or equal to 0"),
+        (2**63, "the integer '9223372036854775808' has more than 63 bits"),
+        (10**30, "has more than 63 bits"),
+    ],
+)
+def test_seeds_of_recipes_are_those_that_everything_takes(study, tmp_path, seed, words):
+    path = study.export(tmp_path / "best.yaml")
+    path.write_text(path.read_text(encoding="utf-8").replace("\nseed: 0\n", f"\nseed: {seed}\n"), encoding="utf-8")
+    with pytest.raises(SpecError, match=words) as caught:
+        sparsesearch.retrain(path, tmp_path / "model.safetensors", progress="quiet", mlflow=False)
+    assert "\n" not in str(caught.value)
+
+
 def test_models_are_overwritten_only_with_force(study, tmp_path):
     model = tmp_path / "model.safetensors"
     model.write_bytes(b"the only copy")

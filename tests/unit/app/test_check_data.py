@@ -10,6 +10,13 @@ from pathlib import Path
 import pytest
 from data_defects import BROKEN, HARMLESS, MadeFolder, make_folder
 
+from sparsesearch.app.check_data import check_data
+from sparsesearch.data.inputs import open_task
+from sparsesearch.data.source import source_of
+from sparsesearch.errors import DataError
+from sparsesearch.study.progress import Silent
+from sparsesearch.study.spec import DataSpec
+
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeFolder:
@@ -35,6 +42,16 @@ def test_a_usable_folder(made: MadeFolder) -> None:
     assert found["image_size"] == 224
     alphabetical = json.loads(check(f"folder:{made.root}", "--json", "--class-order", "alphabetical").stdout)
     assert alphabetical["class_names"] == ["class1", "class10", "class2"]
+
+
+@pytest.mark.parametrize("source", ["digits", "wds:shards", "hfds/owner/name", "torch/cifar10:data"])
+def test_an_order_of_classes_is_refused_where_none_can_be_chosen(source: str) -> None:
+    data = DataSpec(source=source, class_order="alphabetical")
+    with pytest.raises(DataError, match=r"numbers its classes itself, and class_order \(--class-order\)"):
+        check_data(data, backbone=None, decode_all=False, progress=Silent())
+    with pytest.raises(DataError, match="leave it out"):
+        open_task(data, backbone="deit_pico")
+    assert source_of(data.model_copy(update={"source": "torch/image_folder:data"})).kind == "torch"
 
 
 def test_all_broken_images_are_listed_at_once(made: MadeFolder) -> None:

@@ -39,6 +39,13 @@ def backbone_of(space: str) -> str:
         ({**DEIT, "space": "deit_smal"}, SpaceError, "no search space 'deit_smal'"),
         ({**DEIT, "space": {"blocks": [30]}}, SpaceError, "deit_small_patch16_224"),
         ({**DEIT, "data": "floppy:A"}, DataError, "invalid data source 'floppy:A'"),
+        (
+            {**PICO, "data": {"source": "digits:hard", "class_order": "alphabetical"}},
+            DataError,
+            "digits:hard numbers its classes itself, and class_order .* is for class folders; leave it out",
+        ),
+        ({**PICO, "seed": 10**30}, SpecError, "seed: Input should be less than or equal to 9223372036854775807"),
+        ({**PICO, "seed": -1}, SpecError, "seed: Input should be greater than or equal to 0"),
         ({**DEIT, "budget": "2%"}, BudgetError, "the feasible range of deit_small_patch16_224 is"),
         ({**DEIT, "budget": {"unit": "gflops", "high": 9.0}}, BudgetError, "needs no search"),
         ({**DEIT, "budget": "2%", "data": "folder:/nowhere"}, BudgetError, "the feasible range of"),
