@@ -30,6 +30,11 @@ def macs_unit(largest: float) -> tuple[float, str]:
     return (_GIGA, "GMACs") if largest >= 0.1 * _GIGA else (_MEGA, "MMACs")
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Format a number of things: `1 image`, `1,200 images`; `many` is the plural if it is not `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def percent_text(fraction: float, *, digits: int = 2) -> str:
     """Format a fraction as `95.30 %`."""
     return f"{100 * fraction:.{digits}f} %"

@@ -174,7 +174,7 @@ def _linked_folder(made: MadeFolder) -> None:
 def _cycle_of_links(made: MadeFolder) -> None:
     folder = made.some_class()[1]
     (folder / "up").symlink_to(folder, target_is_directory=True)
-    made.left_out["links to folders that are read already"] += 1
+    made.left_out["links to a folder that is read already"] += 1
 
 
 def _link_to_itself(made: MadeFolder) -> None:

@@ -13,9 +13,11 @@ from sparsesearch.cli.options import JsonOption
 from sparsesearch.cli.progress_option import ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.data.decoding import printable
+from sparsesearch.data.samples import left_out_text
 from sparsesearch.data.source import absolute_source
 from sparsesearch.errors import DataError
 from sparsesearch.study.spec import DataSpec
+from sparsesearch.text import counted
 
 app = typer.Typer(help="Check what a study would use of data, what not, and why.", no_args_is_help=True)
 _SHOWN_BROKEN = 100
@@ -63,8 +65,7 @@ def check(
         typer.echo(f"{found.source}: {found.classes:,} classes{size}")
         typer.echo(f"images: {found.train:,} train, {found.search:,} search validation, {found.test:,} test")
         if found.left_out:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.left_out.items())
-            typer.echo(f"left out: {reasons}")
+            typer.echo(left_out_text(found.left_out))
         for note in found.notes:
             typer.echo(note)
         for name in found.broken[:_SHOWN_BROKEN]:
@@ -73,5 +74,6 @@ def check(
             typer.echo(f"... and {len(found.broken) - _SHOWN_BROKEN:,} more; see --json")
     if found.broken and on_broken != "skip":
         raise DataError(
-            f"broken images: {len(found.broken):,}; remove or replace them, or leave them out with --on-broken skip"
+            f"{counted(len(found.broken), 'broken image')}; remove or replace what is broken, or leave it out with "
+            "--on-broken skip"
         )

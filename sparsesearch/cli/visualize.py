@@ -22,6 +22,7 @@ from sparsesearch.cli.progress_option import OUTPUT_PANEL
 from sparsesearch.console.plain import PlainReporter
 from sparsesearch.console.streams import say
 from sparsesearch.errors import SpecError
+from sparsesearch.text import counted
 
 if TYPE_CHECKING:
     from sparsesearch.visualize.kept_tokens import ImageView
@@ -98,7 +99,7 @@ def visualize(
     if as_json:
         typer.echo(json.dumps(_document(inspection, views, output)))
         return
-    typer.echo(f"{output}: {len(views)} {'image' if len(views) == 1 else 'images'}, {inspection.weights}")
+    typer.echo(f"{output}: {counted(len(views), 'image')}, {inspection.weights}")
 
 
 def _document(inspection: Inspection, views: list[ImageView], output: Path) -> dict[str, object]:

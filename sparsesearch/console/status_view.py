@@ -17,7 +17,7 @@ from sparsesearch.console.sentences import clock_text, cost_text
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import Fidelity
-from sparsesearch.text import human_time
+from sparsesearch.text import counted, human_time
 
 MAX_RUNNING = 8
 """Maximum number of running trials that are listed."""
@@ -152,8 +152,7 @@ def _facts(status: StudyStatus) -> Iterator[tuple[str, str]]:
         yield "best", f"{accuracy} at {cost_text(status.best, dense=status.dense)}, {_HOW[status.fidelity]}"
         yield "", f"{status.best_schedule} ({status.best.label})"
     if status.front_size and status.hypervolume is not None:
-        schedules = "schedule" if status.front_size == 1 else "schedules"
-        yield "front", f"{status.front_size} {schedules}, hypervolume {status.hypervolume:.2f} %"
+        yield "front", f"{counted(status.front_size, 'schedule')}, hypervolume {status.hypervolume:.2f} %"
     if status.failed.count:
         yield "failed", f"{status.failed.count}, last {status.failed.last}"
     if status.condition.reason is not None:

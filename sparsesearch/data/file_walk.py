@@ -13,7 +13,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", "
 HIDDEN = "hidden or system files and folders"
 BROKEN_LINKS = "links without a target"
 SPECIAL = "special files"
-SECOND_LINKS = "links to folders that are read already"
+SECOND_LINKS = "links to a folder that is read already"
 OUTSIDE = "files outside of class folders"
 _SYSTEM_NAMES = frozenset(
     {"__macosx", "__pycache__", "@eadir", "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from PIL import Image
 
 from sparsesearch.data.stratified import alternating, halves
 from sparsesearch.errors import DataError
+from sparsesearch.text import counted
 
 NUM_DECODED = 64
 """Number of images decoded as a check when data are opened, evenly spread."""
@@ -56,9 +58,9 @@ class Account:
         """
         found = list(self.notes)
         if self.left_out:
-            found.append("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items()))
+            found.append(left_out_text(self.left_out))
         if num_val < _FEW_IMAGES:
-            found.append(f"{num_val} validation images: accuracy in steps of {100 / num_val:.1f} points")
+            found.append(f"{counted(num_val, 'validation image')}: accuracy in steps of {100 / num_val:.1f} points")
         return found
 
 
@@ -85,6 +87,21 @@ class Splits:
     account: Account = field(default_factory=Account)
 
 
+def left_out_text(left_out: Mapping[str, int]) -> str:
+    """`left out: 1 broken image, 3 links without a target`."""
+    return "left out: " + ", ".join(counted(count, _one_of(reason), reason) for reason, count in left_out.items())
+
+
+_ONE = {"images": "image", "files": "file", "folders": "folder", "links": "link", "shards": "shard"}
+_ONE |= {"and": "or", "are": "is"}
+
+
+def _one_of(reason: str) -> str:
+    """The singular of a reason, such as `file outside of class folders`: all before the first preposition."""
+    head, preposition, rest = re.split(r"( outside | of | to | without |$)", reason, maxsplit=1)
+    return " ".join(_ONE.get(word, word) for word in head.split()) + preposition + rest
+
+
 def search_order(indices: Sequence[int], labels: Sequence[int], *, without: Iterable[int] = ()) -> list[int]:
     """Order validation images so that even and odd positions are two halves with the same classes.
 
@@ -101,7 +118,7 @@ def search_order(indices: Sequence[int], labels: Sequence[int], *, without: Iter
         [index for index in half if index not in gone] for half in halves(indices, [labels[index] for index in indices])
     )
     if not first or not second:
-        raise DataError(f"{len(indices)} validation images are too few to divide into two halves; add more")
+        raise DataError(f"validation images: {len(indices)} are too few to divide into two halves; add more")
     return alternating(first, second)
 
 

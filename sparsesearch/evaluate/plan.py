@@ -8,7 +8,7 @@ from functools import partial
 from sparsesearch.data.task import Task
 from sparsesearch.evaluate.throughput import Speeds
 from sparsesearch.study.spec import FidelitySpec, StudySpec, TrainSpec
-from sparsesearch.text import human_time
+from sparsesearch.text import counted, human_time
 
 # Work of a phase relative to one dense pass over its images. The windowed part of dense training is cheap; a supernet
 # step runs two schedules, one of them sometimes dense; a screened schedule resumes from a cached prefix.
@@ -49,14 +49,14 @@ class Plan:
     def describe(self, speeds: Speeds, *, device: str, precision: str) -> str:
         """Phases and estimated duration in one line."""
         fidelity = self.spec.fidelity
-        also = f" and {_counted(self.num_baselines, 'hand-crafted baseline')}" if self.num_baselines else ""
-        schedules = _counted(fidelity.evaluations, "schedule")
+        also = f" and {counted(self.num_baselines, 'hand-crafted baseline')}" if self.num_baselines else ""
+        schedules = counted(fidelity.evaluations, "schedule")
         parts = [f"dense {fidelity.dense.epochs} x {_images(fidelity.dense)} images"]
         if fidelity.trains_supernet:
             parts.append(f"supernet {fidelity.supernet_training.epochs} x {_images(fidelity.supernet_training)}")
         if _is_screened(fidelity):
             parts.append(f"{schedules}{also} evaluated")
-            finalists = _counted(min(fidelity.finalists, fidelity.evaluations), "finalist")
+            finalists = counted(min(fidelity.finalists, fidelity.evaluations), "finalist")
             parts.append(f"{finalists}{also} fine-tuned")
         else:
             parts.append(f"{schedules}{also} fine-tuned")
@@ -244,10 +244,6 @@ def _shorter(spec: TrainSpec, images: float, *, task: Task) -> TrainSpec:
 
 def _count(spec: TrainSpec, task: Task) -> int:
     return min(spec.images_per_epoch or task.num_train, task.num_train)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _images(spec: TrainSpec) -> str:

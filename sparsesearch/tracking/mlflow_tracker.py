@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from sparsesearch.errors import SparseSearchError, one_line
 from sparsesearch.study.observer import StudyObserver
 from sparsesearch.study.trial import Trial
+from sparsesearch.text import counted
 from sparsesearch.tracking.sync import StudySync
 
 logger = logging.getLogger(__name__)
@@ -142,5 +143,4 @@ class MlflowTracker(StudyObserver):
             num = sync.pending()
         except SparseSearchError as error:
             return f"study {sync.study} is not fully synced to MLflow ({reason}; {one_line(error)}); run: {command}"
-        runs = "1 run" if num == 1 else f"{num} runs"
-        return f"{runs} of study {sync.study} not yet synced to MLflow ({reason}); run: {command}"
+        return f"{counted(num, 'run')} of study {sync.study} not yet synced to MLflow ({reason}); run: {command}"

@@ -65,7 +65,7 @@ def test_all_broken_images_are_listed_at_once(made: MadeFolder) -> None:
     found = json.loads(everything.stdout.splitlines()[-1])
     assert sorted(found["broken"]) == sorted(map(str, made.broken))
     assert (found["train"], found["left_out"]) == (18, {"broken images": 10})
-    assert "broken images: 10; remove or replace them" in everything.stderr.splitlines()[-1]
+    assert "10 broken images; remove or replace what is broken" in everything.stderr.splitlines()[-1]
     skipped = check(f"folder:{made.root}", "--all", "--on-broken", "skip")
     assert skipped.returncode == 0
     assert skipped.stdout.count("broken: ") == 10

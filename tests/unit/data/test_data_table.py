@@ -13,6 +13,7 @@ import pytest
 from data_defects import BROKEN, FATAL, GREY, HARMLESS, grey, make_folder
 from data_reading import check, opened
 
+from sparsesearch.data.samples import left_out_text
 from sparsesearch.errors import DataError
 
 LAYOUTS: dict[str, tuple[str, ...]] = {
@@ -66,6 +67,22 @@ def test_what_is_refused(tmp_path: Path, defect: str) -> None:
         opened(made, tmp_path)
     assert "\n" not in str(caught.value)
     assert any(re.search(pattern, str(caught.value)) for pattern in made.refused), caught.value
+
+
+def test_what_is_left_out_is_said_in_singular_and_plural(tmp_path: Path) -> None:
+    made = make_folder(tmp_path / "data")
+    for name in ("file .DS_Store", "files of no image type", "files outside", "dangling link", "cycle of links"):
+        HARMLESS[name](made)
+    HARMLESS["named pipe"](made)
+    BROKEN["text"](made)
+    reasons = [*opened(made, tmp_path, on_broken="skip").account.left_out, "files that are no shards of a split"]
+    once, twice = (left_out_text(dict.fromkeys(reasons, count)) for count in (1, 2000))
+    assert once == (
+        "left out: 1 broken image, 1 file outside of class folders, 1 hidden or system file or folder, "
+        "1 link to a folder that is read already, 1 link without a target, 1 special file, "
+        "1 file of no image type (.gif, .xml, .npy, .pkl, .json, ...), 1 file that is no shard of a split"
+    )
+    assert twice == "left out: " + ", ".join(f"2,000 {reason}" for reason in reasons)
 
 
 @pytest.mark.parametrize("defect", BROKEN)
