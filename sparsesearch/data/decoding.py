@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
 import warnings
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -15,6 +18,8 @@ from sparsesearch.errors import DataError, one_line
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Damaged EXIF data, of images whose pixels are good.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# What Pillow logs about a damaged file, it raises as well.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 _16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -73,6 +78,18 @@ def check_header(path: str, *, advice: str = "remove or replace it") -> None:
 def printable(name: str) -> str:
     """A path as one line of text, also with line feeds or bytes that are no UTF-8."""
     return name.encode(errors="backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing errors, which Pillow raises too, to standard error; for Pillow's library on Linux."""
+    with contextlib.suppress(OSError, AttributeError):
+        mapped = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        path = next((line.split(maxsplit=5)[5] for line in mapped if "/libtiff" in line), None)
+        if path is not None:
+            ctypes.CDLL(path).TIFFSetErrorHandler(None)
+
+
+_silence_libtiff()
 
 
 def _turn_upright_(image: Image.Image) -> None:

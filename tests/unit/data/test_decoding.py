@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +76,41 @@ def test_every_truncation_is_one_line(tmp_path: Path) -> None:
             with pytest.raises(DataError, match="is not a readable image") as caught:
                 decoded(str(path), mode="RGB", what=str(path))
             assert "\n" not in str(caught.value)
+
+
+DECODE_ALL = """
+import logging, sys, pathlib
+from sparsesearch.data.decoding import decoded
+from sparsesearch.errors import DataError
+logging.basicConfig(level=logging.WARNING)
+broken = 0
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    try:
+        decoded(str(path), mode="RGB", what=path.name)
+    except DataError:
+        broken += 1
+print(broken)
+"""
+
+
+def test_decoding_prints_nothing(tmp_path: Path) -> None:
+    """Damaged EXIF data and TIFF files, and large images, about which Pillow warns and libtiff prints."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker" * 30
+    image.save(tmp_path / "exif.jpg", exif=exif)
+    whole = (tmp_path / "exif.jpg").read_bytes()
+    header = whole.find(b"Exif") + 14
+    (tmp_path / "exif.jpg").write_bytes(whole[:header] + bytes(40) + b"\xff" * 8 + whole[header + 48 :])
+    Image.new("1", (9700, 9700)).save(tmp_path / "large.png")
+    for kind in ("tiff_lzw", "tiff_deflate", "jpeg", "raw"):
+        image.save(tmp_path / "whole.tif", compression=kind)
+        whole = (tmp_path / "whole.tif").read_bytes()
+        for seed in range(12):
+            draws, changed = random.Random(seed), bytearray(whole)
+            for _ in range(3):
+                changed[draws.randrange(8, len(whole))] = draws.randrange(256)
+            (tmp_path / f"{kind}-{seed}.tif").write_bytes(changed)
+    done = subprocess.run([sys.executable, "-c", DECODE_ALL, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 10
+    assert done.stderr == ""
