@@ -28,11 +28,23 @@ SparseSearchError
 
 from __future__ import annotations
 
+import re
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Escape what is no text: a path with a line feed or with bytes that are no UTF-8 becomes one line with `\n`."""
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
 
 class SparseSearchError(Exception):
-    """Base class of all errors that this package raises deliberately."""
+    """Base class of all errors that this package raises deliberately; the text is one line, also with odd paths."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UserInputError(SparseSearchError):
@@ -152,4 +164,4 @@ def _first_line(error: Exception) -> str:
             parts.append(f"{where}: {message}" if where else message)
         more = len(found) - len(parts)
         return "; ".join([*parts, *([f"and {more} more"] if more else [])])
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return printable(str(error).splitlines()[0]) if str(error) else type(error).__name__

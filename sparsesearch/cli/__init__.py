@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sparsesearch.cli.renamed_flags import new_name
 from sparsesearch.dispatch.temporary import shorten_tmpdir
-from sparsesearch.errors import MissingExtraError, SparseSearchError, one_line
+from sparsesearch.errors import MissingExtraError, SparseSearchError, one_line, printable
 
 if TYPE_CHECKING:
     from typer.exceptions import TyperException
@@ -85,7 +85,7 @@ def _run_app() -> int:
 
 
 def _complain(text: str, *, code: int) -> int:
-    sys.stderr.write(f"sparsesearch: {text}\n")
+    sys.stderr.write(f"sparsesearch: {printable(text)}\n")
     return code
 
 

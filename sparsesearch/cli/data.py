@@ -12,10 +12,9 @@ from sparsesearch.cli.data_options import ClassOrderOption, OnBrokenOption
 from sparsesearch.cli.options import JsonOption
 from sparsesearch.cli.progress_option import ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
-from sparsesearch.data.decoding import printable
 from sparsesearch.data.samples import left_out_text
 from sparsesearch.data.source import absolute_source
-from sparsesearch.errors import DataError
+from sparsesearch.errors import DataError, printable
 from sparsesearch.study.spec import DataSpec
 from sparsesearch.text import counted
 
@@ -62,7 +61,7 @@ def check(
         typer.echo(json.dumps(found.document()))
     else:
         size = "" if found.image_size is None else f", resized to {found.image_size}x{found.image_size}"
-        typer.echo(f"{found.source}: {found.classes:,} classes{size}")
+        typer.echo(f"{printable(found.source)}: {found.classes:,} classes{size}")
         typer.echo(f"images: {found.train:,} train, {found.search:,} search validation, {found.test:,} test")
         if found.left_out:
             typer.echo(left_out_text(found.left_out))

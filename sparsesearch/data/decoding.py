@@ -40,7 +40,6 @@ def decoded(
     Raises:
         DataError: The file is no image, broken, too large, or has pixels whose range is unknown.
     """
-    what = printable(what)
     try:
         with file if isinstance(file, Image.Image) else Image.open(file) as image:
             image.load()
@@ -72,12 +71,7 @@ def check_header(path: str, *, advice: str = "remove or replace it") -> None:
     except Exception as error:  # decoders raise many exception types for corrupt files
         with open(path, "rb") as file:
             reason = "unknown format or damaged" if file.read(1) else "it is empty"
-        raise DataError(f"{printable(path)} is not a readable image ({reason}); {advice}") from error
-
-
-def printable(name: str) -> str:
-    """A path as one line of text, also with line feeds or bytes that are no UTF-8."""
-    return name.encode(errors="backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
+        raise DataError(f"{path} is not a readable image ({reason}); {advice}") from error
 
 
 def _silence_libtiff() -> None:

@@ -81,6 +81,24 @@ def test_a_folder_is_checked_without_torch(made: MadeFolder) -> None:
     subprocess.run([sys.executable, "-c", code, f"folder:{made.root}"], check=True, timeout=120)
 
 
+@pytest.mark.parametrize("damage", ["missing", "a class without images", "a broken image", None])
+def test_paths_with_line_feeds_and_escapes_are_one_line(
+    tmp_path: Path, damage: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARSESEARCH_HOME", str(tmp_path / "home"))
+    root = tmp_path / "a\nb \x1b[31m\u2028\udce9"
+    if damage != "missing":
+        make_folder(root)
+    if damage == "a class without images":
+        (root / "train" / "new\nclass").mkdir()
+    if damage == "a broken image":
+        (root / "train" / "class1" / "000.png").write_bytes(b"\x00")
+    done = check(f"folder:{root}", "--quiet")
+    assert done.returncode == (2 if damage else 0)
+    (line,) = done.stderr.splitlines() if damage else done.stdout.splitlines()[:1]
+    assert "a\\nb \\x1b[31m\\u2028\\udce9" in line
+
+
 @pytest.mark.parametrize("size", ["256x192", "4", "99999999999", "big"])
 def test_image_sizes_that_are_refused(size: str) -> None:
     done = subprocess.run(
