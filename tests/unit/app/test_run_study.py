@@ -9,14 +9,17 @@ from sparsesearch.app.resolve import resolve
 from sparsesearch.app.run_study import run_study
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.cli.app import app
-from sparsesearch.errors import BudgetError, DataError, SpecError
+from sparsesearch.errors import BudgetError, CheckpointError, DataError, SpecError
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.settings import Settings
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
+from sparsesearch.study.observer import NoObserver
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.state import StudyState
+from sparsesearch.study.stop import StoppedError
 from sparsesearch.study.trial import Fidelity, Origin, TrialState
 
 
@@ -117,6 +120,33 @@ def test_other_data_than_at_the_start_is_refused_and_the_lease_given_back(spec, 
         run_study(Workspace(settings, store), store.create_study(spec.model_copy(update={"resolved": resolved})))
     store.open_study(spec.name).close()
     assert store.trials(spec.name) == []
+
+
+@pytest.mark.parametrize("name", ["dense", "supernet_training"])
+def test_weights_that_are_damaged_while_a_study_runs_pause_it(spec, store, settings, name):
+    """A process that resumes the study is the first to read them again, after it has verified them."""
+
+    class Interrupting(NoObserver):
+        def changed(self, trial):
+            if trial.fidelity is Fidelity.SUPERNET:
+                raise KeyboardInterrupt
+
+    class Damaging(NoObserver):
+        def started(self, study):
+            (path,) = settings.storage.rglob(f"{name}.safetensors")
+            path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+
+    with pytest.raises(StoppedError):
+        run_study(Workspace(settings, store), store.create_study(spec), observer=Interrupting())
+    writer = store.open_study(spec.name, resume=True)
+    with pytest.raises(CheckpointError, match=r"damaged .*; it was set aside as .*sparsesearch resume tiny$") as caught:
+        run_study(Workspace(settings, store), writer, observer=Damaging())
+    assert "\n" not in str(caught.value)
+    assert store.condition(spec.name).state is StudyState.PAUSED
+    assert {t.state for t in store.trials(spec.name)} <= {TrialState.REFERENCE, TrialState.COMPLETE, TrialState.RUNNING}
+    run_study(Workspace(settings, store), store.open_study(spec.name, resume=True))
+    assert store.condition(spec.name).state is StudyState.FINISHED
+    assert {t.state for t in store.trials(spec.name)} == {TrialState.REFERENCE, TrialState.COMPLETE}
 
 
 def test_time_that_is_over_leaves_a_small_study(spec, store, settings):
