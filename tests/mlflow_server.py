@@ -24,19 +24,23 @@ class MlflowServer:
 
     Args:
         folder: Holds `mlflow.db`, and gets the artifacts.
+        host: Address to listen on; with 127.0.0.2, clients take it for another machine.
+        serves_artifacts: Whether clients send it artifacts; otherwise it gives them the path of a folder of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, host: str = "127.0.0.1", serves_artifacts: bool = True) -> None:
         self._folder = folder
+        self._host = host
+        self._serves_artifacts = serves_artifacts
         self._process: subprocess.Popen[bytes] | None = None
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
             self._port = int(probe.getsockname()[1])
 
     @property
     def uri(self) -> str:
         """Its address, also while it is stopped."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     @property
     def client(self) -> MlflowClient:
@@ -48,9 +52,14 @@ class MlflowServer:
     def start(self) -> None:
         """Start it and wait for its answer."""
         log = (self._folder / "log").open("ab")
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
+        command = [sys.executable, "-m", "mlflow", "server", "--host", self._host, "--port", str(self._port)]
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
-        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        if self._host != "127.0.0.1":
+            command += ["--allowed-hosts", f"{self._host}:{self._port}"]
+        if self._serves_artifacts:
+            command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        else:
+            command += ["--no-serve-artifacts", "--default-artifact-root", str(self._folder / "of-the-server")]
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self._process = subprocess.Popen(
             command, stdout=log, stderr=log, env=environment, cwd=self._folder, start_new_session=True

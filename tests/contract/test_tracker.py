@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+from mlflow_server import MlflowServer
 from sample_study import run_sample, sample_spec
+from shown import shown_runs
 
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.tracker import study_sync
@@ -17,9 +20,6 @@ from sparsesearch.settings import Settings
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.observer import NoObserver, StudyObserver, observed
 from sparsesearch.tracking.mlflow_tracker import MlflowTracker
-
-if TYPE_CHECKING:
-    from mlflow_server import MlflowServer
 
 
 @dataclass
@@ -131,3 +131,35 @@ def test_it_serves_one_study_after_the_other(made: Made) -> None:
         assert made.said == []
     else:
         assert made.said[-1].endswith("sparsesearch mlflow sync two")
+
+
+@pytest.mark.slow
+def test_a_server_that_keeps_files_on_its_own_machine_gets_the_numbers(
+    settings: Settings, tmp_path: Path, mlflow_tables: Path
+) -> None:
+    folder = tmp_path / "other-machine"
+    folder.mkdir()
+    shutil.copy(mlflow_tables, folder / "mlflow.db")
+    server = MlflowServer(folder, host="127.0.0.2", serves_artifacts=False)
+    store = open_store(settings.database_url)
+    remote = settings.model_copy(update={"mlflow_tracking_uri": server.uri})
+    said: list[str] = []
+    try:
+        server.start()
+        tracker = MlflowTracker(lambda study: study_sync(store, remote, study), report=said.append, flush_s=60.0)
+        store.create_study(sample_spec()).close()
+        with observed(tracker, "sample"):
+            run_sample(store, sample_spec(), on_trial=tracker.changed)
+        (line,) = said
+        assert line.startswith(f"MLflow at {server.uri} keeps files in {folder / 'of-the-server'}")
+        assert "plots and models are not logged, only numbers; start the server with --serve-artifacts" in line
+        runs = {number: run for (_, number), run in shown_runs(server.client).items()}
+        trained = StudyView.of(store, "sample").trained
+        assert len(runs) == 1 + len(trained)
+        assert all(run.status == "FINISHED" and not run.files for run in runs.values())
+        for trial in trained:
+            points = runs[str(trial.number)].metrics["val_top1"]
+            assert [value for *_, value in points] == [m.metrics["val_top1"] for m in trial.measurements]
+        assert not list(folder.glob("of-the-server/*")), "nothing was written past the server"
+    finally:
+        server.stop()
