@@ -31,9 +31,9 @@ from sparsesearch.data.inputs import task_geometry
 from sparsesearch.data.task import Batch
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.seeds import derive_seed
-from sparsesearch.sparsify.teaching import SCORE_NOISE
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
+from sparsesearch.training.distillation import SCORE_NOISE
 from sparsesearch.training.kinds import Training, TrainingContext, dense_training, sparse_training
 from sparsesearch.training.loop import Arithmetic, TrainingRun
 from sparsesearch.training.masked import MaskedObjective

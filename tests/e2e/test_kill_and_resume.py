@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -95,8 +96,10 @@ def epochs(home: Path, what: str) -> Counter[str]:
     return Counter(label for kind, _, label in (line.partition(" ") for line in lines) if kind == what)
 
 
-def files(home: Path) -> list[Path]:
-    return sorted(path.relative_to(home) for part in ("storage", "cache") for path in (home / part).rglob("*"))
+def files(home: Path) -> list[str]:
+    """All files, without the random id of the study."""
+    found = (path.relative_to(home) for part in ("storage", "cache") for path in (home / part).rglob("*"))
+    return sorted(re.sub(r"^(storage/[^/]+)-[0-9a-f]{8}", r"\1", str(path)) for path in found)
 
 
 def check_same(home: Path, calm: Path, *, repeated: int) -> None:
