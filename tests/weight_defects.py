@@ -10,6 +10,7 @@ import argparse
 import gzip
 import io
 import json
+import pickle
 import random
 import tarfile
 import zipfile
@@ -241,6 +242,12 @@ def _legacy(path: Path, content: object) -> Path:
     return path.with_suffix(".pth.tar")
 
 
+def _legacy_cut(path: Path, content: object) -> Path:
+    whole = _legacy(path, content).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
 def _flat(tensors: Any) -> Tensors:
     """The tensors as safetensors stores them."""
     return {name: value.detach().contiguous().clone() for name, value in tensors.items()}
@@ -401,7 +408,7 @@ DEFECTS: dict[str, Defect] = {
     "another folder": Defect("file", _folder("none"), "is a folder without model.safetensors"),
     "absent": Defect("file", lambda path, content: path, "no such weights file"),
     "empty": Defect("file", _bytes(lambda blob: b""), "is empty"),
-    "text": Defect("file", _bytes(lambda blob: b"hello"), "is not a readable checkpoint"),
+    "text": Defect("file", _bytes(lambda blob: b"hello"), "it is neither a torch file nor safetensors"),
     "web page": Defect("file", _bytes(lambda blob: b"\n<!DOCTYPE html><html>"), "is a web page"),
     "LFS pointer": Defect("file", _bytes(lambda blob: _LFS), "is a Git LFS pointer, not the file itself; run git"),
     "LFS pointer to safetensors": Defect("file", _bytes(lambda blob: _LFS, ".safetensors"), "is a Git LFS pointer"),
@@ -412,5 +419,11 @@ DEFECTS: dict[str, Defect] = {
     "zip of files": Defect("file", _bytes(_zip, ".zip"), "is a zip archive of other files"),
     "NumPy": Defect("file", _bytes(_numpy, ".npz"), "is a NumPy archive"),
     "TorchScript": Defect("file", _script, "is not a readable checkpoint"),
-    "noise": Defect("file", _bytes(lambda blob: bytes(range(256)) * 9), "is not a readable checkpoint"),
+    "noise": Defect("file", _bytes(lambda blob: bytes(range(256)) * 9), "it is neither a torch file nor safetensors"),
+    "another pickle": Defect("file", _bytes(lambda blob: pickle.dumps({1: 2})), "a pickle that torch did not write"),
+    "a function": Defect("file", _bytes(lambda blob: pickle.dumps(print)), "it is a pickle that torch did not write"),
+    "objects in old torch": Defect(
+        "file", lambda p, c: _legacy(p, {"model": c, "args": Trainer()}), "contains objects that could run code; save"
+    ),
+    "truncated old torch": Defect("file", _legacy_cut, "it is truncated or damaged"),
 }  # fmt: skip

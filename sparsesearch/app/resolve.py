@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from sparsesearch.analysis.phases import num_baselines
 from sparsesearch.app.study_space import space_for
 from sparsesearch.app.target_lookup import find_latency
+from sparsesearch.artifacts.output_files import check_folder
 from sparsesearch.backbones.lookup import own_classes, resolve_name
 from sparsesearch.backbones.registry import BUNDLED
 from sparsesearch.budget.baselines import baselines_inside, baselines_outside
@@ -59,6 +61,9 @@ def resolve(
         UserInputError: The document asks for something that is not possible.
     """
     backbone = resolve_name(spec.backbone)
+    storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
+    if storage is not None:
+        check_folder(Path(storage))
     priors: tuple[Prior, ...] = ()
     if spec.warm_start is not None:
         if store is None:
@@ -125,7 +130,6 @@ def resolve(
             f"{human_time(plan.full_seconds)} on this {device.type.upper()}; use {ways}. "
             "The accuracies of this study are marked 'not meaningful'."
         )
-    storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
     found = plan.spec.resolved
     assert found is not None, "it was filled in above"
     found = found.model_copy(update={"planned_work": plan.work_by_phase})

@@ -15,7 +15,7 @@ def check_output_file(path: Path) -> Path:
         SpecError: The path is a folder, or is not writable.
     """
     if path.is_dir():
-        raise SpecError(f"{path} is a folder; give a file in it, such as {path / 'best.yaml'}")
+        raise SpecError(f"{path} is a folder; give the name of a file in it")
     check_folder(path.parent)
     return path
 
@@ -47,7 +47,7 @@ def check_folder(path: Path) -> Path:
     """
     nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not nearest.is_dir():
-        raise SpecError(f"{nearest} is a file, not a folder; choose another output path")
+        raise SpecError(f"{nearest} is a file, not a folder; choose another path")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise SpecError(f"the folder {nearest} is not writable; choose another output path")
+        raise SpecError(f"the folder {nearest} is not writable; choose another path")
     return path

@@ -155,6 +155,8 @@ def read_recipe(path: Path) -> Recipe:
         SpecError: Missing, not YAML, or not a recipe; names the offending key.
     """
     document = read_document(path, allow_nan=True)
+    if not isinstance(document, dict):
+        raise SpecError(f"{path} is not a sparsesearch recipe; write one with: sparsesearch export STUDY")
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:

@@ -125,7 +125,8 @@ def _complain_of_usage(error: TyperException) -> int:
     if renamed is not None:
         return _complain(f"{flag} is now called {renamed}; see: {command} --help", code=code)
     text = " ".join(error.format_message().split()).replace("Value error, ", "").removesuffix(".")
-    return _complain(f"{text[:1].lower()}{text[1:]}; see: {command} --help", code=code)
+    see = " See" if text.endswith("?") else "; see"
+    return _complain(f"{text[:1].lower()}{text[1:]}{see}: {command} --help", code=code)
 
 
 def _write_crash_log() -> Path:

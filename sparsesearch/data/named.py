@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
+from urllib.error import URLError
 
 import PIL
 from timm.data.dataset_factory import create_dataset
@@ -162,6 +163,10 @@ def _named_split(source: Source, split: str) -> Any:
         return _hugging_face(str(source.path or source.name), split=split)
     except DataError:
         raise
+    except URLError as error:
+        raise DataError(
+            f"{source.name} is not in {source.path}, and downloading it failed ({error.reason}); put it there"
+        ) from error
     except Exception as error:  # readers raise many exception types for a missing data set
         raise DataError(f"cannot open {source} ({split}): {one_line(error)[:160]}") from error
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,15 @@ from torch import Tensor
 from sparsesearch.errors import CheckpointError, one_line
 from sparsesearch.training.weight_files import is_safetensors, weight_files
 
+# A pickle that torch did not write; it is refused in one line.
+warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
 _AVERAGED = ("state_dict_ema", "model_ema")
 _TRAINED = ("state_dict", "model", "module")
 _DEEPEST = 4
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The start of torch files that are not zip archives."""
+_SAVE = "save only the state dict, with torch.save(model.state_dict(), ...)"
+_LONGEST = 120
 _WRAPPED = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _OWNERS = ("model.", "backbone.", "encoder.")
 """Names of the attribute of a training module that is the model."""
@@ -167,12 +175,23 @@ def _unpickled(path: Path) -> object:
         if classes:
             raise CheckpointError(
                 f"{path} is not a readable checkpoint: it contains objects that could run code "
-                f"({', '.join(classes)}); save only the state dict, with torch.save(model.state_dict(), ...)"
+                f"({', '.join(classes)}); {_SAVE}"
             ) from error
-        reason = f"{type(error).__name__}: {one_line(error)[:120]}"
-        raise CheckpointError(
-            f"{path} is not a readable checkpoint ({reason}); give safetensors, or what torch.save wrote"
-        ) from error
+        raise CheckpointError(f"{path} is not a readable checkpoint: {_why_unreadable(path, error)}") from error
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        start = file.read(len(_LEGACY))
+    if start == _LEGACY and isinstance(error, UnpicklingError):
+        return f"it contains objects that could run code; {_SAVE}"
+    if start == _LEGACY:
+        return f"it is truncated or damaged ({one_line(error)[:_LONGEST]})"
+    if start.startswith(b"\x80"):
+        return f"it is a pickle that torch did not write; {_SAVE}"
+    if start.startswith(b"PK"):
+        return one_line(error)[:_LONGEST]
+    return "it is neither a torch file nor safetensors"
 
 
 def _foreign_classes(path: Path) -> list[str]:

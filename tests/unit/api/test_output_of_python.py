@@ -57,9 +57,9 @@ def test_models_are_overwritten_only_with_force(study, tmp_path):
 
 def test_places_that_cannot_be_written_are_named(study, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SpecError, match="is a folder; give a file in it"):
+    with pytest.raises(SpecError, match="is a folder; give the name of a file in it"):
         study.export(tmp_path)
-    with pytest.raises(SpecError, match="is a folder; give a file in it"):
+    with pytest.raises(SpecError, match="is a folder; give the name of a file in it"):
         study.report(tmp_path)
-    with pytest.raises(SpecError, match="file is a file, not a folder; choose another output path"):
+    with pytest.raises(SpecError, match="file is a file, not a folder; choose another path"):
         study.report(tmp_path / "file" / "report.html")

@@ -54,6 +54,14 @@ def test_an_order_of_classes_is_refused_where_none_can_be_chosen(source: str) ->
     assert source_of(data.model_copy(update={"source": "torch/image_folder:data"})).kind == "torch"
 
 
+def test_data_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    data = DataSpec(source=f"torch/cifar10:{tmp_path}")
+    with pytest.raises(DataError, match=r"cifar10 is not in .*, and downloading it failed \(.*refused\); put it there"):
+        check_data(data, backbone=None, decode_all=False, progress=Silent())
+
+
 def test_all_broken_images_are_listed_at_once(made: MadeFolder) -> None:
     for defect in BROKEN.values():
         defect(made)

@@ -76,11 +76,14 @@ def test_the_document_that_show_prints_runs_the_same_study(spec, tmp_path):
     assert resolve(complete(document, progress=Silent()), progress=Silent()) == prepared
 
 
-def test_what_cannot_work_is_refused_before_anything_is_trained(spec):
+def test_what_cannot_work_is_refused_before_anything_is_trained(spec, tmp_path):
     with pytest.raises(BudgetError):
         resolve(unprepared(spec, budget=Budget(high=0.001)), progress=Silent())
     with pytest.raises(SpecError, match=r"no device cuda:99"):
         resolve(unprepared(spec, device="cuda:99"), progress=Silent())
+    (tmp_path / "file").touch()
+    with pytest.raises(SpecError, match="file is a file, not a folder; choose another path"):
+        resolve(unprepared(spec, storage=f"{tmp_path}/file/storage"), progress=Silent())
 
 
 def test_a_study_runs_to_its_end_and_gives_the_lease_back(spec, store, settings):

@@ -106,7 +106,7 @@ ERRORS = {
     "rate out of range": (lambda w: w, ["--rho", "1.2"], "invalid rate 1.2; give a value above 0"),
     "both": (lambda w: w, ["--rho", "0.7", "--schedule", "x.yaml"], "either --rho or --schedule, not both"),
     "no such schedule": (lambda w: w, ["--schedule", "x.yaml"], "no such file: x.yaml"),
-    "a folder": (lambda w: w, ["-o", "."], "is a folder; give a file in it"),
+    "a folder": (lambda w: w, ["-o", "."], "is a folder; give the name of a file in it"),
 }  # fmt: skip
 
 
