@@ -16,7 +16,7 @@ from sparsesearch.training.weights import fit_dense
 
 
 @cache
-def model_of(backbone: str, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
+def model_of(backbone: str, num_classes: int, in_chans: int, image_size: int | tuple[int, int]) -> nn.Module:
     return create_model(backbone, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
 
 
@@ -27,7 +27,7 @@ def load(
     backbone: str = "deit_pico",
     num_classes: int = 10,
     in_chans: int = 1,
-    image_size: int = 32,
+    image_size: int | tuple[int, int] = 32,
 ) -> tuple[FittedWeights, Tensors]:
     """Load a file into a model that is all zeros; returns what was loaded, and the model's tensors."""
     model = model_of(backbone, num_classes, in_chans, image_size)

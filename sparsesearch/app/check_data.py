@@ -11,6 +11,7 @@ from sparsesearch.data.input_size import input_size
 from sparsesearch.data.samples import Account
 from sparsesearch.data.source import source_of
 from sparsesearch.data.splits import open_splits
+from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import DataSpec
 
@@ -41,7 +42,7 @@ class CheckedData:
     left_out: dict[str, int]
     broken: tuple[str, ...]
     notes: tuple[str, ...]
-    image_size: int | None
+    image_size: ImageSize | None
 
     def document(self) -> dict[str, object]:
         """The fields as plain data."""

@@ -11,6 +11,7 @@ from sparsesearch.backbones.fit_weights import FittedWeights, options_of
 from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.errors import CheckpointError
+from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.training.foreign_weights import read_foreign_weights
 from sparsesearch.training.weights import fit_dense
 
@@ -66,7 +67,7 @@ def check_weights_file(
     ema: bool | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
 ) -> WeightsCheck:
     """Fit the weights of a file to a dense backbone, as `run --weights` does.
 

@@ -27,7 +27,7 @@ class RunArguments(TypedDict, total=False):
         latency_compile: Whether the models are compiled on the target.
         latency_threads: CPU threads on the target.
         data: The images: `folder:PATH`, `hfds/OWNER/NAME`, `torch/NAME:PATH`, `wds:PATH`, `digits:hard`.
-        image_size: Image size in pixels.
+        image_size: Image size in pixels: 224, or height and width: `"256x192"`, `(256, 192)`.
         class_order: Order of class folders: `natural` or `alphabetical`.
         on_broken: What a broken image does: `stop` or `skip`.
         weights: Initial weights of the dense model: `pretrained`, `scratch`, or the path of a checkpoint.
@@ -62,7 +62,7 @@ class RunArguments(TypedDict, total=False):
     latency_compile: bool | None
     latency_threads: int | None
     data: str | None
-    image_size: int | None
+    image_size: int | str | tuple[int, int] | None
     class_order: str | None
     on_broken: str | None
     weights: str | Path | None

@@ -12,6 +12,7 @@ from sparsesearch.latency.profile.profiled_methods import default_methods
 from sparsesearch.latency.profile.profiling import profile_backbone
 from sparsesearch.latency.target import Target
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.image_size import ImageSize, as_image_size, size_text
 from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import Method, ShapeStep
 from sparsesearch.store.profiles import SqlProfiles
@@ -77,17 +78,15 @@ def load_profile(name: str, profiles: SqlProfiles) -> Profile:
 
 def profile_name(profile: Profile) -> str:
     """Return the default name of a profile: its target and its fingerprint."""
-    at = profile.conditions
+    at, size = profile.conditions, as_image_size(profile.geometry.image_size)
     parts = [
-        profile.geometry.name, str(profile.geometry.image_size[0]), at.device, f"b{at.batch_size}", at.precision,
+        profile.geometry.name, size_text(size), at.device, f"b{at.batch_size}", at.precision,
         *(["compiled"] if at.compiled else []), at.fingerprint[:6],
     ]  # fmt: skip
     return "-".join(parts)
 
 
-def target_for(
-    conditions: Conditions, backbone: str, *, device: str, image_size: int | tuple[int, int] | None
-) -> Target:
+def target_for(conditions: Conditions, backbone: str, *, device: str, image_size: ImageSize | None) -> Target:
     """Create the target for a backbone on a device of this machine, under given conditions.
 
     Raises:

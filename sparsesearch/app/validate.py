@@ -17,6 +17,7 @@ from sparsesearch.data.digits import NUM_CLASSES
 from sparsesearch.data.input_size import input_size
 from sparsesearch.data.source import absolute_source, source_of
 from sparsesearch.errors import BudgetError, SpecError
+from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.space.definition import load_space, space_for_backbone
 from sparsesearch.study.spec import Budget, StudySpec
 from sparsesearch.study.spec.renamed import renamed
@@ -134,9 +135,9 @@ def _numbers_of_classes(spec: StudySpec, backbone: str) -> tuple[int, ...]:
     return (NUM_CLASSES,) if spec.data.is_demo else (1, max(1000, own_classes(backbone)))
 
 
-def _check(spec: StudySpec, backbone: str, **options: int) -> None:
+def _check(spec: StudySpec, backbone: str, *, num_classes: int, in_chans: int, image_size: ImageSize) -> None:
     """Check space and budget on a backbone with given options."""
-    geometry = backbone_geometry(backbone, **options)
+    geometry = backbone_geometry(backbone, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
     space = space_for(spec, geometry)
     if spec.budget.axis == "macs":
         check_budget(geometry, space, budget=spec.budget)

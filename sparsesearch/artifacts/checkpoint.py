@@ -13,6 +13,7 @@ from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import CheckpointError, one_line
 from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.image_size import ImageSize, sides
 from sparsesearch.training.checkpoints import read_tensors, write_tensors
 from sparsesearch.value import Value
 
@@ -52,7 +53,7 @@ class ModelCard(Value):
     schedule: Schedule
     num_classes: int
     in_chans: int
-    image_size: int
+    image_size: ImageSize
     class_names: tuple[str, ...] = ()
     preprocessing: ImagePreprocessing | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -102,7 +103,7 @@ def read_card(path: str | Path) -> ModelCard:
 def timm_config(card: ModelCard) -> dict[str, Any]:
     """The entries of timm's `pretrained_cfg` that a card determines."""
     config: dict[str, Any] = {
-        "input_size": (card.in_chans, card.image_size, card.image_size),
+        "input_size": (card.in_chans, *sides(card.image_size)),
         "num_classes": card.num_classes,
     }
     if card.preprocessing is not None:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from sparsesearch.analysis.study_front import StudyFront, cost_along
 from sparsesearch.artifacts.recipe import DEMO_NOTE, NOT_MEANINGFUL, Measured, Provenance, Recipe, RecipeLatency
 from sparsesearch.errors import BudgetError, StudyFailedError
+from sparsesearch.schedule.image_size import as_image_size
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Trial
 
@@ -51,7 +52,7 @@ def make_recipe(spec: StudySpec, front: StudyFront, trial: Trial) -> Recipe:
         schedule=trial.schedule,
         data=spec.data,
         num_classes=resolved.num_classes,
-        image_size=resolved.geometry.image_size[0],
+        image_size=as_image_size(resolved.geometry.image_size),
         in_chans=resolved.in_chans,
         weights=spec.weights,
         dense=spec.fidelity.dense,

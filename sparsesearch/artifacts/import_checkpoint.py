@@ -20,6 +20,7 @@ from sparsesearch.errors import CheckpointError
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.image_size import ImageSize, as_image_size
 from sparsesearch.schedule.methods import is_learned
 from sparsesearch.training.foreign_weights import read_foreign_weights
 
@@ -52,7 +53,7 @@ def import_checkpoint(
     rho: float | None = None,
     schedule: Schedule | None = None,
     ema: bool | None = None,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
 ) -> Imported:
     """Build a model from a foreign checkpoint, whose parameters must all match.
 
@@ -92,7 +93,7 @@ def import_checkpoint(
         schedule=schedule,
         num_classes=int(getattr(model, "num_classes", 0)),
         in_chans=next(module.in_channels for module in first_convolutions(model).values()),
-        image_size=shape.image_size[0],
+        image_size=as_image_size(shape.image_size),
         macs=cost.estimate(shape, schedule).macs,
     )
     return Imported(

@@ -14,6 +14,7 @@ from sparsesearch.errors import ScheduleError, SpecError
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.image_size import ImageSize, as_image_size
 from sparsesearch.study.spec import read_document
 from sparsesearch.text import parse_counts, parse_numbers
 
@@ -39,7 +40,7 @@ class ModelReference:
     schedule: Schedule = DENSE
     num_classes: int | None = None
     in_chans: int | None = None
-    image_size: int | None = None
+    image_size: ImageSize | None = None
 
     def dense_model(self, *, seed: int = 0, pretrained: bool = False) -> nn.Module:
         """Create the dense model.
@@ -74,7 +75,7 @@ def find_model(
     rho: float | None = None,
     at: str = "",
     keep: str = "",
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
 ) -> ModelReference:
     """Find the model that `--backbone`, `--schedule`, `--rho`, `--at` and `--keep` select.
 
@@ -100,7 +101,7 @@ def find_model(
     else:
         found = ModelReference(resolve_name(backbone))
     if image_size is not None:
-        found = _with(found, image_size=image_size)
+        found = _with(found, image_size=as_image_size(image_size))
     if rho is not None:
         found = _with(found, schedule=paper_schedule(found.geometry, rho))
     elif at or keep:
@@ -142,7 +143,7 @@ def _from_file(path: Path, *, backbone: str | None) -> ModelReference:
 
 
 def _with(
-    reference: ModelReference, *, schedule: Schedule | None = None, image_size: int | None = None
+    reference: ModelReference, *, schedule: Schedule | None = None, image_size: ImageSize | None = None
 ) -> ModelReference:
     return ModelReference(
         reference.backbone,

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from sparsesearch.errors import SpecError, one_line
 from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.study.latency_record import Conditions, ConfirmedLatency
 from sparsesearch.study.spec import MAX_SEED, DataSpec, TrainSpec, read_document
 from sparsesearch.value import Value
@@ -113,7 +114,7 @@ class Recipe(Value):
     schedule: Schedule
     data: DataSpec
     num_classes: int
-    image_size: int
+    image_size: ImageSize
     in_chans: int
     weights: str
     dense: TrainSpec

@@ -12,6 +12,7 @@ from sparsesearch.catalog.names import recorded_name, unrecorded_backbone
 from sparsesearch.catalog.records import catalog, modules_of_backbones
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.image_size import ImageSize, as_image_size, sides
 
 MAX_SIDE, MAX_CLASSES, MAX_CHANNELS = 8192, 1_000_000, 4096
 """Pixels of a side, classes and channels; more are a mistake, and would only end in a lack of memory."""
@@ -81,7 +82,7 @@ def backbone_geometry(
     *,
     num_classes: int | None = None,
     in_chans: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: ImageSize | None = None,
 ) -> BackboneGeometry:
     """The geometry of a backbone by name; no weights are allocated.
 
@@ -95,7 +96,7 @@ def backbone_geometry(
         BackboneError: The backbone is unknown, unsupported, or cannot be priced.
     """
     resolved = resolve_name(name)
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = None if image_size is None else sides(image_size)
     check_options(resolved, num_classes=num_classes, in_chans=in_chans, image_size=size)
     model = catalog().find(resolved)
     found = None if model is None else model.geometry(image_size=size, num_classes=num_classes, in_chans=in_chans)
@@ -119,11 +120,11 @@ def has_published_weights(name: str) -> bool:
     return config is not None and config.has_weights
 
 
-def own_input(name: str) -> tuple[int, int]:
-    """Width in pixels and channels of the images that a backbone (resolved name) is made for."""
+def own_input(name: str) -> tuple[ImageSize, int]:
+    """Height and width in pixels, and channels, of the images that a backbone (resolved name) is made for."""
     model = catalog().find(name)
     if model is not None and model.refused is None:
-        return model.image_size[1], model.in_chans
+        return as_image_size(model.image_size), model.in_chans
     import timm
 
     from sparsesearch.backbones.bundled import BUNDLED
@@ -131,7 +132,7 @@ def own_input(name: str) -> tuple[int, int]:
     if name in BUNDLED:
         return BUNDLED[name].image_size, BUNDLED[name].in_chans
     config = timm.get_pretrained_cfg(name)
-    return (224, 3) if config is None else (config.input_size[-1], config.input_size[0])
+    return (224, 3) if config is None else (as_image_size(config.input_size[1:]), config.input_size[0])
 
 
 def own_classes(name: str) -> int:

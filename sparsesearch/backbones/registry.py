@@ -25,6 +25,7 @@ from sparsesearch.catalog.names import foreign_backbone, timm_name, unknown_back
 from sparsesearch.catalog.records import catalog
 from sparsesearch.errors import BackboneError, CheckpointError, one_line
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.image_size import ImageSize, sides
 
 __all__ = [
     "ALIASES", "BUNDLED", "PICO", "backbone_geometry", "belongs_to_family", "built_geometry", "create_model",
@@ -108,7 +109,7 @@ def create_model(
     *,
     num_classes: int | None = None,
     in_chans: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: ImageSize | None = None,
     pretrained: bool = False,
     seed: int = 0,
 ) -> nn.Module:
@@ -127,7 +128,7 @@ def create_model(
         CheckpointError: Published weights do not exist or are not available.
     """
     resolved = resolve_name(name)
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = None if image_size is None else sides(image_size)
     check_options(resolved, num_classes=num_classes, in_chans=in_chans, image_size=size)
     if resolved in BUNDLED:
         if pretrained:
@@ -186,7 +187,7 @@ def built_geometry(
     *,
     num_classes: int | None = None,
     in_chans: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: ImageSize | None = None,
 ) -> BackboneGeometry:
     """As `lookup.backbone_geometry`, from a model on the meta device: no weights are allocated.
 

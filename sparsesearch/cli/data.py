@@ -15,6 +15,7 @@ from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.data.samples import left_out_text
 from sparsesearch.data.source import absolute_source
 from sparsesearch.errors import DataError, printable
+from sparsesearch.schedule.image_size import sides
 from sparsesearch.study.spec import DataSpec
 from sparsesearch.text import counted
 
@@ -60,7 +61,7 @@ def check(
     if as_json:
         typer.echo(json.dumps(found.document()))
     else:
-        size = "" if found.image_size is None else f", resized to {found.image_size}x{found.image_size}"
+        size = "" if found.image_size is None else f", resized to {'x'.join(map(str, sides(found.image_size)))}"
         typer.echo(f"{printable(found.source)}: {found.classes:,} classes{size}")
         typer.echo(f"images: {found.train:,} train, {found.search:,} search validation, {found.test:,} test")
         if found.left_out:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from sparsesearch.cli.options import parse_image_size
+from sparsesearch.cli.options import image_size_option
+from sparsesearch.schedule.image_size import ImageSize
 
 WHAT = "What to search"
 
@@ -20,15 +21,7 @@ DataOption = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
-ImageSizeOption = Annotated[
-    int | None,
-    typer.Option(
-        parser=parse_image_size,
-        metavar="N",
-        help="Image size in pixels. [default: the backbone's]",
-        rich_help_panel=WHAT,
-    ),
-]
+ImageSizeOption = Annotated[ImageSize | None, image_size_option(WHAT)]
 ClassOrderOption = Annotated[
     Literal["natural", "alphabetical"] | None,
     typer.Option(

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from sparsesearch.catalog.names import which_is_meant
-from sparsesearch.cli.options import parse_image_size
+from sparsesearch.cli.options import image_size_option
 from sparsesearch.console.streams import say
+from sparsesearch.schedule.image_size import ImageSize
 
 _PANEL = "Model"
 
@@ -44,16 +45,7 @@ KeepOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-ImageSizeOption = Annotated[
-    int | None,
-    typer.Option(
-        "--image-size",
-        parser=parse_image_size,
-        metavar="N",
-        help="Image size in pixels. [default: the backbone's]",
-        rich_help_panel=_PANEL,
-    ),
-]
+ImageSizeOption = Annotated[ImageSize | None, image_size_option(_PANEL)]
 
 
 def say_which_is_meant(backbone: str | None) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsesearch.errors import SpecError
+from sparsesearch.schedule.image_size import ImageSize, as_image_size
 from sparsesearch.settings import Settings
-from sparsesearch.study.spec.data import MAX_IMAGE_SIZE
 
 if TYPE_CHECKING:
     from sparsesearch.store.sql import SqlStore
@@ -52,17 +52,27 @@ def device_option(panel: str | None = None, *, help: str = "auto, cpu or cuda[:N
     )
 
 
-def parse_image_size(text: str) -> int:
-    """Parse `--image-size`: one number, as images are square.
+def parse_image_size(text: str) -> ImageSize:
+    """Parse `--image-size`.
 
     Raises:
-        SpecError: It is none, or out of range.
+        SpecError: It is no size, or out of range.
     """
-    if not text.strip().isdigit():
-        raise SpecError(f"invalid image size {text!r}: images are square; give one number of pixels, such as 256")
-    if not 8 <= (size := int(text)) <= MAX_IMAGE_SIZE:
-        raise SpecError(f"invalid image size {text}; give 8 to {MAX_IMAGE_SIZE} pixels")
-    return size
+    try:
+        return as_image_size(text)
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+
+
+def image_size_option(panel: str) -> Any:
+    """Return the `--image-size` option, listed in a panel of the help."""
+    return typer.Option(
+        "--image-size",
+        parser=parse_image_size,
+        metavar="N|HxW",
+        help="Image size in pixels: 224, or height x width, 256x192. [default: the backbone's]",
+        rich_help_panel=panel,
+    )
 
 
 DatabaseOption = Annotated[str | None, database_option()]

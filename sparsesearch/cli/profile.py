@@ -15,14 +15,15 @@ from sparsesearch.cli.options import (
     ForceOption,
     JsonOption,
     device_option,
+    image_size_option,
     open_settings,
-    parse_image_size,
 )
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import out, say
 from sparsesearch.errors import SpecError
 from sparsesearch.latency.profile.document import Profile, read_profile, write_profile
+from sparsesearch.schedule.image_size import ImageSize
 
 _WHAT, _HOW = "What to profile", "How to measure"
 
@@ -53,15 +54,7 @@ def profile(
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="Use the channels-last memory format.", rich_help_panel=_WHAT)
     ] = False,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            parser=parse_image_size,
-            metavar="N",
-            help="Image size in pixels. [default: the backbone's]",
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
+    image_size: Annotated[ImageSize | None, image_size_option(_WHAT)] = None,
     methods: Annotated[
         str,
         typer.Option(help="default: the methods of the papers. all: every reducer and scorer.", rich_help_panel=_WHAT),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sparsesearch.errors import ProfileError
 from sparsesearch.schedule import Phase, Schedule, last_attention, num_layers
 from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
+from sparsesearch.schedule.image_size import as_image_size, size_text
 from sparsesearch.schedule.methods import FastSlow, Merge, Reducer, Scorer, SpotScorer, reads_attention
 from sparsesearch.study.latency_fit import LatencyFit, shape_of_stages
 from sparsesearch.study.protocols import StepTables
@@ -219,9 +220,10 @@ class LatencyModel:
     def _check(self, geometry: BackboneGeometry, curves: Collection[str] | Collection[Use]) -> None:
         names = {one.curve if isinstance(one, Use) else one for one in curves}
         if self.fit.shape != shape_of_stages(geometry):
+            size = size_text(as_image_size(geometry.image_size))
             raise ProfileError(
                 f"the profile is of {self.fit.backbone}, not of {geometry.name} at {_size(geometry)}; "
-                f"make one with: sparsesearch profile --backbone {geometry.name} --image-size {geometry.image_size[0]}"
+                f"make one with: sparsesearch profile --backbone {geometry.name} --image-size {size}"
             )
         missing = sorted(names - self.fit.curves.keys())
         if missing:

@@ -24,6 +24,7 @@ from sparsesearch.data.digits import (
     num_sources,
 )
 from sparsesearch.data.task import Batch, Task, ValPart
+from sparsesearch.schedule.image_size import ImageSize, sides
 from sparsesearch.seeds import derive_seed
 
 FRESH_PER_DIGIT = 5
@@ -47,15 +48,15 @@ class DigitsTask:
     orders_differ = False
 
     def __init__(
-        self, *, image_size: int, in_chans: int, num_val_images: int | None = None, variant: Variant = "plain"
+        self, *, image_size: ImageSize, in_chans: int, num_val_images: int | None = None, variant: Variant = "plain"
     ) -> None:
         self._variant = variant
         self.curriculum_fraction = _CURRICULUM_FRACTIONS[variant]
-        self.image_size = image_size
+        self.image_size: ImageSize = image_size
         self.in_chans = in_chans
         self.num_train = FRESH_PER_DIGIT * num_sources("train")
         self.num_val = min(num_val_images or VAL_PER_DIGIT * num_sources("val"), VAL_PER_DIGIT * num_sources("val"))
-        document = {"task": "digits", "version": 1, "image_size": image_size, "in_chans": in_chans}
+        document: dict[str, object] = {"task": "digits", "version": 1, "image_size": image_size, "in_chans": in_chans}
         if variant != "plain":
             document["variant"] = variant
         self.fingerprint = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
@@ -114,8 +115,7 @@ class DigitsTask:
 
     def _resize(self, images: Tensor) -> Tensor:
         if self.image_size != CANVAS:
-            size = (self.image_size, self.image_size)
-            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+            images = F.interpolate(images, size=sides(self.image_size), mode="bilinear", align_corners=False)
         return images.expand(-1, self.in_chans, -1, -1).contiguous()
 
 

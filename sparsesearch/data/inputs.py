@@ -21,6 +21,7 @@ from sparsesearch.data.splits import open_splits
 from sparsesearch.data.stream_task import StreamTask
 from sparsesearch.data.task import Task
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import DataSpec
 
@@ -44,7 +45,9 @@ def preprocessing_of(backbone: str, data: DataSpec) -> Preprocessing:
     )
 
 
-def preprocessing_for(backbone: str, data: DataSpec, *, in_chans: int | None, image_size: int | None) -> Preprocessing:
+def preprocessing_for(
+    backbone: str, data: DataSpec, *, in_chans: int | None, image_size: ImageSize | None
+) -> Preprocessing:
     """The preprocessing of image files as in training; the demo data has its own normalisation.
 
     Args:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from sparsesearch.data.task import Batch
 from sparsesearch.errors import DataError
+from sparsesearch.schedule.image_size import ImageSize, sides
 
 # mmax9: with its random magnitude above 9, timm may posterize to 0 bits, which recent versions of Pillow reject.
 _RAND_AUGMENT = "rand-m9-mmax9-mstd0.5-inc1"
@@ -36,7 +37,7 @@ class Preprocessing:
         crop_pct: Fraction of the resized image that is cropped for evaluation.
     """
 
-    image_size: int
+    image_size: ImageSize
     in_chans: int = 3
     mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
     std: tuple[float, ...] = IMAGENET_DEFAULT_STD
@@ -50,7 +51,7 @@ class Preprocessing:
 
     def transform(self, *, is_training: bool) -> Transform:
         """Random resized crop, RandAugment and colour jitter for training; resize and centre crop for evaluation."""
-        size = (self.in_chans, self.image_size, self.image_size)
+        size = (self.in_chans, *sides(self.image_size))
         made: Transform = create_transform(
             size,
             is_training=is_training,

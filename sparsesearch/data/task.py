@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
+from sparsesearch.schedule.image_size import ImageSize
+
 ValPart = Literal["screen", "confirm"]
 """`screen` ranks candidates; `confirm` re-scores the selected ones on images that the selection did not use."""
 
@@ -48,7 +50,7 @@ class Task(Protocol):
 
     num_classes: int
     in_chans: int
-    image_size: int
+    image_size: ImageSize
     num_train: int
     num_val: int
     fingerprint: str

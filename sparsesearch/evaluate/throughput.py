@@ -83,7 +83,7 @@ class _Probe:
         self.train_s: list[float] = []
         self.infer_s: list[float] = []
         device = context.arithmetic.device
-        self._batch = 8 if context.geometry.image_size[0] > 64 and device.type == "cpu" else 64
+        self._batch = 8 if max(context.geometry.image_size) > 64 and device.type == "cpu" else 64
         self._model = context.fresh_model()
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-6)
         shape = (self._batch, context.task.in_chans, *context.geometry.image_size)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sparsesearch.backbones.registry import create_model, geometry, resolve_name
 from sparsesearch.latency.device import conditions_here
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.study.latency_record import Clock, Conditions, PrecisionName
 
 
@@ -36,7 +37,7 @@ class Target:
     precision: PrecisionName = "float32"
     compiled: bool = False
     channels_last: bool = False
-    image_size: int | tuple[int, int] | None = None
+    image_size: ImageSize | None = None
     num_classes: int | None = None
     in_chans: int | None = None
     clock: Clock = "wall"

@@ -16,6 +16,7 @@ from sparsesearch.artifacts.schedule_file import schedule_in
 from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.errors import BackboneError, ScheduleError, one_line
 from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.study.spec import read_document
 from sparsesearch.value import Value
 
@@ -40,7 +41,7 @@ class ScheduleArgument(Value):
     backbone: str | None = None
     num_classes: int | None = Field(default=None, ge=1)
     in_chans: int | None = Field(default=None, ge=1)
-    image_size: int | None = Field(default=None, ge=1)
+    image_size: ImageSize | None = None
     config: Mapping[str, Any] = Field(default_factory=dict)
 
     def check_backbone(self, name: str) -> None:

@@ -22,6 +22,7 @@ from sparsesearch.backbones.registry import geometry, runs_at_any_size, sparsifi
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.errors import BackboneError, CheckpointError, ScheduleError
 from sparsesearch.papers.schedules import paper_schedule
+from sparsesearch.schedule.image_size import ImageSize, sides
 from sparsesearch.timm.feature_maps import feature_maps
 from sparsesearch.timm.schedule_argument import ScheduleArgument, parse_schedule
 
@@ -49,7 +50,7 @@ def _entry_point(name: str) -> Callable[..., nn.Module]:
         chosen = _with_defaults(name, argument, options)
         model = _own(name, pretrained, **chosen) if name in BUNDLED else model_entrypoint(name)(pretrained, **chosen)
         if argument.image_size is not None:
-            _configure_(model, argument, options)
+            _configure_(model, argument, argument.image_size, options)
         wanted, shape = argument.schedule, geometry(model, name)
         sparsify_(model, paper_schedule(shape, wanted) if isinstance(wanted, float) else wanted)
         return feature_maps(model, shape, **of_features) if features_only else model
@@ -61,13 +62,13 @@ def _entry_point(name: str) -> Callable[..., nn.Module]:
 
 def _with_defaults(name: str, argument: ScheduleArgument, options: dict[str, Any]) -> dict[str, Any]:
     """The options of a model; those that a recipe determines and that are not given are the recipe's."""
-    found = {"num_classes": argument.num_classes, "in_chans": argument.in_chans}
+    found: dict[str, object] = {"num_classes": argument.num_classes, "in_chans": argument.in_chans}
     if name in BUNDLED or not runs_at_any_size(name):
         found["img_size"] = argument.image_size
     return {key: value for key, value in found.items() if value is not None} | options
 
 
-def _configure_(model: Any, argument: ScheduleArgument, options: dict[str, Any]) -> None:
+def _configure_(model: Any, argument: ScheduleArgument, size: ImageSize, options: dict[str, Any]) -> None:
     """Let timm's functions know the input that a recipe determines, where no option overrides it."""
     config = dict(argument.config)
     for option, entries in (("num_classes", ("num_classes", "label_names")), ("in_chans", ("mean", "std"))):
@@ -75,9 +76,9 @@ def _configure_(model: Any, argument: ScheduleArgument, options: dict[str, Any])
             config = {key: value for key, value in config.items() if key not in entries}
     own = model.pretrained_cfg
     sized = {"img_size", "input_size"} & {*options, *(options.get("pretrained_cfg_overlay") or {})}
-    size = own["input_size"][1:] if sized else (argument.image_size,) * 2
+    height_width = own["input_size"][1:] if sized else sides(size)
     channels = options.get("in_chans") or argument.in_chans or own["input_size"][0]
-    model.pretrained_cfg = {**own, **config, "input_size": (channels, *size)}
+    model.pretrained_cfg = {**own, **config, "input_size": (channels, *height_width)}
 
 
 def _own(
@@ -99,7 +100,7 @@ def _own(
         raise BackboneError(f"{name} has no option {', '.join(unknown)}; choose from {', '.join(_OWN_OPTIONS)}")
     size = options.pop("img_size", None)
     own_options = ModelOptions(
-        image_size=(size, size) if isinstance(size, int) else size,
+        image_size=None if size is None else sides(size if isinstance(size, int) else tuple(size)),
         seed=torch.initial_seed() % 2**32,  # like timm models, which are initialized from the global seed
         **options,
     )

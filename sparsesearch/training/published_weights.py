@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsesearch.backbones.lookup import has_published_weights
+from sparsesearch.schedule.image_size import ImageSize, as_image_size
 from sparsesearch.training.weight_files import content_hash
 
 HUB_TIMEOUT_S = 5.0
@@ -20,13 +21,13 @@ class PublishedWeights:
     Attributes:
         name: Name with the pretrained tag.
         num_classes: Classes of their head; 0 without a head.
-        image_size: Width in pixels of the images that they were trained with.
+        image_size: Height and width in pixels of the images that they were trained with.
         in_chans: Channels of these images.
     """
 
     name: str
     num_classes: int
-    image_size: int
+    image_size: ImageSize
     in_chans: int
 
     @classmethod
@@ -34,7 +35,7 @@ class PublishedWeights:
         """Those of a backbone (resolved name) that has some."""
         config = _config(backbone)
         name = f"{backbone.partition('.')[0]}.{config.tag}" if config.tag else backbone
-        return cls(name, int(config.num_classes), config.input_size[-1], config.input_size[0])
+        return cls(name, int(config.num_classes), as_image_size(config.input_size[1:]), config.input_size[0])
 
 
 def weights_identity(backbone: str, weights: str) -> str:

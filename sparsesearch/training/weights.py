@@ -14,6 +14,7 @@ from sparsesearch.backbones.reference_keys import num_predictors
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.data.task import Task
 from sparsesearch.errors import CheckpointError
+from sparsesearch.schedule.image_size import size_text
 from sparsesearch.training.foreign_weights import ForeignWeights, read_foreign_weights
 from sparsesearch.training.published_weights import HUB_TIMEOUT_S, PublishedWeights
 
@@ -105,7 +106,8 @@ def _published(backbone: str, task: Task, *, seed: int) -> DenseStart:
     has_head = published.num_classes == task.num_classes
     parts = [f"weights: {published.name} of timm, {len(names if has_head else kept)} of {len(names)} tensors"]
     if published.image_size != task.image_size:
-        parts.append(f"made for images of {published.image_size} pixels, used at {task.image_size}")
+        old, new = size_text(published.image_size), size_text(task.image_size)
+        parts.append(f"made for images of {old} pixels, used at {new}")
     if published.in_chans != task.in_chans:
         parts.append(f"first convolution adapted {published.in_chans} -> {task.in_chans} channels")
     if not has_head:

@@ -69,6 +69,7 @@ def _write(view: StudyView, path: Path, *, storage: Path) -> str | None:
     from sparsesearch.artifacts.model_reference import ModelReference
     from sparsesearch.artifacts.trained import model_of, trained_tensors
     from sparsesearch.data.inputs import preprocessing_for
+    from sparsesearch.schedule.image_size import as_image_size
     from sparsesearch.training.checkpoints import CheckpointFolder
     from sparsesearch.visualize.inspect import inspect_images, validation_images
     from sparsesearch.visualize.kept_tokens import save_kept_tokens
@@ -76,7 +77,7 @@ def _write(view: StudyView, path: Path, *, storage: Path) -> str | None:
     tensors = trained_tensors(best, (), CheckpointFolder(storage, spec.name, view.uid))
     if tensors is None:
         return f"the weights of trial {best.number} are not on this machine"
-    size = resolved.geometry.image_size[0]
+    size = as_image_size(resolved.geometry.image_size)
     reference = ModelReference(spec.backbone, best.schedule, resolved.num_classes, resolved.in_chans, size)
     preprocessing = preprocessing_for(spec.backbone, spec.data, in_chans=resolved.in_chans, image_size=size)
     images = validation_images(spec.data, backbone=spec.backbone, count=_NUM_IMAGES)

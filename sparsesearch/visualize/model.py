@@ -20,6 +20,7 @@ from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.data.inputs import preprocessing_for
 from sparsesearch.data.loading import Preprocessing
 from sparsesearch.errors import SpecError
+from sparsesearch.schedule.image_size import as_image_size, size_text
 from sparsesearch.schedule.methods import is_learned
 from sparsesearch.study.spec import DataSpec
 from sparsesearch.training.foreign_weights import read_foreign_weights
@@ -80,7 +81,8 @@ class Inspection:
                 "no images given, and only a recipe records its data; "
                 "name images, for example: visualize model.safetensors cat.jpg"
             )
-        images = validation_images(self.data, backbone=self.reference.backbone, count=count)
+        data = self.data.model_copy(update={"image_size": self.preprocessing.image_size})
+        images = validation_images(data, backbone=self.reference.backbone, count=count)
         return inspect_images(self.model, images, names=[""] * len(images), preprocessing=self.preprocessing)
 
 
@@ -117,9 +119,11 @@ def open_inspection(
         image_size=reference.image_size,
     )
     if model_file is not None and weights is None:
-        model = load(model_file)
-        if reference.image_size != preprocessing.image_size:
-            raise SpecError(f"{model_file} expects images of {reference.image_size} pixels; omit --image-size")
+        model: Any = load(model_file)
+        expected = model.sparsity.geometry.image_size
+        if reference.geometry.image_size != expected:
+            size = size_text(as_image_size(expected))
+            raise SpecError(f"{model_file} expects images of {size} pixels; omit --image-size")
         return Inspection(reference, model, preprocessing, data, f"weights of {model_file}")
     found = None if trained is None else trained()
     if found is not None:

@@ -16,7 +16,7 @@ from sparsesearch.latency.bench.bench_plan import BenchPlan
 from sparsesearch.latency.bench.compare import compare
 from sparsesearch.latency.bench.comparison import write_document
 from sparsesearch.latency.bench.table import plain_text
-from sparsesearch.latency.command_options import add_options
+from sparsesearch.latency.command_options import add_options, image_size_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rho", type=float, metavar="R", help="keep ratio of the papers' schedule, such as 0.7")
     parser.add_argument("--at", default="", help="blocks with a predictor before them, such as 3,6,9")
     parser.add_argument("--keep", default="", help="fraction of the tokens kept at each, such as 0.7,0.49,0.343")
-    parser.add_argument("--image-size", type=int, help="pixels [default: that of the backbone]")
+    parser.add_argument(
+        "--image-size",
+        type=image_size_argument,
+        help="pixels: 224, or height x width, 256x192 [default: the backbone's]",
+    )
     add_options(parser, BenchPlan)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the JSON to this file")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sparsesearch.backbones.registry import resolve_name
 from sparsesearch.errors import SpecError
-from sparsesearch.latency.command_options import check_positive, option
+from sparsesearch.latency.command_options import check_positive, image_size_argument, option
 from sparsesearch.latency.device import open_device
 from sparsesearch.latency.groups import OnPercent, ignore_percent
 from sparsesearch.latency.profile.design import NUM_HELD_OUT, NUM_WHOLES
@@ -49,7 +49,9 @@ class ProfilePlan:
     compile: bool = option(False, "Use torch.compile for all models; most of the time is then spent compiling.")
     channels_last: bool = option(False, "Use the channels-last memory format for images and convolutions.")
     threads: int | None = option(None, "CPU threads of torch. [default: that of torch]")
-    image_size: int | None = option(None, "Pixels. [default: that of the backbone]")
+    image_size: int | tuple[int, int] | None = option(
+        None, "Pixels: 224, or height x width, 256x192. [default: the backbone's]", parse=image_size_argument
+    )
     methods: str = option("default", "default: the methods of the papers. all: every reduction with every scorer.")
     schedules: int = option(NUM_WHOLES, "Random schedules to fit on, in addition to the grid of counts.")
     held_out: int = option(NUM_HELD_OUT, "Random schedules held out to estimate the error.")
@@ -59,7 +61,7 @@ class ProfilePlan:
 
     def __post_init__(self) -> None:
         parse_precision(self.precision)
-        check_positive(self, "batch_size", "threads", "image_size", "schedules", "held_out", "runs", "seconds")
+        check_positive(self, "batch_size", "threads", "schedules", "held_out", "runs", "seconds")
         if self.methods not in _METHODS:
             raise SpecError(f"invalid --methods {self.methods!r}; choose default or all")
         if self.clock not in ("wall", "cpu"):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.study.spec.renamed import renamed
 from sparsesearch.value import Value
-
-MAX_IMAGE_SIZE = 16_384
-"""Pixels; what is larger is a typing error."""
 
 
 class DataSpec(Value):
@@ -21,7 +19,7 @@ class DataSpec(Value):
             both, each with one folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision, such
             as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH` (WebDataset
             shards). See docs/data.md.
-        image_size: Height and width in pixels; None for the default of the backbone.
+        image_size: Pixels: 224, or height and width as `256x192` or `[256, 192]`; None for the default of the backbone.
         val_fraction: Fraction of the training images of each class held out for validation if the data has no separate
             test split.
         num_val_images: Maximum number of validation images per evaluation; None for all.
@@ -33,19 +31,12 @@ class DataSpec(Value):
     """
 
     source: str = "digits"
-    image_size: int | None = Field(default=None, ge=8, le=MAX_IMAGE_SIZE)
+    image_size: ImageSize | None = None
     val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     num_val_images: int | None = Field(default=None, ge=1)
     workers: int = Field(default=0, ge=0)
     class_order: Literal["natural", "alphabetical"] = "natural"
     on_broken: Literal["stop", "skip"] = "stop"
-
-    @field_validator("image_size", mode="before")
-    @classmethod
-    def _is_one_number(cls, size: object) -> object:
-        if isinstance(size, str | list | tuple) and not str(size).strip().isdigit():
-            raise ValueError("images are square: give one number of pixels, such as 256")
-        return size
 
     @model_validator(mode="before")
     @classmethod

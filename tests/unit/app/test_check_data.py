@@ -107,7 +107,7 @@ def test_paths_with_line_feeds_and_escapes_are_one_line(
     assert "a\\nb \\x1b[31m\\u2028\\udce9" in line
 
 
-@pytest.mark.parametrize("size", ["256x192", "4", "99999999999", "big"])
+@pytest.mark.parametrize("size", ["256x192x3", "axb", "0x224", "4", "99999999999", "big"])
 def test_image_sizes_that_are_refused(size: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sparsesearch", "cost", "--backbone", "deit_s", "--image-size", size],
