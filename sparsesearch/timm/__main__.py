@@ -6,6 +6,7 @@ SCRIPT` does the same in several processes.
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
+from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.errors import SparseSearchError
 
 _USAGE = """\
@@ -51,7 +53,20 @@ def main(arguments: Sequence[str]) -> int:
         runpy.run_path(str(script), run_name="__main__")
     except SparseSearchError as error:
         return _report_error(str(error))
+    except RuntimeError as error:
+        unknown = re.fullmatch(r"Unknown model \(sparse_(.+)\)", str(error))
+        if unknown is None:
+            raise
+        return _report_error(_why_unknown(unknown[1]))
     return 0
+
+
+def _why_unknown(backbone: str) -> str:
+    """Why there is no sparse model of a backbone."""
+    try:
+        return f"no model sparse_{backbone}; use sparse_{resolve_name(backbone)}"
+    except SparseSearchError as error:
+        return f"no model sparse_{backbone}: {error}"
 
 
 def _leave_out_device_ids_on_a_cpu() -> None:

@@ -295,6 +295,21 @@ def test_errors_of_the_models_are_one_line(run_script):
     assert "sparsesearch: sparse_deit_pico needs a schedule" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sparse_resnet50", "no model sparse_resnet50: the backbone resnet50 belongs to a family that cannot"),
+        ("sparse_deit_smal", "no model sparse_deit_smal: unknown backbone 'deit_smal'; did you mean deit_small"),
+        ("sparse_deit_s", "no model sparse_deit_s; use sparse_deit_small_patch16_224"),
+    ],
+)
+def test_sparse_models_that_are_not_there(run_script, tmp_path, name, words):
+    (tmp_path / "one.py").write_text("import sys, timm; timm.create_model(sys.argv[1])", encoding="utf-8")
+    done = run_script("one.py", name)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"sparsesearch: {words}")
+
+
 @pytest.mark.parametrize("path", ["none.py", "/"])
 def test_a_script_that_is_not_there(path, capsys):
     assert main([path, "--model", "x"]) == 2
