@@ -16,7 +16,7 @@ from sparsesearch.budget.solve import check_budget
 from sparsesearch.data.digits import NUM_CLASSES
 from sparsesearch.data.input_size import input_size
 from sparsesearch.data.source import absolute_source, source_of
-from sparsesearch.errors import BudgetError, SpecError
+from sparsesearch.errors import BudgetError, SparseSearchError, SpecError
 from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.space.definition import load_space, space_for_backbone
 from sparsesearch.study.spec import Budget, StudySpec
@@ -85,9 +85,16 @@ def filled_in(document: Mapping[str, Any]) -> StudySpec:
         BackboneError: Unknown backbone.
         DataError: The data source is not of a known form.
     """
-    unknown = list(_unknown_keys(document, StudySpec, ()))
-    if unknown:
-        raise SpecError(f"invalid study document: {'; '.join(unknown[:_KEYS_SHOWN])}")
+    try:
+        return _filled_in(document)
+    except SparseSearchError as error:  # a missing key hides no misspelled one
+        unknown = list(_unknown_keys(document, StudySpec, ()))
+        if unknown and unknown[0] not in str(error):
+            raise SpecError(f"invalid study document: {'; '.join([*unknown[:_KEYS_SHOWN], str(error)])}") from error
+        raise
+
+
+def _filled_in(document: Mapping[str, Any]) -> StudySpec:
     if document.get("backbone") is None:
         raise SpecError("no backbone given; use --backbone deit_s (or deit_pico for the demo)")
     if document.get("budget") is None:

@@ -198,7 +198,7 @@ class TestDocuments:
             ("fidelity: {evaluations: many}", "fidelity.evaluations: Input should be a valid integer"),
             ("fidelity: [1]", "fidelity must be a mapping"),
             ("data: {val_fraction: 1.5}", "data.val_fraction: Input should be less than 1, got 1.5"),
-            ("data: {image_size: None}", "data.image_size: Input should be a valid integer"),
+            ("data: {image_size: None}", "data.image_size: invalid image size 'None'; give one number of pixels"),
             ("seed: -1", "seed: Input should be greater than or equal to 0"),
             ("sampler: best", "sampler: Input should be 'evolution', 'tpe', 'nsga2', 'gp' or 'random', got 'best'"),
             ("device: tpu", "device: invalid value 'tpu'; choose auto, cpu, cuda or cuda:0"),
