@@ -78,10 +78,11 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
         device: `auto`, `cpu` or `cuda[:N]`.
 
     Raises:
-        SpecError: The recipe contradicts itself: its cost is not that of its schedule.
+        SpecError: The recipe contradicts itself: its cost is not that of its schedule; or there is no such device.
         DataError: The data cannot be read.
         CheckpointError: The initial weights do not fit.
     """
+    opened = open_device(device)
     backbone = resolve_name(recipe.backbone)
     task = open_test(recipe.data, backbone=backbone, progress=progress)
     geometry = task_geometry(backbone, task)
@@ -96,10 +97,10 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
         progress.line(line)
     progress.line(check_weights(weights, backbone=backbone, task=task))
     if recipe.precision == "auto":
-        chosen = choose_arithmetic("auto", device=open_device(device), backbone=backbone, geometry=geometry, task=task)
+        chosen = choose_arithmetic("auto", device=opened, backbone=backbone, geometry=geometry, task=task)
         arithmetic = chosen[0]
     else:
-        arithmetic = Arithmetic.of(recipe.precision, device=open_device(device))
+        arithmetic = Arithmetic.of(recipe.precision, device=opened)
     context = TrainingContext(backbone, geometry, task, arithmetic, seed=recipe.seed)
     dense = _dense_weights(context, recipe, weights=weights, settings=settings, progress=progress)
     teacher_model = context.model_with(dense)
