@@ -64,7 +64,7 @@ def parse_image_size(text: str) -> ImageSize:
         raise SpecError(str(error)) from error
 
 
-def image_size_option(panel: str) -> Any:
+def image_size_option(panel: str | None = None) -> Any:
     """Return the `--image-size` option, listed in a panel of the help."""
     return typer.Option(
         "--image-size",

@@ -14,10 +14,11 @@ from sparsesearch.app.run_arguments import parse_budget
 from sparsesearch.backbones.lookup import backbone_geometry, resolve_name
 from sparsesearch.budget.count import share_of_budget
 from sparsesearch.budget.solve import check_budget, feasible_intervals
-from sparsesearch.cli.options import JsonOption
+from sparsesearch.cli.options import JsonOption, image_size_option
 from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.errors import SpaceError, SpecError, UserInputError
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.space.counting import size as size_of
 from sparsesearch.space.definition import (
     SearchSpace,
@@ -72,6 +73,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="SPACE", help="A bundled sp
 BackboneOption = Annotated[
     str | None, typer.Option(help="Backbone to apply the space to: deit_s, convnext_tiny, deit_pico, ...")
 ]
+ImageSizeOption = Annotated[ImageSize | None, image_size_option()]
 
 
 @app.command()
@@ -81,6 +83,7 @@ def show(
         typer.Argument(metavar="[SPACE]", help="A bundled space or a .yaml file. [default: that of the backbone]"),
     ] = None,
     backbone: BackboneOption = None,
+    image_size: ImageSizeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a space; with a backbone, show it in full with its feasible budgets.
@@ -101,7 +104,7 @@ def show(
         else:
             typer.echo(space_path(name).read_text(encoding="utf-8").rstrip())
         return
-    geometry, name = _geometry(backbone, name)
+    geometry, name = _geometry(backbone, name, image_size)
     space = load_space(name).resolve(geometry)
     listed = _document(SearchSpace.of(space, geometry))
     dense = dense_macs(geometry)
@@ -126,7 +129,12 @@ def show(
 
 
 @app.command()
-def validate(name: NameArgument, backbone: BackboneOption = None, as_json: JsonOption = False) -> None:
+def validate(
+    name: NameArgument,
+    backbone: BackboneOption = None,
+    image_size: ImageSizeOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Validate a space, optionally for a backbone: prints one line per problem; exit code 2 if there is any.
 
     Methods that the backbone does not support are dropped and reported; this is a problem only if none remains.
@@ -137,7 +145,7 @@ def validate(name: NameArgument, backbone: BackboneOption = None, as_json: JsonO
     """
     problems, notes = problems_of(name), []
     if not problems and backbone is not None:
-        geometry, _ = _geometry(backbone, name)
+        geometry, _ = _geometry(backbone, name, image_size)
         space = load_space(name)
         try:
             feasible_intervals(geometry, space.resolve(geometry))
@@ -162,6 +170,7 @@ def size(
         typer.Argument(metavar="[SPACE]", help="A bundled space or a .yaml file. [default: that of the backbone]"),
     ] = None,
     backbone: BackboneOption = None,
+    image_size: ImageSizeOption = None,
     budget: Annotated[
         str | None,
         typer.Option(metavar="P%", help="Also count schedules that use up this fraction of the dense cost: 65%."),
@@ -182,7 +191,7 @@ def size(
     """
     if backbone is None:
         raise SpecError("no backbone given; use: sparsesearch spaces size isotropic_full --backbone deit_s")
-    geometry, name = _geometry(backbone, name)
+    geometry, name = _geometry(backbone, name, image_size)
     space = load_space(name).resolve(geometry)
     found = size_of(space, geometry)
     document: dict[str, Any] = {
@@ -213,9 +222,9 @@ def size(
         typer.echo(line)
 
 
-def _geometry(backbone: str, name: str | None) -> tuple[BackboneGeometry, str]:
+def _geometry(backbone: str, name: str | None, image_size: ImageSize | None) -> tuple[BackboneGeometry, str]:
     """Return the geometry of a backbone and the name of the space, by default that of the backbone."""
-    return backbone_geometry(backbone), name or space_name_for(resolve_name(backbone))
+    return backbone_geometry(backbone, image_size=image_size), name or space_name_for(resolve_name(backbone))
 
 
 def _document(space: SearchSpace) -> dict[str, Any]:

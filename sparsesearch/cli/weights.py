@@ -12,6 +12,7 @@ from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.cli.model_argument import ImageSizeOption, say_which_is_meant
 from sparsesearch.cli.options import JsonOption
 from sparsesearch.errors import CheckpointError
+from sparsesearch.schedule.image_size import size_text
 
 app = typer.Typer(help="Check files with weights.", no_args_is_help=True)
 _SHOWN = 10
@@ -69,7 +70,8 @@ def check(
         _list("left out", done.fitted.left_out)
     if done.problem is not None:
         raise CheckpointError(done.problem)
-    typer.echo(f"usable: sparsesearch run --backbone {backbone} --weights {path}")
+    size = "" if image_size is None else f" --image-size {size_text(image_size)}"
+    typer.echo(f"usable: sparsesearch run --backbone {backbone}{size} --weights {path}")
 
 
 def _list(what: str, names: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ Shapes: `H` and `W` height and width, `N` positions of a grid in raster order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def save_kept_tokens(images: Sequence[ImageView], path: Path, *, title: str, not
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(images), columns, squeeze=False)
     for row, image in zip(axes, images, strict=True):
-        _show(row[0], enlarged(image.pixels_HW3, (1, 1)))
+        _show(row[0], alone(image))
         row[0].set_ylabel(_shortened(image.name), fontsize=8)
         for cell, step in zip(row[1:], image.steps, strict=True):
             _show(cell, panel(image.pixels_HW3, step))
@@ -125,6 +126,13 @@ def save_kept_tokens(images: Sequence[ImageView], path: Path, *, title: str, not
     figure.supxlabel("; ".join(words), fontsize=8, color="0.3")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, metadata={"Software": None} if path.suffix.lower() == ".png" else None)
+
+
+def alone(image: ImageView) -> Picture:
+    """The image without its steps, in the shape that the panels of its steps have."""
+    rows, columns = image.steps[0].grid
+    common = math.gcd(rows, columns)
+    return enlarged(image.pixels_HW3, (rows // common, columns // common))
 
 
 def panel(pixels_HW3: Picture, view: StepView) -> Picture:

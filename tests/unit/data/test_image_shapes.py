@@ -15,6 +15,7 @@ import timm.data
 import torch
 from PIL import Image
 from timm.layers import resample_abs_pos_embed
+from typer.testing import CliRunner
 from weight_reading import load as load_weights
 from weight_reading import model_of
 
@@ -26,12 +27,15 @@ from sparsesearch.artifacts.checkpoint import ImagePreprocessing, ModelCard, rea
 from sparsesearch.artifacts.model_reference import find_model
 from sparsesearch.backbones.lookup import backbone_geometry, own_input
 from sparsesearch.backbones.registry import built_geometry, create_model
+from sparsesearch.cli.app import app
+from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.data.inputs import open_task, preprocessing_for, preprocessing_of
 from sparsesearch.errors import BackboneError, CheckpointError, SpecError
 from sparsesearch.latency.bench.__main__ import main as bench
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import DataSpec
+from sparsesearch.visualize.kept_tokens import alone
 from sparsesearch.visualize.model import open_inspection
 
 SIZE = (32, 24)
@@ -140,6 +144,7 @@ def test_a_saved_model_and_its_pictures(pictures: Path, tmp_path: Path) -> None:
     view = open_inspection(reference, model_file=path).of_files([picture])[0]
     assert view.pixels_HW3.shape == (*SIZE, 3)
     assert view.steps[0].grid == (8, 6)
+    assert alone(view).shape == (96, 72, 3)
     with pytest.raises(SpecError, match="expects images of 32x24 pixels; omit --image-size"):
         open_inspection(find_model(schedule=path, image_size=(24, 32)), model_file=path)
 
@@ -192,3 +197,11 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         bench(["--backbone", "deit_pico", "--image-size", "axb"])
     assert "argument --image-size: invalid image size 'axb'" in capsys.readouterr().err
+
+
+def test_spaces_and_data_of_a_size(pictures: Path) -> None:
+    show = ["spaces", "show", "--backbone", "deit_pico", "--image-size", "32x24", "--json"]
+    done = CliRunner().invoke(app, show)
+    assert json.loads(done.stdout)["dense_macs"] == dense_macs(backbone_geometry("deit_pico", image_size=SIZE))
+    check = ["data", "check", f"folder:{pictures}", "--backbone", "deit_pico", "--image-size", "32x24"]
+    assert "2 classes, resized to 32x24" in CliRunner().invoke(app, check).stdout
