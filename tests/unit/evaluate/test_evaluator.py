@@ -242,7 +242,7 @@ class TestFailures:
         assert home.store.trials(spec.name)[-1].state is TrialState.FAILED
 
     def test_a_missing_weights_file_is_the_users_error(self, home, spec):
-        with pytest.raises(CheckpointError, match=r"cannot read the weights file .*gone\.pth"):
+        with pytest.raises(CheckpointError, match=r"no such weights file: .*gone\.pth"):
             home.run(renamed(spec, "gone", weights="gone.pth"))
         assert home.store.trials("gone")[0].state is TrialState.RUNNING, "to be resumed when the file is back"
 
