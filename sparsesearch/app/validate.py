@@ -175,7 +175,10 @@ def _unknown_keys(document: Mapping[str, Any], kind: type[BaseModel], where: tup
         if field is None:
             yield f"{'.'.join(location)[:_LONGEST_KEY]}: unknown key{_nearest(location)}"
         elif isinstance(value, Mapping) and inspect.isclass(field.annotation):
-            inner = renamed(str(key), value)
+            try:
+                inner = renamed(str(key), value)
+            except ValueError:  # older and newer keys that contradict each other: an error of its own
+                continue
             if issubclass(field.annotation, BaseModel) and isinstance(inner, Mapping):
                 yield from _unknown_keys(inner, field.annotation, location)
 
