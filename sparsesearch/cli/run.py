@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sparsesearch.app.run_arguments import RunArguments, requested_document
 from sparsesearch.app.study_request import read_request
+from sparsesearch.app.validate import filled_in
 from sparsesearch.artifacts.output_files import check_folder
 from sparsesearch.cli import data_options as d
 from sparsesearch.cli import run_options as o
@@ -117,6 +118,7 @@ def run(
             study=study,
         ),
     )
+    filled_in(document)  # names and values that are wrong are said before PyTorch is loaded
     with open_reporter(progress, quiet=quiet) as reporter:
         with reporter.bar("loading PyTorch", None):
             from sparsesearch.app.start_study import discarded_if_invalid, start_study
