@@ -53,6 +53,7 @@ def middle_of(answer: Answer) -> float:
 
 def test_profiles_are_imported_listed_shown_and_deleted(command: Command) -> None:
     made = profiled(command)
+    assert len(made.pop("sha256")) == 64
     assert command("profile", "import", "p.json", "--name", "here").code == 0
     listed = command("profile", "list", "--json")
     assert [row["name"] for row in json.loads(listed.out)] == ["here"]
