@@ -91,9 +91,10 @@ def tables(home: Path) -> dict[str, list[str]]:
 
 
 def epochs(home: Path, what: str) -> Counter[str]:
-    """How often each epoch was `begun` or `finished`."""
+    """How often each epoch was `begun` or `finished`; a stored training that is taken over is validated again."""
     lines = (home / "epochs.txt").read_text(encoding="utf-8").splitlines()
-    return Counter(label for kind, _, label in (line.partition(" ") for line in lines) if kind == what)
+    noted = (line.partition(" ") for line in lines)
+    return Counter(label for kind, _, label in noted if kind == what and not label.startswith("validating the stored"))
 
 
 def files(home: Path) -> list[str]:
