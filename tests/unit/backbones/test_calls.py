@@ -162,8 +162,11 @@ def test_replicas_in_threads(case):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "backend"),
-    [("deit 3", "inductor")]
-    + [(case, "aot_eager") for case in ("deit 1", "deit 6", "fuse", "merge", "lvvit", "rotary", "convnext", "swin")],
+    [
+        ("deit 3", "inductor"),
+        *((case, "aot_eager") for case in ("deit 6", "merge", "convnext", "swin")),
+        *(pytest.param(case, "aot_eager", marks=pytest.mark.long) for case in ("deit 1", "fuse", "lvvit", "rotary")),
+    ],
 )
 def test_threads_share_a_compiled_model(case, backend):
     model, images = make(case)
