@@ -46,5 +46,5 @@ def test_other_images_and_classes():
 
 @pytest.mark.parametrize("size", [30, (32, 0), (32, 6)])
 def test_images_that_do_not_divide_into_tokens(size):
-    with pytest.raises(BackboneError, match="multiples of 4|choose from 1 to 8,192"):
+    with pytest.raises(BackboneError, match=r"multiples of 4|choose from 1 to 8,192"):
         create_model("deit_pico", image_size=size)
