@@ -12,10 +12,10 @@ from sparsesearch.catalog.names import recorded_name, unrecorded_backbone
 from sparsesearch.catalog.records import catalog, modules_of_backbones
 from sparsesearch.errors import BackboneError
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.schedule.image_size import ImageSize, as_image_size, sides
+from sparsesearch.schedule.image_size import MAX_SIDE, ImageSize, as_image_size, sides
 
-MAX_SIDE, MAX_CLASSES, MAX_CHANNELS = 8192, 1_000_000, 4096
-"""Pixels of a side, classes and channels; more are a mistake, and would only end in a lack of memory."""
+MAX_CLASSES, MAX_CHANNELS = 1_000_000, 4096
+"""Classes and channels; more are a mistake, and would only end in a lack of memory."""
 
 
 def resolve_name(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-MIN_SIDE, MAX_SIDE = 8, 16_384
+MIN_SIDE, MAX_SIDE = 8, 8192
 """Pixels of a side of an image; what is outside is a typing error."""
 
 
@@ -23,7 +23,7 @@ def as_image_size(value: object) -> int | tuple[int, int]:
         One number if height and width are equal, else both.
 
     Raises:
-        ValueError: It is none of these, or out of range.
+        ValueError: The value has another form, or is out of range.
     """
     parts = value.lower().split("x") if isinstance(value, str) else value
     if not isinstance(parts, Sequence):

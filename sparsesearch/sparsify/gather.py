@@ -74,13 +74,12 @@ def masked_softmax(logits_BHNN: Tensor, policy_BN: Tensor, *, eps: float = POLIC
     return ((weight + eps / num_tokens) / (weight.sum(dim=-1, keepdim=True) + eps)).to(logits_BHNN.dtype)
 
 
-def logistic_noise(shape: tuple[int, ...], *, generator: torch.Generator | None, device: torch.device) -> Tensor:
+def logistic_noise(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
     """Standard logistic noise, float32: the difference of two independent Gumbel samples.
 
-    It is sampled on the generator's device, so that a CPU generator gives the same numbers for a model on any device;
-    without one, from torch's global state.
+    It is sampled on the generator's device, so that a CPU generator gives the same numbers for a model on any device.
     """
-    uniform = torch.rand(shape, generator=generator, device=device if generator is None else generator.device)
+    uniform = torch.rand(shape, generator=generator, device=generator.device)
     uniform = uniform.clamp(1e-7, 1.0 - 1e-7)
     return (uniform.log() - torch.log1p(-uniform)).to(device)
 
@@ -120,13 +119,13 @@ def gumbel_keep(
     return hard_BN + (soft_BN - soft_BN.detach())
 
 
-def noisy_scores(score_BN: Tensor, *, scale: float, generator: torch.Generator | None) -> Tensor:
+def noisy_scores(score_BN: Tensor, *, scale: float, generator: torch.Generator) -> Tensor:
     """Add logistic noise to scores; at scale 1, on log-odds, the ranking is that of DynamicViT's Gumbel sampling.
 
     Args:
         score_BN: Scores; the largest are kept.
         scale: Scale of the noise.
-        generator: Source of the noise; None for torch's global state.
+        generator: Source of the noise.
     """
     noise_BN = logistic_noise(tuple(score_BN.shape), generator=generator, device=score_BN.device)
     return score_BN.float() + scale * noise_BN

@@ -20,7 +20,7 @@ class CallOptions:
     """Options of a forward pass.
 
     Attributes:
-        generator: Source of the noise in training; None for torch's global one. Evaluation samples nothing.
+        generator: Source of the noise in training. Evaluation samples nothing.
         mode: Training with gathered tokens, or with masks (DynamicViT). Evaluation always gathers.
         noise: Scale of the logistic noise on scores in gathered training; 0 for deterministic selection.
         probe: Also score, without dropping tokens, at every attached location that has no step.
@@ -33,7 +33,7 @@ class CallOptions:
             every parameter of scorers and fast paths a gradient.
     """
 
-    generator: torch.Generator | None
+    generator: torch.Generator
     mode: Mode = "gather"
     noise: float = 0.0
     probe: bool = False
@@ -83,14 +83,10 @@ class SparsityState(CallOptions):
         """Plain values and what can be pickled: a generator would be gone before a spawned process reads its state."""
         found = {each.name: getattr(self, each.name) for each in fields(self)}
         generator = found["generator"]
-        if generator is not None:
-            found["generator"] = (str(generator.device), bytes(generator.get_state().numpy()))
-        return found | {"trace": Trace()}
+        return found | {"generator": (str(generator.device), bytes(generator.get_state().numpy())), "trace": Trace()}
 
     def __setstate__(self, found: dict[str, Any]) -> None:
-        if found["generator"] is not None:
-            device, state = found["generator"]
-            generator = torch.Generator(device)
-            generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
-            found = found | {"generator": generator}
-        self.__dict__.update(found)
+        device, state = found["generator"]
+        generator = torch.Generator(device)
+        generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+        self.__dict__.update(found | {"generator": generator})

@@ -141,7 +141,7 @@ class TrainingCache:
     def find(
         self, key: str, *, measure: Callable[[Mapping[str, Tensor]], Mapping[str, float]], device: torch.device
     ) -> StoredTraining | None:
-        """Return a finished training that is what was recorded, None if there is none.
+        """Return a finished training that still gives the recorded metrics; None if the cache has no such training.
 
         A file that is damaged, belongs to another key, does not fit the model, or does not reach the recorded metrics
         is reported, set aside and treated as missing.

@@ -181,7 +181,7 @@ class CheckpointFolder:
         return f"{problem}; {self._set_aside(path)}" if sets_aside else problem
 
     def latest(self, prefix: str, *, before: int) -> tuple[dict[str, Tensor], dict[str, object]] | None:
-        """The newest readable checkpoint `PREFIX-epoch-N` with N below `before`, None if there is none."""
+        """The newest readable checkpoint `PREFIX-epoch-N` with N below `before`; None if no file is readable."""
         for step in range(before - 1, 0, -1):
             path = self.folder / f"{epoch_name(prefix, step)}.safetensors"
             try:
