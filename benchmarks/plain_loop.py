@@ -28,7 +28,7 @@ from sparsesearch.backbones.models.pico import ConvStem, draw_small_, small_argu
 from sparsesearch.backbones.registry import create_model, geometry
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.data.digits_task import DigitsTask, DigitsTest
-from sparsesearch.data.task import Batch
+from sparsesearch.data.task import Batch, Epoch
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.progress import Silent
@@ -88,8 +88,8 @@ def dense_model(name: str, home: Path) -> nn.Module:
         spec = FidelitySpec().dense
         curriculum = round(TASK.curriculum_fraction * spec.epochs) * steps_per_epoch(spec, num_train=TASK.num_train)
         objective = DenseObjective(model, geometry(model, name), curriculum_steps=curriculum, arithmetic=ARITHMETIC)
-        fresh = partial(TASK.fresh_epoch, seed=0, batch_size=spec.batch_size, num_images=None)
-        run_objective(model, spec, objective, lambda epoch: fresh(epoch=epoch), seed=0)
+        fresh = partial(Epoch, seed=0, batch_size=spec.batch_size)
+        run_objective(model, spec, objective, lambda epoch: TASK.fresh_epoch(fresh(epoch)), seed=0)
         write_tensors(path, model.state_dict(), metadata={})
     model.load_state_dict(read_tensors(path)[0])
     return model
@@ -124,15 +124,15 @@ def one_seed(
     """Accuracies of the loops."""
     found: dict[str, float] = {}
     home = arguments.home
-    batches = partial(TASK.pool_epoch, seed=seed, batch_size=spec.batch_size, num_images=spec.images_per_epoch)
+    chosen = partial(Epoch, seed=seed, batch_size=spec.batch_size, num_images=spec.images_per_epoch)
     for loop in arguments.loops:
         model, started = dense_model(name, home), time.perf_counter()
         sparsify_(model, paper_schedule(geometry(model, name), arguments.rho), seed=seed)
         if loop == "plain":
-            train_plainly(model, spec, lambda epoch: batches(epoch=epoch), lr=arguments.lr, seed=seed)
+            train_plainly(model, spec, lambda epoch: TASK.pool_epoch(chosen(epoch)), lr=arguments.lr, seed=seed)
         else:
             objective = SparseObjective(model, teacher, arithmetic=ARITHMETIC)
-            run_objective(model, spec, objective, lambda epoch: batches(epoch=epoch), seed=seed)
+            run_objective(model, spec, objective, lambda epoch: TASK.pool_epoch(chosen(epoch)), seed=seed)
         found[loop] = accuracy(model)
         print(f"{name}, seed {seed}, {loop}: {found[loop]:.2f} % ({time.perf_counter() - started:.0f} s)", flush=True)
     return found

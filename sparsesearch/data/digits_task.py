@@ -23,7 +23,7 @@ from sparsesearch.data.digits import (
     draw_canvases,
     num_sources,
 )
-from sparsesearch.data.task import Batch, Task, ValPart
+from sparsesearch.data.task import Batch, Epoch, Task, ValPart
 from sparsesearch.schedule.image_size import ImageSize, sides
 from sparsesearch.seeds import derive_seed
 
@@ -65,17 +65,17 @@ class DigitsTask:
     def _pool(self) -> Canvases:
         return self._draw("train", per_digit=POOL_PER_DIGIT, seed=_POOL_SEED)
 
-    def fresh_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
+    def fresh_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Canvases never seen before; see `Task.fresh_epoch`."""
-        canvases = self._draw("train", per_digit=FRESH_PER_DIGIT, seed=derive_seed(seed, "fresh", epoch))
-        order = np.arange(len(canvases.labels))[: num_images or None]
-        yield from self._batches(canvases, order, batch_size=batch_size, drop_last=True)
+        canvases = self._draw("train", per_digit=FRESH_PER_DIGIT, seed=derive_seed(epoch.seed, "fresh", epoch.number))
+        order = np.arange(len(canvases.labels))[: epoch.num_images or None]
+        yield from self._training(canvases, order, epoch, with_ids=False)
 
-    def pool_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
+    def pool_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Batches of the fixed pool, in a different order for each epoch; see `Task.pool_epoch`."""
-        rng = np.random.default_rng(derive_seed(seed, "pool", epoch))
-        order = rng.permutation(len(self._pool.labels))[: min(num_images or self.num_train, self.num_train)]
-        yield from self._batches(self._pool, order, batch_size=batch_size, drop_last=True, with_ids=True)
+        rng = np.random.default_rng(derive_seed(epoch.seed, "pool", epoch.number))
+        order = rng.permutation(len(self._pool.labels))[: min(epoch.num_images or self.num_train, self.num_train)]
+        yield from self._training(self._pool, order, epoch, with_ids=True)
 
     def pool(self, *, batch_size: int) -> Iterator[Batch]:
         """The fixed pool in order."""
@@ -93,25 +93,40 @@ class DigitsTask:
         canvases = self._draw(split, per_digit=VAL_PER_DIGIT, seed=seed)
         yield from self._batches(canvases, np.arange(len(canvases.labels))[: limit or None], batch_size=batch_size)
 
+    def _training(
+        self, canvases: Canvases, order: NDArray[np.int64], epoch: Epoch, *, with_ids: bool
+    ) -> Iterator[Batch]:
+        """The steps of an epoch; an incomplete last one is left out."""
+        size = min(epoch.batch_size, len(order))
+        steps = (order[start : start + size] for start in range(epoch.first_step * size, len(order) - size + 1, size))
+        for step in steps:
+            own = epoch.share.of(size)
+            yield self._batch(canvases, step[own], with_ids=with_ids, first=own.start, num_in_step=size)
+
     def _batches(
+        self, canvases: Canvases, order: NDArray[np.int64], *, batch_size: int, with_ids: bool = False
+    ) -> Iterator[Batch]:
+        for start in range(0, len(order), batch_size):
+            yield self._batch(canvases, order[start : start + batch_size], with_ids=with_ids)
+
+    def _batch(
         self,
         canvases: Canvases,
-        order: NDArray[np.int64],
+        index: NDArray[np.int64],
         *,
-        batch_size: int,
-        drop_last: bool = False,
-        with_ids: bool = False,
-    ) -> Iterator[Batch]:
-        stop = len(order) - len(order) % batch_size if drop_last and len(order) >= batch_size else len(order)
-        for start in range(0, stop, batch_size):
-            index = order[start : min(start + batch_size, stop)]
-            corners = torch.from_numpy(canvases.corners[index]).float()
-            yield Batch(
-                images=self._resize(torch.from_numpy(canvases.images[index])),
-                labels=torch.from_numpy(canvases.labels[index]),
-                ids=torch.from_numpy(np.ascontiguousarray(index)) if with_ids else None,
-                boxes=torch.cat([corners, corners + DIGIT], dim=1) / CANVAS,
-            )
+        with_ids: bool,
+        first: int = 0,
+        num_in_step: int | None = None,
+    ) -> Batch:
+        corners = torch.from_numpy(canvases.corners[index]).float()
+        return Batch(
+            images=self._resize(torch.from_numpy(canvases.images[index])),
+            labels=torch.from_numpy(canvases.labels[index]),
+            ids=torch.from_numpy(np.ascontiguousarray(index)) if with_ids else None,
+            boxes=torch.cat([corners, corners + DIGIT], dim=1) / CANVAS,
+            first=first,
+            num_in_step=num_in_step,
+        )
 
     def _resize(self, images: Tensor) -> Tensor:
         if self.image_size != CANVAS:

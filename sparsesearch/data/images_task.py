@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sparsesearch.data.content import task_fingerprint
-from sparsesearch.data.loading import Preprocessing, Transform, batches_of, transformed
+from sparsesearch.data.loading import Preprocessing, Steps, Transform, batches_of, transformed
 from sparsesearch.data.samples import Samples, Splits
-from sparsesearch.data.task import Batch, Task, ValPart
+from sparsesearch.data.task import Batch, Epoch, Task, ValPart
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.spec import DataSpec
 
@@ -61,18 +61,18 @@ class ImagesTask:
         self._workers = spec.workers
         self._preprocessing = preprocessing
 
-    def fresh_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
+    def fresh_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Augmented training images (random resized crop, RandAugment, colour jitter); see `Task.fresh_epoch`."""
         base, indices = self._train
-        rng = np.random.default_rng(derive_seed(seed, "images", epoch))
-        order = rng.permutation(np.asarray(indices))[: num_images or None].tolist()
+        rng = np.random.default_rng(derive_seed(epoch.seed, "images", epoch.number))
+        order = rng.permutation(np.asarray(indices))[: epoch.num_images or None].tolist()
         transform = self._preprocessing.transform(is_training=True)
-        part = _Chosen(base, order, transform, seed=derive_seed(seed, "augment", epoch))
-        yield from batches_of(part, batch_size=batch_size, drop_last=len(part) >= batch_size, workers=self._workers)
+        part = _Chosen(base, order, transform, seed=derive_seed(epoch.seed, "augment", epoch.number))
+        yield from batches_of(part, Steps.of_epoch(epoch, num_images=len(part)), workers=self._workers)
 
-    def pool_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
+    def pool_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Same as `fresh_epoch`: augmented images are not a fixed pool, so teacher targets are computed online."""
-        yield from self.fresh_epoch(epoch=epoch, seed=seed, batch_size=batch_size, num_images=num_images)
+        yield from self.fresh_epoch(epoch)
 
     def pool(self, *, batch_size: int) -> None:
         """There is no fixed pool."""
@@ -86,7 +86,7 @@ class ImagesTask:
     def _evaluation(self, base: Samples, order: Sequence[int], *, batch_size: int) -> Iterator[Batch]:
         """Batches of the given samples, resized and centre-cropped."""
         part = _Chosen(base, order, self._preprocessing.transform(is_training=False), seed=0)
-        yield from batches_of(part, batch_size=batch_size, drop_last=False, workers=self._workers)
+        yield from batches_of(part, batch_size, workers=self._workers)
 
 
 class ImagesTest(ImagesTask):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from sparsesearch.data.task import Batch
+from sparsesearch.data.task import ALONE, Batch, Epoch, Share
 from sparsesearch.errors import DataError
 from sparsesearch.schedule.image_size import ImageSize, sides
 
@@ -78,24 +79,68 @@ def transformed(image: Image.Image, transform: Transform, *, seed: int) -> Tenso
             np.random.set_state(np_state)
 
 
-def batches_of(part: Dataset[tuple[Tensor, int]], *, batch_size: int, drop_last: bool, workers: int) -> Iterator[Batch]:
+class Steps(Sampler[list[int]]):
+    """The positions that a process reads of each step; they are samples in a given order.
+
+    Args:
+        num_images: Number of samples in that order.
+        batch_size: Images of a step, in all processes.
+        first: The first step that is read.
+        share: What this process reads of each step.
+        drop_last: Whether an incomplete last step is left out, unless it is the only one.
+    """
+
+    def __init__(
+        self, num_images: int, batch_size: int, *, first: int = 0, share: Share = ALONE, drop_last: bool = False
+    ) -> None:
+        size = min(batch_size, num_images) if drop_last else batch_size
+        stop = num_images - size + 1 if drop_last else num_images
+        self._starts = range(first * size, stop, size)
+        self._num_images = num_images
+        self.share = share
+        self.size = size
+
+    @classmethod
+    def of_epoch(cls, epoch: Epoch, *, num_images: int) -> Steps:
+        """The steps of an epoch of training."""
+        return cls(num_images, epoch.batch_size, first=epoch.first_step, share=epoch.share, drop_last=True)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in self._starts:
+            step = range(start, min(start + self.size, self._num_images))
+            yield list(step[self.share.of(len(step))])
+
+
+def batches_of(part: Dataset[tuple[Tensor, int]], steps: Steps | int, *, workers: int) -> Iterator[Batch]:
     """Batches of transformed images, in the order of `part`.
+
+    Args:
+        part: The samples.
+        steps: What to read of them; an integer reads all, in batches of this size.
+        workers: Number of loader processes.
 
     Raises:
         DataError: An image cannot be read, here or in a worker process.
     """
+    chosen: dict[str, Any] = {"batch_size": steps} if isinstance(steps, int) else {"batch_sampler": steps}
     loader = DataLoader(
         part,
-        batch_size=batch_size,
-        drop_last=drop_last,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         collate_fn=default_collate,
         generator=torch.Generator().manual_seed(0),
+        **chosen,
     )
     try:
         for images, labels in loader:
-            yield Batch(images=images, labels=labels)
+            if isinstance(steps, int) or steps.share == ALONE:
+                yield Batch(images=images, labels=labels)
+            else:
+                first = steps.share.of(steps.size).start
+                yield Batch(images=images, labels=labels, first=first, num_in_step=steps.size)
     except DataError as error:
         # The error of a worker process contains its traceback as text, with the message last.
         message = str(error).strip().splitlines()[-1]

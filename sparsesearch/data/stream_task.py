@@ -15,7 +15,7 @@ from sparsesearch.data.content import task_fingerprint
 from sparsesearch.data.loading import Preprocessing, batches_of
 from sparsesearch.data.shard_order import SamplesAtPositions, ShuffledShards
 from sparsesearch.data.shards import Stream
-from sparsesearch.data.task import Batch, Task, ValPart
+from sparsesearch.data.task import Batch, Epoch, Task, ValPart
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.spec import DataSpec
 
@@ -46,17 +46,18 @@ class StreamTask:
         self._workers = min(spec.workers, len(stream.train))
         self._preprocessing = preprocessing
 
-    def fresh_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
+    def fresh_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Augmented training images from shuffled shards; see `Task.fresh_epoch`."""
-        images = min(num_images or self.num_train, self.num_train)
-        batch_size = min(batch_size, images)
-        part = ShuffledShards(self._stream, self._preprocessing, seed=derive_seed(seed, "stream", epoch))
-        batches = batches_of(part, batch_size=batch_size, drop_last=True, workers=self._workers)
-        yield from islice(batches, images // batch_size)
+        images = min(epoch.num_images or self.num_train, self.num_train)
+        size = min(epoch.batch_size, images)
+        part = ShuffledShards(self._stream, self._preprocessing, seed=derive_seed(epoch.seed, "stream", epoch.number))
+        own = epoch.share.of(size)
+        for batch in islice(batches_of(part, size, workers=self._workers), epoch.first_step, images // size):
+            yield Batch(images=batch.images[own], labels=batch.labels[own], first=own.start, num_in_step=size)
 
-    def pool_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
+    def pool_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Same as `fresh_epoch`: augmented images are not a fixed pool, so teacher targets are computed online."""
-        yield from self.fresh_epoch(epoch=epoch, seed=seed, batch_size=batch_size, num_images=num_images)
+        yield from self.fresh_epoch(epoch)
 
     def pool(self, *, batch_size: int) -> None:
         """There is no fixed pool."""
@@ -70,7 +71,7 @@ class StreamTask:
     def _evaluation(self, shards: Sequence[Path], positions: Sequence[int], *, batch_size: int) -> Iterator[Batch]:
         transform = self._preprocessing.transform(is_training=False)
         part = SamplesAtPositions(shards, positions, transform, mode=self._preprocessing.mode)
-        yield from batches_of(part, batch_size=batch_size, drop_last=False, workers=min(self._workers, 1))
+        yield from batches_of(part, batch_size, workers=min(self._workers, 1))
 
 
 class StreamTest(StreamTask):

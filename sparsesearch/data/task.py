@@ -15,20 +15,83 @@ ValPart = Literal["screen", "confirm"]
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one of several processes that train together reads of each step: consecutive images.
+
+    Attributes:
+        rank: Number of the process, from 0.
+        world: Number of processes.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, num_images: int) -> slice:
+        """The positions of this process's images in a step of `num_images`; shares differ by one image at most."""
+        return slice(self.rank * num_images // self.world, (self.rank + 1) * num_images // self.world)
+
+
+ALONE = Share()
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a process reads in one epoch of a training.
+
+    Attributes:
+        number: Number of the epoch.
+        seed: Seed of the training.
+        batch_size: Images of a step, in all processes.
+        num_images: Images of the epoch; None for all.
+        first_step: The first step that is read; those before it are done.
+        share: What this process reads of each step.
+    """
+
+    number: int
+    seed: int
+    batch_size: int
+    num_images: int | None = None
+    first_step: int = 0
+    share: Share = ALONE
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Images with their annotations.
+    """Images with their annotations: a step of training, or a share of it.
 
     Attributes:
         images: float32 `B x in_chans x H x W`, normalised.
         labels: int64 `B`.
         ids: int64 `B`, positions in a fixed pool whose teacher targets can be cached, or None.
         boxes: float32 `B x 4` top, left, bottom, right of the object as fractions of the image, or None if unknown.
+        first: Position of the first image in its training step.
+        num_in_step: Images of that step in all processes; None if these are all.
     """
 
     images: Tensor
     labels: Tensor
     ids: Tensor | None = None
     boxes: Tensor | None = None
+    first: int = 0
+    num_in_step: int | None = None
+
+    @property
+    def fraction(self) -> float:
+        """Fraction of the images of the training step that these are."""
+        return 1.0 if self.num_in_step is None else len(self.labels) / self.num_in_step
+
+    def micro_batches(self, size: int) -> Iterator[Batch]:
+        """Consecutive parts of at most `size` images."""
+        for start in range(0, len(self.labels), size):
+            part = slice(start, start + size)
+            yield Batch(
+                images=self.images[part],
+                labels=self.labels[part],
+                ids=None if self.ids is None else self.ids[part],
+                boxes=None if self.boxes is None else self.boxes[part],
+                first=self.first + start,
+                num_in_step=len(self.labels) if self.num_in_step is None else self.num_in_step,
+            )
 
 
 class Task(Protocol):
@@ -57,10 +120,10 @@ class Task(Protocol):
     curriculum_fraction: float
     orders_differ: bool
 
-    def fresh_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
+    def fresh_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Batches of one epoch for training a dense model (augmented, never cached)."""
 
-    def pool_epoch(self, *, epoch: int, seed: int, batch_size: int, num_images: int | None) -> Iterator[Batch]:
+    def pool_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Batches of one epoch for distillation; with `ids` if the images are a fixed pool."""
 
     def pool(self, *, batch_size: int) -> Iterator[Batch] | None:

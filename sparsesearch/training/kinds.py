@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import attach_, sparsify_
-from sparsesearch.data.task import Batch, Task
+from sparsesearch.data.task import ALONE, Batch, Epoch, Share, Task
 from sparsesearch.errors import CheckpointError
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
@@ -84,7 +84,8 @@ class Training:
         model: Trained in place.
         spec: Hyperparameters.
         objective: The loss.
-        batches: Maps an epoch (counted from 1) to its batches.
+        read: Reads the batches of an epoch.
+        seed: Seed of the images' order and augmentation.
         steps_per_epoch: Optimizer steps of an epoch.
         label: Shown in progress bars.
     """
@@ -92,9 +93,15 @@ class Training:
     model: nn.Module
     spec: TrainSpec
     objective: Objective
-    batches: Callable[[int], Iterator[Batch]]
+    read: Callable[[Epoch], Iterator[Batch]]
+    seed: int
     steps_per_epoch: int
     label: str
+
+    def batches(self, epoch: int, *, first_step: int = 0, share: Share = ALONE) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 1, or a process's share of them, from a step on."""
+        spec = self.spec
+        return self.read(Epoch(epoch, self.seed, spec.batch_size, spec.images_per_epoch, first_step, share))
 
 
 def steps_per_epoch(spec: TrainSpec, *, num_train: int) -> int:
@@ -120,9 +127,8 @@ def dense_training(context: TrainingContext, spec: TrainSpec, *, weights: str, s
         model=model,
         spec=spec,
         objective=objective,
-        batches=lambda epoch: context.task.fresh_epoch(
-            epoch=epoch, seed=seed, batch_size=spec.batch_size, num_images=spec.images_per_epoch
-        ),
+        read=context.task.fresh_epoch,
+        seed=seed,
         steps_per_epoch=steps,
         label="dense training",
     )
@@ -202,9 +208,8 @@ def _on_pool(
         model=model,
         spec=spec,
         objective=objective,
-        batches=lambda epoch: context.task.pool_epoch(
-            epoch=epoch, seed=seed, batch_size=spec.batch_size, num_images=spec.images_per_epoch
-        ),
+        read=context.task.pool_epoch,
+        seed=seed,
         steps_per_epoch=steps_per_epoch(spec, num_train=context.task.num_train),
         label=label,
     )

@@ -29,7 +29,7 @@ from sparsesearch.data.shard_reader import read_entries
 from sparsesearch.data.shards import decode_entry
 from sparsesearch.data.source import absolute_source, parse_source
 from sparsesearch.data.splits import open_splits
-from sparsesearch.data.task import Batch, Task, ValPart
+from sparsesearch.data.task import Batch, Epoch, Task, ValPart
 from sparsesearch.data.test_split import open_test
 from sparsesearch.errors import DataError, MissingExtraError
 from sparsesearch.study.spec import DataSpec
@@ -103,7 +103,7 @@ def prints(batches: Iterator[Batch]) -> list[bytes]:
 
 
 def epoch(task: Task, number: int = 1, *, seed: int = 0, num_images: int | None = None) -> list[Tensor]:
-    batches = list(task.fresh_epoch(epoch=number, seed=seed, batch_size=16, num_images=num_images))
+    batches = list(task.fresh_epoch(Epoch(number=number, seed=seed, batch_size=16, num_images=num_images)))
     return [torch.cat([b.images for b in batches]), torch.cat([b.labels for b in batches])]
 
 
@@ -359,7 +359,7 @@ class TestStreams:
     def test_an_epoch_shows_every_training_sample_once(self, tmp_path: Path) -> None:
         task = open_task(DataSpec(source=write_stream(tmp_path / "data")), backbone=PICO)
         assert task.num_train == 90
-        batches = list(task.fresh_epoch(epoch=1, seed=0, batch_size=90, num_images=None))
+        batches = list(task.fresh_epoch(Epoch(number=1, seed=0, batch_size=90)))
         assert Counter(batches[0].labels.tolist()) == {0: 30, 1: 30, 2: 30}
         rng = random.Random(0)
         entries = list(read_entries(sorted((tmp_path / "data").glob("train-*.tar"))))
@@ -385,7 +385,7 @@ class TestStreams:
         task = open_task(data, backbone=PICO)
         first = epoch(task)
         assert all(map(torch.equal, first, epoch(task)))
-        batches = list(task.fresh_epoch(epoch=1, seed=0, batch_size=10, num_images=None))
+        batches = list(task.fresh_epoch(Epoch(number=1, seed=0, batch_size=10)))
         assert sum(len(batch.labels) for batch in batches) == 90
         alone = open_task(data.model_copy(update={"workers": 0}), backbone=PICO)
         assert prints(alone.val("screen", batch_size=4)) == prints(task.val("screen", batch_size=4))

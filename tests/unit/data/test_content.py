@@ -14,6 +14,7 @@ from sparsesearch.data import content, content_cache
 from sparsesearch.data.content import Contents, changed_data
 from sparsesearch.data.file_walk import LeftOut, image_files
 from sparsesearch.data.folders import open_folder
+from sparsesearch.data.task import Epoch
 from sparsesearch.errors import DataError
 from sparsesearch.study.spec import DataSpec
 
@@ -137,7 +138,7 @@ def test_a_study_opens_its_task_again_after_a_repair(tmp_path: Path, monkeypatch
     file.write_bytes(whole[:45])
     data = DataSpec(source=f"folder:{made.root}")
     task = open_task(data, backbone="deit_pico")
-    parts = [task.fresh_epoch(epoch=epoch, seed=0, batch_size=16, num_images=None) for epoch in range(3)]
+    parts = [task.fresh_epoch(Epoch(number=epoch, seed=0, batch_size=16)) for epoch in range(3)]
     parts += [task.val("screen", batch_size=16), task.val("confirm", batch_size=16)]
     with pytest.raises(DataError, match=r"031\.png is not a readable image"):
         [len(batch.labels) for part in parts for batch in part]
@@ -145,7 +146,7 @@ def test_a_study_opens_its_task_again_after_a_repair(tmp_path: Path, monkeypatch
     assert open_task(data, backbone="deit_pico").fingerprint != task.fingerprint
     again = open_task(data, backbone="deit_pico", expected=task.fingerprint)
     assert again.fingerprint == task.fingerprint
-    assert len(list(again.fresh_epoch(epoch=1, seed=0, batch_size=16, num_images=64))) == 4
+    assert len(list(again.fresh_epoch(Epoch(number=1, seed=0, batch_size=16, num_images=64)))) == 4
 
 
 def test_why_a_study_does_not_go_on() -> None:

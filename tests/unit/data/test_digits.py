@@ -8,6 +8,7 @@ from sparsesearch.data.digits import CANVAS, DIGIT, draw_canvases, num_sources
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.data.inputs import open_task
 from sparsesearch.data.source import absolute_source
+from sparsesearch.data.task import Epoch
 from sparsesearch.data.test_split import open_test
 from sparsesearch.errors import DataError
 from sparsesearch.study.spec import DataSpec
@@ -135,8 +136,8 @@ def test_the_validation_parts_share_no_canvas_and_never_change(task):
 
 
 def test_training_canvases_are_none_of_the_validation_ones(task):
-    train = collected(task.fresh_epoch(epoch=1, seed=0, batch_size=64, num_images=640))[0]
-    pool = collected(task.pool_epoch(epoch=1, seed=0, batch_size=64, num_images=640))[0]
+    train = collected(task.fresh_epoch(Epoch(number=1, seed=0, batch_size=64, num_images=640)))[0]
+    pool = collected(task.pool_epoch(Epoch(number=1, seed=0, batch_size=64, num_images=640)))[0]
     val = collected(task.val("screen", batch_size=64))[0]
     assert not (canvases_of(train) | canvases_of(pool)) & canvases_of(val)
 
@@ -144,7 +145,7 @@ def test_training_canvases_are_none_of_the_validation_ones(task):
 @pytest.mark.parametrize("kind", ["fresh_epoch", "pool_epoch"])
 def test_epochs_differ_and_repeat_exactly(task, kind):
     def epoch(number, seed):
-        return collected(getattr(task, kind)(epoch=number, seed=seed, batch_size=32, num_images=64))[0]
+        return collected(getattr(task, kind)(Epoch(number=number, seed=seed, batch_size=32, num_images=64)))[0]
 
     assert torch.equal(epoch(1, 0), epoch(1, 0))
     assert not torch.equal(epoch(1, 0), epoch(2, 0))
@@ -155,7 +156,7 @@ def test_ids_are_positions_in_the_pool(task):
     whole, labels = collected(task.pool(batch_size=512))
     assert len(whole) == 11_000
     seen = []
-    for batch in task.pool_epoch(epoch=3, seed=1, batch_size=100, num_images=300):
+    for batch in task.pool_epoch(Epoch(number=3, seed=1, batch_size=100, num_images=300)):
         assert torch.equal(whole[batch.ids], batch.images)
         assert torch.equal(labels[batch.ids], batch.labels)
         seen += batch.ids.tolist()
@@ -175,7 +176,7 @@ def test_images_are_enlarged_and_repeated_over_channels(task):
 
 
 def test_boxes_hold_the_whole_digit(task):
-    batch = next(task.fresh_epoch(epoch=1, seed=0, batch_size=256, num_images=256))
+    batch = next(task.fresh_epoch(Epoch(number=1, seed=0, batch_size=256, num_images=256)))
     assert torch.equal((batch.boxes[:, 2:] - batch.boxes[:, :2]) * CANVAS, torch.full((256, 2), float(DIGIT)))
     assert float(batch.boxes.min()) >= 0.0
     assert float(batch.boxes.max()) <= 1.0

@@ -30,6 +30,7 @@ from sparsesearch.backbones.registry import built_geometry, create_model
 from sparsesearch.cli.app import app
 from sparsesearch.cost.analytic import dense_macs
 from sparsesearch.data.inputs import open_task, preprocessing_for, preprocessing_of
+from sparsesearch.data.task import Epoch
 from sparsesearch.errors import BackboneError, CheckpointError, SpecError
 from sparsesearch.latency.bench.__main__ import main as bench
 from sparsesearch.schedule import Schedule
@@ -82,7 +83,7 @@ def test_batches_of_a_task(pictures: Path, backbone: str) -> None:
     size = (64, 48) if backbone == "test_vit" else SIZE
     task = open_task(data(pictures, size), backbone=backbone)
     assert task.image_size == size
-    training = next(task.fresh_epoch(epoch=0, seed=0, batch_size=4, num_images=None)).images
+    training = next(task.fresh_epoch(Epoch(number=0, seed=0, batch_size=4))).images
     scored = next(task.val("screen", batch_size=4)).images
     assert training.shape == scored.shape == (4, 3, *size)
     red, blue = scored[:, 0], scored[:, 2]

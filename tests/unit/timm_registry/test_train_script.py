@@ -71,9 +71,11 @@ for wanted in args.models:
     ema.module.eval()
     with torch.no_grad():
         shape = list(ema.module(images).shape)
-    print(json.dumps({"model": name, "rank": args.rank, "world": args.world_size, "losses": losses, "missing": missing,
+    row = json.dumps({"model": name, "rank": args.rank, "world": args.world_size, "losses": losses, "missing": missing,
                       "scorers": len(scorers), "idle": idle, "shape": shape,
-                      "apart": float((high - low).abs().max())}), flush=True)
+                      "apart": float((high - low).abs().max())})
+    with open(f"rank{args.rank}.jsonl", "a") as file:  # lines of two processes on one stream may be mixed
+        print(row, file=file)
 if args.distributed:
     torch.distributed.destroy_process_group()
 """
@@ -89,7 +91,8 @@ def run(tmp_path):
         command = [sys.executable, *(launcher if processes > 1 else []), *module]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        files = sorted(tmp_path.glob("rank*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
     return start
 

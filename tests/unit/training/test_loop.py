@@ -7,6 +7,7 @@ import torch
 from geometries import DEIT_PICO
 
 from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.data.task import Epoch
 from sparsesearch.schedule import Schedule
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
@@ -78,7 +79,7 @@ def test_steps_of_an_epoch(images, batch, num_train, expected):
 @pytest.mark.parametrize("kind", ["fresh_epoch", "pool_epoch"])
 def test_an_epoch_has_as_many_batches_as_it_has_steps(task, kind, images):
     spec = TrainSpec(epochs=1, images_per_epoch=images, batch_size=64)
-    batches = getattr(task, kind)(epoch=1, seed=0, batch_size=64, num_images=images)
+    batches = getattr(task, kind)(Epoch(number=1, seed=0, batch_size=64, num_images=images))
     assert sum(1 for _ in batches) == steps_per_epoch(spec, num_train=task.num_train)
 
 
@@ -102,7 +103,7 @@ def start(kind, context):
 def one_epoch(run, objective, task):
     epoch = run.epochs_done + 1
     draw = task.fresh_epoch if isinstance(objective, DenseObjective) else task.pool_epoch
-    batches = draw(epoch=epoch, seed=5, batch_size=SPEC.batch_size, num_images=SPEC.images_per_epoch)
+    batches = draw(Epoch(number=epoch, seed=5, batch_size=SPEC.batch_size, num_images=SPEC.images_per_epoch))
     return run.epoch(batches, objective, seed=derive_seed(5, "epoch", epoch), bar=Silent().bar("", 3))
 
 
@@ -140,7 +141,7 @@ def test_a_training_depends_on_its_seed_and_on_no_global_generator(context):
 def test_a_loss_that_is_no_number_stops_before_it_spoils_the_weights(context, bad):
     run, _ = start("dense", context)
     before = copy.deepcopy(run.state())
-    batches = context.task.fresh_epoch(epoch=1, seed=0, batch_size=32, num_images=64)
+    batches = context.task.fresh_epoch(Epoch(number=1, seed=0, batch_size=32, num_images=64))
     with pytest.raises(NonFiniteLossError, match=r"the loss became (nan|inf) at step 0 \(epoch 1\)"):
         run.epoch(batches, lambda batch, step, generator: torch.tensor(bad), seed=0, bar=Silent().bar("", 2))
     after = run.state()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.data.inputs import task_geometry
+from sparsesearch.data.task import Epoch
 from sparsesearch.errors import ScheduleError
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule, Step
@@ -27,7 +28,7 @@ def teacher(context):
 
 
 def one_batch(context):
-    return next(context.task.pool_epoch(epoch=1, seed=0, batch_size=16, num_images=16))
+    return next(context.task.pool_epoch(Epoch(number=1, seed=0, batch_size=16, num_images=16)))
 
 
 @pytest.mark.parametrize("blocks", [[4], [2, 4], [1, 3, 5, 7]])
