@@ -25,8 +25,9 @@ from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, Merge, Pru
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.kinds import Training, TrainingContext, dense_training, sparse_training
-from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
 

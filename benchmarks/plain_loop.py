@@ -33,9 +33,10 @@ from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.checkpoints import read_tensors, write_tensors
 from sparsesearch.training.kinds import steps_per_epoch
-from sparsesearch.training.loop import Arithmetic, Objective, TrainingRun
+from sparsesearch.training.loop import Objective, TrainingRun
 from sparsesearch.training.objectives import DenseObjective, SparseObjective
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher

@@ -33,9 +33,10 @@ from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.distillation import SCORE_NOISE
 from sparsesearch.training.kinds import Training, TrainingContext, dense_training, sparse_training
-from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.objectives import SparseObjective
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model

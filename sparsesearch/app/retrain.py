@@ -24,9 +24,10 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.seeds import derive_seed
 from sparsesearch.settings import Settings
 from sparsesearch.study.progress import Progress
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.cache import TrainingCache, dense_key
 from sparsesearch.training.kinds import Training, TrainingContext, dense_training, given_dense_model, sparse_training
-from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.published_weights import resolve_weights
 from sparsesearch.training.scoring import eval_batch, evaluate_model
 from sparsesearch.training.teacher import Teacher

@@ -16,10 +16,10 @@ from sparsesearch.evaluate.throughput import open_device
 from sparsesearch.evaluate.work_files import WorkFiles
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder
 from sparsesearch.training.kinds import TrainingContext
-from sparsesearch.training.loop import Arithmetic
 from sparsesearch.value import Value
 
 

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from sparsesearch.data.task import Task
 from sparsesearch.latency.device import open_device as open_device
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.kinds import TrainingContext
-from sparsesearch.training.loop import Arithmetic
 
 Precision = Literal["auto", "float32", "bfloat16"]
 

@@ -20,8 +20,8 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.metric import VAL_TOP1
 from sparsesearch.study.spec import TrainSpec
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.checkpoints import read_tensors, set_aside, write_tensors
-from sparsesearch.training.loop import Arithmetic
 from sparsesearch.training.published_weights import weights_identity
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.metric import VAL_TOP1
 from sparsesearch.study.spec import TrainSpec
-from sparsesearch.training.loop import PREDICTOR_PREFIX, Arithmetic, Objective
+from sparsesearch.training.arithmetic import Arithmetic
+from sparsesearch.training.loop import PREDICTOR_PREFIX, Objective
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.objectives import DenseObjective, SparseObjective, SupernetObjective
 from sparsesearch.training.scoring import eval_batch, evaluate_model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from sparsesearch.data.task import Batch
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.study.progress import Bar
 from sparsesearch.study.spec import TrainSpec
+from sparsesearch.training.arithmetic import Arithmetic
 
 PREDICTOR_PREFIX = "sparsity."
 
@@ -22,44 +22,6 @@ Objective = Callable[[Batch, int, torch.Generator], Tensor]
 
 class NonFiniteLossError(SparseSearchError):
     """The loss became NaN or infinite; the trial fails, the study continues."""
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Device and precision of a computation.
-
-    Attributes:
-        device: Torch device.
-        dtype: `torch.float32`, or `torch.bfloat16` for autocast.
-    """
-
-    device: torch.device
-    dtype: torch.dtype
-
-    @classmethod
-    def of(cls, precision: str, *, device: torch.device) -> Arithmetic:
-        """The arithmetic of a precision, `float32` or `bfloat16`."""
-        return cls(device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
-
-    @property
-    def is_bfloat16(self) -> bool:
-        """Whether matrix products run in bfloat16."""
-        return self.dtype == torch.bfloat16
-
-    def autocast(self) -> torch.autocast:
-        """Autocast context, enabled for bfloat16; parameters stay float32."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bfloat16)
-
-    def to_device(self, batch: Batch) -> Batch:
-        """Move a batch to the device."""
-        if self.device.type == "cpu":
-            return batch
-        return Batch(
-            images=batch.images.to(self.device, non_blocking=True, memory_format=torch.channels_last),
-            labels=batch.labels.to(self.device, non_blocking=True),
-            ids=batch.ids,
-            boxes=batch.boxes,
-        )
 
 
 def lr_factor(step: int, *, total: int, warmup: float) -> float:

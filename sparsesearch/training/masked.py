@@ -9,8 +9,8 @@ from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.saliency import final_outputs
 from sparsesearch.data.task import Batch
 from sparsesearch.sparsify.losses import LossWeights
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.distillation import check_masked, masked_terms
-from sparsesearch.training.loop import Arithmetic
 from sparsesearch.training.teacher import Teacher
 
 

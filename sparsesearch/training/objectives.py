@@ -21,8 +21,8 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.supernet_schedules import minimal_schedule, random_schedule
 from sparsesearch.sparsify.gather import gather_tokens
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.distillation import SCORE_NOISE, gathered_terms
-from sparsesearch.training.loop import Arithmetic
 from sparsesearch.training.teacher import Teacher, TeacherTargets
 
 

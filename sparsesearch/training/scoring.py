@@ -16,7 +16,7 @@ from sparsesearch.backbones.transforms import family_of, set_schedule_
 from sparsesearch.data.task import Batch
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.training.loop import Arithmetic
+from sparsesearch.training.arithmetic import Arithmetic
 
 EVAL_BATCH = 240
 _EVAL_BYTES = 2_000_000_000

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sparsesearch.backbones.saliency import read_teacher
 from sparsesearch.data.task import Batch, Task
-from sparsesearch.training.loop import Arithmetic
+from sparsesearch.training.arithmetic import Arithmetic
 
 POOL_BATCH = 250
 MAX_TOKEN_BYTES = 300_000_000

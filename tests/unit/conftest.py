@@ -136,8 +136,8 @@ def context(task: DigitsTask) -> TrainingContext:
 
     from sparsesearch.backbones.registry import PICO
     from sparsesearch.data.inputs import task_geometry
+    from sparsesearch.training.arithmetic import Arithmetic
     from sparsesearch.training.kinds import TrainingContext
-    from sparsesearch.training.loop import Arithmetic
 
     arithmetic = Arithmetic(torch.device("cpu"), torch.float32)
     return TrainingContext(PICO, task_geometry(PICO, task), task, arithmetic, seed=0)

@@ -24,9 +24,10 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.spec import TrainSpec
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder
-from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.loop import TrainingRun
 
 CPU = torch.device("cpu")
 METRICS = {"val_top1": 0.5, "val_loss": 1.0, "val_images": 10.0}

@@ -10,9 +10,9 @@ from sparsesearch.errors import CheckpointError, DamagedFileError
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.study.trial import CheckpointRef
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.cache import dense_key, supernet_key
 from sparsesearch.training.checkpoints import CheckpointFolder, read_tensors, write_tensors
-from sparsesearch.training.loop import Arithmetic
 from sparsesearch.training.study_folder import remove_older_files, remove_study_folder
 
 TENSORS = {

@@ -16,7 +16,7 @@ from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.methods import Fuse
 from sparsesearch.sparsify.losses import ratio_loss
-from sparsesearch.training.loop import Arithmetic
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.objectives import SparseObjective
 from sparsesearch.training.teacher import Teacher

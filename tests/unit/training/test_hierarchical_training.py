@@ -11,8 +11,9 @@ from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import FastSlow
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import TrainSpec
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.kinds import TrainingContext, dense_training, sparse_training
-from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.objectives import _cropped
 from sparsesearch.training.teacher import Teacher
 

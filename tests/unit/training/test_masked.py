@@ -16,8 +16,9 @@ from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, Merge
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.kinds import TrainingContext, sparse_training
-from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.teacher import Teacher
 

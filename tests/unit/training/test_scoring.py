@@ -22,8 +22,8 @@ from sparsesearch.schedule.methods import (
     RandomScorer,
     SpotScorer,
 )
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.kinds import TrainingContext
-from sparsesearch.training.loop import Arithmetic
 from sparsesearch.training.scoring import EVAL_BATCH, Accumulator, PrefixCachedScorer, eval_batch, evaluate_model
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)

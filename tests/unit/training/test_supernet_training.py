@@ -24,8 +24,9 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.supernet_schedules import with_fixed_windows
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import TrainSpec
+from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.kinds import TrainingContext, supernet_training
-from sparsesearch.training.loop import Arithmetic, TrainingRun
+from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.teacher import Teacher
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)

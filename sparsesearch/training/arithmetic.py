@@ -1,0 +1,47 @@
+"""Device and precision of a computation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from sparsesearch.data.task import Batch
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Device and precision of a computation.
+
+    Attributes:
+        device: Torch device.
+        dtype: `torch.float32`, or `torch.bfloat16` for autocast.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, precision: str, *, device: torch.device) -> Arithmetic:
+        """The arithmetic of a precision, `float32` or `bfloat16`."""
+        return cls(device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+
+    @property
+    def is_bfloat16(self) -> bool:
+        """Whether matrix products run in bfloat16."""
+        return self.dtype == torch.bfloat16
+
+    def autocast(self) -> torch.autocast:
+        """Autocast context, enabled for bfloat16; parameters stay float32."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bfloat16)
+
+    def to_device(self, batch: Batch) -> Batch:
+        """Move a batch to the device."""
+        if self.device.type == "cpu":
+            return batch
+        return Batch(
+            images=batch.images.to(self.device, non_blocking=True, memory_format=torch.channels_last),
+            labels=batch.labels.to(self.device, non_blocking=True),
+            ids=batch.ids,
+            boxes=batch.boxes,
+        )
