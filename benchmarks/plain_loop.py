@@ -36,10 +36,11 @@ from sparsesearch.study.spec import FidelitySpec, TrainSpec
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.checkpoints import read_tensors, write_tensors
 from sparsesearch.training.kinds import steps_per_epoch
-from sparsesearch.training.loop import Objective, TrainingRun
+from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.objectives import DenseObjective, SparseObjective
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.training_step import Objective
 
 LOOPS = ["plain", "objective"]
 ARITHMETIC = Arithmetic(torch.device("cpu"), torch.float32)

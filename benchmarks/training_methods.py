@@ -31,6 +31,7 @@ from sparsesearch.data.inputs import task_geometry
 from sparsesearch.data.task import Batch
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.seeds import derive_seed
+from sparsesearch.sparsify.draws import Draws
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
 from sparsesearch.training.arithmetic import Arithmetic
@@ -41,6 +42,7 @@ from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.objectives import SparseObjective
 from sparsesearch.training.scoring import EVAL_BATCH, evaluate_model
 from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.training_step import TrainingStep
 
 METHODS = ("gathered", "masked")
 _RESAMPLES = 10_000
@@ -67,7 +69,7 @@ def steps_of(method: str, arguments: argparse.Namespace) -> tuple[Callable[[], N
 
     def whole() -> None:
         optimizer.zero_grad(set_to_none=True)
-        objective(batch, 0, generator).backward()  # type: ignore[no-untyped-call]
+        objective(batch, TrainingStep(0, Draws(0))).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     def student() -> None:

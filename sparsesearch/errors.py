@@ -125,6 +125,10 @@ class MissingExtraError(UserInputError):
     """A package that is required for what was asked is not installed."""
 
 
+class DeviceMemoryError(UserInputError):
+    """A device has too little memory for what is asked of it."""
+
+
 class ShapeError(SparseSearchError):
     """A tensor does not have the documented shape."""
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from sparsesearch.data.task import Batch
 from sparsesearch.study.observer import NoObserver
 from sparsesearch.study.trial import Fidelity, Trial
 
@@ -53,11 +52,9 @@ class Deadline(NoObserver):
         end = self._budget * (1.0 if fidelity.is_training else _SCREEN_END) - _CLOSING_S
         return self.elapsed_s + 1.2 * self._longest.get(fidelity, 0.0) < end
 
-    def limit(self, fidelity: Fidelity, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield batches until the time for this kind of training is over, at least one."""
-        for i, batch in enumerate(batches):
-            over = self._budget is not None and self.elapsed_s > self._budget * _TRAINING_END[fidelity]
-            if over and i > 0:
-                self.has_cut = True
-                return
-            yield batch
+    def cuts(self, fidelity: Fidelity) -> bool:
+        """Whether the time for this kind of training is over, so that it ends after the step under way."""
+        if self._budget is None or self.elapsed_s <= self._budget * _TRAINING_END[fidelity]:
+            return False
+        self.has_cut = True
+        return True

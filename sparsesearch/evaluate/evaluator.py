@@ -18,10 +18,10 @@ from sparsesearch.study.events import Ended, Event, Measured
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
-from sparsesearch.study.stop import StopToken, while_leased
+from sparsesearch.study.stop import StopCause, StopToken
 from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
 from sparsesearch.training.cache import TrainingCache, dense_key, supernet_key
-from sparsesearch.training.checkpoints import CheckpointFolder, epoch_name
+from sparsesearch.training.checkpoints import CheckpointFolder, epoch_name, read_tensors
 from sparsesearch.training.kinds import (
     Training,
     TrainingContext,
@@ -31,7 +31,7 @@ from sparsesearch.training.kinds import (
     sparse_training,
     supernet_training,
 )
-from sparsesearch.training.loop import NonFiniteLossError, TrainingRun, model_tensors
+from sparsesearch.training.loop import Asked, NonFiniteLossError, TrainingRun, model_tensors
 from sparsesearch.training.scoring import EVAL_BATCH, PrefixCachedScorer, eval_batch, evaluate_model
 from sparsesearch.training.teacher import Teacher
 
@@ -148,6 +148,14 @@ class StudyEvaluator:
         else:
             is_supernet_training = trial.fidelity is Fidelity.SUPERNET_TRAINING
             document = self._checkpoints.start(Fidelity.DENSE)[1] if is_supernet_training else {WHOLE: True}
+        files = self._checkpoints.between_epochs(trial)
+        within = files.newest(after=(run.epochs_done, 0))
+        if within is not None:
+            run.restore(read_tensors(within)[0])
+
+        def save() -> None:
+            files.save(run.state(), epoch=run.epochs_done, step=run.steps_done)
+
         while run.epochs_done < spec.epochs:
             epoch = run.epochs_done + 1
             started = perf_counter()
@@ -155,8 +163,18 @@ class StudyEvaluator:
             label = f"{training.label}, epoch {epoch} of {spec.epochs}"
             steps, batch_size = training.steps_per_epoch, spec.batch_size
             with self._progress.bar(label, steps, trial=trial.number, batch_size=batch_size) as bar:
-                batches = while_leased(self._stop, self._deadline.limit(trial.fidelity, training.batches(epoch)))
-                loss = run.epoch(batches, training.objective, seed=seed, bar=bar)
+                bar.advance(run.steps_done)
+                loss = run.epoch(
+                    training.batches(epoch, first_step=run.steps_done),
+                    training.objective,
+                    seed=seed,
+                    bar=bar,
+                    ask=lambda: self._asked(trial.fidelity, is_due=files.is_due),
+                    save=save,
+                )
+            if loss is None:
+                self._stop.raise_if_set()
+                raise AssertionError("a training ends between two steps only if it is asked to stop")
             last = epoch == spec.epochs
             metrics = {"train_loss": loss, **self._validate(training.model, trial, whole=last)}
             yield self._measured(trial, epoch, metrics, seconds=perf_counter() - started)
@@ -168,6 +186,16 @@ class StudyEvaluator:
                 name=final_name if last else epoch_name(prefix_of(trial), epoch),
                 whole=bool(document[WHOLE]) and not self._deadline.has_cut,
             )
+
+    def _asked(self, fidelity: Fidelity, *, is_due: bool) -> Asked:
+        """What is asked of a training between two steps.
+
+        Raises:
+            StoppedError: The lease is lost: nothing that follows could be stored.
+        """
+        if self._stop.cause is StopCause.LEASE_LOST:
+            self._stop.raise_if_set()
+        return Asked(stop=self._stop.cause is not None, cut=self._deadline.cuts(fidelity), save=is_due)
 
     def _validate(self, model: nn.Module, trial: Trial, *, whole: bool) -> dict[str, float]:
         """Validation metrics under the trial's schedule; on part of the images unless `whole`."""

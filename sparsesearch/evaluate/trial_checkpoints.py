@@ -12,6 +12,7 @@ from sparsesearch.study.events import Checkpointed, Event
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.trial import CheckpointRef, Fidelity, Trial
 from sparsesearch.training.checkpoints import CheckpointFolder, epoch_name
+from sparsesearch.training.step_files import StepFiles
 
 WHOLE = "whole"
 """Key of a checkpoint's document: whether neither this training nor the dense one before it was stopped early."""
@@ -51,6 +52,7 @@ class TrialCheckpoints:
         ref = self._folder.save(name, tensors, step=step, metadata=document)
         yield Checkpointed(trial=trial.number, attempt=trial.attempt, checkpoint=ref)
         self._remove_others(trial, ref)
+        self.between_epochs(trial).clear()
 
     def latest(self, trial: Trial, *, label: str) -> Checkpoint | None:
         """The checkpoint from which a training goes on: the last one, or, if it is damaged, the one before it.
@@ -76,6 +78,11 @@ class TrialCheckpoints:
             return earlier
         self._remove_others(trial, ref)
         return found
+
+    def between_epochs(self, trial: Trial) -> StepFiles:
+        """The checkpoints of a training that are written within its epochs; they are not recorded in the store."""
+        identity = {"kind": trial.fidelity.value, "key": trial.key, "seed": trial.seed}
+        return StepFiles(self._folder.folder / "within-epochs" / prefix_of(trial), identity=identity)
 
     def start(self, fidelity: Fidelity) -> Checkpoint:
         """Weights and document of a training that others build on, verified.

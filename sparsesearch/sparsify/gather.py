@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from sparsesearch.errors import ShapeError
+from sparsesearch.sparsify.draws import Draws
 
 POLICY_SOFTMAX_EPS = 1e-6
+
+Noise = torch.Generator | Draws
+"""Source of random numbers for a batch."""
 
 
 def gather_tokens(x_BNC: Tensor, keep_BK: Tensor) -> Tensor:
@@ -74,19 +78,21 @@ def masked_softmax(logits_BHNN: Tensor, policy_BN: Tensor, *, eps: float = POLIC
     return ((weight + eps / num_tokens) / (weight.sum(dim=-1, keepdim=True) + eps)).to(logits_BHNN.dtype)
 
 
-def logistic_noise(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+def logistic_noise(shape: tuple[int, ...], *, generator: Noise, device: torch.device) -> Tensor:
     """Standard logistic noise, float32: the difference of two independent Gumbel samples.
 
-    It is sampled on the generator's device, so that a CPU generator gives the same numbers for a model on any device.
+    That of a generator is sampled on its device, so that a CPU generator gives the same numbers for a model on any
+    device; `Draws` are the same on any device, and computed where they are needed.
     """
-    uniform = torch.rand(shape, generator=generator, device=generator.device)
+    if isinstance(generator, Draws):
+        uniform = generator.uniform(shape, device=device)
+    else:
+        uniform = torch.rand(shape, generator=generator, device=generator.device)
     uniform = uniform.clamp(1e-7, 1.0 - 1e-7)
     return (uniform.log() - torch.log1p(-uniform)).to(device)
 
 
-def gumbel_keep(
-    scores_BN2: Tensor, *, generator: torch.Generator | None = None, forced_BN: Tensor | None = None
-) -> Tensor:
+def gumbel_keep(scores_BN2: Tensor, *, generator: Noise | None = None, forced_BN: Tensor | None = None) -> Tensor:
     """Sample a 0/1 keep decision for each token, with a straight-through gradient.
 
     The decision is column 0 of a hard Gumbel-softmax at temperature 1. For two classes, this is a logistic sample on
@@ -119,7 +125,7 @@ def gumbel_keep(
     return hard_BN + (soft_BN - soft_BN.detach())
 
 
-def noisy_scores(score_BN: Tensor, *, scale: float, generator: torch.Generator) -> Tensor:
+def noisy_scores(score_BN: Tensor, *, scale: float, generator: Noise) -> Tensor:
     """Add logistic noise to scores; at scale 1, on log-odds, the ranking is that of DynamicViT's Gumbel sampling.
 
     Args:

@@ -5,7 +5,7 @@ Shapes: `B` batch, `N` tokens without prefix tokens, `M` remaining tokens, `C` c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,6 +80,7 @@ def dynamicvit_loss(
     keep_ratios: Sequence[float],
     keep_BN: Tensor | None,
     weights: LossWeights | None = None,
+    total: Callable[[Tensor], Tensor] | None = None,
 ) -> LossTerms:
     """The loss of masked training: classification, keep ratio, and distillation from the teacher.
 
@@ -91,6 +92,8 @@ def dynamicvit_loss(
         keep_ratios: Target fraction of the initial tokens, one per predictor.
         keep_BN: Tokens compared by the token term (above 0.5); None for all.
         weights: Weights of the terms; None for DynamicViT's values for ViTs.
+        total: Maps the number of compared tokens to the one that the sum over them is divided by, where the batch is a
+            part of a step; None for the number itself.
 
     Source: DynamicViT (arXiv:2106.02034), section 3.4; Dynamic Spatial Sparsification (arXiv:2207.01580).
     """
@@ -98,15 +101,16 @@ def dynamicvit_loss(
     ratio = ratio_loss(decisions, keep_ratios, over_batch=weights.ratio_over_batch)
     class_term = class_kl(student.logits_BK, teacher.logits_BK)
     compare = token_mse if weights.token_loss == "mse" else token_kl
-    token = compare(student.tokens_BNC, teacher.tokens_BNC, keep_BN=keep_BN)
+    count = None if total is None or keep_BN is None else total((keep_BN > 0.5).sum())
+    token = compare(student.tokens_BNC, teacher.tokens_BNC, keep_BN=keep_BN, count=count)
     divisor = len(decisions) if weights.ratio_divisor is None else weights.ratio_divisor
-    total = (
+    loss = (
         weights.cls * cls
         + weights.ratio * ratio / max(divisor, 1)
         + weights.class_kl * class_term
         + weights.token * token
     )
-    return LossTerms(total=total, cls=cls, ratio_sum=ratio, class_kl=class_term, token=token)
+    return LossTerms(total=loss, cls=cls, ratio_sum=ratio, class_kl=class_term, token=token)
 
 
 def soft_target_cross_entropy(logits_BK: Tensor, target_BK: Tensor) -> Tensor:
@@ -161,42 +165,50 @@ def class_kl(student_BK: Tensor, teacher_BK: Tensor) -> Tensor:
     )
 
 
-def token_mse(student_BNC: Tensor, teacher_BNC: Tensor, *, keep_BN: Tensor | None = None) -> Tensor:
+def token_mse(
+    student_BNC: Tensor, teacher_BNC: Tensor, *, keep_BN: Tensor | None = None, count: Tensor | None = None
+) -> Tensor:
     """Mean squared error over kept tokens and channels of the whole batch.
 
     Args:
         student_BNC: Tokens; any number of position axes if all tokens are compared.
         teacher_BNC: Same shape.
         keep_BN: Above 0.5 for tokens to compare; None for all.
+        count: What the sum over kept tokens is divided by; None for their number.
 
     Returns:
         A scalar; 0 if no token is kept in the whole batch.
 
     Source: DynamicViT (arXiv:2106.02034), section 3.4.
     """
-    chosen = _chosen(student_BNC, teacher_BNC, keep_BN)
-    if chosen is None:
-        return student_BNC.new_zeros(())
-    return functional.mse_loss(chosen[0], chosen[1])
+    _check_alike(student_BNC, teacher_BNC)
+    if keep_BN is None:
+        return functional.mse_loss(student_BNC, teacher_BNC.detach())
+    return _mean_of_kept((student_BNC - teacher_BNC.detach()).square().mean(dim=-1), keep_BN, count)
 
 
-def token_kl(student_BNC: Tensor, teacher_BNC: Tensor, *, keep_BN: Tensor | None = None) -> Tensor:
+def token_kl(
+    student_BNC: Tensor, teacher_BNC: Tensor, *, keep_BN: Tensor | None = None, count: Tensor | None = None
+) -> Tensor:
     """KL(teacher || student) of the auxiliary logits of kept tokens, mean over those tokens.
 
     Args:
         student_BNC: Logits of each token.
         teacher_BNC: Same shape.
         keep_BN: Above 0.5 for tokens to compare; None for all.
+        count: As in `token_mse`.
 
     Returns:
         A scalar; 0 if no token is kept in the whole batch.
 
     Source: DynamicViT (arXiv:2106.02034), section 3.4, for LV-ViT.
     """
-    chosen = _chosen(student_BNC, teacher_BNC, keep_BN)
-    if chosen is None:
-        return student_BNC.new_zeros(())
-    return class_kl(*(tokens.flatten(0, -2) for tokens in chosen))
+    _check_alike(student_BNC, teacher_BNC)
+    if keep_BN is None:
+        return class_kl(student_BNC.flatten(0, -2), teacher_BNC.flatten(0, -2))
+    log_student, log_teacher = student_BNC.log_softmax(dim=-1), teacher_BNC.detach().log_softmax(dim=-1)
+    kl_BN = functional.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(dim=-1)
+    return _mean_of_kept(kl_BN, keep_BN, count)
 
 
 def saliency_loss(score_BM: Tensor, saliency_BN: Tensor, *, positions_BM: Tensor | None = None) -> Tensor:
@@ -225,17 +237,16 @@ def saliency_loss(score_BM: Tensor, saliency_BN: Tensor, *, positions_BM: Tensor
     return functional.kl_div(score_BM.float().log_softmax(dim=1), target_BM, reduction="batchmean")
 
 
-def _chosen(student_BNC: Tensor, teacher_BNC: Tensor, keep_BN: Tensor | None) -> tuple[Tensor, Tensor] | None:
-    """The tokens to compare, or None if there are none."""
+def _check_alike(student_BNC: Tensor, teacher_BNC: Tensor) -> None:
     if student_BNC.shape != teacher_BNC.shape:
         raise ShapeError(
             f"student tokens of shape {tuple(student_BNC.shape)} do not match teacher tokens of shape "
             f"{tuple(teacher_BNC.shape)}"
         )
-    teacher_BNC = teacher_BNC.detach()
-    if keep_BN is None:
-        return student_BNC, teacher_BNC
-    kept_BN = keep_BN.reshape(student_BNC.shape[:2]) > 0.5
-    if not bool(kept_BN.any()):
-        return None
-    return student_BNC[kept_BN], teacher_BNC[kept_BN]
+
+
+def _mean_of_kept(values_BN: Tensor, keep_BN: Tensor, count: Tensor | None) -> Tensor:
+    """Mean over the kept tokens, without waiting for the device to know how many they are."""
+    kept_BN = keep_BN.reshape(values_BN.shape) > 0.5
+    total = torch.where(kept_BN, values_BN, 0.0).sum()
+    return total / (kept_BN.sum().clamp_min(1) if count is None else count.clamp_min(1e-12))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sparsesearch.sparsify.gather import Noise
 from sparsesearch.sparsify.model_plan import Plan
 from sparsesearch.sparsify.trace import Trace
 
@@ -20,7 +21,8 @@ class CallOptions:
     """Options of a forward pass.
 
     Attributes:
-        generator: Source of the noise in training. Evaluation samples nothing.
+        generator: Source of the noise in training: a generator, or `Draws`, whose numbers depend on the place of an
+            image in the step alone. Evaluation samples nothing.
         mode: Training with gathered tokens, or with masks (DynamicViT). Evaluation always gathers.
         noise: Scale of the logistic noise on scores in gathered training; 0 for deterministic selection.
         probe: Also score, without dropping tokens, at every attached location that has no step.
@@ -33,7 +35,7 @@ class CallOptions:
             every parameter of scorers and fast paths a gradient.
     """
 
-    generator: torch.Generator
+    generator: Noise
     mode: Mode = "gather"
     noise: float = 0.0
     probe: bool = False

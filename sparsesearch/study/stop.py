@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from enum import StrEnum
-from typing import TypeVar
 
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.study.state import StopRequest
-
-_Item = TypeVar("_Item")
 
 
 class StopCause(StrEnum):
@@ -80,18 +77,6 @@ class StopToken:
         """
         if self._cause is not None:
             raise StoppedError(self._cause)
-
-
-def while_leased(token: StopToken, items: Iterable[_Item]) -> Iterator[_Item]:
-    """Yield items, which are steps of work, until the lease is lost.
-
-    Raises:
-        StoppedError: The lease is lost: nothing that follows could be stored.
-    """
-    for item in items:
-        if token.cause is StopCause.LEASE_LOST:
-            token.raise_if_set()
-        yield item
 
 
 class StoppedError(SparseSearchError):

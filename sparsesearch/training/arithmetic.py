@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -39,9 +39,12 @@ class Arithmetic:
         """Move a batch to the device."""
         if self.device.type == "cpu":
             return batch
-        return Batch(
+        return replace(
+            batch,
             images=batch.images.to(self.device, non_blocking=True, memory_format=torch.channels_last),
             labels=batch.labels.to(self.device, non_blocking=True),
-            ids=batch.ids,
-            boxes=batch.boxes,
         )
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss for float16, and does nothing for other types."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)

@@ -5,6 +5,7 @@ Shapes: `B` batch, `C` channels, `H` and `W` pixels, `K` classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,7 @@ from sparsesearch.backbones.saliency import final_outputs, read_teacher
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.sparsify.call import Call
-from sparsesearch.sparsify.gather import gather_tokens
+from sparsesearch.sparsify.gather import Noise, gather_tokens
 from sparsesearch.sparsify.losses import (
     LossWeights,
     Outputs,
@@ -46,7 +47,7 @@ def distillation_loss(
     labels: Tensor,
     *,
     method: Literal["gathered", "masked"] = "gathered",
-    generator: torch.Generator | None = None,
+    generator: Noise | None = None,
 ) -> Tensor:
     """Run a sparse model in training mode on a batch; return the loss that `sparsesearch retrain` minimises.
 
@@ -160,6 +161,7 @@ def masked_terms(
     targets: TeacherTargets,
     *,
     weights: LossWeights | None = None,
+    total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """DynamicViT's loss of masked training, with the weights of the papers unless others are given.
 
@@ -171,6 +173,7 @@ def masked_terms(
         labels: As for `distillation_loss`.
         targets: The teacher's targets, with tokens.
         weights: Weights of the terms.
+        total: As for `dynamicvit_loss`.
     """
     assert tokens_BNC is not None
     assert targets.tokens_BNC is not None
@@ -186,8 +189,22 @@ def masked_terms(
         keep_ratios=_keep_ratios(model),
         keep_BN=decisions[-1].detach() if decisions and not is_grid else None,
         weights=weights,
+        total=total,
     )
     return terms.total
+
+
+def num_compared(model: nn.Module, trace: Trace) -> Tensor:
+    """Number of tokens that masked training compares with the teacher's; 0 if they are all of them.
+
+    Args:
+        model: The sparse model that was run.
+        trace: Trace of the pass, recorded.
+    """
+    decisions = _decisions(trace)
+    if not decisions or _is_grid(model):
+        return torch.zeros((), dtype=torch.int64)
+    return (decisions[-1] > 0.5).sum()
 
 
 def check_masked(model: nn.Module) -> None:

@@ -19,11 +19,12 @@ from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.metric import VAL_TOP1
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.arithmetic import Arithmetic
-from sparsesearch.training.loop import PREDICTOR_PREFIX, Objective
+from sparsesearch.training.loop import PREDICTOR_PREFIX
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.objectives import DenseObjective, SparseObjective, SupernetObjective
 from sparsesearch.training.scoring import eval_batch, evaluate_model
 from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.training_step import Objective
 from sparsesearch.training.weights import dense_start
 
 

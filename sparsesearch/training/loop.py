@@ -1,23 +1,28 @@
-"""The training loop: epochs of an objective, resumable bit by bit after every epoch."""
+"""The training loop: epochs of an objective, resumable bit by bit after every step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sparsesearch.data.task import Batch
 from sparsesearch.errors import SparseSearchError
+from sparsesearch.sparsify.draws import Draws
 from sparsesearch.study.progress import Bar
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.arithmetic import Arithmetic
+from sparsesearch.training.processes import Processes, share_statistics_
+from sparsesearch.training.training_step import Objective
+from sparsesearch.training.updates import Updates
+
+_READ_EVERY = 20
+"""Steps between two readings of the loss on a GPU, each of which waits for the device."""
 
 PREDICTOR_PREFIX = "sparsity."
-
-Objective = Callable[[Batch, int, torch.Generator], Tensor]
-"""(batch, global step, generator) -> scalar loss. The generator is the only source of randomness."""
 
 
 class NonFiniteLossError(SparseSearchError):
@@ -50,59 +55,129 @@ def parameter_groups(model: nn.Module, spec: TrainSpec) -> list[dict[str, object
     ]
 
 
+class Asked(NamedTuple):
+    """What is asked of a training between two steps.
+
+    Attributes:
+        stop: Write a checkpoint and end, so that the training can go on later.
+        cut: End the epoch here, as the time for the training is over.
+        save: Write a checkpoint.
+    """
+
+    stop: bool = False
+    cut: bool = False
+    save: bool = False
+
+
 class TrainingRun:
-    """A model and its optimizer during a training.
+    """A model and its optimizer during a training, in one or several processes.
 
     Args:
         model: Trained in place.
         spec: Hyperparameters.
         steps_per_epoch: Optimizer steps of one epoch.
         arithmetic: Device and precision.
+        processes: The processes that train the model together; None for this one alone.
+
+    Attributes:
+        epochs_done: Finished epochs.
+        steps_done: Finished steps of the epoch under way.
     """
 
-    def __init__(self, model: nn.Module, spec: TrainSpec, *, steps_per_epoch: int, arithmetic: Arithmetic) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: TrainSpec,
+        *,
+        steps_per_epoch: int,
+        arithmetic: Arithmetic,
+        processes: Processes | None = None,
+    ) -> None:
         self._model = model
         self._spec = spec
         self._steps_per_epoch = steps_per_epoch
         self._arithmetic = arithmetic
-        self._optimizer = torch.optim.AdamW(parameter_groups(model, spec), lr=spec.lr, betas=(0.9, 0.999))
+        self._processes = processes or Processes()
+        share_statistics_(model, self._processes)
+        is_cuda = arithmetic.device.type == "cuda"
+        groups = parameter_groups(model, spec)
+        self._optimizer = torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, 0.999), fused=is_cuda or None)
+        self._updates = Updates(
+            model,
+            self._optimizer,
+            arithmetic=arithmetic,
+            processes=self._processes,
+            micro_batch=spec.micro_batch or spec.batch_size,
+            clip_grad=spec.clip_grad,
+        )
+        self._read_every = _READ_EVERY if is_cuda else 1
+        self._unread: list[Tensor] = []
+        self._loss_sum = 0.0
         self.epochs_done = 0
+        self.steps_done = 0
 
-    def epoch(self, batches: Iterable[Batch], objective: Objective, *, seed: int, bar: Bar) -> float:
-        """Train one epoch; returns the mean loss.
+    def epoch(
+        self,
+        batches: Iterable[Batch],
+        objective: Objective,
+        *,
+        seed: int,
+        bar: Bar,
+        ask: Callable[[], Asked] = Asked,
+        save: Callable[[], None] | None = None,
+    ) -> float | None:
+        """Train one epoch, or the rest of one that was begun.
 
         Args:
-            batches: The epoch's batches.
+            batches: The batches that are left of the epoch; this process's share of each.
             objective: The loss.
             seed: Seed of the random numbers of this epoch.
             bar: Advanced by one per step.
+            ask: Called after each step; what one process is asked for, all do.
+            save: Writes a checkpoint; called by all processes.
+
+        Returns:
+            The mean loss; None if the training was asked to stop.
 
         Raises:
             NonFiniteLossError: The loss is NaN or infinite.
         """
         self._model.train()
-        generator = torch.Generator().manual_seed(seed)
-        step = self.epochs_done * self._steps_per_epoch
         total = self._spec.epochs * self._steps_per_epoch
-        losses: list[float] = []
         for batch in batches:
+            step = self.epochs_done * self._steps_per_epoch + self.steps_done
             factor = lr_factor(min(step, total - 1), total=total, warmup=self._spec.warmup)
             for group in self._optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
-            self._optimizer.zero_grad(set_to_none=True)
-            loss = objective(self._arithmetic.to_device(batch), step, generator)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise NonFiniteLossError(f"the loss became {value} at step {step} (epoch {self.epochs_done + 1})")
-            if loss.requires_grad:
-                loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self._model.parameters(), self._spec.clip_grad)
-            self._optimizer.step()
-            losses.append(value)
-            step += 1
-            bar.advance(note=f"loss {value:.3f}")
-        self.epochs_done += 1
-        return sum(losses) / max(1, len(losses))
+            self._unread.append(self._updates.update(batch, objective, number=step, draws=Draws(seed, step)))
+            self.steps_done += 1
+            if len(self._unread) >= self._read_every:
+                self._read_losses(bar)
+            asked = Asked(*self._processes.any_of(ask()))
+            if (asked.save or asked.stop) and save is not None:
+                self._read_losses(bar)
+                save()
+            if asked.stop:
+                return None
+            if asked.cut:
+                break
+        self._read_losses(bar)
+        mean = self._loss_sum / max(1, self.steps_done)
+        self.epochs_done, self.steps_done, self._loss_sum = self.epochs_done + 1, 0, 0.0
+        return mean
+
+    def _read_losses(self, bar: Bar) -> None:
+        """Read the losses of the last steps, and check them."""
+        if not self._unread:
+            return
+        losses = self._processes.sum_(torch.stack(self._unread)).tolist()
+        first = self.epochs_done * self._steps_per_epoch + self.steps_done - len(losses)
+        self._unread.clear()
+        for step, loss in enumerate(losses, first):
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(f"the loss became {loss} at step {step} (epoch {self.epochs_done + 1})")
+            self._loss_sum += loss
+        bar.advance(len(losses), note=f"loss {losses[-1]:.3f}")
 
     def state(self) -> dict[str, Tensor]:
         """Model and optimizer as flat tensors, sufficient for an exact continuation."""
@@ -112,6 +187,11 @@ class TrainingRun:
             for key, tensor in moments.items():
                 tensors[f"optimizer.{key}.{names[id(parameter)]}"] = tensor
         tensors["epochs_done"] = torch.tensor(self.epochs_done)
+        if self.steps_done:
+            tensors["steps_done"] = torch.tensor(self.steps_done)
+            tensors["loss_sum"] = torch.tensor(self._loss_sum, dtype=torch.float64)
+        for key, value in self._updates.scaler.state_dict().items():
+            tensors[f"scaler.{key}"] = torch.tensor(value, dtype=torch.float64)
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -125,10 +205,16 @@ class TrainingRun:
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 stored = tensors.get(f"optimizer.{key}.{name}")
                 if stored is not None:
-                    moments[key] = stored.clone() if key == "step" else stored.to(parameter.device, copy=True)
+                    moments[key] = stored.to(parameter.device, copy=True)
             if moments:
                 self._optimizer.state[parameter] = moments
+        scaler = {key.removeprefix("scaler."): t.item() for key, t in tensors.items() if key.startswith("scaler.")}
+        if scaler:
+            whole = {key: int(scaler[key]) for key in ("growth_interval", "_growth_tracker")}
+            self._updates.scaler.load_state_dict(scaler | whole)
         self.epochs_done = int(tensors["epochs_done"])
+        self.steps_done = int(tensors.get("steps_done", 0))
+        self._loss_sum = float(tensors.get("loss_sum", 0.0))
 
 
 def model_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

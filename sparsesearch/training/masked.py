@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.saliency import final_outputs
 from sparsesearch.data.task import Batch
+from sparsesearch.sparsify.call import Call
 from sparsesearch.sparsify.losses import LossWeights
 from sparsesearch.training.arithmetic import Arithmetic
-from sparsesearch.training.distillation import check_masked, masked_terms
+from sparsesearch.training.distillation import check_masked, masked_terms, num_compared
 from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.training_step import TrainingStep
 
 
 class MaskedObjective:
@@ -41,11 +43,30 @@ class MaskedObjective:
         self._arithmetic = arithmetic
         self._weights = weights
 
-    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+    def __call__(self, batch: Batch, step: TrainingStep) -> Tensor:
         """The loss of a batch."""
         targets = self._teacher.targets(batch, tokens=True)
-        call = new_call(self._model, generator=generator, mode="masked", record=True, keep_final_tokens=True)
+        logits, call = self._run(batch, step)
+        with self._arithmetic.autocast():
+            tokens = final_outputs(self._model, call.trace)
+        return masked_terms(
+            self._model,
+            call.trace,
+            logits,
+            tokens,
+            batch.labels,
+            targets,
+            weights=self._weights,
+            total=step.total,
+        )
+
+    @torch.no_grad()
+    def count(self, batch: Batch, step: TrainingStep) -> Tensor:
+        """Number of tokens that the loss compares with the teacher's."""
+        return num_compared(self._model, self._run(batch, step)[1].trace)
+
+    def _run(self, batch: Batch, step: TrainingStep) -> tuple[Tensor, Call]:
+        call = new_call(self._model, generator=step.draws, mode="masked", record=True, keep_final_tokens=True)
         with self._arithmetic.autocast():
             logits = self._model(batch.images, call=call)
-            tokens = final_outputs(self._model, call.trace)
-        return masked_terms(self._model, call.trace, logits, tokens, batch.labels, targets, weights=self._weights)
+        return logits, call

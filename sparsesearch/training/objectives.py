@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,10 +19,12 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.supernet_schedules import minimal_schedule, random_schedule
+from sparsesearch.sparsify.draws import Draws
 from sparsesearch.sparsify.gather import gather_tokens
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.distillation import SCORE_NOISE, gathered_terms
 from sparsesearch.training.teacher import Teacher, TeacherTargets
+from sparsesearch.training.training_step import TrainingStep
 
 
 class DenseObjective:
@@ -57,18 +58,18 @@ class DenseObjective:
         self._arithmetic = arithmetic
         self._label_smoothing = label_smoothing
 
-    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+    def __call__(self, batch: Batch, step: TrainingStep) -> Tensor:
         """The loss of a batch."""
         with self._arithmetic.autocast():
-            if batch.boxes is not None and step < self._curriculum_steps:
-                logits = self._windowed(batch.images, batch.boxes, generator)
+            if batch.boxes is not None and step.number < self._curriculum_steps:
+                logits = self._windowed(batch.images, batch.boxes, step.draws)
             else:
                 logits = self._model(batch.images)
         return F.cross_entropy(logits.float(), batch.labels, label_smoothing=self._label_smoothing)
 
-    def _windowed(self, images: Tensor, boxes: Tensor, generator: torch.Generator) -> Tensor:
+    def _windowed(self, images: Tensor, boxes: Tensor, draws: Draws) -> Tensor:
         stage = self._geometry.stages[0]
-        index_BK = window_tokens(boxes, grid=stage.grid, generator=generator)
+        index_BK = window_tokens(boxes, grid=stage.grid, draws=draws)
         if self._mixer == "convolution":
             logits: Tensor = self._model(_cropped(images, index_BK[:, 0].tolist(), grid=stage.grid))
             return logits
@@ -90,13 +91,13 @@ def _cropped(images: Tensor, corners: list[int], *, grid: tuple[int, int]) -> Te
     return torch.stack(parts)
 
 
-def window_tokens(boxes: Tensor, *, grid: tuple[int, int], generator: torch.Generator) -> Tensor:
+def window_tokens(boxes: Tensor, *, grid: tuple[int, int], draws: Draws) -> Tensor:
     """Raster indices of a randomly positioned window that contains each box, half as high and wide as the grid.
 
     Args:
         boxes: `B x 4` top, left, bottom, right as fractions of the image; no larger than the window.
         grid: Rows and columns of tokens.
-        generator: Samples the position.
+        draws: Samples the position.
 
     Returns:
         An int64 `B x K` tensor, K = a quarter of the grid (each side rounded up).
@@ -108,7 +109,7 @@ def window_tokens(boxes: Tensor, *, grid: tuple[int, int], generator: torch.Gene
         last = (boxes[:, axis + 2] * size).ceil().long() - 1
         low = (last - side + 1).clamp(0, size - side)
         high = torch.minimum(first, torch.full_like(first, size - side)).clamp(min=0)
-        uniform = torch.rand(len(boxes), generator=generator)
+        uniform = draws.uniform((len(boxes),), device=boxes.device)
         starts.append(
             torch.maximum(low, low + (uniform * (high - low + 1)).floor().long().clamp(max=(high - low).clamp(min=0)))
         )
@@ -137,28 +138,26 @@ class SparseObjective:
         self._arithmetic = arithmetic
         self._has_token_head = hasattr(model, "token_logits")
 
-    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+    def __call__(self, batch: Batch, step: TrainingStep) -> Tensor:
         """The loss of a batch."""
-        return self.pass_loss(batch, self.targets(batch), generator)
+        return self.pass_loss(batch, self.targets(batch), step.draws)
 
     def targets(self, batch: Batch) -> TeacherTargets:
         """The teacher's targets of a batch."""
         return self._teacher.targets(batch, tokens=self._has_token_head)
 
-    def pass_loss(
-        self, batch: Batch, targets: TeacherTargets, generator: torch.Generator, *, probe: bool = False
-    ) -> Tensor:
+    def pass_loss(self, batch: Batch, targets: TeacherTargets, draws: Draws, *, probe: bool = False) -> Tensor:
         """The loss of one forward pass under the current schedule.
 
         Args:
             batch: A batch.
             targets: The teacher's targets of the batch.
-            generator: Source of the noise on scores.
+            draws: Source of the noise on scores.
             probe: Whether predictors of locations without a step also score, and learn.
         """
         call = new_call(
             self._model,
-            generator=generator,
+            generator=draws,
             noise=SCORE_NOISE,
             probe=probe,
             record=True,
@@ -199,13 +198,13 @@ class SupernetObjective:
         self._geometry = geometry
         self._inner = SparseObjective(model, teacher, arithmetic=arithmetic)
 
-    def __call__(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+    def __call__(self, batch: Batch, step: TrainingStep) -> Tensor:
         """The sum of the losses of both passes."""
         targets = self._inner.targets(batch)
-        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+        rng = step.draws.generator("schedules")
         set_schedule_(self._model, random_schedule(self._space, self._geometry, rng=rng))
-        loss = self._inner.pass_loss(batch, targets, generator)
-        is_dense = step % 2 == 0
+        loss = self._inner.pass_loss(batch, targets, step.draws)
+        is_dense = step.number % 2 == 0
         other = Schedule() if is_dense else minimal_schedule(self._space, self._geometry, rng=rng)
         set_schedule_(self._model, other)
-        return loss + self._inner.pass_loss(batch, targets, generator, probe=is_dense)
+        return loss + self._inner.pass_loss(batch, targets, step.draws, probe=is_dense)

@@ -17,6 +17,7 @@ from sparsesearch.data.task import Batch
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.training.arithmetic import Arithmetic
+from sparsesearch.training.memory import is_out_of_memory
 
 EVAL_BATCH = 240
 _EVAL_BYTES = 2_000_000_000
@@ -100,14 +101,10 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
         logits: Tensor = model(images)
         return logits
     except RuntimeError as error:
-        if len(images) == 1 or not _is_out_of_memory(error):
+        if len(images) == 1 or not is_out_of_memory(error):
             raise
     half = len(images) // 2
     return torch.cat([_logits(model, images[:half]), _logits(model, images[half:])])
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class PrefixCachedScorer:

@@ -15,7 +15,9 @@ class TrainSpec(Value):
     Attributes:
         epochs: Number of epochs; a trial reports and writes a checkpoint after each.
         images_per_epoch: Images per epoch; None for the whole training split.
-        batch_size: Images per optimiser step.
+        batch_size: Images per optimiser step, over all processes that train together.
+        micro_batch: Images that one process computes at once, less than its share of a batch to save memory; null for
+            the whole share. It is halved if the device runs out of memory.
         lr: Peak learning rate of the backbone.
         predictor_lr: Peak learning rate of predictors.
         weight_decay: AdamW weight decay; biases and one-dimensional parameters are exempt.
@@ -29,6 +31,7 @@ class TrainSpec(Value):
     epochs: int = Field(ge=1)
     images_per_epoch: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=64, ge=1)
+    micro_batch: int | None = Field(default=None, ge=1)
     lr: float = Field(default=5e-4, gt=0.0)
     predictor_lr: float = Field(default=2e-3, gt=0.0)
     weight_decay: float = Field(default=0.05, ge=0.0)

@@ -15,11 +15,13 @@ from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.methods import Fuse
+from sparsesearch.sparsify.draws import Draws
 from sparsesearch.sparsify.losses import ratio_loss
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.objectives import SparseObjective
 from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.training_step import TrainingStep
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGES = torch.randn(6, 1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -53,8 +55,8 @@ def test_it_is_the_loss_of_retrain(name, method):
     arithmetic = Arithmetic(torch.device("cpu"), torch.float32)
     kind = SparseObjective if method == "gathered" else MaskedObjective
     objective = kind(still(model), Teacher(teacher, None, arithmetic=arithmetic, use_pool=False), arithmetic=arithmetic)
-    expected = objective(BATCH, 0, generator())
-    loss = sparsesearch.distillation_loss(model, teacher, IMAGES, LABELS, method=method, generator=generator())
+    expected = objective(BATCH, TrainingStep(0, Draws(0)))
+    loss = sparsesearch.distillation_loss(model, teacher, IMAGES, LABELS, method=method, generator=Draws(0))
     assert torch.equal(loss, expected)
     loss.backward()
     assert all(parameter.grad is not None for parameter in model.sparsity.parameters())

@@ -9,6 +9,7 @@ from sparsesearch.data.inputs import task_geometry
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import FastSlow
+from sparsesearch.sparsify.draws import Draws
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.arithmetic import Arithmetic
@@ -16,6 +17,7 @@ from sparsesearch.training.kinds import TrainingContext, dense_training, sparse_
 from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.objectives import _cropped
 from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.training_step import TrainingStep
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
 NAMES = ("convnext_pico", "swin_pico")
@@ -71,7 +73,7 @@ def test_a_step_that_keeps_all_positions_slow_has_no_share_to_learn(grid_setting
         seed=0,
         label="",
     )
-    loss = training.objective(next(iter(training.batches(1))), 0, torch.Generator().manual_seed(0))
+    loss = training.objective(next(iter(training.batches(1))), TrainingStep(0, Draws(0)))
     loss.backward()
     assert math.isfinite(loss.item())
     taught = {n.split(".")[2] for n, p in training.model.named_parameters() if "predictors" in n and p.grad is not None}

@@ -143,6 +143,6 @@ def test_a_loss_that_is_no_number_stops_before_it_spoils_the_weights(context, ba
     before = copy.deepcopy(run.state())
     batches = context.task.fresh_epoch(Epoch(number=1, seed=0, batch_size=32, num_images=64))
     with pytest.raises(NonFiniteLossError, match=r"the loss became (nan|inf) at step 0 \(epoch 1\)"):
-        run.epoch(batches, lambda batch, step, generator: torch.tensor(bad), seed=0, bar=Silent().bar("", 2))
+        run.epoch(batches, lambda batch, step: torch.tensor(bad), seed=0, bar=Silent().bar("", 2))
     after = run.state()
     assert all(torch.equal(after[name], before[name]) for name in before)

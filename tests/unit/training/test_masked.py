@@ -14,6 +14,7 @@ from sparsesearch.errors import ScheduleError
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule import Schedule, Step
 from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, Merge
+from sparsesearch.sparsify.draws import Draws
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
 from sparsesearch.training.arithmetic import Arithmetic
@@ -21,6 +22,7 @@ from sparsesearch.training.kinds import TrainingContext, sparse_training
 from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.training_step import TrainingStep
 
 
 @pytest.fixture
@@ -40,9 +42,8 @@ def test_the_loss_is_the_papers(context, teacher, blocks):
     sparsify_(model, Schedule.at(blocks, ratios))
     objective = MaskedObjective(model.train(), teacher, arithmetic=context.arithmetic)
     batch = one_batch(context)
-    loss = objective(batch, 0, torch.Generator().manual_seed(3))
-    generator = torch.Generator().manual_seed(3)
-    call = new_call(model, generator=generator, mode="masked", keep_final_tokens=True)
+    loss = objective(batch, TrainingStep(0, Draws(3)))
+    call = new_call(model, generator=Draws(3), mode="masked", keep_final_tokens=True)
     for (
         module
     ) in model.modules():  # what the first pass added to the running statistics makes no difference in training
@@ -76,7 +77,7 @@ def test_lvvit_learns_the_logits_of_tokens(task):
             seed=0,
             label=method,
         )
-        loss = training.objective(one_batch(context), 0, torch.Generator().manual_seed(0))
+        loss = training.objective(one_batch(context), TrainingStep(0, Draws(0)))
         loss.backward()
         assert math.isfinite(loss.item())
         assert training.model.aux_head.weight.grad.abs().sum() > 0, method

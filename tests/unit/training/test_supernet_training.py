@@ -22,12 +22,14 @@ from sparsesearch.schedule.methods import (
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.space.supernet_schedules import with_fixed_windows
+from sparsesearch.sparsify.draws import Draws
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.kinds import TrainingContext, supernet_training
 from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.teacher import Teacher
+from sparsesearch.training.training_step import TrainingStep
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
 SPEC = TrainSpec(epochs=2, images_per_epoch=96, batch_size=4)
@@ -102,7 +104,7 @@ def test_every_predictor_is_taught_where_the_teacher_looks(case):
     training, _ = start(case)
     batch = next(training.batches(1))
     training.model.train()
-    training.objective(batch, 0, torch.Generator().manual_seed(0))  # its second pass is the dense one
+    training.objective(batch, TrainingStep(0, Draws(0)))  # its second pass is the dense one
     trace = sparsity_of(training.model).state.trace.steps
     assert all(step.learned for step in trace)
     assert sorted(step.name for step in trace) == sorted(sparsity_of(training.model).predictors)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparsesearch.sparsify.draws import Draws
 from sparsesearch.training.objectives import window_tokens
 
 
@@ -30,7 +31,7 @@ def cases(draw):
 @given(cases())
 def test_the_window_is_a_block_of_the_grid_that_holds_the_box(case):
     grid, boxes, seed = case
-    index_BK = window_tokens(boxes, grid=grid, generator=torch.Generator().manual_seed(seed))
+    index_BK = window_tokens(boxes, grid=grid, draws=Draws(seed))
     sides = [math.ceil(size / 2) for size in grid]
     assert index_BK.dtype == torch.int64
     assert index_BK.shape == (len(boxes), sides[0] * sides[1])
@@ -49,7 +50,7 @@ def test_the_window_is_a_block_of_the_grid_that_holds_the_box(case):
 
 def test_every_place_that_holds_the_box_is_drawn():
     boxes = torch.tensor([[0.5, 0.5, 0.625, 0.625]]).expand(200, 4)  # token (4, 4) of 8 x 8
-    index_BK = window_tokens(boxes, grid=(8, 8), generator=torch.Generator().manual_seed(0))
+    index_BK = window_tokens(boxes, grid=(8, 8), draws=Draws(0))
     starts = {(int(i) // 8, int(i) % 8) for i in index_BK[:, 0]}
     assert starts == {(row, column) for row in range(1, 5) for column in range(1, 5)}
 
@@ -58,13 +59,13 @@ def test_every_place_that_holds_the_box_is_drawn():
 def test_boxes_at_the_border_have_windows_at_the_border(corner):
     top, left = corner
     boxes = torch.tensor([[top, left, top + 0.25, left + 0.25]])
-    index_BK = window_tokens(boxes, grid=(4, 4), generator=torch.Generator().manual_seed(3))
+    index_BK = window_tokens(boxes, grid=(4, 4), draws=Draws(3))
     first = int(index_BK[0, 0])
     assert first == (2 * 4 if top else 0) + (2 if left else 0)
 
 
 def test_the_generator_alone_decides():
     boxes = torch.tensor([[0.4, 0.4, 0.5, 0.5]]).expand(16, 4)
-    draws = [window_tokens(boxes, grid=(8, 8), generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    draws = [window_tokens(boxes, grid=(8, 8), draws=Draws(seed)) for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
