@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from sparsesearch.backbones.fit_weights import FittedWeights, options_of
 from sparsesearch.backbones.lookup import resolve_name
+from sparsesearch.backbones.meta import without_weights
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.errors import CheckpointError
 from sparsesearch.schedule.image_size import ImageSize
@@ -87,7 +86,7 @@ def check_weights_file(
     try:
         read = read_foreign_weights(path, ema=ema)
         source = read.entry
-        with torch.device("meta"):
+        with without_weights():
             classes, channels = options_of(create_model(name), read.tensors)
             model = create_model(
                 name, num_classes=num_classes or classes, in_chans=in_chans or channels, image_size=image_size

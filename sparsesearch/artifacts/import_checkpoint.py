@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from sparsesearch.artifacts.checkpoint import ModelCard
 from sparsesearch.backbones.fit_weights import fit_weights, options_of
+from sparsesearch.backbones.meta import without_weights
 from sparsesearch.backbones.reference_keys import num_predictors
 from sparsesearch.backbones.registry import create_model, geometry, resolve_name
 from sparsesearch.backbones.transforms import sparsify_
@@ -73,7 +73,7 @@ def import_checkpoint(
     assert rho is None or schedule is None
     name = resolve_name(backbone)
     read = read_foreign_weights(path, ema=ema)
-    with torch.device("meta"):
+    with without_weights():
         num_classes, in_chans = options_of(create_model(name), read.tensors)
     model = create_model(name, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
     shape = geometry(model, name)

@@ -140,11 +140,10 @@ def own_classes(name: str) -> int:
     model = catalog().find(name)
     if model is not None and model.refused is None:
         return model.num_classes
-    import torch
-
+    from sparsesearch.backbones.meta import without_weights
     from sparsesearch.backbones.registry import create_model
 
-    with torch.device("meta"):
+    with without_weights():
         return int(getattr(create_model(name), "num_classes", 0))
 
 

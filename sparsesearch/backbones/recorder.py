@@ -17,10 +17,10 @@ from itertools import product
 from typing import Any
 
 import timm
-import torch
 from timm.models import model_entrypoint
 from timm.models.swin_transformer import SwinTransformer
 
+from sparsesearch.backbones.meta import without_weights
 from sparsesearch.backbones.registry import ALIASES, BUNDLED, belongs_to_family, create_model, geometry, is_sparsifiable
 from sparsesearch.backbones.transforms import SUPPORTED
 from sparsesearch.backbones.vit_geometry import StemLayer, stem_layers
@@ -72,7 +72,7 @@ def record(name: str) -> dict[str, Any]:
 
 def tag_record(name: str) -> list[Any]:
     """Image size, classes and whether there are published weights, of a model with a pretrained tag."""
-    with torch.device("meta"):
+    with without_weights():
         model: Any = create_model(name)
     config = timm.get_pretrained_cfg(name)
     return [*geometry(model, name).image_size, model.num_classes, bool(config is not None and config.has_weights)]
@@ -148,7 +148,7 @@ def _refusal(name: str) -> str:
 def _build(
     name: str, *, image_size: Size | None = None, num_classes: int | None = None, in_chans: int | None = None
 ) -> _Built:
-    with torch.device("meta"):
+    with without_weights():
         model: Any = create_model(name, image_size=image_size, num_classes=num_classes, in_chans=in_chans)
     shape = geometry(model, name)
     stem = getattr(model, "stem", None) or model.patch_embed
@@ -160,7 +160,7 @@ def _build(
 
 
 def _num_classes(name: str) -> int:
-    with torch.device("meta"):
+    with without_weights():
         model: Any = create_model(name)
     return int(model.num_classes)
 

@@ -19,6 +19,7 @@ from sparsesearch.backbones.lookup import (
     sparsifiable_models,
     supported_models,
 )
+from sparsesearch.backbones.meta import without_weights
 from sparsesearch.backbones.model_options import ModelOptions
 from sparsesearch.backbones.transforms import FAMILIES, SUPPORTED, family_of
 from sparsesearch.catalog.names import foreign_backbone, timm_name, unknown_backbone, unknown_tag
@@ -194,6 +195,6 @@ def built_geometry(
     Raises:
         BackboneError: The backbone is unknown, unsupported, or cannot be priced.
     """
-    with torch.device("meta"):
+    with without_weights():
         model = create_model(name, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
     return geometry(model, name)

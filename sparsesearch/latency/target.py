@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sparsesearch.backbones.meta import without_weights
 from sparsesearch.backbones.registry import create_model, geometry, resolve_name
 from sparsesearch.latency.device import conditions_here
 from sparsesearch.schedule.geometry import BackboneGeometry
@@ -55,7 +56,7 @@ class Target:
 
     def geometry(self) -> BackboneGeometry:
         """The backbone's geometry; no weights are allocated."""
-        with torch.device("meta"):
+        with without_weights():
             return geometry(self._make(), resolve_name(self.backbone))
 
     def dense_model(self) -> nn.Module:
