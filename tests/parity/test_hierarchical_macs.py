@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 
+from sparsesearch.backbones.meta import without_weights
 from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry
 from sparsesearch.backbones.traced import fvcore_macs, traced_macs
 from sparsesearch.backbones.transforms import restore_, sparsify_
@@ -52,14 +53,14 @@ TINY = {
 
 @cache
 def tiny(kind):
-    with torch.device("meta"):
+    with without_weights():
         model = TINY[kind]()
     return model, geometry(model, kind)
 
 
 @cache
 def meta_model(name):
-    with torch.device("meta"):
+    with without_weights():
         model = create_model(name)
     return model, geometry(model, name)
 
@@ -186,6 +187,6 @@ def test_sizes_that_images_are_given_in():
         assert [stage.grid for stage in shape.stages] == [(64, 48), (32, 24), (16, 12), (8, 6)]
     shape = backbone_geometry("convnext_base.clip_laion2b_augreg_ft_in12k_in1k_384")
     assert shape.stages[2].grid == (24, 24)
-    with torch.device("meta"):
+    with without_weights():
         model = timm.create_model("convnext_tiny", pretrained_cfg_overlay={"input_size": (3, 288, 288)})
     assert geometry(model, "x").stages[0].grid == (72, 72)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from sparsesearch.backbones.meta import without_weights
 from sparsesearch.backbones.registry import backbone_geometry, create_model, geometry
 from sparsesearch.backbones.traced import fvcore_macs, traced_macs
 from sparsesearch.backbones.transforms import sparsify_
@@ -43,7 +44,7 @@ BLOCKS = (3, 6, 9)
 
 @cache
 def meta_model(name):
-    with torch.device("meta"):
+    with without_weights():
         model = create_model(name)
     return model, geometry(model, name)
 
@@ -97,16 +98,25 @@ def test_dense(name):
     assert shape.params == sum(p.numel() for key, p in model.named_parameters() if not key.startswith("sparsity."))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*BACKBONES, *OTHERS])
-def test_random_schedules(name):
+def check_random_schedules(name, numbers):
     model, shape = meta_model(name)
-    rng = np.random.default_rng(0)
-    for _ in range(100 if name in BACKBONES else 10):
-        schedule = random_schedule(rng, shape)
+    for number in numbers:
+        schedule = random_schedule(np.random.default_rng(number), shape)
         sparsify_(model, schedule)
         cost = AnalyticCost().estimate(shape, schedule)
         assert cost.macs == traced_macs(model, image(shape.image_size, channels(model))), schedule.describe(shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*BACKBONES, *OTHERS])
+def test_random_schedules(name):
+    check_random_schedules(name, range(100 if name == "deit_pico" else 10))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", BACKBONES[1:])  # of one depth: they only differ in their width
+def test_more_random_schedules(name):
+    check_random_schedules(name, range(10, 100))
 
 
 @pytest.mark.parametrize("name", ["deit_pico", "eva02_tiny_patch14_224"])
@@ -148,7 +158,7 @@ def test_fvcore_counts_the_same(name):
 
 def deit(name):
     if name == "deit-256":
-        with torch.device("meta"):
+        with without_weights():
             return geometry(VisionTransformer(embed_dim=256, depth=12, num_heads=4), name)
     return backbone_geometry({"deit-s": "deit_s", "deit-b": "deit_b"}[name])
 
