@@ -121,33 +121,31 @@ def check_nothing_lost(home: Path) -> None:
     assert trial.checkpoint.step == trial.epochs_done > 0
 
 
-def test_every_way_to_stop(home: Path, program: Command, document: Path) -> None:
-    """One study is stopped in every way, one after the other, and continued each time."""
-    driver = Driver("run", str(document), home=home)
-    driver.wait_until(lambda: is_resolving(home))
-    driver.process.send_signal(signal.SIGINT)
-    assert driver.code() == 130, driver.text
-    assert state_of(program) == "PAUSED"
-    driver = Driver("resume", NAME, home=home)
-    driver.trains()
-    assert state_of(program) == "RUNNING"
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        driver.process.send_signal(number)
-        assert driver.code() == code, driver.text
-        assert state_of(program) == "PAUSED"
-        check_nothing_lost(home)
-        assert f"sparsesearch resume {NAME}" in driver.text
-        driver = Driver("resume", NAME, home=home)
-        driver.trains()
-
+def pause(driver: Driver, program: Command, home: Path) -> None:
     paused = program("pause", NAME)
     assert (paused.code, driver.code()) == (0, 0), driver.text
     assert paused.out.startswith(f"study {NAME} is paused; resume with: ")
     assert state_of(program) == "PAUSED"
     check_nothing_lost(home)
 
-    driver = Driver("resume", NAME, home=home)
-    driver.trains()
+
+def signalled(driver: Driver, program: Command, home: Path, number: signal.Signals) -> None:
+    driver.process.send_signal(number)
+    assert driver.code() == 128 + number, driver.text
+    assert state_of(program) == "PAUSED"
+    check_nothing_lost(home)
+    assert f"sparsesearch resume {NAME}" in driver.text
+
+
+def interrupt(driver: Driver, program: Command, home: Path) -> None:
+    signalled(driver, program, home, signal.SIGINT)
+
+
+def terminate(driver: Driver, program: Command, home: Path) -> None:
+    signalled(driver, program, home, signal.SIGTERM)
+
+
+def lose_lease(driver: Driver, program: Command, home: Path) -> None:
     with sqlite3.connect(home / "studies.db") as connection:  # as if another process had taken the study over
         connection.execute("UPDATE leases SET owner = 'another', generation = generation + 1")
     connection.close()
@@ -158,22 +156,22 @@ def test_every_way_to_stop(home: Path, program: Command, document: Path) -> None
     connection.close()
     assert state_of(program) == "INTERRUPTED"
 
-    driver = Driver("resume", NAME, home=home)
-    driver.trains()
+
+def kill(driver: Driver, program: Command, home: Path) -> None:
     driver.process.kill()
     driver.code()
     assert state_of(program) == "INTERRUPTED"
 
-    driver = Driver("resume", NAME, home=home)
-    driver.trains()
+
+def stop(driver: Driver, program: Command, home: Path) -> None:
     assert program("stop", NAME, "--no-wait").out == f"study {NAME} is stopping\n"
     assert driver.code() == 0, driver.text
     assert state_of(program) == "PAUSED"
     assert "no results yet" in driver.text
     check_nothing_lost(home)
 
-    driver = Driver("resume", NAME, home=home)
-    driver.trains()
+
+def cancel(driver: Driver, program: Command, home: Path) -> None:
     cancelled = program("cancel", NAME)
     assert (cancelled.out, driver.code()) == (f"study {NAME} is cancelled\n", 0), driver.text
     assert state_of(program) == "CANCELLED"
@@ -181,6 +179,33 @@ def test_every_way_to_stop(home: Path, program: Command, document: Path) -> None
     refused = program("resume", NAME)
     assert refused.code == 2
     assert "was cancelled and cannot be resumed" in refused.err
+
+
+Way = Callable[[Driver, Command, Path], None]
+EVERY: tuple[Way, ...] = (interrupt, terminate, pause, lose_lease, kill, stop, cancel)
+# What differs between dispatchers is how a signal, a lost lease and one stored request end it; test_ray_kills kills it.
+ON_RAY: tuple[Way, ...] = (interrupt, terminate, lose_lease, cancel)
+
+
+@pytest.mark.parametrize(
+    ("dispatcher", "ways"),
+    [("inline", EVERY), ("ray", ON_RAY), pytest.param("ray", EVERY, marks=pytest.mark.long)],
+    indirect=["dispatcher"],
+    ids=["inline", "ray", "ray, every way"],
+)
+def test_every_way_to_stop(home: Path, program: Command, document: Path, ways: tuple[Way, ...]) -> None:
+    """One study is stopped in every way, one after the other, and continued each time."""
+    driver = Driver("run", str(document), home=home)
+    driver.wait_until(lambda: is_resolving(home))
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.code() == 130, driver.text
+    assert state_of(program) == "PAUSED"
+    for way in ways:
+        driver = Driver("resume", NAME, home=home)
+        driver.trains()
+        if way is ways[0]:
+            assert state_of(program) == "RUNNING"
+        way(driver, program, home)
 
 
 def test_time_that_is_over_finishes_a_study(home: Path, program: Command, document: Path) -> None:
