@@ -71,4 +71,5 @@ def _wrapped(number: int) -> int:
 
 def _shifted(word: Tensor, bits: int) -> Tensor:
     """Logical shift to the right of 64-bit words."""
-    return (word >> bits) & (2 ** (64 - bits) - 1)
+    shifted: Tensor = (word >> bits) & (2 ** (64 - bits) - 1)
+    return shifted
