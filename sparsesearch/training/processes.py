@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
-from torch.distributed.nn import functional as differentiable
+from torch.autograd.function import once_differentiable
 
 from sparsesearch.data.task import Share
 
@@ -123,9 +123,25 @@ def share_statistics_(model: nn.Module, processes: Processes) -> None:
             module.__class__ = _SharedBatchNorm
 
 
+class _Summed(torch.autograd.Function):
+    """The sum over all processes; its gradient is that of the sum of their losses."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        summed = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        summed = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed
+
+
 def _summed(tensor: Tensor) -> Tensor:
-    """The sum over all processes; its gradient is that of all their losses."""
-    found: Tensor = differentiable.all_reduce(tensor)  # type: ignore[no-untyped-call]
+    found: Tensor = _Summed.apply(tensor)
     return found
 
 
