@@ -25,6 +25,7 @@ def retrain(
     mlflow: bool = True,
     progress: str = "auto",
     force: bool = False,
+    restart: bool = False,
 ) -> Retrained:
     """Train a recipe in full, evaluate it on the test split, and save it; the same as `sparsesearch retrain`.
 
@@ -38,6 +39,7 @@ def retrain(
         mlflow: Whether the training is logged to MLflow, as a run below that of its study.
         progress: As in `run`.
         force: Whether an existing file is overwritten.
+        restart: Whether to begin anew, without the checkpoints of an earlier call in `OUTPUT.checkpoints`.
 
     Returns:
         The trained model's file, its metrics on the test split, and those of the dense model.
@@ -53,7 +55,7 @@ def retrain(
     with open_reporter(ProgressMode(progress)) as reporter:
         wanted = changed(found, data=data, weights=start, epochs=epochs, progress=reporter)
         settings, started_at = Settings.from_environment(), time.time()
-        trained = train_recipe(wanted, path, settings=settings, progress=reporter, device=device)
+        trained = train_recipe(wanted, path, settings=settings, progress=reporter, device=device, restart=restart)
         if mlflow:
             log_retrained(wanted, trained, settings, report=reporter.line, started_at=started_at)
     return trained

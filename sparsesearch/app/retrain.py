@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sparsesearch.app.resumable_trainings import ResumableTrainings
 from sparsesearch.artifacts.checkpoint import ImagePreprocessing, ModelCard, save
 from sparsesearch.artifacts.recipe import DEMO_NOTE, Recipe
 from sparsesearch.backbones.lookup import resolve_name
+from sparsesearch.backbones.meta import without_weights
+from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.traced import traced_macs
-from sparsesearch.backbones.transforms import set_schedule_
+from sparsesearch.backbones.transforms import set_schedule_, sparsify_
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.data.inputs import preprocessing_for, task_geometry
+from sparsesearch.data.task import Task
 from sparsesearch.data.test_split import open_test
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
@@ -26,9 +31,10 @@ from sparsesearch.settings import Settings
 from sparsesearch.study.progress import Progress
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.cache import TrainingCache, dense_key
-from sparsesearch.training.kinds import Training, TrainingContext, dense_training, given_dense_model, sparse_training
-from sparsesearch.training.loop import TrainingRun
-from sparsesearch.training.published_weights import resolve_weights
+from sparsesearch.training.kinds import TrainingContext, dense_training, given_dense_model, sparse_training
+from sparsesearch.training.launched import launched
+from sparsesearch.training.processes import Processes
+from sparsesearch.training.published_weights import resolve_weights, weights_identity
 from sparsesearch.training.scoring import eval_batch, evaluate_model
 from sparsesearch.training.teacher import Teacher
 from sparsesearch.training.weights import check_weights
@@ -66,10 +72,20 @@ def changed(recipe: Recipe, *, data: str | None, weights: str | None, epochs: in
     return recipe
 
 
-def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progress, device: str = "auto") -> Retrained:
+def retrain(
+    recipe: Recipe,
+    path: Path,
+    *,
+    settings: Settings,
+    progress: Progress,
+    device: str = "auto",
+    restart: bool = False,
+) -> Retrained:
     """Train the dense model if needed, then the schedule in full, and evaluate both on the test split.
 
-    The test split is opened here and nowhere in the search.
+    Checkpoints are kept in `PATH.checkpoints/` until the file is written, so that the same call goes on where an
+    earlier one ended. Processes that `torchrun` started train together. The test split is opened here and nowhere in
+    the search.
 
     Args:
         recipe: What to train.
@@ -77,13 +93,30 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
         settings: Where shared trainings are.
         progress: Reports progress.
         device: `auto`, `cpu` or `cuda[:N]`.
+        restart: Whether to begin anew, without the checkpoints of an earlier call.
 
     Raises:
+        StoppedError: Ctrl-C or SIGTERM; everything up to the last step is kept.
         SpecError: The recipe contradicts itself: its cost is not that of its schedule; or there is no such device.
         DataError: The data cannot be read.
         CheckpointError: The initial weights do not fit.
     """
-    opened = open_device(device)
+    with launched(open_device(device)) as (processes, opened):
+        return _retrain(
+            recipe, path, settings=settings, progress=progress, device=opened, processes=processes, restart=restart
+        )
+
+
+def _retrain(
+    recipe: Recipe,
+    path: Path,
+    *,
+    settings: Settings,
+    progress: Progress,
+    device: torch.device,
+    processes: Processes,
+    restart: bool,
+) -> Retrained:
     backbone = resolve_name(recipe.backbone)
     task = open_test(recipe.data, backbone=backbone, progress=progress)
     geometry = task_geometry(backbone, task)
@@ -98,12 +131,24 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
         progress.line(line)
     progress.line(check_weights(weights, backbone=backbone, task=task))
     if recipe.precision == "auto":
-        chosen = choose_arithmetic("auto", device=opened, backbone=backbone, geometry=geometry, task=task)
+        chosen = choose_arithmetic("auto", device=device, backbone=backbone, geometry=geometry, task=task)
         arithmetic = chosen[0]
     else:
-        arithmetic = Arithmetic.of(recipe.precision, device=opened)
+        arithmetic = Arithmetic.of(recipe.precision, device=device)
+    _verify_count(recipe, backbone, task=task, geometry=geometry, expected=cost.macs)
     context = TrainingContext(backbone, geometry, task, arithmetic, seed=recipe.seed)
-    dense = _dense_weights(context, recipe, weights=weights, settings=settings, progress=progress)
+    identity = {
+        "recipe": hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
+        "data": task.fingerprint,
+        "weights": weights_identity(backbone, weights),
+        "file": path.name,
+    }
+    trainings = ResumableTrainings(
+        path.with_name(f"{path.name}.checkpoints"), identity=identity, processes=processes, progress=progress
+    )
+    if restart:
+        trainings.clear()
+    dense = _dense_weights(context, recipe, weights=weights, settings=settings, progress=progress, trainings=trainings)
     teacher_model = context.model_with(dense)
     uses = recipe.training.epochs * (recipe.training.images_per_epoch or task.num_train)
     teacher = Teacher(teacher_model, task, arithmetic=arithmetic, use_pool=uses >= task.num_train)
@@ -116,15 +161,12 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
         seed=derive_seed(recipe.seed, "retrain"),
         label="retraining",
     )
-    _run(training, arithmetic, seed=derive_seed(recipe.seed, "retrain"), progress=progress)
+    trainings.run(training, arithmetic, seed=derive_seed(recipe.seed, "retrain"))
     model = training.model
     set_schedule_(model, recipe.schedule)
     size = eval_batch(geometry)
     sparse_metrics = evaluate_model(model, task.test(batch_size=size), arithmetic=arithmetic).metrics("test")
     dense_metrics = evaluate_model(teacher_model, task.test(batch_size=size), arithmetic=arithmetic)
-    one_image = torch.zeros(1, task.in_chans, *geometry.image_size, device=arithmetic.device)
-    counted = traced_macs(model, one_image)
-    assert counted == cost.macs, f"closed form {cost.macs} and traced count {counted} differ"
     files = preprocessing_for(backbone, recipe.data, in_chans=task.in_chans, image_size=task.image_size)
     card = ModelCard(
         backbone=backbone,
@@ -142,13 +184,21 @@ def retrain(recipe: Recipe, path: Path, *, settings: Settings, progress: Progres
         metrics=sparse_metrics,
         macs=cost.macs,
     )
-    save(model, path, card=card)
+    if processes.is_first:
+        save(model, path, card=card)
+        trainings.clear()
     dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
     return Retrained(path, card, dense_metrics.metrics("test"), dense_macs, geometry)
 
 
 def _dense_weights(
-    context: TrainingContext, recipe: Recipe, *, weights: str, settings: Settings, progress: Progress
+    context: TrainingContext,
+    recipe: Recipe,
+    *,
+    weights: str,
+    settings: Settings,
+    progress: Progress,
+    trainings: ResumableTrainings,
 ) -> Mapping[str, Tensor]:
     """Return the weights of the dense model: from the training cache, given with a head, or trained now."""
     cache, device = TrainingCache(settings.cache, report=progress.line), context.arithmetic.device
@@ -174,16 +224,17 @@ def _dense_weights(
     training = dense_training(context, recipe.dense, weights=weights, seed=seed)
     if training is None:
         return given_dense_model(context, weights=weights)[0].state_dict()
-    _run(training, context.arithmetic, seed=seed, progress=progress)
+    trainings.run(training, context.arithmetic, seed=seed)
     history = [(recipe.dense.epochs, measured(training.model))]
-    cache.keep(key, training.model.state_dict(), history=history, device=device)
+    if trainings.processes.is_first:
+        cache.keep(key, training.model.state_dict(), history=history, device=device)
     return training.model.state_dict()
 
 
-def _run(training: Training, arithmetic: Arithmetic, *, seed: int, progress: Progress) -> None:
-    run = TrainingRun(training.model, training.spec, steps_per_epoch=training.steps_per_epoch, arithmetic=arithmetic)
-    total = training.spec.epochs * training.steps_per_epoch
-    with progress.bar(training.label, total, batch_size=training.spec.batch_size) as bar:
-        while run.epochs_done < training.spec.epochs:
-            epoch = run.epochs_done + 1
-            run.epoch(training.batches(epoch), training.objective, seed=derive_seed(seed, "epoch", epoch), bar=bar)
+def _verify_count(recipe: Recipe, backbone: str, *, task: Task, geometry: BackboneGeometry, expected: int) -> None:
+    """Count a model without weights operation by operation, before anything is trained."""
+    with without_weights():
+        model = create_model(backbone, num_classes=task.num_classes, in_chans=task.in_chans, image_size=task.image_size)
+    sparsify_(model, recipe.schedule)
+    counted = traced_macs(model.eval(), torch.empty(1, task.in_chans, *geometry.image_size, device="meta"))
+    assert counted == expected, f"closed form {expected} and traced count {counted} differ"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -63,6 +64,9 @@ def retrain(
     recipe: Annotated[Path, typer.Argument(help="A recipe written by `run` or `export`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("model.safetensors"),
     force: ForceOption = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, without the checkpoints of an earlier call.")
+    ] = False,
     data: Annotated[
         str | None, typer.Option(help="Training data, in the format of `run --data`. [default: the recipe's]")
     ] = None,
@@ -93,20 +97,30 @@ def retrain(
 
     sparsesearch retrain best.yaml --data folder:/data/imagenet --epochs 30
 
+    torchrun --nproc-per-node 8 -m sparsesearch retrain best.yaml
+
+    Checkpoints are kept in OUTPUT.checkpoints until the file is written: after a stop, the same command goes on.
+
     Load it with:  model = sparsesearch.load("model.safetensors")
     """
     wanted = read_recipe(recipe)
     check_new_file(output, force=force)
-    with open_reporter(progress, quiet=quiet) as reporter:
+    is_silent = os.environ.get("RANK", "0") != "0"  # of the processes that torchrun started, the first one reports
+    with open_reporter(progress, quiet=quiet or is_silent) as reporter:
         with reporter.bar("loading PyTorch", None):
             from sparsesearch.app.retrain import changed
             from sparsesearch.app.retrain import retrain as train_recipe
+            from sparsesearch.training.launched import rank_of_launch
 
         if is_edited(recipe):
             reporter.line(f"note: {recipe} is not as sparsesearch wrote it: it was edited, or it is damaged")
         wanted = changed(wanted, data=data, weights=weights, epochs=epochs, progress=reporter)
         settings, started_at = Settings.from_environment(), time.time()
-        trained = train_recipe(wanted, output, settings=settings, progress=reporter, device=device or "auto")
+        trained = train_recipe(
+            wanted, output, settings=settings, progress=reporter, device=device or "auto", restart=restart
+        )
+        if rank_of_launch() > 0:
+            return
         if mlflow:
             from sparsesearch.app.tracker import log_retrained
 

@@ -1,0 +1,83 @@
+"""Trainings outside of a study, which go on where they were stopped or killed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sparsesearch.app.signals import stopping_on_signals
+from sparsesearch.seeds import derive_seed
+from sparsesearch.study.progress import Progress
+from sparsesearch.study.stop import StopCause, StoppedError, StopToken
+from sparsesearch.training.arithmetic import Arithmetic
+from sparsesearch.training.checkpoints import read_tensors
+from sparsesearch.training.kinds import Training
+from sparsesearch.training.loop import Asked, TrainingRun
+from sparsesearch.training.processes import Processes
+from sparsesearch.training.step_files import StepFiles
+
+
+class ResumableTrainings:
+    """Runs trainings with checkpoints after every epoch and every few minutes.
+
+    Args:
+        folder: Where the checkpoints are kept.
+        identity: What is trained, JSON-serializable; checkpoints of anything else are not used.
+        processes: The processes that train together; the first writes.
+        progress: Reports progress.
+    """
+
+    def __init__(
+        self, folder: Path, *, identity: Mapping[str, object], processes: Processes, progress: Progress
+    ) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._progress = progress
+        self.processes = processes
+
+    def run(self, training: Training, arithmetic: Arithmetic, *, seed: int) -> None:
+        """Run a training to its end, from its newest checkpoint.
+
+        Raises:
+            StoppedError: Ctrl-C or SIGTERM; the step under way was finished, and a checkpoint written.
+        """
+        files = StepFiles(
+            self._folder / training.label.replace(" ", "-"), identity={**self._identity, "training": training.label}
+        )
+        spec, steps = training.spec, training.steps_per_epoch
+        run = TrainingRun(training.model, spec, steps_per_epoch=steps, arithmetic=arithmetic, processes=self.processes)
+        newest = self.processes.from_first(files.newest)
+        if newest is not None:
+            run.restore(read_tensors(newest)[0])
+            self._progress.line(
+                f"{training.label} goes on after epoch {run.epochs_done} of {spec.epochs}, step {run.steps_done}"
+            )
+        stop = StopToken()
+
+        def save() -> None:
+            if self.processes.is_first:
+                files.save(run.state(), epoch=run.epochs_done, step=run.steps_done)
+
+        bar = self._progress.bar(training.label, spec.epochs * steps, batch_size=spec.batch_size)
+        with bar, stopping_on_signals(stop, at_once=False):
+            bar.advance(run.epochs_done * steps + run.steps_done)
+            while run.epochs_done < spec.epochs:
+                epoch = run.epochs_done + 1
+                loss = run.epoch(
+                    training.batches(epoch, first_step=run.steps_done, share=self.processes.share),
+                    training.objective,
+                    seed=derive_seed(seed, "epoch", epoch),
+                    bar=bar,
+                    ask=lambda: Asked(stop=stop.cause is not None, save=self.processes.is_first and files.is_due),
+                    save=save,
+                )
+                if loss is None:
+                    self._progress.line(f"{training.label} is kept; the same command goes on with it")
+                    raise StoppedError(stop.cause or StopCause.TERMINATE)
+                save()
+
+    def clear(self) -> None:
+        """Delete all checkpoints."""
+        if self.processes.is_first:
+            StepFiles(self._folder, identity={}).clear()
+        self.processes.wait()

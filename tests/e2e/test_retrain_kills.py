@@ -1,0 +1,132 @@
+"""Retraining loses nothing: killed or stopped at any moment, the same command ends with the same bytes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from sparsesearch.artifacts.recipe import Measured, Provenance, Recipe, write_recipe
+from sparsesearch.backbones.lookup import backbone_geometry
+from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.schedule import Schedule
+from sparsesearch.study.spec import DataSpec, TrainSpec
+from sparsesearch.training.checkpoints import read_tensors
+
+BACKBONE, SCHEDULE = "deit_pico", Schedule.at([3, 5], [0.5, 0.25])
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    geometry = backbone_geometry(BACKBONE)
+    cost = AnalyticCost().estimate(geometry, SCHEDULE)
+    dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
+    found = Recipe(
+        backbone=BACKBONE,
+        schedule=SCHEDULE,
+        data=DataSpec(),
+        num_classes=10,
+        image_size=32,
+        in_chans=1,
+        weights="scratch",
+        dense=TrainSpec(epochs=2, images_per_epoch=320, batch_size=32),
+        training=TrainSpec(epochs=4, images_per_epoch=640, batch_size=32),
+        precision="float32",
+        seed=0,
+        measured=Measured(
+            fidelity="finetune",
+            macs=cost.macs,
+            dense_macs=dense_macs,
+            params=cost.params,
+            metrics={},
+            dense_metrics={},
+        ),
+        provenance=Provenance(
+            study="s",
+            trial=1,
+            label="search",
+            schedule_key="k",
+            data_fingerprint="f",
+            sparsesearch="0",
+            torch="0",
+            timm="0",
+        ),
+    )
+    path = tmp_path_factory.mktemp("recipe") / "best.yaml"
+    write_recipe(found, path)
+    return path
+
+
+def start(recipe, folder, *launcher):
+    folder.mkdir(exist_ok=True)
+    options = ["retrain", str(recipe), "-o", "model.safetensors", "--no-mlflow", "--progress", "plain"]
+    command = [sys.executable, *launcher, "-m", "sparsesearch", *options]
+    environment = os.environ | {"SPARSESEARCH_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process):
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    return out
+
+
+def wait_for_epoch(process, folder, epoch):
+    """Wait until the sparse training has a checkpoint of this epoch, or a later one."""
+    checkpoints = folder / "model.safetensors.checkpoints" / "retraining"
+    deadline = time.monotonic() + 240
+    while not any(path.name >= f"epoch-{epoch:03d}" for path in checkpoints.glob("*.safetensors")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe, tmp_path_factory):
+    """The file of a training that was left alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    finish(start(recipe, folder))
+    assert not (folder / "model.safetensors.checkpoints").exists()
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.long)])
+def test_killed_trainings_go_on(recipe, undisturbed, tmp_path, kills):
+    rng = random.Random(kills)
+    for number in range(kills):
+        process = start(recipe, tmp_path)
+        wait_for_epoch(process, tmp_path, 1 + 2 * number // kills)
+        time.sleep(rng.uniform(0.0, 0.3))
+        process.kill()
+        process.communicate(timeout=60)
+    assert "goes on after epoch" in finish(start(recipe, tmp_path))
+    assert (tmp_path / "model.safetensors").read_bytes() == undisturbed
+
+
+def test_a_stop_keeps_the_step_under_way(recipe, undisturbed, tmp_path):
+    process = start(recipe, tmp_path)
+    wait_for_epoch(process, tmp_path, 1)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, out
+    assert "the same command goes on with it" in out
+    assert "goes on after" in finish(start(recipe, tmp_path))
+    assert (tmp_path / "model.safetensors").read_bytes() == undisturbed
+
+
+def test_two_processes(recipe, undisturbed, tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    out = finish(start(recipe, tmp_path, *launcher))
+    assert out.count("test accuracy") == 1, "the first process reports"
+    (tmp_path / "alone.safetensors").write_bytes(undisturbed)
+    one, two = (read_tensors(tmp_path / name)[0] for name in ("alone.safetensors", "model.safetensors"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name].float(), tensor.float(), rtol=1e-3, atol=1e-4)

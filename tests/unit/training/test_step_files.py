@@ -1,0 +1,74 @@
+"""Checkpoints of a training under way."""
+
+import pytest
+import torch
+
+from sparsesearch.training.checkpoints import read_tensors
+from sparsesearch.training.step_files import StepFiles
+
+
+@pytest.fixture
+def files(tmp_path):
+    return StepFiles(tmp_path / "steps", identity={"seed": 1})
+
+
+def tensors(value):
+    return {"model.weight": torch.full((3,), float(value))}
+
+
+def save(files, *positions):
+    for value, (epoch, step) in enumerate(positions):
+        files.save(tensors(value), epoch=epoch, step=step)
+
+
+def test_the_last_two_are_kept(files):
+    save(files, (0, 5), (0, 10), (1, 0), (1, 5))
+    assert sorted(path.name for path in files.folder.iterdir()) == [
+        "epoch-001-step-000000.safetensors",
+        "epoch-001-step-000005.safetensors",
+    ]
+    assert torch.equal(read_tensors(files.newest())[0]["model.weight"], torch.full((3,), 3.0))
+
+
+def test_a_damaged_one_is_passed_over(files):
+    save(files, (0, 5), (0, 10))
+    newest = files.newest()
+    damaged = bytearray(newest.read_bytes())
+    damaged[-1] ^= 1
+    newest.write_bytes(damaged)
+    assert files.newest().name == "epoch-000-step-000005.safetensors"
+
+
+def test_one_that_was_never_finished_is_deleted_with_the_next(files):
+    save(files, (0, 5))
+    (files.folder / "epoch-000-step-000010.safetensors.77.part").write_bytes(b"half")
+    assert files.newest().name == "epoch-000-step-000005.safetensors"
+    save(files, (0, 15))
+    assert not list(files.folder.glob("*.part"))
+
+
+def test_those_of_another_training_are_not_used(files, tmp_path):
+    save(files, (0, 5))
+    assert StepFiles(files.folder, identity={"seed": 2}).newest() is None
+
+
+def test_older_ones_than_another_checkpoint_are_not_used(files):
+    save(files, (2, 5))
+    assert files.newest(after=(2, 0)) is not None
+    assert files.newest(after=(3, 0)) is None
+
+
+def test_time(tmp_path):
+    now = [0.0]
+    files = StepFiles(tmp_path, identity={}, every_s=60.0, clock=lambda: now[0])
+    now[0] = 59.0
+    assert not files.is_due
+    now[0] = 60.0
+    assert files.is_due
+    save(files, (0, 1))
+    assert not files.is_due
+
+
+def test_nothing_is_there_at_first(files):
+    assert files.newest() is None
+    files.clear()
