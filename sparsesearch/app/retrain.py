@@ -186,7 +186,7 @@ def _retrain(
     )
     if processes.is_first:
         save(model, path, card=card)
-        trainings.clear()
+    trainings.clear()
     dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
     return Retrained(path, card, dense_metrics.metrics("test"), dense_macs, geometry)
 
