@@ -60,7 +60,8 @@ class ResumableTrainings:
 
         bar = self._progress.bar(training.label, spec.epochs * steps, batch_size=spec.batch_size)
         with bar, stopping_on_signals(stop, at_once=False):
-            bar.advance(run.epochs_done * steps + run.steps_done)
+            if newest is not None:
+                bar.advance(run.epochs_done * steps + run.steps_done)
             while run.epochs_done < spec.epochs:
                 epoch = run.epochs_done + 1
                 loss = run.epoch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -131,8 +132,9 @@ def _retrain(
         progress.line(line)
     progress.line(check_weights(weights, backbone=backbone, task=task))
     if recipe.precision == "auto":
-        chosen = choose_arithmetic("auto", device=device, backbone=backbone, geometry=geometry, task=task)
-        arithmetic = chosen[0]
+        # Measured in one process: others could come to another precision.
+        choose = partial(choose_arithmetic, "auto", device=device, backbone=backbone, geometry=geometry, task=task)
+        arithmetic = Arithmetic(device, processes.from_first(lambda: choose()[0].dtype))
     else:
         arithmetic = Arithmetic.of(recipe.precision, device=device)
     _verify_count(recipe, backbone, task=task, geometry=geometry, expected=cost.macs)

@@ -163,7 +163,8 @@ class StudyEvaluator:
             label = f"{training.label}, epoch {epoch} of {spec.epochs}"
             steps, batch_size = training.steps_per_epoch, spec.batch_size
             with self._progress.bar(label, steps, trial=trial.number, batch_size=batch_size) as bar:
-                bar.advance(run.steps_done)
+                if run.steps_done:
+                    bar.advance(run.steps_done)
                 loss = run.epoch(
                     training.batches(epoch, first_step=run.steps_done),
                     training.objective,

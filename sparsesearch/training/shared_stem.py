@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsesearch.data.task import Batch
 from sparsesearch.training.arithmetic import Arithmetic
 
 
@@ -21,24 +22,24 @@ class SharedStem:
 
     Args:
         model: The model.
-        images: All images of the step in this process.
+        batch: All images of the step in this process, on the device.
         arithmetic: Device and precision.
-
-    Attributes:
-        first: Position of the first image of the part that is computed.
-        images: The images of that part.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, *, arithmetic: Arithmetic) -> None:
+    def __init__(self, model: nn.Module, batch: Batch, *, arithmetic: Arithmetic) -> None:
         stems = [child for child in model.children() if _has_batch_norm(child)]
         self._stem: Any = stems[0] if len(stems) == 1 else None
-        self._all = images
+        self._batch = batch
         self._arithmetic = arithmetic
         self._output: Tensor | None = None
         self._leaf: Tensor | None = None
         self._num_calls = 0
-        self.first = 0
-        self.images: Tensor | None = None
+        self._part = batch
+
+    def part(self, part: Batch) -> Batch:
+        """Say which part of the batch is computed next; returns it."""
+        self._part = part
+        return part
 
     def __enter__(self) -> SharedStem:
         if self._stem is not None:
@@ -57,18 +58,20 @@ class SharedStem:
                 self._output.backward(self._leaf.grad)  # type: ignore[no-untyped-call]
             with torch.no_grad(), self._arithmetic.autocast():
                 for _ in range(self._num_calls - 1):  # running statistics follow every pass of an undivided step
-                    self._plain(self._all)
+                    self._plain(self._batch.images)
 
     def _rows(self, images: Tensor) -> Tensor:
-        if images is not self.images or not self._stem.training:
+        if images is not self._part.images or not self._stem.training:
             plain: Tensor = self._plain(images)
             return plain
         if self._leaf is None:
-            output: Tensor = self._plain(self._all)
+            with torch.enable_grad():
+                output: Tensor = self._plain(self._batch.images)
             self._output, self._leaf = output, output.detach().requires_grad_()
-        if self.first == 0:
+        first = self._part.first - self._batch.first
+        if first == 0 and torch.is_grad_enabled():  # a pass that only counts is not one of an undivided step
             self._num_calls += 1
-        return self._leaf[self.first : self.first + len(images)]
+        return self._leaf[first : first + len(images)]
 
 
 def _has_batch_norm(module: nn.Module) -> bool:

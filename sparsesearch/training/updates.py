@@ -102,15 +102,12 @@ class Updates:
         own = [TrainingStep(number, draws.at(part.first), partial(self._total, part)) for part in parts]
         if len(parts) == 1:
             return self._backward(objective, local, own[0])
-        if hasattr(objective, "count"):
-            counts = [objective.count(part, step) for part, step in zip(parts, own, strict=True)]
-            whole = self._processes.sum_(torch.stack(counts).sum())
-            own = [TrainingStep(number, draws.at(part.first), _constant(whole * part.fraction)) for part in parts]
-        losses = []
-        with SharedStem(self._model, local.images, arithmetic=self._arithmetic) as stem:
-            for part, step in zip(parts, own, strict=True):
-                stem.images, stem.first = part.images, part.first - local.first
-                losses.append(self._backward(objective, part, step))
+        with SharedStem(self._model, local, arithmetic=self._arithmetic) as stem:
+            if hasattr(objective, "count"):
+                counts = [objective.count(stem.part(part), step) for part, step in zip(parts, own, strict=True)]
+                whole = self._processes.sum_(torch.stack(counts).sum())
+                own = [TrainingStep(number, draws.at(part.first), _constant(whole * part.fraction)) for part in parts]
+            losses = [self._backward(objective, stem.part(part), step) for part, step in zip(parts, own, strict=True)]
         return torch.stack(losses).sum()
 
     def _backward(self, objective: Objective, batch: Batch, step: TrainingStep) -> Tensor:
