@@ -8,12 +8,11 @@ process, so the result is that of one process up to the order of additions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.autograd.function import once_differentiable
 
 from sparsesearch.data.task import Share
@@ -55,10 +54,11 @@ class Processes:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for bucket in _buckets(gradients):
-            flat = _flatten_dense_tensors(bucket)  # type: ignore[no-untyped-call]
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
             dist.all_reduce(flat)
-            for gradient, summed in zip(bucket, _unflatten_dense_tensors(flat, bucket), strict=True):  # type: ignore[no-untyped-call]
-                gradient.copy_(summed)
+            parts = torch.split(flat, [gradient.numel() for gradient in bucket])
+            for gradient, summed in zip(bucket, parts, strict=True):
+                gradient.copy_(summed.view_as(gradient))
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Sum a tensor over all processes, in place, without a gradient."""
@@ -90,7 +90,7 @@ class Processes:
         dist.broadcast_object_list(sent, src=0, group=self._control)
         if isinstance(sent[1], Exception):
             raise sent[1]
-        return sent[0]  # type: ignore[return-value]
+        return cast(_T, sent[0])
 
     def wait(self) -> None:
         """Wait until all processes are here."""

@@ -16,18 +16,18 @@ from answers import PROGRAM, Command
 from shapes import write_classes
 
 import sparsesearch
-from sparsesearch.artifacts.recipe import Measured, Provenance, Recipe, write_recipe
+from sparsesearch.artifacts.recipe import write_recipe
 from sparsesearch.backbones.registry import PICO, backbone_geometry, create_model
 from sparsesearch.cli import main
-from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import CheckpointError
 from sparsesearch.schedule import Schedule
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.sql import open_store
 from sparsesearch.store.tables import VERSION_TABLE
 from sparsesearch.study.protocols import StudyWriter
-from sparsesearch.study.spec import Budget, DataSpec, Resolved, StudySpec, TrainSpec
+from sparsesearch.study.spec import Budget, Resolved, StudySpec, TrainSpec
 from sparsesearch.study.stop import StopCause, StoppedError
+from tests.sample_recipe import sample_recipe
 
 RUN = ("run", "--backbone", PICO, "--budget", "35%")
 
@@ -365,41 +365,7 @@ class TestDatabase:
 
 class TestRecipes:
     def write(self, **changes: object) -> Path:
-        geometry = backbone_geometry(PICO)
-        schedule = Schedule.at([3, 5], [0.5, 0.25])
-        cost = AnalyticCost().estimate(geometry, schedule)
-        training = TrainSpec(epochs=1, images_per_epoch=64)
-        recipe = Recipe(
-            backbone=PICO,
-            schedule=schedule,
-            data=DataSpec(),
-            num_classes=10,
-            image_size=32,
-            in_chans=1,
-            weights="scratch",
-            dense=training,
-            training=training,
-            precision="float32",
-            seed=0,
-            measured=Measured(
-                fidelity="finetune",
-                macs=cost.macs,
-                dense_macs=AnalyticCost().estimate(geometry, Schedule()).macs,
-                params=cost.params,
-                metrics={},
-                dense_metrics={},
-            ),
-            provenance=Provenance(
-                study="s",
-                trial=1,
-                label="search",
-                schedule_key="k",
-                data_fingerprint="f",
-                sparsesearch="0",
-                torch="0",
-                timm="0",
-            ),
-        )
+        recipe = sample_recipe(training=TrainSpec(epochs=1, images_per_epoch=64))
         path = Path("best.yaml")
         write_recipe(recipe, path)
         document = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -11,51 +11,18 @@ import pytest
 import torch
 
 import sparsesearch
-from sparsesearch.artifacts.recipe import Measured, Provenance, Recipe, write_recipe
-from sparsesearch.backbones.lookup import backbone_geometry
-from sparsesearch.cost.analytic import AnalyticCost
-from sparsesearch.schedule import Schedule
-from sparsesearch.study.spec import DataSpec, TrainSpec
+from sparsesearch.artifacts.recipe import write_recipe
+from sparsesearch.study.spec import TrainSpec
+from tests.sample_recipe import sample_recipe
 
-BACKBONE, SCHEDULE = "deit_pico", Schedule.at([3, 5], [0.5, 0.25])
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    geometry = backbone_geometry(BACKBONE)
-    cost = AnalyticCost().estimate(geometry, SCHEDULE)
-    dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
-    found = Recipe(
-        backbone=BACKBONE,
-        schedule=SCHEDULE,
-        data=DataSpec(),
-        num_classes=10,
-        image_size=32,
-        in_chans=1,
-        weights="scratch",
+    found = sample_recipe(
         dense=TrainSpec(epochs=2, images_per_epoch=320, batch_size=32),
         training=TrainSpec(epochs=4, images_per_epoch=640, batch_size=32),
-        precision="float32",
-        seed=0,
-        measured=Measured(
-            fidelity="finetune",
-            macs=cost.macs,
-            dense_macs=dense_macs,
-            params=cost.params,
-            metrics={},
-            dense_metrics={},
-        ),
-        provenance=Provenance(
-            study="s",
-            trial=1,
-            label="search",
-            schedule_key="k",
-            data_fingerprint="f",
-            sparsesearch="0",
-            torch="0",
-            timm="0",
-        ),
     )
     path = tmp_path_factory.mktemp("recipe") / "best.yaml"
     write_recipe(found, path)
