@@ -77,8 +77,8 @@ def work(
 
 
 def _announce(cause: StopCause, reporter: Reporter) -> None:
-    """Tell the user that the work under way is finished first."""
-    text = "stopping after the current epochs, which are kept"
+    """Tell the user that the work under way is saved first."""
+    text = "stopping as soon as the work so far is saved"
     if cause is StopCause.INTERRUPT:
         text += "; press Ctrl-C again to stop immediately"
     reporter.line(text)

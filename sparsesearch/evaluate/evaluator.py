@@ -196,7 +196,7 @@ class StudyEvaluator:
         """
         if self._stop.cause is StopCause.LEASE_LOST:
             self._stop.raise_if_set()
-        return Asked(stop=self._stop.cause is not None, cut=self._deadline.cuts(fidelity), save=is_due)
+        return Asked(stop=self._stop.check(), cut=self._deadline.cuts(fidelity), save=is_due)
 
     def _validate(self, model: nn.Module, trial: Trial, *, whole: bool) -> dict[str, float]:
         """Validation metrics under the trial's schedule; on part of the images unless `whole`."""

@@ -152,7 +152,7 @@ def test_a_study_is_watched_interrupted_and_resumed(command: Command) -> None:
         assert screen.end() == 130
         assert screen.seen.count(HIDE) == screen.seen.count(SHOW) == 1
         assert screen.text.rstrip().endswith("sparsesearch: interrupted; nothing recorded is lost")
-        assert "stopping after the current epochs" in screen.text
+        assert "stopping as soon as the work so far is saved" in screen.text
         assert "resume tiny" in screen.text
 
     found = state_of(command)
