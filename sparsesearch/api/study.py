@@ -175,6 +175,7 @@ class Study:
         dispatcher: str | None = None,
         cpus_per_trial: float | None = None,
         gpus_per_trial: float | None = None,
+        workers_per_training: int | None = None,
         max_concurrent: int | None = None,
         ray_address: str | None = None,
         output: str | Path | None = None,
@@ -190,6 +191,7 @@ class Study:
             dispatcher: `inline` or `ray`; None for that of the study. Not stored.
             cpus_per_trial: CPU cores per trial, on Ray; likewise.
             gpus_per_trial: GPUs per trial, on Ray; likewise.
+            workers_per_training: Processes of a dense or supernet training, on Ray; likewise.
             max_concurrent: Maximum number of concurrent trials, on Ray; likewise.
             ray_address: Address of a Ray cluster; likewise.
             output: As in `run`.
@@ -215,6 +217,7 @@ class Study:
             resources = {
                 "cpus_per_trial": cpus_per_trial,
                 "gpus_per_trial": gpus_per_trial,
+                "workers_per_training": workers_per_training,
                 "max_concurrent": max_concurrent,
                 "ray_address": ray_address,
             }

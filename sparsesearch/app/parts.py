@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from sparsesearch.app.storage import cache_of, storage_of
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.evaluate.opening import portable_evaluator
+from sparsesearch.evaluate.stop_file import StopFile
 from sparsesearch.evaluate.work_files import WorkFiles
 from sparsesearch.settings import Settings
 from sparsesearch.study.observer import StudyObserver
@@ -57,8 +60,15 @@ def open_execution(
     from sparsesearch.dispatch.tune import RayDispatcher  # Ray takes seconds to load
 
     device = context.arithmetic.device.type
+    run = uuid4().hex
     dispatcher = RayDispatcher(
-        spec.resources, storage=storage, uses_gpu=device == "cuda", observer=observer, stop=stop, progress=board
+        spec.resources,
+        storage=storage,
+        uses_gpu=device == "cuda",
+        observer=observer,
+        stop=stop,
+        stop_file=StopFile(folder.work_folder, run=run),
+        progress=board,
     )
     board.include(WorkFiles(folder.work_folder).read)
     portable = portable_evaluator(
@@ -67,5 +77,6 @@ def open_execution(
         storage=storage,
         cache=cache,
         elapsed_s=deadline.elapsed_s,
+        run=run,
     )
     return dispatcher, portable

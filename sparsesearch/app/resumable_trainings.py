@@ -10,7 +10,6 @@ from sparsesearch.seeds import derive_seed
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.stop import StopCause, StoppedError, StopToken
 from sparsesearch.training.arithmetic import Arithmetic
-from sparsesearch.training.checkpoints import read_tensors
 from sparsesearch.training.kinds import Training
 from sparsesearch.training.loop import Asked, TrainingRun
 from sparsesearch.training.processes import Processes
@@ -46,9 +45,9 @@ class ResumableTrainings:
         )
         spec, steps = training.spec, training.steps_per_epoch
         run = TrainingRun(training.model, spec, steps_per_epoch=steps, arithmetic=arithmetic, processes=self.processes)
-        newest = self.processes.from_first(files.newest)
-        if newest is not None:
-            run.restore(read_tensors(newest)[0])
+        newest = self.processes.tensors_from_first(files.newest)
+        if newest:
+            run.restore(newest)
             self._progress.line(
                 f"{training.label} goes on after epoch {run.epochs_done} of {spec.epochs}, step {run.steps_done}"
             )
@@ -60,7 +59,7 @@ class ResumableTrainings:
 
         bar = self._progress.bar(training.label, spec.epochs * steps, batch_size=spec.batch_size)
         with bar, stopping_on_signals(stop, at_once=False):
-            if newest is not None:
+            if newest:
                 bar.advance(run.epochs_done * steps + run.steps_done)
             while run.epochs_done < spec.epochs:
                 epoch = run.epochs_done + 1
@@ -69,7 +68,7 @@ class ResumableTrainings:
                     training.objective,
                     seed=derive_seed(seed, "epoch", epoch),
                     bar=bar,
-                    ask=lambda: Asked(stop=stop.cause is not None, save=self.processes.is_first and files.is_due),
+                    ask=lambda: Asked(stop=stop.check(), save=self.processes.is_first and files.is_due),
                     save=save,
                 )
                 if loss is None:

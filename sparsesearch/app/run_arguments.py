@@ -45,6 +45,7 @@ class RunArguments(TypedDict, total=False):
         dispatcher: `inline` (in this process) or `ray`.
         cpus_per_trial: CPU cores per trial, on Ray.
         gpus_per_trial: GPUs per trial, on Ray.
+        workers_per_training: Processes that train the dense model or the supernet together, on Ray.
         max_concurrent: Maximum number of concurrent trials, on Ray.
         max_retries: Retries of a trial that failed or was lost, on Ray.
         ray_address: Address of a Ray cluster.
@@ -80,6 +81,7 @@ class RunArguments(TypedDict, total=False):
     dispatcher: str | None
     cpus_per_trial: float | None
     gpus_per_trial: float | None
+    workers_per_training: int | None
     max_concurrent: int | None
     max_retries: int | None
     ray_address: str | None
@@ -87,7 +89,14 @@ class RunArguments(TypedDict, total=False):
     study: str | None
 
 
-_RESOURCES = ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "max_retries", "ray_address")
+_RESOURCES = (
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "workers_per_training",
+    "max_concurrent",
+    "max_retries",
+    "ray_address",
+)
 _DATA = ("image_size", "class_order", "on_broken")
 _FIDELITY = ("evaluations", "finalists", "strategy")
 _AS_THEY_ARE = ("backbone", "weights", "space", "sampler", "warm_start", "seed", "baselines", "device", "dispatcher")

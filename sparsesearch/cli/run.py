@@ -49,6 +49,7 @@ def run(
     dispatcher: o.DispatcherOption = None,
     cpus_per_trial: o.CpusOption = None,
     gpus_per_trial: o.GpusOption = None,
+    workers_per_training: o.WorkersPerTrainingOption = None,
     max_concurrent: o.MaxConcurrentOption = None,
     max_retries: o.MaxRetriesOption = None,
     ray_address: o.RayAddressOption = None,
@@ -111,6 +112,7 @@ def run(
             dispatcher=dispatcher,
             cpus_per_trial=cpus_per_trial,
             gpus_per_trial=gpus_per_trial,
+            workers_per_training=workers_per_training,
             max_concurrent=max_concurrent,
             max_retries=max_retries,
             ray_address=ray_address,
@@ -144,6 +146,7 @@ def resume(
     dispatcher: o.DispatcherOption = None,
     cpus_per_trial: o.CpusOption = None,
     gpus_per_trial: o.GpusOption = None,
+    workers_per_training: o.WorkersPerTrainingOption = None,
     max_concurrent: o.MaxConcurrentOption = None,
     ray_address: o.RayAddressOption = None,
     database: o.DatabaseOption = None,
@@ -171,6 +174,7 @@ def resume(
     resources = {
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
+        "workers_per_training": workers_per_training,
         "max_concurrent": max_concurrent,
         "ray_address": ray_address,
     }

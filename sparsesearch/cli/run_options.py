@@ -200,6 +200,15 @@ GpusOption = Annotated[
         rich_help_panel=_WHERE,
     ),
 ]
+WorkersPerTrainingOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Processes that train the dense model or the supernet together, on Ray. [default: one for each GPU]",
+        rich_help_panel=_WHERE,
+    ),
+]
 MaxConcurrentOption = Annotated[
     int | None,
     typer.Option(

@@ -91,7 +91,7 @@ class ActorPool:
                 queue.note_failure(trial.number, attempt=trial.attempt, reason=report.reason)
                 ray.kill(actor)
                 actor = self._make.remote()
-            else:
+            elif isinstance(report, Happened):
                 queue.record(report.event)
         self._free.append(actor)
         queue.release(trial.number)

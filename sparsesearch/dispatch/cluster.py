@@ -85,24 +85,27 @@ class Allocation:
     Attributes:
         concurrent: Maximum number of concurrent trials.
         trial: Resources of each trial.
-        reference: Resources of a dense or supernet training, which runs alone.
+        workers: Number of processes of a dense or supernet training, which runs alone.
+        reference: Resources of each of these processes.
     """
 
     concurrent: int
     trial: TrialResources
+    workers: int
     reference: TrialResources
 
     @classmethod
-    def of(cls, nodes: list[Node], resources: ResourceSpec, *, uses_gpu: bool) -> Allocation:
+    def of(cls, nodes: list[Node], resources: ResourceSpec, *, uses_gpu: bool, batch_size: int = 1024) -> Allocation:
         """Allocate the resources of a cluster.
 
         Args:
             nodes: The nodes of the cluster.
             resources: The resources that the study requests.
             uses_gpu: Whether the study computes on GPUs.
+            batch_size: Images of a step of the trainings that run alone, of which each process gets at least one.
 
         Raises:
-            ClusterError: A trial fits on no node, or a study on GPUs requests none.
+            ClusterError: A trial or a training fits on no node, or a study on GPUs requests none.
         """
         cpus = resources.cpus_per_trial
         gpus = resources.gpus_per_trial if resources.gpus_per_trial is not None else float(uses_gpu)
@@ -117,11 +120,35 @@ class Allocation:
             )
         concurrent = min(fitting, resources.max_concurrent or fitting)
         suitable = [node for node in nodes if node.num_trials(cpus=cpus, gpus=gpus) > 0]
-        reference = TrialResources(
-            cpus=min(concurrent * cpus, max(node.cpus for node in suitable)),
-            gpus=gpus if gpus >= 1 else min(1.0, concurrent * gpus),
+        workers = resources.workers_per_training or (
+            min(batch_size, math.floor(sum(node.gpus for node in suitable))) if uses_gpu else 1
         )
-        return cls(concurrent=concurrent, trial=TrialResources(cpus=cpus, gpus=gpus), reference=reference)
+        if workers == 1:
+            reference = TrialResources(
+                cpus=min(concurrent * cpus, max(node.cpus for node in suitable)),
+                gpus=gpus if gpus >= 1 else min(1.0, concurrent * gpus),
+            )
+        else:
+            most = math.inf if uses_gpu else concurrent * cpus / workers
+            reference = _fraction(suitable, workers=workers, gpus=float(uses_gpu), most_cpus=most)
+        return cls(
+            concurrent=concurrent, trial=TrialResources(cpus=cpus, gpus=gpus), workers=workers, reference=reference
+        )
+
+
+def _fraction(nodes: list[Node], *, workers: int, gpus: float, most_cpus: float) -> TrialResources:
+    """The resources of each process of a training: as many cores as all of them can have at once.
+
+    Raises:
+        ClusterError: There are fewer GPUs than processes.
+    """
+    for cpus in sorted({node.cpus / count for node in nodes for count in range(1, workers + 1)}, reverse=True):
+        if sum(node.num_trials(cpus=cpus, gpus=gpus) for node in nodes) >= workers:
+            return TrialResources(cpus=min(cpus, most_cpus), gpus=gpus)
+    raise ClusterError(
+        f"a training cannot have {workers} processes with a GPU each, since the Ray cluster has "
+        f"{sum(node.gpus for node in nodes):g} GPUs; lower --workers-per-training"
+    )
 
 
 @contextmanager

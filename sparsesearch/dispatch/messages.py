@@ -75,10 +75,16 @@ class Refused(_Message):
         return kind(self.message)
 
 
-Report = Annotated[Happened | Failed | Refused, Field(discriminator="kind")]
-_REPORT: TypeAdapter[Happened | Failed | Refused] = TypeAdapter(Report)
+class Stopped(_Message):
+    """The trial stopped as asked, between two steps; a checkpoint was written, and the trial goes on from it later."""
+
+    kind: Literal["stopped"] = "stopped"
 
 
-def read_report(text: str) -> Happened | Failed | Refused:
+Report = Happened | Failed | Refused | Stopped
+_REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
+
+
+def read_report(text: str) -> Report:
     """Parse the result of `to_json` of a report."""
     return _REPORT.validate_python(json.loads(text))

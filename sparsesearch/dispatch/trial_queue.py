@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sparsesearch.evaluate.stop_file import StopFile
 from sparsesearch.study.events import Ended, Event
 from sparsesearch.study.observer import StudyObserver
 from sparsesearch.study.protocols import Controller, Done, StudyWriter, Wait
@@ -44,6 +45,7 @@ class TrialQueue:
         max_retries: int,
         observer: StudyObserver,
         stop: StopToken,
+        stop_file: StopFile | None = None,
     ) -> None:
         """Pass all stored trials to the controller; unfinished ones are taken first.
 
@@ -53,12 +55,14 @@ class TrialQueue:
             max_retries: Maximum number of attempts after the first.
             observer: Told every stored change of a trial.
             stop: Once it is set, no new trials start.
+            stop_file: Passes the request to stop on to the processes that run trials.
         """
         self._controller = controller
         self._writer = writer
         self._max_retries = max_retries
         self._observer = observer
         self._stop = stop
+        self._stop_file = stop_file
         self._waiting: deque[Trial] = deque()
         self._running: dict[int, Trial] = {}
         self._ended: dict[int, Trial] = {}
@@ -81,9 +85,14 @@ class TrialQueue:
         Raises:
             StoppedError: The lease is lost, so the run ends at once.
         """
-        if self._stop.check() and self._stop.cause is StopCause.LEASE_LOST:
+        cause = self._stop.cause if self._stop.check() else None
+        if cause is None:
+            return False
+        if self._stop_file is not None:
+            self._stop_file.write(cause)
+        if cause is StopCause.LEASE_LOST:
             self._stop.raise_if_set()
-        return self._stop.check()
+        return True
 
     def upcoming(self) -> Trial | None:
         """Return the next trial without taking it; None if there is none yet, or, if the queue is idle, none left."""

@@ -1,4 +1,7 @@
-"""Run trials in parallel on Ray: trainings as Ray Tune trials, quick evaluations on warm actors."""
+"""Run trials in parallel on Ray: trainings as Ray Tune trials, quick evaluations on warm actors.
+
+What all other trials build on runs alone, in as many processes as there are GPUs, with Ray Train.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ from sparsesearch.dispatch.actors import ActorPool
 from sparsesearch.dispatch.cluster import Allocation, joined
 from sparsesearch.dispatch.rungs import open_rungs
 from sparsesearch.dispatch.storage_probe import check_shared
+from sparsesearch.dispatch.train_group import train_together
 from sparsesearch.dispatch.trial_queue import TrialQueue, is_training
 from sparsesearch.dispatch.tune_scheduler import RecordingScheduler
 from sparsesearch.dispatch.tune_searcher import ControllerSearcher, RunCallback
 from sparsesearch.dispatch.tune_trainable import StudyTrial
 from sparsesearch.evaluate.portable import PortableEvaluator
+from sparsesearch.evaluate.stop_file import StopFile
 from sparsesearch.study.observer import NoObserver, StudyObserver
 from sparsesearch.study.progress import Progress, Silent
 from sparsesearch.study.protocols import Controller, Dispatcher, Done, Evaluator, StudyWriter
@@ -32,8 +37,8 @@ class RayDispatcher:
 
     Failed and lost executions are retried from the trial's last checkpoint; a failure that the evaluator itself reports
     (such as a non-finite loss) is a result and is not retried. Errors that every trial would raise (invalid user input,
-    a lost lease) end the run. When it is to stop, the current epochs finish, are recorded and checkpointed; if the
-    lease is lost, it ends at once.
+    a lost lease) end the run. When it is to stop, trainings write a checkpoint after the current step; if the lease is
+    lost, it ends at once.
 
     Ray keeps no state: a run resumes from the store alone.
 
@@ -43,6 +48,7 @@ class RayDispatcher:
         uses_gpu: Whether the evaluator computes on a GPU.
         observer: Told every stored change of a trial.
         stop: Stops the run.
+        stop_file: Where the processes of the run look whether they are to stop; None if they stop after epochs.
         progress: Shows that Ray is starting.
     """
 
@@ -54,6 +60,7 @@ class RayDispatcher:
         uses_gpu: bool = False,
         observer: StudyObserver | None = None,
         stop: StopToken | None = None,
+        stop_file: StopFile | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._resources = resources
@@ -61,6 +68,7 @@ class RayDispatcher:
         self._uses_gpu = uses_gpu
         self._observer = observer or NoObserver()
         self._stop = stop or StopToken()
+        self._stop_file = stop_file
         self._progress = progress or Silent()
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
@@ -75,7 +83,9 @@ class RayDispatcher:
         with ExitStack() as stack:
             with self._progress.bar("starting Ray", None):
                 nodes = stack.enter_context(joined(self._resources.ray_address))
-                allocation = Allocation.of(nodes, self._resources, uses_gpu=self._uses_gpu)
+                fidelity = writer.spec.fidelity
+                batch_size = min(fidelity.dense.batch_size, fidelity.supernet_training.batch_size)
+                allocation = Allocation.of(nodes, self._resources, uses_gpu=self._uses_gpu, batch_size=batch_size)
                 check_shared(self._storage, nodes)
             queue = TrialQueue(
                 controller,
@@ -83,13 +93,24 @@ class RayDispatcher:
                 max_retries=self._resources.max_retries,
                 observer=self._observer,
                 stop=self._stop,
+                stop_file=self._stop_file,
             )
             while (upcoming := queue.upcoming()) is not None:
-                if is_training(upcoming):
+                if upcoming.fidelity.runs_alone and allocation.workers > 1:
+                    train_together(
+                        queue,
+                        evaluator,
+                        workers=allocation.workers,
+                        resources=allocation.reference,
+                        storage=self._storage,
+                    )
+                elif is_training(upcoming):
                     self._train(queue, writer, evaluator, allocation)
                 else:
                     with closing(ActorPool(evaluator, size=allocation.concurrent, resources=allocation.trial)) as pool:
                         pool.work(queue)
+            if self._stop_file is not None:
+                self._stop_file.remove()
             if queue.done is None:
                 self._stop.raise_if_set()
             assert queue.done is not None, "the controller waits for a result, but no trial is running"

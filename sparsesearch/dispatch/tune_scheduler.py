@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from sparsesearch.dispatch.messages import Failed, Refused, read_report
+from sparsesearch.dispatch.messages import Failed, Happened, Refused, Stopped, read_report
 from sparsesearch.dispatch.rungs import Rungs
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.tune_trainable import ATTEMPT, NUMBER, REPORT
@@ -44,7 +44,7 @@ class RecordingScheduler(FIFOScheduler):
         """Record the last report again, which has no effect."""
         with self._queue.guarding():
             report = read_report(result[REPORT])
-            if not isinstance(report, Failed | Refused):
+            if isinstance(report, Happened):
                 self._queue.record(report.event)
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
@@ -64,6 +64,8 @@ class RecordingScheduler(FIFOScheduler):
         if isinstance(report, Failed):
             self._queue.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=report.reason)
             return str(TrialScheduler.CONTINUE)  # the worker exits by itself
+        if isinstance(report, Stopped):
+            return str(TrialScheduler.STOP)
         stored = self._queue.record(report.event)
         if isinstance(report.event, Measured) and self._rungs is not None:
             step = report.event.measurement.step

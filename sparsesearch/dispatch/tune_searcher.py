@@ -13,7 +13,7 @@ from sparsesearch.dispatch.messages import Job
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.tune_trainable import ATTEMPT, CPUS, GPUS, JOB, NUMBER
 from sparsesearch.evaluate.portable import PortableEvaluator
-from sparsesearch.study.trial import Fidelity, Trial
+from sparsesearch.study.trial import Trial
 
 
 class ControllerSearcher(Searcher):
@@ -59,8 +59,7 @@ class ControllerSearcher(Searcher):
         return type(None), ()
 
     def _config(self, trial: Trial) -> dict[str, Any]:
-        is_reference = trial.fidelity in (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING)
-        resources = self._allocation.reference if is_reference else self._allocation.trial
+        resources = self._allocation.reference if trial.fidelity.runs_alone else self._allocation.trial
         job = Job(trial=trial, evaluator=self._evaluator, threads=resources.threads)
         return {
             JOB: job.to_json(),

@@ -6,10 +6,11 @@ import logging
 import sys
 from collections.abc import Iterator
 
-from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused
+from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, Report, Stopped
 from sparsesearch.errors import UserInputError, one_line
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.study.events import Event
+from sparsesearch.study.stop import StoppedError
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Worker:
             self._recipe, self._evaluator = recipe, job.evaluator
         self._job, self._events = job, None
 
-    def report(self) -> Happened | Failed | Refused:
+    def report(self) -> Report:
         """Work until the next event. Call it only after the previous event is recorded; it may write the checkpoint."""
         assert self._evaluator is not None, "call begin first"
         assert self._job is not None
@@ -42,6 +43,8 @@ class Worker:
             event = next(self._events, None)
         except UserInputError as error:
             return Refused.of(error)
+        except StoppedError:
+            return Stopped()
         except Exception as error:
             logger.info("trial %d failed", self._job.trial.number, exc_info=True)
             return Failed(reason=f"{type(error).__name__}: {one_line(error)}")

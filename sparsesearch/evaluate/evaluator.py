@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from time import perf_counter
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.evaluate.deadline import Deadline
-from sparsesearch.evaluate.trial_checkpoints import WHOLE, TrialCheckpoints, prefix_of
+from sparsesearch.evaluate.trial_checkpoints import WHOLE, Checkpoint, TrialCheckpoints, prefix_of
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.events import Ended, Event, Measured
 from sparsesearch.study.progress import Progress
@@ -21,7 +21,7 @@ from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.stop import StopCause, StopToken
 from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
 from sparsesearch.training.cache import TrainingCache, dense_key, supernet_key
-from sparsesearch.training.checkpoints import CheckpointFolder, epoch_name, read_tensors
+from sparsesearch.training.checkpoints import CheckpointFolder, epoch_name
 from sparsesearch.training.kinds import (
     Training,
     TrainingContext,
@@ -32,7 +32,9 @@ from sparsesearch.training.kinds import (
     supernet_training,
 )
 from sparsesearch.training.loop import Asked, NonFiniteLossError, TrainingRun, model_tensors
+from sparsesearch.training.processes import Processes
 from sparsesearch.training.scoring import EVAL_BATCH, PrefixCachedScorer, eval_batch, evaluate_model
+from sparsesearch.training.step_files import StepFiles
 from sparsesearch.training.teacher import Teacher
 
 _NUM_INTERIM_BATCHES = 4
@@ -48,7 +50,9 @@ class StudyEvaluator:
         cache: Finished trainings that studies share.
         deadline: Stops trainings that would exceed the time budget.
         progress: Displays the progress of long computations.
-        stop: Ends a training between two steps if the lease is lost; None if another process watches the lease.
+        stop: Ends a training between two steps.
+        processes: The processes that train together; None for this one alone. Each of them evaluates the same trial,
+            and only the first one's events count.
     """
 
     def __init__(
@@ -61,10 +65,12 @@ class StudyEvaluator:
         deadline: Deadline,
         progress: Progress,
         stop: StopToken | None = None,
+        processes: Processes | None = None,
     ) -> None:
         assert spec.resolved is not None, "only prepared studies are run"
         self._spec = spec
         self._stop = stop or StopToken()
+        self._processes = processes or Processes()
         self._space = spec.resolved.space
         self._context = context
         self._checkpoints = TrialCheckpoints(folder, study=spec.name, progress=progress)
@@ -93,36 +99,46 @@ class StudyEvaluator:
         yield Ended(trial=trial.number, attempt=trial.attempt, state=done)
 
     def _reference(self, trial: Trial) -> Iterator[Event]:
-        """Run a training that all other trials build on, or take its result from the cache."""
+        """Run a training that all other trials build on, or take its result from the cache or from the weights."""
+        is_first = self._processes.is_first
         key = self._dense_key if trial.fidelity is Fidelity.DENSE else self._supernet_key
-        device = self._context.arithmetic.device
-        stored = self._cache.find(key, measure=lambda tensors: self._measure(trial, tensors), device=device)
-        if stored is not None:
-            for step, metrics in stored.history:
-                yield self._measured(trial, step, metrics, seconds=0.0)
-            last = stored.history[-1][0]
-            yield from self._checkpoints.replace(
-                trial, stored.tensors, step=last, name=trial.fidelity.value, whole=True
-            )
+        has_result = is_first and (yield from self._from_cache(trial, key))
+        if self._processes.from_first(lambda: has_result):
             return
         training = (
             self._supernet_training(trial) if trial.fidelity is Fidelity.SUPERNET_TRAINING else self._dense(trial)
         )
         if training is None:
-            started = perf_counter()
-            model, metrics = given_dense_model(self._context, weights=self._spec.weights)
-            yield self._measured(trial, 0, metrics, seconds=perf_counter() - started)
-            yield from self._checkpoints.replace(
-                trial, model.state_dict(), step=0, name=trial.fidelity.value, whole=True
-            )
+            if is_first:
+                yield from self._given(trial)
             return
         history = {m.step: m.metrics for m in trial.measurements}
         for event in self._train(trial, training):
             if isinstance(event, Measured):
                 history.setdefault(event.measurement.step, event.measurement.metrics)
             yield event
-        if self._checkpoints.document(trial.fidelity)[WHOLE]:
+        if is_first and self._checkpoints.document(trial.fidelity)[WHOLE]:
+            device = self._context.arithmetic.device
             self._cache.keep(key, training.model.state_dict(), history=sorted(history.items()), device=device)
+
+    def _from_cache(self, trial: Trial, key: str) -> Generator[Event, None, bool]:
+        """Take the result of a reference from the cache; whether it is there."""
+        device = self._context.arithmetic.device
+        stored = self._cache.find(key, measure=lambda tensors: self._measure(trial, tensors), device=device)
+        if stored is None:
+            return False
+        for step, metrics in stored.history:
+            yield self._measured(trial, step, metrics, seconds=0.0)
+        last = stored.history[-1][0]
+        yield from self._checkpoints.replace(trial, stored.tensors, step=last, name=trial.fidelity.value, whole=True)
+        return True
+
+    def _given(self, trial: Trial) -> Iterator[Event]:
+        """Take over weights that need no training."""
+        started = perf_counter()
+        model, metrics = given_dense_model(self._context, weights=self._spec.weights)
+        yield self._measured(trial, 0, metrics, seconds=perf_counter() - started)
+        yield from self._checkpoints.replace(trial, model.state_dict(), step=0, name=trial.fidelity.value, whole=True)
 
     def _measure(self, trial: Trial, tensors: Mapping[str, Tensor]) -> dict[str, float]:
         """Validation metrics of the weights of a reference."""
@@ -136,25 +152,27 @@ class StudyEvaluator:
 
         Each checkpoint stores whether it is whole: neither this training nor the dense one before it was stopped early.
         """
-        context, spec = self._context, training.spec
-        run = TrainingRun(training.model, spec, steps_per_epoch=training.steps_per_epoch, arithmetic=context.arithmetic)
-        found = self._checkpoints.latest(trial, label=training.label)
-        if found is not None:
-            tensors, document = found
-            if "epochs_done" not in tensors:
-                load_weights_(training.model, tensors, source="the last checkpoint")
-                return
-            run.restore(tensors)
-        else:
-            is_supernet_training = trial.fidelity is Fidelity.SUPERNET_TRAINING
-            document = self._checkpoints.start(Fidelity.DENSE)[1] if is_supernet_training else {WHOLE: True}
+        spec, processes = training.spec, self._processes
+        run = TrainingRun(
+            training.model,
+            spec,
+            steps_per_epoch=training.steps_per_epoch,
+            arithmetic=self._context.arithmetic,
+            processes=processes,
+        )
         files = self._checkpoints.between_epochs(trial)
-        within = files.newest(after=(run.epochs_done, 0))
-        if within is not None:
-            run.restore(read_tensors(within)[0])
+        found = self._checkpoints.latest(trial, label=training.label) if processes.is_first else None
+        tensors = processes.tensors_from_first(lambda: _newest(found, files))
+        if tensors and "epochs_done" not in tensors:
+            load_weights_(training.model, tensors, source="the last checkpoint")
+            return
+        if tensors:
+            run.restore(tensors)
+        is_whole = processes.is_first and (self._starts_whole(trial) if found is None else bool(found[1][WHOLE]))
 
         def save() -> None:
-            files.save(run.state(), epoch=run.epochs_done, step=run.steps_done)
+            if processes.is_first:
+                files.save(run.state(), epoch=run.epochs_done, step=run.steps_done)
 
         while run.epochs_done < spec.epochs:
             epoch = run.epochs_done + 1
@@ -166,7 +184,7 @@ class StudyEvaluator:
                 if run.steps_done:
                     bar.advance(run.steps_done)
                 loss = run.epoch(
-                    training.batches(epoch, first_step=run.steps_done),
+                    training.batches(epoch, first_step=run.steps_done, share=processes.share),
                     training.objective,
                     seed=seed,
                     bar=bar,
@@ -176,24 +194,34 @@ class StudyEvaluator:
             if loss is None:
                 self._stop.raise_if_set()
                 raise AssertionError("a training ends between two steps only if it is asked to stop")
-            last = epoch == spec.epochs
-            metrics = {"train_loss": loss, **self._validate(training.model, trial, whole=last)}
-            yield self._measured(trial, epoch, metrics, seconds=perf_counter() - started)
-            final_name = trial.fidelity.value if trial.origin is Origin.REFERENCE else prefix_of(trial)
-            yield from self._checkpoints.replace(
-                trial,
-                model_tensors(run.state()) if last else run.state(),
-                step=epoch,
-                name=final_name if last else epoch_name(prefix_of(trial), epoch),
-                whole=bool(document[WHOLE]) and not self._deadline.has_cut,
-            )
+            if processes.is_first:
+                last = epoch == spec.epochs
+                metrics = {"train_loss": loss, **self._validate(training.model, trial, whole=last)}
+                yield self._measured(trial, epoch, metrics, seconds=perf_counter() - started)
+                final_name = trial.fidelity.value if trial.origin is Origin.REFERENCE else prefix_of(trial)
+                yield from self._checkpoints.replace(
+                    trial,
+                    model_tensors(run.state()) if last else run.state(),
+                    step=epoch,
+                    name=final_name if last else epoch_name(prefix_of(trial), epoch),
+                    whole=is_whole and not self._deadline.has_cut,
+                )
+            processes.wait()
+
+    def _starts_whole(self, trial: Trial) -> bool:
+        """Whether the training that a training starts from was not stopped early."""
+        if trial.fidelity is not Fidelity.SUPERNET_TRAINING:
+            return True
+        return bool(self._checkpoints.start(Fidelity.DENSE)[1][WHOLE])
 
     def _asked(self, fidelity: Fidelity, *, is_due: bool) -> Asked:
-        """What is asked of a training between two steps.
+        """What is asked of a training between two steps; the first process asks for all.
 
         Raises:
             StoppedError: The lease is lost: nothing that follows could be stored.
         """
+        if not self._processes.is_first:
+            return Asked()
         if self._stop.cause is StopCause.LEASE_LOST:
             self._stop.raise_if_set()
         return Asked(stop=self._stop.check(), cut=self._deadline.cuts(fidelity), save=is_due)
@@ -289,6 +317,14 @@ class StudyEvaluator:
             step=step, attempt=trial.attempt, fidelity=trial.fidelity, metrics=metrics, seconds=seconds, seed=trial.seed
         )
         return Measured(trial=trial.number, attempt=trial.attempt, measurement=measurement)
+
+
+def _newest(between: Checkpoint | None, files: StepFiles) -> dict[str, Tensor]:
+    """The tensors of the newest checkpoint, between two epochs or within one; empty if there is none."""
+    tensors = {} if between is None else between[0]
+    if tensors and "epochs_done" not in tensors:
+        return tensors
+    return files.newest(after=(int(tensors["epochs_done"]) if tensors else 0, 0)) or tensors
 
 
 _: type[Evaluator] = StudyEvaluator

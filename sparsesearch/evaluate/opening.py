@@ -12,14 +12,17 @@ from sparsesearch.errors import DataError
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.evaluator import StudyEvaluator
 from sparsesearch.evaluate.portable import PortableEvaluator
+from sparsesearch.evaluate.stop_file import StopFile
 from sparsesearch.evaluate.throughput import open_device
 from sparsesearch.evaluate.work_files import WorkFiles
+from sparsesearch.study.progress import Progress, Silent
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder
 from sparsesearch.training.kinds import TrainingContext
+from sparsesearch.training.processes import Processes
 from sparsesearch.value import Value
 
 
@@ -48,6 +51,7 @@ class _EvaluatorDocument(Value):
         storage: Root of the checkpoints.
         cache: Folder of trainings that studies share.
         started_at: Start of the time budget in seconds since the epoch, comparable between machines.
+        run: Unique id of the run.
     """
 
     spec: StudySpec
@@ -55,10 +59,11 @@ class _EvaluatorDocument(Value):
     storage: Path
     cache: Path
     started_at: float
+    run: str
 
 
 def portable_evaluator(
-    spec: StudySpec, *, storage: Path, cache: Path, elapsed_s: float, uid: str = ""
+    spec: StudySpec, *, storage: Path, cache: Path, elapsed_s: float, uid: str = "", run: str = ""
 ) -> PortableEvaluator:
     """The evaluator of a prepared study, to be opened by worker processes.
 
@@ -68,8 +73,11 @@ def portable_evaluator(
         cache: Folder of trainings that studies share; must be accessible likewise.
         elapsed_s: Seconds of the time budget that are used up.
         uid: Unique id of the study.
+        run: Unique id of the run, whose `StopFile` the processes look at.
     """
-    document = _EvaluatorDocument(spec=spec, uid=uid, storage=storage, cache=cache, started_at=time.time() - elapsed_s)
+    document = _EvaluatorDocument(
+        spec=spec, uid=uid, storage=storage, cache=cache, started_at=time.time() - elapsed_s, run=run
+    )
     return PortableEvaluator(factory=f"{__name__}:open_evaluator", document=document.model_dump(mode="json"))
 
 
@@ -79,7 +87,8 @@ def open_evaluator(document: dict[str, Any]) -> Evaluator:
     spec = described.spec
     deadline = Deadline(started=described.started_at, time_budget_s=spec.time_budget_s, clock=time.time)
     folder = CheckpointFolder(described.storage, spec.name, described.uid)
-    progress = WorkFiles(folder.work_folder)
+    processes = Processes()
+    progress: Progress = WorkFiles(folder.work_folder) if processes.is_first else Silent()
     return StudyEvaluator(
         spec,
         context=open_context(spec),
@@ -87,4 +96,6 @@ def open_evaluator(document: dict[str, Any]) -> Evaluator:
         cache=TrainingCache(described.cache, report=progress.line),
         deadline=deadline,
         progress=progress,
+        stop=StopFile(folder.work_folder, run=described.run).token(),
+        processes=processes,
     )

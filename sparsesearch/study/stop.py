@@ -40,7 +40,7 @@ class StopToken:
     The first cause counts, except that a lost lease overrides every other.
 
     Args:
-        on_stop: Called once, with the first cause, by the thread that next checks the token.
+        on_stop: Called with the first cause, once, by the thread that next checks the token.
     """
 
     def __init__(self, *, on_stop: Callable[[StopCause], None] | None = None) -> None:
@@ -60,7 +60,7 @@ class StopToken:
 
     def check(self) -> bool:
         """Whether the work is to stop; the first time that it is, `on_stop` is called."""
-        cause = self._cause
+        cause = self.cause
         if cause is None:
             return False
         if not self._has_told:
@@ -75,8 +75,9 @@ class StopToken:
         Raises:
             StoppedError: The token is set.
         """
-        if self._cause is not None:
-            raise StoppedError(self._cause)
+        cause = self.cause
+        if cause is not None:
+            raise StoppedError(cause)
 
 
 class StoppedError(SparseSearchError):

@@ -60,6 +60,11 @@ class Fidelity(StrEnum):
         return self not in (Fidelity.UNTRAINED, Fidelity.SUPERNET)
 
     @property
+    def runs_alone(self) -> bool:
+        """Whether all other trials build on it, so that none runs at the same time."""
+        return self in (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING)
+
+    @property
     def training_name(self) -> str:
         """Name of its training: `dense training`, `supernet training`."""
         return f"{self.value.removesuffix('_training')} training"

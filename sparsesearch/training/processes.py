@@ -7,7 +7,8 @@ process, so the result is that of one process up to the order of additions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -18,6 +19,9 @@ from torch.autograd.function import once_differentiable
 from sparsesearch.data.task import Share
 
 _BUCKET_BYTES = 32 * 2**20
+_LONGEST_WAIT = timedelta(days=1)
+"""How long processes wait for the first one, which validates, and whose results are stored; a dead one is noticed."""
+
 _T = TypeVar("_T")
 
 
@@ -36,7 +40,7 @@ class Processes:
         self.rank = dist.get_rank() if is_grouped else 0
         self.world = dist.get_world_size() if is_grouped else 1
         # What is agreed on is small and on the CPU, so it never waits for the device.
-        self._control: Any = dist.new_group(backend="gloo") if self.world > 1 else None
+        self._control: Any = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT) if self.world > 1 else None
 
     @property
     def is_first(self) -> bool:
@@ -91,6 +95,21 @@ class Processes:
         if isinstance(sent[1], Exception):
             raise sent[1]
         return cast(_T, sent[0])
+
+    def tensors_from_first(self, read: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Read tensors in the first process and return them in all of them, on the CPU; see `from_first`."""
+        if self._control is None:
+            return dict(read())
+        found: dict[str, Tensor] = {}
+
+        def described() -> list[tuple[str, torch.dtype, torch.Size]]:
+            found.update((name, tensor.detach().cpu().contiguous()) for name, tensor in read().items())
+            return [(name, tensor.dtype, tensor.shape) for name, tensor in found.items()]
+
+        for name, dtype, shape in self.from_first(described):
+            tensor = found.setdefault(name, torch.empty(shape, dtype=dtype))
+            dist.broadcast(tensor, src=0, group=self._control)
+        return found
 
     def wait(self) -> None:
         """Wait until all processes are here."""

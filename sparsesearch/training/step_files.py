@@ -63,22 +63,22 @@ class StepFiles:
         for partial in self.folder.glob("*.part"):
             partial.unlink(missing_ok=True)
 
-    def newest(self, *, after: tuple[int, int] = (0, 0)) -> Path | None:
-        """The newest file that is whole and of this training; None if there is none.
+    def newest(self, *, after: tuple[int, int] = (0, 0)) -> dict[str, Tensor]:
+        """The tensors of the newest file that is whole and of this training; empty if there is none.
 
         Args:
             after: Finished epochs, and finished steps of the next one, that another checkpoint has.
         """
         for path in self._files():
             if _position(path) <= after:
-                return None
+                return {}
             try:
-                document = read_tensors(path)[1]
+                tensors, document = read_tensors(path)
             except CheckpointError:
                 continue
             if document == self._identity:
-                return path
-        return None
+                return tensors
+        return {}
 
     def clear(self) -> None:
         """Delete all files of the folder."""

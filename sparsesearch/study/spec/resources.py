@@ -14,6 +14,8 @@ class ResourceSpec(Value):
         cpus_per_trial: CPU cores per trial; dense and supernet training, which run alone, get `max_concurrent` times as
             many.
         gpus_per_trial: GPUs per trial, possibly a fraction such as 0.25; null for 1 on a GPU device and 0 on the CPU.
+        workers_per_training: Processes that train the dense model or the supernet together; null for one on each GPU
+            of the cluster, or one process on CPUs.
         max_concurrent: Maximum number of concurrent trials; null for as many as fit on the cluster.
         ray_address: `auto` or HOST:PORT of a Ray cluster to join; null to start Ray on this machine.
         max_retries: How often a trial is retried from its last checkpoint after an error or a lost process.
@@ -21,6 +23,7 @@ class ResourceSpec(Value):
 
     cpus_per_trial: float = Field(default=1.0, gt=0.0)
     gpus_per_trial: float | None = Field(default=None, ge=0.0)
+    workers_per_training: int | None = Field(default=None, ge=1)
     max_concurrent: int | None = Field(default=None, ge=1)
     ray_address: str | None = None
     max_retries: int = Field(default=2, ge=0)
