@@ -26,7 +26,7 @@ def run(
 ) -> Study:
     """Find the best sparsification schedule of a backbone under a budget; the same as the command `sparsesearch run`.
 
-    The first Ctrl-C (in a notebook: the stop button) stops the study after the epochs under way, the second one at
+    The first Ctrl-C (in a notebook: the stop button) stops the study after the step under way, the second one at
     once; either way the study is PAUSED, and `Study.resume` continues it.
 
     Args:

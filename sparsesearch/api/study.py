@@ -147,7 +147,7 @@ class Study:
         return write_report(self._workspace, Findings.of(self._view), check_output_file(Path(path)))
 
     def stop(self, *, timeout_s: float | None = None) -> StudyState:
-        """Stop the study, in whichever process it runs, after the epochs under way; `resume` continues it.
+        """Stop the study, in whichever process it runs, after the step under way; `resume` continues it.
 
         Args:
             timeout_s: Longest time to wait until it has stopped; None waits as long as it takes.

@@ -46,7 +46,7 @@ def run_study(
 ) -> StudyState:
     """Run an open study to its end, or until it is to stop; resolve it first if it is not resolved.
 
-    While it runs in the main thread, the first Ctrl-C or SIGTERM stops the study after the epochs under way, the second
+    While it runs in the main thread, the first Ctrl-C or SIGTERM stops the study after the step under way, the second
     one at once; while it is resolved, the first one does. Requests that other processes store are fulfilled likewise.
 
     Args:
@@ -55,7 +55,7 @@ def run_study(
         board: Shows the progress of long work.
         observer: Told what happens in the study.
         stop: Set to stop the study.
-        started: Start of the time budget, by `time.monotonic`; by default now.
+        started: Start of this run, by `time.monotonic`; by default now. Earlier runs count for the time budget as well.
         execution: Changes how the stored study is executed.
 
     Returns:
@@ -113,7 +113,7 @@ def _work(
         writer.resolve(found)
         writer.set_state(StudyState.RUNNING)
     spec = execution(writer.spec)
-    deadline = Deadline(started=started, time_budget_s=spec.time_budget_s, clock=time.monotonic)
+    deadline = Deadline(started=started - writer.active_s, time_budget_s=spec.time_budget_s, clock=time.monotonic)
     folder = CheckpointFolder(storage_of(spec, workspace.settings), spec.name, writer.uid)
     with board.bar("verifying checkpoints", None):
         reopen_damaged(writer, folder, progress=board)

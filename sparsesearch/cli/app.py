@@ -25,14 +25,14 @@ COMMANDS = (
         "stop",
         "stop",
         _SEARCH,
-        "Stop a study after the epochs under way, and let its process write the results so far.",
+        "Stop a study after the step under way, and let its process write the results so far.",
     ),
-    _listed("pause", "stop", _SEARCH, "Stop a study after the epochs under way; `sparsesearch resume` continues it."),
+    _listed("pause", "stop", _SEARCH, "Stop a study after the step under way; `sparsesearch resume` continues it."),
     _listed(
         "cancel",
         "stop",
         _SEARCH,
-        "Stop a study after the epochs under way, for good: it cannot be resumed. Its results are kept.",
+        "Stop a study after the step under way, for good: it cannot be resumed. Its results are kept.",
     ),
     _listed(
         "init",

@@ -21,7 +21,7 @@ WaitOption = Annotated[
 
 
 def stop(study: StudyArgument, wait: WaitOption = True, database: DatabaseOption = None) -> None:
-    """Stop a study after the epochs under way, and let its process write the results so far.
+    """Stop a study after the step under way, and let its process write the results so far.
 
     The study is PAUSED: `sparsesearch resume` continues it. Works from any terminal that uses the same database.
 
@@ -31,7 +31,7 @@ def stop(study: StudyArgument, wait: WaitOption = True, database: DatabaseOption
 
 
 def pause(study: StudyArgument, wait: WaitOption = True, database: DatabaseOption = None) -> None:
-    """Stop a study after the epochs under way; `sparsesearch resume` continues it.
+    """Stop a study after the step under way; `sparsesearch resume` continues it.
 
     Works from any terminal that uses the same database.
 
@@ -41,7 +41,7 @@ def pause(study: StudyArgument, wait: WaitOption = True, database: DatabaseOptio
 
 
 def cancel(study: StudyArgument, wait: WaitOption = True, database: DatabaseOption = None) -> None:
-    """Stop a study after the epochs under way, for good: it cannot be resumed. Its results are kept.
+    """Stop a study after the step under way, for good: it cannot be resumed. Its results are kept.
 
     Works from any terminal that uses the same database.
 
@@ -54,7 +54,7 @@ def _request(study: str, request: StopRequest, *, wait: bool, database: str | No
     _, store = open_settings(database)
     found = store.request(study, request)
     if found.state is StudyState.STOPPING and wait:
-        say(f"study {study} stops after the epochs under way ...")
+        say(f"study {study} stops after the step under way ...")
         found = _stopped(store, study)
     hint = f"; resume with: {program()} resume {study}{database_flag(database)}"
     typer.echo(f"study {study} is {found.word}" + (hint if found.state is StudyState.PAUSED else ""))

@@ -73,6 +73,11 @@ class TrialResources:
     gpus: float
 
     @property
+    def bundle(self) -> dict[str, float]:
+        """The resources by Ray's names."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    @property
     def threads(self) -> int:
         """Number of CPU threads."""
         return max(1, math.floor(self.cpus + _EPSILON))

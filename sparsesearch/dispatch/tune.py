@@ -97,13 +97,7 @@ class RayDispatcher:
             )
             while (upcoming := queue.upcoming()) is not None:
                 if upcoming.fidelity.runs_alone and allocation.workers > 1:
-                    train_together(
-                        queue,
-                        evaluator,
-                        workers=allocation.workers,
-                        resources=allocation.reference,
-                        storage=self._storage,
-                    )
+                    train_together(queue, evaluator, allocation, storage=self._storage)
                 elif is_training(upcoming):
                     self._train(queue, writer, evaluator, allocation)
                 else:

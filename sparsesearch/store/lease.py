@@ -66,6 +66,7 @@ class Lease:
         expires_at: When it expires unless it is renewed, in seconds of the store's clock.
         process: The process of the last owner.
         work: What its trainings have done, as JSON; None if that is not known.
+        active_s: Seconds that processes have owned it, up to its last renewal.
     """
 
     owner: str | None
@@ -73,11 +74,13 @@ class Lease:
     expires_at: float
     process: OwnerProcess
     work: str | None = None
+    active_s: float = 0.0
 
     @classmethod
-    def new(cls, *, generation: int, expires_at: float) -> Lease:
+    def new(cls, *, generation: int, expires_at: float, active_s: float = 0.0) -> Lease:
         """Create a lease of this process, with a unique token."""
-        return cls(owner=uuid4().hex, generation=generation, expires_at=expires_at, process=OwnerProcess.current())
+        process = OwnerProcess.current()
+        return cls(owner=uuid4().hex, generation=generation, expires_at=expires_at, process=process, active_s=active_s)
 
     def is_leased(self, *, now: float) -> bool:
         """Whether the lease has an owner that appears to be alive."""

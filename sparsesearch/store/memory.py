@@ -84,7 +84,11 @@ class MemoryStore(StudyStore, StudyRecords):
             if resume:
                 study.condition = study_transitions.resumed(study.condition, study.spec)
             study.condition = study.condition.model_copy(update={"work": ()})
-            study.lease = Lease.new(generation=study.lease.generation + 1, expires_at=now + self._lease_s)
+            study.lease = Lease.new(
+                generation=study.lease.generation + 1,
+                expires_at=now + self._lease_s,
+                active_s=study.lease.active_s,
+            )
             return MemoryWriter(self, spec=study.spec, uid=study.uid, lease=study.lease)
 
     def spec(self, name: str) -> StudySpec:
@@ -138,8 +142,14 @@ class MemoryStore(StudyStore, StudyRecords):
         study = self._studies.get(name)
         if study is None or owner is None or study.lease.owner != owner:
             raise driver_errors.lease_lost(name)
-        study.lease = replace(study.lease, expires_at=self._clock() + self._lease_s)
+        self._renew(study)
         return study
+
+    def _renew(self, study: _Study) -> None:
+        """Extend a lease, and count the time since it was last extended."""
+        now, lease = self._clock(), study.lease
+        active_s = lease.active_s + now - (lease.expires_at - self._lease_s)
+        study.lease = replace(lease, expires_at=now + self._lease_s, active_s=active_s)
 
 
 class MemoryWriter(TransitionWriter):
@@ -150,6 +160,7 @@ class MemoryWriter(TransitionWriter):
         self.spec = spec
         self.uid = uid
         self._store = store
+        self.active_s = lease.active_s
         self._owner = lease.owner
 
     def add_trial(self, trial: NewTrial) -> Trial:
@@ -228,6 +239,7 @@ class MemoryWriter(TransitionWriter):
         with self._store._lock:
             study = self._store._studies.get(self.spec.name)
             if study is not None and study.lease.owner == self._owner:
+                self._store._renew(study)
                 study.lease = replace(study.lease, owner=None)
                 state = StudyState.PAUSED if study.condition.state.is_active else study.condition.state
                 study.condition = study.condition.model_copy(update={"state": state, "request": None, "work": ()})

@@ -91,7 +91,8 @@ class SqlStore(StudyStore, StudyRecords):
             if resume:
                 found = codec.condition_from_row(row, lease=old, now=self._clock())
                 self._set_condition(connection, row["id"], study_transitions.resumed(found, spec))
-            lease = Lease.new(generation=old.generation + 1, expires_at=self._clock() + self._lease_s)
+            expires_at = self._clock() + self._lease_s
+            lease = Lease.new(generation=old.generation + 1, expires_at=expires_at, active_s=old.active_s)
             connection.execute(
                 update(tables.leases).where(tables.leases.c.study_id == row["id"]).values(**_lease_to_row(lease))
             )
@@ -216,7 +217,14 @@ class SqlStore(StudyStore, StudyRecords):
 
 def _lease_from_row(row: Row[Any]) -> Lease:
     process = OwnerProcess(host=row.host, machine=row.machine, pid=row.pid, process_start=row.process_start)
-    return Lease(owner=row.owner, generation=row.generation, expires_at=row.expires_at, process=process, work=row.work)
+    return Lease(
+        owner=row.owner,
+        generation=row.generation,
+        expires_at=row.expires_at,
+        process=process,
+        work=row.work,
+        active_s=row.active_s,
+    )
 
 
 def _lease_to_row(lease: Lease) -> dict[str, Any]:
@@ -230,4 +238,5 @@ def _lease_to_row(lease: Lease) -> dict[str, Any]:
         "pid": process.pid,
         "process_start": process.process_start,
         "work": lease.work,
+        "active_s": lease.active_s,
     }

@@ -24,8 +24,12 @@ _OURS = (
     tables.leases.c.owner == bindparam("the_owner"),
     tables.leases.c.generation == bindparam("the_generation"),
 )
-_EXTEND = update(tables.leases).where(*_OURS).values(expires_at=bindparam("until"))
-_RELEASE = update(tables.leases).where(*_OURS).values(owner=None, expires_at=bindparam("now"), work=None)
+_RENEWED_AT = tables.leases.c.expires_at - bindparam("lease_s")
+_ACTIVE_S = tables.leases.c.active_s + bindparam("now") - _RENEWED_AT
+_EXTEND = update(tables.leases).where(*_OURS).values(expires_at=bindparam("until"), active_s=_ACTIVE_S)
+_RELEASE = (
+    update(tables.leases).where(*_OURS).values(owner=None, expires_at=bindparam("now"), work=None, active_s=_ACTIVE_S)
+)
 _SHOW_WORK = update(tables.leases).where(*_OURS).values(work=bindparam("the_work"))
 _THE_STUDY = tables.studies.c.id == bindparam("the_study")
 _FIND_STUDY = select(tables.studies).where(_THE_STUDY)
@@ -75,6 +79,7 @@ class SqlWriter(TransitionWriter):
         self.uid = uid
         self._database = database
         self._study_id = study_id
+        self.active_s = lease.active_s
         self._ours = {"the_study": study_id, "the_owner": lease.owner, "the_generation": lease.generation}
         self._clock = clock
         self._lease_s = lease_s
@@ -154,7 +159,7 @@ class SqlWriter(TransitionWriter):
         Closing again has no effect.
         """
         with self._database.writing() as connection:
-            released = connection.execute(_RELEASE, {**self._ours, "now": self._clock()})
+            released = connection.execute(_RELEASE, {**self._ours, "now": self._clock(), "lease_s": self._lease_s})
             row = connection.execute(_FIND_STUDY, {"the_study": self._study_id}).mappings().first()
             if released.rowcount == 1 and row is not None and StudyState(row["state"]).is_active:
                 self._set_condition(connection, StudyCondition(state=StudyState.PAUSED))
@@ -167,7 +172,8 @@ class SqlWriter(TransitionWriter):
     def _writing(self) -> Iterator[tuple[Connection, float]]:
         with self._database.writing() as connection:
             now = self._clock()
-            extended = connection.execute(_EXTEND, {**self._ours, "until": now + self._lease_s})
+            lengths = {"now": now, "lease_s": self._lease_s, "until": now + self._lease_s}
+            extended = connection.execute(_EXTEND, {**self._ours, **lengths})
             if extended.rowcount != 1:
                 raise driver_errors.lease_lost(self.spec.name)
             yield connection, now

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0005"
+REVISION = "0006"
 """The revision of these tables; a test checks that it is the newest file in `db/versions`."""
 
 VERSION_TABLE = "sparsesearch_version"
@@ -61,6 +61,7 @@ leases = Table(
     Column("pid", Integer, nullable=False),
     Column("process_start", BigInteger),
     Column("work", Text),
+    Column("active_s", Double, nullable=False, server_default="0"),
     PrimaryKeyConstraint("study_id", name="pk_leases"),
 )
 

@@ -104,10 +104,12 @@ class StudyWriter(Protocol):
     Attributes:
         spec: The study's document.
         uid: Its unique id, which names the folder of its checkpoints.
+        active_s: Seconds that processes have worked on the study before it was opened.
     """
 
     spec: StudySpec
     uid: str
+    active_s: float
 
     def add_trial(self, trial: NewTrial) -> Trial:
         """Store a new trial as WAITING; if its number is already stored, return that trial unchanged."""

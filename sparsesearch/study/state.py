@@ -43,7 +43,7 @@ class StudyState(StrEnum):
 
 
 class StopRequest(StrEnum):
-    """A request to stop a study, which its process fulfils after the epoch under way.
+    """A request to stop a study, which its process fulfils after the step under way.
 
     Attributes:
         PAUSE: Stop; the study is PAUSED.

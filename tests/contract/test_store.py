@@ -683,6 +683,20 @@ class TestLeases:
         assert successor.claim(0).attempt == 1
         successor.record(measured(0))
 
+    def test_the_time_that_processes_have_worked_is_counted(self, backing: Backing, held: StudyWriter) -> None:
+        assert held.active_s == 0.0
+        backing.clock.now += 20.0
+        held.renew()
+        backing.clock.now += 5.0
+        held.close()
+        backing.clock.now += 1000.0
+        second = backing.open().open_study("digits")
+        assert second.active_s == 25.0
+        backing.clock.now += 10.0
+        second.renew()
+        backing.clock.now += LEASE_S + 1.0  # killed: what came after its last renewal is not known
+        assert backing.open().open_study("digits").active_s == 35.0
+
     def test_an_expired_lease_that_nobody_took_still_holds(self, backing: Backing, held: StudyWriter) -> None:
         backing.clock.now += 10 * LEASE_S
         held.record(measured(0))
