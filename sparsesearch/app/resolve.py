@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from sparsesearch.analysis.phases import num_baselines
+from sparsesearch.app.at_once import devices_at_once
+from sparsesearch.app.storage import cache_of
 from sparsesearch.app.study_space import space_for
 from sparsesearch.app.target_lookup import find_latency
 from sparsesearch.artifacts.output_files import check_folder
@@ -16,16 +18,23 @@ from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.data.inputs import open_task, task_geometry
 from sparsesearch.errors import SpecError
-from sparsesearch.evaluate.plan import make_plan
+from sparsesearch.evaluate.loading_speed import with_loading
+from sparsesearch.evaluate.plan import CACHED, GIVEN, make_plan
+from sparsesearch.evaluate.rates import Rates
+from sparsesearch.evaluate.reference_keys import reference_keys
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.latency.device import machine_here
 from sparsesearch.search.samplers.priors import collect_priors
+from sparsesearch.settings import Settings
 from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import Resolved, StudySpec
+from sparsesearch.study.trial import Fidelity
 from sparsesearch.text import human_time
+from sparsesearch.training.arithmetic import Arithmetic
+from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.weights import check_weights
 
 _DEMO = "No --data given; using the bundled demo: real handwritten digits on a cluttered canvas."
@@ -44,6 +53,7 @@ def resolve(
     progress: Progress,
     store: StudyRecords | None = None,
     profiles: SqlProfiles | None = None,
+    settings: Settings | None = None,
 ) -> StudySpec:
     """Resolve a study on the machine that will run it, and plan it; invalid requests fail here, before any training.
 
@@ -52,6 +62,7 @@ def resolve(
         progress: Receives the plan and warnings as lines, and long measurements as bars.
         store: The store of the study to warm-start from, if there is one.
         profiles: The stored latency profiles; required for studies with a latency target.
+        settings: Where shared trainings are, which the plan leaves out; None if it is to count them.
 
     Returns:
         The study as it will run: names resolved, the space and other facts in `resolved`, precision chosen, and phases
@@ -76,14 +87,14 @@ def resolve(
     space = space_for(spec, geometry)
     if spec.budget.axis == "macs":
         check_budget(geometry, space, budget=spec.budget)
-    loaded = check_weights(spec.weights, backbone=backbone, task=task)
+    weights = check_weights(spec.weights, backbone=backbone, task=task)
     may_have_head = spec.weights not in ("pretrained", "scratch") or own_classes(backbone) == task.num_classes
     if task.orders_differ and spec.weights != "scratch" and may_have_head:
         progress.line(_CLASS_ORDER)
     if spec.data.is_demo:
         progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
         progress.line("Its accuracies and its schedule do not transfer to other data.")
-    progress.line(loaded)
+    progress.line(weights.loaded)
     for label in baselines_outside(geometry, space) if spec.baselines else ():
         progress.line(f"The baseline {label} is left out: the search space has no step at one of its blocks.")
     resolved = spec.model_copy(
@@ -106,13 +117,17 @@ def resolve(
         arithmetic, speeds = choose_arithmetic(
             spec.precision, device=device, backbone=backbone, geometry=geometry, task=task
         )
+    with progress.bar("measuring loading speed", None):
+        speeds = with_loading(speeds, task, spec, device=device)
+    at_once = devices_at_once(spec, device=device)
     plan = make_plan(
         resolved,
-        speeds,
+        Rates.of(speeds, windowed=spec.data.is_demo, at_once=at_once),
         task=task,
         num_val=task.num_val,
         windowed=spec.data.is_demo,
         num_baselines=num_baselines(resolved),
+        found=_found(resolved, arithmetic, has_head=weights.has_head, settings=settings),
     )
     precision = "bfloat16" if arithmetic.is_bfloat16 else "float32"
     progress.line(plan.describe(speeds, device=device.type, precision=precision))
@@ -132,8 +147,19 @@ def resolve(
         )
     found = plan.spec.resolved
     assert found is not None, "it was filled in above"
-    found = found.model_copy(update={"planned_work": plan.work_by_phase})
+    more_finalists = spec.fidelity.finalists - plan.spec.fidelity.finalists
+    found = found.model_copy(update={"planned_work": plan.work_by_phase, "more_finalists": more_finalists})
     return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
+
+
+def _found(spec: StudySpec, arithmetic: Arithmetic, *, has_head: bool, settings: Settings | None) -> dict[str, str]:
+    """The trainings of a study that will not run, and where their result comes from."""
+    found = {Fidelity.DENSE.value: GIVEN} if has_head else {}
+    if settings is not None:
+        cache = TrainingCache(cache_of(spec, settings))
+        keys = reference_keys(spec, arithmetic=arithmetic)
+        found |= {fidelity.value: CACHED for fidelity, key in keys.items() if cache.has(key)}
+    return found
 
 
 def _with_latency(spec: StudySpec, *, profiles: SqlProfiles | None, progress: Progress) -> StudySpec:

@@ -130,7 +130,7 @@ def _retrain(
     weights, line = resolve_weights(recipe.weights, backbone=backbone)
     if line is not None:
         progress.line(line)
-    progress.line(check_weights(weights, backbone=backbone, task=task))
+    progress.line(check_weights(weights, backbone=backbone, task=task).loaded)
     if recipe.precision == "auto":
         # Measured in one process: others could come to another precision.
         choose = partial(choose_arithmetic, "auto", device=device, backbone=backbone, geometry=geometry, task=task)

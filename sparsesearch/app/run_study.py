@@ -109,7 +109,13 @@ def _work(
 ) -> Done:
     """Do everything that ends with the study's last trial."""
     if writer.spec.resolved is None:
-        found = resolve(writer.spec, progress=board, store=workspace.store, profiles=workspace.store.profiles)
+        found = resolve(
+            writer.spec,
+            progress=board,
+            store=workspace.store,
+            profiles=workspace.store.profiles,
+            settings=workspace.settings,
+        )
         writer.resolve(found)
         writer.set_state(StudyState.RUNNING)
     spec = execution(writer.spec)

@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 
-from sparsesearch.dispatch.cluster import TrialResources
+from sparsesearch.dispatch.allocation import TrialResources
 from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, read_report
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.worker import Worker

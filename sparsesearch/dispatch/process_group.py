@@ -12,7 +12,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
-from sparsesearch.dispatch.cluster import TrialResources
+from sparsesearch.dispatch.allocation import TrialResources
 from sparsesearch.errors import SparseSearchError, UserInputError, one_line
 
 Report = Callable[[Any], None]

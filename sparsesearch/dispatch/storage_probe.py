@@ -9,7 +9,7 @@ from uuid import uuid4
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sparsesearch.dispatch.cluster import Node
+from sparsesearch.dispatch.allocation import Node
 from sparsesearch.errors import ClusterError, one_line
 
 _TIMEOUT_S = 120.0

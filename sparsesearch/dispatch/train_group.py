@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparsesearch.dispatch.cluster import Allocation
+from sparsesearch.dispatch.allocation import Allocation
 from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, read_report
 from sparsesearch.dispatch.process_group import ProcessGroupError, Report, run_together
 from sparsesearch.dispatch.trial_queue import TrialQueue

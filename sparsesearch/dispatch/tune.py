@@ -13,7 +13,8 @@ from pathlib import Path
 from ray import tune
 
 from sparsesearch.dispatch.actors import ActorPool
-from sparsesearch.dispatch.cluster import Allocation, joined
+from sparsesearch.dispatch.allocation import Allocation
+from sparsesearch.dispatch.cluster import joined
 from sparsesearch.dispatch.rungs import open_rungs
 from sparsesearch.dispatch.storage_probe import check_shared
 from sparsesearch.dispatch.train_group import train_together

@@ -8,7 +8,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
-from sparsesearch.dispatch.cluster import Allocation
+from sparsesearch.dispatch.allocation import Allocation
 from sparsesearch.dispatch.messages import Job
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.tune_trainable import ATTEMPT, CPUS, GPUS, JOB, NUMBER

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.evaluate.deadline import Deadline
+from sparsesearch.evaluate.reference_keys import reference_keys
 from sparsesearch.evaluate.trial_checkpoints import WHOLE, Checkpoint, TrialCheckpoints, prefix_of
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.events import Ended, Event, Measured
@@ -20,7 +21,7 @@ from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.stop import StopCause, StopToken
 from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
-from sparsesearch.training.cache import TrainingCache, dense_key, supernet_key
+from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder, epoch_name
 from sparsesearch.training.kinds import (
     Training,
@@ -101,7 +102,7 @@ class StudyEvaluator:
     def _reference(self, trial: Trial) -> Iterator[Event]:
         """Run a training that all other trials build on, or take its result from the cache or from the weights."""
         is_first = self._processes.is_first
-        key = self._dense_key if trial.fidelity is Fidelity.DENSE else self._supernet_key
+        key = self._keys[trial.fidelity]
         has_result = is_first and (yield from self._from_cache(trial, key))
         if self._processes.from_first(lambda: has_result):
             return
@@ -262,23 +263,8 @@ class StudyEvaluator:
         )
 
     @cached_property
-    def _dense_key(self) -> str:
-        return dense_key(
-            backbone=self._context.backbone,
-            geometry=self._context.geometry,
-            num_classes=self._context.task.num_classes,
-            weights=self._spec.weights,
-            data_fingerprint=self._context.task.fingerprint,
-            training=self._spec.fidelity.dense,
-            seed=self._spec.seed,
-            arithmetic=self._context.arithmetic,
-        )
-
-    @cached_property
-    def _supernet_key(self) -> str:
-        return supernet_key(
-            self._dense_key, space=self._space, training=self._spec.fidelity.supernet_training, seed=self._spec.seed
-        )
+    def _keys(self) -> dict[Fidelity, str]:
+        return reference_keys(self._spec, arithmetic=self._context.arithmetic)
 
     @cached_property
     def _teacher(self) -> Teacher:

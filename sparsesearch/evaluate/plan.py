@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from sparsesearch.data.task import Task
+from sparsesearch.evaluate.rates import Rates
 from sparsesearch.evaluate.throughput import Speeds
 from sparsesearch.study.spec import FidelitySpec, StudySpec, TrainSpec
 from sparsesearch.text import counted, human_time
 
-# Work of a phase relative to one dense pass over its images. The windowed part of dense training is cheap; a supernet
-# step runs two schedules, one of them sometimes dense; a screened schedule resumes from a cached prefix.
-_DENSE_WINDOWED, _SUPERNET, _SCREEN, _SPARSE = 0.55, 1.6, 0.6, 0.7
 _FIXED_S = 8.0
 _USABLE = 0.72
 _FRACTIONS = {"dense": 0.40, "supernet_training": 0.25, "screen": 0.10, "finetune": 0.25}
 _MIN_IMAGES, _MIN_VAL, _MIN_EVALUATIONS, _MIN_FINALISTS, _MIN_BATCH = 64, 64, 6, 3, 16
 _MEANINGFUL_FRACTION = 0.3
+GIVEN, CACHED = "given", "in the cache"
 _TRAININGS = {"dense": "dense", "supernet_training": "supernet", "finetune": "fine-tuning"}
+_INTERIM_VAL = 960  # images that are validated after every epoch but the last
 _TYPICAL = Speeds(train_s=1.0, infer_s=0.3)
 _FINETUNED_BASELINES = 5  # time is kept for so many
 
@@ -31,6 +32,7 @@ class Plan:
         spec: The study as it will run.
         requested: The study as requested.
         num_baselines: Number of its hand-crafted baselines, which are evaluated and fine-tuned like proposals.
+        found: Trainings that will not run, and where their result comes from: `given`, or `in the cache`.
         seconds: Estimated duration on this machine.
         full_seconds: Estimated duration of the study without a time budget.
         seconds_by_phase: `seconds`, broken down by phase.
@@ -41,6 +43,7 @@ class Plan:
     spec: StudySpec
     requested: StudySpec
     num_baselines: int
+    found: Mapping[str, str]
     seconds: float
     full_seconds: float
     seconds_by_phase: dict[str, float]
@@ -51,19 +54,26 @@ class Plan:
         fidelity = self.spec.fidelity
         also = f" and {counted(self.num_baselines, 'hand-crafted baseline')}" if self.num_baselines else ""
         schedules = counted(fidelity.evaluations, "schedule")
-        parts = [f"dense {fidelity.dense.epochs} x {_images(fidelity.dense)} images"]
+        parts = [self._training("dense", fidelity.dense, unit=" images")]
         if fidelity.trains_supernet:
-            parts.append(f"supernet {fidelity.supernet_training.epochs} x {_images(fidelity.supernet_training)}")
+            parts.append(self._training("supernet_training", fidelity.supernet_training))
         if _is_screened(fidelity):
             parts.append(f"{schedules}{also} evaluated")
             finalists = counted(min(fidelity.finalists, fidelity.evaluations), "finalist")
             parts.append(f"{finalists}{also} fine-tuned")
         else:
             parts.append(f"{schedules}{also} fine-tuned")
+        loading = f", {_rate(speeds.load_s)} loading" if speeds.load_s else ""
         return (
             f"plan: {', '.join(parts)}; {self._duration()} on {device} in {precision} "
-            f"({1 / speeds.train_s:.0f} images/s training, {1 / speeds.infer_s:.0f} evaluating)"
+            f"({_rate(speeds.train_s)} images/s training, {_rate(speeds.infer_s)} evaluating{loading})"
         )
+
+    def _training(self, phase: str, spec: TrainSpec, *, unit: str = "") -> str:
+        name = _TRAININGS[phase]
+        if phase in self.found:
+            return f"{name} {self.found[phase]}"
+        return f"{name} {spec.epochs} x {_images(spec)}{unit}"
 
     def cuts(self) -> list[str]:
         """What the time budget cut, each as `dense epochs 60 to 20`; empty if nothing."""
@@ -94,25 +104,32 @@ class Plan:
 
 
 def estimate(
-    fidelity: FidelitySpec, speeds: Speeds, *, task: Task, num_val: int, num_baselines: int, windowed: bool
+    fidelity: FidelitySpec,
+    rates: Rates,
+    *,
+    task: Task,
+    num_val: int,
+    num_baselines: int,
+    found: Collection[str] = (),
 ) -> dict[str, float]:
-    """Estimate the seconds of each phase."""
-    train, infer = speeds.train_s, speeds.infer_s
+    """Estimate the seconds of each phase; trainings whose result is found are only validated."""
 
     def used(spec: TrainSpec) -> int:
         return spec.epochs * min(spec.images_per_epoch or task.num_train, task.num_train)
 
-    dense = used(fidelity.dense) * train * (_DENSE_WINDOWED if windowed else 1.0)
-    one_finetune = used(fidelity.finetune) * (train * _SPARSE + infer) + num_val * infer * _SPARSE
+    dense = used(fidelity.dense) * rates.dense
+    supernet = used(fidelity.supernet_training) * rates.supernet
+    one_finetune = used(fidelity.finetune) * rates.finetune + num_val * rates.validate_sparse
     if not _is_screened(fidelity):
-        return {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + num_baselines)}
-    supernet = used(fidelity.supernet_training) * (train * _SUPERNET + infer)
-    return {
-        "dense": dense + fidelity.dense.epochs * min(num_val, 960) * infer,
-        **({"supernet_training": supernet} if fidelity.trains_supernet else {}),
-        "screen": (fidelity.evaluations + num_baselines) * num_val * infer * _SCREEN,
-        "finetune": one_finetune * (fidelity.finalists + num_baselines),
-    }
+        seconds = {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + num_baselines)}
+    else:
+        seconds = {
+            "dense": dense + fidelity.dense.epochs * min(num_val, _INTERIM_VAL) * rates.validate,
+            **({"supernet_training": supernet} if fidelity.trains_supernet else {}),
+            "screen": (fidelity.evaluations + num_baselines) * num_val * rates.screen,
+            "finetune": one_finetune * (fidelity.finalists + num_baselines),
+        }
+    return seconds | {phase: num_val * rates.validate for phase in found}
 
 
 def _is_screened(fidelity: FidelitySpec) -> bool:
@@ -122,12 +139,13 @@ def _is_screened(fidelity: FidelitySpec) -> bool:
 
 def make_plan(
     spec: StudySpec,
-    speeds: Speeds,
+    rates: Rates,
     *,
     task: Task,
     num_val: int,
     windowed: bool,
     num_baselines: int,
+    found: Mapping[str, str] | None = None,
 ) -> Plan:
     """Shorten a study to its time budget; without one, only estimate its duration.
 
@@ -136,30 +154,33 @@ def make_plan(
 
     Args:
         spec: The study as requested.
-        speeds: Measured speeds of the dense model.
+        rates: How long an image takes in each phase.
         task: Training data.
         num_val: Validation images of one evaluation.
         windowed: Whether dense training has the crop curriculum.
         num_baselines: Number of hand-crafted baselines of the study.
+        found: Trainings that will not run, and where their result comes from.
     """
-    work = partial(_work, task=task, num_baselines=num_baselines, windowed=windowed)
-    full = estimate(spec.fidelity, speeds, task=task, num_val=num_val, num_baselines=num_baselines, windowed=windowed)
+    found = found or {}
+    seconds_of = partial(estimate, task=task, num_baselines=num_baselines)
+    work = partial(_work, seconds_of, windowed=windowed, found=[phase for phase, how in found.items() if how == GIVEN])
+    full = seconds_of(spec.fidelity, rates, num_val=num_val, found=found)
     full_s = sum(full.values()) + _FIXED_S
     if spec.time_budget_s is None or full_s <= _USABLE * spec.time_budget_s:
-        return Plan(spec, spec, num_baselines, full_s, full_s, full, work(spec.fidelity, num_val=num_val))
+        return Plan(spec, spec, num_baselines, found, full_s, full_s, full, work(spec.fidelity, num_val=num_val))
     available = max(1.0, _USABLE * spec.time_budget_s - _FIXED_S)
-    cut_val = _fewer_val(speeds, available=available, num_val=num_val)
+    cut_val = _fewer_val(rates, available=available, num_val=num_val)
     fidelity = _cut(
         spec.fidelity,
         full,
-        speeds,
+        rates,
         available=available,
         task=task,
         num_val=cut_val,
         num_baselines=num_baselines,
-        windowed=windowed,
+        found=found,
     )
-    seconds = estimate(fidelity, speeds, task=task, num_val=cut_val, num_baselines=num_baselines, windowed=windowed)
+    seconds = seconds_of(fidelity, rates, num_val=cut_val, found=found)
     trained = fidelity.dense.epochs * _count(fidelity.dense, task)
     requested = spec.fidelity.dense.epochs * _count(spec.fidelity.dense, task)
     planned = spec.model_copy(
@@ -169,64 +190,68 @@ def make_plan(
             "meaningful": spec.meaningful and trained >= _MEANINGFUL_FRACTION * requested,
         }
     )
-    return Plan(
-        planned, spec, num_baselines, sum(seconds.values()) + _FIXED_S, full_s, seconds, work(fidelity, num_val=cut_val)
-    )
+    total = sum(seconds.values()) + _FIXED_S
+    return Plan(planned, spec, num_baselines, found, total, full_s, seconds, work(fidelity, num_val=cut_val))
 
 
-def _work(fidelity: FidelitySpec, *, task: Task, num_val: int, num_baselines: int, windowed: bool) -> dict[str, float]:
+def _work(
+    seconds_of: Callable[..., dict[str, float]],
+    fidelity: FidelitySpec,
+    *,
+    num_val: int,
+    windowed: bool,
+    found: Collection[str],
+) -> dict[str, float]:
     """Fraction of the work of a study in each phase."""
-    work = estimate(fidelity, _TYPICAL, task=task, num_val=num_val, num_baselines=num_baselines, windowed=windowed)
+    work = seconds_of(fidelity, Rates.of(_TYPICAL, windowed=windowed), num_val=num_val, found=found)
     return {phase: round(units / sum(work.values()), 6) for phase, units in work.items()}
 
 
 def _cut(
     fidelity: FidelitySpec,
     full: dict[str, float],
-    speeds: Speeds,
+    rates: Rates,
     *,
     available: float,
     task: Task,
     num_val: int,
     num_baselines: int,
-    windowed: bool,
+    found: Collection[str],
 ) -> FidelitySpec:
     fractions = dict(_FRACTIONS)
     if not _is_screened(fidelity):
         fractions["finetune"] += fractions.pop("screen")
     if not fidelity.trains_supernet:
         fractions["finetune"] += fractions.pop("supernet_training")
-    spare = sum(
-        max(0.0, fraction * available - full[phase]) for phase, fraction in fractions.items() if phase != "dense"
-    )
+    spare = {phase: max(0.0, fraction * available - full[phase]) for phase, fraction in fractions.items()}
+    last = "finetune" if "dense" in found else "dense"
+    fractions[last] += sum(seconds for phase, seconds in spare.items() if phase != last) / available
     if _is_screened(fidelity):
         trials = _MIN_FINALISTS + _FINETUNED_BASELINES  # baselines are fine-tuned last, while there is time
     else:
         trials = min(fidelity.evaluations, _MIN_EVALUATIONS) + num_baselines
-    dense_images = (fractions["dense"] * available + spare) / (speeds.train_s * (_DENSE_WINDOWED if windowed else 1.0))
-    finetune_s = fractions["finetune"] * available / trials - num_val * speeds.infer_s * _SPARSE
-    finetune_images = finetune_s / (speeds.train_s * _SPARSE + speeds.infer_s)
+    finetune_s = fractions["finetune"] * available / trials - num_val * rates.validate_sparse
     update: dict[str, object] = {
-        "dense": _shorter(fidelity.dense, dense_images, task=task),
-        "finetune": _shorter(fidelity.finetune, finetune_images, task=task),
+        "finetune": _shorter(fidelity.finetune, finetune_s / rates.finetune, task=task),
         "finalists": min(fidelity.finalists, _MIN_FINALISTS),
     }
-    if fidelity.trains_supernet:
-        supernet_images = fractions["supernet_training"] * available / (speeds.train_s * _SUPERNET + speeds.infer_s)
+    if "dense" not in found:
+        update["dense"] = _shorter(fidelity.dense, fractions["dense"] * available / rates.dense, task=task)
+    if fidelity.trains_supernet and "supernet_training" not in found:
+        supernet_images = fractions["supernet_training"] * available / rates.supernet
         update["supernet_training"] = _shorter(fidelity.supernet_training, supernet_images, task=task)
     if _is_screened(fidelity):
-        one_screen_s = num_val * speeds.infer_s * _SCREEN
-        affordable = int(fractions["screen"] * available / max(one_screen_s, 1e-9)) - num_baselines
+        affordable = int(fractions["screen"] * available / max(num_val * rates.screen, 1e-9)) - num_baselines
         update["evaluations"] = min(fidelity.evaluations, max(_MIN_EVALUATIONS, affordable))
     else:
         update["evaluations"] = min(fidelity.evaluations, _MIN_EVALUATIONS)
     return fidelity.model_copy(update=update)
 
 
-def _fewer_val(speeds: Speeds, *, available: float, num_val: int) -> int:
+def _fewer_val(rates: Rates, *, available: float, num_val: int) -> int:
     """Number of validation images with which enough schedules can be screened in the available time."""
     passes = _MIN_EVALUATIONS * 2 + _FINETUNED_BASELINES
-    affordable = int(_FRACTIONS["screen"] * available / (passes * speeds.infer_s * _SCREEN))
+    affordable = int(_FRACTIONS["screen"] * available / (passes * rates.screen))
     return max(min(_MIN_VAL, num_val), min(num_val, affordable))
 
 
@@ -248,3 +273,7 @@ def _count(spec: TrainSpec, task: Task) -> int:
 
 def _images(spec: TrainSpec) -> str:
     return "all" if spec.images_per_epoch is None else f"{spec.images_per_epoch:,}"
+
+
+def _rate(seconds: float) -> str:
+    return f"{1 / seconds:.3g}" if seconds > 0.01 else f"{1 / seconds:.0f}"

@@ -26,15 +26,25 @@ _MIN_ROUNDS, _MAX_ROUNDS, _LONG_ENOUGH_S = 3, 12, 3.0
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds per image of the dense model, median over several batches.
+    """Seconds per image of the dense model and of the data, median over several batches.
 
     Attributes:
         train_s: Forward pass, backward pass and optimizer step.
         infer_s: Forward pass only.
+        load_s: Reading and augmenting an image, with all loader processes.
+        overlaps: Whether images are loaded while the device computes: a GPU; on a CPU both need the same cores.
     """
 
     train_s: float
     infer_s: float
+    load_s: float = 0.0
+    overlaps: bool = False
+
+    def with_loading(self, compute_s: float, *, at_once: float = 1.0) -> float:
+        """Seconds for an image that is also loaded, if so many devices compute."""
+        if self.overlaps:
+            return max(compute_s / at_once, self.load_s)
+        return (compute_s + self.load_s) / at_once
 
 
 def choose_arithmetic(

@@ -163,16 +163,8 @@ class StagedController:
         return self._new(schedule, self.screen_fidelity, origin=Origin.SEARCH, label="search", proposal=proposal)
 
     def _finalist(self) -> NewTrial | None:
-        screened = self._at(self.screen_fidelity, Origin.SEARCH)
-        chosen: Sequence[Trial] = choose_finalists(
-            screened,
-            count=self._spec.fidelity.finalists,
-            low=self._low,
-            high=self._high,
-            axis=self._spec.budget.axis,
-            metric=self._spec.metric,
-        )
-        for trial in [*chosen, *self._at(self.screen_fidelity, Origin.BASELINE)]:
+        planned = self._chosen(self._spec.fidelity.finalists)
+        for trial in [*planned, *self._at(self.screen_fidelity, Origin.BASELINE), *self._more_finalists(planned)]:
             if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
                 continue
             if self._has_finalist() and not self._may_start(Fidelity.FINETUNE):
@@ -187,6 +179,26 @@ class StagedController:
                 budget_macs=trial.budget_macs,
             )
         return None
+
+    def _more_finalists(self, planned: Sequence[Trial]) -> list[Trial]:
+        """The finalists for which the plan had no time, the best first."""
+        assert self._spec.resolved is not None, "only resolved studies are run"
+        count = self._spec.resolved.more_finalists
+        if count == 0:
+            return []
+        known = {trial.number for trial in planned}
+        others = [trial for trial in self._chosen(len(planned) + count) if trial.number not in known]
+        return others[:count]
+
+    def _chosen(self, count: int) -> list[Trial]:
+        return choose_finalists(
+            self._at(self.screen_fidelity, Origin.SEARCH),
+            count=count,
+            low=self._low,
+            high=self._high,
+            axis=self._spec.budget.axis,
+            metric=self._spec.metric,
+        )
 
     def _has_finalist(self) -> bool:
         """Whether a proposal is fine-tuned, or being fine-tuned."""

@@ -154,7 +154,7 @@ class TrainingCache:
         Returns:
             The training; its last metrics are those that were measured now.
         """
-        path = self._folder / f"{key}.safetensors"
+        path = self._path(key)
         if not path.is_file():
             return None
         try:
@@ -172,6 +172,10 @@ class TrainingCache:
             return None
         return StoredTraining(tensors, [*earlier, (last, {**recorded, **measured})])
 
+    def has(self, key: str) -> bool:
+        """Whether the cache has a training, which `find` may still reject."""
+        return self._path(key).is_file()
+
     def keep(
         self,
         key: str,
@@ -186,7 +190,10 @@ class TrainingCache:
             "machine": machine_kind(device),
             "history": [[step, metrics] for step, metrics in history],
         }
-        write_tensors(self._folder / f"{key}.safetensors", tensors, metadata=document)
+        write_tensors(self._path(key), tensors, metadata=document)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.safetensors"
 
     def _reject(self, path: Path, why: str) -> None:
         self._report(f"{why}; {set_aside(path)}, and the training is repeated")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import nn
 
@@ -34,7 +35,19 @@ class DenseStart:
     loaded: str
 
 
-def check_weights(weights: str, *, backbone: str, task: Task) -> str:
+class CheckedWeights(NamedTuple):
+    """Initial weights that fit.
+
+    Attributes:
+        loaded: What is loaded, in one line.
+        has_head: Whether they include the head for the classes of the task, so that the model needs no training.
+    """
+
+    loaded: str
+    has_head: bool
+
+
+def check_weights(weights: str, *, backbone: str, task: Task) -> CheckedWeights:
     """Check that weights can be read and fit the backbone, before anything is trained.
 
     Args:
@@ -42,15 +55,13 @@ def check_weights(weights: str, *, backbone: str, task: Task) -> str:
         backbone: Resolved name.
         task: Determines the sizes of input and head.
 
-    Returns:
-        What is loaded, in one line.
-
     Raises:
         CheckpointError: The weights cannot be read, or belong to another model.
     """
     if weights == "scratch":
-        return _scratch_line(backbone)
-    return dense_start(weights, backbone=backbone, task=task, seed=0).loaded
+        return CheckedWeights(_scratch_line(backbone), has_head=False)
+    start = dense_start(weights, backbone=backbone, task=task, seed=0)
+    return CheckedWeights(start.loaded, start.has_head)
 
 
 def dense_start(weights: str, *, backbone: str, task: Task, seed: int) -> DenseStart:

@@ -18,7 +18,6 @@ from sample_study import prepared
 
 from sparsesearch.app.signals import stopping_on_signals
 from sparsesearch.dispatch import tune as tune_module
-from sparsesearch.dispatch.cluster import Allocation, Node
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.dispatch.tune import RayDispatcher
 from sparsesearch.dispatch.tune_scheduler import RecordingScheduler
@@ -393,34 +392,3 @@ def test_evaluator_must_be_portable(make_run: MakeRun) -> None:
 def test_trial_larger_than_any_machine_is_refused(make_run: MakeRun) -> None:
     with pytest.raises(ClusterError, match=r"no machine .* 64 CPUs .*--cpus-per-trial"):
         make_run().go(cpus_per_trial=64)
-
-
-def node(cpus: float, gpus: float) -> Node:
-    return Node(id="x", address="here", cpus=cpus, gpus=gpus)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "resources", "uses_gpu", "concurrent", "reference"),
-    [
-        ([node(2, 0)], {}, False, 2, (2, 0)),
-        ([node(2, 0)], {"cpus_per_trial": 0.5}, False, 4, (2, 0)),
-        ([node(2, 0)], {"cpus_per_trial": 0.5, "max_concurrent": 2}, False, 2, (1, 0)),
-        ([node(2, 0)], {"max_concurrent": 8}, False, 2, (2, 0)),
-        ([node(8, 0), node(16, 0)], {"cpus_per_trial": 4}, False, 6, (16, 0)),
-        ([node(16, 1)], {}, True, 1, (1, 1)),
-        ([node(16, 1)], {"gpus_per_trial": 0.25, "cpus_per_trial": 2}, True, 4, (8, 1)),
-        ([node(16, 2)], {"gpus_per_trial": 0.3}, True, 6, (6, 1)),
-        ([node(0, 0), node(16, 4)], {"gpus_per_trial": 2, "cpus_per_trial": 4}, True, 2, (8, 2)),
-    ],
-)
-def test_allocation(
-    nodes: list[Node], resources: dict[str, Any], uses_gpu: bool, concurrent: int, reference: tuple[float, float]
-) -> None:
-    allocation = Allocation.of(nodes, ResourceSpec(**resources), uses_gpu=uses_gpu)
-    assert allocation.concurrent == concurrent
-    assert (allocation.reference.cpus, allocation.reference.gpus) == reference
-
-
-def test_study_on_a_gpu_whose_trials_get_none_is_refused() -> None:
-    with pytest.raises(ClusterError, match="--gpus-per-trial"):
-        Allocation.of([node(16, 1)], ResourceSpec(gpus_per_trial=0), uses_gpu=True)

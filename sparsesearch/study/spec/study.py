@@ -40,6 +40,7 @@ class Resolved(Value):
         data_fingerprint: Hash of the data and its preprocessing.
         planned_work: Fraction of the total work in each phase of the plan, for estimates of the remaining time. It
             depends on the document and the data only; empty in studies of older versions.
+        more_finalists: Finalists that the time budget cut; they are fine-tuned last, while time is left.
         latency: Latency profile of the target; null if milliseconds are not needed.
         priors: Results of the study of `warm_start`, copied so that it may be deleted.
         machine: Where the study was prepared, for its report; null in studies of older versions.
@@ -51,6 +52,7 @@ class Resolved(Value):
     in_chans: int
     data_fingerprint: str
     planned_work: dict[str, float] = Field(default_factory=dict)
+    more_finalists: int = Field(default=0, ge=0)
     latency: LatencyFit | None = None
     priors: tuple[Prior, ...] = ()
     machine: Machine | None = None

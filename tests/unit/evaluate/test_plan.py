@@ -1,10 +1,11 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sparsesearch.evaluate.plan import estimate, make_plan
+from sparsesearch.evaluate.rates import AtOnce, Rates
 from sparsesearch.evaluate.throughput import Speeds
 from sparsesearch.study.spec import Budget, FidelitySpec, StudySpec, TrainSpec
 from sparsesearch.text import human_time
@@ -26,14 +27,15 @@ def study(**changes):
     return StudySpec.model_validate(fields)
 
 
-def plan(spec, *, train_s=1e-3, infer_s=3e-4, num_train=5500, num_val=3600, windowed=True, num_baselines=2):
+def plan(spec, *, train_s=1e-3, infer_s=3e-4, num_train=5500, num_val=3600, windowed=True, num_baselines=2, found=None):
     return make_plan(
         spec,
-        Speeds(train_s, infer_s),
+        Rates.of(Speeds(train_s, infer_s), windowed=windowed),
         task=SizedTask(num_train),
         num_val=num_val,
         windowed=windowed,
         num_baselines=num_baselines,
+        found=found,
     )
 
 
@@ -48,9 +50,8 @@ def least(spec, speeds, *, task, num_val, num_baselines, windowed):
         supernet_training=bare,
         finetune=bare,
     )
-    phases = estimate(
-        fidelity, speeds, task=task, num_val=min(64, num_val), num_baselines=num_baselines, windowed=windowed
-    )
+    rates = Rates.of(speeds, windowed=windowed)
+    phases = estimate(fidelity, rates, task=task, num_val=min(64, num_val), num_baselines=num_baselines)
     return sum(phases.values()) + 8.0
 
 
@@ -85,7 +86,8 @@ def wishes(draw):
 def test_a_cut_study_fits_its_time_and_asks_for_no_more_than_was_wished(spec, speeds, num_train, num_val, windowed):
     task = SizedTask(num_train)
     num_baselines = (10 if spec.budget.low else 2) if spec.baselines else 0
-    made = make_plan(spec, speeds, task=task, num_val=num_val, windowed=windowed, num_baselines=num_baselines)
+    rates = Rates.of(speeds, windowed=windowed)
+    made = make_plan(spec, rates, task=task, num_val=num_val, windowed=windowed, num_baselines=num_baselines)
     if made.spec != spec:
         before, after = spec.fidelity, made.spec.fidelity
         assert 1 <= after.evaluations <= before.evaluations
@@ -172,3 +174,44 @@ def test_a_plan_reads_well():
         Speeds(1, 1), device="cpu", precision="float32"
     )
     assert [human_time(s) for s in (42.4, 600.0, 7200.0)] == ["42 s", "10 min", "2.0 h"]
+
+
+class TestWhatDoesNotRun:
+    def test_is_validated_and_nothing_else(self):
+        whole = plan(study(), infer_s=0.002)
+        made = plan(study(), infer_s=0.002, found={"dense": "given", "supernet_training": "in the cache"})
+        assert (
+            made.seconds_by_phase["dense"] == made.seconds_by_phase["supernet_training"] == pytest.approx(3600 * 0.002)
+        )
+        assert made.seconds_by_phase["screen"] == whole.seconds_by_phase["screen"]
+        line = made.describe(Speeds(1e-2, 2e-3), device="cpu", precision="float32")
+        assert line.startswith("plan: dense given, supernet in the cache, ")
+
+    def test_its_time_goes_to_the_fine_tunings(self):
+        spec = study(time_budget_s=60.0)
+        without = plan(spec, train_s=0.01, infer_s=0.002)
+        made = plan(spec, train_s=0.01, infer_s=0.002, found={"dense": "given"})
+        assert made.spec.fidelity.dense == spec.fidelity.dense
+        images = [p.spec.fidelity.finetune.epochs * p.spec.fidelity.finetune.images_per_epoch for p in (without, made)]
+        assert images[1] > 1.5 * images[0]
+        assert made.seconds <= 60.0
+
+
+class TestRates:
+    SPEEDS = Speeds(train_s=0.01, infer_s=0.002)
+
+    def test_devices_that_work_at_once_divide_the_time(self):
+        one, many = (Rates.of(self.SPEEDS, windowed=False, at_once=AtOnce(*n)) for n in ((1, 1), (8, 4)))
+        assert many.dense == pytest.approx(one.dense / 8)
+        assert many.supernet == pytest.approx(one.supernet / 8)
+        assert (many.screen, many.finetune) == pytest.approx((one.screen / 4, one.finetune / 4))
+        assert many.validate == one.validate, "one process validates what runs alone"
+
+    def test_a_gpu_waits_for_the_slower_of_loader_and_training(self):
+        speeds = replace(self.SPEEDS, load_s=0.004, overlaps=True)
+        rates = Rates.of(speeds, windowed=False, at_once=AtOnce(reference=8))
+        assert rates.dense == pytest.approx(0.004), "eight GPUs need an image every 1.25 ms"
+        assert Rates.of(speeds, windowed=False).dense == pytest.approx(0.01)
+
+    def test_on_a_cpu_loading_takes_time_from_the_training(self):
+        assert Rates.of(replace(self.SPEEDS, load_s=0.004), windowed=False).dense == pytest.approx(0.014)

@@ -289,6 +289,12 @@ class TestTime:
         trials = run(controller_of(study(evaluations=20), deit_small, may_start=may_start))
         assert kinds(trials)[3:] == [((SUPERNET, SEARCH), 5), ((FINETUNE, SEARCH), 2), ((FINETUNE, BASELINE), 2)]
 
+    def test_finalists_that_the_plan_has_cut_are_fine_tuned_while_time_is_left(self, deit_small):
+        spec = prepared(study(evaluations=6), deit_small)
+        more = spec.model_copy(update={"resolved": spec.resolved.model_copy(update={"more_finalists": 3})})
+        planned, longer = (kinds(run(StagedController(each, deit_small))) for each in (spec, more))
+        assert longer == [*planned, ((FINETUNE, SEARCH), 3)]
+
     def test_time_that_returns_in_a_resumed_study_is_used(self, deit_small):
         spec = study(evaluations=6, sampler="tpe")  # a sampler that does not beat its first proposals at once
         short = run(controller_of(spec, deit_small, may_start=lambda fidelity: False))

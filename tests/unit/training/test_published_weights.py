@@ -85,10 +85,8 @@ def test_published_weights_are_checked_for_finiteness(publish) -> None:
 
 
 def test_no_weights_are_said_too() -> None:
-    assert (
-        check_weights("scratch", backbone="deit_pico", task=task())
-        == "weights: none, deit_pico is trained from scratch"
-    )
+    checked = check_weights("scratch", backbone="deit_pico", task=task())
+    assert checked == ("weights: none, deit_pico is trained from scratch", False)
 
 
 def test_identity(tmp_path: Path) -> None:
