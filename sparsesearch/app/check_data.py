@@ -73,18 +73,9 @@ def check_data(data: DataSpec, *, backbone: str | None, decode_all: bool, progre
         return CheckedData(str(source), NUM_CLASSES, names, *numbers, test, {}, (), (), image_size)
     if decode_all:
         data = data.model_copy(update={"on_broken": "skip"})
-    contents = Contents(progress=progress)
-    names = ()
-    if source.kind == "wds" and source.path is not None:
-        from sparsesearch.data.shards import open_stream  # loads webdataset, which loads torch
-
-        stream = open_stream(source.path, data, contents=contents)
-        classes, account = stream.num_classes, stream.account
-        numbers, test = (stream.num_train, len(stream.search[1])), len(stream.test[1])
-    else:
-        splits = open_splits(source, data, mode="L" if in_chans == 1 else "RGB", contents=contents)
-        classes, account, names = splits.num_classes, splits.account, splits.class_names
-        numbers, test = (len(splits.train[1]), len(splits.val[1])), len(splits.test[1])
+    splits = open_splits(source, data, mode="L" if in_chans == 1 else "RGB", contents=Contents(progress=progress))
+    classes, names, account = splits.num_classes, splits.class_names, splits.account
+    numbers, test = (len(splits.train[1]), len(splits.val[1])), len(splits.test[1])
     lines = tuple(Account(notes=account.notes).lines(num_val=numbers[1] // 2))
     left_out = dict(account.left_out)
     return CheckedData(str(source), classes, names, *numbers, test, left_out, account.broken, lines, image_size)

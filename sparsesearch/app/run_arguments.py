@@ -30,6 +30,7 @@ class RunArguments(TypedDict, total=False):
         image_size: Image size in pixels: 224, or height and width: `"256x192"`, `(256, 192)`.
         class_order: Order of class folders: `natural` or `alphabetical`.
         on_broken: What a broken image does: `stop` or `skip`.
+        data_workers: Processes that decode images, for each training or evaluation.
         weights: Initial weights of the dense model: `pretrained`, `scratch`, or the path of a checkpoint.
         space: Name or path of the search space.
         time_budget: Limit of the study: seconds, or `"90s"`, `"10m"`, `"1h30m"`.
@@ -66,6 +67,7 @@ class RunArguments(TypedDict, total=False):
     image_size: int | str | tuple[int, int] | None
     class_order: str | None
     on_broken: str | None
+    data_workers: int | None
     weights: str | Path | None
     space: str | Path | None
     time_budget: float | str | None
@@ -124,7 +126,11 @@ def requested_document(document: Mapping[str, Any], options: RunArguments) -> di
         **{key: _plain(options.get(key)) for key in _AS_THEY_ARE},
         "name": options.get("study"),
         "budget": None if limit is None else limit.model_dump(),
-        "data": {"source": options.get("data"), **{key: options.get(key) for key in _DATA}},
+        "data": {
+            "source": options.get("data"),
+            "workers": options.get("data_workers"),
+            **{key: options.get(key) for key in _DATA},
+        },
         "time_budget_s": None if time_budget is None else parse_duration(time_budget),
         "precision": precision if precision in (None, "auto") else parse_precision(str(precision)),
         "fidelity": {key: options.get(key) for key in _FIDELITY},

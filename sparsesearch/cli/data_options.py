@@ -40,3 +40,14 @@ OnBrokenOption = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+DataWorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Processes that decode images, for each training or evaluation; results do not depend on it. More help if "
+        "the GPU waits for images; 0 decodes in the training process itself. "
+        "[default: its CPU cores less one, at least 1]",
+        rich_help_panel=WHAT,
+    ),
+]

@@ -1,39 +1,23 @@
-"""Image folders and named data sets, with timm's transforms."""
+"""Image folders, named data sets and shards, with timm's transforms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from sparsesearch.data.content import task_fingerprint
-from sparsesearch.data.loading import Preprocessing, Steps, Transform, batches_of, transformed
-from sparsesearch.data.samples import Samples, Splits
+from sparsesearch.data.epoch_order import epoch_order
+from sparsesearch.data.image_loader import ImageLoader
+from sparsesearch.data.loader_workers import num_loader_workers
+from sparsesearch.data.loading import Preprocessing
+from sparsesearch.data.samples import Splits
+from sparsesearch.data.steps import Steps
 from sparsesearch.data.task import Batch, Epoch, Task, ValPart
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.spec import DataSpec
 
 __all__ = ["ImagesTask", "ImagesTest", "Preprocessing", "Splits"]
-
-
-class _Chosen(Dataset[tuple[Tensor, int]]):
-    """Some samples of a data set in a given order, each transformed with its own seed."""
-
-    def __init__(self, base: Samples, order: Sequence[int], transform: Transform, *, seed: int) -> None:
-        self._base = base
-        self._order = order
-        self._transform = transform
-        self._seed = seed
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        index = self._order[position]
-        image, label = self._base[index]
-        return transformed(image, self._transform, seed=derive_seed(self._seed, index)), label
 
 
 class ImagesTask:
@@ -56,19 +40,16 @@ class ImagesTask:
         self.num_val = min(spec.num_val_images or half, half)
         self.fingerprint = task_fingerprint(splits.fingerprint, preprocessing)
         self.orders_differ = splits.account.orders_differ
-        self._train = splits.train
-        self._val = splits.val
-        self._workers = spec.workers
-        self._preprocessing = preprocessing
+        parts = {"train": splits.train[0], "val": splits.val[0]}
+        self._train, self._val = (np.asarray(indices, dtype=np.int64) for _, indices in (splits.train, splits.val))
+        self._runs = splits.train_runs
+        self._loader = ImageLoader(parts, preprocessing, workers=num_loader_workers(spec.workers))
 
     def fresh_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Augmented training images (random resized crop, RandAugment, colour jitter); see `Task.fresh_epoch`."""
-        base, indices = self._train
-        rng = np.random.default_rng(derive_seed(epoch.seed, "images", epoch.number))
-        order = rng.permutation(np.asarray(indices))[: epoch.num_images or None].tolist()
-        transform = self._preprocessing.transform(is_training=True)
-        part = _Chosen(base, order, transform, seed=derive_seed(epoch.seed, "augment", epoch.number))
-        yield from batches_of(part, Steps.of_epoch(epoch, num_images=len(part)), workers=self._workers)
+        order = epoch_order(self._train, runs=self._runs, seed=derive_seed(epoch.seed, "images", epoch.number))
+        seed = derive_seed(epoch.seed, "augment", epoch.number)
+        yield from self._loader.read("train", Steps.of_epoch(epoch, order), seed=seed)
 
     def pool_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Same as `fresh_epoch`: augmented images are not a fixed pool, so teacher targets are computed online."""
@@ -79,14 +60,10 @@ class ImagesTask:
 
     def val(self, part: ValPart, *, batch_size: int) -> Iterator[Batch]:
         """Every other validation image: two disjoint parts with the same classes."""
-        base, indices = self._val
-        chosen = list(indices)[0 if part == "screen" else 1 :: 2][: self.num_val]
-        yield from self._evaluation(base, chosen, batch_size=batch_size)
-
-    def _evaluation(self, base: Samples, order: Sequence[int], *, batch_size: int) -> Iterator[Batch]:
-        """Batches of the given samples, resized and centre-cropped."""
-        part = _Chosen(base, order, self._preprocessing.transform(is_training=False), seed=0)
-        yield from batches_of(part, batch_size, workers=self._workers)
+        chosen = self._val[0 if part == "screen" else 1 :: 2][: self.num_val]
+        if self._runs:
+            chosen = np.sort(chosen)  # as they are in the shards
+        yield from self._loader.read("val", Steps(chosen, batch_size))
 
 
 class ImagesTest(ImagesTask):
@@ -94,13 +71,14 @@ class ImagesTest(ImagesTask):
 
     def __init__(self, splits: Splits, preprocessing: Preprocessing, spec: DataSpec) -> None:
         super().__init__(splits, preprocessing, spec)
-        self._test = splits.test
         self.class_names = splits.class_names
+        samples, indices = splits.test
+        self._test = np.asarray(indices, dtype=np.int64)
+        self._loader.parts["test"] = samples
 
     def test(self, *, batch_size: int) -> Iterator[Batch]:
-        """All test images."""
-        base, indices = self._test
-        yield from self._evaluation(base, indices, batch_size=batch_size)
+        """All test images, resized and centre-cropped."""
+        yield from self._loader.read("test", Steps(self._test, batch_size))
 
 
 _: type[Task] = ImagesTask

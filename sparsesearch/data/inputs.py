@@ -15,10 +15,8 @@ from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.data.images_task import ImagesTask
 from sparsesearch.data.input_size import input_size
 from sparsesearch.data.loading import Preprocessing
-from sparsesearch.data.shards import open_stream
 from sparsesearch.data.source import source_of
 from sparsesearch.data.splits import open_splits
-from sparsesearch.data.stream_task import StreamTask
 from sparsesearch.data.task import Task
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.image_size import ImageSize
@@ -85,17 +83,11 @@ def open_task(data: DataSpec, *, backbone: str, progress: Progress | None = None
             num_val_images=data.num_val_images,
             variant=source.variant,
         )
-    contents = Contents(progress=progress)
-    task: ImagesTask | StreamTask
-    if source.kind == "wds" and source.path is not None:
-        stream = open_stream(source.path, data, contents=contents)
-        task, account = StreamTask(stream, preprocessing, data), stream.account
-    else:
-        matches = None if expected is None else lambda found: task_fingerprint(found, preprocessing) == expected
-        splits = open_splits(source, data, mode=preprocessing.mode, contents=contents, matches=matches)
-        task, account = ImagesTask(splits, preprocessing, data), splits.account
+    matches = None if expected is None else lambda found: task_fingerprint(found, preprocessing) == expected
+    splits = open_splits(source, data, mode=preprocessing.mode, contents=Contents(progress=progress), matches=matches)
+    task = ImagesTask(splits, preprocessing, data)
     if progress is not None:
-        for line in account.lines(num_val=task.num_val):
+        for line in splits.account.lines(num_val=task.num_val):
             progress.line(line)
     return task
 

@@ -76,6 +76,7 @@ class Splits:
         test: Test images.
         class_names: Names of the classes in the order of their labels; empty if unknown.
         account: What was left out, and what may be unexpected.
+        train_runs: Lengths of runs of training images that are read fastest together; empty if any order is as fast.
     """
 
     num_classes: int
@@ -85,6 +86,7 @@ class Splits:
     test: Part
     class_names: tuple[str, ...] = ()
     account: Account = field(default_factory=Account)
+    train_runs: tuple[int, ...] = ()
 
 
 def left_out_text(left_out: Mapping[str, int]) -> str:

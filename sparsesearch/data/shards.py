@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate, count, islice
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import PIL
+from numpy.typing import NDArray
 from PIL import Image
 
 from sparsesearch.data.content import Contents, combined
-from sparsesearch.data.decoding import decoded
 from sparsesearch.data.file_walk import found_file
-from sparsesearch.data.samples import Account, check_classes, search_order
+from sparsesearch.data.samples import Account, Splits, check_classes, search_order
 from sparsesearch.data.shard_reader import Entry, check_archive, read_entries
+from sparsesearch.data.shard_samples import ShardSamples, decode_entry
 from sparsesearch.data.stratified import halves
 from sparsesearch.errors import DataError, one_line
 from sparsesearch.study.spec import DataSpec
@@ -24,38 +27,12 @@ from sparsesearch.study.spec import DataSpec
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _DECODED_PER_SHARD = 8
-_ADVICE = "write the shard again; list all broken images with: sparsesearch data check wds:FOLDER --all"
-_READER = 1
+_NONE = np.empty((0, 5), dtype=np.int64)
+_READER = 2
 """Raised when shards are read in another way, so that nothing stored is taken over."""
 
 
-@dataclass(frozen=True)
-class Stream:
-    """The shards of a data set.
-
-    Attributes:
-        num_classes: Number of classes.
-        fingerprint: Hash of the contents of the shards, and of how they are split.
-        num_train: Training images.
-        train: Training shards.
-        search: Validation shards, and the positions in them that are available to a search; those at even places
-            screen, the others confirm.
-        test: Shards of the test images, and their positions.
-        skipped: Shards and positions in them of broken images.
-        account: What was left out, and what may be unexpected.
-    """
-
-    num_classes: int
-    fingerprint: str
-    num_train: int
-    train: tuple[Path, ...]
-    search: tuple[tuple[Path, ...], tuple[int, ...]]
-    test: tuple[tuple[Path, ...], tuple[int, ...]]
-    skipped: frozenset[tuple[Path, int]] = frozenset()
-    account: Account = field(default_factory=Account)
-
-
-def open_stream(path: Path, spec: DataSpec, *, contents: Contents) -> Stream:
+def open_shards(path: Path, spec: DataSpec, *, mode: str, contents: Contents) -> Splits:
     """Find the shards in a folder, read the labels of all samples, and split the validation samples.
 
     If there are test shards, a search uses all validation samples; otherwise half of them.
@@ -63,6 +40,7 @@ def open_stream(path: Path, spec: DataSpec, *, contents: Contents) -> Stream:
     Args:
         path: The folder.
         spec: How broken images are treated.
+        mode: Pillow image mode.
         contents: Remembers what is in shards by their contents, so that they are read in full only once.
 
     Raises:
@@ -82,48 +60,56 @@ def open_stream(path: Path, spec: DataSpec, *, contents: Contents) -> Stream:
         found = contents.digests([found_file(str(shard)) for shard in files], below=str(path))
         digests.update(zip(files, found, strict=True))
     indexed = {shard: _indexed(shard, digest, contents) for shard, digest in digests.items()}
-    labels = {split: [indexed[shard][0] for shard in files] for split, files in shards.items()}
-    broken = {
-        split: [_broken(shard, digests[shard], indexed[shard][1], spec, contents) for shard in files]
+    samples = {
+        split: ShardSamples(
+            tuple((shard, digests[shard]) for shard in files),
+            np.concatenate([_numbered(number, indexed[shard].places) for number, shard in enumerate(files)] or [_NONE]),
+            mode,
+        )
         for split, files in shards.items()
     }
-    flat = {split: [label for shard in inside for label in shard] for split, inside in labels.items()}
-    gone = {split: _flat_positions(broken[split], labels[split]) for split in shards}
+    flat = {split: inside.labels for split, inside in samples.items()}
+    broken = {
+        split: [_broken(shard, digests[shard], indexed[shard].bad, spec, contents) for shard in files]
+        for split, files in shards.items()
+    }
+    gone = {
+        split: _flat_positions(broken[split], [len(indexed[shard].places) for shard in files])
+        for split, files in shards.items()
+    }
     if len(flat["val"]) < 8:
         raise DataError(f"the validation shards of {path} contain {len(flat['val'])} samples; at least 8 are required")
     everything = list(range(len(flat["val"])))
     if shards["test"]:
-        chosen, final, tested = everything, shards["test"], _left(range(len(flat["test"])), gone["test"])
-        test_labels = [flat["test"][position] for position in tested]
+        chosen, tested = everything, samples["test"].taken(_left(range(len(flat["test"])), gone["test"]))
     else:
         chosen, rest = halves(everything, flat["val"])
-        final, tested = shards["val"], _left(sorted(rest), gone["val"])
-        test_labels = [flat["val"][position] for position in tested]
-    search = search_order(chosen, flat["val"], without=gone["val"])
-    trained = [flat["train"][position] for position in _left(range(len(flat["train"])), gone["train"])]
-    num_classes = _num_classes([*flat["train"], *flat["val"], *flat["test"]], trained, what=str(path))
-    others = {"search validation": [flat["val"][position] for position in search], "test": test_labels}
-    notes = check_classes(trained, others, names=list(map(str, range(num_classes))), what=str(path))
-    all_broken = [
-        (shard, position)
+        tested = samples["val"].taken(_left(sorted(rest), gone["val"]))
+    order = search_order(chosen, flat["val"], without=gone["val"])
+    search = samples["val"].taken(sorted(order))
+    trained = samples["train"].taken(_left(range(len(flat["train"])), gone["train"]))
+    num_classes = _num_classes([*flat["train"], *flat["val"], *flat["test"]], trained.labels, what=str(path))
+    others = {"search validation": search.labels, "test": tested.labels}
+    notes = check_classes(trained.labels, others, names=list(map(str, range(num_classes))), what=str(path))
+    names = [
+        f"image {position} of {shard}"
         for split, files in shards.items()
         for shard, bad in zip(files, broken[split], strict=True)
         for position in bad
     ]
-    names = [f"image {position} of {shard}" for shard, position in all_broken]
     left_out = {"broken images": len(names)} if names else {}
     others_inside = {file for file in path.iterdir() if file.is_file() and file.suffix != ".json"}
     if ignored := len(others_inside - set(digests)):
         left_out["files that are no shards of a split"] = ignored
-    return Stream(
+    ranks = {position: rank for rank, position in enumerate(sorted(order))}
+    return Splits(
         num_classes,
         combined(*(f"{split} {digests[shard]}" for split in shards for shard in shards[split]), spec.on_broken),
-        len(trained),
-        shards["train"],
-        (shards["val"], tuple(search)),
-        (final, tuple(tested)),
-        skipped=frozenset(all_broken),
+        (trained, range(len(trained))),
+        (search, [ranks[position] for position in order]),
+        (tested, range(len(tested))),
         account=Account(left_out, tuple(names), notes),
+        train_runs=trained.runs(),
     )
 
 
@@ -169,26 +155,41 @@ def _is_shard(file: Path, split: str) -> bool:
     return file.parent.name == split or (name.startswith(split) and not name[len(split)].isalnum())
 
 
-def _indexed(shard: Path, digest: str, contents: Contents) -> tuple[list[int], list[int]]:
-    """The classes of all samples of a shard, and the positions of images which are broken at first glance.
+class _Index(NamedTuple):
+    """What is in a shard.
 
-    The first images are decoded, the headers of all others read.
+    Attributes:
+        places: int64 `samples x 3`: offset and size of the image file, class.
+        bad: Positions of images which are broken at first glance.
     """
+
+    places: NDArray[np.int64]
+    bad: list[int]
+
+
+def _indexed(shard: Path, digest: str, contents: Contents) -> _Index:
+    """What is in a shard; the first images are decoded, the headers of all others read."""
 
     def find() -> list[list[int]]:
         check_archive(shard)
-        labels: list[int] = []
+        places: list[int] = []
         bad: list[int] = []
         with contents.progress.bar(f"reading {shard.name}", None) as bar:
             for number, entry in enumerate(read_entries([shard])):
-                labels.append(entry.label)
+                places += (entry.offset, len(entry.image), entry.label)
                 if not _is_readable(entry, in_full=number < _DECODED_PER_SHARD):
                     bad.append(number)
                 bar.advance()
-        return [labels, bad]
+        return [places, bad]
 
-    labels, bad = contents.remembered(f"shard {_READER} {PIL.__version__} {digest}", find)
-    return labels, bad
+    places, bad = contents.remembered(f"shard {_READER} {PIL.__version__} {digest}", find)
+    return _Index(np.asarray(places, dtype=np.int64).reshape(-1, 3), bad)
+
+
+def _numbered(shard: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The places of `ShardSamples`."""
+    position = np.arange(len(places))
+    return np.column_stack([np.full_like(position, shard), position, places])
 
 
 def _broken(shard: Path, digest: str, bad: list[int], spec: DataSpec, contents: Contents) -> list[int]:
@@ -225,9 +226,9 @@ def _left(positions: Sequence[int], gone: frozenset[int]) -> list[int]:
     return [position for position in positions if position not in gone]
 
 
-def _flat_positions(broken: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> frozenset[int]:
+def _flat_positions(broken: Sequence[Sequence[int]], lengths: Sequence[int]) -> frozenset[int]:
     """Positions in all shards of a split of samples given by their positions in each."""
-    starts = accumulate(map(len, labels), initial=0)
+    starts = accumulate(lengths, initial=0)
     return frozenset(start + position for start, inside in zip(starts, broken, strict=False) for position in inside)
 
 
@@ -242,13 +243,3 @@ def _num_classes(labels: Sequence[int], trained: Sequence[int], *, what: str) ->
     if least < 2:
         raise DataError(f"{what} has only one class; at least two are required")
     return least
-
-
-def decode_entry(entry: Entry, *, mode: str) -> Image.Image:
-    """Decode the image of a sample.
-
-    Raises:
-        DataError: It is broken.
-    """
-    what = f"the image of {entry.where}"
-    return decoded(io.BytesIO(entry.image), mode=mode, what=what, advice=_ADVICE)

@@ -12,10 +12,10 @@ from sparsesearch.study.spec import DataSpec
 def open_splits(
     source: Source, spec: DataSpec, *, mode: str, contents: Contents | None = None, matches: Matches | None = None
 ) -> Splits:
-    """Open image folders, a torchvision or a Hugging Face data set.
+    """Open image folders, shards, a torchvision or a Hugging Face data set.
 
     Args:
-        source: Of kind `folder`, `torch` or `hfds`.
+        source: Of any kind but `digits`.
         spec: How to split.
         mode: Pillow image mode.
         contents: Hashes the files; by default without a word.
@@ -28,6 +28,10 @@ def open_splits(
     contents = contents or Contents()
     if source.path is not None and (source.kind == "folder" or source.name in TORCH_FOLDERS):
         return open_folder(source.path, spec, mode=mode, contents=contents, matches=matches)
+    if source.path is not None and source.kind == "wds":
+        from sparsesearch.data.shards import open_shards  # loads webdataset, which loads torch
+
+        return open_shards(source.path, spec, mode=mode, contents=contents)
     from sparsesearch.data.named import open_named  # loads torch and timm, which folders do not need
 
     return open_named(source, spec, mode=mode, contents=contents)

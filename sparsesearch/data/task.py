@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from torch import Tensor
 
+from sparsesearch.data.normalisation import Normalisation
 from sparsesearch.schedule.image_size import ImageSize
 
 ValPart = Literal["screen", "confirm"]
@@ -60,12 +61,13 @@ class Batch:
     """Images with their annotations: a step of training, or a share of it.
 
     Attributes:
-        images: float32 `B x in_chans x H x W`, normalised.
+        images: float32 `B x in_chans x H x W`, normalised; or uint8, to be normalised on the device.
         labels: int64 `B`.
         ids: int64 `B`, positions in a fixed pool whose teacher targets can be cached, or None.
         boxes: float32 `B x 4` top, left, bottom, right of the object as fractions of the image, or None if unknown.
         first: Position of the first image in its training step.
         num_in_step: Images of that step in all processes; None if these are all.
+        normalisation: What uint8 images are to be normalised with; None if they are normalised.
     """
 
     images: Tensor
@@ -74,6 +76,13 @@ class Batch:
     boxes: Tensor | None = None
     first: int = 0
     num_in_step: int | None = None
+    normalisation: Normalisation | None = None
+
+    def normalised(self) -> Batch:
+        """The same with normalised images, on their device."""
+        if self.normalisation is None:
+            return self
+        return replace(self, images=self.normalisation(self.images), normalisation=None)
 
     @property
     def fraction(self) -> float:
@@ -84,7 +93,8 @@ class Batch:
         """Consecutive parts of at most `size` images."""
         for start in range(0, len(self.labels), size):
             part = slice(start, start + size)
-            yield Batch(
+            yield replace(
+                self,
                 images=self.images[part],
                 labels=self.labels[part],
                 ids=None if self.ids is None else self.ids[part],

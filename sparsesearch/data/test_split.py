@@ -6,17 +6,13 @@ from sparsesearch.data.content import Contents
 from sparsesearch.data.digits_task import DigitsTest
 from sparsesearch.data.images_task import ImagesTest
 from sparsesearch.data.inputs import preprocessing_of
-from sparsesearch.data.shards import open_stream
 from sparsesearch.data.source import source_of
 from sparsesearch.data.splits import open_splits
-from sparsesearch.data.stream_task import StreamTest
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import DataSpec
 
 
-def open_test(
-    data: DataSpec, *, backbone: str, progress: Progress | None = None
-) -> DigitsTest | ImagesTest | StreamTest:
+def open_test(data: DataSpec, *, backbone: str, progress: Progress | None = None) -> DigitsTest | ImagesTest:
     """Open the task with its test split.
 
     Args:
@@ -32,6 +28,4 @@ def open_test(
     if source.kind == "digits":
         return DigitsTest(image_size=preprocessing.image_size, in_chans=preprocessing.in_chans, variant=source.variant)
     contents = Contents(progress=progress)
-    if source.kind == "wds" and source.path is not None:
-        return StreamTest(open_stream(source.path, data, contents=contents), preprocessing, data)
     return ImagesTest(open_splits(source, data, mode=preprocessing.mode, contents=contents), preprocessing, data)

@@ -36,14 +36,14 @@ class Arithmetic:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bfloat16)
 
     def to_device(self, batch: Batch) -> Batch:
-        """Move a batch to the device."""
-        if self.device.type == "cpu":
-            return batch
-        return replace(
-            batch,
-            images=batch.images.to(self.device, non_blocking=True, memory_format=torch.channels_last),
-            labels=batch.labels.to(self.device, non_blocking=True),
-        )
+        """Move a batch to the device, and normalise it there."""
+        if self.device.type != "cpu":
+            batch = replace(
+                batch,
+                images=batch.images.to(self.device, non_blocking=True, memory_format=torch.channels_last),
+                labels=batch.labels.to(self.device, non_blocking=True),
+            )
+        return batch.normalised()
 
     def scaler(self) -> torch.amp.GradScaler:
         """Scales the loss for float16, and does nothing for other types."""

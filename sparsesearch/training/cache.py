@@ -26,7 +26,7 @@ from sparsesearch.training.published_weights import weights_identity
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 3
+_VERSION = 4
 _LOSS, _IMAGES = "val_loss", "val_images"
 _EQUAL = 1e-6  # of the loss, and of accuracies, on the CPU that the weights were trained on
 _ACCURACY_TOLERANCE, _LOSS_TOLERANCE = 0.005, 0.02  # elsewhere: a fraction of the images, a fraction of the loss

@@ -38,7 +38,8 @@ def read_images(paths: Sequence[Path], preprocessing: Preprocessing, *, min_pixe
         DataError: A file is missing, is not an image, or is too small.
     """
     transform = preprocessing.transform(is_training=False)
-    return torch.stack([transform(_read(path, preprocessing.mode, min_pixels=min_pixels)) for path in paths])
+    images = [transform(_read(path, preprocessing.mode, min_pixels=min_pixels)) for path in paths]
+    return preprocessing.normalisation(torch.stack(images))
 
 
 def validation_images(data: DataSpec, *, backbone: str, count: int) -> Tensor:
@@ -50,7 +51,7 @@ def validation_images(data: DataSpec, *, backbone: str, count: int) -> Tensor:
         DataError: The data cannot be read.
     """
     task = open_task(data.model_copy(update={"workers": 0}), backbone=backbone)
-    batch = next(iter(task.val("confirm", batch_size=max(count, _POOL_SIZE))))
+    batch = next(iter(task.val("confirm", batch_size=max(count, _POOL_SIZE)))).normalised()
     labels = batch.labels.tolist()
     first_of_class = [index for index, label in enumerate(labels) if label not in labels[:index]]
     others = [index for index in range(len(labels)) if index not in first_of_class]

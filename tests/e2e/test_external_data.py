@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
-import random
 import shutil
 import tarfile
 from collections import Counter
@@ -23,10 +23,10 @@ from torch import Tensor
 
 import sparsesearch
 from sparsesearch.backbones.registry import PICO
-from sparsesearch.data import shard_order
+from sparsesearch.data import epoch_order
 from sparsesearch.data.inputs import open_task
 from sparsesearch.data.shard_reader import read_entries
-from sparsesearch.data.shards import decode_entry
+from sparsesearch.data.shard_samples import decode_entry
 from sparsesearch.data.source import absolute_source, parse_source
 from sparsesearch.data.splits import open_splits
 from sparsesearch.data.task import Batch, Epoch, Task, ValPart
@@ -142,7 +142,7 @@ class TestEverySource:
         assert not torch.equal(first[0], epoch(task, 2)[0])
         assert not torch.equal(first[0], epoch(task, seed=1)[0])
         assert first[0].shape[1:] == (3, 32, 32)
-        assert first[0].dtype == torch.float32
+        assert first[0].dtype == torch.uint8
         assert set(first[1].tolist()) == {0, 1, 2}
         assert len(epoch(task, num_images=20)[1]) == 16
         assert len(epoch(task, num_images=5)[1]) == 5
@@ -356,22 +356,24 @@ class TestStreams:
         assert ours == theirs
         assert len(ours) == 27
 
-    def test_an_epoch_shows_every_training_sample_once(self, tmp_path: Path) -> None:
-        task = open_task(DataSpec(source=write_stream(tmp_path / "data")), backbone=PICO)
-        assert task.num_train == 90
-        batches = list(task.fresh_epoch(Epoch(number=1, seed=0, batch_size=90)))
+    @pytest.mark.parametrize("window", [8, 4096])
+    def test_an_epoch_shows_every_training_sample_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+    ) -> None:
+        monkeypatch.setattr(epoch_order, "_WINDOW", window)
+        data = DataSpec(source=write_stream(tmp_path / "data"))
+        splits = open_splits(parse_source(data.source), data, mode="RGB")
+        assert splits.train_runs == (30, 30, 30)
+        orders = [
+            epoch_order.epoch_order(np.arange(90), runs=splits.train_runs, seed=seed).tolist() for seed in (1, 1, 2)
+        ]
+        assert orders[0] == orders[1] != orders[2]
+        assert sorted(orders[0]) == sorted(orders[2]) == list(range(90))
+        assert orders[0] != sorted(orders[0])
+        if window == 8:
+            assert [len({index // 30 for index in orders[0][start : start + 30]}) for start in (0, 30, 60)] == [1, 1, 1]
+        batches = list(open_task(data, backbone=PICO).fresh_epoch(Epoch(number=1, seed=0, batch_size=90)))
         assert Counter(batches[0].labels.tolist()) == {0: 30, 1: 30, 2: 30}
-        rng = random.Random(0)
-        entries = list(read_entries(sorted((tmp_path / "data").glob("train-*.tar"))))
-        mixed = list(shard_order._mixed(iter(entries), rng))
-        assert mixed != entries
-        assert sorted(e.where for e in mixed) == sorted(e.where for e in entries)
-
-    def test_a_full_buffer_loses_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shard_order, "_BUFFER", 8)
-        entries = list(read_entries(write_shards(tmp_path, "train", per_class=20, num_shards=1, seed=5)))
-        mixed = list(shard_order._mixed(iter(entries), random.Random(0)))
-        assert sorted(e.where for e in mixed) == sorted(e.where for e in entries)
 
     def test_shards_for_testing_leave_all_validation_to_the_search(self, tmp_path: Path) -> None:
         source = write_stream(tmp_path / "data")
@@ -380,15 +382,18 @@ class TestStreams:
         assert (half, open_task(DataSpec(source=source), backbone=PICO).num_val) == (12, 24)
         assert len(prints(open_test(DataSpec(source=source), backbone=PICO).test(batch_size=8))) == 15
 
-    def test_loader_processes_read_every_sample_too(self, tmp_path: Path) -> None:
-        data = DataSpec(source=write_stream(tmp_path / "data"), workers=2)
-        task = open_task(data, backbone=PICO)
-        first = epoch(task)
-        assert all(map(torch.equal, first, epoch(task)))
-        batches = list(task.fresh_epoch(Epoch(number=1, seed=0, batch_size=10)))
-        assert sum(len(batch.labels) for batch in batches) == 90
-        alone = open_task(data.model_copy(update={"workers": 0}), backbone=PICO)
-        assert prints(alone.val("screen", batch_size=4)) == prints(task.val("screen", batch_size=4))
+    @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+    def test_loader_processes_change_nothing(self, tmp_path: Path, suffix: str) -> None:
+        data = DataSpec(source=write_stream(tmp_path / "data"))
+        if suffix == ".tar.gz":
+            for shard in (tmp_path / "data").glob("*.tar"):
+                shard.with_suffix(suffix).write_bytes(gzip.compress(shard.read_bytes()))
+                shard.unlink()
+        tasks = [open_task(data.model_copy(update={"workers": workers}), backbone=PICO) for workers in (0, 1, 2)]
+        alone = epoch(tasks[0])
+        for helped in tasks[1:]:
+            assert all(map(torch.equal, alone, epoch(helped)))
+            assert prints(tasks[0].val("screen", batch_size=4)) == prints(helped.val("screen", batch_size=4))
 
     def test_an_info_file_names_the_shards(self, tmp_path: Path) -> None:
         root = tmp_path / "data"

@@ -23,7 +23,8 @@ class DataSpec(Value):
         val_fraction: Fraction of the training images of each class held out for validation if the data has no separate
             test split.
         num_val_images: Maximum number of validation images per evaluation; None for all.
-        workers: Number of loader processes for external data.
+        workers: Number of processes that decode images, for each training or evaluation; None for one less than its
+            cores, and at least one. No image depends on it.
         class_order: Order of class folders: `natural` (class2 before class10, as in timm) or `alphabetical` (class10
             before class2, as in torchvision), which must be that of given weights with a head.
         on_broken: What an image that cannot be read does: `stop` ends the study, `skip` decodes all images before it
@@ -34,7 +35,7 @@ class DataSpec(Value):
     image_size: ImageSize | None = None
     val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     num_val_images: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=0, ge=0)
+    workers: int | None = Field(default=None, ge=0)
     class_order: Literal["natural", "alphabetical"] = "natural"
     on_broken: Literal["stop", "skip"] = "stop"
 

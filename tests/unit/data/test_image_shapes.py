@@ -84,7 +84,7 @@ def test_batches_of_a_task(pictures: Path, backbone: str) -> None:
     task = open_task(data(pictures, size), backbone=backbone)
     assert task.image_size == size
     training = next(task.fresh_epoch(Epoch(number=0, seed=0, batch_size=4))).images
-    scored = next(task.val("screen", batch_size=4)).images
+    scored = next(task.val("screen", batch_size=4)).normalised().images
     assert training.shape == scored.shape == (4, 3, *size)
     red, blue = scored[:, 0], scored[:, 2]
     assert (red[..., :2] > red[..., -2:] + 0.1).all()
@@ -136,7 +136,8 @@ def test_a_saved_model_and_its_pictures(pictures: Path, tmp_path: Path) -> None:
     config = timm.data.resolve_model_data_config(loaded)
     assert config["input_size"] == (3, *SIZE)
     image = timm.data.create_transform(**config, is_training=False)(Image.open(picture))
-    assert torch.equal(image, files.transform(is_training=False)(Image.open(picture)))
+    ours = files.normalisation(files.transform(is_training=False)(Image.open(picture))[None])
+    assert torch.equal(image, ours[0])
     assert torch.equal(loaded(image[None]), model(image[None]))
     again: Any = timm.create_model("sparse_deit_pico", schedule=path, checkpoint_path=str(path)).eval()
     assert torch.equal(again(image[None]), model(image[None]))

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shard_defects import FATAL, HARMLESS, STEP, VAL, png, samples, tar, write
+from shard_defects import FATAL, HARMLESS, STEP, png, samples, tar, write
 
 from sparsesearch.data.content import Contents
-from sparsesearch.data.shard_reader import read_entries
-from sparsesearch.data.shards import Stream, decode_entry, open_stream
+from sparsesearch.data.samples import Splits
+from sparsesearch.data.shards import open_shards
 from sparsesearch.errors import DataError
 from sparsesearch.study.spec import DataSpec
 
@@ -27,26 +27,29 @@ def _switches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["webdataset.gopen"], "gopen", None)
 
 
-def opened(root: Path, **options: object) -> Stream:
+def opened(root: Path, **options: object) -> Splits:
     data = DataSpec.model_validate({"source": f"wds:{root}", **options})
-    return open_stream(root, data, contents=Contents(root.parent / "cache"))
+    return open_shards(root, data, mode="RGB", contents=Contents(root.parent / "cache"))
 
 
 @pytest.mark.parametrize("kind", HARMLESS)
 def test_what_is_read(tmp_path: Path, kind: str) -> None:
     root = write(tmp_path / "data")
     expected = HARMLESS[kind](root)
-    stream = opened(root)
-    assert stream.num_classes == 3
-    counts = (stream.num_train, len(stream.search[1]), len(stream.test[1]))
-    assert counts == (expected.train, expected.search, expected.test)
-    entries = list(read_entries(stream.train))
-    assert len(entries) == expected.train
-    for entry in entries:
-        assert np.asarray(decode_entry(entry, mode="RGB")).max() == 10 + STEP * entry.label
-    assert sum(stream.account.left_out.values()) == expected.left_out
+    splits = opened(root)
+    assert splits.num_classes == 3
+    parts = (splits.train, splits.val, splits.test)
+    assert [len(indices) for _, indices in parts] == [expected.train, expected.search, expected.test]
+    shown = [[samples[index] for index in indices] for samples, indices in parts]
+    for image, label in (sample for part in shown for sample in part):
+        assert np.asarray(image).max() == 10 + STEP * label
+    assert sum(splits.train_runs) == expected.train
+    assert sum(splits.account.left_out.values()) == expected.left_out
     assert not list(tmp_path.rglob("pwned"))
-    assert opened(root) == stream, "what is remembered of shards is what was read"
+    again = opened(root)
+    assert (again.fingerprint, again.account) == (splits.fingerprint, splits.account)
+    same = [[samples[index] for index in indices] for samples, indices in (again.train, again.val, again.test)]
+    assert same == shown, "what is remembered of shards is what was read"
 
 
 @pytest.mark.parametrize("kind", FATAL)
@@ -62,14 +65,16 @@ def test_what_is_refused(tmp_path: Path, kind: str) -> None:
 
 
 def test_halves_have_the_same_classes(tmp_path: Path) -> None:
-    stream = opened(write(tmp_path / "data"))
-    parts = [stream.search[1][0::2], stream.search[1][1::2], stream.test[1]]
-    assert [Counter(VAL[position] for position in part) for part in parts] == [
+    splits = opened(write(tmp_path / "data"))
+    val, test = splits.val, splits.test
+    parts = [(val[0], val[1][0::2]), (val[0], val[1][1::2]), test]
+    assert [Counter(samples[index][1] for index in part) for samples, part in parts] == [
         {0: 1, 1: 1, 2: 1},
         {0: 1, 1: 1, 2: 1},
         {0: 2, 1: 2, 2: 2},
     ]
-    assert sorted(position for part in parts for position in part) == list(range(12))
+    places = [tuple(samples.places[index, :2]) for samples, part in parts for index in part]
+    assert len(set(places)) == 12
 
 
 def test_labels_that_are_corrected_in_place_are_another_data_set(tmp_path: Path) -> None:
@@ -89,7 +94,7 @@ def test_broken_images_are_left_out_on_request(tmp_path: Path) -> None:
     cut = png(0)[:-30]
     members = [*samples([0, 1, 2] * 5), ("x.png", cut), ("x.cls", b"0"), ("y.png", b""), ("y.cls", b"1")]
     (root / "train-000009.tar").write_bytes(tar(members))
-    stream = opened(root, on_broken="skip")
-    assert stream.num_train == 18 + 15
-    assert stream.account.left_out == {"broken images": 2}
-    assert [name.partition(" of ")[0] for name in stream.account.broken] == ["image 15", "image 16"]
+    splits = opened(root, on_broken="skip")
+    assert len(splits.train[1]) == 18 + 15
+    assert splits.account.left_out == {"broken images": 2}
+    assert [name.partition(" of ")[0] for name in splits.account.broken] == ["image 15", "image 16"]

@@ -1,0 +1,222 @@
+"""Decode, transform and collate images, in this process or in others."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from sparsesearch.data.loading import Preprocessing
+from sparsesearch.data.samples import Samples
+from sparsesearch.data.steps import Steps
+from sparsesearch.data.task import Batch
+from sparsesearch.errors import DataError
+from sparsesearch.seeds import derive_seed
+
+_CHUNK = 16
+"""Images that a loader process hands over at once: of small batches all processes have work, of large ones little is in
+memory twice."""
+_STEPS_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Images to decode.
+
+    Attributes:
+        part: The samples they are from.
+        indices: Their indices there.
+        seed: Seed of their augmentation; None for the transform of an evaluation.
+    """
+
+    part: str
+    indices: NDArray[np.int64]
+    seed: int | None
+
+
+_Decoded = tuple[Tensor, list[int]]
+
+
+class ImageLoader:
+    """Reads batches of the parts of a data set. An image depends on its index and a seed, not on who decodes it.
+
+    Args:
+        parts: The samples, by name.
+        preprocessing: Size and normalisation.
+        workers: Number of loader processes; they are started by the first batch, and stay for all that follow.
+
+    Attributes:
+        parts: The samples, by name; fixed by the first batch.
+    """
+
+    def __init__(self, parts: dict[str, Samples], preprocessing: Preprocessing, *, workers: int) -> None:
+        self.parts = parts
+        self._decoding = _Decoding(parts, preprocessing)
+        self._normalisation = preprocessing.normalisation
+        self._workers = workers
+        self._idle: _Pool | None = None
+
+    def read(self, part: str, steps: Steps, *, seed: int | None = None) -> Iterator[Batch]:
+        """Batches in the order of the steps.
+
+        Args:
+            part: Name of the samples.
+            steps: What to read of them.
+            seed: Seed of the augmentation; None for the transform of an evaluation.
+
+        Raises:
+            DataError: An image cannot be read, here or in a loader process.
+        """
+        size = _CHUNK if self._workers else max(1, steps.size)
+        chunks = (
+            _Chunk(part, indices[start : start + size], seed)
+            for indices in steps
+            for start in range(0, len(indices), size)
+        )
+        try:
+            decoded = self._decoded(chunks, steps_size=steps.size)
+            for indices in steps:
+                images, labels = _collated(decoded, count=len(indices))
+                batch = Batch(images=images, labels=labels, normalisation=self._normalisation)
+                yield batch if steps.are_whole else steps.placed(batch)
+        except DataError as error:
+            # The error of a loader process contains its traceback as text, with the message last.
+            message = str(error).strip().splitlines()[-1]
+            raise DataError(message.partition(f"{DataError.__name__}: ")[2] or message) from error
+
+    def _decoded(self, chunks: Iterable[_Chunk], *, steps_size: int) -> Iterator[_Decoded]:
+        if not self._workers:
+            yield from map(self._decoding.__getitem__, chunks)
+            return
+        ahead = max(2, -(-_STEPS_AHEAD * steps_size // (_CHUNK * self._workers)))
+        pool, self._idle = self._idle, None
+        if pool is None or pool.ahead < ahead:
+            pool = _Pool(self._decoding, workers=self._workers, ahead=ahead)
+        try:
+            yield from pool.run(chunks)
+        finally:
+            self._idle = pool
+
+
+class _Decoding(Dataset[_Decoded]):
+    """What a loader process does."""
+
+    def __init__(self, parts: Mapping[str, Samples], preprocessing: Preprocessing) -> None:
+        self._parts = parts
+        self._plain = preprocessing.transform(is_training=False)
+        self._augment = preprocessing.transform(is_training=True)
+
+    def __getitem__(self, chunk: _Chunk) -> _Decoded:
+        """The transformed images, uint8 `B x C x H x W`, and their labels."""
+        samples, images, labels = self._parts[chunk.part], [], []
+        is_alone = chunk.seed is not None and get_worker_info() is None
+        with _same_generators_after() if is_alone else nullcontext():
+            for index in chunk.indices.tolist():
+                image, label = samples[index]
+                if chunk.seed is not None:
+                    _seed_generators(derive_seed(chunk.seed, index))
+                images.append((self._plain if chunk.seed is None else self._augment)(image))
+                labels.append(label)
+        return torch.stack(images), labels
+
+
+class _Pool:
+    """Loader processes.
+
+    Args:
+        decoding: What they do.
+        workers: Their number.
+        ahead: Chunks that each decodes before they are asked for.
+    """
+
+    def __init__(self, decoding: _Decoding, *, workers: int, ahead: int) -> None:
+        self.ahead = ahead
+        self._queue = _Queue()
+        self._loader: DataLoader[_Decoded] = DataLoader(
+            decoding,
+            batch_size=None,
+            sampler=self._queue,
+            num_workers=workers,
+            prefetch_factor=ahead,
+            persistent_workers=True,
+            collate_fn=_as_it_is,
+            worker_init_fn=_obey_the_parent_alone,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def run(self, chunks: Iterable[_Chunk]) -> Iterator[_Decoded]:
+        """Decode chunks in order; what is left of an earlier run is dropped."""
+        self._queue.chunks = chunks
+        yield from self._loader
+
+
+class _Queue(Sampler[_Chunk]):
+    def __init__(self) -> None:
+        self.chunks: Iterable[_Chunk] = ()
+
+    def __iter__(self) -> Iterator[_Chunk]:
+        return iter(self.chunks)
+
+
+def _as_it_is(decoded: _Decoded) -> _Decoded:
+    return decoded
+
+
+def _collated(decoded: Iterator[_Decoded], *, count: int) -> tuple[Tensor, Tensor]:
+    """The next images in one tensor, in pinned memory where this process uses a GPU, and their labels."""
+    images_BCHW, labels = torch.empty(0), list[int]()
+    while len(labels) < count:
+        part, new = next(decoded)
+        if len(part) == count:
+            return part.pin_memory() if torch.cuda.is_initialized() else part, torch.tensor(new)
+        if not labels:
+            images_BCHW = torch.empty(
+                (count, *part.shape[1:]), dtype=part.dtype, pin_memory=torch.cuda.is_initialized()
+            )
+        images_BCHW[len(labels) : len(labels) + len(part)] = part
+        labels += new
+    return images_BCHW, torch.tensor(labels)
+
+
+def _seed_generators(seed: int) -> None:
+    """Seed the generators that transforms draw from; `torch.manual_seed` would also seed those of GPUs."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def _same_generators_after() -> Iterator[None]:
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _obey_the_parent_alone(_: int) -> None:
+    """Let a loader process end by its parent's will only.
+
+    Ctrl-C, and the SIGTERM at the end of a job, go to all processes; the parent then still finishes its step.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_wait_for_end, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for_end(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
