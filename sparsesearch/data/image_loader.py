@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from sparsesearch.data.loader_workers import num_loader_workers, shared_memory_slots
 from sparsesearch.data.loading import Preprocessing
 from sparsesearch.data.samples import Samples
 from sparsesearch.data.steps import Steps
 from sparsesearch.data.task import Batch
 from sparsesearch.errors import DataError
+from sparsesearch.schedule.image_size import sides
 from sparsesearch.seeds import derive_seed
 
 _CHUNK = 16
@@ -53,17 +56,19 @@ class ImageLoader:
     Args:
         parts: The samples, by name.
         preprocessing: Size and normalisation.
-        workers: Number of loader processes; they are started by the first batch, and stay for all that follow.
+        workers: Number of loader processes, None for the default; they are started by the first batch, and stay for all
+            that follow.
 
     Attributes:
         parts: The samples, by name; fixed by the first batch.
     """
 
-    def __init__(self, parts: dict[str, Samples], preprocessing: Preprocessing, *, workers: int) -> None:
+    def __init__(self, parts: dict[str, Samples], preprocessing: Preprocessing, *, workers: int | None) -> None:
         self.parts = parts
         self._decoding = _Decoding(parts, preprocessing)
         self._normalisation = preprocessing.normalisation
-        self._workers = workers
+        self._chunk_bytes = _CHUNK * preprocessing.in_chans * math.prod(sides(preprocessing.image_size))
+        self._asked = workers
         self._idle: _Pool | None = None
 
     def read(self, part: str, steps: Steps, *, seed: int | None = None) -> Iterator[Batch]:
@@ -77,14 +82,20 @@ class ImageLoader:
         Raises:
             DataError: An image cannot be read, here or in a loader process.
         """
-        size = _CHUNK if self._workers else max(1, steps.size)
+        slots = shared_memory_slots(self._chunk_bytes) if self._asked != 0 else 0
+        workers = min(num_loader_workers(self._asked), slots // 2)
+        size = _CHUNK if workers else max(1, steps.size)
         chunks = (
             _Chunk(part, indices[start : start + size], seed)
             for indices in steps
             for start in range(0, len(indices), size)
         )
         try:
-            decoded = self._decoded(chunks, steps_size=steps.size)
+            if workers:
+                ahead = min(-(-_STEPS_AHEAD * steps.size // (size * workers)), slots // workers)
+                decoded = self._decoded_elsewhere(chunks, workers=workers, ahead=max(2, ahead))
+            else:
+                decoded = map(self._decoding.__getitem__, chunks)
             for indices in steps:
                 images, labels = _collated(decoded, count=len(indices))
                 batch = Batch(images=images, labels=labels, normalisation=self._normalisation)
@@ -94,14 +105,10 @@ class ImageLoader:
             message = str(error).strip().splitlines()[-1]
             raise DataError(message.partition(f"{DataError.__name__}: ")[2] or message) from error
 
-    def _decoded(self, chunks: Iterable[_Chunk], *, steps_size: int) -> Iterator[_Decoded]:
-        if not self._workers:
-            yield from map(self._decoding.__getitem__, chunks)
-            return
-        ahead = max(2, -(-_STEPS_AHEAD * steps_size // (_CHUNK * self._workers)))
+    def _decoded_elsewhere(self, chunks: Iterable[_Chunk], *, workers: int, ahead: int) -> Iterator[_Decoded]:
         pool, self._idle = self._idle, None
-        if pool is None or pool.ahead < ahead:
-            pool = _Pool(self._decoding, workers=self._workers, ahead=ahead)
+        if pool is None or pool.workers != workers or pool.ahead < ahead:
+            pool = _Pool(self._decoding, workers=workers, ahead=ahead)
         try:
             yield from pool.run(chunks)
         finally:
@@ -140,6 +147,7 @@ class _Pool:
     """
 
     def __init__(self, decoding: _Decoding, *, workers: int, ahead: int) -> None:
+        self.workers = workers
         self.ahead = ahead
         self._queue = _Queue()
         self._loader: DataLoader[_Decoded] = DataLoader(

@@ -9,7 +9,6 @@ import numpy as np
 from sparsesearch.data.content import task_fingerprint
 from sparsesearch.data.epoch_order import epoch_order
 from sparsesearch.data.image_loader import ImageLoader
-from sparsesearch.data.loader_workers import num_loader_workers
 from sparsesearch.data.loading import Preprocessing
 from sparsesearch.data.samples import Splits
 from sparsesearch.data.steps import Steps
@@ -43,7 +42,7 @@ class ImagesTask:
         parts = {"train": splits.train[0], "val": splits.val[0]}
         self._train, self._val = (np.asarray(indices, dtype=np.int64) for _, indices in (splits.train, splits.val))
         self._runs = splits.train_runs
-        self._loader = ImageLoader(parts, preprocessing, workers=num_loader_workers(spec.workers))
+        self._loader = ImageLoader(parts, preprocessing, workers=spec.workers)
 
     def fresh_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Augmented training images (random resized crop, RandAugment, colour jitter); see `Task.fresh_epoch`."""

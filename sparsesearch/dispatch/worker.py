@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 
+from sparsesearch.data.loader_workers import limit_cores
 from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, Report, Stopped
 from sparsesearch.errors import UserInputError, one_line
 from sparsesearch.evaluate.portable import PortableEvaluator
@@ -54,7 +55,8 @@ class Worker:
 
 
 def _limit_threads(threads: int) -> None:
-    """Set the number of threads of torch, if the evaluator has imported it."""
+    """Set the number of threads of torch, if the evaluator has imported it, and of cores that loader processes use."""
+    limit_cores(threads)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
