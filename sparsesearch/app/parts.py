@@ -78,5 +78,6 @@ def open_execution(
         cache=cache,
         elapsed_s=deadline.elapsed_s,
         run=run,
+        data_state=context.task.state,
     )
     return dispatcher, portable

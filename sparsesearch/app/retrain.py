@@ -22,7 +22,7 @@ from sparsesearch.backbones.transforms import set_schedule_, sparsify_
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.data.inputs import preprocessing_for, task_geometry
 from sparsesearch.data.task import Task
-from sparsesearch.data.test_split import open_test
+from sparsesearch.data.test_split import TestedTask, open_test
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.schedule import Schedule
@@ -119,7 +119,7 @@ def _retrain(
     restart: bool,
 ) -> Retrained:
     backbone = resolve_name(recipe.backbone)
-    task = open_test(recipe.data, backbone=backbone, progress=progress)
+    task = _open_data(recipe, backbone, processes=processes, progress=progress)
     geometry = task_geometry(backbone, task)
     cost = AnalyticCost().estimate(geometry, recipe.schedule)
     if task.num_classes == recipe.num_classes and cost.macs != recipe.measured.macs:
@@ -191,6 +191,18 @@ def _retrain(
     trainings.clear()
     dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
     return Retrained(path, card, dense_metrics.metrics("test"), dense_macs, geometry)
+
+
+def _open_data(recipe: Recipe, backbone: str, *, processes: Processes, progress: Progress) -> TestedTask:
+    """Open the data in all processes; the first one looks at the files for all of them."""
+    here: list[TestedTask] = []
+
+    def look() -> str:
+        here.append(open_test(recipe.data, backbone=backbone, progress=progress))
+        return here[0].state
+
+    state = processes.from_first(look)
+    return here[0] if here else open_test(recipe.data, backbone=backbone, state=state)
 
 
 def _dense_weights(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import PIL
+from numpy.typing import NDArray
 
 from sparsesearch.data.content_cache import ContentCache
 from sparsesearch.data.file_walk import FoundFile, file_key
@@ -20,11 +22,13 @@ from sparsesearch.study.progress import Progress, Silent
 
 FINGERPRINT_VERSION = "2"
 """Version 1 was made of names and sizes."""
+_DIGEST_BYTES = 16
 _STORED_AT_ONCE = 8192
 _PER_TASK = 32
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 Check = Callable[[int], object]
+Files = Callable[[Sequence[int]], list[FoundFile]]
 
 
 class Contents:
@@ -38,53 +42,74 @@ class Contents:
     def __init__(self, cache: Path | None = None, *, progress: Progress | None = None) -> None:
         self.cache = ContentCache(cache or Settings.from_environment().cache)
         self.progress = progress or Silent()
+        self._is_reported = False
 
-    def digests(self, files: Sequence[FoundFile], *, below: str) -> list[str]:
+    def digests(self, files: Sequence[FoundFile]) -> list[str]:
         """The digest of the content of each file, in order; unchanged files are not read again.
-
-        Args:
-            files: All of them are below one folder.
-            below: That folder.
 
         Raises:
             DataError: A file cannot be read, or changes while it is read.
         """
-        stored = self.cache.files(below)
-        found = {file.path: stored[file.path][1] for file in files if _is_same(file, stored.get(file.path))}
-        missing = [file for file in files if file.path not in found]
+        found = self.digest_rows(len(files), lambda indices: [files[index] for index in indices])
+        return _hex(found)
+
+    def digest_rows(self, count: int, files: Files) -> NDArray[np.uint8]:
+        """Same as `digests`, in an array `count x 16`, for so many files that they are made some at a time.
+
+        Args:
+            count: Number of files.
+            files: Returns the files of some indices.
+
+        Raises:
+            DataError: A file cannot be read, or changes while it is read.
+        """
+        found = np.zeros((count, _DIGEST_BYTES), dtype=np.uint8)
+        missing: list[int] = []
+        for indices in _parts(range(count), _STORED_AT_ONCE):
+            part = files(indices)
+            stored = self.cache.files([file.path for file in part])
+            for index, file in zip(indices, part, strict=True):
+                row = stored.get(file.path)
+                if row is not None and row[0] == file.key:
+                    found[index] = np.frombuffer(bytes.fromhex(row[1]), dtype=np.uint8)
+                else:
+                    missing.append(index)
         if missing:
             with self.progress.bar(f"hashing {len(missing):,} files of the data", len(missing)) as bar:
-                for part in _parts(missing, _STORED_AT_ONCE):
+                for indices in _parts(missing, _STORED_AT_ONCE):
+                    part = files(indices)
                     new = on_all_cores(_digest, part, each=bar.advance)
                     self.cache.keep_files(part, new)
-                    found.update(zip((file.path for file in part), new, strict=True))
-            self._report_problem()
-        return [found[file.path] for file in files]
+                    found[indices] = np.frombuffer(bytes.fromhex("".join(new)), dtype=np.uint8).reshape(
+                        -1, _DIGEST_BYTES
+                    )
+            self.report_problem()
+        return found
 
-    def broken(self, files: Sequence[FoundFile], digests: Sequence[str], *, below: str, check: Check) -> list[int]:
+    def broken(self, digests: NDArray[np.uint8], files: Files, *, check: Check) -> list[int]:
         """Indices of the files that cannot be decoded; each content is decoded once by each version of Pillow.
 
         Args:
-            files: All of them are below one folder.
-            digests: Of these files.
-            below: That folder.
+            digests: Of all files, `n x 16`.
+            files: Returns the files of some indices.
             check: Raises DataError for a broken file.
         """
-        stored = self.cache.files(below)
-        unknown = []
-        for index, file in enumerate(files):
-            row = stored.get(file.path)
-            if row is None or not _is_same(file, row) or row[2] != PIL.__version__:
-                unknown.append(index)
+        unknown: list[int] = []
+        for indices in _parts(range(len(digests)), _STORED_AT_ONCE):
+            part = files(indices)
+            stored = self.cache.files([file.path for file in part])
+            for index, file in zip(indices, part, strict=True):
+                row = stored.get(file.path)
+                if row is None or row[0] != file.key or row[2] != PIL.__version__:
+                    unknown.append(index)
         found: list[int] = []
         with self.progress.bar(f"decoding {len(unknown):,} images", len(unknown)) as bar:
-            for part in _parts(unknown, _STORED_AT_ONCE):
-                is_good = on_all_cores(lambda index: _passes(check, index), part, each=bar.advance)
-                good = [index for index, passed in zip(part, is_good, strict=True) if passed]
-                found += [index for index, passed in zip(part, is_good, strict=True) if not passed]
-                kept = [files[index] for index in good], [digests[index] for index in good]
-                self.cache.keep_files(*kept, decoded_by=PIL.__version__)
-        self.cache.keep_broken([files[index].path for index in found], [digests[index] for index in found])
+            for indices in _parts(unknown, _STORED_AT_ONCE):
+                is_good = on_all_cores(lambda index: _passes(check, index), indices, each=bar.advance)
+                good = [index for index, passed in zip(indices, is_good, strict=True) if passed]
+                found += [index for index, passed in zip(indices, is_good, strict=True) if not passed]
+                self.cache.keep_files(files(good), _hex(digests[good]), decoded_by=PIL.__version__)
+        self.cache.keep_broken([file.path for file in files(found)], _hex(digests[found]))
         return found
 
     def remembered(self, name: str, find: Callable[[], _T]) -> _T:
@@ -93,15 +118,16 @@ class Contents:
         if known is None:
             found = find()
             self.cache.keep_derived(name, json.dumps(found))
-            self._report_problem()
+            self.report_problem()
             return found
         stored: _T = json.loads(known)
         return stored
 
-    def _report_problem(self) -> None:
-        if self.cache.problem is not None:
+    def report_problem(self) -> None:
+        """Show why nothing can be remembered, once."""
+        if self.cache.problem is not None and not self._is_reported:
             self.progress.line(self.cache.problem)
-            self.cache.problem = None
+            self._is_reported = True
 
 
 def content_digest(path: str) -> str:
@@ -137,6 +163,11 @@ def on_all_cores(work: Callable[[_T], _R], items: Sequence[_T], *, each: Callabl
 
 def combined(*parts: object) -> str:
     """One digest of several values, in order."""
+    return combined_of(parts)
+
+
+def combined_of(parts: Iterable[object]) -> str:
+    """Same as `combined`, for many values."""
     digest = _hash()
     for part in parts:
         text = part if isinstance(part, bytes) else str(part).encode(errors="surrogateescape")
@@ -167,7 +198,7 @@ def changed_data(source: str, *, study: str, stored: str, found: str) -> str:
 
 
 def _hash() -> hashlib.blake2b:
-    return hashlib.blake2b(digest_size=16)
+    return hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
 
 def _digest(file: FoundFile) -> str:
@@ -191,8 +222,8 @@ def _passes(check: Check, index: int) -> bool:
     return True
 
 
-def _is_same(file: FoundFile, row: tuple[tuple[int, int, int, int], str, str | None] | None) -> bool:
-    return row is not None and row[0] == file.key
+def _hex(digests: NDArray[np.uint8]) -> list[str]:
+    return [row.tobytes().hex() for row in digests]
 
 
 def _parts(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -33,27 +34,32 @@ class ContentCache:
 
     Args:
         folder: Where its file is.
+
+    Attributes:
+        folder: Where its file is.
+        problem: Why it cannot be used; None if it can.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._path = folder / _FILE
         self.problem: str | None = None
 
-    def files(self, below: str) -> dict[str, Row]:
-        """What is stored about the files below a folder, by path."""
+    def files(self, paths: Sequence[str]) -> dict[str, Row]:
+        """What is stored about files, by path."""
         query = (
-            "SELECT path, size, modified, changed, inode, digest, decoded_by FROM files WHERE path >= ? AND path < ?"
+            "SELECT path, size, modified, changed, inode, digest, decoded_by FROM files "
+            "WHERE path IN (SELECT value FROM json_each(?))"
         )
-        rows = self._rows(query, f"{below}/", f"{below}0")
+        rows = self._rows(query, json.dumps([path for path in paths if _is_text(path)]))
         return {row[0]: ((row[1], row[2], row[3], row[4]), row[5], row[6]) for row in rows}
 
     def keep_files(self, files: Sequence[FoundFile], digests: Sequence[str], *, decoded_by: str | None = None) -> None:
         """Store digests; `decoded_by` is the version of the decoder if it decoded all of these files."""
-        limit = time.time_ns() - _SETTLED_NS
         rows = [
             (file.path, *file.key, digest, decoded_by)
             for file, digest in zip(files, digests, strict=True)
-            if max(file.key[1], file.key[2]) < limit and _is_text(file.path)
+            if is_settled(max(file.key[1], file.key[2])) and _is_text(file.path)
         ]
         self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -79,6 +85,13 @@ class ContentCache:
     def keep_derived(self, name: str, content: str) -> None:
         """Store something that follows from contents."""
         self._write("INSERT OR REPLACE INTO derived VALUES (?, ?)", [(name, content)])
+
+    def write(self, write: Callable[[], None]) -> None:
+        """Write another file of the cache; an error is noted."""
+        try:
+            write()
+        except OSError as error:
+            self.problem = f"{self.folder} cannot be used ({error}); the data is looked through by every process"
 
     def _rows(self, query: str, *values: str) -> list[Any]:
         def read(tables: sqlite3.Connection) -> list[Any]:
@@ -106,6 +119,11 @@ class ContentCache:
         except (OSError, sqlite3.Error, UnicodeEncodeError) as error:
             self.problem = f"{self._path} cannot be used ({error}); the contents of files are not remembered"
             return None
+
+
+def is_settled(changed_ns: int) -> bool:
+    """Whether a file that was changed then would have another time stamp if it were changed again."""
+    return changed_ns < time.time_ns() - _SETTLED_NS
 
 
 def _is_text(path: str) -> bool:

@@ -46,6 +46,7 @@ class DigitsTask:
 
     num_classes = NUM_CLASSES
     orders_differ = False
+    state = ""
 
     def __init__(
         self, *, image_size: ImageSize, in_chans: int, num_val_images: int | None = None, variant: Variant = "plain"

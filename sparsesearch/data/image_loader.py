@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -176,23 +177,22 @@ class _Queue(Sampler[_Chunk]):
         return iter(self.chunks)
 
 
-def _as_it_is(decoded: _Decoded) -> _Decoded:
+def _as_it_is(decoded: Any) -> Any:
     return decoded
 
 
 def _collated(decoded: Iterator[_Decoded], *, count: int) -> tuple[Tensor, Tensor]:
     """The next images in one tensor, in pinned memory where this process uses a GPU, and their labels."""
-    images_BCHW, labels = torch.empty(0), list[int]()
+    is_pinned: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    part, labels = next(decoded)
+    if len(part) == count:
+        return part.pin_memory() if is_pinned else part, torch.tensor(labels)
+    images_BCHW = torch.empty((count, *part.shape[1:]), dtype=part.dtype, pin_memory=is_pinned)
+    images_BCHW[: len(part)] = part
     while len(labels) < count:
-        part, new = next(decoded)
-        if len(part) == count:
-            return part.pin_memory() if torch.cuda.is_initialized() else part, torch.tensor(new)
-        if not labels:
-            images_BCHW = torch.empty(
-                (count, *part.shape[1:]), dtype=part.dtype, pin_memory=torch.cuda.is_initialized()
-            )
+        part, more = next(decoded)
         images_BCHW[len(labels) : len(labels) + len(part)] = part
-        labels += new
+        labels = labels + more
     return images_BCHW, torch.tensor(labels)
 
 

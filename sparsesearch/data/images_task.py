@@ -38,6 +38,7 @@ class ImagesTask:
         half = len(splits.val[1]) // 2
         self.num_val = min(spec.num_val_images or half, half)
         self.fingerprint = task_fingerprint(splits.fingerprint, preprocessing)
+        self.state = splits.state
         self.orders_differ = splits.account.orders_differ
         parts = {"train": splits.train[0], "val": splits.val[0]}
         self._train, self._val = (np.asarray(indices, dtype=np.int64) for _, indices in (splits.train, splits.val))

@@ -61,7 +61,14 @@ def preprocessing_for(
     return found
 
 
-def open_task(data: DataSpec, *, backbone: str, progress: Progress | None = None, expected: str | None = None) -> Task:
+def open_task(
+    data: DataSpec,
+    *,
+    backbone: str,
+    progress: Progress | None = None,
+    expected: str | None = None,
+    state: str = "",
+) -> Task:
     """Training and validation data for a backbone (resolved name).
 
     Args:
@@ -70,6 +77,7 @@ def open_task(data: DataSpec, *, backbone: str, progress: Progress | None = None
         progress: Shows the hashing of files, and lines about what is left out or unexpected.
         expected: Fingerprint of the task that a study began with. Where only broken images have been repaired or
             removed since, the task of then is opened.
+        state: `Task.state` of another process, which is believed instead of looking at each file again.
 
     Raises:
         DataError: The data is missing, empty or corrupt.
@@ -84,7 +92,9 @@ def open_task(data: DataSpec, *, backbone: str, progress: Progress | None = None
             variant=source.variant,
         )
     matches = None if expected is None else lambda found: task_fingerprint(found, preprocessing) == expected
-    splits = open_splits(source, data, mode=preprocessing.mode, contents=Contents(progress=progress), matches=matches)
+    splits = open_splits(
+        source, data, mode=preprocessing.mode, contents=Contents(progress=progress), matches=matches, state=state
+    )
     task = ImagesTask(splits, preprocessing, data)
     if progress is not None:
         for line in splits.account.lines(num_val=task.num_val):

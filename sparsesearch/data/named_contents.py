@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,9 @@ def _hugging_face(reader: Any, contents: Contents) -> str:
     """Digest of the rows: remembered for files of Arrow tables that are unchanged, but images outside are looked at."""
     table = reader.dataset
     stored = [found_file(entry["filename"]) for entry in table.cache_files]
-    below = os.path.commonpath([os.path.dirname(file.path) for file in stored]) if stored else ""
     name = ""
     if stored:
-        name = "rows " + combined(
-            reader.image_key, reader.label_key, len(table), *contents.digests(stored, below=below)
-        )
+        name = "rows " + combined(reader.image_key, reader.label_key, len(table), *contents.digests(stored))
     known = contents.cache.derived(name) if name else None
     if known is not None:
         return known
@@ -61,5 +57,4 @@ def _hugging_face(reader: Any, contents: Contents) -> str:
 
 
 def _of_files(paths: list[str], contents: Contents) -> list[str]:
-    below = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return contents.digests([found_file(path) for path in paths], below=below)
+    return contents.digests([found_file(path) for path in paths])

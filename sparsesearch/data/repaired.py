@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sparsesearch.data.file_walk import FoundFile
@@ -62,7 +62,7 @@ class Before:
 
 
 def as_before(
-    images: Sequence[FolderImage],
+    images: Iterable[FolderImage],
     broken: Sequence[Sequence[tuple[str, str]]],
     *,
     folders: Mapping[SplitName, str],

@@ -77,6 +77,7 @@ class Splits:
         class_names: Names of the classes in the order of their labels; empty if unknown.
         account: What was left out, and what may be unexpected.
         train_runs: Lengths of runs of training images that are read fastest together; empty if any order is as fast.
+        state: What the files are now, for other processes that open them; empty if it cannot be told to them.
     """
 
     num_classes: int
@@ -87,6 +88,7 @@ class Splits:
     class_names: tuple[str, ...] = ()
     account: Account = field(default_factory=Account)
     train_runs: tuple[int, ...] = ()
+    state: str = ""
 
 
 def left_out_text(left_out: Mapping[str, int]) -> str:

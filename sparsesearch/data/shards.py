@@ -57,7 +57,7 @@ def open_shards(path: Path, spec: DataSpec, *, mode: str, contents: Contents) ->
             )
     digests: dict[Path, str] = {}
     for files in shards.values():
-        found = contents.digests([found_file(str(shard)) for shard in files], below=str(path))
+        found = contents.digests([found_file(str(shard)) for shard in files])
         digests.update(zip(files, found, strict=True))
     indexed = {shard: _indexed(shard, digest, contents) for shard, digest in digests.items()}
     samples = {

@@ -10,7 +10,13 @@ from sparsesearch.study.spec import DataSpec
 
 
 def open_splits(
-    source: Source, spec: DataSpec, *, mode: str, contents: Contents | None = None, matches: Matches | None = None
+    source: Source,
+    spec: DataSpec,
+    *,
+    mode: str,
+    contents: Contents | None = None,
+    matches: Matches | None = None,
+    state: str = "",
 ) -> Splits:
     """Open image folders, shards, a torchvision or a Hugging Face data set.
 
@@ -20,6 +26,7 @@ def open_splits(
         mode: Pillow image mode.
         contents: Hashes the files; by default without a word.
         matches: As in `open_folder`; other sources are identified as a whole.
+        state: As in `open_folder`; others have few files to look at.
 
     Raises:
         DataError: The data is missing, empty or unreadable.
@@ -27,7 +34,7 @@ def open_splits(
     """
     contents = contents or Contents()
     if source.path is not None and (source.kind == "folder" or source.name in TORCH_FOLDERS):
-        return open_folder(source.path, spec, mode=mode, contents=contents, matches=matches)
+        return open_folder(source.path, spec, mode=mode, contents=contents, matches=matches, state=state)
     if source.path is not None and source.kind == "wds":
         from sparsesearch.data.shards import open_shards  # loads webdataset, which loads torch
 

@@ -47,8 +47,7 @@ class Steps:
     @property
     def size(self) -> int:
         """Images that this process reads of a step."""
-        own = self._share.of(self._step_size)
-        return own.stop - own.start
+        return len(range(self._step_size)[self._share.of(self._step_size)])
 
     @property
     def are_whole(self) -> bool:

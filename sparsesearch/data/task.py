@@ -116,6 +116,8 @@ class Task(Protocol):
         num_train: Images of one full training epoch.
         num_val: Images of one validation part.
         fingerprint: Hash of the data and its preprocessing.
+        state: What the files of the data were when they were looked at, for other processes that open them; empty if
+            there is nothing to tell.
         curriculum_fraction: Fraction of the epochs of dense training, from the start, that show windows around objects;
             0 if the bounding boxes are unknown.
         orders_differ: Whether the classes have names which torchvision would number in another order.
@@ -127,6 +129,7 @@ class Task(Protocol):
     num_train: int
     num_val: int
     fingerprint: str
+    state: str
     curriculum_fraction: float
     orders_differ: bool
 

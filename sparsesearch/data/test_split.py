@@ -11,14 +11,17 @@ from sparsesearch.data.splits import open_splits
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import DataSpec
 
+TestedTask = DigitsTest | ImagesTest
 
-def open_test(data: DataSpec, *, backbone: str, progress: Progress | None = None) -> DigitsTest | ImagesTest:
+
+def open_test(data: DataSpec, *, backbone: str, progress: Progress | None = None, state: str = "") -> TestedTask:
     """Open the task with its test split.
 
     Args:
         data: The data.
         backbone: Resolved name.
         progress: Shows the hashing of files.
+        state: `Task.state` of another process, which is believed instead of looking at each file again.
 
     Raises:
         DataError: The data is missing, empty or corrupt.
@@ -28,4 +31,6 @@ def open_test(data: DataSpec, *, backbone: str, progress: Progress | None = None
     if source.kind == "digits":
         return DigitsTest(image_size=preprocessing.image_size, in_chans=preprocessing.in_chans, variant=source.variant)
     contents = Contents(progress=progress)
-    return ImagesTest(open_splits(source, data, mode=preprocessing.mode, contents=contents), preprocessing, data)
+    return ImagesTest(
+        open_splits(source, data, mode=preprocessing.mode, contents=contents, state=state), preprocessing, data
+    )

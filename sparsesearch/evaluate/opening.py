@@ -26,15 +26,19 @@ from sparsesearch.training.processes import Processes
 from sparsesearch.value import Value
 
 
-def open_context(spec: StudySpec) -> TrainingContext:
+def open_context(spec: StudySpec, *, data_state: str = "") -> TrainingContext:
     """Open backbone, data and device of a prepared study.
+
+    Args:
+        spec: The study.
+        data_state: `Task.state` of the process that looked at the data's files; empty to look at them now.
 
     Raises:
         DataError: The data has changed since the study was prepared.
     """
     resolved = spec.resolved
     assert resolved is not None, "only prepared studies are stored"
-    task = open_task(spec.data, backbone=spec.backbone, expected=resolved.data_fingerprint)
+    task = open_task(spec.data, backbone=spec.backbone, expected=resolved.data_fingerprint, state=data_state)
     if task.fingerprint != resolved.data_fingerprint:
         stored, found = resolved.data_fingerprint, task.fingerprint
         raise DataError(changed_data(spec.data.source, study=spec.name, stored=stored, found=found))
@@ -52,6 +56,7 @@ class _EvaluatorDocument(Value):
         cache: Folder of trainings that studies share.
         started_at: Start of the time budget in seconds since the epoch, comparable between machines.
         run: Unique id of the run.
+        data_state: What the files of the data were when the driver looked at them.
     """
 
     spec: StudySpec
@@ -60,10 +65,18 @@ class _EvaluatorDocument(Value):
     cache: Path
     started_at: float
     run: str
+    data_state: str = ""
 
 
 def portable_evaluator(
-    spec: StudySpec, *, storage: Path, cache: Path, elapsed_s: float, uid: str = "", run: str = ""
+    spec: StudySpec,
+    *,
+    storage: Path,
+    cache: Path,
+    elapsed_s: float,
+    uid: str = "",
+    run: str = "",
+    data_state: str = "",
 ) -> PortableEvaluator:
     """The evaluator of a prepared study, to be opened by worker processes.
 
@@ -74,9 +87,16 @@ def portable_evaluator(
         elapsed_s: Seconds of the time budget that are used up.
         uid: Unique id of the study.
         run: Unique id of the run, whose `StopFile` the processes look at.
+        data_state: `Task.state` here, so that workers do not look at each file again.
     """
     document = _EvaluatorDocument(
-        spec=spec, uid=uid, storage=storage, cache=cache, started_at=time.time() - elapsed_s, run=run
+        spec=spec,
+        uid=uid,
+        storage=storage,
+        cache=cache,
+        started_at=time.time() - elapsed_s,
+        run=run,
+        data_state=data_state,
     )
     return PortableEvaluator(factory=f"{__name__}:open_evaluator", document=document.model_dump(mode="json"))
 
@@ -91,7 +111,7 @@ def open_evaluator(document: dict[str, Any]) -> Evaluator:
     progress: Progress = WorkFiles(folder.work_folder) if processes.is_first else Silent()
     return StudyEvaluator(
         spec,
-        context=open_context(spec),
+        context=open_context(spec, data_state=described.data_state),
         folder=folder,
         cache=TrainingCache(described.cache, report=progress.line),
         deadline=deadline,

@@ -14,6 +14,7 @@ from sparsesearch.data import content, content_cache
 from sparsesearch.data.content import Contents, changed_data
 from sparsesearch.data.file_walk import LeftOut, image_files
 from sparsesearch.data.folders import open_folder
+from sparsesearch.data.samples import Splits
 from sparsesearch.data.task import Epoch
 from sparsesearch.errors import DataError
 from sparsesearch.study.spec import DataSpec
@@ -42,6 +43,11 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def fingerprint(root: Path, cache: Path, **options: object) -> str:
     data = DataSpec.model_validate({"source": f"folder:{root}", **options})
     return open_folder(root, data, mode="RGB", contents=Contents(cache)).fingerprint
+
+
+def files_of(splits: Splits) -> list[list[tuple[str, int]]]:
+    tables = [(samples.table, order) for samples, order in (splits.train, splits.val, splits.test)]
+    return [[(table.path(index), int(table.labels[index])) for index in order] for table, order in tables]
 
 
 def test_a_file_is_read_once(tmp_path: Path, read: list[str]) -> None:
@@ -119,13 +125,13 @@ def test_processes_that_begin_at_once_share_a_new_home(tmp_path: Path) -> None:
         "from sparsesearch.data.file_walk import *;"
         "import sparsesearch.data.content_cache as k; k._SETTLED_NS = 0;"
         "c = Contents(Path(sys.argv[2])); f = image_files(sys.argv[1], left_out=LeftOut());"
-        "print(hash(tuple(c.digests(f, below=sys.argv[1]))) and len(f), c.cache.problem)"
+        "print(hash(tuple(c.digests(f))) and len(f), c.cache.problem)"
     )
     command = [sys.executable, "-c", code, str(root), str(tmp_path / "home")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert [each.communicate()[0].split() for each in running] == [["360", "None"]] * 3
     files = image_files(str(root), left_out=LeftOut())
-    assert len(Contents(tmp_path / "home").cache.files(str(root))) == len(files) == 360
+    assert len(Contents(tmp_path / "home").cache.files([file.path for file in files])) == len(files) == 360
 
 
 def test_a_study_opens_its_task_again_after_a_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +172,7 @@ def test_data_whose_broken_images_were_repaired_are_recognised(tmp_path: Path, o
     file.write_bytes(whole[:45])
     spec = DataSpec.model_validate({"source": f"folder:{root}", "on_broken": on_broken})
     first = open_folder(root, spec, mode="RGB", contents=Contents(tmp_path))
-    before = [[samples._files[index] for index in order] for samples, order in (first.train, first.val, first.test)]
+    before = files_of(first)
     if on_broken == "stop":
         with pytest.raises(DataError, match="sparsesearch data check folder:"):
             [samples[index] for samples, order in (first.train, first.val) for index in order]
@@ -180,7 +186,7 @@ def test_data_whose_broken_images_were_repaired_are_recognised(tmp_path: Path, o
     second = again()
     assert second.fingerprint == first.fingerprint
     assert f"of the broken images 1 {'removed' if how == 'removed' else 'repaired'}" in second.account.notes[0]
-    after = [[samples._files[index] for index in order] for samples, order in (second.train, second.val, second.test)]
+    after = files_of(second)
     is_used = on_broken == "stop" and how == "replaced"
     gone = (str(file), 0)
     kept = [part if is_used else [entry for entry in part if entry != gone] for part in before]
