@@ -8,6 +8,7 @@ from time import perf_counter
 
 import torch
 
+from sparsesearch.data.loader_workers import num_loader_workers
 from sparsesearch.data.task import Epoch, Task
 from sparsesearch.evaluate.throughput import Speeds
 from sparsesearch.study.spec import StudySpec
@@ -24,7 +25,8 @@ def with_loading(speeds: Speeds, task: Task, spec: StudySpec, *, device: torch.d
     load_s = seconds_to_load(task, batch_size=spec.fidelity.dense.batch_size)
     if device.type == "cuda":
         return replace(speeds, load_s=load_s, overlaps=True)
-    fraction = min(1.0, spec.data.workers / torch.get_num_threads()) if spec.data.workers else 1.0
+    workers = 0 if spec.data.is_demo else num_loader_workers(spec.data.workers)
+    fraction = min(1.0, workers / torch.get_num_threads()) if workers else 1.0
     return replace(speeds, load_s=load_s * fraction)
 
 
