@@ -128,8 +128,10 @@ def open_worker(spec: StudySpec, folder: Path, canvases: int) -> None:
     model = context.supernet_model(resolved_space(spec))
     model.load_state_dict(Worker.supernet)
     few = spec.model_copy(update={"data": spec.data.model_copy(update={"num_val_images": canvases})})
-    batches = open_context(few).task.val("screen", batch_size=EVAL_BATCH)
-    Worker.scorer = PrefixCachedScorer(model, batches, arithmetic=context.arithmetic)
+    task = open_context(few).task
+    Worker.scorer = PrefixCachedScorer(
+        model, lambda: task.val("screen", batch_size=EVAL_BATCH), arithmetic=context.arithmetic
+    )
     teacher = context.model_with(Worker.dense)
     Worker.teacher = Teacher(teacher, context.task, arithmetic=context.arithmetic, use_pool=True)
 

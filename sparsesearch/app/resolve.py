@@ -18,6 +18,7 @@ from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.data.inputs import open_task, task_geometry
 from sparsesearch.errors import SpecError
+from sparsesearch.evaluate.evaluation_memory import EvaluationMemory
 from sparsesearch.evaluate.loading_speed import with_loading
 from sparsesearch.evaluate.plan import CACHED, GIVEN, make_plan
 from sparsesearch.evaluate.rates import Rates
@@ -131,6 +132,10 @@ def resolve(
     )
     precision = "bfloat16" if arithmetic.is_bfloat16 else "float32"
     progress.line(plan.describe(speeds, device=device.type, precision=precision))
+    memory = EvaluationMemory.here(
+        plan.spec, geometry, num_images=min(plan.spec.data.num_val_images or task.num_val, task.num_val), device=device
+    )
+    progress.line(memory.describe(plan.spec.fidelity))
     if plan.num_baselines:
         progress.line(f"hand-crafted baselines: {'; '.join(baselines_inside(geometry, space))}")
     cuts = plan.cuts()
@@ -147,8 +152,12 @@ def resolve(
         )
     found = plan.spec.resolved
     assert found is not None, "it was filled in above"
-    more_finalists = spec.fidelity.finalists - plan.spec.fidelity.finalists
-    found = found.model_copy(update={"planned_work": plan.work_by_phase, "more_finalists": more_finalists})
+    facts = {
+        "planned_work": plan.work_by_phase,
+        "more_finalists": spec.fidelity.finalists - plan.spec.fidelity.finalists,
+        "proposal_batch": memory.proposal_batch(plan.spec.fidelity),
+    }
+    found = found.model_copy(update=facts)
     return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
 
 

@@ -119,7 +119,12 @@ def _work(
         writer.resolve(found)
         writer.set_state(StudyState.RUNNING)
     spec = execution(writer.spec)
-    deadline = Deadline(started=started - writer.active_s, time_budget_s=spec.time_budget_s, clock=time.monotonic)
+    deadline = Deadline(
+        started=started - writer.active_s,
+        time_budget_s=spec.time_budget_s,
+        clock=time.monotonic,
+        evaluations_at_once=spec.proposal_batch,
+    )
     folder = CheckpointFolder(storage_of(spec, workspace.settings), spec.name, writer.uid)
     with board.bar("verifying checkpoints", None):
         reopen_damaged(writer, folder, progress=board)

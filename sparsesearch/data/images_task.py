@@ -13,6 +13,7 @@ from sparsesearch.data.loading import Preprocessing
 from sparsesearch.data.samples import Splits
 from sparsesearch.data.steps import Steps
 from sparsesearch.data.task import Batch, Epoch, Task, ValPart
+from sparsesearch.data.validation_size import num_val_images
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.spec import DataSpec
 
@@ -35,8 +36,7 @@ class ImagesTask:
         self.in_chans = preprocessing.in_chans
         self.image_size = preprocessing.image_size
         self.num_train = len(splits.train[1])
-        half = len(splits.val[1]) // 2
-        self.num_val = min(spec.num_val_images or half, half)
+        self.num_val = num_val_images(spec, available=len(splits.val[1]) // 2)
         self.fingerprint = task_fingerprint(splits.fingerprint, preprocessing)
         self.state = splits.state
         self.orders_differ = splits.account.orders_differ

@@ -1,4 +1,4 @@
-"""Warm actors for quick evaluations: each loads the shared weights once, then evaluates one schedule per call."""
+"""Warm actors for quick evaluations: each loads the shared weights once, then evaluates some trials per call."""
 
 from __future__ import annotations
 
@@ -23,15 +23,23 @@ class EvaluationActor:
     def __init__(self) -> None:
         self._worker = Worker()
 
-    def work(self, job: str) -> list[str]:
-        """Return all reports of a job at once, which is possible since evaluations write no checkpoints."""
-        self._worker.begin(Job.from_json(job))
-        reports: list[str] = []
-        while True:
-            report = self._worker.report()
-            reports.append(report.to_json())
-            if not isinstance(report, Happened) or report.event.kind == "ended":
-                return reports
+    def work(self, jobs: list[str]) -> list[list[str]]:
+        """Return all reports of each job at once, which is possible since evaluations write no checkpoints.
+
+        Jobs after one that failed are not begun, and have no reports.
+        """
+        found: list[list[str]] = []
+        for job in jobs:
+            self._worker.begin(Job.from_json(job))
+            found.append([])
+            while True:
+                report = self._worker.report()
+                found[-1].append(report.to_json())
+                if not isinstance(report, Happened):
+                    return found
+                if report.event.kind == "ended":
+                    break
+        return found
 
 
 class ActorPool:
@@ -41,14 +49,16 @@ class ActorPool:
         evaluator: The evaluator of the actors.
         size: Number of actors.
         resources: Resources of each actor.
+        batch: Number of proposals that are made before their results are known, divided among the actors.
     """
 
-    def __init__(self, evaluator: PortableEvaluator, *, size: int, resources: TrialResources) -> None:
+    def __init__(self, evaluator: PortableEvaluator, *, size: int, resources: TrialResources, batch: int) -> None:
         self._evaluator = evaluator
         self._resources = resources
         self._make = ray.remote(EvaluationActor).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
         self._free: list[Any] = [self._make.remote() for _ in range(size)]
-        self._busy: dict[Any, tuple[Any, Trial]] = {}
+        self._busy: dict[Any, tuple[Any, list[Trial]]] = {}
+        self._at_once = -(-batch // size)
 
     def work(self, queue: TrialQueue) -> None:
         """Evaluate until the queue has no evaluation left and none is running.
@@ -59,8 +69,8 @@ class ActorPool:
         """
         while True:
             _ = queue.stopping
-            while self._free and (trial := queue.take(training=False)) is not None:
-                self._submit(trial)
+            while self._free and (trials := queue.take_evaluations(self._at_once)):
+                self._submit(trials)
             if not self._busy:
                 return
             done, _ = ray.wait(list(self._busy), num_returns=1, timeout=_POLL_SECONDS)
@@ -73,26 +83,31 @@ class ActorPool:
             ray.kill(actor)
         self._free, self._busy = [], {}
 
-    def _submit(self, trial: Trial) -> None:
+    def _submit(self, trials: list[Trial]) -> None:
         actor = self._free.pop()
-        job = Job(trial=trial, evaluator=self._evaluator, threads=self._resources.threads)
-        self._busy[actor.work.remote(job.to_json())] = (actor, trial)
+        threads = self._resources.threads
+        jobs = [Job(trial=trial, evaluator=self._evaluator, threads=threads).to_json() for trial in trials]
+        self._busy[actor.work.remote(jobs)] = (actor, trials)
 
     def _finish(self, queue: TrialQueue, reference: Any) -> None:
-        actor, trial = self._busy.pop(reference)
+        actor, trials = self._busy.pop(reference)
+        found: list[list[Report]]
         try:
-            reports = [read_report(text) for text in ray.get(reference)]
+            found = [[read_report(text) for text in reports] for reports in ray.get(reference)]
         except ray.exceptions.RayError as error:
-            reports = [Failed(reason=f"the worker process died: {one_line(error)}")]
-        for report in reports:
-            if isinstance(report, Refused):
-                raise report.to_error()
-            if isinstance(report, Failed):
-                queue.note_failure(trial.number, attempt=trial.attempt, reason=report.reason)
-                ray.kill(actor)
-                actor = self._make.remote()
-            elif isinstance(report, Happened):
-                queue.record(report.event)
+            found = [[Failed(reason=f"the worker process died: {one_line(error)}")] for _ in trials]
+        for trial, reports in zip(trials, found, strict=False):  # without those that were not begun
+            for report in reports:
+                if isinstance(report, Refused):
+                    raise report.to_error()
+                if isinstance(report, Failed):
+                    queue.note_failure(trial.number, attempt=trial.attempt, reason=report.reason)
+                elif isinstance(report, Happened):
+                    queue.record(report.event)
+        if any(isinstance(report, Failed) for reports in found for report in reports):
+            ray.kill(actor)
+            actor = self._make.remote()
         self._free.append(actor)
-        queue.release(trial.number)
-        queue.announce(trial.number)
+        for trial in trials:
+            queue.release(trial.number)
+            queue.announce(trial.number)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+from itertools import takewhile
 
 from sparsesearch.errors import StaleAttemptError, UserInputError, one_line
 from sparsesearch.study.events import Checkpointed, Ended, Measured
 from sparsesearch.study.observer import NoObserver, StudyObserver
 from sparsesearch.study.protocols import Controller, Dispatcher, Done, Evaluator, StudyWriter, Wait
 from sparsesearch.study.stop import StoppedError, StopToken
-from sparsesearch.study.trial import Trial, TrialState, with_checkpoints
+from sparsesearch.study.trial import NewTrial, Trial, TrialState, in_sequence, with_checkpoints
 
 logger = logging.getLogger(__name__)
 
 
 class InlineDispatcher:
     """Runs trials one after the other in this process; see `protocols.Dispatcher`.
+
+    Evaluations are asked for in batches of the size that the study was resolved with.
 
     A trial whose evaluation raises becomes FAILED with the reason, and the study continues. Errors that every trial
     would raise (invalid user input, a lost lease) end the run.
@@ -36,29 +39,32 @@ class InlineDispatcher:
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
         """Run trials until the controller is done; unfinished trials of the store run first."""
-        unfinished: list[Trial] = []
+        waiting: list[Trial] = []
         for trial in writer.trials():
-            if trial.state.is_final:
-                controller.tell(trial)
-            else:
-                unfinished.append(trial)
+            controller.tell(trial)
+            if not trial.state.is_final:
+                waiting.append(trial)
+        size = writer.spec.proposal_batch
         while True:
             self._check_stop()
-            if unfinished:
-                waiting = unfinished.pop(0)
-            else:
-                asked = controller.ask()
-                if isinstance(asked, Done):
-                    return asked
-                assert not isinstance(asked, Wait), "the controller waits for a result, but no trial is running"
-                waiting = writer.add_trial(asked)
-            finished = self._run_trial(waiting, writer, evaluator)
-            controller.tell(finished)
-            self._observer.changed(finished)
+            last = _ask(controller, writer, waiting, size=size)
+            if not waiting:
+                assert isinstance(last, Done), "the controller waits for a result, but no trial is running"
+                return last
+            batch = list(takewhile(_is_evaluation, waiting[:size])) or waiting[:1]
+            del waiting[: len(batch)]
+            for trial in in_sequence([self._claim(trial, writer) for trial in batch]):
+                self._check_stop()
+                finished = self._run_trial(trial, writer, evaluator)
+                controller.tell(finished)
+                self._observer.changed(finished)
+
+    def _claim(self, trial: Trial, writer: StudyWriter) -> Trial:
+        claimed = writer.claim(trial.number)
+        self._observer.changed(claimed)
+        return claimed
 
     def _run_trial(self, trial: Trial, writer: StudyWriter, evaluator: Evaluator) -> Trial:
-        trial = writer.claim(trial.number)
-        self._observer.changed(trial)
         try:
             references = writer.trials({TrialState.REFERENCE})
             for event in evaluator.evaluate(with_checkpoints(trial, references)):
@@ -81,6 +87,27 @@ class InlineDispatcher:
     def _check_stop(self) -> None:
         if self._stop.check():
             self._stop.raise_if_set()
+
+
+def _ask(
+    controller: Controller, writer: StudyWriter, waiting: list[Trial], *, size: int
+) -> NewTrial | Wait | Done | None:
+    """Ask for a training, or for as many evaluations as run together, and return the last answer.
+
+    All trials of a batch are claimed before the first one runs. Hence a batch of a resumed study gets more trials only
+    if the study was left while it asked for them, and its proposals are those of a study that was not interrupted.
+    """
+    asked = None
+    while len(waiting) < size and all(_is_evaluation(trial) and not trial.attempt for trial in waiting):
+        asked = controller.ask()
+        if not isinstance(asked, NewTrial):
+            break
+        waiting.append(writer.add_trial(asked))
+    return asked
+
+
+def _is_evaluation(trial: Trial) -> bool:
+    return not trial.fidelity.is_training
 
 
 _: Dispatcher = InlineDispatcher()

@@ -12,7 +12,7 @@ from sparsesearch.study.events import Ended, Event
 from sparsesearch.study.observer import StudyObserver
 from sparsesearch.study.protocols import Controller, Done, StudyWriter, Wait
 from sparsesearch.study.stop import StopCause, StopToken
-from sparsesearch.study.trial import Trial, TrialState, with_checkpoints
+from sparsesearch.study.trial import Trial, TrialState, in_sequence, with_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +117,23 @@ class TrialQueue:
         self._running[claimed.number] = claimed
         self._observer.changed(claimed)
         return with_checkpoints(claimed, self._writer.trials({TrialState.REFERENCE}))
+
+    def take_evaluations(self, limit: int) -> list[Trial]:
+        """Claim evaluations for one process, which may score them together.
+
+        Those that follow a failed attempt are taken alone, so that none fails because of another.
+        """
+        taken: list[Trial] = []
+        while len(taken) < limit and (upcoming := self.upcoming()) is not None:
+            if taken and upcoming.attempt > 1:
+                break
+            trial = self.take(training=False)
+            if trial is None:
+                break
+            taken.append(trial)
+            if trial.attempt > 1:
+                break
+        return in_sequence(taken)
 
     def record(self, event: Event) -> Trial:
         """Write an event to the store and return the updated trial."""

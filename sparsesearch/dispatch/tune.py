@@ -102,7 +102,13 @@ class RayDispatcher:
                 elif is_training(upcoming):
                     self._train(queue, writer, evaluator, allocation)
                 else:
-                    with closing(ActorPool(evaluator, size=allocation.concurrent, resources=allocation.trial)) as pool:
+                    pool = ActorPool(
+                        evaluator,
+                        size=allocation.concurrent,
+                        resources=allocation.trial,
+                        batch=writer.spec.proposal_batch,
+                    )
+                    with closing(pool):
                         pool.work(queue)
             if self._stop_file is not None:
                 self._stop_file.remove()

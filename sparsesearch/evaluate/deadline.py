@@ -24,12 +24,21 @@ class Deadline(NoObserver):
         started: Start of the run, by `clock`.
         time_budget_s: Time limit of the run in seconds, None for no limit.
         clock: Returns the time in seconds.
+        evaluations_at_once: Number of evaluations that start together, and take so many times as long.
     """
 
-    def __init__(self, *, started: float, time_budget_s: float | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        started: float,
+        time_budget_s: float | None,
+        clock: Callable[[], float],
+        evaluations_at_once: int = 1,
+    ) -> None:
         self._started = started
         self._budget = time_budget_s
         self._clock = clock
+        self._at_once = evaluations_at_once
         self._longest: dict[Fidelity, float] = {}
         self.has_cut = False
 
@@ -49,8 +58,8 @@ class Deadline(NoObserver):
         """Whether one more trial of this fidelity would end in time, judged by the longest one so far."""
         if self._budget is None:
             return True
-        end = self._budget * (1.0 if fidelity.is_training else _SCREEN_END) - _CLOSING_S
-        return self.elapsed_s + 1.2 * self._longest.get(fidelity, 0.0) < end
+        end, at_once = (1.0, 1) if fidelity.is_training else (_SCREEN_END, self._at_once)
+        return self.elapsed_s + 1.2 * at_once * self._longest.get(fidelity, 0.0) < end * self._budget - _CLOSING_S
 
     def cuts(self, fidelity: Fidelity) -> bool:
         """Whether the time for this kind of training is over, so that it ends after the step under way."""

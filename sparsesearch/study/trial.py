@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Literal
 
@@ -192,6 +192,8 @@ class Trial(NewTrial):
         confirmed: Its latency measured on the study's target; None if it is only predicted.
         builds_on: Checkpoints of the trainings that it starts from, by fidelity. Not stored: filled in for its
             evaluation, which verifies them.
+        followed_by: Schedules of the evaluations after it that may share a pass over the images with it. Not stored:
+            filled in for its evaluation.
     """
 
     study: str
@@ -202,6 +204,7 @@ class Trial(NewTrial):
     checkpoint: CheckpointRef | None = None
     confirmed: ConfirmedLatency | None = None
     builds_on: dict[Fidelity, CheckpointRef] = Field(default_factory=dict)
+    followed_by: tuple[Schedule, ...] = ()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -242,6 +245,14 @@ def with_checkpoints(trial: Trial, references: Iterable[Trial]) -> Trial:
     """
     found = {one.fidelity: one.checkpoint for one in references if one.checkpoint is not None}
     return trial.model_copy(update={"builds_on": found})
+
+
+def in_sequence(trials: Sequence[Trial]) -> list[Trial]:
+    """Return trials that are to be evaluated one after the other by one process, each with those that follow it."""
+    return [
+        trial.model_copy(update={"followed_by": tuple(later.schedule for later in trials[i:])})
+        for i, trial in enumerate(trials, start=1)
+    ]
 
 
 class TrialTimes(Value):

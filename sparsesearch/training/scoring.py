@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsesearch.backbones.segments import PrefixState, advance, complete, done_before, embed
+from sparsesearch.backbones.segments import PrefixState, done_before, embed
 from sparsesearch.backbones.sparsity import sparsity_of
 from sparsesearch.backbones.transforms import family_of, set_schedule_
 from sparsesearch.data.task import Batch
+from sparsesearch.errors import one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.memory import is_out_of_memory
+from sparsesearch.training.prefix_cache import PrefixCache, Route
+
+logger = logging.getLogger(__name__)
 
 EVAL_BATCH = 240
+CACHE_BYTES = 2_000_000_000
 _EVAL_BYTES = 2_000_000_000
 _ROUND = 8
 
@@ -115,64 +120,96 @@ class PrefixCachedScorer:
     scorers read, and the tokens that remain after the first step, which a search proposes again and again. The
     results are identical to a full forward pass.
 
+    Attributes:
+        keeps_images: Whether the embedded images stay in memory.
+
     Args:
         model: A sparse model with everything attached that the schedules need. It is left in evaluation mode with
             recording turned off.
-        batches: Validation batches.
+        read: Reads the validation batches from the first on.
         arithmetic: Device and precision.
+        keeps_images: Whether to keep the embedded images, and the cache of all of them, between calls. Otherwise every
+            call reads them again, and holds those of one batch at a time.
         max_bytes: Size limit of the cache, not counting the embedded images; the least recently used entries are
             evicted.
     """
 
     def __init__(
-        self, model: nn.Module, batches: Iterable[Batch], *, arithmetic: Arithmetic, max_bytes: int = 2_000_000_000
+        self,
+        model: nn.Module,
+        read: Callable[[], Iterable[Batch]],
+        *,
+        arithmetic: Arithmetic,
+        keeps_images: bool = True,
+        max_bytes: int = CACHE_BYTES,
     ) -> None:
+        self.keeps_images = keeps_images
         self._model = model.eval()
+        self._read = read
         self._arithmetic = arithmetic
         self._max_bytes = max_bytes
-        self._labels: list[Tensor] = []
-        self._embedded: list[PrefixState] = []
-        self._kept: OrderedDict[tuple[int, Hashable], list[PrefixState]] = OrderedDict()
-        self._num_bytes = 0
         self._blocks = {block: index for index, block in enumerate(family_of(model).blocks(model))}
         sparsity_of(model).state.record = False
-        with torch.no_grad():
-            for batch in map(arithmetic.to_device, batches):
-                self._labels.append(batch.labels)
-                with arithmetic.autocast():
-                    self._embedded.append(PrefixState(embed(model, batch.images)))
+        self._kept: list[tuple[PrefixCache, Tensor]] = []
+        if keeps_images:
+            embedded = list(self._embedded())
+            size = max_bytes // max(1, len(embedded))
+            self._kept = [(PrefixCache(model, state, max_bytes=size), labels) for state, labels in embedded]
 
-    @torch.no_grad()
     def score(self, schedule: Schedule) -> dict[str, float]:
         """Validation metrics of a schedule with the current weights."""
+        return self.score_all([schedule])[schedule]
+
+    @torch.no_grad()
+    def score_all(
+        self, schedules: Sequence[Schedule], *, after_batch: Callable[[], None] = lambda: None
+    ) -> dict[Schedule, dict[str, float]]:
+        """Validation metrics of schedules, in one pass over the images.
+
+        Args:
+            schedules: The schedules.
+            after_batch: Called after each batch of images; what it raises ends the pass.
+
+        Returns:
+            The metrics by schedule. Where several are scored, one that raises is left out: it raises again alone.
+        """
+        routes = {schedule: self._route(schedule) for schedule in schedules}
+        accumulators = {schedule: Accumulator() for schedule in schedules}
+        for cache, labels in self._kept if self.keeps_images else self._passing():
+            for schedule, route in list(routes.items()):
+                try:
+                    if len(schedules) > 1:  # otherwise it is set already
+                        set_schedule_(self._model, schedule)
+                    with self._arithmetic.autocast():
+                        logits = cache.logits(route)
+                except Exception as error:
+                    if len(schedules) == 1:
+                        raise
+                    logger.info("a schedule is left out of a joint pass: %s", one_line(error))
+                    del routes[schedule]
+                else:
+                    accumulators[schedule].add(logits, labels)
+            del cache  # before the next one is made
+            after_batch()
+        return {schedule: accumulators[schedule].metrics("val") for schedule in routes}
+
+    def _passing(self) -> Iterator[tuple[PrefixCache, Tensor]]:
+        """A new cache for each batch, which the caller drops before the next."""
+        for state, labels in self._embedded():
+            yield PrefixCache(self._model, state, max_bytes=self._max_bytes), labels
+
+    @torch.no_grad()
+    def _embedded(self) -> Iterator[tuple[PrefixState, Tensor]]:
+        """The images before the first block, with their labels."""
+        for batch in map(self._arithmetic.to_device, self._read()):
+            with self._arithmetic.autocast():
+                state = PrefixState(embed(self._model, batch.images))
+            yield state, batch.labels
+
+    def _route(self, schedule: Schedule) -> Route:
+        """Where a pass under a schedule is stored: before each block up to that of its second step."""
         set_schedule_(self._model, schedule)
         steps = sparsity_of(self._model).state.plan.steps
         stops = sorted({self._blocks[step.location[:2]] for step in steps})
         last = stops[1] if len(stops) > 1 else len(self._blocks) - 1
-        keys = [(index, done_before(self._model, index)) for index in range(last + 1)]
-        start = max((index for index, key in enumerate(keys) if key in self._kept), default=0)
-        prefix_states = self._kept.get(keys[start], self._embedded)
-        if start:
-            self._kept.move_to_end(keys[start])
-        for index in range(start, len(keys) - 1):
-            prefix_states = [self._advanced(prefix_state, index, index + 1) for prefix_state in prefix_states]
-            self._keep(keys[index + 1], prefix_states)
-        accumulator = Accumulator()
-        for prefix_state, labels in zip(prefix_states, self._labels, strict=True):
-            with self._arithmetic.autocast():
-                logits = complete(self._model, prefix_state, len(keys) - 1)
-            accumulator.add(logits, labels)
-        return accumulator.metrics("val")
-
-    def _advanced(self, prefix_state: PrefixState, start: int, stop: int) -> PrefixState:
-        with self._arithmetic.autocast():
-            return advance(self._model, prefix_state, start, stop)
-
-    def _keep(self, key: tuple[int, Hashable], prefix_states: list[PrefixState]) -> None:
-        size = sum(prefix_state.num_bytes for prefix_state in prefix_states)
-        while self._kept and self._num_bytes + size > self._max_bytes:
-            _, gone = self._kept.popitem(last=False)
-            self._num_bytes -= sum(prefix_state.num_bytes for prefix_state in gone)
-        if self._num_bytes + size <= self._max_bytes:
-            self._kept[key] = prefix_states
-            self._num_bytes += size
+        return [(index, done_before(self._model, index)) for index in range(last + 1)]

@@ -56,7 +56,7 @@ class Diary:
     Args:
         controller: Decides.
         writer: Keeps.
-        before: Called before each claim and each event is written.
+        before: Called before each trial, claim and event is written.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Diary:
         self._controller.tell(trial)
 
     def add_trial(self, trial: NewTrial) -> Trial:
+        self._before("add", trial.number)
         self.entries.append(("add", trial.number))
         return self._writer.add_trial(trial)
 
@@ -157,6 +158,77 @@ def finish(make_dispatcher: MakeDispatcher, writer: StudyWriter) -> list[Trial]:
     """Run to the end; what the trials are then."""
     make_dispatcher().run(new_controller(), writer, tabled())
     return list(writer.trials())
+
+
+class Watching(TabulatedEvaluator):
+    """Notes which schedules could share a pass with the one that is evaluated."""
+
+    def __init__(self) -> None:
+        super().__init__(table)
+        self.followed_by: dict[int, tuple[Schedule, ...]] = {}
+
+    def evaluate(self, trial: Trial) -> Iterator[Event]:
+        self.followed_by[trial.number] = trial.followed_by
+        yield from super().evaluate(trial)
+
+
+BATCH = 3
+BATCHED = SPEC.model_copy(
+    update={
+        "fidelity": SPEC.fidelity.model_copy(update={"evaluations": 6}),
+        "resolved": SPEC.resolved.model_copy(update={"proposal_batch": BATCH}) if SPEC.resolved else None,
+    }
+)
+
+
+class TestBatches:
+    """Inline; `test_ray_dispatcher` has the same for actors."""
+
+    def run(self, writer: StudyWriter, evaluator: TabulatedEvaluator, *, diary: Diary | None = None) -> list[Trial]:
+        controller: Any = diary or StagedController(BATCHED, GEOMETRY)
+        inline().run(controller, diary or writer, evaluator)
+        return list(writer.trials())
+
+    def test_evaluations_are_asked_for_together_and_each_knows_those_that_follow(self) -> None:
+        evaluator = Watching()
+        trials = self.run(MemoryStore().create_study(BATCHED), evaluator)
+        screened = [trial for trial in trials if trial.fidelity is Fidelity.SUPERNET]
+        assert len(screened) == 8
+        for start in (0, 3, 6):
+            batch = screened[start : start + BATCH]
+            for i, trial in enumerate(batch):
+                assert evaluator.followed_by[trial.number] == tuple(later.schedule for later in batch[i + 1 :])
+                if trial.proposal is not None:
+                    assert max(trial.proposal.seen, default=0) < batch[0].number
+        assert all(evaluator.followed_by[t.number] == () for t in trials if t.fidelity is not Fidelity.SUPERNET)
+        assert {trial.state for trial in screened} == {TrialState.COMPLETE}
+        assert trials == self.run(MemoryStore().create_study(BATCHED), Watching())
+        assert all(trial.followed_by == () for trial in trials), "not stored"
+
+    def test_one_that_fails_fails_alone(self) -> None:
+        writer = MemoryStore().create_study(BATCHED)
+        inline().run(StagedController(BATCHED, GEOMETRY), writer, failing(RuntimeError("out of memory"), at=3))
+        trials = list(writer.trials())
+        assert [trial.number for trial in trials if trial.state is TrialState.FAILED] == [3]
+        assert all(trial.state.is_final for trial in trials)
+
+    @pytest.mark.parametrize("what", ["add", "claim", "measured", "ended"])
+    def test_left_anywhere_the_study_ends_the_same(self, what: str) -> None:
+        """Killed before the Nth write of a kind, for every N; also while a batch is asked for, and while claimed."""
+        calm = self.run(MemoryStore().create_study(BATCHED), Watching())
+        for number in range(len(calm)):
+            store = MemoryStore()
+            writer = store.create_study(BATCHED)
+
+            def leave(kind: str, trial: int, number: int = number) -> None:
+                if (kind, trial) == (what, number):
+                    raise KeyboardInterrupt
+
+            diary = Diary(StagedController(BATCHED, GEOMETRY), writer, before=leave)
+            with pytest.raises(KeyboardInterrupt):
+                self.run(writer, Watching(), diary=diary)
+            writer.close()
+            assert self.run(store.open_study(BATCHED.name), Watching()) == calm
 
 
 def left_and_resumed(make_dispatcher: MakeDispatcher, store: StudyStore, *, num_events: int) -> list[Trial]:

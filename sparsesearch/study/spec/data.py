@@ -22,7 +22,8 @@ class DataSpec(Value):
         image_size: Pixels: 224, or height and width as `256x192` or `[256, 192]`; None for the default of the backbone.
         val_fraction: Fraction of the training images of each class held out for validation if the data has no separate
             test split.
-        num_val_images: Maximum number of validation images per evaluation; None for all.
+        num_val_images: Maximum number of validation images per evaluation; None for a standard error of 0.3 points at
+            80 % accuracy (17,778 images), and for all of the demo task.
         workers: Number of processes that decode images, for each training or evaluation; None for one less than its
             cores, and at least one. No image depends on it.
         class_order: Order of class folders: `natural` (class2 before class10, as in timm) or `alphabetical` (class10

@@ -42,6 +42,8 @@ class Resolved(Value):
             depends on the document and the data only; empty in studies of older versions.
         more_finalists: Finalists that the time budget cut; they are fine-tuned last, while time is left.
         latency: Latency profile of the target; null if milliseconds are not needed.
+        proposal_batch: Number of proposals that are made before their results are known, and evaluated together; more
+            than 1 where the prefix states of the validation images do not fit in memory.
         priors: Results of the study of `warm_start`, copied so that it may be deleted.
         machine: Where the study was prepared, for its report; null in studies of older versions.
     """
@@ -54,6 +56,7 @@ class Resolved(Value):
     planned_work: dict[str, float] = Field(default_factory=dict)
     more_finalists: int = Field(default=0, ge=0)
     latency: LatencyFit | None = None
+    proposal_batch: int = Field(default=1, ge=1)
     priors: tuple[Prior, ...] = ()
     machine: Machine | None = None
 
@@ -120,6 +123,11 @@ class StudySpec(Value):
     def metric(self) -> Metric:
         """The metric to optimise, which follows from the task of the data: so far always classification."""
         return VAL_TOP1
+
+    @property
+    def proposal_batch(self) -> int:
+        """Number of proposals that are made before their results are known; 1 if the study is not resolved."""
+        return 1 if self.resolved is None else self.resolved.proposal_batch
 
     @model_validator(mode="before")
     @classmethod

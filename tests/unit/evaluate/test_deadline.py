@@ -63,6 +63,17 @@ def test_the_longest_trial_of_a_fidelity_tells_whether_another_ends_in_time(cloc
     assert not kept.may_start(Fidelity.SUPERNET)
 
 
+def test_evaluations_that_share_a_pass_need_the_time_of_all(clock):
+    kept = Deadline(started=1000.0, time_budget_s=100.0, clock=clock, evaluations_at_once=4)
+    kept.changed(trial(Fidelity.SUPERNET, 5.0))
+    kept.changed(trial(Fidelity.FINETUNE, 5.0))
+    clock.now = 1049.9  # 80 - 6 for closing - 1.2 * 4 * 5
+    assert kept.may_start(Fidelity.SUPERNET)
+    clock.now = 1050.1
+    assert not kept.may_start(Fidelity.SUPERNET)
+    assert kept.may_start(Fidelity.FINETUNE)
+
+
 @pytest.mark.parametrize(
     ("fidelity", "end"), [(Fidelity.DENSE, 50.0), (Fidelity.SUPERNET_TRAINING, 72.0), (Fidelity.FINETUNE, 90.0)]
 )

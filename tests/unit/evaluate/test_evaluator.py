@@ -217,6 +217,64 @@ def test_a_resumed_study_in_time_shares_its_trainings(home, spec):
     assert home.kept() == ["dense", "supernet"]
 
 
+class TestShortOfMemory:
+    """The prefix states of the validation images do not stay in memory."""
+
+    @pytest.fixture
+    def short(self, home, spec, monkeypatch):
+        monkeypatch.setattr("sparsesearch.evaluate.evaluation_memory.free_bytes", lambda device: 1_000_000)
+        monkeypatch.setattr("sparsesearch.evaluate.evaluator.eval_batch", lambda geometry: 40)
+        resolved = spec.resolved.model_copy(update={"proposal_batch": 2})
+        return renamed(spec, "short", sampler="random", resolved=resolved)
+
+    def test_schedules_of_a_batch_share_a_pass_and_have_the_same_accuracies(self, home, spec, short):
+        shown = home.run(short)
+        evaluating = [label for label in shown.labels if label.startswith("evaluating")]
+        assert evaluating == ["evaluating 2 schedules", "evaluating 1 schedule"]
+        trials = home.store.trials("short")
+        screened = [trial for trial in trials if trial.fidelity is Fidelity.SUPERNET]
+        assert screened[0].measurements[0].seconds == screened[1].measurements[0].seconds > 0.0
+        assert {trial.metrics["val_images"] for trial in screened} == {96.0}
+        scorer = home.evaluator(short)._supernet
+        assert not scorer.keeps_images
+        for trial in screened:
+            scorer.keeps_images or scorer._model
+            assert trial.metrics == scorer.score(trial.schedule)
+
+    def test_a_study_left_within_a_batch_ends_the_same(self, home, short):
+        for trials in (3, 4):
+            home.run(renamed(short, f"left-{trials}"), trials=trials)
+        home.run(short)
+        for trials in (3, 4):
+            home.run(renamed(short, f"left-{trials}"))
+            assert_same_but_uri(home, short.name, f"left-{trials}")
+
+    def test_a_stop_ends_a_pass_and_nothing_is_recorded(self, home, short, monkeypatch):
+        home.run(short, trials=2)
+        token = StopToken()
+        evaluator = home.evaluator(short, stop=token)
+        writer = home.store.open_study(short.name)
+        controller = StagedController(short, home.context.geometry)
+        monkeypatch.setattr(token, "check", lambda: token.cause is not None)
+        passes = []
+
+        class Watching(Silent):
+            def bar(self, label, total, **options):
+                if label.startswith("evaluating"):
+                    passes.append(total)
+                    token.set(StopCause.TERMINATE)
+                return super().bar(label, total, **options)
+
+        evaluator._progress = Watching()
+        with pytest.raises(StoppedError):
+            InlineDispatcher().run(controller, writer, evaluator)
+        writer.close()
+        assert passes == [3]
+        screened = [t for t in home.store.trials(short.name) if t.fidelity is Fidelity.SUPERNET]
+        assert [t.state for t in screened] == [TrialState.RUNNING] * 2
+        assert all(t.measurements == () for t in screened)
+
+
 class TestFailures:
     def test_a_fine_tuning_that_explodes_fails_and_the_study_goes_on(self, home, spec):
         wild = spec.fidelity.finetune.model_copy(update={"lr": 1e30})

@@ -1,5 +1,7 @@
 """Scores from kept activations are those of the whole model, to the last bit, whatever family, scorer and reducer."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -22,8 +24,10 @@ from sparsesearch.schedule.methods import (
     RandomScorer,
     SpotScorer,
 )
+from sparsesearch.training import scoring
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.kinds import TrainingContext
+from sparsesearch.training.prefix_cache import PrefixCache
 from sparsesearch.training.scoring import EVAL_BATCH, Accumulator, PrefixCachedScorer, eval_batch, evaluate_model
 
 FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
@@ -108,16 +112,79 @@ def case(request):
 def test_scores_are_those_of_the_whole_model_to_the_last_bit(case, max_bytes):
     """However little fits the memory, and whatever was scored before."""
     model, batches, schedules, expected = case
-    scorer = PrefixCachedScorer(model, batches, arithmetic=FLOAT32, max_bytes=max_bytes)
+    scorer = PrefixCachedScorer(model, lambda: batches, arithmetic=FLOAT32, max_bytes=max_bytes)
     found = [scorer.score(schedule) for schedule in [*schedules, *reversed(schedules)]]
-    assert scorer._num_bytes <= max_bytes
+    assert sum(cache.num_bytes for cache, _ in scorer._kept) <= max_bytes
     assert found == expected + expected[::-1]
     assert len({metrics["val_loss"] for metrics in expected}) > 0.9 * len(schedules)
 
 
+@pytest.mark.parametrize(("keeps_images", "max_bytes"), [(True, 2_000_000_000), (False, 0), (False, 400_000)])
+def test_scores_of_one_pass_are_those_of_each_schedule_alone(case, keeps_images, max_bytes):
+    """Also where the images are read again for every pass, and held a batch at a time."""
+    model, batches, schedules, expected = case
+    passes = []
+
+    def read():
+        passes.append(0)
+        for batch in batches:
+            passes[-1] += 1
+            yield batch
+
+    scorer = PrefixCachedScorer(model, read, arithmetic=FLOAT32, keeps_images=keeps_images, max_bytes=max_bytes)
+    half = len(schedules) // 2
+    found = scorer.score_all(schedules[:half]) | scorer.score_all(schedules[half:])
+    assert [found[schedule] for schedule in schedules] == expected
+    assert scorer.score(schedules[-1]) == expected[-1]
+    assert passes == [len(batches)] * (1 if keeps_images else 3)
+    assert len(batches) > 1
+
+
+def test_a_pass_holds_the_states_of_one_batch(case, monkeypatch):
+    model, batches, schedules, _ = case
+    alive = weakref.WeakSet()
+    counts, sizes = [], []
+
+    class Watched(PrefixCache):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            alive.add(self)
+
+        def logits(self, route):
+            logits = super().logits(route)
+            counts.append(len(alive))
+            sizes.append(self.num_bytes)
+            return logits
+
+    monkeypatch.setattr(scoring, "PrefixCache", Watched)
+    max_bytes = 400_000
+    PrefixCachedScorer(model, lambda: batches, arithmetic=FLOAT32, keeps_images=False, max_bytes=max_bytes).score_all(
+        schedules
+    )
+    assert set(counts) == {1}
+    assert 0 < max(sizes) <= max_bytes
+
+
+def test_a_schedule_that_raises_is_left_out_of_a_pass_and_raises_alone(case):
+    model, batches, schedules, expected = case
+    scorer = PrefixCachedScorer(model, lambda: batches, arithmetic=FLOAT32, keeps_images=False)
+
+    def hook(block, *_):
+        if sparsity_of(model).schedule == schedules[1]:
+            raise RuntimeError("it broke")
+
+    handle = _blocks(model)[-1].register_forward_pre_hook(hook)
+    try:
+        assert scorer.score_all(schedules[:3]) == {schedules[0]: expected[0], schedules[2]: expected[2]}
+        with pytest.raises(RuntimeError, match="it broke"):
+            scorer.score(schedules[1])
+    finally:
+        handle.remove()
+
+
 def test_what_is_kept_is_not_run_again(case):
     model, batches, schedules, _ = case
-    scorer = PrefixCachedScorer(model, batches, arithmetic=FLOAT32)
+    scorer = PrefixCachedScorer(model, lambda: batches, arithmetic=FLOAT32)
     late = max(schedules, key=lambda schedule: [s.location for s in schedule.steps][:1])
     scorer.score(late)
     ran = []
