@@ -132,9 +132,7 @@ def resolve(
     )
     precision = "bfloat16" if arithmetic.is_bfloat16 else "float32"
     progress.line(plan.describe(speeds, device=device.type, precision=precision))
-    memory = EvaluationMemory.here(
-        plan.spec, geometry, num_images=min(plan.spec.data.num_val_images or task.num_val, task.num_val), device=device
-    )
+    memory = EvaluationMemory.here(plan.spec, geometry, num_images=plan.num_val, device=device)
     progress.line(memory.describe(plan.spec.fidelity))
     if plan.num_baselines:
         progress.line(f"hand-crafted baselines: {'; '.join(baselines_inside(geometry, space))}")

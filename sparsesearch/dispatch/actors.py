@@ -7,7 +7,7 @@ from typing import Any
 import ray
 
 from sparsesearch.dispatch.allocation import TrialResources
-from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, read_report
+from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, Report, read_report
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.worker import Worker
 from sparsesearch.errors import one_line

@@ -31,6 +31,8 @@ class Plan:
     Attributes:
         spec: The study as it will run.
         requested: The study as requested.
+        num_val: Validation images of an evaluation.
+        requested_num_val: Validation images of an evaluation as requested.
         num_baselines: Number of its hand-crafted baselines, which are evaluated and fine-tuned like proposals.
         found: Trainings that will not run, and where their result comes from: `given`, or `in the cache`.
         seconds: Estimated duration on this machine.
@@ -42,6 +44,8 @@ class Plan:
 
     spec: StudySpec
     requested: StudySpec
+    num_val: int
+    requested_num_val: int
     num_baselines: int
     found: Mapping[str, str]
     seconds: float
@@ -89,7 +93,7 @@ class Plan:
         counts += [
             ("schedules", before.evaluations, after.evaluations),
             ("finalists", before.finalists, after.finalists),
-            ("validation images", self.requested.data.num_val_images, self.spec.data.num_val_images),
+            ("validation images", self.requested_num_val, self.num_val),
         ]
         texts = {
             name: ("all" if old is None else f"{old:,}", f"{new:,}") for name, old, new in counts if new is not None
@@ -167,7 +171,8 @@ def make_plan(
     full = seconds_of(spec.fidelity, rates, num_val=num_val, found=found)
     full_s = sum(full.values()) + _FIXED_S
     if spec.time_budget_s is None or full_s <= _USABLE * spec.time_budget_s:
-        return Plan(spec, spec, num_baselines, found, full_s, full_s, full, work(spec.fidelity, num_val=num_val))
+        shares = work(spec.fidelity, num_val=num_val)
+        return Plan(spec, spec, num_val, num_val, num_baselines, found, full_s, full_s, full, shares)
     available = max(1.0, _USABLE * spec.time_budget_s - _FIXED_S)
     cut_val = _fewer_val(rates, available=available, num_val=num_val)
     fidelity = _cut(
@@ -190,8 +195,9 @@ def make_plan(
             "meaningful": spec.meaningful and trained >= _MEANINGFUL_FRACTION * requested,
         }
     )
-    total = sum(seconds.values()) + _FIXED_S
-    return Plan(planned, spec, num_baselines, found, total, full_s, seconds, work(fidelity, num_val=cut_val))
+    shares = work(fidelity, num_val=cut_val)
+    cut_s = sum(seconds.values()) + _FIXED_S
+    return Plan(planned, spec, cut_val, num_val, num_baselines, found, cut_s, full_s, seconds, shares)
 
 
 def _work(

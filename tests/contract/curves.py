@@ -1,7 +1,7 @@
 """An evaluator for tests of dispatchers: learning curves by formula, with mishaps where a test wants them.
 
-Every epoch leaves a note in a folder, `BEGUN` and `DONE` lines with trial, attempt, epoch, process and clock, so that
-a test sees what really was executed, and by whom.
+Every epoch leaves a note in a folder, `BEGUN` and `DONE` lines with trial, attempt, epoch, process, clock and number of
+evaluations that follow in the same process, so that a test sees what really was executed, and by whom.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Note:
     epoch: int
     pid: int
     at: float
+    followed_by: int
 
 
 def read_notes(folder: Path) -> list[Note]:
@@ -120,7 +121,10 @@ class CurveEvaluator:
         return Checkpointed(trial=trial.number, attempt=trial.attempt, checkpoint=ref)
 
     def _note(self, what: str, trial: Trial, epoch: int) -> None:
-        note = Note(what, trial.number, trial.fidelity.value, trial.attempt, epoch, os.getpid(), time.time())
+        followed_by = len(trial.followed_by)
+        note = Note(
+            what, trial.number, trial.fidelity.value, trial.attempt, epoch, os.getpid(), time.time(), followed_by
+        )
         with (self._folder / f"notes-{os.getpid()}.txt").open("a") as file:
             file.write(json.dumps(vars(note)) + "\n")
 

@@ -68,6 +68,12 @@ def spec(*, strategy: Strategy = "supernet", **changes: Any) -> StudySpec:
     return prepared(unprepared, GEOMETRY)
 
 
+def in_batches(study: StudySpec, batch: int) -> StudySpec:
+    """A study whose evaluations do not fit in memory."""
+    assert study.resolved is not None
+    return study.model_copy(update={"resolved": study.resolved.model_copy(update={"proposal_batch": batch})})
+
+
 class Run:
     """A study in memory that can be run again and again."""
 
@@ -210,13 +216,42 @@ def test_study_runs_to_its_end(make_run: MakeRun) -> None:
     assert os.getpid() not in {note.pid for note in run.notes}
 
 
-@pytest.mark.parametrize("strategy", ["supernet", "finetune"])
-def test_agrees_with_inline_one_at_a_time(make_run: MakeRun, tmp_path: Path, strategy: Strategy) -> None:
-    """One trial at a time there is no timing, so that the tables are the same to the byte."""
+@pytest.mark.parametrize(("strategy", "batch"), [("supernet", 1), ("supernet", 3), ("finetune", 1)])
+def test_agrees_with_inline_one_at_a_time(make_run: MakeRun, tmp_path: Path, strategy: Strategy, batch: int) -> None:
+    """In one process there is no timing, so that the tables are the same to the byte."""
     (tmp_path / "inline").mkdir()
-    inline = Run(spec(strategy=strategy), tmp_path / "inline").go(inline=True)
-    on_ray = make_run(spec(strategy=strategy)).go(max_concurrent=1)
+    study = in_batches(spec(strategy=strategy), batch)
+    inline = Run(study, tmp_path / "inline").go(inline=True)
+    on_ray = make_run(study).go(max_concurrent=1)
     assert repr(on_ray) == repr(inline)  # NaN is not equal to itself
+
+
+def test_evaluations_of_a_batch_are_divided_among_the_actors(make_run: MakeRun) -> None:
+    run = make_run(in_batches(spec(fidelity={"evaluations": 10}), 4))
+    trials = run.go(seconds=0.2)
+    assert all(final(trial) and trial.attempt == 1 for trial in trials)
+    evaluated = [n for n in run.notes if n.what == "BEGUN" and n.fidelity == Fidelity.SUPERNET]
+    assert len(evaluated) == 12
+    assert [note.followed_by for note in evaluated].count(1) >= 5
+    assert max(note.followed_by for note in evaluated) == 1
+    assert len({note.pid for note in evaluated}) == 2
+
+
+def test_a_failure_is_not_that_of_the_others_in_its_batch(make_run: MakeRun) -> None:
+    """An error says whose it is; a process that dies does not, so that its trials are tried again one by one."""
+    mishaps = {
+        "4": {"how": "raise", "epoch": 0, "attempts": [1]},
+        "6": {"how": "kill", "epoch": 0},
+    }
+    run = make_run(in_batches(spec(), 8))
+    trials = run.go(mishaps=mishaps, max_concurrent=1)
+    evaluated = [trial for trial in trials if trial.fidelity is Fidelity.SUPERNET]
+    assert {trial.number: trial.attempt for trial in evaluated} == {2: 1, 3: 1, 4: 2, 5: 2, 6: 3, 7: 2, 8: 2, 9: 2}
+    assert [trial.number for trial in trials if trial.state is TrialState.FAILED] == [6]
+    begun = [n for n in run.notes if n.what == "BEGUN" and n.fidelity == Fidelity.SUPERNET]
+    assert begun[0].followed_by == 7
+    assert {note.followed_by for note in begun if note.attempt > 1} == {0}
+    assert sorted(run.announced) == list(range(len(trials)))
 
 
 def test_trainings_overlap_in_processes_of_their_own(make_run: MakeRun) -> None:

@@ -63,6 +63,21 @@ def test_a_prepared_study_is_resolved_and_the_same_each_time(spec):
     assert StudySpec.model_validate_json(prepared.model_dump_json()) == prepared
 
 
+def test_evaluations_that_do_not_fit_in_memory_are_proposed_in_batches(spec, monkeypatch):
+    progress = Lines()
+    requested = unprepared(spec, fidelity=spec.fidelity.model_copy(update={"evaluations": 8}))
+    assert resolve(requested, progress=progress).proposal_batch == 1
+    assert any(
+        line.startswith("evaluation: 96 validation images (standard error 4.08 points at 80 % accuracy), prefix states")
+        for line in progress.lines
+    )
+    monkeypatch.setattr("sparsesearch.evaluate.evaluation_memory.free_bytes", lambda device: 1_000_000)
+    prepared = resolve(requested, progress=progress)
+    assert prepared.proposal_batch == 2
+    assert StudySpec.model_validate_json(prepared.model_dump_json()) == prepared
+    assert any(line.endswith("batch by batch of images, for 2 schedules at a time") for line in progress.lines)
+
+
 def test_the_document_that_show_prints_runs_the_same_study(spec, tmp_path):
     requested = unprepared(spec, space=SearchSpace(latest=3, scorers=({"kind": "spot"}, {"kind": "dynamicvit"})))
     prepared = resolve(requested, progress=Silent())

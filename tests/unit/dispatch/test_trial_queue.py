@@ -53,6 +53,26 @@ def test_another_attempt_is_told_and_a_last_failure_is_not(queue, seen, writer):
     assert writer.trials()[0].state is TrialState.FAILED
 
 
+def test_evaluations_are_taken_together_but_for_those_that_failed_before(writer):
+    spec = SPEC.model_copy(update={"baselines": False})
+    queue = TrialQueue(StagedController(spec, DEIT_SMALL), writer, max_retries=1, observer=Telling(), stop=StopToken())
+    assert queue.take_evaluations(3) == [], "the dense training comes first"
+    for _ in range(2):
+        trial = queue.take(training=True)
+        for event in MadeUpEvaluator().evaluate(trial):
+            queue.record(event)
+        queue.release(trial.number)
+    first = queue.take_evaluations(3)
+    assert [trial.number for trial in first] == [2, 3, 4]
+    assert [len(trial.followed_by) for trial in first] == [2, 1, 0]
+    for trial in first[:2]:
+        queue.note_failure(trial.number, attempt=1, reason="lost")
+    for trial in first:
+        queue.release(trial.number)
+    assert [[trial.number for trial in queue.take_evaluations(3)] for _ in range(3)] == [[4], [3], [2]]
+    assert [trial.number for trial in queue.take_evaluations(3)] == [5, 6, 7]
+
+
 def test_what_is_retaken_is_told_again(queue, seen):
     trial = queue.take(training=True)
     queue.note_failure(trial.number, attempt=1, reason="lost")

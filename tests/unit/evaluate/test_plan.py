@@ -169,6 +169,7 @@ def test_a_plan_reads_well():
     cuts = made.cuts()
     assert "dense epochs 12 to 1" in cuts
     assert "schedules 60 to 15" in cuts
+    assert f"validation images 3,600 to {made.num_val:,}" in cuts
     dense_only = plan(study(fidelity=FidelitySpec(strategy="finetune", evaluations=7)))
     assert "7 schedules and 2 hand-crafted baselines fine-tuned" in dense_only.describe(
         Speeds(1, 1), device="cpu", precision="float32"

@@ -100,6 +100,7 @@ def test_planned_work_of_older_studies_is_read():
     space = SearchSpace(blocks=(0,)).resolve(geometry)
     found = Resolved(geometry=geometry, space=space, num_classes=2, in_chans=1, data_fingerprint="f", planned_work=work)
     assert found.planned_work == {"dense": 0.5, "supernet_training": 0.25, "finetune": 0.25}
+    assert found.proposal_batch == 1, "it is not in their documents"
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
