@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,3 +50,27 @@ class Arithmetic:
     def scaler(self) -> torch.amp.GradScaler:
         """Scales the loss for float16, and does nothing for other types."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Multiply float32 matrices in float32 on every device while the block runs, for numbers that are published.
+
+    GPUs may otherwise round the factors to TF32 (10 bits of mantissa): in convolutions by default, in matrix products
+    during training. It does not end an autocast, which `Arithmetic` decides.
+    """
+    with _float32_products("highest", convolutions_in_tf32=False):
+        yield
+
+
+@contextmanager
+def _float32_products(matrices: str, *, convolutions_in_tf32: bool) -> Iterator[None]:
+    """Set how float32 products are computed while the block runs."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision(matrices)
+    torch.backends.cudnn.allow_tf32 = convolutions_in_tf32
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
