@@ -39,13 +39,14 @@ class Arithmetic:
 
     def to_device(self, batch: Batch) -> Batch:
         """Move a batch to the device, and normalise it there."""
-        if self.device.type != "cpu":
-            batch = replace(
-                batch,
-                images=batch.images.to(self.device, non_blocking=True, memory_format=torch.channels_last),
-                labels=batch.labels.to(self.device, non_blocking=True),
-            )
-        return batch.normalised()
+        if self.device.type == "cpu":
+            return batch.normalised()
+        rest = {
+            name: None if tensor is None else tensor.to(self.device, non_blocking=True)
+            for name, tensor in (("labels", batch.labels), ("ids", batch.ids), ("boxes", batch.boxes))
+        }
+        images = batch.images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+        return replace(batch, images=images, **rest).normalised()
 
     def scaler(self) -> torch.amp.GradScaler:
         """Scales the loss for float16, and does nothing for other types."""

@@ -203,7 +203,7 @@ def num_compared(model: nn.Module, trace: Trace) -> Tensor:
     """
     decisions = _decisions(trace)
     if not decisions or _is_grid(model):
-        return torch.zeros((), dtype=torch.int64)
+        return torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
     return (decisions[-1] > 0.5).sum()
 
 

@@ -71,24 +71,24 @@ class DenseObjective:
         stage = self._geometry.stages[0]
         index_BK = window_tokens(boxes, grid=stage.grid, draws=draws)
         if self._mixer == "convolution":
-            logits: Tensor = self._model(_cropped(images, index_BK[:, 0].tolist(), grid=stage.grid))
+            logits: Tensor = self._model(_cropped(images, index_BK[:, 0], grid=stage.grid))
             return logits
         x_BNC = embed(self._model, images)
         prefix = torch.arange(stage.num_prefix_tokens, device=x_BNC.device).expand(len(index_BK), -1)
-        index_BK = torch.cat([prefix, index_BK.to(x_BNC.device) + stage.num_prefix_tokens], dim=1)
+        index_BK = torch.cat([prefix, index_BK + stage.num_prefix_tokens], dim=1)
         x_BNC = run_blocks(self._model, gather_tokens(x_BNC, index_BK), start=0, stop=stage.depth)
         return finish(self._model, x_BNC)
 
 
-def _cropped(images: Tensor, corners: list[int], *, grid: tuple[int, int]) -> Tensor:
+def _cropped(images: Tensor, corners_B: Tensor, *, grid: tuple[int, int]) -> Tensor:
     """Windows half as high and wide as the image; corners are raster indices of their top left grid cells."""
-    height, width = images.shape[-2:]
-    rows, columns = math.ceil(grid[0] / 2) * height // grid[0], math.ceil(grid[1] / 2) * width // grid[1]
-    parts = []
-    for image, corner in zip(images, corners, strict=True):
-        top, left = corner // grid[1] * height // grid[0], corner % grid[1] * width // grid[1]
-        parts.append(image[:, top : top + rows, left : left + columns])
-    return torch.stack(parts)
+    first = (corners_B // grid[1], corners_B % grid[1])
+    for axis, (cells, size) in enumerate(zip(grid, images.shape[-2:], strict=True), 2):
+        inside = torch.arange(math.ceil(cells / 2) * size // cells, device=images.device)
+        pixels = (first[axis - 2] * size // cells)[:, None] + inside
+        shape = [1 if other not in (0, axis) else -1 for other in range(4)]
+        images = images.take_along_dim(pixels.reshape(len(pixels), *shape[1:]), dim=axis)
+    return images
 
 
 def window_tokens(boxes: Tensor, *, grid: tuple[int, int], draws: Draws) -> Tensor:
@@ -114,8 +114,9 @@ def window_tokens(boxes: Tensor, *, grid: tuple[int, int], draws: Draws) -> Tens
             torch.maximum(low, low + (uniform * (high - low + 1)).floor().long().clamp(max=(high - low).clamp(min=0)))
         )
         sides.append(side)
-    rows = starts[0][:, None] + torch.arange(sides[0])
-    columns = starts[1][:, None] + torch.arange(sides[1])
+    rows, columns = (
+        start[:, None] + torch.arange(side, device=start.device) for start, side in zip(starts, sides, strict=True)
+    )
     return (rows[:, :, None] * grid[1] + columns[:, None, :]).flatten(1)
 
 

@@ -48,34 +48,34 @@ def eval_batch(geometry: BackboneGeometry) -> int:
 
 
 class Accumulator:
-    """Accumulates predictions into accuracy and loss."""
+    """Accumulates predictions into accuracy and loss, on their device until these are read."""
 
     def __init__(self) -> None:
         self._correct: list[Tensor] = []
         self._labels: list[Tensor] = []
-        self._loss = 0.0
+        self._losses: list[Tensor] = []
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: logits `B x classes`, labels `B`."""
-        self._correct.append((logits.argmax(-1) == labels).cpu())
-        self._labels.append(labels.cpu())
-        self._loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
+        self._correct.append(logits.argmax(-1) == labels)
+        self._labels.append(labels)
+        self._losses.append(F.cross_entropy(logits.float(), labels, reduction="sum"))
 
     @property
     def correct(self) -> Tensor:
         """Whether each image is classified correctly, in order."""
-        return torch.cat(self._correct)
+        return torch.cat(self._correct).cpu()
 
     @property
     def balanced_top1(self) -> float:
         """Mean over the classes that occur of the fraction of their images that are classified correctly."""
-        labels, correct = torch.cat(self._labels).numpy(), self.correct.numpy()
+        labels, correct = torch.cat(self._labels).numpy(force=True), self.correct.numpy()
         return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
     @property
     def class_fractions(self) -> list[float]:
         """Fraction of the images in each class that occurs."""
-        labels = torch.cat(self._labels).numpy()
+        labels = torch.cat(self._labels).numpy(force=True)
         return [float(np.mean(labels == label)) for label in np.unique(labels)]
 
     def metrics(self, prefix: str) -> dict[str, float]:
@@ -83,7 +83,7 @@ class Accumulator:
         count = len(self.correct)
         return {
             f"{prefix}_top1": int(self.correct.sum()) / count,
-            f"{prefix}_loss": self._loss / count,
+            f"{prefix}_loss": sum(torch.stack(self._losses).tolist()) / count,
             f"{prefix}_images": float(count),
         }
 

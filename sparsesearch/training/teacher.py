@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsesearch.backbones.saliency import read_teacher
+from sparsesearch.backbones.transforms import attach_
 from sparsesearch.data.task import Batch, Task
 from sparsesearch.training.arithmetic import Arithmetic
 
@@ -38,13 +39,14 @@ class Teacher:
     """Targets from a frozen dense model, precomputed for a fixed pool and computed online for other images.
 
     Args:
-        model: The dense model; it is set to eval mode and never changed.
+        model: The dense model; it is set to eval mode and made sparse, with the empty schedule, once for all batches.
         task: Its fixed pool, if any, is run through the model on first use.
         arithmetic: Device and precision.
         use_pool: Whether to precompute the targets of the pool (not worthwhile if few of its images are used).
     """
 
     def __init__(self, model: nn.Module, task: Task, *, arithmetic: Arithmetic, use_pool: bool) -> None:
+        attach_(model, [])
         self._model = model.eval().requires_grad_(False)
         self._task = task
         self._arithmetic = arithmetic
@@ -63,13 +65,13 @@ class Teacher:
             return self._compute(batch, tokens=tokens)
         if self._pooled is None:
             self._pooled = self._run_pool(tokens=tokens)
-        pooled, device = self._pooled, self._arithmetic.device
+        pooled = self._pooled
         if tokens and pooled.tokens_BNC is None:
             return self._compute(batch, tokens=True)
         return TeacherTargets(
-            pooled.log_probs_BK[batch.ids].to(device),
-            {stage: saliency[batch.ids].to(device) for stage, saliency in pooled.saliency.items()},
-            pooled.tokens_BNC[batch.ids].to(device) if tokens and pooled.tokens_BNC is not None else None,
+            pooled.log_probs_BK[batch.ids],
+            {stage: saliency[batch.ids] for stage, saliency in pooled.saliency.items()},
+            pooled.tokens_BNC[batch.ids] if tokens and pooled.tokens_BNC is not None else None,
         )
 
     def _run_pool(self, *, tokens: bool) -> TeacherTargets:
@@ -80,13 +82,13 @@ class Teacher:
         for batch in batches:
             part = self._compute(self._arithmetic.to_device(batch), tokens=kept is not None)
             if kept is not None and part.tokens_BNC is not None:
-                kept.append(part.tokens_BNC.cpu())
+                kept.append(part.tokens_BNC)
                 if sum(tensor.nbytes for tensor in kept) > MAX_TOKEN_BYTES:
                     kept = None
             parts.append(replace(part, tokens_BNC=None))
         return TeacherTargets(
-            torch.cat([part.log_probs_BK.cpu() for part in parts]),
-            {stage: torch.cat([part.saliency[stage].cpu() for part in parts]) for stage in parts[0].saliency},
+            torch.cat([part.log_probs_BK for part in parts]),
+            {stage: torch.cat([part.saliency[stage] for part in parts]) for stage in parts[0].saliency},
             torch.cat(kept) if kept else None,
         )
 

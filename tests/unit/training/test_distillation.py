@@ -1,5 +1,6 @@
 """The losses of this package in a loop of one's own."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def test_it_is_the_loss_of_retrain(name, method):
     model, teacher = pair(name)
     arithmetic = Arithmetic(torch.device("cpu"), torch.float32)
     kind = SparseObjective if method == "gathered" else MaskedObjective
-    objective = kind(still(model), Teacher(teacher, None, arithmetic=arithmetic, use_pool=False), arithmetic=arithmetic)
+    own = Teacher(copy.deepcopy(teacher), None, arithmetic=arithmetic, use_pool=False)
+    objective = kind(still(model), own, arithmetic=arithmetic)
     expected = objective(BATCH, TrainingStep(0, Draws(0)))
     loss = sparsesearch.distillation_loss(model, teacher, IMAGES, LABELS, method=method, generator=Draws(0))
     assert torch.equal(loss, expected)

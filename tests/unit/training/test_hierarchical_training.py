@@ -82,6 +82,6 @@ def test_a_step_that_keeps_all_positions_slow_has_no_share_to_learn(grid_setting
 
 def test_windows_of_pixels():
     images = torch.arange(2 * 64.0).reshape(2, 1, 8, 8)
-    crops = _cropped(images, [0, 5], grid=(4, 4))
+    crops = _cropped(images, torch.tensor([0, 5]), grid=(4, 4))
     assert torch.equal(crops[0], images[0, :, :4, :4])
     assert torch.equal(crops[1], images[1, :, 2:6, 2:6])
