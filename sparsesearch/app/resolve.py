@@ -130,8 +130,7 @@ def resolve(
         num_baselines=num_baselines(resolved),
         found=_found(resolved, arithmetic, has_head=weights.has_head, settings=settings),
     )
-    precision = "bfloat16" if arithmetic.is_bfloat16 else "float32"
-    progress.line(plan.describe(speeds, device=device.type, precision=precision))
+    progress.line(plan.describe(speeds, device=device.type, precision=arithmetic.precision))
     memory = EvaluationMemory.here(plan.spec, geometry, num_images=plan.num_val, device=device)
     progress.line(memory.describe(plan.spec.fidelity))
     if plan.num_baselines:
@@ -156,7 +155,7 @@ def resolve(
         "proposal_batch": memory.proposal_batch(plan.spec.fidelity),
     }
     found = found.model_copy(update=facts)
-    return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
+    return plan.spec.model_copy(update={"precision": arithmetic.precision, "storage": storage, "resolved": found})
 
 
 def _found(spec: StudySpec, arithmetic: Arithmetic, *, has_head: bool, settings: Settings | None) -> dict[str, str]:

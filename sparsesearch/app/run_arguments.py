@@ -41,7 +41,7 @@ class RunArguments(TypedDict, total=False):
         warm_start: Name of a study whose results are used.
         baselines: Whether hand-crafted baselines are evaluated too.
         seed: Random seed.
-        precision: Precision of training: `auto`, `float32` or `bfloat16`.
+        precision: Precision of training: `auto`, `float32`, `bf16` or `fp16`.
         device: `auto`, `cpu` or `cuda[:N]`.
         dispatcher: `inline` (in this process) or `ray`.
         cpus_per_trial: CPU cores per trial, on Ray.

@@ -119,7 +119,7 @@ class Recipe(Value):
     weights: str
     dense: TrainSpec
     training: TrainSpec
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = Field(ge=0, le=MAX_SEED)
     measured: Measured
     latency: RecipeLatency | None = None

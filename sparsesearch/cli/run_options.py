@@ -129,8 +129,8 @@ PrecisionOption = Annotated[
     str | None,
     typer.Option(
         metavar="TYPE",
-        help="Precision of training and evaluation: float32, bfloat16, or auto (bfloat16 on a GPU; on a CPU, "
-        "whichever is faster in a measurement). [default: auto]",
+        help="Precision of training and evaluation: float32, bf16, fp16, or auto (on a GPU bf16 if it has it in "
+        "hardware, else fp16; on a CPU float32 or bf16, whichever is faster in a measurement). [default: auto]",
         rich_help_panel=_HOW,
     ),
 ]

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from sparsesearch.data.task import Task
 from sparsesearch.latency.device import open_device as open_device
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.training.arithmetic import Arithmetic
+from sparsesearch.training.arithmetic import Arithmetic, short_type
 from sparsesearch.training.kinds import TrainingContext
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 _CLEARLY_FASTER = 1.3
 _LARGE_MACS = 500_000_000
@@ -52,13 +52,14 @@ def choose_arithmetic(
 ) -> tuple[Arithmetic, Speeds]:
     """Choose device and precision, and return them with their measured speed.
 
-    `auto` is bfloat16 on a GPU; on a CPU it is bfloat16 if its fastest batch is 1.3x faster than float32's.
+    `auto` is bfloat16 on a GPU that multiplies it in hardware, and float16 on others; on a CPU it is bfloat16 if its
+    fastest batch is 1.3x faster than float32's. No memory of a GPU is kept.
     """
     candidates: list[torch.dtype]
     if precision != "auto":
-        candidates = [torch.bfloat16 if precision == "bfloat16" else torch.float32]
+        candidates = [Arithmetic.of(precision, device=device).dtype]
     elif device.type == "cuda":
-        candidates = [torch.bfloat16]
+        candidates = [short_type(device)]
     elif geometry.stem_macs + sum(s.depth * s.mlp_macs * s.num_tokens for s in geometry.stages) < _LARGE_MACS:
         candidates = [torch.float32]
     else:
@@ -69,7 +70,12 @@ def choose_arithmetic(
     _alternate(probes)
     plain, best = probes[0], min(probes, key=lambda probe: min(probe.train_s))
     chosen = best if min(best.train_s) * _CLEARLY_FASTER < min(plain.train_s) else plain
-    return chosen.context.arithmetic, chosen.speeds
+    found = chosen.context.arithmetic, chosen.speeds
+    del chosen, best, plain
+    probes.clear()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return found
 
 
 def _alternate(probes: list[_Probe]) -> None:
@@ -97,7 +103,9 @@ class _Probe:
         self._model = context.fresh_model()
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-6)
         shape = (self._batch, context.task.in_chans, *context.geometry.image_size)
-        self._images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        self._images = images.to(device, memory_format=memory_format)
         self._labels = torch.zeros(self._batch, dtype=torch.long, device=device)
 
     @property
@@ -113,7 +121,7 @@ class _Probe:
     def _train(self) -> None:
         self._model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        with self.context.arithmetic.autocast():
+        with self.context.arithmetic.training_products(), self.context.arithmetic.autocast():
             logits = self._model(self._images)
         F.cross_entropy(logits.float(), self._labels).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()

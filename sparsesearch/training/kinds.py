@@ -55,7 +55,7 @@ class TrainingContext:
             image_size=self.task.image_size,
             seed=self.seed,
         )
-        return model.to(self.arithmetic.device)
+        return self.arithmetic.placed(model)
 
     def model_with(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         """The dense model with given weights."""
@@ -117,7 +117,7 @@ def dense_training(context: TrainingContext, spec: TrainSpec, *, weights: str, s
     start = dense_start(weights, backbone=context.backbone, task=context.task, seed=context.seed)
     if start.has_head:
         return None
-    model = start.model.to(context.arithmetic.device)
+    model = context.arithmetic.placed(start.model)
     steps = steps_per_epoch(spec, num_train=context.task.num_train)
     objective = DenseObjective(
         model,
@@ -143,7 +143,7 @@ def given_dense_model(context: TrainingContext, *, weights: str) -> tuple[nn.Mod
         CheckpointError: It is hardly better than chance, so its classes do not match those of the data.
     """
     model = dense_start(weights, backbone=context.backbone, task=context.task, seed=context.seed).model
-    model = model.to(context.arithmetic.device)
+    model = context.arithmetic.placed(model)
     batches = context.task.val("confirm", batch_size=eval_batch(context.geometry))
     evaluated = evaluate_model(model, batches, arithmetic=context.arithmetic)
     metrics = evaluated.metrics("val")

@@ -204,8 +204,9 @@ class TrainingRun:
             moments = {}
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 stored = tensors.get(f"optimizer.{key}.{name}")
-                if stored is not None:
-                    moments[key] = stored.to(parameter.device, copy=True)
+                if stored is not None:  # in the memory format of the parameter, as fused AdamW requires
+                    moments[key] = torch.empty_like(parameter if stored.ndim else stored, device=parameter.device)
+                    moments[key].copy_(stored)
             if moments:
                 self._optimizer.state[parameter] = moments
         scaler = {key.removeprefix("scaler."): t.item() for key, t in tensors.items() if key.startswith("scaler.")}

@@ -73,7 +73,8 @@ class Updates:
         local = self._arithmetic.to_device(batch)
         while True:
             self._optimizer.zero_grad(set_to_none=True)
-            loss = self._gradients(local, objective, number=number, draws=draws)
+            with self._arithmetic.training_products():
+                loss = self._gradients(local, objective, number=number, draws=draws)
             if loss is not None:
                 break
             self._halve(len(local.labels))

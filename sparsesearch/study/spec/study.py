@@ -86,7 +86,8 @@ class StudySpec(Value):
         fidelity: How candidates are evaluated.
         baselines: Whether the hand-crafted baselines rho, rho^2, rho^3 are evaluated alongside.
         time_budget_s: Time limit of the whole run in seconds; None for no limit.
-        precision: Precision of training and evaluation; `auto` is bfloat16 on a GPU, and the faster one on a CPU.
+        precision: Precision of training and evaluation; `auto` is bfloat16 on a GPU that has it in hardware and float16
+            (with a scaled loss) on others, and the faster of float32 and bfloat16 on a CPU.
         device: `auto`, `cpu` or `cuda[:N]`.
         dispatcher: How trials are executed: `inline` sequentially in this process, `ray` in parallel.
         resources: Resources of trials under `dispatcher: ray`.
@@ -110,7 +111,7 @@ class StudySpec(Value):
     fidelity: FidelitySpec = FidelitySpec()
     baselines: bool = True
     time_budget_s: float | None = Field(default=None, gt=0.0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     dispatcher: DispatcherName = DEFAULT_DISPATCHER
     resources: ResourceSpec = ResourceSpec()
