@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from sparsesearch.app.retrain import Retrained, changed
+from sparsesearch.app.change_recipe import changed
+from sparsesearch.app.retrain import Retrained
 from sparsesearch.app.retrain import retrain as train_recipe
 from sparsesearch.app.tracker import log_retrained
 from sparsesearch.artifacts.output_files import check_new_file
@@ -20,6 +21,7 @@ def retrain(
     *,
     data: str | None = None,
     weights: str | Path | None = None,
+    preset: str | None = None,
     epochs: int | None = None,
     device: str = "auto",
     mlflow: bool = True,
@@ -34,6 +36,8 @@ def retrain(
         output: Output file; `sparsesearch.load` reads it.
         data: Training data, in the words of `run`; by default the recipe's.
         weights: Initial weights of the dense model; by default the recipe's.
+        preset: Training: `short`, or a paper's by its model, such as `deit_s`; `auto` suits weights and data; by
+            default the recipe's.
         epochs: Epochs of the sparse training; by default the recipe's.
         device: `auto`, `cpu` or `cuda[:N]`.
         mlflow: Whether the training is logged to MLflow, as a run below that of its study.
@@ -45,7 +49,7 @@ def retrain(
         The trained model's file, its metrics on the test split, and those of the dense model.
 
     Raises:
-        SpecError: The recipe contradicts itself, or the output exists or cannot be written.
+        SpecError: The recipe contradicts itself, there is no such preset, or the output exists or cannot be written.
         DataError: The data cannot be read.
         CheckpointError: The initial weights do not fit.
     """
@@ -53,9 +57,9 @@ def retrain(
     path = check_new_file(Path(output), force=force)
     start = None if weights is None else str(weights)
     with open_reporter(ProgressMode(progress)) as reporter:
-        wanted = changed(found, data=data, weights=start, epochs=epochs, progress=reporter)
+        wanted = changed(found, data=data, weights=start, preset_name=preset, epochs=epochs, progress=reporter)
         settings, started_at = Settings.from_environment(), time.time()
         trained = train_recipe(wanted, path, settings=settings, progress=reporter, device=device, restart=restart)
         if mlflow:
-            log_retrained(wanted, trained, settings, report=reporter.line, started_at=started_at)
+            log_retrained(trained, settings, report=reporter.line, started_at=started_at)
     return trained

@@ -36,6 +36,7 @@ from sparsesearch.study.trial import Fidelity
 from sparsesearch.text import human_time
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.cache import TrainingCache
+from sparsesearch.training.recipes import chosen_retraining
 from sparsesearch.training.weights import check_weights
 
 _DEMO = "No --data given; using the bundled demo: real handwritten digits on a cluttered canvas."
@@ -98,9 +99,17 @@ def resolve(
     progress.line(weights.loaded)
     for label in baselines_outside(geometry, space) if spec.baselines else ():
         progress.line(f"The baseline {label} is left out: the search space has no step at one of its blocks.")
+    retrain = chosen_retraining(
+        spec.fidelity.retrain,
+        backbone,
+        weights=spec.weights,
+        num_train=task.num_train,
+        is_demo=spec.data.is_demo,
+    )
     resolved = spec.model_copy(
         update={
             "backbone": backbone,
+            "fidelity": spec.fidelity.model_copy(update={"retrain": retrain}),
             "resolved": Resolved(
                 geometry=geometry,
                 space=space,

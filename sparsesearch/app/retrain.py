@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sparsesearch.app.change_recipe import settled
 from sparsesearch.app.resumable_trainings import ResumableTrainings
+from sparsesearch.app.training_text import training_lines
 from sparsesearch.artifacts.checkpoint import ImagePreprocessing, ModelCard, save
-from sparsesearch.artifacts.recipe import DEMO_NOTE, Recipe
+from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.backbones.meta import without_weights
 from sparsesearch.backbones.registry import create_model
@@ -51,6 +53,7 @@ class Retrained:
         dense_metrics: Test metrics of the dense model, its teacher.
         dense_macs: Multiply-adds of one image through the dense model.
         geometry: The backbone.
+        recipe: What was trained, in full.
     """
 
     path: Path
@@ -58,19 +61,7 @@ class Retrained:
     dense_metrics: dict[str, float]
     dense_macs: int
     geometry: BackboneGeometry
-
-
-def changed(recipe: Recipe, *, data: str | None, weights: str | None, epochs: int | None, progress: Progress) -> Recipe:
-    """Return a recipe with other data, other initial weights or another number of epochs; None keeps the recipe's."""
-    if data is not None and data != recipe.data.source:
-        if recipe.note == DEMO_NOTE:
-            progress.line(f"warning: this schedule was {DEMO_NOTE}; search on {data} instead")
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": data})})
-    if weights is not None:
-        recipe = recipe.model_copy(update={"weights": weights})
-    if epochs is not None:
-        recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": epochs})})
-    return recipe
+    recipe: Recipe
 
 
 def retrain(
@@ -130,7 +121,10 @@ def _retrain(
     weights, line = resolve_weights(recipe.weights, backbone=backbone)
     if line is not None:
         progress.line(line)
+    recipe = settled(recipe.model_copy(update={"weights": weights}), num_train=task.num_train)
     progress.line(check_weights(weights, backbone=backbone, task=task).loaded)
+    for text in training_lines(recipe, num_train=task.num_train):
+        progress.line(text)
     if recipe.precision == "auto":
         # Measured in one process: others could come to another precision.
         choose = partial(choose_arithmetic, "auto", device=device, backbone=backbone, geometry=geometry, task=task)
@@ -190,7 +184,7 @@ def _retrain(
         save(model, path, card=card)
     trainings.clear()
     dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
-    return Retrained(path, card, dense_metrics.metrics("test"), dense_macs, geometry)
+    return Retrained(path, card, dense_metrics.metrics("test"), dense_macs, geometry, recipe)
 
 
 def _open_data(recipe: Recipe, backbone: str, *, processes: Processes, progress: Progress) -> TestedTask:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.storage import storage_of
 from sparsesearch.app.write_results import write_front_files
-from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.errors import one_line
 from sparsesearch.settings import Settings
 from sparsesearch.study.protocols import StudyRecords
@@ -51,19 +50,17 @@ def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySy
     )
 
 
-def log_retrained(
-    recipe: Recipe, trained: Retrained, settings: Settings, *, report: Callable[[str], None], started_at: float
-) -> None:
+def log_retrained(trained: Retrained, settings: Settings, *, report: Callable[[str], None], started_at: float) -> None:
     """Log a retraining to MLflow, or report in one line why that failed; it never raises.
 
     Args:
-        recipe: What was trained.
         trained: The result.
         settings: Where MLflow is.
         report: Receives messages for the user.
         started_at: When the retraining began, in Unix seconds.
     """
-    card, provenance = trained.card, recipe.provenance
+    card, recipe = trained.card, trained.recipe
+    provenance = recipe.provenance
     schedule = card.schedule.describe(trained.geometry)
     training = {f"train_{name}": str(value) for name, value in recipe.training.model_dump().items()}
     params = {"study": provenance.study, "trial": str(provenance.trial), "backbone": card.backbone}

@@ -22,7 +22,7 @@ from sparsesearch.space.definition import load_space, space_for_backbone
 from sparsesearch.study.spec import Budget, StudySpec
 from sparsesearch.study.spec.renamed import renamed
 from sparsesearch.training.published_weights import requested_weights
-from sparsesearch.training.recipes import default_fidelity, for_a_front
+from sparsesearch.training.recipes import AUTO, default_fidelity, for_a_front, preset
 
 _HINTS = {
     "budget": "use 35%, 20%:45%, or the keys unit, low and high",
@@ -127,6 +127,9 @@ def _filled_in(document: Mapping[str, Any]) -> StudySpec:
     is_range = isinstance(budget, Mapping) and budget.get("low") is not None
     if is_range and requested.get("strategy", recipe.strategy) != "finetune":
         recipe = for_a_front(recipe)
+    retrain = requested.get("retrain")
+    if isinstance(retrain, Mapping) and isinstance(retrain.get("preset"), str) and retrain["preset"] != AUTO:
+        recipe = recipe.model_copy(update={"retrain": preset(retrain["preset"], backbone, weights=weights)})
     filled["fidelity"] = _merged(recipe.model_dump(), requested)
     try:
         return StudySpec.model_validate(filled)

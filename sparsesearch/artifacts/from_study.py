@@ -79,7 +79,7 @@ def make_recipe(spec: StudySpec, front: StudyFront, trial: Trial) -> Recipe:
             torch=version("torch"),
             timm=version("timm"),
         ),
-    )
+    ).with_training(spec.fidelity.retrain)
 
 
 def _latency(spec: StudySpec, trial: Trial) -> RecipeLatency | None:

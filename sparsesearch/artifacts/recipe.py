@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from sparsesearch.errors import SpecError, one_line
+from sparsesearch.papers.recipes import PAPER_RECIPES, of_schedule
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.study.latency_record import Conditions, ConfirmedLatency
@@ -101,6 +102,7 @@ class Recipe(Value):
         weights: Initial weights of the dense model.
         dense: Training of the dense model and teacher, if it has to be trained.
         training: Full training of the sparse model.
+        training_note: What to know about that training, or None.
         precision: Precision of the search.
         seed: Seed.
         measured: Measurements of the search.
@@ -119,11 +121,19 @@ class Recipe(Value):
     weights: str
     dense: TrainSpec
     training: TrainSpec
+    training_note: str | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = Field(ge=0, le=MAX_SEED)
     measured: Measured
     latency: RecipeLatency | None = None
     provenance: Provenance
+
+    def with_training(self, training: TrainSpec) -> Recipe:
+        """The recipe with another training; that of a paper is adapted to the schedule."""
+        note = None
+        if training.preset in PAPER_RECIPES:
+            training, note = of_schedule(training, self.schedule)
+        return self.model_copy(update={"training": training, "training_note": note})
 
 
 _DIGEST = "# SHA-256 of the rest when it was written: "

@@ -73,6 +73,14 @@ def retrain(
     weights: Annotated[
         str | None, typer.Option(help="Initial weights, in the format of `run --weights`. [default: the recipe's]")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Training: short, or a paper's by its model: deit_s, convnext_t, ...; auto suits weights and data. "
+            "[default: the recipe's]",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of the sparse training. [default: the recipe's]")
     ] = None,
@@ -95,7 +103,7 @@ def retrain(
 
     sparsesearch retrain best.yaml -o model.safetensors
 
-    sparsesearch retrain best.yaml --data folder:/data/imagenet --epochs 30
+    sparsesearch retrain best.yaml --data folder:/data/imagenet --preset deit_s
 
     torchrun --nproc-per-node 8 -m sparsesearch retrain best.yaml
 
@@ -108,13 +116,13 @@ def retrain(
     is_silent = os.environ.get("RANK", "0") != "0"  # of the processes that torchrun started, the first one reports
     with open_reporter(progress, quiet=quiet or is_silent) as reporter:
         with reporter.bar("loading PyTorch", None):
-            from sparsesearch.app.retrain import changed
+            from sparsesearch.app.change_recipe import changed
             from sparsesearch.app.retrain import retrain as train_recipe
             from sparsesearch.training.launched import rank_of_launch
 
         if is_edited(recipe):
             reporter.line(f"note: {recipe} is not as sparsesearch wrote it: it was edited, or it is damaged")
-        wanted = changed(wanted, data=data, weights=weights, epochs=epochs, progress=reporter)
+        wanted = changed(wanted, data=data, weights=weights, preset_name=preset, epochs=epochs, progress=reporter)
         settings, started_at = Settings.from_environment(), time.time()
         trained = train_recipe(
             wanted, output, settings=settings, progress=reporter, device=device or "auto", restart=restart
@@ -124,7 +132,7 @@ def retrain(
         if mlflow:
             from sparsesearch.app.tracker import log_retrained
 
-            log_retrained(wanted, trained, settings, report=reporter.line, started_at=started_at)
+            log_retrained(trained, settings, report=reporter.line, started_at=started_at)
     card = trained.card
     if as_json or not reporter.prints_summary:
         document: dict[str, object] = {

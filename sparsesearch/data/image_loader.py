@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from sparsesearch.data.loader_workers import num_loader_workers, shared_memory_slots
-from sparsesearch.data.loading import Preprocessing
+from sparsesearch.data.loading import Preprocessing, Transform
 from sparsesearch.data.samples import Samples
 from sparsesearch.data.steps import Steps
 from sparsesearch.data.task import Batch
@@ -34,18 +34,31 @@ _STEPS_AHEAD = 2
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """How training images are augmented.
+
+    Attributes:
+        seed: An image's random numbers depend on this and on its index.
+        rand_augment: timm's RandAugment; None for none.
+    """
+
+    seed: int
+    rand_augment: str | None
+
+
+@dataclass(frozen=True)
 class _Chunk:
     """Images to decode.
 
     Attributes:
         part: The samples they are from.
         indices: Their indices there.
-        seed: Seed of their augmentation; None for the transform of an evaluation.
+        augmentation: None for the transform of an evaluation.
     """
 
     part: str
     indices: NDArray[np.int64]
-    seed: int | None
+    augmentation: Augmentation | None
 
 
 _Decoded = tuple[Tensor, list[int]]
@@ -72,13 +85,13 @@ class ImageLoader:
         self._asked = workers
         self._idle: _Pool | None = None
 
-    def read(self, part: str, steps: Steps, *, seed: int | None = None) -> Iterator[Batch]:
+    def read(self, part: str, steps: Steps, *, augmentation: Augmentation | None = None) -> Iterator[Batch]:
         """Batches in the order of the steps.
 
         Args:
             part: Name of the samples.
             steps: What to read of them.
-            seed: Seed of the augmentation; None for the transform of an evaluation.
+            augmentation: None for the transform of an evaluation.
 
         Raises:
             DataError: An image cannot be read, here or in a loader process.
@@ -87,7 +100,7 @@ class ImageLoader:
         workers = min(num_loader_workers(self._asked), slots // 2)
         size = _CHUNK if workers else max(1, steps.size)
         chunks = (
-            _Chunk(part, indices[start : start + size], seed)
+            _Chunk(part, indices[start : start + size], augmentation)
             for indices in steps
             for start in range(0, len(indices), size)
         )
@@ -121,21 +134,30 @@ class _Decoding(Dataset[_Decoded]):
 
     def __init__(self, parts: Mapping[str, Samples], preprocessing: Preprocessing) -> None:
         self._parts = parts
+        self._preprocessing = preprocessing
         self._plain = preprocessing.transform(is_training=False)
-        self._augment = preprocessing.transform(is_training=True)
+        self._augments: dict[str | None, Transform] = {}
 
     def __getitem__(self, chunk: _Chunk) -> _Decoded:
         """The transformed images, uint8 `B x C x H x W`, and their labels."""
         samples, images, labels = self._parts[chunk.part], [], []
-        is_alone = chunk.seed is not None and get_worker_info() is None
+        augmentation = chunk.augmentation
+        transform = self._plain if augmentation is None else self._augment(augmentation.rand_augment)
+        is_alone = augmentation is not None and get_worker_info() is None
         with _same_generators_after() if is_alone else nullcontext():
             for index in chunk.indices.tolist():
                 image, label = samples[index]
-                if chunk.seed is not None:
-                    _seed_generators(derive_seed(chunk.seed, index))
-                images.append((self._plain if chunk.seed is None else self._augment)(image))
+                if augmentation is not None:
+                    _seed_generators(derive_seed(augmentation.seed, index))
+                images.append(transform(image))
                 labels.append(label)
         return torch.stack(images), labels
+
+    def _augment(self, rand_augment: str | None) -> Transform:
+        if rand_augment not in self._augments:
+            made = self._preprocessing.transform(is_training=True, rand_augment=rand_augment)
+            self._augments[rand_augment] = made
+        return self._augments[rand_augment]
 
 
 class _Pool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sparsesearch.data.content import task_fingerprint
 from sparsesearch.data.epoch_order import epoch_order
-from sparsesearch.data.image_loader import ImageLoader
+from sparsesearch.data.image_loader import Augmentation, ImageLoader
 from sparsesearch.data.loading import Preprocessing
 from sparsesearch.data.samples import Splits
 from sparsesearch.data.steps import Steps
@@ -48,8 +48,8 @@ class ImagesTask:
     def fresh_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Augmented training images (random resized crop, RandAugment, colour jitter); see `Task.fresh_epoch`."""
         order = epoch_order(self._train, runs=self._runs, seed=derive_seed(epoch.seed, "images", epoch.number))
-        seed = derive_seed(epoch.seed, "augment", epoch.number)
-        yield from self._loader.read("train", Steps.of_epoch(epoch, order), seed=seed)
+        augmentation = Augmentation(derive_seed(epoch.seed, "augment", epoch.number), epoch.rand_augment)
+        yield from self._loader.read("train", Steps.of_epoch(epoch, order), augmentation=augmentation)
 
     def pool_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Same as `fresh_epoch`: augmented images are not a fixed pool, so teacher targets are computed online."""

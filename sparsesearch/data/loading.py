@@ -13,9 +13,6 @@ from torch import Tensor
 from sparsesearch.data.normalisation import Normalisation
 from sparsesearch.schedule.image_size import ImageSize, sides
 
-# mmax9: with its random magnitude above 9, timm may posterize to 0 bits, which recent versions of Pillow reject.
-_RAND_AUGMENT = "rand-m9-mmax9-mstd0.5-inc1"
-
 Transform = Callable[[Image.Image], Tensor]
 
 
@@ -49,17 +46,18 @@ class Preprocessing:
         """What transformed images go through before the model."""
         return Normalisation(self.mean[: self.in_chans], self.std[: self.in_chans])
 
-    def transform(self, *, is_training: bool) -> Transform:
+    def transform(self, *, is_training: bool, rand_augment: str | None = None) -> Transform:
         """A transform of an image into uint8 `in_chans x H x W`, which is not normalised.
 
         Args:
             is_training: Random resized crop, RandAugment and colour jitter, from Python's, NumPy's and torch's global
                 generators; otherwise resize and centre crop.
+            rand_augment: timm's RandAugment for training on colour images; None for none.
         """
         made: Transform = create_transform(
             (self.in_chans, *sides(self.image_size)),
             is_training=is_training,
-            auto_augment=_RAND_AUGMENT if is_training and self.in_chans == 3 else None,
+            auto_augment=rand_augment if is_training and self.in_chans == 3 else None,
             interpolation=self.interpolation,
             mean=self.mean[: self.in_chans],
             crop_pct=self.crop_pct,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparsesearch.data.normalisation import Normalisation
 from sparsesearch.schedule.image_size import ImageSize
+from sparsesearch.study.spec import RAND_AUGMENT
 
 ValPart = Literal["screen", "confirm"]
 """`screen` ranks candidates; `confirm` re-scores the selected ones on images that the selection did not use."""
@@ -46,6 +47,7 @@ class Epoch:
         num_images: Images of the epoch; None for all.
         first_step: The first step that is read; those before it are done.
         share: What this process reads of each step.
+        rand_augment: timm's RandAugment of image files; None for none.
     """
 
     number: int
@@ -54,6 +56,7 @@ class Epoch:
     num_images: int | None = None
     first_step: int = 0
     share: Share = ALONE
+    rand_augment: str | None = RAND_AUGMENT
 
 
 @dataclass(frozen=True)

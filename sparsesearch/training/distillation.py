@@ -6,6 +6,7 @@ Shapes: `B` batch, `C` channels, `H` and `W` pixels, `K` classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -160,10 +161,10 @@ def masked_terms(
     labels: Tensor,
     targets: TeacherTargets,
     *,
-    weights: LossWeights | None = None,
+    ratio_weight: float | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """DynamicViT's loss of masked training, with the weights of the papers unless others are given.
+    """DynamicViT's loss of masked training, with the weights of the papers.
 
     Args:
         model: The sparse model that was run.
@@ -172,15 +173,16 @@ def masked_terms(
         tokens_BNC: Its final tokens, or their logits for a model with a token head.
         labels: As for `distillation_loss`.
         targets: The teacher's targets, with tokens.
-        weights: Weights of the terms.
+        ratio_weight: Weight of the loss on the keep ratio; None for 2, and 10 for ConvNeXt and Swin.
         total: As for `dynamicvit_loss`.
     """
     assert tokens_BNC is not None
     assert targets.tokens_BNC is not None
     decisions, is_grid = _decisions(trace), _is_grid(model)
-    if weights is None:
-        token_loss: Literal["mse", "kl"] = "kl" if hasattr(model, "token_logits") else "mse"
-        weights = LossWeights(ratio=_HIERARCHICAL_RATIO_WEIGHT) if is_grid else LossWeights(token_loss=token_loss)
+    token_loss: Literal["mse", "kl"] = "kl" if hasattr(model, "token_logits") and not is_grid else "mse"
+    weights = LossWeights(ratio=_HIERARCHICAL_RATIO_WEIGHT if is_grid else 2.0, token_loss=token_loss)
+    if ratio_weight is not None:
+        weights = replace(weights, ratio=ratio_weight)
     terms = dynamicvit_loss(
         Outputs(logits_BK.float(), tokens_BNC.float()),
         Outputs(targets.log_probs_BK, targets.tokens_BNC.float()),

@@ -102,8 +102,8 @@ class Training:
 
     def batches(self, epoch: int, *, first_step: int = 0, share: Share = ALONE) -> Iterator[Batch]:
         """The batches of an epoch, counted from 1, or a process's share of them, from a step on."""
-        spec = self.spec
-        return self.read(Epoch(epoch, self.seed, spec.batch_size, spec.images_per_epoch, first_step, share))
+        spec, augment = self.spec, self.spec.augmentation.rand_augment
+        return self.read(Epoch(epoch, self.seed, spec.batch_size, spec.images_per_epoch, first_step, share, augment))
 
 
 def steps_per_epoch(spec: TrainSpec, *, num_train: int) -> int:
@@ -192,8 +192,11 @@ def sparse_training(
     sparsify_(model, schedule)
     load_dense_part(model, start)
     _checkpoint_(model, spec)
-    kind = MaskedObjective if spec.method == "masked" else SparseObjective
-    objective: Objective = kind(model, teacher, arithmetic=context.arithmetic)
+    objective: Objective
+    if spec.method == "masked":
+        objective = MaskedObjective(model, teacher, arithmetic=context.arithmetic, ratio_weight=spec.ratio_weight)
+    else:
+        objective = SparseObjective(model, teacher, arithmetic=context.arithmetic)
     return _on_pool(context, spec, model, objective, seed=seed, label=label)
 
 

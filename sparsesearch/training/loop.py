@@ -29,26 +29,29 @@ class NonFiniteLossError(SparseSearchError):
     """The loss became NaN or infinite; the trial fails, the study continues."""
 
 
-def lr_factor(step: int, *, total: int, warmup: float) -> float:
-    """Fraction of the peak learning rate at a step: linear warm-up from 0, then cosine decay to 0."""
+def lr_factor(step: int, *, total: int, warmup: float, final: float = 0.0) -> float:
+    """Fraction of the peak learning rate at a step: linear warm-up from 0, then cosine decay to `final`."""
     num_warmup = max(1, round(warmup * total))
     if step < num_warmup:
         return (step + 1) / num_warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - num_warmup) / max(1, total - num_warmup)))
+    cosine = 0.5 * (1.0 + math.cos(math.pi * (step - num_warmup) / max(1, total - num_warmup)))
+    return final + (1.0 - final) * cosine
 
 
 def parameter_groups(model: nn.Module, spec: TrainSpec) -> list[dict[str, object]]:
     """Four groups: backbone and predictors, each with and without weight decay (1-D parameters and biases)."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        is_embedding = name.endswith(("cls_token", "pos_embed"))
+        if parameter.requires_grad and (spec.train_embeddings or not is_embedding):
             is_predictor = name.startswith(PREDICTOR_PREFIX)
-            decays = parameter.ndim > 1 and not name.endswith(("cls_token", "pos_embed", "reg_token"))
+            decays = parameter.ndim > 1 and not is_embedding and not name.endswith("reg_token")
             groups.setdefault((is_predictor, decays), []).append(parameter)
     return [
         {
             "params": parameters,
             "peak_lr": spec.predictor_lr if is_predictor else spec.lr,
+            "frozen_epochs": 0 if is_predictor else spec.frozen_epochs,
             "weight_decay": spec.weight_decay if decays else 0.0,
         }
         for (is_predictor, decays), parameters in sorted(groups.items())
@@ -146,9 +149,10 @@ class TrainingRun:
         total = self._spec.epochs * self._steps_per_epoch
         for batch in batches:
             step = self.epochs_done * self._steps_per_epoch + self.steps_done
-            factor = lr_factor(min(step, total - 1), total=total, warmup=self._spec.warmup)
+            spec = self._spec
+            factor = lr_factor(min(step, total - 1), total=total, warmup=spec.warmup, final=spec.final_lr)
             for group in self._optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * factor
+                group["lr"] = group["peak_lr"] * factor if self.epochs_done >= group["frozen_epochs"] else 0.0
             self._unread.append(self._updates.update(batch, objective, number=step, draws=Draws(seed, step)))
             self.steps_done += 1
             if len(self._unread) >= self._read_every:

@@ -9,7 +9,6 @@ from sparsesearch.backbones.calls import new_call
 from sparsesearch.backbones.saliency import final_outputs
 from sparsesearch.data.task import Batch
 from sparsesearch.sparsify.call import Call
-from sparsesearch.sparsify.losses import LossWeights
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.distillation import check_masked, masked_terms, num_compared
 from sparsesearch.training.teacher import Teacher
@@ -26,7 +25,7 @@ class MaskedObjective:
         model: A sparse model whose schedule is set.
         teacher: Provides logits and final tokens.
         arithmetic: Device and precision.
-        weights: Weights of the terms; None for those of the papers.
+        ratio_weight: Weight of the loss on the keep ratio; None for 2, and 10 for ConvNeXt and Swin.
 
     Raises:
         ScheduleError: A step of the schedule neither prunes nor chooses paths.
@@ -35,13 +34,13 @@ class MaskedObjective:
     """
 
     def __init__(
-        self, model: nn.Module, teacher: Teacher, *, arithmetic: Arithmetic, weights: LossWeights | None = None
+        self, model: nn.Module, teacher: Teacher, *, arithmetic: Arithmetic, ratio_weight: float | None = None
     ) -> None:
         check_masked(model)
         self._model = model
         self._teacher = teacher
         self._arithmetic = arithmetic
-        self._weights = weights
+        self._ratio_weight = ratio_weight
 
     def __call__(self, batch: Batch, step: TrainingStep) -> Tensor:
         """The loss of a batch."""
@@ -56,7 +55,7 @@ class MaskedObjective:
             tokens,
             batch.labels,
             targets,
-            weights=self._weights,
+            ratio_weight=self._ratio_weight,
             total=step.total,
         )
 

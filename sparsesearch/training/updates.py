@@ -30,7 +30,7 @@ class Updates:
         arithmetic: Device and precision.
         processes: The processes that train the model together.
         micro_batch: Images computed at once by one process.
-        clip_grad: Maximum norm of the gradient.
+        clip_grad: Maximum norm of the gradient; None for no limit.
 
     Attributes:
         scaler: Scales the loss in float16.
@@ -45,7 +45,7 @@ class Updates:
         arithmetic: Arithmetic,
         processes: Processes,
         micro_batch: int,
-        clip_grad: float,
+        clip_grad: float | None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -80,7 +80,8 @@ class Updates:
             self._halve(len(local.labels))
         self._processes.sum_gradients_(self._model.parameters())
         self.scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_grad)
+        if self._clip_grad is not None:
+            nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_grad)
         self.scaler.step(self._optimizer)
         self.scaler.update()
         return loss

@@ -16,12 +16,14 @@ from sparsesearch.study.spec.study import (
     SamplerName,
     StudySpec,
 )
-from sparsesearch.study.spec.training import TrainSpec
+from sparsesearch.study.spec.training import RAND_AUGMENT, Augmentation, TrainSpec
 
 __all__ = [
     "DEFAULT_DISPATCHER",
     "MAX_SEED",
     "NAME_PATTERN",
+    "RAND_AUGMENT",
+    "Augmentation",
     "Budget",
     "BudgetUnit",
     "DataSpec",

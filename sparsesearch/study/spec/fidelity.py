@@ -50,7 +50,7 @@ class FidelitySpec(Value):
     dense: TrainSpec = TrainSpec(epochs=12, lr=2e-3, warmup=0.2)
     supernet_training: TrainSpec = TrainSpec(epochs=4, images_per_epoch=5376, lr=5e-4)
     finetune: TrainSpec = TrainSpec(epochs=2, images_per_epoch=2560, lr=3e-4, predictor_lr=1e-3)
-    retrain: TrainSpec = TrainSpec(epochs=8, images_per_epoch=5376, lr=5e-4, predictor_lr=2e-3)
+    retrain: TrainSpec = TrainSpec(preset="auto", epochs=8, images_per_epoch=5376, lr=5e-4, predictor_lr=2e-3)
     rungs: RungSpec | None = None
 
     @model_validator(mode="before")

@@ -12,6 +12,7 @@ from sparsesearch.app.complete import complete
 from sparsesearch.app.resolve import resolve
 from sparsesearch.app.validate import filled_in, validate
 from sparsesearch.errors import BackboneError, BudgetError, DataError, SpaceError, SpecError, UserInputError
+from sparsesearch.papers.recipes import PAPER_RECIPES
 from sparsesearch.space.definition import bundled_spaces
 from sparsesearch.study.progress import Silent
 
@@ -43,6 +44,16 @@ def backbone_of(space: str) -> str:
             {**PICO, "data": {"source": "digits:hard", "class_order": "alphabetical"}},
             DataError,
             "digits:hard numbers its classes itself, and class_order .* is for class folders; leave it out",
+        ),
+        (
+            {**DEIT, "fidelity": {"retrain": {"preset": "deit_l"}}},
+            SpecError,
+            "unknown preset 'deit_l' of retrain; choose from short, demo, deit_s",
+        ),
+        (
+            {**DEIT, "fidelity": {"retrain": {"augmentation": {"mixup": 0.8}, "batch_size": 3}}},
+            SpecError,
+            "mixup and cutmix need an even batch_size, got 3",
         ),
         ({**PICO, "seed": 10**30}, SpecError, "seed: Input should be less than or equal to 9223372036854775807"),
         ({**PICO, "seed": -1}, SpecError, "seed: Input should be greater than or equal to 0"),
@@ -97,3 +108,9 @@ def test_no_tensors_are_loaded(space):
     )
     done = subprocess.run([sys.executable, "-c", code, json.dumps(document)], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_preset_of_a_document_is_the_base_of_its_training():
+    found = validate({**DEIT, "fidelity": {"retrain": {"preset": "deit_b", "epochs": 15}}}).fidelity.retrain
+    assert found == PAPER_RECIPES["deit_b"].model_copy(update={"epochs": 15})
+    assert validate(DEIT).fidelity.retrain.preset == "auto"

@@ -32,6 +32,12 @@ class TestLearningRate:
         assert factors[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
         assert all(a > b for a, b in itertools.pairwise(factors[10:]))
 
+    def test_it_may_end_above_0(self):
+        factors = [lr_factor(step, total=100, warmup=0.1, final=0.25) for step in range(101)]
+        assert factors[10] == 1.0
+        assert factors[55] == pytest.approx(0.625)
+        assert factors[100] == pytest.approx(0.25)
+
     @pytest.mark.parametrize("total", [1, 2, 3, 17])
     @pytest.mark.parametrize("warmup", [0.0, 0.2, 0.99])
     def test_short_trainings_have_a_rate_at_every_step(self, total, warmup):
@@ -58,6 +64,13 @@ class TestGroups:
         assert seen["cls_token"] == seen["pos_embed"] == seen["blocks.0.norm1.weight"] == (0.5, 0.0)
         assert seen["blocks.0.attn.qkv.weight"] == (0.5, 0.125)
         assert sum(name.startswith("sparsity.") for name in seen) > 0
+
+    def test_embeddings_may_be_left_out(self, context):
+        model = context.fresh_model()
+        groups = parameter_groups(model, TrainSpec(epochs=1, train_embeddings=False))
+        trained = {id(parameter) for group in groups for parameter in group["params"]}
+        left_out = {name for name, parameter in model.named_parameters() if id(parameter) not in trained}
+        assert left_out == {"cls_token", "pos_embed"}
 
     def test_frozen_parameters_are_left_out(self, context):
         model = context.fresh_model().requires_grad_(False)
@@ -126,6 +139,25 @@ def test_a_training_continued_from_its_file_is_the_same_to_the_last_bit(kind, co
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert any(name.startswith("optimizer.exp_avg_sq.") for name in expected)
     assert set(model_tensors(found)) == set(straight._model.state_dict())
+
+
+def test_a_frozen_backbone_stays_while_predictors_and_moments_move(context):
+    spec = SPEC.model_copy(update={"frozen_epochs": 1, "clip_grad": None})
+    model = context.fresh_model()
+    sparsify_(model, Schedule.at([1, 5], [0.6, 0.3]))
+    run = TrainingRun(model, spec, steps_per_epoch=3, arithmetic=context.arithmetic)
+    objective = objective_of("sparse", model, context)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    def moved():
+        found = [name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])]
+        return {name.startswith("sparsity.") for name in found}
+
+    one_epoch(run, objective, context.task)
+    assert moved() == {True}
+    assert run.state()["optimizer.exp_avg.blocks.0.attn.qkv.weight"].abs().max() > 0
+    one_epoch(run, objective, context.task)
+    assert moved() == {True, False}
 
 
 def test_a_training_depends_on_its_seed_and_on_no_global_generator(context):
