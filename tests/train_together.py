@@ -17,7 +17,7 @@ from sparsesearch.data.inputs import task_geometry
 from sparsesearch.schedule import Schedule
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.progress import Silent
-from sparsesearch.study.spec import TrainSpec
+from sparsesearch.study.spec import Augmentation, TrainSpec
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.checkpoints import write_tensors
 from sparsesearch.training.kinds import Training, TrainingContext, dense_training, sparse_training, supernet_training
@@ -25,6 +25,11 @@ from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.processes import Processes
 from sparsesearch.training.teacher import Teacher
 
+PRESETS = {
+    "augmentation": Augmentation(mixup=0.8, cutmix=1.0, label_smoothing=0.1, random_erasing=0.25),
+    "drop_path": 0.2,
+    "ema_decay": 0.9,
+}
 SCHEDULE = Schedule.at([2, 4, 6], [0.7, 0.5, 0.35])
 
 
@@ -51,6 +56,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--micro-batch", type=int)
     parser.add_argument("--backbone", default="deit_pico")
+    parser.add_argument("--presets", action="store_true", help="with everything that the papers' recipes draw")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if dist.is_torchelastic_launched():
@@ -62,6 +68,8 @@ def main() -> None:
     spec = TrainSpec(
         epochs=arguments.steps, images_per_epoch=32, batch_size=32, lr=3e-4, micro_batch=arguments.micro_batch
     )
+    if arguments.presets:
+        spec = spec.model_copy(update=PRESETS)
     training = training_of(arguments.kind, context, spec)
     run = TrainingRun(training.model, training.spec, steps_per_epoch=1, arithmetic=arithmetic, processes=processes)
     losses = []
@@ -72,8 +80,9 @@ def main() -> None:
         losses.append(loss)
     if arguments.kind == "supernet":
         set_schedule_(training.model, Schedule())
+    images = next(iter(task.val("screen", batch_size=64))).images
     with torch.no_grad():
-        logits = training.model.eval()(next(iter(task.val("screen", batch_size=64))).images)
+        logits = torch.cat([model.eval()(images) for model in (training.model, run.average) if model is not None])
     if processes.is_first:
         tensors = {"losses": torch.tensor(losses, dtype=torch.float64), "logits": logits}
         write_tensors(arguments.out, tensors, metadata={})

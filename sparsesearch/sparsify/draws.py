@@ -38,20 +38,26 @@ class Draws:
         """The numbers of the same step for the images from another position on, from the first draw again."""
         return Draws(*self._key, first=first)
 
-    def uniform(self, shape: tuple[int, ...], *, device: torch.device, purpose: str | None = None) -> Tensor:
+    def uniform(
+        self, shape: tuple[int, ...], *, device: torch.device, purpose: str | None = None, rows: Tensor | None = None
+    ) -> Tensor:
         """Float32 numbers in (0, 1), with a row for each image.
 
         Args:
             shape: Shape of the numbers, images first.
             device: Where they are computed.
             purpose: Names the draw, so that it can be repeated; None for the next one of this object.
+            rows: Which images these are, counted from the first one, int64 on the device; None for all in order.
         """
         if purpose is None:
             self._num_drawn += 1
             purpose = f"draw {self._num_drawn}"
         columns = math.prod(shape[1:])
         start = derive_seed(*self._key, purpose) + self._first * columns * _GOLDEN
-        index = torch.arange(1, shape[0] * columns + 1, device=device)
+        if rows is None:
+            index = torch.arange(1, shape[0] * columns + 1, device=device)
+        else:
+            index = (rows[:, None] * columns + torch.arange(1, columns + 1, device=device)).flatten()
         word = index * _GOLDEN + _wrapped(start)
         for bits, factor in _MIX:
             word = (word ^ _shifted(word, bits)) * factor

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sparsesearch.backbones.drop_path import set_drop_path_
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import attach_, sparsify_
@@ -118,6 +119,7 @@ def dense_training(context: TrainingContext, spec: TrainSpec, *, weights: str, s
     if start.has_head:
         return None
     model = context.arithmetic.placed(start.model)
+    set_drop_path_(model, spec.drop_path)
     steps = steps_per_epoch(spec, num_train=context.task.num_train)
     objective = DenseObjective(
         model,
@@ -172,7 +174,7 @@ def supernet_training(
     """Training of the shared weights of all schedules of a space, starting from dense weights."""
     model = context.supernet_model(space)
     load_dense_part(model, dense)
-    _checkpoint_(model, spec)
+    _prepare_(model, spec)
     objective = SupernetObjective(model, teacher, space=space, geometry=context.geometry, arithmetic=context.arithmetic)
     return _on_pool(context, spec, model, objective, seed=seed, label="supernet training")
 
@@ -191,7 +193,7 @@ def sparse_training(
     model = context.fresh_model()
     sparsify_(model, schedule)
     load_dense_part(model, start)
-    _checkpoint_(model, spec)
+    _prepare_(model, spec)
     objective: Objective
     if spec.method == "masked":
         objective = MaskedObjective(model, teacher, arithmetic=context.arithmetic, ratio_weight=spec.ratio_weight)
@@ -200,8 +202,9 @@ def sparse_training(
     return _on_pool(context, spec, model, objective, seed=seed, label=label)
 
 
-def _checkpoint_(model: Any, spec: TrainSpec) -> None:
-    """Enable gradient checkpointing if requested."""
+def _prepare_(model: Any, spec: TrainSpec) -> None:
+    """Enable stochastic depth and gradient checkpointing if requested."""
+    set_drop_path_(model, spec.drop_path)
     if spec.grad_checkpointing:
         model.set_grad_checkpointing(True)
 

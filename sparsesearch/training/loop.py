@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from sparsesearch.data.task import Batch
@@ -15,6 +16,7 @@ from sparsesearch.sparsify.draws import Draws
 from sparsesearch.study.progress import Bar
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.arithmetic import Arithmetic
+from sparsesearch.training.augmentation import Augmenter
 from sparsesearch.training.processes import Processes, share_statistics_
 from sparsesearch.training.training_step import Objective
 from sparsesearch.training.updates import Updates
@@ -58,6 +60,12 @@ def parameter_groups(model: nn.Module, spec: TrainSpec) -> list[dict[str, object
     ]
 
 
+def _augmenter(model: Any, spec: TrainSpec) -> Augmenter | None:
+    """What changes the images and labels of a training, None if nothing does."""
+    changes = spec.augmentation
+    return Augmenter(changes, num_classes=model.num_classes) if changes.changes_batches else None
+
+
 class Asked(NamedTuple):
     """What is asked of a training between two steps.
 
@@ -83,8 +91,10 @@ class TrainingRun:
         processes: The processes that train the model together; None for this one alone.
 
     Attributes:
+        spec: Hyperparameters.
         epochs_done: Finished epochs.
         steps_done: Finished steps of the epoch under way.
+        average: The model with the moving average of its weights, in evaluation mode; None without `ema_decay`.
     """
 
     def __init__(
@@ -97,7 +107,7 @@ class TrainingRun:
         processes: Processes | None = None,
     ) -> None:
         self._model = model
-        self._spec = spec
+        self.spec = spec
         self._steps_per_epoch = steps_per_epoch
         self._arithmetic = arithmetic
         self._processes = processes or Processes()
@@ -112,7 +122,10 @@ class TrainingRun:
             processes=self._processes,
             micro_batch=spec.micro_batch or spec.batch_size,
             clip_grad=spec.clip_grad,
+            augmenter=_augmenter(model, spec),
         )
+        self._average = None if spec.ema_decay is None else ModelEmaV3(model, decay=spec.ema_decay)
+        self.average: nn.Module | None = None if self._average is None else self._average.module
         self._read_every = _READ_EVERY if is_cuda else 1
         self._unread: list[Tensor] = []
         self._loss_sum = 0.0
@@ -146,14 +159,16 @@ class TrainingRun:
             NonFiniteLossError: The loss is NaN or infinite.
         """
         self._model.train()
-        total = self._spec.epochs * self._steps_per_epoch
+        total = self.spec.epochs * self._steps_per_epoch
         for batch in batches:
             step = self.epochs_done * self._steps_per_epoch + self.steps_done
-            spec = self._spec
+            spec = self.spec
             factor = lr_factor(min(step, total - 1), total=total, warmup=spec.warmup, final=spec.final_lr)
             for group in self._optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor if self.epochs_done >= group["frozen_epochs"] else 0.0
             self._unread.append(self._updates.update(batch, objective, number=step, draws=Draws(seed, step)))
+            if self._average is not None:
+                self._average.update(self._model)
             self.steps_done += 1
             if len(self._unread) >= self._read_every:
                 self._read_losses(bar)
@@ -186,6 +201,8 @@ class TrainingRun:
     def state(self) -> dict[str, Tensor]:
         """Model and optimizer as flat tensors, sufficient for an exact continuation."""
         tensors = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
         names = {id(parameter): name for name, parameter in self._model.named_parameters()}
         for parameter, moments in self._optimizer.state.items():
             for key, tensor in moments.items():
@@ -200,9 +217,9 @@ class TrainingRun:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the result of `state`."""
-        self._model.load_state_dict(
-            {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        )
+        self._model.load_state_dict(model_tensors(tensors))
+        if self.average is not None:
+            self.average.load_state_dict(model_tensors(tensors, prefix="average."))
         self._optimizer.state.clear()
         for name, parameter in self._model.named_parameters():
             moments = {}
@@ -222,6 +239,6 @@ class TrainingRun:
         self._loss_sum = float(tensors.get("loss_sum", 0.0))
 
 
-def model_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def model_tensors(tensors: Mapping[str, Tensor], *, prefix: str = "model.") -> dict[str, Tensor]:
     """The model's tensors in the result of `TrainingRun.state`."""
-    return {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -9,10 +9,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from sparsesearch.backbones.drop_path import follow_
 from sparsesearch.data.task import Batch
 from sparsesearch.errors import DeviceMemoryError
 from sparsesearch.sparsify.draws import Draws
 from sparsesearch.training.arithmetic import Arithmetic
+from sparsesearch.training.augmentation import Augmenter
 from sparsesearch.training.memory import is_out_of_memory
 from sparsesearch.training.processes import Processes
 from sparsesearch.training.shared_stem import SharedStem
@@ -31,6 +33,7 @@ class Updates:
         processes: The processes that train the model together.
         micro_batch: Images computed at once by one process.
         clip_grad: Maximum norm of the gradient; None for no limit.
+        augmenter: Changes the images and labels of each step; None for none.
 
     Attributes:
         scaler: Scales the loss in float16.
@@ -46,12 +49,14 @@ class Updates:
         processes: Processes,
         micro_batch: int,
         clip_grad: float | None,
+        augmenter: Augmenter | None = None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._arithmetic = arithmetic
         self._processes = processes
         self._clip_grad = clip_grad
+        self._augmenter = augmenter
         self.scaler = arithmetic.scaler()
         self.micro_batch = micro_batch
 
@@ -71,6 +76,8 @@ class Updates:
             DeviceMemoryError: A single image does not fit into memory.
         """
         local = self._arithmetic.to_device(batch)
+        if self._augmenter is not None:
+            local = self._augmenter(local, draws)
         while True:
             self._optimizer.zero_grad(set_to_none=True)
             with self._arithmetic.training_products():
@@ -106,13 +113,17 @@ class Updates:
             return self._backward(objective, local, own[0])
         with SharedStem(self._model, local, arithmetic=self._arithmetic) as stem:
             if hasattr(objective, "count"):
-                counts = [objective.count(stem.part(part), step) for part, step in zip(parts, own, strict=True)]
+                counts = []
+                for part, step in zip(parts, own, strict=True):
+                    follow_(self._model, step.draws)
+                    counts.append(objective.count(stem.part(part), step))
                 whole = self._processes.sum_(torch.stack(counts).sum())
                 own = [TrainingStep(number, draws.at(part.first), _constant(whole * part.fraction)) for part in parts]
             losses = [self._backward(objective, stem.part(part), step) for part, step in zip(parts, own, strict=True)]
         return torch.stack(losses).sum()
 
     def _backward(self, objective: Objective, batch: Batch, step: TrainingStep) -> Tensor:
+        follow_(self._model, step.draws)
         loss = objective(batch, step)
         if batch.fraction != 1.0:
             loss = loss * batch.fraction

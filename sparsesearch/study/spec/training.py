@@ -30,6 +30,11 @@ class Augmentation(Value):
     rand_augment: str | None = Field(default=RAND_AUGMENT, pattern=r"^rand(-[a-z]+[0-9.]+)*$")
 
     @property
+    def changes_batches(self) -> bool:
+        """Whether images or labels are changed after they were loaded."""
+        return self.mixes or self.label_smoothing > 0.0 or self.random_erasing > 0.0
+
+    @property
     def mixes(self) -> bool:
         """Whether images are mixed in pairs."""
         return self.mixup > 0.0 or self.cutmix > 0.0

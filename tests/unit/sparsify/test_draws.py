@@ -38,6 +38,12 @@ def test_an_image_has_its_numbers_wherever_it_is_computed(shape, first):
         assert torch.equal(part.uniform((shape[0] - first, *shape[1:]), device=CPU), numbers[first:])
 
 
+def test_chosen_images_have_the_numbers_of_all():
+    rows = torch.tensor([4, 1, 7])
+    whole = Draws(3).at(2).uniform((9, 3, 5), device=CPU, purpose="noise")
+    assert torch.equal(Draws(3).at(2).uniform((3, 3, 5), device=CPU, purpose="noise", rows=rows), whole[rows])
+
+
 def test_they_are_uniform_and_differ_between_draws_and_steps():
     draws = Draws(0, 1)
     numbers = [draws.uniform((500, 196), device=CPU), draws.uniform((500, 196), device=CPU)]
