@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sparsesearch.app.change_recipe import changed
 from sparsesearch.app.retrain import Retrained
-from sparsesearch.app.retrain import retrain as train_recipe
+from sparsesearch.app.retrain_on_devices import retrain_on_devices
 from sparsesearch.app.tracker import log_retrained
 from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.artifacts.recipe import Recipe, read_recipe
@@ -28,6 +28,8 @@ def retrain(
     progress: str = "auto",
     force: bool = False,
     restart: bool = False,
+    workers_per_training: int | None = None,
+    ray_address: str | None = None,
 ) -> Retrained:
     """Train a recipe in full, evaluate it on the test split, and save it; the same as `sparsesearch retrain`.
 
@@ -44,6 +46,8 @@ def retrain(
         progress: As in `run`.
         force: Whether an existing file is overwritten.
         restart: Whether to begin anew, without the checkpoints of an earlier call in `OUTPUT.checkpoints`.
+        workers_per_training: Processes that train together, on Ray; by default one on each GPU, or one on CPUs.
+        ray_address: `auto` or `HOST:PORT` of a Ray cluster; by default this machine.
 
     Returns:
         The trained model's file, its metrics on the test split, and those of the dense model.
@@ -59,7 +63,16 @@ def retrain(
     with open_reporter(ProgressMode(progress)) as reporter:
         wanted = changed(found, data=data, weights=start, preset_name=preset, epochs=epochs, progress=reporter)
         settings, started_at = Settings.from_environment(), time.time()
-        trained = train_recipe(wanted, path, settings=settings, progress=reporter, device=device, restart=restart)
+        trained = retrain_on_devices(
+            wanted,
+            path,
+            settings=settings,
+            board=reporter.board,
+            device=device,
+            restart=restart,
+            workers=workers_per_training,
+            ray_address=ray_address,
+        )
         if mlflow:
             log_retrained(trained, settings, report=reporter.line, started_at=started_at)
     return trained

@@ -24,14 +24,22 @@ class ResumableTrainings:
         identity: What is trained, JSON-serializable; checkpoints of anything else are not used.
         processes: The processes that train together; the first writes.
         progress: Reports progress.
+        stop: Set to stop; Ctrl-C and SIGTERM set it during a training as well.
     """
 
     def __init__(
-        self, folder: Path, *, identity: Mapping[str, object], processes: Processes, progress: Progress
+        self,
+        folder: Path,
+        *,
+        identity: Mapping[str, object],
+        processes: Processes,
+        progress: Progress,
+        stop: StopToken,
     ) -> None:
         self._folder = folder
         self._identity = identity
         self._progress = progress
+        self._stop = stop
         self.processes = processes
 
     def run(self, training: Training, arithmetic: Arithmetic, *, seed: int) -> None:
@@ -51,7 +59,7 @@ class ResumableTrainings:
             self._progress.line(
                 f"{training.label} goes on after epoch {run.epochs_done} of {spec.epochs}, step {run.steps_done}"
             )
-        stop = StopToken()
+        stop = self._stop
 
         def save() -> None:
             if self.processes.is_first:

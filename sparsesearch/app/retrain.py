@@ -32,6 +32,7 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.seeds import derive_seed
 from sparsesearch.settings import Settings
 from sparsesearch.study.progress import Progress
+from sparsesearch.study.stop import StopToken
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.cache import TrainingCache, dense_key
 from sparsesearch.training.kinds import TrainingContext, dense_training, given_dense_model, sparse_training
@@ -72,6 +73,7 @@ def retrain(
     progress: Progress,
     device: str = "auto",
     restart: bool = False,
+    stop: StopToken | None = None,
 ) -> Retrained:
     """Train the dense model if needed, then the schedule in full, and evaluate both on the test split.
 
@@ -86,6 +88,7 @@ def retrain(
         progress: Reports progress.
         device: `auto`, `cpu` or `cuda[:N]`.
         restart: Whether to begin anew, without the checkpoints of an earlier call.
+        stop: Set to stop; Ctrl-C and SIGTERM set it as well.
 
     Raises:
         StoppedError: Ctrl-C or SIGTERM; everything up to the last step is kept.
@@ -95,7 +98,14 @@ def retrain(
     """
     with launched(open_device(device)) as (processes, opened):
         return _retrain(
-            recipe, path, settings=settings, progress=progress, device=opened, processes=processes, restart=restart
+            recipe,
+            path,
+            settings=settings,
+            progress=progress,
+            device=opened,
+            processes=processes,
+            restart=restart,
+            stop=stop or StopToken(),
         )
 
 
@@ -108,6 +118,7 @@ def _retrain(
     device: torch.device,
     processes: Processes,
     restart: bool,
+    stop: StopToken,
 ) -> Retrained:
     backbone = resolve_name(recipe.backbone)
     task = _open_data(recipe, backbone, processes=processes, progress=progress)
@@ -140,7 +151,11 @@ def _retrain(
         "file": path.name,
     }
     trainings = ResumableTrainings(
-        path.with_name(f"{path.name}.checkpoints"), identity=identity, processes=processes, progress=progress
+        path.with_name(f"{path.name}.checkpoints"),
+        identity=identity,
+        processes=processes,
+        progress=progress,
+        stop=stop,
     )
     if restart:
         trainings.clear()

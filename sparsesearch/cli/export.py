@@ -23,6 +23,7 @@ from sparsesearch.cli.options import (
     open_settings,
 )
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
+from sparsesearch.cli.run_options import RayAddressOption, WorkersPerTrainingOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import program, say
 from sparsesearch.settings import Settings
@@ -85,6 +86,8 @@ def retrain(
         int | None, typer.Option(min=1, help="Epochs of the sparse training. [default: the recipe's]")
     ] = None,
     device: DeviceOption = None,
+    workers_per_training: WorkersPerTrainingOption = None,
+    ray_address: RayAddressOption = None,
     mlflow: Annotated[
         bool,
         typer.Option(
@@ -107,6 +110,8 @@ def retrain(
 
     torchrun --nproc-per-node 8 -m sparsesearch retrain best.yaml
 
+    Several GPUs of this machine, or of a Ray cluster (--ray-address auto), train together.
+
     Checkpoints are kept in OUTPUT.checkpoints until the file is written: after a stop, the same command goes on.
 
     Load it with:  model = sparsesearch.load("model.safetensors")
@@ -117,15 +122,22 @@ def retrain(
     with open_reporter(progress, quiet=quiet or is_silent) as reporter:
         with reporter.bar("loading PyTorch", None):
             from sparsesearch.app.change_recipe import changed
-            from sparsesearch.app.retrain import retrain as train_recipe
+            from sparsesearch.app.retrain_on_devices import retrain_on_devices
             from sparsesearch.training.launched import rank_of_launch
 
         if is_edited(recipe):
             reporter.line(f"note: {recipe} is not as sparsesearch wrote it: it was edited, or it is damaged")
         wanted = changed(wanted, data=data, weights=weights, preset_name=preset, epochs=epochs, progress=reporter)
         settings, started_at = Settings.from_environment(), time.time()
-        trained = train_recipe(
-            wanted, output, settings=settings, progress=reporter, device=device or "auto", restart=restart
+        trained = retrain_on_devices(
+            wanted,
+            output,
+            settings=settings,
+            board=reporter.board,
+            device=device or "auto",
+            restart=restart,
+            workers=workers_per_training,
+            ray_address=ray_address,
         )
         if rank_of_launch() > 0:
             return

@@ -205,7 +205,7 @@ WorkersPerTrainingOption = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Processes that train the dense model or the supernet together, on Ray. [default: one for each GPU]",
+        help="Processes that train one model together, on Ray. [default: one for each GPU]",
         rich_help_panel=_WHERE,
     ),
 ]
