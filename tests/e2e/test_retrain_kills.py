@@ -29,9 +29,9 @@ def recipe(tmp_path_factory):
     return path
 
 
-def start(recipe, folder, *launcher):
+def start(recipe, folder, *launcher, options=()):
     folder.mkdir(exist_ok=True)
-    options = ["retrain", str(recipe), "-o", "model.safetensors", "--no-mlflow", "--progress", "plain"]
+    options = ["retrain", str(recipe), "-o", "model.safetensors", "--no-mlflow", "--progress", "plain", *options]
     command = [sys.executable, *launcher, "-m", "sparsesearch", *options]
     environment = os.environ | {"SPARSESEARCH_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -88,10 +88,18 @@ def test_a_stop_keeps_the_step_under_way(recipe, undisturbed, tmp_path):
     assert (tmp_path / "model.safetensors").read_bytes() == undisturbed
 
 
-def test_two_processes(recipe, undisturbed, tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    out = finish(start(recipe, tmp_path, *launcher))
+@pytest.mark.parametrize(
+    ("launcher", "options"),
+    [
+        (["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"], []),
+        ([], ["--workers-per-training", "2"]),
+    ],
+    ids=["torchrun", "ray"],
+)
+def test_two_processes(recipe, undisturbed, tmp_path, launcher, options):
+    out = finish(start(recipe, tmp_path, *launcher, options=options))
     assert out.count("test accuracy") == 1, "the first process reports"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "model.safetensors"], "nothing else is left"
     (tmp_path / "alone.safetensors").write_bytes(undisturbed)
     images = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
