@@ -185,8 +185,15 @@ def _studied(
     notes += check_classes(labels[0], others, names=layout.classes, what=root)
     names = tuple(table.path(index) for index in broken)
     account = Account(left_out.by_reason(), names, tuple(notes), orders_differ(layout.classes))
-    indices = (np.asarray(part, dtype=np.int32) for part in (train, val, test))
-    return Manifest(table, *indices, fingerprint=fingerprint, state=state, account=account)
+    return Manifest(
+        table,
+        train=np.asarray(train, dtype=np.int32),
+        val=np.asarray(val, dtype=np.int32),
+        test=np.asarray(test, dtype=np.int32),
+        fingerprint=fingerprint,
+        state=state,
+        account=account,
+    )
 
 
 def _walk(layout: Layout, *, left_out: LeftOut) -> Iterator[FolderImage]:
