@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -139,6 +140,10 @@ class DigitsTest(DigitsTask):
     """The test split of the digits task; only retraining and final reports may use it."""
 
     class_names = tuple(str(digit) for digit in range(NUM_CLASSES))
+
+    def with_held_out(self) -> Self:
+        """Itself: validation images are digits of their own."""
+        return self
 
     def test(self, *, batch_size: int) -> Iterator[Batch]:
         """Fixed canvases of the test digits, 12 per source digit (397 of them)."""

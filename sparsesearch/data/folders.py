@@ -123,6 +123,7 @@ def open_folder(
         class_names=classes,
         account=known.account,
         state=known.state,
+        holds_out=not {"val", "test"} <= set(known.table.folders),
     )
 
 

@@ -79,11 +79,16 @@ class ImageLoader:
 
     def __init__(self, parts: dict[str, Samples], preprocessing: Preprocessing, *, workers: int | None) -> None:
         self.parts = parts
+        self._preprocessing = preprocessing
         self._decoding = _Decoding(parts, preprocessing)
         self._normalisation = preprocessing.normalisation
         self._chunk_bytes = _CHUNK * preprocessing.in_chans * math.prod(sides(preprocessing.image_size))
         self._asked = workers
         self._idle: _Pool | None = None
+
+    def with_parts(self, parts: dict[str, Samples]) -> ImageLoader:
+        """The same for other samples."""
+        return ImageLoader(parts, self._preprocessing, workers=self._asked)
 
     def read(self, part: str, steps: Steps, *, augmentation: Augmentation | None = None) -> Iterator[Batch]:
         """Batches in the order of the steps.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
+from typing import Self
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from sparsesearch.data.content import task_fingerprint
 from sparsesearch.data.epoch_order import epoch_order
 from sparsesearch.data.image_loader import Augmentation, ImageLoader
 from sparsesearch.data.loading import Preprocessing
-from sparsesearch.data.samples import Splits
+from sparsesearch.data.samples import Joined, Splits
 from sparsesearch.data.steps import Steps
 from sparsesearch.data.task import Batch, Epoch, Task, ValPart
 from sparsesearch.data.validation_size import num_val_images
@@ -71,10 +73,22 @@ class ImagesTest(ImagesTask):
 
     def __init__(self, splits: Splits, preprocessing: Preprocessing, spec: DataSpec) -> None:
         super().__init__(splits, preprocessing, spec)
+        self._holds_out = splits.holds_out
         self.class_names = splits.class_names
         samples, indices = splits.test
         self._test = np.asarray(indices, dtype=np.int64)
         self._loader.parts["test"] = samples
+
+    def with_held_out(self) -> Self:
+        """The data with the images that a search holds out of the training images among them; itself if it has none."""
+        if not self._holds_out:
+            return self
+        parts = self._loader.parts
+        joined = Joined((parts["train"], self._train), (parts["val"], self._val))
+        whole = copy(self)
+        whole._loader = self._loader.with_parts({**parts, "train": joined})
+        whole._train, whole.num_train, whole._holds_out = np.arange(len(joined)), len(joined), False
+        return whole
 
     def test(self, *, batch_size: int) -> Iterator[Batch]:
         """All test images, resized and centre-cropped."""

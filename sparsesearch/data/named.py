@@ -129,7 +129,8 @@ def open_named(source: Source, spec: DataSpec, *, mode: str, contents: Contents)
     ]
     account = Account({"broken images": len(broken)} if broken else {}, tuple(broken), notes)
     parts = ((train, kept), (train, val), (test, tested))
-    return Splits(num_classes, fingerprint, *parts, class_names=declared if names == declared else (), account=account)
+    shown = declared if names == declared else ()
+    return Splits(num_classes, fingerprint, *parts, class_names=shown, account=account, holds_out=True)
 
 
 def _broken(samples: NamedImages, spec: DataSpec, contents: Contents, *, name: str) -> frozenset[int]:

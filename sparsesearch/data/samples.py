@@ -78,6 +78,7 @@ class Splits:
         account: What was left out, and what may be unexpected.
         train_runs: Lengths of runs of training images that are read fastest together; empty if any order is as fast.
         state: What the files are now, for other processes that open them; empty if it cannot be told to them.
+        holds_out: Whether the validation images are training images that were held out.
     """
 
     num_classes: int
@@ -86,9 +87,26 @@ class Splits:
     val: Part
     test: Part
     class_names: tuple[str, ...] = ()
+    holds_out: bool = False
     account: Account = field(default_factory=Account)
     train_runs: tuple[int, ...] = ()
     state: str = ""
+
+
+class Joined:
+    """The samples of two parts, one part after the other."""
+
+    def __init__(self, first: Part, second: Part) -> None:
+        self._first = first
+        self._second = second
+
+    def __len__(self) -> int:
+        return len(self._first[1]) + len(self._second[1])
+
+    def __getitem__(self, index: int) -> Sample:
+        size = len(self._first[1])
+        (samples, indices), inside = (self._first, index) if index < size else (self._second, index - size)
+        return samples[int(indices[inside])]
 
 
 def left_out_text(left_out: Mapping[str, int]) -> str:
