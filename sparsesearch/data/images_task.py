@@ -84,7 +84,7 @@ class ImagesTest(ImagesTask):
         if not self._holds_out:
             return self
         parts = self._loader.parts
-        joined = Joined((parts["train"], self._train), (parts["val"], self._val))
+        joined = Joined((parts["train"], self._train.tolist()), (parts["val"], self._val.tolist()))
         whole = copy(self)
         whole._loader = self._loader.with_parts({**parts, "train": joined})
         whole._train, whole.num_train, whole._holds_out = np.arange(len(joined)), len(joined), False

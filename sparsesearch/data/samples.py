@@ -106,7 +106,7 @@ class Joined:
     def __getitem__(self, index: int) -> Sample:
         size = len(self._first[1])
         (samples, indices), inside = (self._first, index) if index < size else (self._second, index - size)
-        return samples[int(indices[inside])]
+        return samples[indices[inside]]
 
 
 def left_out_text(left_out: Mapping[str, int]) -> str:
