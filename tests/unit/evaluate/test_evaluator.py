@@ -224,7 +224,7 @@ class TestShortOfMemory:
     @pytest.fixture
     def short(self, spec, monkeypatch):
         monkeypatch.setattr("sparsesearch.evaluate.evaluation_memory.free_bytes", lambda device: 1_000_000)
-        monkeypatch.setattr("sparsesearch.evaluate.evaluator.eval_batch", lambda geometry: 40)
+        monkeypatch.setattr("sparsesearch.evaluate.joint_scorer.eval_batch", lambda geometry: 40)
         return renamed(spec, "short", resolved=spec.resolved.model_copy(update={"proposal_batch": 2}))
 
     def test_schedules_of_a_batch_share_a_pass(self, home, short):
@@ -233,7 +233,7 @@ class TestShortOfMemory:
         assert passes == ["evaluating 2 schedules", "evaluating 1 schedule"]
         screened = [trial for trial in home.store.trials("short") if trial.fidelity is Fidelity.SUPERNET]
         assert screened[0].measurements[0].seconds == screened[1].measurements[0].seconds > 0.0
-        scorer = home.evaluator(short)._supernet
+        scorer = home.evaluator(short)._supernet._scorer
         assert not scorer.keeps_images
         assert [trial.metrics for trial in screened] == [scorer.score(trial.schedule) for trial in screened]
 
