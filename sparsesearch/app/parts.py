@@ -59,12 +59,11 @@ def open_execution(
         return InlineDispatcher(observer=observer, stop=stop), evaluator
     from sparsesearch.dispatch.tune import RayDispatcher  # Ray takes seconds to load
 
-    device = context.arithmetic.device.type
     run = uuid4().hex
     dispatcher = RayDispatcher(
         spec.resources,
         storage=storage,
-        uses_gpu=device == "cuda",
+        device=spec.device,
         observer=observer,
         stop=stop,
         stop_file=StopFile(folder.work_folder, run=run),
@@ -72,7 +71,7 @@ def open_execution(
     )
     board.include(WorkFiles(folder.work_folder).read)
     portable = portable_evaluator(
-        spec.model_copy(update={"device": device}),
+        spec,
         uid=folder.uid,
         storage=storage,
         cache=cache,

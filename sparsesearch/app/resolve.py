@@ -20,10 +20,11 @@ from sparsesearch.data.inputs import open_task, task_geometry
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.evaluation_memory import EvaluationMemory
 from sparsesearch.evaluate.loading_speed import with_loading
+from sparsesearch.evaluate.opening import device_here
 from sparsesearch.evaluate.plan import CACHED, GIVEN, make_plan
 from sparsesearch.evaluate.rates import Rates
 from sparsesearch.evaluate.reference_keys import reference_keys
-from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
+from sparsesearch.evaluate.throughput import choose_arithmetic
 from sparsesearch.latency.device import machine_here
 from sparsesearch.search.samplers.priors import collect_priors
 from sparsesearch.settings import Settings
@@ -83,7 +84,7 @@ def resolve(
             raise SpecError(f"no database given to read study {spec.warm_start!r} from; leave warm_start out")
         priors = collect_priors(store.spec(spec.warm_start), store.trials(spec.warm_start))
         progress.line(f"Starting from {len(priors)} results of study {spec.warm_start!r}.")
-    device = open_device(spec.device)
+    device = device_here(spec)
     task = open_task(spec.data, backbone=backbone, progress=progress)
     geometry = task_geometry(backbone, task)
     space = space_for(spec, geometry)
@@ -164,7 +165,9 @@ def resolve(
         "proposal_batch": memory.proposal_batch(plan.spec.fidelity),
     }
     found = found.model_copy(update=facts)
-    return plan.spec.model_copy(update={"precision": arithmetic.precision, "storage": storage, "resolved": found})
+    # What workers of a cluster are fastest in, they find out themselves.
+    precision = spec.precision if spec.resources.ray_address is not None else arithmetic.precision
+    return plan.spec.model_copy(update={"precision": precision, "storage": storage, "resolved": found})
 
 
 def _found(spec: StudySpec, arithmetic: Arithmetic, *, has_head: bool, settings: Settings | None) -> dict[str, str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from sparsesearch.errors import ClusterError
 from sparsesearch.study.spec import ResourceSpec
+
+DeviceKind = Literal["cpu", "cuda"]
 
 _EPSILON = 1e-6
 
@@ -130,3 +133,21 @@ def _fraction(nodes: list[Node], *, workers: int, gpus: float = 0.0) -> TrialRes
         f"a training cannot have {workers} processes with a GPU each, since the Ray cluster has "
         f"{sum(node.gpus for node in nodes):g} GPUs; lower --workers-per-training"
     )
+
+
+def device_of_trials(requested: str, nodes: list[Node], resources: ResourceSpec) -> DeviceKind:
+    """The device that trials compute on, as the nodes of the cluster have it, whatever this machine has.
+
+    Args:
+        requested: The device of the study.
+        nodes: The nodes of the cluster.
+        resources: The resources that the study requests.
+
+    Returns:
+        For `auto`, a GPU if a trial with one fits on a node.
+    """
+    if requested != "auto":
+        return "cpu" if requested == "cpu" else "cuda"
+    gpus = 1.0 if resources.gpus_per_trial is None else resources.gpus_per_trial
+    has_gpu = gpus > 0 and any(node.num_trials(cpus=resources.cpus_per_trial, gpus=gpus) for node in nodes)
+    return "cuda" if has_gpu else "cpu"

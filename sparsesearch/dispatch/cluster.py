@@ -28,21 +28,47 @@ _ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "10",
 }
 _OBJECT_STORE_BYTES = 128 * 2**20  # processes exchange only short texts
+_VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 _CONNECT_SECONDS = 5.0
 
 
+def only_gpu(device: str, *, address: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment of a Ray on this machine that is to see a single GPU; empty for any device but `cuda:N`.
+
+    Args:
+        device: The device of the study.
+        address: Address of a cluster; None for a Ray that is started on this machine.
+        environment: The environment of this process.
+
+    Raises:
+        ClusterError: The device has a number, which a cluster assigns itself.
+    """
+    kind, _, index = device.partition(":")
+    if not index:
+        return {}
+    if address is not None:
+        raise ClusterError(
+            f"--device {device} names a GPU of one machine, but a Ray cluster assigns its GPUs to trials itself; "
+            f"use --device {kind}"
+        )
+    visible = environment.get(_VISIBLE_GPUS)
+    return {_VISIBLE_GPUS: index if visible is None else visible.split(",")[int(index)].strip()}
+
+
 @contextmanager
-def joined(address: str | None) -> Iterator[list[Node]]:
+def joined(address: str | None, *, device: str = "auto") -> Iterator[list[Node]]:
     """Connect to a Ray cluster while the block runs, and yield its nodes.
 
     Args:
         address: Address of a cluster, or None to start Ray on this machine and stop it after the block. If this process
             is already connected to a cluster, that one is used and stays connected.
+        device: The device of the study; of `cuda:N`, a Ray that is started here uses that GPU alone.
 
     Raises:
         ClusterError: Ray cannot be started, or the cluster cannot be reached.
     """
-    with _environment(_ENVIRONMENT), _quiet():
+    gpu = only_gpu(device, address=address, environment=os.environ)
+    with _environment(_ENVIRONMENT), _environment(gpu, replace=True), _quiet():
         is_owner = not ray.is_initialized()
         if is_owner:
             _start(address)
@@ -99,15 +125,17 @@ def _nodes() -> list[Node]:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for Ray that the user has not set, and unset them afterwards."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
+def _environment(values: Mapping[str, str], *, replace: bool = False) -> Iterator[None]:
+    """Set environment variables for Ray, by default those that the user has not set, and undo it afterwards."""
+    added = {name: value for name, value in values.items() if replace or name not in os.environ}
+    before = {name: os.environ[name] for name in added if name in os.environ}
     os.environ.update(added)
     try:
         yield
     finally:
         for name in added:
             os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 @contextmanager

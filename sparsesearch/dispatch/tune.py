@@ -13,7 +13,7 @@ from pathlib import Path
 from ray import tune
 
 from sparsesearch.dispatch.actors import ActorPool
-from sparsesearch.dispatch.allocation import Allocation
+from sparsesearch.dispatch.allocation import Allocation, device_of_trials
 from sparsesearch.dispatch.cluster import joined
 from sparsesearch.dispatch.rungs import open_rungs
 from sparsesearch.dispatch.storage_probe import check_shared
@@ -46,7 +46,7 @@ class RayDispatcher:
     Args:
         resources: The resources that the study requests.
         storage: Folder for checkpoints, shared by all machines.
-        uses_gpu: Whether the evaluator computes on a GPU.
+        device: The device of the study: `auto`, `cpu` or `cuda[:N]`; workers have it, this machine need not.
         observer: Told every stored change of a trial.
         stop: Stops the run.
         stop_file: Where the processes of the run look whether they are to stop; None if they stop after epochs.
@@ -58,7 +58,7 @@ class RayDispatcher:
         resources: ResourceSpec,
         *,
         storage: Path,
-        uses_gpu: bool = False,
+        device: str = "auto",
         observer: StudyObserver | None = None,
         stop: StopToken | None = None,
         stop_file: StopFile | None = None,
@@ -66,7 +66,7 @@ class RayDispatcher:
     ) -> None:
         self._resources = resources
         self._storage = storage
-        self._uses_gpu = uses_gpu
+        self._device = device
         self._observer = observer or NoObserver()
         self._stop = stop or StopToken()
         self._stop_file = stop_file
@@ -83,10 +83,14 @@ class RayDispatcher:
             raise TypeError(f"evaluator must be a PortableEvaluator, which workers can open; got {evaluator!r}")
         with ExitStack() as stack:
             with self._progress.bar("starting Ray", None):
-                nodes = stack.enter_context(joined(self._resources.ray_address))
+                nodes = stack.enter_context(joined(self._resources.ray_address, device=self._device))
+                device = device_of_trials(self._device, nodes, self._resources)
                 fidelity = writer.spec.fidelity
                 batch_size = min(fidelity.dense.batch_size, fidelity.supernet_training.batch_size)
-                allocation = Allocation.of(nodes, self._resources, uses_gpu=self._uses_gpu, batch_size=batch_size)
+                allocation = Allocation.of(
+                    nodes, self._resources, uses_gpu=device == "cuda", batch_size=batch_size
+                )
+                evaluator = evaluator.on(device)
                 check_shared(self._storage, nodes)
             queue = TrialQueue(
                 controller,

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sparsesearch.data.content import changed_data
 from sparsesearch.data.inputs import open_task
 from sparsesearch.errors import DataError
@@ -26,11 +28,24 @@ from sparsesearch.training.processes import Processes
 from sparsesearch.value import Value
 
 
-def open_context(spec: StudySpec, *, data_state: str = "") -> TrainingContext:
+def device_here(spec: StudySpec) -> torch.device:
+    """The device of a study in the process that leads it.
+
+    On a Ray cluster, workers compute on devices of their own, and this machine may be without a GPU.
+
+    Raises:
+        SpecError: The device does not exist.
+    """
+    is_led_only = spec.dispatcher == "ray" and spec.resources.ray_address is not None
+    return open_device("auto" if is_led_only and spec.device != "cpu" else spec.device)
+
+
+def open_context(spec: StudySpec, *, device: str | None = None, data_state: str = "") -> TrainingContext:
     """Open backbone, data and device of a prepared study.
 
     Args:
         spec: The study.
+        device: Device of this process; None for that of the process that leads the study.
         data_state: `Task.state` of the process that looked at the data's files; empty to look at them now.
 
     Raises:
@@ -42,7 +57,7 @@ def open_context(spec: StudySpec, *, data_state: str = "") -> TrainingContext:
     if task.fingerprint != resolved.data_fingerprint:
         stored, found = resolved.data_fingerprint, task.fingerprint
         raise DataError(changed_data(spec.data.source, study=spec.name, stored=stored, found=found))
-    arithmetic = Arithmetic.of(spec.precision, device=open_device(spec.device))
+    arithmetic = Arithmetic.of(spec.precision, device=device_here(spec) if device is None else open_device(device))
     return TrainingContext(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
 
 
@@ -50,7 +65,8 @@ class _EvaluatorDocument(Value):
     """What a worker needs to open the evaluator of a study.
 
     Attributes:
-        spec: The prepared study; its device is the worker's.
+        spec: The prepared study.
+        device: `auto`, `cpu` or `cuda`, without an index: a worker only sees the GPUs that Ray has assigned to it.
         uid: Unique id of the study.
         storage: Root of the checkpoints.
         cache: Folder of trainings that studies share.
@@ -60,6 +76,7 @@ class _EvaluatorDocument(Value):
     """
 
     spec: StudySpec
+    device: str
     uid: str
     storage: Path
     cache: Path
@@ -81,7 +98,7 @@ def portable_evaluator(
     """The evaluator of a prepared study, to be opened by worker processes.
 
     Args:
-        spec: The study; its device is `cpu` or `cuda` without an index, as a worker only sees the GPUs assigned to it.
+        spec: The study.
         storage: Root of the checkpoints; must be accessible at this path on every machine.
         cache: Folder of trainings that studies share; must be accessible likewise.
         elapsed_s: Seconds of the time budget that are used up.
@@ -91,6 +108,7 @@ def portable_evaluator(
     """
     document = _EvaluatorDocument(
         spec=spec,
+        device=spec.device.partition(":")[0],
         uid=uid,
         storage=storage,
         cache=cache,
@@ -111,7 +129,7 @@ def open_evaluator(document: dict[str, Any]) -> Evaluator:
     progress: Progress = WorkFiles(folder.work_folder) if processes.is_first else Silent()
     return StudyEvaluator(
         spec,
-        context=open_context(spec, data_state=described.data_state),
+        context=open_context(spec, device=described.device, data_state=described.data_state),
         folder=folder,
         cache=TrainingCache(described.cache, report=progress.line),
         deadline=deadline,

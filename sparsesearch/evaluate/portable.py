@@ -26,6 +26,12 @@ class PortableEvaluator(Value):
     document: dict[str, Any] = Field(default_factory=dict)
     _opened: Evaluator | None = PrivateAttr(default=None)
 
+    def on(self, device: str) -> PortableEvaluator:
+        """This evaluator on a device, if its document names one."""
+        if "device" not in self.document:
+            return self
+        return self.model_copy(update={"document": {**self.document, "device": device}})
+
     def evaluate(self, trial: Trial) -> Iterator[Event]:
         """Run the trial to its end, continuing after its recorded measurements."""
         yield from self.open().evaluate(trial)

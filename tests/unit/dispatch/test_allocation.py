@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sparsesearch.dispatch.allocation import Allocation, Node
+from sparsesearch.dispatch.allocation import Allocation, Node, device_of_trials
 from sparsesearch.errors import ClusterError
 from sparsesearch.study.spec import ResourceSpec
 
@@ -64,3 +64,22 @@ def test_more_processes_than_gpus_are_refused() -> None:
 def test_a_study_on_a_gpu_whose_trials_get_none_is_refused() -> None:
     with pytest.raises(ClusterError, match="--gpus-per-trial"):
         Allocation.of([node(16, 1)], ResourceSpec(gpus_per_trial=0), uses_gpu=True)
+
+
+@pytest.mark.parametrize(
+    ("requested", "nodes", "resources", "device"),
+    [
+        ("auto", [node(2, 0)], {}, "cpu"),
+        ("auto", [node(2, 0), node(16, 8)], {}, "cuda"),
+        ("auto", [node(2, 0), node(16, 8)], {"gpus_per_trial": 0}, "cpu"),
+        ("auto", [node(2, 1)], {"gpus_per_trial": 2}, "cpu"),
+        ("auto", [node(2, 0), node(16, 1)], {"gpus_per_trial": 0.25}, "cuda"),
+        ("cpu", [node(16, 8)], {}, "cpu"),
+        ("cuda", [node(2, 0)], {}, "cuda"),
+        ("cuda:1", [node(16, 1)], {}, "cuda"),
+    ],
+)
+def test_the_cluster_decides_the_device(
+    requested: str, nodes: list[Node], resources: dict[str, Any], device: str
+) -> None:
+    assert device_of_trials(requested, nodes, ResourceSpec(**resources)) == device

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sparsesearch.dispatch.cluster import joined
+from sparsesearch.dispatch.cluster import joined, only_gpu
 from sparsesearch.errors import ClusterError
 
 
@@ -17,3 +17,26 @@ def test_a_cluster_that_is_not_there_is_refused_at_once(address: str) -> None:
         joined(address),
     ):
         raise AssertionError("joined what is not there")
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "expected"),
+    [
+        ("auto", None, None),
+        ("cuda", "3", None),
+        ("cuda:1", None, "1"),
+        ("cuda:1", "4,6", "6"),
+        ("cuda:0", "GPU-8f", "GPU-8f"),
+    ],
+)
+def test_a_ray_of_this_machine_sees_the_gpu_that_was_named(
+    device: str, visible: str | None, expected: str | None
+) -> None:
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    found = only_gpu(device, address=None, environment=environment)
+    assert found == ({} if expected is None else {"CUDA_VISIBLE_DEVICES": expected})
+
+
+def test_a_gpu_of_a_cluster_has_no_number() -> None:
+    with pytest.raises(ClusterError, match=r"use --device cuda$"):
+        only_gpu("cuda:1", address="auto", environment={})
