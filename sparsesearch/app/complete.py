@@ -8,6 +8,7 @@ from typing import Any
 from sparsesearch.app.validate import filled_in, validate
 from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.catalog.names import which_is_meant
+from sparsesearch.errors import CheckpointError
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.spec import StudySpec, notes_on_renamed
 from sparsesearch.training.published_weights import resolve_weights
@@ -22,10 +23,17 @@ def complete(document: Mapping[str, Any], *, progress: Progress) -> StudySpec:
             given, or a key was renamed.
 
     Raises:
+        CheckpointError: The weights that were asked for cannot be had. The bundled demo trains from scratch instead.
         UserInputError: As in `validate`.
     """
     spec = validate(document)
-    weights, line = resolve_weights(spec.weights, backbone=resolve_name(spec.backbone))
+    backbone, is_demo = resolve_name(spec.backbone), spec.data.is_demo
+    if document.get("weights") == "pretrained" and spec.weights == "scratch" and not is_demo:
+        raise CheckpointError(
+            f"{backbone} has no published weights; give a file with --weights PATH, or train from random weights with "
+            "--weights scratch"
+        )
+    weights, line = resolve_weights(spec.weights, backbone=backbone, or_scratch=is_demo)
     if line is not None:
         progress.line(line)
     meant = which_is_meant(spec.backbone)

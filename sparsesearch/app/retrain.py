@@ -129,7 +129,7 @@ def _retrain(
             f"the recipe states {recipe.measured.macs:,} multiply-adds, but its schedule on {backbone} costs "
             f"{cost.macs:,}; the file was edited or written by another version: export it again"
         )
-    weights, line = resolve_weights(recipe.weights, backbone=backbone)
+    weights, line = resolve_weights(recipe.weights, backbone=backbone, or_scratch=recipe.data.is_demo)
     if line is not None:
         progress.line(line)
     recipe = settled(recipe.model_copy(update={"weights": weights}), num_train=task.num_train)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsesearch.backbones.lookup import has_published_weights
+from sparsesearch.errors import CheckpointError
 from sparsesearch.schedule.image_size import ImageSize, as_image_size
 from sparsesearch.training.weight_files import content_hash
 
@@ -79,18 +80,21 @@ def requested_weights(weights: str, *, backbone: str) -> str:
     return weights if weights == "scratch" else str(Path(weights).expanduser().absolute())
 
 
-def resolve_weights(weights: str, *, backbone: str) -> tuple[str, str | None]:
-    """Resolve `--weights`; the second value is a message if the result differs from what was requested.
+def resolve_weights(weights: str, *, backbone: str, or_scratch: bool = False) -> tuple[str, str | None]:
+    """Resolve `--weights` as `requested_weights` does, and check that published weights can be had.
 
-    As `requested_weights`; in addition, `pretrained` becomes `scratch` if the weights are not in the local cache and
-    the hub does not respond within seconds.
+    They can if they are in the local cache, or the hub responds within seconds.
 
     Args:
         weights: `pretrained`, `scratch` or a path.
         backbone: Resolved name.
+        or_scratch: Whether weights that cannot be had become `scratch`, as for the bundled demo.
 
     Returns:
-        (`pretrained`, `scratch` or a path; a message or None)
+        (`pretrained`, `scratch` or a path; a message if the result differs from what was requested, or None)
+
+    Raises:
+        CheckpointError: They cannot be had.
     """
     requested = requested_weights(weights, backbone=backbone)
     if requested != "pretrained" or _is_cached(backbone):
@@ -98,9 +102,12 @@ def resolve_weights(weights: str, *, backbone: str) -> tuple[str, str | None]:
     reason = _hub_unreachable()
     if reason is None:
         return requested, None
-    return "scratch", (
-        f"pretrained weights of {backbone} are not available ({reason}); training from scratch. "
-        "Give a file with --weights PATH, or use --weights scratch to silence this message."
+    why = f"pretrained weights of {backbone} are not available ({reason})"
+    if or_scratch:
+        return "scratch", f"{why}; training from scratch"
+    raise CheckpointError(
+        f"{why}; run once where there is a network, give a file with --weights PATH, or train from random weights with "
+        "--weights scratch"
     )
 
 

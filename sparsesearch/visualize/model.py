@@ -131,7 +131,11 @@ def open_inspection(
     if weights is not None and weights not in ("pretrained", "scratch"):
         return _from_file(reference, Path(weights), preprocessing=preprocessing, data=data)
     requested = weights or (recipe.weights if recipe is not None else "pretrained")
-    source, line = resolve_weights(requested if requested == "scratch" else "pretrained", backbone=reference.backbone)
+    source, line = resolve_weights(
+        requested if requested == "scratch" else "pretrained",
+        backbone=reference.backbone,
+        or_scratch=weights is None,
+    )
     model = reference.dense_model(pretrained=source == "pretrained")
     sparsify_(model, reference.schedule)
     caption = _caption(reference, is_pretrained=source == "pretrained")

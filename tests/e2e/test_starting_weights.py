@@ -112,21 +112,19 @@ class TestHub:
         huggingface_hub.close_session()
 
     @pytest.mark.usefixtures("closed")
-    def test_out_of_reach_means_from_scratch_within_seconds(self) -> None:
+    def test_out_of_reach_is_an_error_within_seconds(self) -> None:
         started = time.monotonic()
-        weights, line = resolve_weights("pretrained", backbone=DEIT_S)
+        with pytest.raises(CheckpointError, match=r"not available \(the weights hub does not respond") as caught:
+            resolve_weights("pretrained", backbone=DEIT_S)
         assert time.monotonic() - started < 15
-        assert weights == "scratch"
-        assert line is not None
-        assert "\n" not in line
-        assert f"pretrained weights of {DEIT_S} are not available (the weights hub does not respond" in line
-        assert "--weights PATH" in line
+        assert "\n" not in str(caught.value)
+        assert "--weights PATH" in str(caught.value)
+        assert "--weights scratch" in str(caught.value)
 
     def test_switched_off(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(home / "hub"))
-        weights, line = resolve_weights("pretrained", backbone=DEIT_S)
-        assert weights == "scratch"
-        assert "HF_HUB_OFFLINE is set" in str(line)
+        with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE is set"):
+            resolve_weights("pretrained", backbone=DEIT_S)
 
     @pytest.mark.usefixtures("closed")
     def test_weights_in_the_local_cache_need_no_hub(self, home: Path) -> None:
@@ -139,7 +137,20 @@ class TestHub:
         assert resolve_weights("pretrained", backbone=DEIT_S) == ("pretrained", None)
 
     @pytest.mark.usefixtures("closed")
-    def test_a_study_goes_on_from_scratch_with_one_line(self) -> None:
+    def test_a_study_ends_with_one_line(self) -> None:
+        request = {"name": "x", "backbone": "deit_s", "budget": "65%", "data": "folder:/data"}
+        with pytest.raises(CheckpointError, match="pretrained weights of deit_small_patch16_224 are not available"):
+            complete(request, progress=Lines())
+        assert complete({**request, "weights": "scratch"}, progress=Lines()).weights == "scratch"
+
+    def test_weights_that_were_never_published_are_refused_if_asked_for(self) -> None:
+        request = {"name": "x", "backbone": PICO, "budget": "65%", "data": "folder:/data"}
+        assert complete(request, progress=Lines()).weights == "scratch"
+        with pytest.raises(CheckpointError, match="deit_pico has no published weights; give a file"):
+            complete({**request, "weights": "pretrained"}, progress=Lines())
+
+    @pytest.mark.usefixtures("closed")
+    def test_the_demo_goes_on_from_scratch_with_one_line(self) -> None:
         lines = Lines()
         spec = complete({"name": "x", "backbone": "deit_s", "budget": "65%"}, progress=lines)
         assert spec.weights == "scratch"
