@@ -49,6 +49,12 @@ _CLASS_ORDER = (
     "(torchvision's): weights with a head need the order that they were trained with, see --class-order."
 )
 
+_SEEN = (
+    "Validation images are held out of the training split, all of which these weights may have been trained on, as "
+    "ImageNet's published weights were: their accuracies are then too high. --val half takes half of the validation "
+    "split instead, and tests on the other half."
+)
+
 
 def resolve(
     spec: StudySpec,
@@ -94,6 +100,8 @@ def resolve(
     may_have_head = spec.weights not in ("pretrained", "scratch") or own_classes(backbone) == task.num_classes
     if task.orders_differ and spec.weights != "scratch" and may_have_head:
         progress.line(_CLASS_ORDER)
+    if task.val_is_of_train and spec.weights != "scratch" and may_have_head:
+        progress.line(_SEEN)
     if spec.data.is_demo:
         progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
         progress.line("Its accuracies and its schedule do not transfer to other data.")

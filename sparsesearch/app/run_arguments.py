@@ -29,6 +29,7 @@ class RunArguments(TypedDict, total=False):
         data: The images: `folder:PATH`, `hfds/OWNER/NAME`, `torch/NAME:PATH`, `wds:PATH`, `digits:hard`.
         image_size: Image size in pixels: 224, or height and width: `"256x192"`, `(256, 192)`.
         class_order: Order of class folders: `natural` or `alphabetical`.
+        val: Where the images that rank schedules come from: `train` or `half` (of the validation split).
         on_broken: What a broken image does: `stop` or `skip`.
         data_workers: Processes that decode images, for each training or evaluation.
         weights: Initial weights of the dense model: `pretrained`, `scratch`, or the path of a checkpoint.
@@ -66,6 +67,7 @@ class RunArguments(TypedDict, total=False):
     data: str | None
     image_size: int | str | tuple[int, int] | None
     class_order: str | None
+    val: str | None
     on_broken: str | None
     data_workers: int | None
     weights: str | Path | None
@@ -99,7 +101,7 @@ _RESOURCES = (
     "max_retries",
     "ray_address",
 )
-_DATA = ("image_size", "class_order", "on_broken")
+_DATA = ("image_size", "class_order", "val", "on_broken")
 _FIDELITY = ("evaluations", "finalists", "strategy")
 _AS_THEY_ARE = ("backbone", "weights", "space", "sampler", "warm_start", "seed", "baselines", "device", "dispatcher")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from sparsesearch.app.check_data import check_data
-from sparsesearch.cli.data_options import ClassOrderOption, ImageSizeOption, OnBrokenOption
+from sparsesearch.cli.data_options import ClassOrderOption, ImageSizeOption, OnBrokenOption, ValOption
 from sparsesearch.cli.options import JsonOption
 from sparsesearch.cli.progress_option import ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
@@ -39,6 +39,7 @@ def check(
     ] = False,
     image_size: ImageSizeOption = None,
     class_order: ClassOrderOption = None,
+    val: ValOption = None,
     on_broken: OnBrokenOption = None,
     progress: ProgressOption = ProgressMode.AUTO,
     quiet: QuietOption = False,
@@ -57,7 +58,11 @@ def check(
     with open_reporter(progress, quiet=quiet) as reporter:
         order: Literal["natural", "alphabetical"] = class_order or "natural"
         spec = DataSpec(
-            source=absolute_source(source), image_size=image_size, class_order=order, on_broken=on_broken or "stop"
+            source=absolute_source(source),
+            image_size=image_size,
+            class_order=order,
+            val=val or "train",
+            on_broken=on_broken or "stop",
         )
         with reporter.bar("opening the data", None):
             found = check_data(spec, backbone=backbone, decode_all=decode_all, progress=reporter)

@@ -31,6 +31,17 @@ ClassOrderOption = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+ValOption = Annotated[
+    Literal["train", "half"] | None,
+    typer.Option(
+        "--val",
+        metavar="train|half",
+        help="If the data has train and one other split: rank schedules on images held out of train, and test on the "
+        "other split; or rank on half of that split and test on the other half, which is right for weights that were "
+        "trained on all of train, such as ImageNet's. [default: train]",
+        rich_help_panel=WHAT,
+    ),
+]
 OnBrokenOption = Annotated[
     Literal["stop", "skip"] | None,
     typer.Option(

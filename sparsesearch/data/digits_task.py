@@ -48,6 +48,7 @@ class DigitsTask:
     num_classes = NUM_CLASSES
     orders_differ = False
     state = ""
+    val_is_of_train = False
 
     def __init__(
         self, *, image_size: ImageSize, in_chans: int, num_val_images: int | None = None, variant: Variant = "plain"

@@ -18,7 +18,7 @@ from sparsesearch.data.layouts import Layout, find_layout, orders_differ
 from sparsesearch.data.manifest import Manifest, read_manifest, state_of
 from sparsesearch.data.repaired import FolderImage, as_before
 from sparsesearch.data.samples import NUM_DECODED, Account, Sample, Splits, check_classes, quoted, search_order
-from sparsesearch.data.stratified import hold_out
+from sparsesearch.data.stratified import halves, hold_out
 from sparsesearch.errors import DataError
 from sparsesearch.study.spec import DataSpec
 
@@ -91,7 +91,7 @@ def open_folder(
         DataError: The folder is missing or has no such layout, a class lacks images, or images cannot be read.
     """
     root = str(path)
-    options = (root, spec.class_order, spec.val_fraction, spec.on_broken, PIL.__version__)
+    options = (root, spec.class_order, spec.val, spec.val_fraction, spec.on_broken, PIL.__version__)
     file = contents.cache.folder / f"data-{combined(*options)[:16]}.safetensors"
     known = read_manifest(file, state=state) if state else None
     if known is None:
@@ -123,7 +123,6 @@ def open_folder(
         class_names=classes,
         account=known.account,
         state=known.state,
-        holds_out=not {"val", "test"} <= set(known.table.folders),
     )
 
 
@@ -184,8 +183,13 @@ def _studied(
             f"{layout.splits['train']} has no images of {named} to train on; add some, or remove the folder"
         )
     notes += check_classes(labels[0], others, names=layout.classes, what=root)
-    names = tuple(table.path(index) for index in broken)
-    account = Account(left_out.by_reason(), names, tuple(notes), orders_differ(layout.classes))
+    account = Account(
+        left_out.by_reason(),
+        tuple(table.path(index) for index in broken),
+        tuple(notes),
+        orders_differ(layout.classes),
+        val_is_of_train=spec.val == "train" and not {"val", "test"} <= set(layout.splits),
+    )
     return Manifest(
         table,
         train=np.asarray(train, dtype=np.int32),
@@ -225,7 +229,8 @@ def _fingerprint(table: ImageTable, digests: NDArray[np.uint8], layout: Layout, 
         f"{SPLITS[split]}/{layout.classes[label]}/{table.name(index)}\n{label} {digests[index].tobytes().hex()}"
         for index, (split, label) in enumerate(numbers)
     )
-    return combined_of(chain(("whole" if layout.is_whole else "splits", spec.val_fraction, spec.on_broken), texts))
+    kind = "whole" if layout.is_whole else "splits" if spec.val == "train" else "halves"
+    return combined_of(chain((kind, spec.val_fraction, spec.on_broken), texts))
 
 
 def _divided(
@@ -234,16 +239,28 @@ def _divided(
     """Indices of the training, search validation and test images; those left out change nothing for the others."""
     inside = {split: np.flatnonzero(table.splits == SPLITS.index(split)).tolist() for split in layout.splits}
     train, labels = inside["train"], table.labels.tolist()
+    if spec.val == "half" and len(layout.splits) != 2:
+        found = "none" if layout.is_whole else "both val and test"
+        raise DataError(f"--val half divides the one folder next to train/, but there is {found}; omit --val half")
     if layout.is_whole:
         test, val, train = hold_out(labels, spec.val_fraction, parts=2)
     elif "val" in inside and "test" in inside:
         val, test = inside["val"], inside["test"]
     else:
         test = inside["val" if "val" in inside else "test"]
-        held_out, rest = hold_out([labels[index] for index in train], spec.val_fraction)
-        val, train = ([train[position] for position in part] for part in (held_out, rest))
+        if spec.val == "half":
+            val, rest = halves(test, [labels[index] for index in test])
+            test = sorted(rest)
+        else:
+            val, train = _held_out(train, labels, spec.val_fraction)
     for split, part in (("validation", val), ("test", test)):
         if not set(part) - without:
             raise DataError(f"{layout.splits['train']} has no readable {split} images; add some")
     kept = ([index for index in part if index not in without] for part in (train, test))
     return next(kept), search_order(val, labels, without=without), next(kept)
+
+
+def _held_out(train: Sequence[int], labels: Sequence[int], fraction: float) -> tuple[list[int], list[int]]:
+    """The training images that are held out for the search, and the others."""
+    held_out, rest = hold_out([labels[index] for index in train], fraction)
+    return [train[position] for position in held_out], [train[position] for position in rest]

@@ -42,6 +42,7 @@ class ImagesTask:
         self.fingerprint = task_fingerprint(splits.fingerprint, preprocessing)
         self.state = splits.state
         self.orders_differ = splits.account.orders_differ
+        self.val_is_of_train = splits.account.val_is_of_train
         parts = {"train": splits.train[0], "val": splits.val[0]}
         self._train, self._val = (np.asarray(indices, dtype=np.int64) for _, indices in (splits.train, splits.val))
         self._runs = splits.train_runs
@@ -73,7 +74,6 @@ class ImagesTest(ImagesTask):
 
     def __init__(self, splits: Splits, preprocessing: Preprocessing, spec: DataSpec) -> None:
         super().__init__(splits, preprocessing, spec)
-        self._holds_out = splits.holds_out
         self.class_names = splits.class_names
         samples, indices = splits.test
         self._test = np.asarray(indices, dtype=np.int64)
@@ -81,13 +81,13 @@ class ImagesTest(ImagesTask):
 
     def with_held_out(self) -> Self:
         """The data with the images that a search holds out of the training images among them; itself if it has none."""
-        if not self._holds_out:
+        if not self.val_is_of_train:
             return self
         parts = self._loader.parts
         joined = Joined((parts["train"], self._train.tolist()), (parts["val"], self._val.tolist()))
         whole = copy(self)
         whole._loader = self._loader.with_parts({**parts, "train": joined})
-        whole._train, whole.num_train, whole._holds_out = np.arange(len(joined)), len(joined), False
+        whole._train, whole.num_train, whole.val_is_of_train = np.arange(len(joined)), len(joined), False
         return whole
 
     def test(self, *, batch_size: int) -> Iterator[Batch]:

@@ -105,9 +105,7 @@ def read_manifest(path: Path, *, state: str) -> Manifest | None:
         **arrays,
         fingerprint=about["fingerprint"],
         state=state,
-        account=Account(
-            account["left_out"], tuple(account["broken"]), tuple(account["notes"]), account["orders_differ"]
-        ),
+        account=Account(**{**account, "broken": tuple(account["broken"]), "notes": tuple(account["notes"])}),
     )
 
 

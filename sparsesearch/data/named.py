@@ -15,7 +15,7 @@ from sparsesearch.data.decoding import decoded
 from sparsesearch.data.named_contents import named_digest
 from sparsesearch.data.samples import NUM_DECODED, Account, Sample, Splits, check_classes, quoted, search_order
 from sparsesearch.data.source import TORCH_FOLDERS, Source
-from sparsesearch.data.stratified import hold_out
+from sparsesearch.data.stratified import halves, hold_out
 from sparsesearch.errors import DataError, MissingExtraError, one_line
 from sparsesearch.study.spec import DataSpec
 
@@ -109,28 +109,34 @@ def open_named(source: Source, spec: DataSpec, *, mode: str, contents: Contents)
     declared = train.class_names()
     names = declared if len(declared) == num_classes else tuple(map(str, range(num_classes)))
     digests = [named_digest(samples.dataset, contents) for samples in (train, test)]
-    fingerprint = combined(source.kind, spec.val_fraction, spec.on_broken, *digests)
+    is_half = spec.val == "half"
+    fingerprint = combined(source.kind, *["half"] * is_half, spec.val_fraction, spec.on_broken, *digests)
     skipped = [
         _broken(samples, spec, contents, name=f"broken {PIL.__version__} {mode} {digest}")
         for samples, digest in zip((train, test), digests, strict=True)
     ]
-    held_out, rest = hold_out(train_labels, spec.val_fraction)
+    if is_half:
+        held_out, final = halves(range(len(test)), test_labels)
+        searched, searched_labels, rest = test, test_labels, list(range(len(train)))
+    else:
+        held_out, rest = hold_out(train_labels, spec.val_fraction)
+        searched, searched_labels, final = train, train_labels, list(range(len(test)))
     kept, tested = (
-        [n for n in part if n not in gone] for part, gone in zip((rest, range(len(test))), skipped, strict=True)
+        [n for n in sorted(part) if n not in gone] for part, gone in zip((rest, final), skipped, strict=True)
     )
-    val = search_order(held_out, train_labels, without=skipped[0])
+    val = search_order(held_out, searched_labels, without=skipped[is_half])
     trained = [train_labels[index] for index in kept]
-    others = {"search validation": [train_labels[index] for index in val], "test": [test_labels[n] for n in tested]}
+    others = {"search validation": [searched_labels[n] for n in val], "test": [test_labels[n] for n in tested]}
     notes = check_classes(trained, others, names=names, what=str(source))
     if absent := sorted(set(range(num_classes)) - set(trained)):
         notes += (f"no images of {quoted([names[label] for label in absent])}, which the data declares",)
     broken = [
         samples.name_of(index) for samples, gone in zip((train, test), skipped, strict=True) for index in sorted(gone)
     ]
-    account = Account({"broken images": len(broken)} if broken else {}, tuple(broken), notes)
-    parts = ((train, kept), (train, val), (test, tested))
-    shown = declared if names == declared else ()
-    return Splits(num_classes, fingerprint, *parts, class_names=shown, account=account, holds_out=True)
+    left_out = {"broken images": len(broken)} if broken else {}
+    account = Account(left_out, tuple(broken), notes, val_is_of_train=not is_half)
+    parts = ((train, kept), (searched, val), (test, tested))
+    return Splits(num_classes, fingerprint, *parts, class_names=declared if names == declared else (), account=account)
 
 
 def _broken(samples: NamedImages, spec: DataSpec, contents: Contents, *, name: str) -> frozenset[int]:

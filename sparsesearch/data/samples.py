@@ -43,12 +43,14 @@ class Account:
         broken: Names of the images that cannot be decoded, as far as they are known.
         notes: Lines about what may be unexpected.
         orders_differ: Whether torchvision would number the classes in another order.
+        val_is_of_train: Whether validation images are held out of the training split.
     """
 
     left_out: Mapping[str, int] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     orders_differ: bool = False
+    val_is_of_train: bool = False
 
     def lines(self, *, num_val: int) -> list[str]:
         """What a user should read before a study begins.
@@ -78,7 +80,6 @@ class Splits:
         account: What was left out, and what may be unexpected.
         train_runs: Lengths of runs of training images that are read fastest together; empty if any order is as fast.
         state: What the files are now, for other processes that open them; empty if it cannot be told to them.
-        holds_out: Whether the validation images are training images that were held out.
     """
 
     num_classes: int
@@ -87,7 +88,6 @@ class Splits:
     val: Part
     test: Part
     class_names: tuple[str, ...] = ()
-    holds_out: bool = False
     account: Account = field(default_factory=Account)
     train_runs: tuple[int, ...] = ()
     state: str = ""

@@ -124,6 +124,7 @@ class Task(Protocol):
         curriculum_fraction: Fraction of the epochs of dense training, from the start, that show windows around objects;
             0 if the bounding boxes are unknown.
         orders_differ: Whether the classes have names which torchvision would number in another order.
+        val_is_of_train: Whether validation images are held out of a training split that weights may have seen.
     """
 
     num_classes: int
@@ -135,6 +136,7 @@ class Task(Protocol):
     state: str
     curriculum_fraction: float
     orders_differ: bool
+    val_is_of_train: bool
 
     def fresh_epoch(self, epoch: Epoch) -> Iterator[Batch]:
         """Batches of one epoch for training a dense model (augmented, never cached)."""

@@ -20,6 +20,9 @@ class DataSpec(Value):
             as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH` (WebDataset
             shards). See docs/data.md.
         image_size: Pixels: 224, or height and width as `256x192` or `[256, 192]`; None for the default of the backbone.
+        val: Where the images that rank schedules come from if the data has train and one other split: `train` holds
+            some of its training images out, and tests on the other split; `half` takes half of the other split, and
+            tests on the other half, for weights that were trained on all training images.
         val_fraction: Fraction of the training images of each class held out for validation if the data has no separate
             test split.
         num_val_images: Maximum number of validation images per evaluation; None for a standard error of 0.3 points at
@@ -34,6 +37,7 @@ class DataSpec(Value):
 
     source: str = "digits"
     image_size: ImageSize | None = None
+    val: Literal["train", "half"] = "train"
     val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     num_val_images: int | None = Field(default=None, ge=1)
     workers: int | None = Field(default=None, ge=0)
