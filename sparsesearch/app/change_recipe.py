@@ -44,7 +44,7 @@ def changed(
     if preset_name is not None and preset_name != AUTO:
         training = preset(preset_name, backbone, weights=recipe.weights)
     elif preset_name == AUTO or (is_other and training.preset is not None):
-        training = default_fidelity(backbone, weights=recipe.weights).retrain
+        training = default_fidelity(backbone, weights=recipe.weights, is_demo=recipe.data.is_demo).retrain
     if epochs is not None:
         training = with_epochs(training, epochs)
     return recipe.with_training(training)

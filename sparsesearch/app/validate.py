@@ -19,7 +19,7 @@ from sparsesearch.data.source import absolute_source, source_of
 from sparsesearch.errors import BudgetError, SparseSearchError, SpecError
 from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.space.definition import load_space, space_for_backbone
-from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.spec import Budget, DataSpec, StudySpec
 from sparsesearch.study.spec.renamed import renamed
 from sparsesearch.training.published_weights import requested_weights
 from sparsesearch.training.recipes import AUTO, default_fidelity, for_a_front, preset
@@ -122,7 +122,9 @@ def _filled_in(document: Mapping[str, Any]) -> StudySpec:
         raise SpecError(f"invalid study document: fidelity: {error}") from error
     if not isinstance(requested, Mapping):
         raise SpecError(f"invalid study document: fidelity must be a mapping, got {requested!r}")
-    recipe = default_fidelity(backbone, weights=weights)
+    source = data.get("source") if isinstance(data, Mapping) else None
+    is_demo = not isinstance(source, str) or DataSpec(source=source).is_demo
+    recipe = default_fidelity(backbone, weights=weights, is_demo=is_demo)
     budget = filled["budget"]
     is_range = isinstance(budget, Mapping) and budget.get("low") is not None
     if is_range and requested.get("strategy", recipe.strategy) != "finetune":

@@ -87,9 +87,7 @@ class RayDispatcher:
                 device = device_of_trials(self._device, nodes, self._resources)
                 fidelity = writer.spec.fidelity
                 batch_size = min(fidelity.dense.batch_size, fidelity.supernet_training.batch_size)
-                allocation = Allocation.of(
-                    nodes, self._resources, uses_gpu=device == "cuda", batch_size=batch_size
-                )
+                allocation = Allocation.of(nodes, self._resources, uses_gpu=device == "cuda", batch_size=batch_size)
                 evaluator = evaluator.on(device)
                 check_shared(self._storage, nodes)
             queue = TrialQueue(

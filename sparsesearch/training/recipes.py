@@ -16,13 +16,24 @@ NUM_LARGE = 500_000
 _EVALUATIONS_OF_FRONT, _FINALISTS_OF_FRONT = 200, 24
 
 
-def default_fidelity(backbone: str, *, weights: str) -> FidelitySpec:
+def default_fidelity(backbone: str, *, weights: str, is_demo: bool) -> FidelitySpec:
     """Default training phases of a backbone (resolved name), given the source of its weights.
 
-    The recipe of the pico backbones was tuned on the bundled task. With published weights, the learning rates follow
+    The recipe of the pico backbones was tuned on the bundled task, and so was the length of its epochs; on other data
+    an epoch is the whole training split. With published weights, the learning rates follow
     DynamicViT's fine-tuning (arXiv:2106.02034, section 4: predictors 1e-3, backbone 1e-5 at batch 1024); that of the
     backbone is slightly higher because of the smaller batch and the shorter training.
     """
+    fidelity = _tuned(backbone, weights=weights)
+    if is_demo:
+        return fidelity
+    phases = {name: getattr(fidelity, name) for name in ("supernet_training", "finetune", "retrain")}
+    return fidelity.model_copy(
+        update={name: phase.model_copy(update={"images_per_epoch": None}) for name, phase in phases.items()}
+    )
+
+
+def _tuned(backbone: str, *, weights: str) -> FidelitySpec:
     if is_small(backbone):
         return FidelitySpec()
     if weights == "scratch":
@@ -65,8 +76,8 @@ def preset(name: str, backbone: str, *, weights: str) -> TrainSpec:
         return PAPER_RECIPES[name]
     if name not in (SHORT, DEMO):
         raise SpecError(f"unknown preset {name!r} of retrain; choose from {', '.join(preset_names())}")
-    found = default_fidelity(backbone, weights=weights).retrain
-    return found.model_copy(update={"preset": name} | ({"images_per_epoch": None} if name == SHORT else {}))
+    found = default_fidelity(backbone, weights=weights, is_demo=name == DEMO).retrain
+    return found.model_copy(update={"preset": name})
 
 
 def chosen_retraining(written: TrainSpec, backbone: str, *, weights: str, num_train: int, is_demo: bool) -> TrainSpec:
@@ -88,7 +99,7 @@ def chosen_retraining(written: TrainSpec, backbone: str, *, weights: str, num_tr
     name = DEMO if is_demo else SHORT
     if of_paper is not None and not is_demo and weights != "scratch" and num_train >= NUM_LARGE:
         name = of_paper
-    default = dict(default_fidelity(backbone, weights=weights).retrain)
+    default = dict(default_fidelity(backbone, weights=weights, is_demo=is_demo).retrain)
     changes = {key: value for key, value in dict(written).items() if value != default[key]}
     found = preset(name, backbone, weights=weights).model_copy(update=changes)
     return with_epochs(found, found.epochs)

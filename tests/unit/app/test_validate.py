@@ -114,3 +114,14 @@ def test_a_preset_of_a_document_is_the_base_of_its_training():
     found = validate({**DEIT, "fidelity": {"retrain": {"preset": "deit_b", "epochs": 15}}}).fidelity.retrain
     assert found == PAPER_RECIPES["deit_b"].model_copy(update={"epochs": 15})
     assert validate(DEIT).fidelity.retrain.preset == "auto"
+
+
+@pytest.mark.parametrize("backbone", ["deit_pico", "deit_s", "swin_pico"])
+@pytest.mark.parametrize("weights", ["scratch", "pretrained"])
+def test_an_epoch_is_the_whole_training_split_except_on_the_demo(backbone, weights):
+    phases = ("dense", "supernet_training", "finetune", "retrain")
+    for data in ("folder:/data", {"source": "folder:/data", "val": "half"}, "hfds/someone/something"):
+        document = {"name": "x", "backbone": backbone, "weights": weights, "budget": "65%", "data": data}
+        fidelity = filled_in(document).fidelity
+        assert [getattr(fidelity, phase).images_per_epoch for phase in phases] == [None] * 4
+    assert filled_in(PICO).fidelity.finetune.images_per_epoch == 2560

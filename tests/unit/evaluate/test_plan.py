@@ -64,7 +64,9 @@ def machines(draw):
 @st.composite
 def wishes(draw):
     backbone = draw(st.sampled_from(["deit_pico", "deit_small_patch16_224"]))
-    fidelity = default_fidelity(backbone, weights=draw(st.sampled_from(["pretrained", "scratch"])))
+    fidelity = default_fidelity(
+        backbone, weights=draw(st.sampled_from(["pretrained", "scratch"])), is_demo=draw(st.booleans())
+    )
     batch = {"batch_size": draw(st.sampled_from([4, 24, 64, 256]))}
     changes = {
         **{phase: getattr(fidelity, phase).model_copy(update=batch) for phase in PHASES},

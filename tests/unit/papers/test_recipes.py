@@ -51,7 +51,7 @@ def test_numbers(name):
 
 
 def chosen(written=None, backbone=DEIT_S, *, weights="pretrained", num_train=IMAGENET, is_demo=False):
-    default = default_fidelity(backbone, weights=weights).retrain
+    default = default_fidelity(backbone, weights=weights, is_demo=is_demo).retrain
     return chosen_retraining(
         default.model_copy(update=written or {}), backbone, weights=weights, num_train=num_train, is_demo=is_demo
     )
@@ -82,7 +82,7 @@ def test_the_demo_has_its_own():
 
 def test_what_was_written_goes_before():
     assert chosen({"epochs": 15}) == PAPER_RECIPES["deit_s"].model_copy(update={"epochs": 15})
-    assert chosen({"preset": None, "epochs": 3}).lr == default_fidelity(DEIT_S, weights="pretrained").retrain.lr
+    assert chosen({"preset": None, "epochs": 3}).lr == default_fidelity(DEIT_S, weights="pretrained", is_demo=False).retrain.lr
 
 
 def test_fewer_epochs_freeze_the_backbone_in_a_third_of_them():
