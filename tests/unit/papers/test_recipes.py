@@ -82,7 +82,10 @@ def test_the_demo_has_its_own():
 
 def test_what_was_written_goes_before():
     assert chosen({"epochs": 15}) == PAPER_RECIPES["deit_s"].model_copy(update={"epochs": 15})
-    assert chosen({"preset": None, "epochs": 3}).lr == default_fidelity(DEIT_S, weights="pretrained", is_demo=False).retrain.lr
+    assert (
+        chosen({"preset": None, "epochs": 3}).lr
+        == default_fidelity(DEIT_S, weights="pretrained", is_demo=False).retrain.lr
+    )
 
 
 def test_fewer_epochs_freeze_the_backbone_in_a_third_of_them():
