@@ -23,6 +23,7 @@ def retrain(
     weights: str | Path | None = None,
     preset: str | None = None,
     epochs: int | None = None,
+    data_workers: int | None = None,
     device: str = "auto",
     mlflow: bool = True,
     progress: str = "auto",
@@ -41,6 +42,7 @@ def retrain(
         preset: Training: `short`, or a paper's by its model, such as `deit_s`; `auto` suits weights and data; by
             default the recipe's.
         epochs: Epochs of the sparse training; by default the recipe's.
+        data_workers: Processes that decode images; by default the CPU cores less one, at least 1.
         device: `auto`, `cpu` or `cuda[:N]`.
         mlflow: Whether the training is logged to MLflow, as a run below that of its study.
         progress: As in `run`.
@@ -61,7 +63,15 @@ def retrain(
     path = check_new_file(Path(output), force=force)
     start = None if weights is None else str(weights)
     with open_reporter(ProgressMode(progress)) as reporter:
-        wanted = changed(found, data=data, weights=start, preset_name=preset, epochs=epochs, progress=reporter)
+        wanted = changed(
+            found,
+            data=data,
+            weights=start,
+            preset_name=preset,
+            epochs=epochs,
+            data_workers=data_workers,
+            progress=reporter,
+        )
         settings, started_at = Settings.from_environment(), time.time()
         trained = retrain_on_devices(
             wanted,

@@ -17,6 +17,7 @@ def changed(
     weights: str | None,
     epochs: int | None,
     progress: Progress,
+    data_workers: int | None = None,
     preset_name: str | None = None,
 ) -> Recipe:
     """Return a recipe with other data, initial weights, or another training; None keeps the recipe's.
@@ -26,6 +27,7 @@ def changed(
         data: Data source. A preset that was chosen for other data is chosen again.
         weights: Initial weights.
         epochs: Number of epochs.
+        data_workers: Number of loader processes.
         progress: Receives warnings.
         preset_name: Name of a preset of the training.
 
@@ -38,6 +40,8 @@ def changed(
         if recipe.note == DEMO_NOTE:
             progress.line(f"warning: this schedule was {DEMO_NOTE}; search on {data} instead")
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": data})})
+    if data_workers is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"workers": data_workers})})
     if weights is not None:
         recipe = recipe.model_copy(update={"weights": requested_weights(weights, backbone=backbone)})
     training = recipe.training

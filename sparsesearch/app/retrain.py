@@ -145,7 +145,7 @@ def _retrain(
     _verify_count(recipe, backbone, task=task, geometry=geometry, expected=cost.macs)
     context = TrainingContext(backbone, geometry, task, arithmetic, seed=recipe.seed)
     identity = {
-        "recipe": hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
+        "recipe": hashlib.sha256(recipe.model_dump_json(exclude={"data": {"workers"}}).encode()).hexdigest(),
         "data": task.fingerprint,
         "weights": weights_identity(backbone, weights),
         "file": path.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +10,20 @@ from sparsesearch.cli.options import image_size_option
 from sparsesearch.schedule.image_size import ImageSize
 
 WHAT = "What to search"
+
+
+def data_workers_option(panel: str | None = None) -> Any:
+    """Return the `--data-workers` option, listed in a panel of the help."""
+    return typer.Option(
+        "--data-workers",
+        min=0,
+        metavar="N",
+        help="Processes that decode images, for each training or evaluation; results do not depend on it. Use more if "
+        "the GPU waits for images; with 0, the training decodes by itself. [default: its CPU cores less one, at least "
+        "1]",
+        rich_help_panel=panel,
+    )
+
 
 DataOption = Annotated[
     str | None,
@@ -51,14 +65,4 @@ OnBrokenOption = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
-DataWorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        metavar="N",
-        help="Processes that decode images, for each training or evaluation; results do not depend on it. More help if "
-        "the GPU waits for images; 0 decodes in the training process itself. "
-        "[default: its CPU cores less one, at least 1]",
-        rich_help_panel=WHAT,
-    ),
-]
+DataWorkersOption = Annotated[int | None, data_workers_option(WHAT)]

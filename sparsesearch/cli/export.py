@@ -14,6 +14,7 @@ from sparsesearch.app.export_recipe import export_recipe
 from sparsesearch.app.run_arguments import parse_budget
 from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.artifacts.recipe import is_edited, read_recipe
+from sparsesearch.cli.data_options import data_workers_option
 from sparsesearch.cli.options import (
     DatabaseOption,
     DeviceOption,
@@ -85,6 +86,7 @@ def retrain(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of the sparse training. [default: the recipe's]")
     ] = None,
+    data_workers: Annotated[int | None, data_workers_option()] = None,
     device: DeviceOption = None,
     workers_per_training: WorkersPerTrainingOption = None,
     ray_address: RayAddressOption = None,
@@ -127,7 +129,15 @@ def retrain(
 
         if is_edited(recipe):
             reporter.line(f"note: {recipe} is not as sparsesearch wrote it: it was edited, or it is damaged")
-        wanted = changed(wanted, data=data, weights=weights, preset_name=preset, epochs=epochs, progress=reporter)
+        wanted = changed(
+            wanted,
+            data=data,
+            weights=weights,
+            preset_name=preset,
+            epochs=epochs,
+            data_workers=data_workers,
+            progress=reporter,
+        )
         settings, started_at = Settings.from_environment(), time.time()
         trained = retrain_on_devices(
             wanted,
