@@ -70,8 +70,8 @@ class ImageLoader:
     Args:
         parts: The samples, by name.
         preprocessing: Size and normalisation.
-        workers: Number of loader processes, None for the default; they are started by the first batch, and stay for all
-            that follow.
+        workers: Number of loader processes, None for the default. Those of a training stay for all that follows; an
+            evaluation without a training before it ends them.
 
     Attributes:
         parts: The samples, by name; fixed by the first batch.
@@ -112,7 +112,9 @@ class ImageLoader:
         try:
             if workers:
                 ahead = min(-(-_STEPS_AHEAD * steps.size // (size * workers)), slots // workers)
-                decoded = self._decoded_elsewhere(chunks, workers=workers, ahead=max(2, ahead))
+                decoded = self._decoded_elsewhere(
+                    chunks, workers=workers, ahead=max(2, ahead), is_training=seed is not None
+                )
             else:
                 decoded = map(self._decoding.__getitem__, chunks)
             for indices in steps:
@@ -124,14 +126,18 @@ class ImageLoader:
             message = str(error).strip().splitlines()[-1]
             raise DataError(message.partition(f"{DataError.__name__}: ")[2] or message) from error
 
-    def _decoded_elsewhere(self, chunks: Iterable[_Chunk], *, workers: int, ahead: int) -> Iterator[_Decoded]:
+    def _decoded_elsewhere(
+        self, chunks: Iterable[_Chunk], *, workers: int, ahead: int, is_training: bool
+    ) -> Iterator[_Decoded]:
         pool, self._idle = self._idle, None
+        keep = is_training or pool is not None
         if pool is None or pool.workers != workers or pool.ahead < ahead:
             pool = _Pool(self._decoding, workers=workers, ahead=ahead)
         try:
             yield from pool.run(chunks)
         finally:
-            self._idle = pool
+            if keep:
+                self._idle = pool
 
 
 class _Decoding(Dataset[_Decoded]):

@@ -138,6 +138,20 @@ def test_epochs_may_overlap_and_end_early(folder):
     assert torch.equal(third[0][0], next(alone.fresh_epoch(Epoch(3, 7, batch_size=8))).images)
 
 
+def test_only_a_training_keeps_loader_processes(folder):
+    task = opened(f"folder:{folder}", workers=2)
+    assert len(list(task.val("screen", batch_size=2))) == 1
+    assert not multiprocessing.active_children()
+    read_all(task.fresh_epoch(Epoch(1, 7, batch_size=8)))
+    kept = {child.pid for child in multiprocessing.active_children()}
+    assert len(kept) == 2
+    list(task.val("confirm", batch_size=2))
+    read_all(task.fresh_epoch(Epoch(2, 7, batch_size=8)))
+    assert {child.pid for child in multiprocessing.active_children()} == kept
+    del task
+    assert not multiprocessing.active_children()
+
+
 def test_signals_to_all_processes_do_not_end_the_loader(folder):
     task = opened(f"folder:{folder}", workers=1)
     epoch = task.fresh_epoch(Epoch(1, 7, batch_size=4))
