@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from sparsesearch.app.change_recipe import changed
 from sparsesearch.app.retrain import Retrained
 from sparsesearch.app.retrain_on_devices import retrain_on_devices
-from sparsesearch.app.tracker import log_retrained
+from sparsesearch.app.track_retraining import MlflowRetraining
 from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.artifacts.recipe import Recipe, read_recipe
 from sparsesearch.console.choose import ProgressMode, open_reporter
@@ -72,7 +71,8 @@ def retrain(
             data_workers=data_workers,
             progress=reporter,
         )
-        settings, started_at = Settings.from_environment(), time.time()
+        settings = Settings.from_environment()
+        shown = MlflowRetraining(path, settings=settings, report=reporter.line) if mlflow else None
         trained = retrain_on_devices(
             wanted,
             path,
@@ -82,7 +82,8 @@ def retrain(
             restart=restart,
             workers=workers_per_training,
             ray_address=ray_address,
+            follow=None if shown is None else shown.epochs,
         )
-        if mlflow:
-            log_retrained(trained, settings, report=reporter.line, started_at=started_at)
+        if shown is not None:
+            shown.finish(trained)
     return trained

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sparsesearch.app.signals import stopping_on_signals
@@ -42,8 +43,26 @@ class ResumableTrainings:
         self._stop = stop
         self.processes = processes
 
-    def run(self, training: Training, arithmetic: Arithmetic, *, seed: int) -> None:
+    @property
+    def is_begun(self) -> bool:
+        """Whether there are checkpoints of an earlier call."""
+        return self._folder.is_dir()
+
+    def run(
+        self,
+        training: Training,
+        arithmetic: Arithmetic,
+        *,
+        seed: int,
+        report: Callable[[TrainingRun, float, float], None],
+    ) -> TrainingRun:
         """Run a training to its end, from its newest checkpoint.
+
+        Args:
+            training: What is trained.
+            arithmetic: Device and precision.
+            seed: Seed of its random numbers.
+            report: Called by the first process after each epoch with the mean loss and the duration in seconds.
 
         Raises:
             StoppedError: Ctrl-C or SIGTERM; the step under way was finished, and a checkpoint written.
@@ -71,6 +90,7 @@ class ResumableTrainings:
                 bar.advance(run.epochs_done * steps + run.steps_done)
             while run.epochs_done < spec.epochs:
                 epoch = run.epochs_done + 1
+                started = time.perf_counter()
                 loss = run.epoch(
                     training.batches(epoch, first_step=run.steps_done, share=self.processes.share),
                     training.objective,
@@ -82,7 +102,10 @@ class ResumableTrainings:
                 if loss is None:
                     self._progress.line(f"{training.label} is kept; the same command goes on with it")
                     raise StoppedError(stop.cause or StopCause.TERMINATE)
+                if self.processes.is_first:
+                    report(run, loss, time.perf_counter() - started)
                 save()
+        return run
 
     def clear(self) -> None:
         """Delete all checkpoints."""

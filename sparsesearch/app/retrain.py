@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from sparsesearch.app.change_recipe import settled
 from sparsesearch.app.resumable_trainings import ResumableTrainings
+from sparsesearch.app.retraining_evaluation import Kind, RetrainingEvaluation
+from sparsesearch.app.retraining_log import EpochRow, RetrainingLog
 from sparsesearch.app.training_text import training_lines
 from sparsesearch.artifacts.checkpoint import ImagePreprocessing, ModelCard, save
 from sparsesearch.artifacts.recipe import Recipe
@@ -34,14 +36,20 @@ from sparsesearch.settings import Settings
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.stop import StopToken
 from sparsesearch.training.arithmetic import Arithmetic
+from sparsesearch.training.augmentation import check_pairs
 from sparsesearch.training.cache import TrainingCache, dense_key
 from sparsesearch.training.kinds import TrainingContext, dense_training, given_dense_model, sparse_training
 from sparsesearch.training.launched import launched
+from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.processes import Processes
 from sparsesearch.training.published_weights import resolve_weights, weights_identity
 from sparsesearch.training.scoring import eval_batch, evaluate_model
 from sparsesearch.training.teacher import Teacher
 from sparsesearch.training.weights import check_weights
+
+
+Follow = Callable[[Recipe, BackboneGeometry, Sequence[EpochRow]], None]
+"""Receives what is trained, and the rows of all epochs so far."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +82,13 @@ def retrain(
     device: str = "auto",
     restart: bool = False,
     stop: StopToken | None = None,
+    follow: Follow | None = None,
 ) -> Retrained:
     """Train the dense model if needed, then the schedule in full, and evaluate both on the test split.
 
-    Checkpoints are kept in `PATH.checkpoints/` until the file is written, so that the same call goes on where an
-    earlier one ended. Processes that `torchrun` started train together. The test split is opened here and nowhere in
+    All training images are used, also those that the search held out. Checkpoints are kept in `PATH.checkpoints/` until
+    the file is written, so that the same call goes on where an earlier one ended; what each epoch gave is written to
+    `PATH.log.jsonl`. Processes that `torchrun` started train together. The test split is opened here and nowhere in
     the search.
 
     Args:
@@ -89,6 +99,7 @@ def retrain(
         device: `auto`, `cpu` or `cuda[:N]`.
         restart: Whether to begin anew, without the checkpoints of an earlier call.
         stop: Set to stop; Ctrl-C and SIGTERM set it as well.
+        follow: Told of every epoch.
 
     Raises:
         StoppedError: Ctrl-C or SIGTERM; everything up to the last step is kept.
@@ -106,6 +117,7 @@ def retrain(
             processes=processes,
             restart=restart,
             stop=stop or StopToken(),
+            follow=follow,
         )
 
 
@@ -119,9 +131,11 @@ def _retrain(
     processes: Processes,
     restart: bool,
     stop: StopToken,
+    follow: Follow | None,
 ) -> Retrained:
     backbone = resolve_name(recipe.backbone)
     task = _open_data(recipe, backbone, processes=processes, progress=progress)
+    whole = task.with_held_out()
     geometry = task_geometry(backbone, task)
     cost = AnalyticCost().estimate(geometry, recipe.schedule)
     if task.num_classes == recipe.num_classes and cost.macs != recipe.measured.macs:
@@ -132,9 +146,11 @@ def _retrain(
     weights, line = resolve_weights(recipe.weights, backbone=backbone, or_scratch=recipe.data.is_demo)
     if line is not None:
         progress.line(line)
-    recipe = settled(recipe.model_copy(update={"weights": weights}), num_train=task.num_train)
+    recipe = settled(recipe.model_copy(update={"weights": weights}), num_train=whole.num_train)
+    num_images = min(recipe.training.images_per_epoch or whole.num_train, whole.num_train)
+    check_pairs(recipe.training, num_images=num_images, world=processes.world)
     progress.line(check_weights(weights, backbone=backbone, task=task).loaded)
-    for text in training_lines(recipe, num_train=task.num_train):
+    for text in training_lines(recipe, num_images=num_images):
         progress.line(text)
     if recipe.precision == "auto":
         # Measured in one process: others could come to another precision.
@@ -147,6 +163,7 @@ def _retrain(
     identity = {
         "recipe": hashlib.sha256(recipe.model_dump_json(exclude={"data": {"workers"}}).encode()).hexdigest(),
         "data": task.fingerprint,
+        "images": whole.num_train,
         "weights": weights_identity(backbone, weights),
         "file": path.name,
     }
@@ -159,12 +176,21 @@ def _retrain(
     )
     if restart:
         trainings.clear()
-    dense = _dense_weights(context, recipe, weights=weights, settings=settings, progress=progress, trainings=trainings)
+    log = RetrainingLog(
+        path.with_name(f"{path.name}.log.jsonl"),
+        progress=progress,
+        follow=lambda rows: None if follow is None else follow(recipe, geometry, rows),
+    )
+    if processes.is_first and not trainings.is_begun:
+        log.clear()
+    dense = _dense_weights(
+        context, recipe, weights=weights, settings=settings, progress=progress, trainings=trainings, log=log
+    )
     teacher_model = context.model_with(dense)
-    uses = recipe.training.epochs * (recipe.training.images_per_epoch or task.num_train)
-    teacher = Teacher(teacher_model, task, arithmetic=arithmetic, use_pool=uses >= task.num_train)
+    uses = recipe.training.epochs * num_images
+    teacher = Teacher(teacher_model, whole, arithmetic=arithmetic, use_pool=uses >= whole.num_train)
     training = sparse_training(
-        context,
+        replace(context, task=whole),
         recipe.training,
         schedule=recipe.schedule,
         start=dense,
@@ -172,12 +198,29 @@ def _retrain(
         seed=derive_seed(recipe.seed, "retrain"),
         label="retraining",
     )
-    trainings.run(training, arithmetic, seed=derive_seed(recipe.seed, "retrain"))
-    model = training.model
-    set_schedule_(model, recipe.schedule)
+    evaluation = RetrainingEvaluation(task, is_validation_new=whole is task, geometry=geometry, arithmetic=arithmetic)
+
+    def models(run: TrainingRun) -> dict[Kind, nn.Module]:
+        found: dict[Kind, nn.Module] = {"trained": training.model}
+        return found if run.average is None else {**found, "average": run.average}
+
+    run = trainings.run(
+        training,
+        arithmetic,
+        seed=derive_seed(recipe.seed, "retrain"),
+        report=lambda run, loss, seconds: log.add(
+            training.label, run, loss, seconds, evaluation.after_epoch(models(run), num_images=num_images)
+        ),
+    )
     size = eval_batch(geometry)
-    sparse_metrics = evaluate_model(model, task.test(batch_size=size), arithmetic=arithmetic).metrics("test")
-    dense_metrics = evaluate_model(teacher_model, task.test(batch_size=size), arithmetic=arithmetic)
+    chosen = evaluation.better(models(run))
+    model = models(run)[chosen]
+    metrics: dict[str, float] = {}
+    for kind, trained in models(run).items():
+        set_schedule_(trained, recipe.schedule)
+        found = evaluate_model(trained, task.test(batch_size=size), arithmetic=evaluation.exact).metrics("test")
+        metrics |= {name if kind == chosen else f"{kind}_{name}": value for name, value in found.items()}
+    dense_metrics = evaluate_model(teacher_model, task.test(batch_size=size), arithmetic=evaluation.exact)
     files = preprocessing_for(backbone, recipe.data, in_chans=task.in_chans, image_size=task.image_size)
     card = ModelCard(
         backbone=backbone,
@@ -192,8 +235,9 @@ def _retrain(
             interpolation=files.interpolation,
             crop_pct=files.crop_pct,
         ),
-        metrics=sparse_metrics,
+        metrics=metrics,
         macs=cost.macs,
+        weights=chosen,
     )
     if processes.is_first:
         save(model, path, card=card)
@@ -222,6 +266,7 @@ def _dense_weights(
     settings: Settings,
     progress: Progress,
     trainings: ResumableTrainings,
+    log: RetrainingLog,
 ) -> Mapping[str, Tensor]:
     """Return the weights of the dense model: from the training cache, given with a head, or trained now."""
     cache, device = TrainingCache(settings.cache, report=progress.line), context.arithmetic.device
@@ -247,7 +292,7 @@ def _dense_weights(
     training = dense_training(context, recipe.dense, weights=weights, seed=seed)
     if training is None:
         return given_dense_model(context, weights=weights)[0].state_dict()
-    trainings.run(training, context.arithmetic, seed=seed)
+    trainings.run(training, context.arithmetic, seed=seed, report=partial(log.add, training.label))
     history = [(recipe.dense.epochs, measured(training.model))]
     if trainings.processes.is_first:
         cache.keep(key, training.model.state_dict(), history=history, device=device)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from sparsesearch.app.retrain import Retrained, retrain
+from sparsesearch.app.retrain import Follow, Retrained, retrain
 from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.errors import SpecError
 from sparsesearch.settings import Settings
@@ -24,6 +24,7 @@ def retrain_on_devices(
     restart: bool = False,
     workers: int | None = None,
     ray_address: str | None = None,
+    follow: Follow | None = None,
 ) -> Retrained:
     """Retrain in this process; on Ray if several processes or a cluster are asked for, or if there are several GPUs.
 
@@ -36,6 +37,7 @@ def retrain_on_devices(
         restart: Whether to begin anew, without the checkpoints of an earlier call.
         workers: Number of processes; None for one on each GPU, or one on CPUs.
         ray_address: Address of a Ray cluster; None for this machine.
+        follow: Told of every epoch.
 
     Raises:
         SpecError: `torchrun` has started the processes, and others are asked for.
@@ -46,7 +48,9 @@ def retrain_on_devices(
     num_gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     is_single = ray_address is None and (workers or num_gpus) <= 1
     if is_single or dist.is_torchelastic_launched():
-        return retrain(recipe, path, settings=settings, progress=board, device=device, restart=restart)
+        return retrain(
+            recipe, path, settings=settings, progress=board, device=device, restart=restart, follow=follow
+        )
     from sparsesearch.app.retrain_on_ray import retrain_on_ray  # Ray takes seconds to load
 
     return retrain_on_ray(
@@ -58,4 +62,5 @@ def retrain_on_devices(
         restart=restart,
         workers=workers,
         ray_address=ray_address,
+        follow=follow,
     )

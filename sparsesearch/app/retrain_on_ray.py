@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from uuid import uuid4
 import torch
 import torch.distributed as dist
 
-from sparsesearch.app.retrain import Retrained, retrain
+from sparsesearch.app.retrain import Follow, Retrained, retrain
+from sparsesearch.app.retraining_log import EpochRow
 from sparsesearch.app.signals import stopping_on_signals
 from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.data.loader_workers import limit_cores
@@ -20,6 +22,7 @@ from sparsesearch.dispatch.cluster import joined
 from sparsesearch.dispatch.process_group import Report, run_together
 from sparsesearch.evaluate.stop_file import StopFile
 from sparsesearch.evaluate.work_files import WorkFiles
+from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.settings import Settings
 from sparsesearch.study.progress import Bar, Progress, Silent
 from sparsesearch.study.spec import ResourceSpec
@@ -37,6 +40,7 @@ def retrain_on_ray(
     restart: bool = False,
     workers: int | None = None,
     ray_address: str | None = None,
+    follow: Follow | None = None,
 ) -> Retrained:
     """Retrain in a process on each GPU of a Ray cluster, or in several processes on CPUs; see `retrain`.
 
@@ -49,6 +53,7 @@ def retrain_on_ray(
         restart: Whether to begin anew, without the checkpoints of an earlier call.
         workers: Number of processes; None for one on each GPU, or one on CPUs.
         ray_address: Address of a cluster; None to start Ray on this machine.
+        follow: Told of every epoch.
 
     Raises:
         ClusterError: Ray is not available, or lacks resources.
@@ -81,14 +86,24 @@ def retrain_on_ray(
         ):
             if stop.check() and stop.cause is not None:
                 stop_file.write(stop.cause)
-            if isinstance(report, Retrained):
-                found = report
-            elif report is not None:
-                board.line(report)
+            match report:
+                case Retrained():
+                    found = report
+                case _Epochs() if follow is not None:
+                    follow(report.recipe, report.geometry, report.rows)
+                case str():
+                    board.line(report)
         if found is None:
             stop.raise_if_set()
         assert found is not None, "the first process reports what it has trained"
         return found
+
+
+@dataclass(frozen=True)
+class _Epochs:
+    recipe: Recipe
+    geometry: BackboneGeometry
+    rows: Sequence[EpochRow]
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,7 @@ def _retrain(job: _Job, report: Report) -> None:
             device=job.device,
             restart=job.restart,
             stop=StopFile(job.shared, run=job.run).token(),
+            follow=lambda recipe, geometry, rows: report(_Epochs(recipe, geometry, tuple(rows))),
         )
     except StoppedError:
         return

@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from sparsesearch.artifacts.recipe import Recipe
 
 
-def training_lines(recipe: Recipe, *, num_train: int) -> Iterator[str]:
+def training_lines(recipe: Recipe, *, num_images: int) -> Iterator[str]:
     """Yield lines that state the training of a recipe.
 
     Args:
         recipe: The recipe, with a chosen training.
-        num_train: Number of training images of its data.
+        num_images: Images of an epoch.
     """
     spec = recipe.training
-    images = min(spec.images_per_epoch or num_train, num_train)
     parts = [
-        f"{spec.epochs} epochs of {images:,} images, batch {spec.batch_size}, {spec.method}",
+        f"{spec.epochs} epochs of {num_images:,} images, batch {spec.batch_size}, {spec.method}",
         f"learning rate {spec.lr:g} (new parts {spec.predictor_lr:g})",
         f"weight decay {spec.weight_decay:g}",
     ]

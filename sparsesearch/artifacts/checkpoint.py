@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from torch import nn
@@ -45,8 +45,10 @@ class ModelCard(Value):
         image_size: Pixels.
         class_names: Names of the classes in the order of the logits; empty if unknown.
         preprocessing: Preprocessing in training, without augmentation; None if unknown.
-        metrics: Test metrics, accuracies as fractions.
+        metrics: Test metrics in float32, accuracies as fractions; where a moving average was kept, those of the other
+            weights too, as `average_...` or `trained_...`.
         macs: Multiply-adds of one image.
+        weights: `trained`, or `average` if these are the moving average of the weights over the training.
     """
 
     backbone: str
@@ -58,6 +60,7 @@ class ModelCard(Value):
     preprocessing: ImagePreprocessing | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     macs: int
+    weights: Literal["trained", "average"] = "trained"
 
 
 def save(model: nn.Module, path: str | Path, *, card: ModelCard) -> None:

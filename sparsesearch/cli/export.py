@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -125,6 +124,7 @@ def retrain(
         with reporter.bar("loading PyTorch", None):
             from sparsesearch.app.change_recipe import changed
             from sparsesearch.app.retrain_on_devices import retrain_on_devices
+            from sparsesearch.app.track_retraining import MlflowRetraining
             from sparsesearch.training.launched import rank_of_launch
 
         if is_edited(recipe):
@@ -138,7 +138,8 @@ def retrain(
             data_workers=data_workers,
             progress=reporter,
         )
-        settings, started_at = Settings.from_environment(), time.time()
+        settings = Settings.from_environment()
+        shown = MlflowRetraining(output, settings=settings, report=reporter.line) if mlflow else None
         trained = retrain_on_devices(
             wanted,
             output,
@@ -148,13 +149,12 @@ def retrain(
             restart=restart,
             workers=workers_per_training,
             ray_address=ray_address,
+            follow=None if shown is None else shown.epochs,
         )
         if rank_of_launch() > 0:
             return
-        if mlflow:
-            from sparsesearch.app.tracker import log_retrained
-
-            log_retrained(trained, settings, report=reporter.line, started_at=started_at)
+        if shown is not None:
+            shown.finish(trained)
     card = trained.card
     if as_json or not reporter.prints_summary:
         document: dict[str, object] = {

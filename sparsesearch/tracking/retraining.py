@@ -1,8 +1,8 @@
-"""Show a retraining in MLflow, with the trained model as an artifact."""
+"""Show a retraining in MLflow while it trains, at the end with the trained model as an artifact."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from sparsesearch.errors import TrackingError
 from sparsesearch.study.trial import Fidelity
 from sparsesearch.tracking.connection import Address, connect, mlflow_errors, wrap_error
 from sparsesearch.tracking.files import artifact_problem
+from sparsesearch.tracking.progress_metrics import Point
 from sparsesearch.tracking.records import FIDELITY_LABEL, STUDY_LABEL, STUDY_TAG, TRIAL_TAG, WARNING_LABEL
 
 if TYPE_CHECKING:
@@ -19,69 +20,107 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RetrainingRecord:
-    """A finished retraining.
+    """A retraining that begins.
 
     Attributes:
         study: Name of the study that found the schedule.
         name: Display name of the run.
         params: Its parameters.
-        metrics: Its metrics.
-        files: The trained model and other files to store with the run.
         start_ms: Start time, in milliseconds since 1970.
-        end_ms: End time.
         warnings: Warnings to show next to every accuracy.
     """
 
     study: str
     name: str
     params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    files: tuple[Path, ...]
     start_ms: int
-    end_ms: int
     warnings: tuple[str, ...] = ()
 
 
-def log_retraining(address: Address, record: RetrainingRecord) -> str:
-    """Create the run of a retraining, nested under the run of its study if MLflow has that.
+class RetrainingRun:
+    """The run of a retraining, nested under the run of its study if MLflow has that.
 
     A retraining is not in the study database, so `mlflow sync` neither restores nor changes its run.
 
-    Returns:
-        The id of the run.
+    Args:
+        address: Where MLflow is.
+        record: The retraining.
+        run: Id of the run if it was begun before; if it is gone, another one is created.
+
+    Attributes:
+        id: The id of the run.
 
     Raises:
-        TrackingError: MLflow does not respond, raises an error, or cannot store files from this machine.
+        TrackingError: MLflow does not respond, or raises an error. The methods raise it too.
     """
-    connection = connect(address)
-    from mlflow.entities import Metric, Param, RunTag
 
-    client, experiment = connection.client, connection.experiment_id
-    try:
-        parent = _run_of_study(client, experiment, record.study)
+    def __init__(self, address: Address, record: RetrainingRecord, *, run: str | None = None) -> None:
+        self._address = address
+        self._record = record
+        connection = connect(address)
+        self._client, experiment = connection.client, connection.experiment_id
+        try:
+            if run is not None and _is_there(self._client, run):
+                self.id = run
+                return
+            self.id = self._created(experiment)
+        except mlflow_errors() as error:
+            raise wrap_error(address, error) from error
+
+    def log(self, points: Sequence[Point]) -> None:
+        """Log metrics."""
+        from mlflow.entities import Metric
+
+        try:
+            metrics = [Metric(point.key, point.value, point.time_ms, point.step) for point in points]
+            self._client.log_batch(self.id, metrics=metrics)
+        except mlflow_errors() as error:
+            raise wrap_error(self._address, error) from error
+
+    def finish(self, metrics: Mapping[str, float], *, files: Sequence[Path], end_ms: int) -> None:
+        """End the run.
+
+        Args:
+            metrics: Its last metrics.
+            files: The trained model and other files to store with the run.
+            end_ms: End time, in milliseconds since 1970.
+        """
+        warnings = "".join(f"\n\n> **Note: {warning}.**" for warning in self._record.warnings)
+        note = f"`{files[0].name}`, among the artifacts, is the trained sparse model.{warnings}"
+        self.log([Point(name, value, 0, end_ms) for name, value in metrics.items()])
+        try:
+            self._client.set_tag(self.id, "mlflow.note.content", note)
+            problem = artifact_problem(self._address, self._client, self.id)
+            for file in files if problem is None else ():
+                self._client.log_artifact(self.id, str(file))
+            self._client.set_terminated(self.id, status="FINISHED", end_time=end_ms)
+            if problem is not None:
+                raise TrackingError(problem)
+        except mlflow_errors() as error:
+            raise wrap_error(self._address, error) from error
+
+    def _created(self, experiment: str) -> str:
+        from mlflow.entities import Param
+
+        record = self._record
+        parent = _run_of_study(self._client, experiment, record.study)
         tags = {STUDY_LABEL: record.study, FIDELITY_LABEL: Fidelity.RETRAIN.value}
         tags |= {"mlflow.source.name": "sparsesearch", "mlflow.source.type": "LOCAL"}
         tags |= {WARNING_LABEL: "; ".join(record.warnings)} if record.warnings else {}
         tags |= {} if parent is None else {"mlflow.parentRunId": parent}
-        run = client.create_run(experiment, start_time=record.start_ms, tags=tags, run_name=record.name)
-        number = run.info.run_id
-        warnings = "".join(f"\n\n> **Note: {warning}.**" for warning in record.warnings)
-        note = f"`{record.files[0].name}`, among the artifacts, is the trained sparse model.{warnings}"
-        client.log_batch(
-            number,
-            metrics=[Metric(name, value, record.end_ms, 0) for name, value in record.metrics.items()],
-            params=[Param(name, value) for name, value in record.params.items()],
-            tags=[RunTag("mlflow.note.content", note)],
-        )
-        problem = artifact_problem(address, client, number)
-        for file in record.files if problem is None else ():
-            client.log_artifact(number, str(file))
-        client.set_terminated(number, status="FINISHED", end_time=record.end_ms)
-        if problem is not None:
-            raise TrackingError(problem)
-    except mlflow_errors() as error:
-        raise wrap_error(address, error) from error
-    return str(number)
+        run = self._client.create_run(experiment, start_time=record.start_ms, tags=tags, run_name=record.name)
+        self._client.log_batch(run.info.run_id, params=[Param(name, value) for name, value in record.params.items()])
+        return str(run.info.run_id)
+
+
+def _is_there(client: MlflowClient, run: str) -> bool:
+    """Whether a run exists and is not deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_run(run).info.lifecycle_stage) == "active"
+    except MlflowException:
+        return False
 
 
 def _run_of_study(client: MlflowClient, experiment: str, study: str) -> str | None:

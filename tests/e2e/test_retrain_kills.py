@@ -1,5 +1,6 @@
 """Retraining loses nothing: killed or stopped at any moment, the same command ends with the same bytes."""
 
+import json
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ import torch
 
 import sparsesearch
 from sparsesearch.artifacts.recipe import write_recipe
-from sparsesearch.study.spec import TrainSpec
+from sparsesearch.study.spec import Augmentation, TrainSpec
 from tests.sample_recipe import sample_recipe
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,14 @@ pytestmark = pytest.mark.slow
 def recipe(tmp_path_factory):
     found = sample_recipe(
         dense=TrainSpec(epochs=2, images_per_epoch=320, batch_size=32),
-        training=TrainSpec(epochs=4, images_per_epoch=640, batch_size=32),
+        training=TrainSpec(
+            epochs=4,
+            images_per_epoch=640,
+            batch_size=32,
+            augmentation=Augmentation(mixup=0.8, cutmix=1.0, label_smoothing=0.1, random_erasing=0.25),
+            drop_path=0.2,
+            ema_decay=0.95,
+        ),
     )
     path = tmp_path_factory.mktemp("recipe") / "best.yaml"
     write_recipe(found, path)
@@ -75,6 +83,12 @@ def test_killed_trainings_go_on(recipe, undisturbed, tmp_path, kills):
         process.communicate(timeout=60)
     assert "goes on after epoch" in finish(start(recipe, tmp_path))
     assert (tmp_path / "model.safetensors").read_bytes() == undisturbed
+    rows = [json.loads(line) for line in (tmp_path / "model.safetensors.log.jsonl").read_text().splitlines()]
+    assert [(row["training"], row["epoch"]) for row in rows] == [
+        *(("dense training", epoch) for epoch in (1, 2)),
+        *(("retraining", epoch) for epoch in (1, 2, 3, 4)),
+    ]
+    assert set(rows[-1]["metrics"]) == {"train_loss", "val_top1", "average_val_top1"}
 
 
 def test_a_stop_keeps_the_step_under_way(recipe, undisturbed, tmp_path):
@@ -99,7 +113,8 @@ def test_a_stop_keeps_the_step_under_way(recipe, undisturbed, tmp_path):
 def test_two_processes(recipe, undisturbed, tmp_path, launcher, options):
     out = finish(start(recipe, tmp_path, *launcher, options=options))
     assert out.count("test accuracy") == 1, "the first process reports"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "model.safetensors"], "nothing else is left"
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["home", "model.safetensors", "model.safetensors.log.jsonl"]
     (tmp_path / "alone.safetensors").write_bytes(undisturbed)
     images = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
