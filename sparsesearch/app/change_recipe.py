@@ -54,18 +54,20 @@ def changed(
     return recipe.with_training(training)
 
 
-def settled(recipe: Recipe, *, num_train: int) -> Recipe:
-    """Return a recipe whose training is chosen, if that was left open.
+def settled(recipe: Recipe, *, weights: str, num_train: int) -> Recipe:
+    """Return a recipe whose weights are known, and whose training is chosen, if that was left open.
 
     Args:
         recipe: The recipe.
+        weights: Initial weights, as they were found.
         num_train: Number of training images of its data.
     """
     training = chosen_retraining(
         recipe.training,
         resolve_name(recipe.backbone),
-        weights=recipe.weights,
+        weights=weights,
         num_train=num_train,
         is_demo=recipe.data.is_demo,
+        asked_weights=recipe.weights,
     )
-    return recipe.with_training(training)
+    return recipe.model_copy(update={"weights": weights}).with_training(training)

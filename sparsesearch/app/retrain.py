@@ -47,7 +47,6 @@ from sparsesearch.training.scoring import eval_batch, evaluate_model
 from sparsesearch.training.teacher import Teacher
 from sparsesearch.training.weights import check_weights
 
-
 Follow = Callable[[Recipe, BackboneGeometry, Sequence[EpochRow]], None]
 """Receives what is trained, and the rows of all epochs so far."""
 
@@ -146,7 +145,7 @@ def _retrain(
     weights, line = resolve_weights(recipe.weights, backbone=backbone, or_scratch=recipe.data.is_demo)
     if line is not None:
         progress.line(line)
-    recipe = settled(recipe.model_copy(update={"weights": weights}), num_train=whole.num_train)
+    recipe = settled(recipe, weights=weights, num_train=whole.num_train)
     num_images = min(recipe.training.images_per_epoch or whole.num_train, whole.num_train)
     check_pairs(recipe.training, num_images=num_images, world=processes.world)
     progress.line(check_weights(weights, backbone=backbone, task=task).loaded)

@@ -48,9 +48,7 @@ def retrain_on_devices(
     num_gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     is_single = ray_address is None and (workers or num_gpus) <= 1
     if is_single or dist.is_torchelastic_launched():
-        return retrain(
-            recipe, path, settings=settings, progress=board, device=device, restart=restart, follow=follow
-        )
+        return retrain(recipe, path, settings=settings, progress=board, device=device, restart=restart, follow=follow)
     from sparsesearch.app.retrain_on_ray import retrain_on_ray  # Ray takes seconds to load
 
     return retrain_on_ray(

@@ -113,7 +113,7 @@ class ImageLoader:
             if workers:
                 ahead = min(-(-_STEPS_AHEAD * steps.size // (size * workers)), slots // workers)
                 decoded = self._decoded_elsewhere(
-                    chunks, workers=workers, ahead=max(2, ahead), is_training=seed is not None
+                    chunks, workers=workers, ahead=max(2, ahead), is_training=augmentation is not None
                 )
             else:
                 decoded = map(self._decoding.__getitem__, chunks)

@@ -80,7 +80,15 @@ def preset(name: str, backbone: str, *, weights: str) -> TrainSpec:
     return found.model_copy(update={"preset": name})
 
 
-def chosen_retraining(written: TrainSpec, backbone: str, *, weights: str, num_train: int, is_demo: bool) -> TrainSpec:
+def chosen_retraining(
+    written: TrainSpec,
+    backbone: str,
+    *,
+    weights: str,
+    num_train: int,
+    is_demo: bool,
+    asked_weights: str | None = None,
+) -> TrainSpec:
     """The training of an exported schedule, now that the data are known.
 
     Large data and published or given weights get the paper's recipe of the backbone, other data the short one, with all
@@ -92,6 +100,7 @@ def chosen_retraining(written: TrainSpec, backbone: str, *, weights: str, num_tr
         weights: Where its weights are from.
         num_train: Number of training images.
         is_demo: Whether the data are the bundled task.
+        asked_weights: The weights that the defaults were for, if there are others now.
     """
     if written.preset != AUTO:
         return written
@@ -99,7 +108,7 @@ def chosen_retraining(written: TrainSpec, backbone: str, *, weights: str, num_tr
     name = DEMO if is_demo else SHORT
     if of_paper is not None and not is_demo and weights != "scratch" and num_train >= NUM_LARGE:
         name = of_paper
-    default = dict(default_fidelity(backbone, weights=weights, is_demo=is_demo).retrain)
+    default = dict(default_fidelity(backbone, weights=asked_weights or weights, is_demo=is_demo).retrain)
     changes = {key: value for key, value in dict(written).items() if value != default[key]}
     found = preset(name, backbone, weights=weights).model_copy(update=changes)
     return with_epochs(found, found.epochs)

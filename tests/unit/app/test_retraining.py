@@ -36,14 +36,32 @@ def test_a_preset_that_was_asked_for():
     found = change(preset_name="deit_s", epochs=15)
     assert found.training == PAPER_RECIPES["deit_s"].model_copy(update={"epochs": 15})
     assert found.training_note is None
-    assert settled(found, num_train=100) == found
+    assert settled(found, weights=found.weights, num_train=100) == found
 
 
 def test_other_data_never_get_the_recipe_of_the_demo():
-    found = settled(change(data="folder:/data/flowers"), num_train=7000)
+    found = settled(change(data="folder:/data/flowers"), weights="scratch", num_train=7000)
     assert (found.training.preset, found.training.images_per_epoch) == ("short", None)
     own = RECIPE.model_copy(update={"training": RECIPE.training.model_copy(update={"preset": None})})
     assert change(own, data="folder:/data/flowers").training == own.training, "written by a person"
+
+
+def test_weights_that_are_not_there_get_the_recipe_of_a_training_from_scratch():
+    asked = change(
+        RECIPE.model_copy(update={"backbone": "deit_s", "weights": "pretrained"}), preset_name="auto", epochs=9
+    )
+    imagenet = {"num_train": 1_281_167}
+    demo = asked.model_copy(update={"data": asked.data.model_copy(update={"source": "folder:/data/imagenet"})})
+    found = settled(demo, weights="scratch", **imagenet)
+    assert found.weights == "scratch"
+    assert (
+        found.training
+        == change(asked.model_copy(update={"weights": "scratch"}), preset_name="short", epochs=9).training
+    )
+    assert (
+        settled(demo, weights="pretrained", **imagenet).training
+        == change(asked, preset_name="deit_s", epochs=9).training
+    )
 
 
 def test_the_file_says_that_the_recipe_of_spot_is_not_known():
