@@ -6,7 +6,7 @@ STAMP := $(VENV)/.set-up
 COMPAT := .venv-compat
 COMPAT_STAMP := $(COMPAT)/.set-up
 
-.PHONY: setup demo test test-slow compat check format bench lock clean
+.PHONY: setup demo test test-slow test-gpu compat check format bench lock clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,10 @@ test: $(STAMP)
 # Also what repeats more often what `test` shows: ten kills of a driver in place of four, and the like.
 test-slow: $(STAMP)
 	sh tests/run.sh $(BIN) long
+
+# What needs a CUDA device: deit_pico there against the CPU. `make test` runs it too, where there is one.
+test-gpu: $(STAMP)
+	$(BIN)/pytest -m gpu -rs --durations 10
 
 # The lowest versions that pyproject.toml allows, in an environment of their own, and the quick tests with them. Needs uv:
 # pip always takes the newest. Constraints, so that a bound that does not exist is an error and not silently raised.

@@ -27,7 +27,7 @@ fi
 # One thread in each of several processes: a busy second core ruins a two-thread run.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 workers="${TEST_WORKERS:-$(nproc --all 2>/dev/null || echo 2)}"
-"$bin/pytest" -n "$workers" --dist loadfile --durations 10 -m "not slow and not long"
+"$bin/pytest" -n "$workers" --dist loadfile --durations 10 -rs -m "not slow and not long"
 [ "${2:-}" != quick ] || exit 0
 # In order, not the files with most tests first: the longest ones have few tests, and would run alone at the end. One
 # worker more than cores: tests of Ray wait for processes to start and to end for half of their time.
