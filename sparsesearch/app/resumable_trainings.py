@@ -104,6 +104,7 @@ class ResumableTrainings:
                     raise StoppedError(stop.cause or StopCause.TERMINATE)
                 if self.processes.is_first:
                     report(run, loss, time.perf_counter() - started)
+                self.processes.wait()
                 save()
         return run
 
