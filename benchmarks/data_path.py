@@ -156,7 +156,7 @@ def measure(
     """What a new process measures."""
     environment = os.environ | {"PYTHONPATH": str(sources), "SPARSESEARCH_HOME": str(home)}
     command = [sys.executable, "-c", MEASURE, task, str(folder), str(images), str(workers), state]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=sources, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
