@@ -50,6 +50,10 @@ class Arithmetic:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Context of passes whose results are reported: autocast, or float32 without TF32."""
+        return full_precision() if self.dtype == torch.float32 else self.autocast()
+
     def training_products(self) -> AbstractContextManager[None]:
         """While the block runs, a GPU multiplies float32 in TF32, which is several times as fast."""
         return _float32_products("high", convolutions_in_tf32=True) if self.device.type == "cuda" else nullcontext()

@@ -94,7 +94,7 @@ def evaluate_model(model: nn.Module, batches: Iterable[Batch], *, arithmetic: Ar
     model.eval()
     accumulator = Accumulator()
     for batch in map(arithmetic.to_device, batches):
-        with arithmetic.autocast():
+        with arithmetic.evaluating():
             logits = _logits(model, batch.images)
         accumulator.add(logits, batch.labels)
     return accumulator
@@ -180,7 +180,7 @@ class PrefixCachedScorer:
                 try:
                     if len(schedules) > 1:  # otherwise it is set already
                         set_schedule_(self._model, schedule)
-                    with self._arithmetic.autocast():
+                    with self._arithmetic.evaluating():
                         logits = cache.logits(route)
                 except Exception as error:
                     if len(schedules) == 1:
@@ -202,7 +202,7 @@ class PrefixCachedScorer:
     def _embedded(self) -> Iterator[tuple[PrefixState, Tensor]]:
         """The images before the first block, with their labels."""
         for batch in map(self._arithmetic.to_device, self._read()):
-            with self._arithmetic.autocast():
+            with self._arithmetic.evaluating():
                 state = PrefixState(embed(self._model, batch.images))
             yield state, batch.labels
 
