@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from functools import cached_property
-from itertools import islice
 from time import perf_counter
 
 from torch import Tensor, nn
 
 from sparsesearch.backbones.load_weights import load_weights_
-from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.joint_scorer import JointScorer
 from sparsesearch.evaluate.reference_keys import reference_keys
-from sparsesearch.evaluate.trial_checkpoints import WHOLE, Checkpoint, TrialCheckpoints, prefix_of
-from sparsesearch.seeds import derive_seed
+from sparsesearch.evaluate.trial_checkpoints import WHOLE, TrialCheckpoints
+from sparsesearch.evaluate.trial_trainer import TrialTrainer, measured
 from sparsesearch.study.events import Ended, Event, Measured
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
-from sparsesearch.study.stop import StopCause, StopToken
-from sparsesearch.study.trial import Fidelity, FinalState, Measurement, Origin, Trial, TrialState
+from sparsesearch.study.stop import StopToken
+from sparsesearch.study.trial import Fidelity, FinalState, Origin, Trial, TrialState
 from sparsesearch.training.cache import TrainingCache
-from sparsesearch.training.checkpoints import CheckpointFolder, epoch_name
+from sparsesearch.training.checkpoints import CheckpointFolder
 from sparsesearch.training.kinds import (
     Training,
     TrainingContext,
@@ -33,13 +31,9 @@ from sparsesearch.training.kinds import (
     sparse_training,
     supernet_training,
 )
-from sparsesearch.training.loop import Asked, NonFiniteLossError, TrainingRun, model_tensors
+from sparsesearch.training.loop import NonFiniteLossError
 from sparsesearch.training.processes import Processes
-from sparsesearch.training.scoring import EVAL_BATCH, eval_batch, evaluate_model
-from sparsesearch.training.step_files import StepFiles
 from sparsesearch.training.teacher import Teacher
-
-_NUM_INTERIM_BATCHES = 4
 
 
 class StudyEvaluator:
@@ -77,8 +71,15 @@ class StudyEvaluator:
         self._context = context
         self._checkpoints = TrialCheckpoints(folder, study=spec.name, progress=progress)
         self._cache = cache
-        self._deadline = deadline
         self._progress = progress
+        self._trainer = TrialTrainer(
+            context,
+            self._checkpoints,
+            deadline=deadline,
+            progress=progress,
+            stop=self._stop,
+            processes=self._processes,
+        )
 
     def evaluate(self, trial: Trial) -> Iterator[Event]:
         """Run a trial to its end, continuing after its recorded measurements."""
@@ -88,9 +89,9 @@ class StudyEvaluator:
                 case Fidelity.SUPERNET | Fidelity.UNTRAINED:
                     scorer = self._supernet if trial.fidelity is Fidelity.SUPERNET else self._untrained
                     metrics, seconds = scorer.score(trial)
-                    yield self._measured(trial, 0, metrics, seconds=seconds)
+                    yield measured(trial, 0, metrics, seconds=seconds)
                 case Fidelity.FINETUNE:
-                    yield from self._train(trial, self._finetune(trial))
+                    yield from self._trainer.train(trial, self._finetune(trial))
                 case _:
                     yield from self._reference(trial)
         except NonFiniteLossError as error:
@@ -114,7 +115,7 @@ class StudyEvaluator:
                 yield from self._given(trial)
             return
         history = {m.step: m.metrics for m in trial.measurements}
-        for event in self._train(trial, training):
+        for event in self._trainer.train(trial, training):
             if isinstance(event, Measured):
                 history.setdefault(event.measurement.step, event.measurement.metrics)
             yield event
@@ -129,7 +130,7 @@ class StudyEvaluator:
         if stored is None:
             return False
         for step, metrics in stored.history:
-            yield self._measured(trial, step, metrics, seconds=0.0)
+            yield measured(trial, step, metrics, seconds=0.0)
         last = stored.history[-1][0]
         yield from self._checkpoints.replace(trial, stored.tensors, step=last, name=trial.fidelity.value, whole=True)
         return True
@@ -138,7 +139,7 @@ class StudyEvaluator:
         """Take over weights that need no training."""
         started = perf_counter()
         model, metrics = given_dense_model(self._context, weights=self._spec.weights)
-        yield self._measured(trial, 0, metrics, seconds=perf_counter() - started)
+        yield measured(trial, 0, metrics, seconds=perf_counter() - started)
         yield from self._checkpoints.replace(trial, model.state_dict(), step=0, name=trial.fidelity.value, whole=True)
 
     def _measure(self, trial: Trial, tensors: Mapping[str, Tensor]) -> dict[str, float]:
@@ -146,96 +147,7 @@ class StudyEvaluator:
         is_dense = trial.fidelity is Fidelity.DENSE
         with self._progress.bar(f"validating the stored {trial.fidelity.training_name}", None, trial=trial.number):
             model = self._context.model_with(tensors) if is_dense else self._supernet_model(tensors)
-            return self._validate(model, trial, whole=True)
-
-    def _train(self, trial: Trial, training: Training) -> Iterator[Event]:
-        """Train epoch by epoch; each epoch is reported, and checkpointed once the report is recorded.
-
-        Each checkpoint stores whether it is whole: neither this training nor the dense one before it was stopped early.
-        """
-        spec, processes = training.spec, self._processes
-        run = TrainingRun(
-            training.model,
-            spec,
-            steps_per_epoch=training.steps_per_epoch,
-            arithmetic=self._context.arithmetic,
-            processes=processes,
-        )
-        files = self._checkpoints.between_epochs(trial)
-        found = self._checkpoints.latest(trial, label=training.label) if processes.is_first else None
-        tensors = processes.tensors_from_first(lambda: _newest(found, files))
-        if tensors and "epochs_done" not in tensors:
-            load_weights_(training.model, tensors, source="the last checkpoint")
-            return
-        if tensors:
-            run.restore(tensors)
-        is_whole = processes.is_first and (self._starts_whole(trial) if found is None else bool(found[1][WHOLE]))
-
-        def save() -> None:
-            if processes.is_first:
-                files.save(run.state(), epoch=run.epochs_done, step=run.steps_done)
-
-        while run.epochs_done < spec.epochs:
-            epoch = run.epochs_done + 1
-            started = perf_counter()
-            seed = derive_seed(trial.seed, "epoch", epoch)
-            label = f"{training.label}, epoch {epoch} of {spec.epochs}"
-            steps, batch_size = training.steps_per_epoch, spec.batch_size
-            with self._progress.bar(label, steps, trial=trial.number, batch_size=batch_size) as bar:
-                if run.steps_done:
-                    bar.advance(run.steps_done)
-                loss = run.epoch(
-                    training.batches(epoch, first_step=run.steps_done, share=processes.share),
-                    training.objective,
-                    seed=seed,
-                    bar=bar,
-                    ask=lambda: self._asked(trial.fidelity, is_due=files.is_due),
-                    save=save,
-                )
-            if loss is None:
-                self._stop.raise_if_set()
-                raise AssertionError("a training ends between two steps only if it is asked to stop")
-            if processes.is_first:
-                last = epoch == spec.epochs
-                metrics = {"train_loss": loss, **self._validate(training.model, trial, whole=last)}
-                yield self._measured(trial, epoch, metrics, seconds=perf_counter() - started)
-                final_name = trial.fidelity.value if trial.origin is Origin.REFERENCE else prefix_of(trial)
-                yield from self._checkpoints.replace(
-                    trial,
-                    model_tensors(run.state()) if last else run.state(),
-                    step=epoch,
-                    name=final_name if last else epoch_name(prefix_of(trial), epoch),
-                    whole=is_whole and not self._deadline.has_cut,
-                )
-            processes.wait()
-
-    def _starts_whole(self, trial: Trial) -> bool:
-        """Whether the training that a training starts from was not stopped early."""
-        if trial.fidelity is not Fidelity.SUPERNET_TRAINING:
-            return True
-        return bool(self._checkpoints.start(Fidelity.DENSE)[1][WHOLE])
-
-    def _asked(self, fidelity: Fidelity, *, is_due: bool) -> Asked:
-        """What is asked of a training between two steps; the first process asks for all.
-
-        Raises:
-            StoppedError: The lease is lost: nothing that follows could be stored.
-        """
-        if not self._processes.is_first:
-            return Asked()
-        if self._stop.cause is StopCause.LEASE_LOST:
-            self._stop.raise_if_set()
-        return Asked(stop=self._stop.check(), cut=self._deadline.cuts(fidelity), save=is_due)
-
-    def _validate(self, model: nn.Module, trial: Trial, *, whole: bool) -> dict[str, float]:
-        """Validation metrics under the trial's schedule; on part of the images unless `whole`."""
-        if trial.fidelity is not Fidelity.DENSE:
-            set_schedule_(model, trial.schedule)
-        size = eval_batch(self._context.geometry)
-        batches = self._context.task.val("confirm", batch_size=size)
-        some = islice(batches, -(-_NUM_INTERIM_BATCHES * EVAL_BATCH // size))
-        accumulator = evaluate_model(model, batches if whole else some, arithmetic=self._context.arithmetic)
-        return accumulator.metrics("val")
+            return self._trainer.validate(model, trial, whole=True)
 
     def _dense(self, trial: Trial) -> Training | None:
         return dense_training(self._context, self._spec.fidelity.dense, weights=self._spec.weights, seed=trial.seed)
@@ -296,20 +208,6 @@ class StudyEvaluator:
         model = self._context.supernet_model(self._space)
         load_weights_(model, tensors, source="the checkpoint of the supernet")
         return model
-
-    def _measured(self, trial: Trial, step: int, metrics: dict[str, float], *, seconds: float) -> Measured:
-        measurement = Measurement(
-            step=step, attempt=trial.attempt, fidelity=trial.fidelity, metrics=metrics, seconds=seconds, seed=trial.seed
-        )
-        return Measured(trial=trial.number, attempt=trial.attempt, measurement=measurement)
-
-
-def _newest(between: Checkpoint | None, files: StepFiles) -> dict[str, Tensor]:
-    """The tensors of the newest checkpoint, between two epochs or within one; empty if there is none."""
-    tensors = {} if between is None else between[0]
-    if tensors and "epochs_done" not in tensors:
-        return tensors
-    return files.newest(after=(int(tensors["epochs_done"]) if tensors else 0, 0)) or tensors
 
 
 _: type[Evaluator] = StudyEvaluator
