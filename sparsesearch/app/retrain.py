@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sparsesearch.app.change_recipe import settled
+from sparsesearch.app.dense_weights import dense_weights
 from sparsesearch.app.resumable_trainings import ResumableTrainings
 from sparsesearch.app.retraining_evaluation import Kind, RetrainingEvaluation
 from sparsesearch.app.retraining_log import EpochRow, RetrainingLog
 from sparsesearch.app.training_text import training_lines
+from sparsesearch.app.verify_cost import check_count
 from sparsesearch.artifacts.checkpoint import ImagePreprocessing, ModelCard, save
 from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.backbones.lookup import resolve_name
-from sparsesearch.backbones.meta import without_weights
-from sparsesearch.backbones.registry import create_model
-from sparsesearch.backbones.traced import traced_macs
-from sparsesearch.backbones.transforms import set_schedule_, sparsify_
+from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.data.inputs import preprocessing_for, task_geometry
-from sparsesearch.data.task import Task
 from sparsesearch.data.test_split import TestedTask, open_test
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
@@ -37,8 +35,7 @@ from sparsesearch.study.progress import Progress
 from sparsesearch.study.stop import StopToken
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.augmentation import check_pairs
-from sparsesearch.training.cache import TrainingCache, dense_key
-from sparsesearch.training.kinds import TrainingContext, dense_training, given_dense_model, sparse_training
+from sparsesearch.training.kinds import TrainingContext, sparse_training
 from sparsesearch.training.launched import launched
 from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.processes import Processes
@@ -157,7 +154,7 @@ def _retrain(
         arithmetic = Arithmetic(device, processes.from_first(lambda: choose()[0].dtype))
     else:
         arithmetic = Arithmetic.of(recipe.precision, device=device)
-    _verify_count(recipe, backbone, task=task, geometry=geometry, expected=cost.macs)
+    check_count(backbone, recipe.schedule, task=task, expected=cost.macs)
     context = TrainingContext(backbone, geometry, task, arithmetic, seed=recipe.seed)
     identity = {
         "recipe": hashlib.sha256(recipe.model_dump_json(exclude={"data": {"workers"}}).encode()).hexdigest(),
@@ -182,7 +179,7 @@ def _retrain(
     )
     if processes.is_first and not trainings.is_begun:
         log.clear()
-    dense = _dense_weights(
+    dense = dense_weights(
         context, recipe, weights=weights, settings=settings, progress=progress, trainings=trainings, log=log
     )
     teacher_model = context.model_with(dense)
@@ -255,53 +252,3 @@ def _open_data(recipe: Recipe, backbone: str, *, processes: Processes, progress:
 
     state = processes.from_first(look)
     return here[0] if here else open_test(recipe.data, backbone=backbone, state=state)
-
-
-def _dense_weights(
-    context: TrainingContext,
-    recipe: Recipe,
-    *,
-    weights: str,
-    settings: Settings,
-    progress: Progress,
-    trainings: ResumableTrainings,
-    log: RetrainingLog,
-) -> Mapping[str, Tensor]:
-    """Return the weights of the dense model: from the training cache, given with a head, or trained now."""
-    cache, device = TrainingCache(settings.cache, report=progress.line), context.arithmetic.device
-
-    def measured(model: nn.Module) -> dict[str, float]:
-        batches = context.task.val("confirm", batch_size=eval_batch(context.geometry))
-        return evaluate_model(model, batches, arithmetic=context.arithmetic).metrics("val")
-
-    key = dense_key(
-        backbone=context.backbone,
-        geometry=context.geometry,
-        num_classes=context.task.num_classes,
-        weights=weights,
-        data_fingerprint=context.task.fingerprint,
-        training=recipe.dense,
-        seed=recipe.seed,
-        arithmetic=context.arithmetic,
-    )
-    stored = cache.find(key, measure=lambda tensors: measured(context.model_with(tensors)), device=device)
-    if stored is not None:
-        return stored.tensors
-    seed = derive_seed(recipe.seed, "dense")
-    training = dense_training(context, recipe.dense, weights=weights, seed=seed)
-    if training is None:
-        return given_dense_model(context, weights=weights)[0].state_dict()
-    trainings.run(training, context.arithmetic, seed=seed, report=partial(log.add, training.label))
-    history = [(recipe.dense.epochs, measured(training.model))]
-    if trainings.processes.is_first:
-        cache.keep(key, training.model.state_dict(), history=history, device=device)
-    return training.model.state_dict()
-
-
-def _verify_count(recipe: Recipe, backbone: str, *, task: Task, geometry: BackboneGeometry, expected: int) -> None:
-    """Count a model without weights operation by operation, before anything is trained."""
-    with without_weights():
-        model = create_model(backbone, num_classes=task.num_classes, in_chans=task.in_chans, image_size=task.image_size)
-    sparsify_(model, recipe.schedule)
-    counted = traced_macs(model.eval(), torch.empty(1, task.in_chans, *geometry.image_size, device="meta"))
-    assert counted == expected, f"closed form {expected} and traced count {counted} differ"

@@ -8,10 +8,15 @@ import torch
 from torch import nn
 
 from sparsesearch.artifacts.model_reference import ModelReference
+from sparsesearch.backbones.meta import without_weights
+from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.traced import fvcore_macs, traced_macs
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.data.task import Task
 from sparsesearch.errors import BackboneError
+from sparsesearch.schedule import Schedule
+from sparsesearch.schedule.image_size import sides
 
 
 @dataclass(frozen=True)
@@ -51,3 +56,12 @@ def verify_cost(reference: ModelReference) -> tuple[Count, ...]:
         except BackboneError as error:
             counts.append(Count(name, None, str(error)))
     return tuple(counts)
+
+
+def check_count(backbone: str, schedule: Schedule, *, task: Task, expected: int) -> None:
+    """Count a model without weights operation by operation, and compare it with the closed form."""
+    with without_weights():
+        model = create_model(backbone, num_classes=task.num_classes, in_chans=task.in_chans, image_size=task.image_size)
+    sparsify_(model, schedule)
+    counted = traced_macs(model.eval(), torch.empty(1, task.in_chans, *sides(task.image_size), device="meta"))
+    assert counted == expected, f"closed form {expected} and traced count {counted} differ"
