@@ -18,7 +18,7 @@ from sparsesearch.errors import one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.training.arithmetic import Arithmetic
-from sparsesearch.training.memory import is_out_of_memory
+from sparsesearch.training.memory import is_out_of_memory, return_freed_memory
 from sparsesearch.training.prefix_cache import PrefixCache, Route
 
 logger = logging.getLogger(__name__)
@@ -197,6 +197,7 @@ class PrefixCachedScorer:
         """A new cache for each batch, which the caller drops before the next."""
         for state, labels in self._embedded():
             yield PrefixCache(self._model, state, max_bytes=self._max_bytes), labels
+            return_freed_memory()
 
     @torch.no_grad()
     def _embedded(self) -> Iterator[tuple[PrefixState, Tensor]]:
