@@ -20,7 +20,7 @@ from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.store.tables import REVISION
 from sparsesearch.study.events import Checkpointed, Confirmed, Ended, Measured
 from sparsesearch.study.protocols import StudyStore
-from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.spec import Budget, DataSpec, FidelitySpec, StudySpec
 from sparsesearch.study.trial import (
     CheckpointRef,
     Cost,
@@ -58,6 +58,8 @@ def fill(store: StudyStore) -> None:
         name="snapshot",
         backbone="deit_pico",
         budget=Budget(low=0.2, high=0.65),
+        data=DataSpec(workers=0),
+        fidelity=FidelitySpec(retrain=FidelitySpec().retrain.model_copy(update={"preset": None})),
         sampler="tpe",
         dispatcher="inline",
         seed=3,

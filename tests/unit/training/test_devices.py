@@ -105,7 +105,7 @@ def test_forward_and_scoring(kind, index):
     with fake_gpu(model):
         with BFLOAT16.autocast():
             assert model.train()(a_batch().images).device == GPU
-        scorer = PrefixCachedScorer(model, [a_batch()], arithmetic=BFLOAT16)
+        scorer = PrefixCachedScorer(model, lambda: [a_batch()], arithmetic=BFLOAT16)
         with pytest.raises(TwoDevicesError) as caught:
             scorer.score(schedule)
     assert "metrics" in [entry.name for entry in caught.traceback], "something is read before all images are scored"
