@@ -64,7 +64,8 @@ if task == "open":
              "kept_mb": megabytes("VmRSS") - before}
 elif task == "load":
     opened = open_task(data, backbone=backbone, **({"state": state} if state else {}))
-    pids, done = {os.getpid()}, 0
+    warm_up = list(opened.fresh_epoch(Epoch(0, 0, batch_size=BATCH, num_images=BATCH)))
+    pids, done = {os.getpid(), *(child.pid for child in multiprocessing.active_children())}, 0
     start = time.perf_counter()
     began = cpu(pids)
     for batch in opened.fresh_epoch(Epoch(1, 0, batch_size=BATCH, num_images=images)):
