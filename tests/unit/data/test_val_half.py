@@ -11,7 +11,7 @@ from sparsesearch.errors import DataError
 
 def images_of(part):
     samples, indices = part
-    return {samples._files[index][0] for index in indices}
+    return {samples.table.path(index) for index in indices}
 
 
 @pytest.fixture
