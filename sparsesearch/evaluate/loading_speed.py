@@ -22,10 +22,12 @@ def with_loading(speeds: Speeds, task: Task, spec: StudySpec, *, device: torch.d
 
     On a CPU, loader processes take cores from the training, so their part of all cores is added to its time.
     """
+    if spec.data.is_demo:  # it draws an epoch at once, in a fraction of its training
+        return speeds
     load_s = seconds_to_load(task, batch_size=spec.fidelity.dense.batch_size)
     if device.type == "cuda":
         return replace(speeds, load_s=load_s, overlaps=True)
-    workers = 0 if spec.data.is_demo else num_loader_workers(spec.data.workers)
+    workers = num_loader_workers(spec.data.workers)
     fraction = min(1.0, workers / torch.get_num_threads()) if workers else 1.0
     return replace(speeds, load_s=load_s * fraction)
 
