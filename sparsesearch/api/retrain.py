@@ -23,6 +23,7 @@ def retrain(
     preset: str | None = None,
     epochs: int | None = None,
     data_workers: int | None = None,
+    compile: bool = False,
     device: str = "auto",
     mlflow: bool = True,
     progress: str = "auto",
@@ -42,6 +43,7 @@ def retrain(
             default the recipe's.
         epochs: Epochs of the sparse training; by default the recipe's.
         data_workers: Processes that decode images; by default the CPU cores less one, at least 1.
+        compile: Compile the teacher with `torch.compile`, if it has a class token.
         device: `auto`, `cpu` or `cuda[:N]`.
         mlflow: Whether the training is logged to MLflow, as a run below that of its study.
         progress: As in `run`.
@@ -69,6 +71,7 @@ def retrain(
             preset_name=preset,
             epochs=epochs,
             data_workers=data_workers,
+            compile_teacher=compile or None,
             progress=reporter,
         )
         settings = Settings.from_environment()

@@ -19,6 +19,7 @@ def changed(
     progress: Progress,
     data_workers: int | None = None,
     preset_name: str | None = None,
+    compile_teacher: bool | None = None,
 ) -> Recipe:
     """Return a recipe with other data, initial weights, or another training; None keeps the recipe's.
 
@@ -30,6 +31,7 @@ def changed(
         data_workers: Number of loader processes.
         progress: Receives warnings.
         preset_name: Name of a preset of the training.
+        compile_teacher: Whether the teacher is compiled.
 
     Raises:
         SpecError: There is no such preset.
@@ -44,6 +46,8 @@ def changed(
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"workers": data_workers})})
     if weights is not None:
         recipe = recipe.model_copy(update={"weights": requested_weights(weights, backbone=backbone)})
+    if compile_teacher is not None:
+        recipe = recipe.model_copy(update={"compile": compile_teacher})
     training = recipe.training
     if preset_name is not None and preset_name != AUTO:
         training = preset(preset_name, backbone, weights=recipe.weights)

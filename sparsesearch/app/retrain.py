@@ -154,10 +154,12 @@ def _retrain(
         arithmetic = Arithmetic(device, processes.from_first(lambda: choose()[0].dtype))
     else:
         arithmetic = Arithmetic.of(recipe.precision, device=device)
+    arithmetic = replace(arithmetic, compiles=recipe.compile)
     check_count(backbone, recipe.schedule, task=task, expected=cost.macs)
     context = TrainingContext(backbone, geometry, task, arithmetic, seed=recipe.seed)
+    document = recipe.model_dump_json(exclude={"data": {"workers"}, "compile": True})
     identity = {
-        "recipe": hashlib.sha256(recipe.model_dump_json(exclude={"data": {"workers"}}).encode()).hexdigest(),
+        "recipe": hashlib.sha256(document.encode()).hexdigest(),
         "data": task.fingerprint,
         "images": whole.num_train,
         "weights": weights_identity(backbone, weights),

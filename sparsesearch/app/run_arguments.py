@@ -43,6 +43,7 @@ class RunArguments(TypedDict, total=False):
         baselines: Whether hand-crafted baselines are evaluated too.
         seed: Random seed.
         precision: Precision of training: `auto`, `float32`, `bf16` or `fp16`.
+        compile: Whether teachers are compiled with `torch.compile`.
         device: `auto`, `cpu` or `cuda[:N]`.
         dispatcher: `inline` (in this process) or `ray`.
         cpus_per_trial: CPU cores per trial, on Ray.
@@ -81,6 +82,7 @@ class RunArguments(TypedDict, total=False):
     baselines: bool | None
     seed: int | None
     precision: str | None
+    compile: bool | None
     device: str | None
     dispatcher: str | None
     cpus_per_trial: float | None
@@ -103,7 +105,18 @@ _RESOURCES = (
 )
 _DATA = ("image_size", "class_order", "val", "on_broken")
 _FIDELITY = ("evaluations", "finalists", "strategy")
-_AS_THEY_ARE = ("backbone", "weights", "space", "sampler", "warm_start", "seed", "baselines", "device", "dispatcher")
+_AS_THEY_ARE = (
+    "backbone",
+    "weights",
+    "space",
+    "sampler",
+    "warm_start",
+    "seed",
+    "baselines",
+    "device",
+    "dispatcher",
+    "compile",
+)
 
 
 def requested_document(document: Mapping[str, Any], options: RunArguments) -> dict[str, Any]:

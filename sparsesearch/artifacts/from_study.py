@@ -58,6 +58,7 @@ def make_recipe(spec: StudySpec, front: StudyFront, trial: Trial) -> Recipe:
         dense=spec.fidelity.dense,
         training=spec.fidelity.retrain,
         precision=spec.precision,
+        compile=spec.compile,
         seed=spec.seed,
         measured=Measured(
             fidelity=trial.fidelity.value,

@@ -104,6 +104,7 @@ class Recipe(Value):
         training: Full training of the sparse model.
         training_note: What to know about that training, or None.
         precision: Precision of the search.
+        compile: Whether the teacher is compiled.
         seed: Seed.
         measured: Measurements of the search.
         latency: Latency on the target, if the study had one.
@@ -123,6 +124,7 @@ class Recipe(Value):
     training: TrainSpec
     training_note: str | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: bool = False
     seed: int = Field(ge=0, le=MAX_SEED)
     measured: Measured
     latency: RecipeLatency | None = None

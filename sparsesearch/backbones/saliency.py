@@ -66,7 +66,7 @@ def read_teacher(model: nn.Module, x_BCHW: Tensor, *, tokens: bool = False) -> R
         call = new_call(model, record=False, probe=False, keep_final_tokens=tokens)
         if call.plan.steps:
             raise BackboneError("the teacher drops tokens; set the empty schedule, or call restore_")
-        if _attends_from_class_token(model):
+        if attends_from_class_token(model):
             return _by_attention(model, x_BCHW, call)
         return _by_gradient(model, x_BCHW, call)
 
@@ -95,7 +95,8 @@ def final_outputs(model: Any, trace: Trace) -> Tensor | None:
     return logits_BNK
 
 
-def _attends_from_class_token(model: Any) -> bool:
+def attends_from_class_token(model: Any) -> bool:
+    """Whether saliency is the attention of a class token, and not from gradients."""
     return getattr(model, "cls_token", None) is not None and all(
         is_known_attention(getattr(block, "attn", None)) for block in model.blocks
     )
@@ -119,13 +120,12 @@ def _by_attention(model: Any, x_BCHW: Tensor, call: TokenCall) -> Reading:
     row = Captures(class_row=True)
     call.plan = replace(call.plan, captures=tuple((block, row) for block in saliency_blocks(len(model.blocks))))
     call.listener = lambda notes: rows_BN.append(_present(notes.class_row_BN))
-    with torch.inference_mode():
+    with torch.no_grad():
         logits = class_logits(model, x_BCHW, call=call)
         mean_BN = torch.stack(rows_BN).mean(dim=0)
         saliency_BN = mean_BN / mean_BN.sum(dim=1, keepdim=True)
         final = final_outputs(model, call.trace)
-    # Clones: tensors of inference mode cannot be used in a loss.
-    return Reading(logits.clone(), {0: saliency_BN.clone()}, None if final is None else final.clone())
+    return Reading(logits, {0: saliency_BN}, final)
 
 
 def _by_gradient(model: nn.Module, x_BCHW: Tensor, call: Call) -> Reading:

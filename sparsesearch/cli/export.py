@@ -23,7 +23,7 @@ from sparsesearch.cli.options import (
     open_settings,
 )
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
-from sparsesearch.cli.run_options import RayAddressOption, WorkersPerTrainingOption
+from sparsesearch.cli.run_options import CompileOption, RayAddressOption, WorkersPerTrainingOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import program, say
 from sparsesearch.settings import Settings
@@ -86,6 +86,7 @@ def retrain(
         int | None, typer.Option(min=1, help="Epochs of the sparse training. [default: the recipe's]")
     ] = None,
     data_workers: Annotated[int | None, data_workers_option()] = None,
+    compile_teacher: CompileOption = None,
     device: DeviceOption = None,
     workers_per_training: WorkersPerTrainingOption = None,
     ray_address: RayAddressOption = None,
@@ -136,6 +137,7 @@ def retrain(
             preset_name=preset,
             epochs=epochs,
             data_workers=data_workers,
+            compile_teacher=compile_teacher,
             progress=reporter,
         )
         settings = Settings.from_environment()

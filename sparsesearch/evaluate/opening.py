@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def open_context(spec: StudySpec, *, device: str | None = None, data_state: str 
         stored, found = resolved.data_fingerprint, task.fingerprint
         raise DataError(changed_data(spec.data.source, study=spec.name, stored=stored, found=found))
     arithmetic = Arithmetic.of(spec.precision, device=device_here(spec) if device is None else open_device(device))
+    arithmetic = replace(arithmetic, compiles=spec.compile)
     return TrainingContext(spec.backbone, resolved.geometry, task, arithmetic, seed=spec.seed)
 
 

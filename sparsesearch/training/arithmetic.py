@@ -24,10 +24,12 @@ class Arithmetic:
     Attributes:
         device: Torch device.
         dtype: `torch.float32`, or `torch.bfloat16` or `torch.float16` for autocast.
+        compiles: Whether teachers are compiled with `torch.compile`.
     """
 
     device: torch.device
     dtype: torch.dtype
+    compiles: bool = False
 
     @classmethod
     def of(cls, precision: str, *, device: torch.device) -> Arithmetic:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sparsesearch.backbones.saliency import read_teacher
+from sparsesearch.backbones.saliency import attends_from_class_token, read_teacher
 from sparsesearch.backbones.transforms import attach_
 from sparsesearch.data.task import Batch, Task
 from sparsesearch.training.arithmetic import Arithmetic
@@ -41,13 +41,16 @@ class Teacher:
     Args:
         model: The dense model; it is set to eval mode and made sparse, with the empty schedule, once for all batches.
         task: Its fixed pool, if any, is run through the model on first use.
-        arithmetic: Device and precision.
+        arithmetic: Device and precision, and whether the teacher is compiled: only one with a class token is, as others
+            need gradients.
         use_pool: Whether to precompute the targets of the pool (not worthwhile if few of its images are used).
     """
 
     def __init__(self, model: nn.Module, task: Task, *, arithmetic: Arithmetic, use_pool: bool) -> None:
         attach_(model, [])
         self._model = model.eval().requires_grad_(False)
+        compiles = arithmetic.compiles and attends_from_class_token(model)
+        self._read = torch.compile(read_teacher) if compiles else read_teacher
         self._task = task
         self._arithmetic = arithmetic
         self._use_pool = use_pool
@@ -94,5 +97,5 @@ class Teacher:
 
     def _compute(self, batch: Batch, *, tokens: bool = False) -> TeacherTargets:
         with self._arithmetic.autocast():
-            reading = read_teacher(self._model, batch.images, tokens=tokens)
+            reading = self._read(self._model, batch.images, tokens=tokens)
         return TeacherTargets(reading.logits_BK.float().log_softmax(-1), reading.saliency, reading.tokens_BNC)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -70,3 +72,19 @@ def test_final_tokens_of_a_pool_are_kept_while_they_are_few(context, short, monk
         assert (pooled._pooled.tokens_BNC is None) == (most == 1_000_000)
     assert pooled.targets(chosen).tokens_BNC is None
     assert short.num_pools == 2
+
+
+@pytest.mark.slow
+def test_a_compiled_teacher_says_the_same(context):
+    batch = next(context.task.val("screen", batch_size=16))
+    plain, compiled = (
+        Teacher(
+            context.fresh_model(), context.task, arithmetic=replace(context.arithmetic, compiles=on), use_pool=False
+        )
+        for on in (False, True)
+    )
+    graphs_before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    a, b = plain.targets(batch), compiled.targets(batch)
+    torch.testing.assert_close(a.log_probs_BK, b.log_probs_BK, rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(a.saliency[0], b.saliency[0], rtol=0.0, atol=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs_before + 1, "the whole pass is one graph"
