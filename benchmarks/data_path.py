@@ -44,7 +44,7 @@ from sparsesearch.data.inputs import open_task, preprocessing_of
 from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.data.decoding import decoded
 from sparsesearch.data.task import Epoch
-from sparsesearch.study.spec import DataSpec
+from sparsesearch.study.spec import RAND_AUGMENT, DataSpec
 
 def megabytes(key):
     (line,) = [line for line in open("/proc/self/status") if line.startswith(key)]
@@ -74,7 +74,7 @@ elif task == "load":
         if done >= images // BATCH * BATCH:
             found = {"rate": done / (time.perf_counter() - start), "cpu_ms": 1e3 * (cpu(pids) - began) / done}
 else:
-    transform = preprocessing_of(backbone, data).transform(is_training=True)
+    transform = preprocessing_of(backbone, data).transform(is_training=True, rand_augment=RAND_AUGMENT)
     paths = [str(path) for name in sorted(os.listdir(f"{folder}/train"))[:images]
              for path in [next(Path(f"{folder}/train/{name}").iterdir())]]
     paths = (paths * (images // len(paths) + 1))[: images // workers]

@@ -10,6 +10,7 @@ A point is `KIND:N`; the kill comes at the Nth time of
     before-KIND           an event (or `added`, `claimed`) is about to be recorded; of a checkpoint, its file is written
     after-KIND            it has been recorded
     KIND and a fidelity   `after-claimed-supernet` counts the trials of one fidelity only
+    writing               half of a checkpoint has been written
 
 Begun and finished epochs are noted in `HOME/epochs.txt`.
 """
