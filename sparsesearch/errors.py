@@ -20,6 +20,7 @@ SparseSearchError
 │   ├── ProfileError          no latency profile, or one of another target
 │   ├── TrackingError         MLflow cannot be reached, or rejects a request
 │   └── MissingExtraError     a required package is not installed
+├── InfrastructureError       a fault of a disk, mount, network or machine, not of what ran there; exit code 75
 ├── ShapeError                a tensor of the wrong shape (a bug in the caller)
 ├── StaleAttemptError         a write by a process that no longer owns the trial or study; exit code 75
 ├── DuplicateTrialError       the study already has a trial with this schedule, fidelity and seed
@@ -127,6 +128,12 @@ class MissingExtraError(UserInputError):
 
 class DeviceMemoryError(UserInputError):
     """A device has too little memory for what is asked of it."""
+
+
+class InfrastructureError(SparseSearchError):
+    """A disk, mount, network or machine failed: no result of the trial that ran there, which can be tried again."""
+
+    exit_code = 75
 
 
 class ShapeError(SparseSearchError):

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from sparsesearch.documents import read_yaml
 from sparsesearch.errors import SpaceError, one_line
-from sparsesearch.package_files import bundled
+from sparsesearch.files.documents import read_yaml
+from sparsesearch.files.package_files import bundled
 from sparsesearch.schedule import Phase
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import DynamicVitScorer, Merge, Reducer, Scorer

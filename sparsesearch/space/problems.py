@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from sparsesearch.documents import read_yaml
 from sparsesearch.errors import SpaceError
+from sparsesearch.files.documents import read_yaml
 from sparsesearch.space.definition import SearchSpace, space_path
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, select, table
 from sqlalchemy.sql import column
 
 from sparsesearch.errors import StoreError, StoreVersionError
-from sparsesearch.package_files import bundled
+from sparsesearch.files.package_files import bundled
 from sparsesearch.store.database import Database
 from sparsesearch.store.tables import REVISION, VERSION_TABLE
 

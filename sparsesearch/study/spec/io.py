@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from sparsesearch.documents import read_yaml
 from sparsesearch.errors import SpecError, one_line
+from sparsesearch.files.documents import read_yaml
 from sparsesearch.study.spec.study import StudySpec
 
 

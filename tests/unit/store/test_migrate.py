@@ -11,7 +11,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from sparsesearch.errors import StoreError, StoreVersionError
-from sparsesearch.package_files import bundled
+from sparsesearch.files.package_files import bundled
 from sparsesearch.store import migrate
 from sparsesearch.store.database import Database
 from sparsesearch.store.sql import open_store

@@ -12,7 +12,7 @@ def bundled(name: Literal["spaces", "db", "workers"]) -> Path:
     Raises:
         FileNotFoundError: The installation is incomplete.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for candidate in (package / "_bundled" / name, package.parent / name):
         if candidate.is_dir():
             return candidate

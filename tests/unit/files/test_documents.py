@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from sparsesearch.app.validate import validate
 from sparsesearch.artifacts.recipe import read_recipe
 from sparsesearch.artifacts.schedule_file import read_schedule
-from sparsesearch.documents import MAX_BYTES, read_yaml
 from sparsesearch.errors import SpaceError, SpecError, UserInputError, one_line
+from sparsesearch.files.documents import MAX_BYTES, read_yaml
 from sparsesearch.space.definition import load_space
 from sparsesearch.space.problems import problems_of
 from sparsesearch.study.spec import StudySpec
