@@ -44,8 +44,12 @@ def open_execution(
         board: Shows the progress of long work, also of that in other processes.
         observer: Told every stored change of a trial.
         stop: Stops the dispatcher, and at a lost lease also the training under way.
+
+    Raises:
+        OSError: The folder of the checkpoints cannot be created.
     """
     storage, cache = storage_of(spec, settings), cache_of(spec, settings)
+    folder.create()
     if spec.dispatcher == "inline":
         evaluator = StudyEvaluator(
             spec,

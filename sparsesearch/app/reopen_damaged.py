@@ -18,7 +18,11 @@ def reopen_damaged(writer: StudyWriter, folder: CheckpointFolder, *, progress: P
         writer: The open study.
         folder: Its checkpoints.
         progress: Receives a line for each damaged or missing file.
+
+    Raises:
+        InfrastructureError: The disk of the checkpoints failed, or is not there.
     """
+    folder.check_recorded([trial.checkpoint for trial in writer.trials() if trial.checkpoint is not None])
     for trial in writer.trials({TrialState.REFERENCE}):
         if trial.checkpoint is None:
             continue

@@ -68,7 +68,9 @@ class ResumableTrainings:
             StoppedError: Ctrl-C or SIGTERM; the step under way was finished, and a checkpoint written.
         """
         files = StepFiles(
-            self._folder / training.label.replace(" ", "-"), identity={**self._identity, "training": training.label}
+            self._folder / training.label.replace(" ", "-"),
+            identity={**self._identity, "training": training.label},
+            report=self._progress.line,
         )
         spec, steps = training.spec, training.steps_per_epoch
         run = TrainingRun(training.model, spec, steps_per_epoch=steps, arithmetic=arithmetic, processes=self.processes)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from sparsesearch.files.durable import write_file
 from sparsesearch.study.progress import Progress
 from sparsesearch.training.loop import TrainingRun
 from sparsesearch.value import Value
@@ -82,9 +82,7 @@ class RetrainingLog:
             ended_at=time.time(),
         )
         rows = [*(old for old in self._rows() if old.training != row.training or old.epoch < row.epoch), row]
-        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
-        partial.write_text("".join(f"{each.model_dump_json()}\n" for each in rows), encoding="utf-8")
-        partial.replace(self._path)
+        write_file(self._path, "".join(f"{each.model_dump_json()}\n" for each in rows), is_private=True)
         self._progress.line(row.line())
         self._follow(rows)
 

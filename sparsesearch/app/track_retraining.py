@@ -12,6 +12,7 @@ from sparsesearch.app.retraining_log import EpochRow
 from sparsesearch.app.tracker import mlflow_address
 from sparsesearch.artifacts.recipe import Recipe
 from sparsesearch.errors import one_line
+from sparsesearch.files.durable import write_file
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.settings import Settings
 from sparsesearch.tracking.progress_metrics import Point, milliseconds
@@ -79,8 +80,7 @@ class MlflowRetraining:
     def _log(self, recipe: Recipe, geometry: BackboneGeometry, rows: Sequence[EpochRow]) -> None:
         if self._run is None:
             self._run = self._opened(recipe, geometry, earlier=self._earlier_run())
-            self._note.parent.mkdir(parents=True, exist_ok=True)
-            self._note.write_text(self._run.id, encoding="utf-8")
+            write_file(self._note, self._run.id, is_private=True)
         self._run.log([point for row in rows[self._num_logged :] for point in _points(row)])
         self._num_logged = len(rows)
 

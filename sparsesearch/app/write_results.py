@@ -14,6 +14,7 @@ from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.from_study import best_trial, make_recipe
 from sparsesearch.artifacts.recipe import write_recipe
 from sparsesearch.errors import StudyFailedError
+from sparsesearch.files.durable import write_file
 from sparsesearch.report.page import REPORT, findings_page
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Trial
@@ -105,6 +106,5 @@ def write_report(workspace: Workspace, found: Findings, path: Path) -> Path:
         raise StudyFailedError(f"study {name!r} has no results yet; show its progress with: sparsesearch status {name}")
     picture = best_picture(view, storage=storage_of(view.spec, workspace.settings))
     page = findings_page(found, picture=picture)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_file(path, page)
     return path

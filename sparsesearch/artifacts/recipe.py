@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from sparsesearch.errors import SpecError, one_line
+from sparsesearch.files.durable import write_file
 from sparsesearch.papers.recipes import PAPER_RECIPES, of_schedule
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.image_size import ImageSize
@@ -156,9 +157,8 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
         "# macs are multiply-adds of one image (what this literature calls FLOPs); accuracies are fractions.\n"
     )
     body = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
-    path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(body.encode()).hexdigest()
-    path.write_text(f"{header}{_DIGEST}{digest}\n{body}", encoding="utf-8")
+    write_file(path, f"{header}{_DIGEST}{digest}\n{body}")
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from sparsesearch.cli.renamed_flags import new_name
 from sparsesearch.dispatch.temporary import shorten_tmpdir
 from sparsesearch.errors import MissingExtraError, SparseSearchError, one_line, printable
+from sparsesearch.files.durable import write_file
+from sparsesearch.infrastructure import infrastructure_fault
 
 if TYPE_CHECKING:
     from typer.exceptions import TyperException
@@ -33,8 +35,9 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line.
 
-    Exit code: 0; 1 for a failure; 2 for bad input; 75 if another process took the study over; 130 after Ctrl-C and 143
-    after SIGTERM, which leave a study that can be resumed.
+    Exit code: 0; 1 for a failure; 2 for bad input; 75 if another process took the study over, or a disk or
+    network failed, so that the same command can work later; 130 after Ctrl-C and 143 after SIGTERM, which leave a study
+    that can be resumed.
 
     A known error is one line. Anything else is a fault of this program: its traceback goes into a log file, or to
     the terminal with `SPARSESEARCH_DEBUG=1`.
@@ -76,6 +79,9 @@ def _run_app() -> int:
     except Exception as error:
         if os.environ.get("SPARSESEARCH_DEBUG") or (isinstance(error, ModuleNotFoundError) and not _is_own(error)):
             raise
+        fault = infrastructure_fault(error)
+        if fault is not None:
+            return _complain(str(fault), code=fault.exit_code)
         return _complain(
             f"internal error: {type(error).__name__}: {one_line(error)} (see {_write_crash_log()})", code=1
         )
@@ -135,8 +141,7 @@ def _write_crash_log() -> Path:
     text = traceback.format_exc()
     path = Settings.from_environment().home / "crash.log"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_file(path, text, is_private=True)
     except OSError:
         handle, name = tempfile.mkstemp(prefix="sparsesearch-crash-", suffix=".log", text=True)
         with open(handle, "w", encoding="utf-8") as file:

@@ -13,6 +13,7 @@ from sparsesearch.app.validate import filled_in
 from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.cli.options import ForceOption
 from sparsesearch.console.streams import program, say
+from sparsesearch.files.durable import write_file
 
 
 def init(
@@ -28,6 +29,5 @@ def init(
     document = {"name": as_name(output.stem), "backbone": backbone, "budget": {"unit": "fraction", "high": 0.35}}
     spec = filled_in(document).model_copy(update={"backbone": backbone})
     header = f"# A study of sparsesearch. Start it with:  sparsesearch run {output.name}\n"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(header + commented_yaml(spec, skip=frozenset({"resolved", "meaningful"})), encoding="utf-8")
+    write_file(output, header + commented_yaml(spec, skip=frozenset({"resolved", "meaningful"})))
     say(f"wrote {output}; edit it, then run: {program()} run {output}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from sparsesearch.data.content import combined
 from sparsesearch.data.content_cache import is_settled
 from sparsesearch.data.image_table import ImageTable, Listing
 from sparsesearch.data.samples import Account
+from sparsesearch.files.durable import write_file
 
 _ARRAYS = ("names", "lengths", "labels", "splits", "train", "val", "test")
 
@@ -61,19 +60,10 @@ class Manifest:
             "state": self.state,
             "account": asdict(self.account),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            save_file(
-                {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-                name,
-                metadata={"about": json.dumps(about)},
-            )
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        content = save(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata={"about": json.dumps(about)}
+        )
+        write_file(path, content, is_private=True)
 
 
 def read_manifest(path: Path, *, state: str) -> Manifest | None:

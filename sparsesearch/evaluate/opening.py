@@ -126,7 +126,7 @@ def open_evaluator(document: dict[str, Any]) -> Evaluator:
     described = _EvaluatorDocument.model_validate(document)
     spec = described.spec
     deadline = Deadline(started=described.started_at, time_budget_s=spec.time_budget_s, clock=time.time)
-    folder = CheckpointFolder(described.storage, spec.name, described.uid)
+    folder = CheckpointFolder(described.storage, spec.name, described.uid, exists=True)
     processes = Processes()
     progress: Progress = WorkFiles(folder.work_folder) if processes.is_first else Silent()
     return StudyEvaluator(

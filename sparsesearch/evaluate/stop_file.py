@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from sparsesearch.files.durable import PRIVATE_FOLDER, write_file
 from sparsesearch.study.stop import StopCause, StopToken
 
 _LOOK_SECONDS = 1.0
@@ -14,7 +15,7 @@ class StopFile:
     """The request that the processes of one run stop.
 
     Args:
-        folder: The shared folder; created when the request is written.
+        folder: The shared folder; created when the request is written, if the folder that it is in exists.
         run: Unique id of the run.
     """
 
@@ -22,11 +23,12 @@ class StopFile:
         self._path = folder / f"stop-{run}"
 
     def write(self, cause: StopCause) -> None:
-        """Ask all processes of the run to stop."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".part")
-        partial.write_text(cause.value, encoding="utf-8")
-        partial.replace(self._path)
+        """Ask all processes of the run to stop; if the disk of the folder has gone away, none of them can see it."""
+        try:
+            self._path.parent.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        except FileNotFoundError:
+            return
+        write_file(self._path, cause.value, is_private=True, is_synced=False)
 
     def remove(self) -> None:
         """Delete the file, once no process of the run is left."""

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from torch import Tensor
 
-from sparsesearch.errors import CheckpointError
+from sparsesearch.errors import CheckpointError, InfrastructureError
 from sparsesearch.study.events import Checkpointed, Event
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.trial import CheckpointRef, Fidelity, Trial
@@ -52,7 +52,8 @@ class TrialCheckpoints:
         ref = self._folder.save(name, tensors, step=step, metadata=document)
         yield Checkpointed(trial=trial.number, attempt=trial.attempt, checkpoint=ref)
         self._remove_others(trial, ref)
-        self.between_epochs(trial).clear()
+        if ref.step > 1 or not _is_of_epoch(trial, ref):  # else the one before it is within the first epoch
+            self.between_epochs(trial).clear()
 
     def latest(self, trial: Trial, *, label: str) -> Checkpoint | None:
         """The checkpoint from which a training goes on: the last one, or, if it is damaged, the one before it.
@@ -63,17 +64,25 @@ class TrialCheckpoints:
 
         Returns:
             Tensors and document; None if the training starts from the beginning.
+
+        Raises:
+            InfrastructureError: The disk failed, or has gone away, and there is no other checkpoint.
         """
         ref = trial.checkpoint
         if ref is None:
             return None
         try:
             found = self._folder.load(ref)
-        except CheckpointError as error:
+        except (CheckpointError, InfrastructureError) as error:
             earlier = self._folder.latest(prefix_of(trial), before=ref.step)
             if earlier is not None and (earlier[1].get("key"), earlier[1].get("seed")) != (trial.key, trial.seed):
                 earlier = None
-            done = "restarting" if earlier is None else f"going on after epoch {earlier[1]['step']} of"
+            if earlier is None and isinstance(error, InfrastructureError):
+                raise
+            if earlier is not None:
+                done = f"going on after epoch {earlier[1]['step']} of"
+            else:
+                done = "going on within the first epoch of" if self.between_epochs(trial).newest() else "restarting"
             self._progress.line(f"{error}; {done} {label}")
             return earlier
         self._remove_others(trial, ref)
@@ -82,7 +91,12 @@ class TrialCheckpoints:
     def between_epochs(self, trial: Trial) -> StepFiles:
         """The checkpoints of a training that are written within its epochs; they are not recorded in the store."""
         identity = {"kind": trial.fidelity.value, "key": trial.key, "seed": trial.seed}
-        return StepFiles(self._folder.folder / "within-epochs" / prefix_of(trial), identity=identity)
+        return StepFiles(
+            self._folder.folder / "within-epochs" / prefix_of(trial),
+            identity=identity,
+            check=self._folder.check_there,
+            report=self._progress.line,
+        )
 
     def start(self, fidelity: Fidelity) -> Checkpoint:
         """Weights and document of a training that others build on, verified.
@@ -105,5 +119,10 @@ class TrialCheckpoints:
     def _remove_others(self, trial: Trial, ref: CheckpointRef) -> None:
         """Keep a checkpoint and, during a training, the one before it, which is used if the newer one is damaged."""
         name, prefix = PurePosixPath(ref.uri).stem, prefix_of(trial)
-        earlier = [epoch_name(prefix, ref.step - 1)] if name == epoch_name(prefix, ref.step) else []
+        earlier = [epoch_name(prefix, ref.step - 1)] if _is_of_epoch(trial, ref) else []
         self._folder.remove_others(prefix=prefix, keep=[name, *earlier])
+
+
+def _is_of_epoch(trial: Trial, ref: CheckpointRef) -> bool:
+    """Whether a checkpoint is one of a training under way, not its last one."""
+    return PurePosixPath(ref.uri).stem == epoch_name(prefix_of(trial), ref.step)

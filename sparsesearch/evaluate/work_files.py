@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from sparsesearch.files.durable import PRIVATE_FOLDER, write_file
 from sparsesearch.study.progress import Bar, WorkProgress
 from sparsesearch.study.work_board import BoardBar
 
@@ -26,7 +27,7 @@ class WorkFiles:
     Progress is shown and nothing else, so a file that cannot be written or read is left out.
 
     Args:
-        folder: The shared folder; created when it is needed.
+        folder: The shared folder; created when it is needed, if the folder that it is in exists.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,10 +68,8 @@ class WorkFiles:
                     path.unlink(missing_ok=True)
                 elif time.monotonic() - self._written_at >= _WRITE_SECONDS:
                     self._written_at = time.monotonic()
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-                    partial.write_text(bar.progress.model_dump_json(), encoding="utf-8")
-                    partial.replace(path)
+                    self._folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)  # without parents, see CheckpointFolder
+                    write_file(path, bar.progress.model_dump_json(), is_private=True, is_synced=False)
             except OSError as error:
                 logger.debug("%s is not written: %s", path, error)
 

@@ -29,7 +29,7 @@ class FileLock:
             Whether no other object has acquired the lock since this one last did, so that cached state is still valid.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             token = self._token.encode()

@@ -190,7 +190,7 @@ class TrainingCache:
             "machine": machine_kind(device),
             "history": [[step, metrics] for step, metrics in history],
         }
-        write_tensors(self._path(key), tensors, metadata=document)
+        write_tensors(self._path(key), tensors, metadata=document, is_private=True)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.safetensors"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
 from torch import Tensor
 
-from sparsesearch.errors import CheckpointError, DamagedFileError, one_line
+from sparsesearch.errors import CheckpointError, DamagedFileError, InfrastructureError, one_line
+from sparsesearch.files.durable import make_folder, new_file
+from sparsesearch.infrastructure import infrastructure_fault
 from sparsesearch.study.trial import CheckpointRef
 from sparsesearch.training.study_folder import study_folder
 
@@ -23,7 +24,9 @@ _DIGEST_KEY = "sparsesearch_sha256"
 _OLDER_NAMES = {"supernet_training": "elastic"}  # files written by older versions
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, object]) -> str:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, object], is_private: bool = False
+) -> str:
     """Write tensors and a JSON document atomically; returns the SHA-256 of the file.
 
     The header contains a SHA-256 of everything else in the file, so that the file alone tells whether it is damaged.
@@ -33,8 +36,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mappin
         path: Target file; its folder is created.
         tensors: Name to tensor, on any device.
         metadata: JSON-serializable document stored in the file's header.
+        is_private: Whether only the user may read it.
+
+    Raises:
+        OSError: It cannot be written, as when the disk is full; an earlier file is then as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     entries, data = _split(dump_safetensors(plain))
     text = json.dumps(metadata, sort_keys=True)
@@ -42,13 +48,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mappin
     header = json.dumps(entries, sort_keys=True).encode()
     header += b" " * (-len(header) % 8)
     head = len(header).to_bytes(8, "little") + header
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with partial.open("wb") as file:
+    with new_file(path, is_private=is_private) as file:
         file.write(head)
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
     whole = hashlib.sha256(head)
     whole.update(data)
     return whole.hexdigest()
@@ -64,11 +66,13 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> tuple[dict[str, Te
     Raises:
         DamagedFileError: The file is not what was written.
         CheckpointError: The file is missing or not readable.
+        InfrastructureError: Its disk failed.
     """
     try:
         blob = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+        fault = infrastructure_fault(error)
+        raise fault or CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
     if sha256 is not None and hashlib.sha256(blob).hexdigest() != sha256:
         raise DamagedFileError(f"the checkpoint {path} is damaged (its SHA-256 is not the recorded one)")
     try:
@@ -112,18 +116,21 @@ def _digest(entries: Mapping[str, Any], document: str, data: memoryview) -> str:
 class CheckpointFolder:
     """Checkpoints of one study under a storage root. References are relative to the root, so that it can be moved.
 
-    What is read by reference is checked against its hash; a damaged file is set aside.
+    What is read by reference is checked against its hash; a damaged file is set aside. Once the study's folder is
+    known to exist, it is never created again: if it is missing later, its disk has gone away.
 
     Args:
         root: Storage root.
         study: Name of the study.
         uid: Its unique id, which distinguishes it from studies of that name in other databases. Files of older
             versions, in a folder named by the study alone, are read as well, if their hash is the recorded one.
+        exists: Whether the study's folder is known to exist, since the process that runs the study has created it.
     """
 
-    def __init__(self, root: Path, study: str, uid: str = "") -> None:
+    def __init__(self, root: Path, study: str, uid: str = "", *, exists: bool = False) -> None:
         self._root = root
         self._study = study
+        self._exists = exists
         self.uid = uid
 
     @property
@@ -136,11 +143,48 @@ class CheckpointFolder:
         """Folder of the progress of its trainings under way."""
         return self.folder / "work"
 
+    def create(self) -> None:
+        """Create the study's folder, before a run.
+
+        Raises:
+            OSError: It cannot be created.
+        """
+        make_folder(self.folder, is_private=True)
+        self._exists = True
+
+    def check_there(self) -> None:
+        """Check that the study's folder is there, if it is known to exist.
+
+        Raises:
+            InfrastructureError: It is missing.
+        """
+        if self._exists and not self.folder.is_dir():
+            raise InfrastructureError(f"the folder {self.folder} has gone away; mount it again")
+
+    def check_recorded(self, refs: Sequence[CheckpointRef]) -> None:
+        """Check that the folder of recorded checkpoints is there; single files may be missing.
+
+        Raises:
+            InfrastructureError: It is not.
+        """
+        if refs and not any(self.path_of(ref).parent.is_dir() for ref in refs):
+            raise InfrastructureError(
+                f"the folder {self.folder} with the checkpoints of study {self._study!r} is missing; mount its disk "
+                f"again, or, to repeat the trainings, create it: mkdir -p {self.folder}"
+            )
+
     def save(
         self, name: str, tensors: Mapping[str, Tensor], *, step: int, metadata: Mapping[str, object]
     ) -> CheckpointRef:
-        """Write `NAME.safetensors` into the study's folder."""
-        sha256 = write_tensors(self.folder / f"{name}.safetensors", tensors, metadata=metadata)
+        """Write `NAME.safetensors` into the study's folder.
+
+        Raises:
+            InfrastructureError: The study's folder has gone away.
+            OSError: It cannot be written, as when the disk is full.
+        """
+        self.check_there()
+        sha256 = write_tensors(self.folder / f"{name}.safetensors", tensors, metadata=metadata, is_private=True)
+        self._exists = True
         return CheckpointRef(uri=f"{self._study}/{name}.safetensors", sha256=sha256, step=step)
 
     def holds(self, ref: CheckpointRef) -> bool:
@@ -153,7 +197,9 @@ class CheckpointFolder:
         Raises:
             DamagedFileError: It is not what was written; it is set aside.
             CheckpointError: It is missing or not readable.
+            InfrastructureError: Its disk failed, or has gone away.
         """
+        self.check_there()
         path = self.path_of(ref)
         try:
             return read_tensors(path, sha256=ref.sha256)
@@ -168,12 +214,18 @@ class CheckpointFolder:
         Args:
             ref: The reference.
             sets_aside: Whether a damaged file is set aside.
+
+        Raises:
+            InfrastructureError: Its disk failed.
         """
         path = self.path_of(ref)
         try:
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
+            fault = infrastructure_fault(error)
+            if fault is not None:
+                raise fault from error
             return f"the checkpoint {path} cannot be read ({error.strerror})"
         if found == ref.sha256:
             return None
@@ -181,15 +233,25 @@ class CheckpointFolder:
         return f"{problem}; {self._set_aside(path)}" if sets_aside else problem
 
     def latest(self, prefix: str, *, before: int) -> tuple[dict[str, Tensor], dict[str, object]] | None:
-        """The newest readable checkpoint `PREFIX-epoch-N` with N below `before`; None if no file is readable."""
+        """The newest readable checkpoint `PREFIX-epoch-N` with N below `before`; None if there is none.
+
+        Raises:
+            InfrastructureError: There may be one, but the disk failed.
+        """
+        fault = None
         for step in range(before - 1, 0, -1):
             path = self.folder / f"{epoch_name(prefix, step)}.safetensors"
             try:
                 tensors, document = read_tensors(path)
+            except InfrastructureError as error:
+                fault = error
             except CheckpointError:
                 continue
-            if document.get("step") == step:
-                return tensors, document
+            else:
+                if document.get("step") == step:
+                    return tensors, document
+        if fault is not None:
+            raise fault
         return None
 
     def read(self, name: str) -> tuple[dict[str, Tensor], dict[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import time
@@ -10,8 +11,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sparsesearch.errors import CheckpointError
-from sparsesearch.training.checkpoints import read_tensors, write_tensors
+from sparsesearch.errors import CheckpointError, DamagedFileError, InfrastructureError
+from sparsesearch.training.checkpoints import read_tensors, set_aside, write_tensors
+
+logger = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 300.0
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)\.safetensors")
@@ -22,8 +25,10 @@ class StepFiles:
     """The checkpoints of one training, in a folder of their own.
 
     Args:
-        folder: Created when the first is written.
+        folder: Created when the first is written; only the user may enter it.
         identity: What the training is, JSON-serializable; files of another training are not used.
+        check: Called before a file is written; raises if its disk is not there.
+        report: Receives a line for each file that cannot be used.
         every_s: Seconds between two checkpoints.
         clock: Monotonic clock, in seconds.
     """
@@ -33,11 +38,15 @@ class StepFiles:
         folder: Path,
         *,
         identity: Mapping[str, object],
+        check: Callable[[], None] = lambda: None,
+        report: Callable[[str], None] = logger.warning,
         every_s: float = SAVE_EVERY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder
         self._identity = dict(identity)
+        self._check = check
+        self._report = report
         self._every_s = every_s
         self._clock = clock
         self._saved_at = clock()
@@ -48,40 +57,56 @@ class StepFiles:
         return self._clock() - self._saved_at >= self._every_s
 
     def save(self, tensors: Mapping[str, Tensor], *, epoch: int, step: int) -> None:
-        """Write a checkpoint atomically, then delete all but the last two.
+        """Write a checkpoint atomically, then delete all but this and the one before it.
 
         Args:
             tensors: The result of `TrainingRun.state`.
             epoch: Finished epochs.
             step: Finished steps of the next one.
+
+        Raises:
+            OSError: It cannot be written, as when the disk is full; the earlier ones are kept.
         """
+        self._check()
         path = self.folder / f"epoch-{epoch:03d}-step-{step:06d}.safetensors"
-        write_tensors(path, tensors, metadata=self._identity)
+        write_tensors(path, tensors, metadata=self._identity, is_private=True)
         self._saved_at = self._clock()
-        for old in self._files()[_KEPT:]:
+        last = [each for each in self._files() if _position(each) <= _position(path)][:_KEPT]
+        for old in set(self._files()) - set(last):
             old.unlink(missing_ok=True)
-        for partial in self.folder.glob("*.part"):
-            partial.unlink(missing_ok=True)
 
     def newest(self, *, after: tuple[int, int] = (0, 0)) -> dict[str, Tensor]:
         """The tensors of the newest file that is whole and of this training; empty if there is none.
 
+        A damaged file is reported and set aside.
+
         Args:
             after: Finished epochs, and finished steps of the next one, that another checkpoint has.
+
+        Raises:
+            InfrastructureError: There may be one, but the disk failed.
         """
+        fault = None
         for path in self._files():
             if _position(path) <= after:
-                return {}
+                break
             try:
                 tensors, document = read_tensors(path)
-            except CheckpointError:
-                continue
-            if document == self._identity:
-                return tensors
+            except DamagedFileError as error:
+                self._report(f"{error}; {set_aside(path)}, and the checkpoint before it is used")
+            except InfrastructureError as error:
+                fault = error
+            except CheckpointError as error:
+                self._report(f"{error}; the checkpoint before it is used")
+            else:
+                if document == self._identity:
+                    return tensors
+        if fault is not None:
+            raise fault
         return {}
 
     def clear(self) -> None:
-        """Delete all files of the folder."""
+        """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _files(self) -> list[Path]:

@@ -10,14 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sparsesearch.analysis.front_description import FrontDescription, FrontSeries
+from sparsesearch.visualize.save_figure import save_figure
 
 _BASELINE_MARKERS = ("s", "D", "^", "v")
 
 
 def save_front(front: FrontDescription, path: Path) -> None:
-    """Draw accuracy against multiply-adds or milliseconds and write it as a PNG file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    front_figure(front).savefig(path, dpi=130, metadata={"Software": None})
+    """Draw accuracy against multiply-adds or milliseconds and write it to a file."""
+    save_figure(front_figure(front), path)
 
 
 class FrontFigure(Figure):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sparsesearch.schedule import ResolvedStep
+from sparsesearch.visualize.save_figure import save_figure
 
 Picture = NDArray[np.float64]
 
@@ -124,8 +125,7 @@ def save_kept_tokens(images: Sequence[ImageView], path: Path, *, title: str, not
     figure.suptitle(title if note is None else f"{title}\n{note}", fontsize=10)
     words = [_WORDS[kind] for kind in dict.fromkeys(step.step.reducer.kind for step in images[0].steps)]
     figure.supxlabel("; ".join(words), fontsize=8, color="0.3")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, metadata={"Software": None} if path.suffix.lower() == ".png" else None)
+    save_figure(figure, path)
 
 
 def alone(image: ImageView) -> Picture:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from sparsesearch.latency.bench.comparison import Comparison
 from sparsesearch.study.latency_record import Latency
+from sparsesearch.visualize.save_figure import save_figure
 
 _DENSE, _SPARSE = "0.45", "tab:blue"
 _WIDTH = 0.38
@@ -31,8 +32,7 @@ def save_comparison(found: Comparison, path: Path, *, title: str, note: str) -> 
     _speed_up(right, found)
     figure.suptitle(title, fontsize=11)
     figure.supxlabel(note, fontsize=7.5, color="0.35")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def _throughput(axes: Axes, found: Comparison) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 import pickle
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +12,8 @@ import pytest
 import torch
 from ray.exceptions import RayTaskError
 from safetensors.torch import save_file
+from small_disk import small_disk
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
 
 from sparsesearch.errors import CheckpointError, DataError, InfrastructureError
 from sparsesearch.infrastructure import infrastructure_fault
@@ -129,14 +127,9 @@ def test_a_missing_file_counts_where_its_filesystem_has_gone_away(tmp_path: Path
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A mounted disk of 64 kB, with 4 kB left."""
-    if os.geteuid():
-        pytest.skip("mounting a small disk needs root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=True)
-    (place / "filling").write_bytes(bytes(56 * 1024))
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with small_disk(tmp_path / "disk", kilobytes=64) as place:
+        (place / "filling").write_bytes(bytes(56 * 1024))
+        yield place
 
 
 def test_libraries_on_a_full_disk(full_disk: Path) -> None:
@@ -168,4 +161,3 @@ def test_libraries_on_a_full_disk(full_disk: Path) -> None:
             left.unlink()
     connection.close()
     engine.dispose()
-    assert issubclass(OperationalError, Exception)

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from sparsesearch.errors import SpecError
+from sparsesearch.files.durable import write_file
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.latency_record import BUSY_RATIO, Conditions, Latency
 from sparsesearch.value import Value
@@ -128,7 +129,6 @@ def write_document(found: Comparison, path: Path) -> None:
         SpecError: The file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found.document(), indent=1) + "\n", encoding="utf-8")
+        write_file(path, json.dumps(found.document(), indent=1) + "\n")
     except OSError as error:
         raise SpecError(f"cannot write {path}: {error.strerror}; choose another file") from error

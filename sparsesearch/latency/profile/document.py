@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from sparsesearch.errors import ProfileError, one_line
+from sparsesearch.files.durable import write_file
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.shape import Method
@@ -169,10 +170,9 @@ def write_profile(profile: Profile, path: Path) -> None:
         ProfileError: The file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         document = profile.model_dump(mode="json")
         document[_DIGEST] = _digest_of(document)
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_file(path, json.dumps(document, indent=1) + "\n")
     except OSError as error:
         raise ProfileError(f"cannot write {path}: {error.strerror}; choose another file") from error
 

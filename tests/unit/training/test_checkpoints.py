@@ -1,12 +1,16 @@
 import hashlib
+import os
+import subprocess
 
 import pytest
 import torch
 from geometries import DEIT_PICO
 from safetensors.torch import save_file
+from small_disk import small_disk
 
 from sparsesearch.backbones.registry import backbone_geometry
-from sparsesearch.errors import CheckpointError, DamagedFileError
+from sparsesearch.errors import CheckpointError, DamagedFileError, InfrastructureError
+from sparsesearch.infrastructure import infrastructure_fault
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.study.trial import CheckpointRef
@@ -220,3 +224,47 @@ class TestKeys:
 def test_checkpoint_references_are_plain_values():
     ref = CheckpointRef(uri="study/a.safetensors", sha256="0" * 64, step=1)
     assert CheckpointRef.model_validate_json(ref.model_dump_json()) == ref
+
+
+class TestDisks:
+    """What a disk does to checkpoints is told from what a file is."""
+
+    def test_a_full_disk_leaves_the_recorded_checkpoint(self, tmp_path):
+        with small_disk(tmp_path / "disk", kilobytes=128) as disk:
+            folder = CheckpointFolder(disk, "study")
+            ref = folder.save("dense", {"a": torch.zeros(10_000)}, step=1, metadata={})
+            with pytest.raises(OSError, match=r"No space left on device.*dense\.safetensors") as caught:
+                folder.save("dense", {"a": torch.zeros(30_000)}, step=2, metadata={})
+            assert "the disk is full" in str(infrastructure_fault(caught.value))
+            assert folder.verify(ref) is None
+            assert [path.name for path in folder.folder.iterdir()] == ["dense.safetensors"]
+
+    def test_a_folder_that_has_gone_away_is_not_created_again(self, tmp_path):
+        with small_disk(tmp_path / "disk", kilobytes=128) as disk:
+            folder = CheckpointFolder(disk / "storage", "study")
+            folder.create()
+            ref = folder.save("dense", TENSORS, step=1, metadata={})
+            in_worker = CheckpointFolder(disk / "storage", "study", exists=True)
+            subprocess.run(["umount", str(disk)], check=True)
+            for use in (
+                lambda: folder.save("dense", TENSORS, step=2, metadata={}),
+                lambda: folder.load(ref),
+                lambda: folder.check_recorded([ref]),
+                lambda: in_worker.save("dense", TENSORS, step=1, metadata={}),
+            ):
+                with pytest.raises(InfrastructureError, match="mount"):
+                    use()
+            assert not list(disk.iterdir())
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], check=True)
+
+    def test_folders_and_files_are_for_the_user_alone(self, tmp_path):
+        folder = CheckpointFolder(tmp_path / "storage", "study", "a" * 32)
+        ref = folder.save("dense", TENSORS, step=1, metadata={})
+        assert [path.stat().st_mode & 0o777 for path in (tmp_path / "storage", folder.folder)] == [0o700, 0o700]
+        assert folder.path_of(ref).stat().st_mode & 0o777 == 0o600
+
+    def test_a_model_that_was_asked_for_by_name_is_not(self, tmp_path):
+        before = os.umask(0o022)
+        write_tensors(tmp_path / "a.safetensors", TENSORS, metadata={})
+        os.umask(before)
+        assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o644

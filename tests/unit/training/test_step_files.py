@@ -1,5 +1,8 @@
 """Checkpoints of a training under way."""
 
+import os
+import time
+
 import pytest
 import torch
 
@@ -33,21 +36,49 @@ def test_the_last_two_are_kept(files):
     assert value_of(files.newest()) == 3.0
 
 
-def test_a_damaged_one_is_passed_over(files):
+def flipped(blob):
+    return blob[:-1] + bytes([blob[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [flipped, lambda blob: blob[: len(blob) // 2], lambda blob: b""])
+def test_a_damaged_one_is_reported_and_the_one_before_it_used(tmp_path, damage):
+    lines = []
+    files = StepFiles(tmp_path / "steps", identity={"seed": 1}, report=lines.append)
     save(files, (0, 5), (0, 10))
     newest = max(files.folder.iterdir())
-    damaged = bytearray(newest.read_bytes())
-    damaged[-1] ^= 1
-    newest.write_bytes(damaged)
+    newest.write_bytes(damage(newest.read_bytes()))
     assert value_of(files.newest()) == 0.0
+    assert len(lines) == 1
+    assert newest.name in lines[0]
+    assert "the checkpoint before it is used" in lines[0]
+    save(files, (0, 15))
+    assert value_of(files.newest()) == 0.0, "the new one"
+    names = sorted(path.name for path in files.folder.glob("*.safetensors"))
+    assert names == ["epoch-000-step-000005.safetensors", "epoch-000-step-000015.safetensors"], "two that are whole"
 
 
-def test_one_that_was_never_finished_is_deleted_with_the_next(files):
-    save(files, (0, 5))
-    (files.folder / "epoch-000-step-000010.safetensors.77.part").write_bytes(b"half")
-    assert value_of(files.newest()) == 0.0
+def test_those_of_a_longer_training_before_it_do_not_displace_new_ones(files):
+    save(files, (7, 0), (8, 0))
+    other = StepFiles(files.folder, identity={"seed": 2})
+    save(other, (0, 5), (0, 10))
+    assert value_of(other.newest()) == 1.0
+    assert len(list(files.folder.iterdir())) == 2
+
+
+def test_one_that_was_never_finished_is_deleted_later(files):
+    files.folder.mkdir()
+    left = files.folder / "epoch-000-step-000010.safetensors.77.part"
+    left.write_bytes(b"half")
+    os.utime(left, (time.time() - 90_000,) * 2)
+    assert files.newest() == {}
     save(files, (0, 15))
     assert not list(files.folder.glob("*.part"))
+
+
+def test_only_the_user_may_read_them(files):
+    save(files, (0, 5))
+    assert files.folder.stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o777 for path in files.folder.iterdir()] == [0o600]
 
 
 def test_those_of_another_training_are_not_used(files, tmp_path):
