@@ -31,6 +31,8 @@ from __future__ import annotations
 
 import re
 
+from sparsesearch.redact import without_password
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -40,12 +42,15 @@ def printable(text: str) -> str:
 
 
 class SparseSearchError(Exception):
-    """Base class of all errors that this package raises deliberately; the text is one line, also with odd paths."""
+    """Base class of all errors that this package raises deliberately.
+
+    The text is one line, also with odd paths, and has no password of a URL.
+    """
 
     exit_code = 1
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(without_password(super().__str__()))
 
 
 class UserInputError(SparseSearchError):
@@ -159,8 +164,8 @@ _FIELDS_SHOWN = 8
 
 
 def one_line(error: Exception) -> str:
-    """Format the message of an exception as one short line; for pydantic errors, the first fields with messages."""
-    text = _first_line(error)
+    """Format the message of an exception as one short line without passwords; for pydantic, the first fields."""
+    text = without_password(_first_line(error))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 

@@ -39,6 +39,7 @@ LIGHT = (
     "infrastructure",
     "latency",
     "papers",
+    "redact",
     "schedule",
     "seeds",
     "space",
