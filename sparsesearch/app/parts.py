@@ -60,7 +60,7 @@ def open_execution(
             progress=board,
             stop=stop,
         )
-        return InlineDispatcher(observer=observer, stop=stop), evaluator
+        return InlineDispatcher(observer=observer, stop=stop, logs=folder.log_folder), evaluator
     from sparsesearch.dispatch.tune import RayDispatcher  # Ray takes seconds to load
 
     run = uuid4().hex

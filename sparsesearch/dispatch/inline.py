@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from itertools import takewhile
+from pathlib import Path
 
-from sparsesearch.errors import StaleAttemptError, UserInputError, one_line
+from sparsesearch.dispatch.failure_log import log_failure
+from sparsesearch.errors import StaleAttemptError, UserInputError
 from sparsesearch.study.events import Checkpointed, Ended, Measured
 from sparsesearch.study.observer import NoObserver, StudyObserver
 from sparsesearch.study.protocols import Controller, Dispatcher, Done, Evaluator, StudyWriter, Wait
 from sparsesearch.study.stop import StoppedError, StopToken
 from sparsesearch.study.trial import NewTrial, Trial, TrialState, in_sequence, with_checkpoints
-
-logger = logging.getLogger(__name__)
 
 
 class InlineDispatcher:
@@ -26,6 +25,7 @@ class InlineDispatcher:
     Args:
         observer: Told every stored change of a trial.
         stop: Stops the run after the checkpoint of the epoch under way.
+        logs: Folder for the tracebacks of failed trials; None to keep none.
     """
 
     def __init__(
@@ -33,8 +33,10 @@ class InlineDispatcher:
         *,
         observer: StudyObserver | None = None,
         stop: StopToken | None = None,
+        logs: Path | None = None,
     ) -> None:
         self._observer = observer or NoObserver()
+        self._logs = logs
         self._stop = stop or StopToken()
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
@@ -77,8 +79,7 @@ class InlineDispatcher:
         except (StaleAttemptError, UserInputError, StoppedError):
             raise
         except Exception as error:
-            logger.info("trial %d failed", trial.number, exc_info=True)
-            reason = f"{type(error).__name__}: {one_line(error)}"
+            reason = log_failure(error, trial, logs=self._logs)
             trial = writer.record(
                 Ended(trial=trial.number, attempt=trial.attempt, state=TrialState.FAILED, reason=reason)
             )

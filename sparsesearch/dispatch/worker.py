@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from sparsesearch.data.loader_workers import limit_cores
+from sparsesearch.dispatch.failure_log import log_failure
 from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, Report, Stopped
-from sparsesearch.errors import UserInputError, one_line
+from sparsesearch.errors import UserInputError
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.study.events import Event
 from sparsesearch.study.stop import StoppedError
-
-logger = logging.getLogger(__name__)
 
 
 class Worker:
@@ -47,8 +46,8 @@ class Worker:
         except StoppedError:
             return Stopped()
         except Exception as error:
-            logger.info("trial %d failed", self._job.trial.number, exc_info=True)
-            return Failed(reason=f"{type(error).__name__}: {one_line(error)}")
+            logs = None if self._evaluator.logs is None else Path(self._evaluator.logs)
+            return Failed(reason=log_failure(error, self._job.trial, logs=logs))
         if event is None:
             return Failed(reason="the evaluator stopped without ending the trial")
         return Happened(event=event)

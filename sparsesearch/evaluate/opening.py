@@ -118,7 +118,11 @@ def portable_evaluator(
         run=run,
         data_state=data_state,
     )
-    return PortableEvaluator(factory=f"{__name__}:open_evaluator", document=document.model_dump(mode="json"))
+    return PortableEvaluator(
+        factory=f"{__name__}:open_evaluator",
+        document=document.model_dump(mode="json"),
+        logs=str(CheckpointFolder(storage, spec.name, uid).log_folder),
+    )
 
 
 def open_evaluator(document: dict[str, Any]) -> Evaluator:

@@ -143,6 +143,11 @@ class CheckpointFolder:
         """Folder of the progress of its trainings under way."""
         return self.folder / "work"
 
+    @property
+    def log_folder(self) -> Path:
+        """Folder of the tracebacks of its failed trials."""
+        return self.folder / "logs"
+
     def create(self) -> None:
         """Create the study's folder, before a run.
 

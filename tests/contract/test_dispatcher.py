@@ -522,3 +522,13 @@ class TestTabulated:
         assert [event.kind for event in events] == ["measured", "ended"]
         screened = self.trial(Fidelity.SUPERNET, steps=(0,))
         assert [event.kind for event in TabulatedEvaluator(table).evaluate(screened)] == ["ended"]
+
+
+def test_the_traceback_of_a_failed_trial_is_kept(writer: StudyWriter, tmp_path: Path) -> None:
+    InlineDispatcher(logs=tmp_path / "logs").run(
+        new_controller(), writer, failing(RuntimeError("out of memory"), at=FIRST_PROPOSED)
+    )
+    failed = writer.trials()[FIRST_PROPOSED]
+    name = f"logs/trial-{FIRST_PROPOSED:05d}-attempt-1.log"
+    assert failed.reason == f"RuntimeError: out of memory (traceback in the study's storage: {name})"
+    assert "Traceback (most recent call last)" in (tmp_path / name).read_text()
