@@ -196,10 +196,15 @@ def stored(trial: Trial) -> Trial:
     return trial_from_row(trial_to_row(trial), rows, study=trial.study)
 
 
-def new_trial(trial: NewTrial, *, study: str) -> Trial:
-    """Return the trial that results from adding `trial` to a study."""
+def new_trial(trial: NewTrial, *, study: str) -> tuple[Trial, dict[str, Any]]:
+    """Return the trial that results from adding `trial` to a study, and its row.
+
+    Raises:
+        ValueError: The trial contains a value that a database cannot store.
+    """
     fields = {name: getattr(trial, name) for name in NewTrial.model_fields}
-    return stored(Trial(**fields, study=study, state=TrialState.WAITING))
+    row = trial_to_row(Trial(**fields, study=study, state=TrialState.WAITING))
+    return trial_from_row(row, (), study=study), row
 
 
 def storable_text(text: str) -> str:

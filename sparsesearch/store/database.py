@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from sparsesearch.errors import MissingExtraError, StoreError, one_line
+from sparsesearch.store import sqlite_connections
 from sparsesearch.store.filesystem import network_filesystem
 
 BUSY_SECONDS = 30.0
 """How long a SQLite connection waits for a write of another connection."""
 
-_IMMEDIATE = "sparsesearch_immediate"
+_T = TypeVar("_T")
 _MIGRATION_LOCK = 0x7370_6172_7365  # an arbitrary number, the same in every process
 
 
@@ -49,10 +49,10 @@ class Database:
             engine = create_engine(
                 URL.create("sqlite+pysqlite", database=str(path)), connect_args={"timeout": BUSY_SECONDS}
             )
-            event.listen(engine, "connect", _on_sqlite_connect)
-            event.listen(engine, "begin", _on_sqlite_begin)
+            event.listen(engine, "connect", sqlite_connections.on_connect)
+            event.listen(engine, "begin", sqlite_connections.on_begin)
             self._reads = engine
-            self._writes: Engine = engine.execution_options(**{_IMMEDIATE: True})
+            self._writes: Engine = engine.execution_options(**{sqlite_connections.WAIT_S: BUSY_SECONDS})
         else:
             self.where = parsed.render_as_string(hide_password=True)
             engine = _postgres_engine(parsed)
@@ -79,6 +79,16 @@ class Database:
         with self._readable_errors(), self._writes.begin() as connection:
             yield connection
 
+    def read(self, work: Callable[[Connection], _T]) -> _T:
+        """Return what `work` returns in a transaction of `reading`."""
+        with self.reading() as connection:
+            return work(connection)
+
+    def write(self, work: Callable[[Connection], _T]) -> _T:
+        """Return what `work` returns in a transaction of `writing`."""
+        with self.writing() as connection:
+            return work(connection)
+
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
         """Open a write transaction that excludes other migrations.
@@ -102,6 +112,11 @@ class Database:
                 if self.is_sqlite:
                     connection.connection.cursor().execute("PRAGMA foreign_keys=ON")
 
+    @property
+    def _driver_errors(self) -> type[Exception]:
+        error: type[Exception] = self._reads.dialect.loaded_dbapi.Error
+        return error
+
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._reads.dispose()
@@ -114,6 +129,8 @@ class Database:
             raise
         except DBAPIError as error:
             raise StoreError(self._explain(one_line(error.orig or error))) from error
+        except self._driver_errors as error:  # of prepared statements
+            raise StoreError(self._explain(one_line(error))) from error
 
     def _explain(self, message: str) -> str:
         if not self.is_sqlite:
@@ -169,20 +186,3 @@ def _postgres_engine(url: URL) -> Engine:
         raise MissingExtraError(
             "PostgreSQL requires the driver psycopg; run: pip install 'sparsesearch[postgres]'"
         ) from error
-
-
-def _on_sqlite_connect(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
-    connection.isolation_level = None  # otherwise the driver starts transactions implicitly
-    cursor = connection.cursor()
-    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        mode = cursor.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        if mode != "wal":
-            raise sqlite3.OperationalError(f"write-ahead logging cannot be enabled (journal mode is {mode})")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _on_sqlite_begin(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get(_IMMEDIATE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from sparsesearch.store import codec, driver_errors, study_transitions
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
-from sparsesearch.store.transition_writer import TransitionWriter
+from sparsesearch.store.transition_writer import Change, TransitionWriter
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter
 from sparsesearch.study.spec import StudySpec
@@ -163,24 +163,30 @@ class MemoryWriter(TransitionWriter):
         self.active_s = lease.active_s
         self._owner = lease.owner
 
-    def add_trial(self, trial: NewTrial) -> Trial:
-        """Store a new trial as WAITING; if its number is already stored, return that trial unchanged.
+    def add_trials(self, trials: Sequence[NewTrial]) -> list[Trial]:
+        """Store new trials as WAITING; see `StudyWriter.add_trials`.
 
         Raises:
             DuplicateTrialError: Another number has the same schedule, fidelity and seed.
             StaleAttemptError: The lease is lost.
         """
-        new = codec.new_trial(trial, study=self.spec.name)
+        added = [codec.new_trial(trial, study=self.spec.name)[0] for trial in trials]
         with self._store._lock:
             study = self._store._leased(self.spec.name, self._owner)
-            if trial.number in study.trials:
-                return study.trials[trial.number]
-            existing = study.numbers.setdefault((new.key, new.fidelity, new.seed), new.number)
-            if existing != new.number:
-                raise driver_errors.duplicate(new, existing=existing)
-            study.trials[new.number] = new
-            study.times[new.number] = TrialTimes()
-            return new
+            new: dict[int, Trial] = {}
+            numbers: dict[tuple[str, Fidelity, int], int] = {}
+            for trial in added:
+                if trial.number in study.trials or trial.number in new:
+                    continue
+                work = (trial.key, trial.fidelity, trial.seed)
+                existing = study.numbers.get(work, numbers.get(work))
+                if existing is not None:
+                    raise driver_errors.duplicate(trial, existing=existing)
+                new[trial.number], numbers[work] = trial, trial.number
+            study.trials.update(new)
+            study.numbers.update(numbers)
+            study.times.update({number: TrialTimes() for number in new})
+            return [study.trials[trial.number] for trial in added]
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
         """Return the trials in order of their numbers, optionally only those in some states."""
@@ -244,17 +250,24 @@ class MemoryWriter(TransitionWriter):
                 state = StudyState.PAUSED if study.condition.state.is_active else study.condition.state
                 study.condition = study.condition.model_copy(update={"state": state, "request": None, "work": ()})
 
-    def _change(self, number: int, change: Callable[[Trial], Trial]) -> Trial:
+    def _change(self, changes: Sequence[Change]) -> list[Trial]:
         with self._store._lock:
             study = self._store._leased(self.spec.name, self._owner)
-            if number not in study.trials:
-                raise driver_errors.no_trial(number, study=self.spec.name)
-            before = study.trials[number]
-            after = change(before)
-            if after is not before:
-                after = study.trials[number] = codec.stored(after)
-                study.times[number] = _times(study.times[number], before, after, now=self._store._clock())
-            return after
+            changed: dict[int, Trial] = {}
+            results = []
+            for number, change in changes:
+                if number not in study.trials:
+                    raise driver_errors.no_trial(number, study=self.spec.name)
+                before = changed.get(number, study.trials[number])
+                after = change(before)
+                if after is not before:
+                    changed[number] = after = codec.stored(after)
+                results.append(after)
+            now = self._store._clock()
+            for number, after in changed.items():
+                study.times[number] = _times(study.times[number], study.trials[number], after, now=now)
+                study.trials[number] = after
+            return results
 
 
 def _times(times: TrialTimes, before: Trial, after: Trial, *, now: float) -> TrialTimes:

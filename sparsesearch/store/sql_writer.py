@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, Update, bindparam, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from sparsesearch.store import codec, driver_errors, study_transitions, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
-from sparsesearch.store.transition_writer import TransitionWriter
+from sparsesearch.store.prepared import Prepared
+from sparsesearch.store.transition_writer import Change, TransitionWriter
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
@@ -26,7 +28,7 @@ _OURS = (
 )
 _RENEWED_AT = tables.leases.c.expires_at - bindparam("lease_s")
 _ACTIVE_S = tables.leases.c.active_s + bindparam("now") - _RENEWED_AT
-_EXTEND = update(tables.leases).where(*_OURS).values(expires_at=bindparam("until"), active_s=_ACTIVE_S)
+_EXTEND = Prepared(update(tables.leases).where(*_OURS).values(expires_at=bindparam("until"), active_s=_ACTIVE_S))
 _RELEASE = (
     update(tables.leases).where(*_OURS).values(owner=None, expires_at=bindparam("now"), work=None, active_s=_ACTIVE_S)
 )
@@ -46,21 +48,27 @@ _FIND_DUPLICATE = select(tables.trials.c.number).where(
     tables.trials.c.fidelity == bindparam("fidelity"),
     tables.trials.c.seed == bindparam("seed"),
 )
-_ADD_TRIAL = insert(tables.trials)
-_ADD_MEASUREMENT = insert(tables.measurements)
+_LATER = {"started_at", "ended_at"}
+_NEW_COLUMNS = [column.name for column in tables.trials.columns if column.name not in _LATER]
+_ADD_TO_SQLITE = Prepared(sqlite.insert(tables.trials).on_conflict_do_nothing(), columns=_NEW_COLUMNS)
+_ADD_TO_POSTGRES = Prepared(postgresql.insert(tables.trials).on_conflict_do_nothing(), columns=_NEW_COLUMNS)
+_ADD_MEASUREMENT = Prepared(insert(tables.measurements))
+
+_T = TypeVar("_T")
 
 
 @cache
-def _update_trial(columns: tuple[str, ...]) -> Update:
+def _update_trial(columns: tuple[str, ...]) -> Prepared:
     table = tables.trials.c
     ours = (table.study_id == bindparam("the_study"), table.number == bindparam("the_number"))
-    return update(tables.trials).where(*ours).values({name: bindparam(name) for name in columns})
+    return Prepared(update(tables.trials).where(*ours).values({name: bindparam(name) for name in columns}))
 
 
 class SqlWriter(TransitionWriter):
     """An open study of a `SqlStore`. Thread-safe within the process that opened it.
 
-    Every write first extends the lease in the same transaction, which fails if another process has taken it over.
+    Every write first extends the lease in the same transaction, which fails if another process has taken it over. Hence
+    nobody else writes to the study in between, and unfinished trials are known without reading them again.
     """
 
     def __init__(
@@ -83,36 +91,47 @@ class SqlWriter(TransitionWriter):
         self._ours = {"the_study": study_id, "the_owner": lease.owner, "the_generation": lease.generation}
         self._clock = clock
         self._lease_s = lease_s
+        self._lock = threading.RLock()
+        self._unfinished: dict[int, Trial] = {}
 
-    def add_trial(self, trial: NewTrial) -> Trial:
-        """Store a new trial as WAITING; if its number is already stored, return that trial unchanged.
+    def add_trials(self, trials: Sequence[NewTrial]) -> list[Trial]:
+        """Store new trials as WAITING; see `StudyWriter.add_trials`.
 
         Raises:
             DuplicateTrialError: Another number has the same schedule, fidelity and seed.
             StaleAttemptError: The lease is lost.
         """
-        new = codec.new_trial(trial, study=self.spec.name)
-        with self._writing() as (connection, now):
-            stored = load_trials(connection, self._study_id, study=self.spec.name, number=trial.number)
-            if stored:
-                return stored[0]
-            same = {"the_study": self._study_id, "key": new.key, "fidelity": new.fidelity.value, "seed": new.seed}
-            existing = connection.scalar(_FIND_DUPLICATE, same)
-            if existing is not None:
-                raise driver_errors.duplicate(new, existing=existing)
-            row = codec.trial_to_row(new)
-            connection.execute(_ADD_TRIAL, {**row, "study_id": self._study_id, "created_at": now, "updated_at": now})
-        return new
+        if not trials:
+            return []
+        added = [codec.new_trial(trial, study=self.spec.name) for trial in trials]
+
+        def work(connection: Connection, now: float) -> list[Trial]:
+            more = {"study_id": self._study_id, "created_at": now, "updated_at": now}
+            statement = _ADD_TO_SQLITE if self._database.is_sqlite else _ADD_TO_POSTGRES
+            if statement.run_all(connection, [{**row, **more} for _, row in added]) == len(added):
+                return [trial for trial, _ in added]
+            stored = self._load(connection, {trial.number for trial, _ in added})
+            for trial, _ in added:
+                if trial.number not in stored:
+                    same = {"key": trial.key, "fidelity": trial.fidelity.value, "seed": trial.seed}
+                    existing = connection.execute(_FIND_DUPLICATE, {"the_study": self._study_id, **same}).scalar_one()
+                    raise driver_errors.duplicate(trial, existing=existing)
+            return [stored[trial.number] for trial, _ in added]
+
+        with self._lock:
+            result = self._write(work)
+            self._keep(result)
+        return result
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
         """Return the trials in order of their numbers, optionally only those in some states."""
-        with self._database.reading() as connection:
-            return load_trials(connection, self._study_id, study=self.spec.name, states=states)
+        return self._database.read(
+            lambda connection: load_trials(connection, self._study_id, study=self.spec.name, states=states)
+        )
 
     def renew(self) -> None:
         """Extend the lease; raises `StaleAttemptError` if another process has taken it over."""
-        with self._writing():
-            pass
+        self._write(lambda connection, now: None)
 
     def set_state(self, state: StudyState, *, reason: str | None = None) -> None:
         """Store the state of the study; see `StudyWriter.set_state`.
@@ -120,10 +139,13 @@ class SqlWriter(TransitionWriter):
         Raises:
             StaleAttemptError: The lease is lost.
         """
-        with self._writing() as (connection, now):
+
+        def work(connection: Connection, now: float) -> None:
             row = connection.execute(_FIND_STUDY, {"the_study": self._study_id}).mappings().one()
             found = codec.condition_from_row(row, lease=None, now=now)
             self._set_condition(connection, study_transitions.entered(found, state, reason=reason))
+
+        self._write(work)
 
     def resolve(self, spec: StudySpec) -> None:
         """Replace the document of the study by its resolved form.
@@ -131,9 +153,8 @@ class SqlWriter(TransitionWriter):
         Raises:
             StaleAttemptError: The lease is lost.
         """
-        with self._writing() as (connection, _):
-            row = codec.study_to_row(spec)
-            connection.execute(_SET_SPEC, {"the_study": self._study_id, "the_spec": row["spec"]})
+        values = {"the_study": self._study_id, "the_spec": codec.study_to_row(spec)["spec"]}
+        self._write(lambda connection, now: connection.execute(_SET_SPEC, values))
         self.spec = spec
 
     def requested(self) -> StopRequest | None:
@@ -142,68 +163,116 @@ class SqlWriter(TransitionWriter):
         Raises:
             StaleAttemptError: The lease is lost.
         """
-        with self._database.reading() as connection:
-            row = connection.execute(_FIND_REQUEST, self._ours).first()
+        row = self._database.read(lambda connection: connection.execute(_FIND_REQUEST, self._ours).first())
         if row is None:
             raise driver_errors.lease_lost(self.spec.name)
         return None if row.request is None else StopRequest(row.request)
 
     def show_work(self, work: Sequence[WorkProgress]) -> None:
         """Store what the trainings under way have done, for others to read; does not raise if the lease is lost."""
-        with self._database.writing() as connection:
-            connection.execute(_SHOW_WORK, {**self._ours, "the_work": codec.work_to_text(work)})
+        values = {**self._ours, "the_work": codec.work_to_text(work)}
+        self._database.write(lambda connection: connection.execute(_SHOW_WORK, values))
 
     def close(self) -> None:
         """Release the lease, if this writer still owns it; a study that is active is then PAUSED.
 
         Closing again has no effect.
         """
-        with self._database.writing() as connection:
+
+        def work(connection: Connection) -> None:
             released = connection.execute(_RELEASE, {**self._ours, "now": self._clock(), "lease_s": self._lease_s})
             row = connection.execute(_FIND_STUDY, {"the_study": self._study_id}).mappings().first()
             if released.rowcount == 1 and row is not None and StudyState(row["state"]).is_active:
                 self._set_condition(connection, StudyCondition(state=StudyState.PAUSED))
 
+        self._database.write(work)
+
     def _set_condition(self, connection: Connection, condition: StudyCondition) -> None:
         values = {f"the_{name}": value for name, value in codec.condition_to_row(condition).items()}
         connection.execute(_SET_CONDITION, {"the_study": self._study_id, **values})
 
-    @contextmanager
-    def _writing(self) -> Iterator[tuple[Connection, float]]:
-        with self._database.writing() as connection:
+    def _write(self, work: Callable[[Connection, float], _T]) -> _T:
+        """Return what `work` returns, given a transaction that has extended the lease, and its time."""
+
+        def leased(connection: Connection) -> _T:
             now = self._clock()
             lengths = {"now": now, "lease_s": self._lease_s, "until": now + self._lease_s}
-            extended = connection.execute(_EXTEND, {**self._ours, **lengths})
-            if extended.rowcount != 1:
+            if _EXTEND.run(connection, {**self._ours, **lengths}).rowcount != 1:
                 raise driver_errors.lease_lost(self.spec.name)
-            yield connection, now
+            return work(connection, now)
 
-    def _change(self, number: int, change: Callable[[Trial], Trial]) -> Trial:
-        with self._writing() as (connection, now):
-            stored = load_trials(connection, self._study_id, study=self.spec.name, number=number)
-            if not stored:
-                raise driver_errors.no_trial(number, study=self.spec.name)
-            before = stored[0]
-            after = change(before)
-            if after is not before:
-                self._save(connection, before, after, now=now)
-        return after
+        return self._database.write(leased)
 
-    def _save(self, connection: Connection, before: Trial, after: Trial, *, now: float) -> None:
-        old, new = codec.progress_to_row(before), codec.progress_to_row(after)
-        changes = {name: value for name, value in new.items() if value != old[name]}
-        changes["updated_at"] = now
-        if before.state is TrialState.WAITING:
-            changes["started_at"] = now
-        if after.state.is_final and not before.state.is_final:
-            changes["ended_at"] = now
-        where = {"the_study": self._study_id, "the_number": after.number}
-        connection.execute(_update_trial(tuple(changes)), {**changes, **where})
-        known = {measurement.step for measurement in before.measurements}
-        for item in after.measurements:
-            if item.step not in known:
-                row = codec.measurement_to_row(item, number=after.number)
-                connection.execute(_ADD_MEASUREMENT, {**row, "study_id": self._study_id, "created_at": now})
+    def _change(self, changes: Sequence[Change]) -> list[Trial]:
+        if not changes:
+            return []
+        numbers = {number for number, _ in changes}
+
+        def work(connection: Connection, now: float) -> tuple[list[Trial], dict[int, Trial]]:
+            before = self._load(connection, numbers)
+            after = dict(before)
+            results = []
+            for number, change in changes:
+                if number not in after:
+                    raise driver_errors.no_trial(number, study=self.spec.name)
+                after[number] = change(after[number])
+                results.append(after[number])
+            self._save(connection, [(before[number], after[number]) for number in sorted(numbers)], now=now)
+            return results, after
+
+        with self._lock:
+            try:
+                results, after = self._write(work)
+            except BaseException:  # whether it is stored may be unknown, so read it again
+                for number in numbers:
+                    self._unfinished.pop(number, None)
+                raise
+            self._keep(after.values())
+        return results
+
+    def _load(self, connection: Connection, numbers: Collection[int]) -> dict[int, Trial]:
+        """Return the stored trials among some numbers."""
+        known = {number: self._unfinished[number] for number in numbers if number in self._unfinished}
+        missing = set(numbers) - known.keys()
+        if missing:
+            found = load_trials(connection, self._study_id, study=self.spec.name, numbers=sorted(missing))
+            known.update({trial.number: trial for trial in found})
+        return known
+
+    def _keep(self, trials: Iterable[Trial]) -> None:
+        """Remember trials as they are stored, while they are unfinished."""
+        for trial in trials:
+            if trial.state.is_final:
+                self._unfinished.pop(trial.number, None)
+            else:
+                self._unfinished[trial.number] = trial
+
+    def _save(self, connection: Connection, changed: Iterable[tuple[Trial, Trial]], *, now: float) -> None:
+        """Write trials that changed, each given before and after."""
+        updates: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+        measurements = []
+        for before, after in changed:
+            if after is before:
+                continue
+            old, new = codec.progress_to_row(before), codec.progress_to_row(after)
+            changes = {name: value for name, value in new.items() if value != old[name]}
+            changes["updated_at"] = now
+            if before.state is TrialState.WAITING and after.state is not before.state:
+                changes["started_at"] = now
+            if after.state.is_final and not before.state.is_final:
+                changes["ended_at"] = now
+            where = {"the_study": self._study_id, "the_number": after.number}
+            updates[tuple(changes)].append({**changes, **where})
+            known = {measurement.step for measurement in before.measurements}
+            measurements += [
+                {**codec.measurement_to_row(item, number=after.number), "study_id": self._study_id, "created_at": now}
+                for item in after.measurements
+                if item.step not in known
+            ]
+        for columns, rows in updates.items():
+            _update_trial(columns).run_all(connection, rows)
+        if measurements:
+            _ADD_MEASUREMENT.run_all(connection, measurements)
 
 
 def load_trials(
@@ -212,7 +281,7 @@ def load_trials(
     *,
     study: str,
     states: Collection[TrialState] | None = None,
-    number: int | None = None,
+    numbers: Collection[int] | None = None,
 ) -> list[Trial]:
     """Load trials in order of their numbers, with two queries for any number of trials.
 
@@ -221,10 +290,14 @@ def load_trials(
         study_id: Id of the study.
         study: Name of the study.
         states: Load only trials in these states.
-        number: Load only the trial with this number.
+        numbers: Load only the trials with these numbers.
     """
-    wanted = {"the_study": study_id, "the_number": number, "the_states": [state.value for state in states or ()]}
-    select_trials, select_measurements = _selects(by_number=number is not None, by_state=states is not None)
+    wanted: dict[str, Any] = {"the_study": study_id}
+    if numbers is not None:
+        wanted["the_numbers"] = list(numbers)
+    if states is not None:
+        wanted["the_states"] = [state.value for state in states]
+    select_trials, select_measurements = _selects(by_number=numbers is not None, by_state=states is not None)
     measurements: dict[int, list[codec.Row]] = defaultdict(list)
     for row in connection.execute(select_measurements, wanted).mappings():
         measurements[row["number"]].append(row)
@@ -239,8 +312,10 @@ def _selects(*, by_number: bool, by_state: bool) -> tuple[Select[Any], Select[An
     select_trials = select(trials).where(trials.c.study_id == bindparam("the_study"))
     select_measurements = select(measurements).where(measurements.c.study_id == bindparam("the_study"))
     if by_number:
-        select_trials = select_trials.where(trials.c.number == bindparam("the_number"))
-        select_measurements = select_measurements.where(measurements.c.number == bindparam("the_number"))
+        select_trials = select_trials.where(trials.c.number.in_(bindparam("the_numbers", expanding=True)))
+        select_measurements = select_measurements.where(
+            measurements.c.number.in_(bindparam("the_numbers", expanding=True))
+        )
     if by_state:
         select_trials = select_trials.where(trials.c.state.in_(bindparam("the_states", expanding=True)))
         select_measurements = select_measurements.where(

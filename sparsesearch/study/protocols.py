@@ -98,8 +98,9 @@ class Controller(Protocol):
 class StudyWriter(Protocol):
     """An open study, leased by one controller.
 
-    Every write is one durable transaction. A write by a previous lease owner, or with an attempt that is not the
-    current one of the trial, raises `StaleAttemptError` and changes nothing.
+    Every write is one durable transaction, of any number of trials or events. A write by a previous lease owner, or
+    with an attempt that is not the current one of the trial, raises `StaleAttemptError` and changes nothing; nor does
+    any other write that raises.
 
     Attributes:
         spec: The study's document.
@@ -114,6 +115,9 @@ class StudyWriter(Protocol):
     def add_trial(self, trial: NewTrial) -> Trial:
         """Store a new trial as WAITING; if its number is already stored, return that trial unchanged."""
 
+    def add_trials(self, trials: Sequence[NewTrial]) -> list[Trial]:
+        """`add_trial` for several trials at once."""
+
     def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
         """Mark a WAITING or RUNNING trial as RUNNING.
 
@@ -121,6 +125,9 @@ class StudyWriter(Protocol):
         with `retry` (after a failed execution, for `reason`) the attempt increases by one and older writers are
         rejected. The reason is kept unless the final event has another.
         """
+
+    def claim_all(self, numbers: Sequence[int]) -> list[Trial]:
+        """`claim` for several trials at once, without `retry`."""
 
     def reopen(self, number: int, *, reason: str) -> Trial:
         """Mark a REFERENCE trial as RUNNING without a checkpoint, because its weights are lost and it must run again.
@@ -133,6 +140,9 @@ class StudyWriter(Protocol):
 
         A measurement is unique on (trial, step): reporting it again changes nothing.
         """
+
+    def record_all(self, events: Sequence[Event]) -> list[Trial]:
+        """`record` for several events at once, which may be of one trial; returns the trial after each."""
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
         """The trials in order of their numbers."""

@@ -635,6 +635,81 @@ class TestRecording:
         assert len(writer.trials()) == 4
 
 
+class TestBatches:
+    def test_they_store_what_single_writes_store(self, backing: Backing, writer: StudyWriter) -> None:
+        other = backing.open().create_study(spec("one-by-one"))
+        numbers = [0, 2, 1]
+        added = writer.add_trials([new(number) for number in numbers])
+        assert added == [other.add_trial(new(number)).model_copy(update={"study": "digits"}) for number in numbers]
+        claimed = writer.claim_all(numbers)
+        assert [trial.number for trial in claimed] == numbers
+        assert all(trial.state is TrialState.RUNNING and trial.attempt == 1 for trial in claimed)
+        events = [measured(0, 2), measured(1), measured(0, 1), ended(1), checkpointed(2, 1), ended(0)]
+        steps = [len(trial.measurements) for trial in writer.record_all(events)]
+        assert steps == [1, 1, 2, 1, 0, 2]
+        for number in numbers:
+            other.claim(number)
+        for event in events:
+            other.record(event)
+        stored = [trial.model_copy(update={"study": "digits"}) for trial in backing.open().trials("one-by-one")]
+        assert list(backing.open().trials("digits")) == stored
+        times = backing.open().times("digits").trials
+        assert times == backing.open().times("one-by-one").trials
+
+    def test_nothing_is_nothing(self, writer: StudyWriter) -> None:
+        assert writer.add_trials([]) == writer.claim_all([]) == writer.record_all([]) == []
+
+    def test_numbers_that_are_stored_are_returned_as_they_are(self, writer: StudyWriter) -> None:
+        writer.add_trial(new(0))
+        writer.claim(0)
+        found = writer.add_trials([new(1), new(0, label="another"), new(2), new(2)])
+        assert [(trial.number, trial.state) for trial in found] == [
+            (1, TrialState.WAITING),
+            (0, TrialState.RUNNING),
+            (2, TrialState.WAITING),
+            (2, TrialState.WAITING),
+        ]
+        assert found == [writer.trials()[number] for number in (1, 0, 2, 2)]
+
+    def test_one_refused_trial_refuses_the_batch(self, backing: Backing, writer: StudyWriter) -> None:
+        writer.add_trial(new(0))
+        for batch in (
+            [new(1), new(2, key=new(0).key, seed=new(0).seed)],
+            [new(1), new(2, key=new(1).key, seed=new(1).seed)],
+        ):
+            with pytest.raises(DuplicateTrialError, match="trial 2 "):
+                writer.add_trials(batch)
+            assert [trial.number for trial in backing.open().trials("digits")] == [0]
+
+    def test_one_refused_event_refuses_the_batch(self, backing: Backing, writer: StudyWriter) -> None:
+        writer.add_trials([new(0), new(1)])
+        writer.claim_all([0, 1])
+        before = backing.open().trials("digits")
+        with pytest.raises(StaleAttemptError):
+            writer.record_all([measured(0), ended(0), measured(1, attempt=2)])
+        with pytest.raises(StaleAttemptError):
+            writer.record_all([ended(0), measured(0)])
+        with pytest.raises(LookupError):
+            writer.record_all([measured(0), measured(7)])
+        assert backing.open().trials("digits") == before
+        writer.record_all([measured(0), ended(0)])
+        with pytest.raises(StaleAttemptError):
+            writer.claim_all([1, 0])
+        assert writer.record(measured(1)).attempt == 1
+
+    def test_a_late_owner_is_refused(self, backing: Backing, writer: StudyWriter) -> None:
+        writer.add_trials([new(0), new(1)])
+        backing.clock.now += LEASE_S + 1
+        backing.open().open_study("digits")
+        for write in (
+            lambda: writer.add_trials([new(2)]),
+            lambda: writer.claim_all([0, 1]),
+            lambda: writer.record_all([measured(0)]),
+        ):
+            with pytest.raises(StaleAttemptError, match="no longer leased"):
+                write()
+
+
 class TestLeases:
     def writes(self, writer: StudyWriter) -> list[Callable[[], object]]:
         return [

@@ -61,7 +61,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
 proposals = st.builds(
     Proposal,
     index=st.integers(0, 2**40),
-    seed=st.integers(0, 2**80),
+    seed=st.integers(0, 2**63 - 1),
     seen=st.lists(st.integers(0, 10**6), max_size=5).map(tuple),
     params=st.dictionaries(words, st.integers() | numbers | st.text(max_size=8), max_size=4),
     system_attrs=st.dictionaries(words, plain, max_size=3),
@@ -105,7 +105,7 @@ specs = st.builds(
     budget=st.builds(Budget, unit=st.sampled_from(["gflops", "fraction"]), high=st.floats(1e-9, 1e9)),
     data=st.builds(DataSpec, source=st.text(max_size=8), val_fraction=st.floats(1e-6, 0.999)),
     space=st.builds(SearchSpace, min_keep_ratio=st.floats(1e-6, 1.0)),
-    seed=st.integers(0, 2**80),
+    seed=st.integers(0, 2**63 - 1),
     fidelity=st.builds(
         FidelitySpec, finetune=st.builds(TrainSpec, epochs=st.integers(1, 100), lr=st.floats(1e-300, 1e300))
     ),
