@@ -1,8 +1,8 @@
 """Runs one tiny study again and again, each time in a process of its own that may be killed at a given point.
 
-Reads one job a line on standard input, as JSON: `home`, `verb` (`run` or `resume`) and `kill`, the point or None. Each
-job is a fork of this process, which has imported everything and computed nothing. Answers with the exit code of the
-fork; -9 is the kill.
+Reads one job a line on standard input, as JSON: `home`, `verb` (`run` or `resume`), `kill`, the point or None, and
+`save_every_s`, the seconds between two checkpoints within an epoch. Each job is a fork of this process, which has
+imported everything and computed nothing. Answers with the exit code of the fork; -9 is the kill.
 
 A point is `KIND:N`; the kill comes at the Nth time of
 
@@ -10,9 +10,9 @@ A point is `KIND:N`; the kill comes at the Nth time of
     before-KIND           an event (or `added`, `claimed`) is about to be recorded; of a checkpoint, its file is written
     after-KIND            it has been recorded
     KIND and a fidelity   `after-claimed-supernet` counts the trials of one fidelity only
-    writing               half of a checkpoint has been written
+    writing               the content of a checkpoint has been written, but it has not got its name
 
-Begun and finished epochs are noted in `HOME/epochs.txt`.
+Begun and finished epochs are noted in `HOME/epochs.txt`, optimizer steps in `HOME/steps.txt`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import NewTrial, Trial, TrialState
 from sparsesearch.study.work_board import WorkBoard
+from sparsesearch.training.step_files import StepFiles
+from sparsesearch.training.updates import Updates
 
 DOCUMENT = {
     "name": "tiny",
@@ -154,9 +156,35 @@ class FatalBoard(WorkBoard):
         return super().bar(label, total) if trial is None else FatalBar(label, self._notes, self._fate)
 
 
-def work(job: dict[str, str | None]) -> None:
+def watch_writing(fate: Fate) -> None:
+    """Let the fate meet the writing of every checkpoint."""
+    synced = os.fsync
+
+    def watched(descriptor: int) -> None:
+        if ".safetensors" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            fate.meet("writing")
+        synced(descriptor)
+
+    os.fsync = watched  # type: ignore[assignment]
+
+
+def note_steps(notes: Path) -> None:
+    """Note every optimizer step."""
+    update = Updates.update
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        with notes.open("a", encoding="utf-8") as file:
+            file.write("step\n")
+        return update(*arguments, **options)
+
+    Updates.update = noted  # type: ignore[method-assign]
+
+
+def work(job: dict[str, Any]) -> None:
     """Run the study of a job from its start, or go on with it, as `sparsesearch run` and `resume` do."""
     home = Path(str(job["home"]))
+    assert StepFiles.__init__.__kwdefaults__ is not None
+    StepFiles.__init__.__kwdefaults__["every_s"] = job["save_every_s"]
     os.environ["SPARSESEARCH_HOME"] = str(home)
     settings = Settings.from_environment()
     store = open_store(settings.database_url)
@@ -165,10 +193,12 @@ def work(job: dict[str, str | None]) -> None:
     else:
         writer = store.open_study(str(DOCUMENT["name"]), resume=True)
     fate = Fate(job["kill"])
+    watch_writing(fate)
+    note_steps(home / "steps.txt")
     run_study(Workspace(settings, store), FatalWriter(writer, fate), board=FatalBoard(home / "epochs.txt", fate))
 
 
-def in_a_fork(job: dict[str, str | None]) -> int:
+def in_a_fork(job: dict[str, Any]) -> int:
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 DRIVER = Path(__file__).with_name("killing_driver.py")
 NUM_TRAINED, NUM_SCREENED, NUM_FINETUNED = 2, 12, 10
+NUM_REFERENCE_STEPS = 12
 Job = Callable[..., int]
 
 
@@ -39,6 +40,8 @@ def points() -> list[str]:
         "before-ended-supernet_training:1",
         f"after-ended:{draw(1, NUM_TRAINED + NUM_SCREENED + NUM_FINETUNED)}",
         f"after-claimed-supernet:{draw(1, NUM_SCREENED)}",
+        "writing:1",
+        f"writing:{draw(5, 2 * NUM_FINETUNED)}",
     ]
 
 
@@ -56,8 +59,9 @@ def job() -> Iterator[Job]:
         assert driver.stdin is not None
         assert driver.stdout is not None
 
-        def run(home: Path, verb: str, *, kill: str | None = None) -> int:
-            driver.stdin.write(json.dumps({"home": str(home), "verb": verb, "kill": kill}) + "\n")
+        def run(home: Path, verb: str, *, kill: str | None = None, save_every_s: float = 300.0) -> int:
+            document = {"home": str(home), "verb": verb, "kill": kill, "save_every_s": save_every_s}
+            driver.stdin.write(json.dumps(document) + "\n")
             driver.stdin.flush()
             answer = driver.stdout.readline()
             assert answer, "the driver has died; its standard error says why"
@@ -99,7 +103,7 @@ def epochs(home: Path, what: str) -> Counter[str]:
 
 def files(home: Path) -> list[str]:
     """All files, without the random id of the study."""
-    found = (path.relative_to(home) for part in ("storage", "cache") for path in (home / part).rglob("*"))
+    found = (path.relative_to(home) for part in ("storage", "cache") for path in (home / part).rglob("*") if path.is_file())
     return sorted(re.sub(r"^(storage/[^/]+)-[0-9a-f]{8}", r"\1", str(path)) for path in found)
 
 
@@ -143,6 +147,20 @@ def test_a_killed_study_goes_on_as_if_nothing_had_happened(job: Job, calm: Path,
     if point.startswith("step:"):
         assert sum((finished - epochs(tmp_path, "finished")).values()) == 0
         assert epochs(tmp_path, "finished") == epochs(calm, "finished"), "only the epoch under way was lost"
+
+
+def steps(home: Path) -> int:
+    """How many optimizer steps were taken in all."""
+    return len((home / "steps.txt").read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize("step", random.Random(7).sample(range(2, NUM_REFERENCE_STEPS + 1), 10))
+def test_a_killed_training_goes_on_after_its_last_checkpoint(job: Job, calm: Path, tmp_path: Path, step: int) -> None:
+    """Dense and supernet training, with a checkpoint after every step, killed as a step ends: its checkpoint is lost."""
+    assert job(tmp_path, "run", kill=f"step:{step}", save_every_s=0.0) == -signal.SIGKILL
+    assert job(tmp_path, "resume", save_every_s=0.0) == 0
+    check_same(tmp_path, calm, repeated=1)
+    assert steps(tmp_path) == steps(calm) + 1
 
 
 def test_a_study_killed_again_and_again_ends_the_same(job: Job, calm: Path, tmp_path: Path) -> None:
