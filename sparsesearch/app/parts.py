@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from sparsesearch.app.storage import cache_of, storage_of
+from sparsesearch.dispatch.fault_pause import FaultPause
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.evaluator import StudyEvaluator
@@ -50,6 +51,7 @@ def open_execution(
     """
     storage, cache = storage_of(spec, settings), cache_of(spec, settings)
     folder.create()
+    pause = FaultPause(spec.resources.patience_s, stop=stop, progress=board)
     if spec.dispatcher == "inline":
         evaluator = StudyEvaluator(
             spec,
@@ -60,7 +62,7 @@ def open_execution(
             progress=board,
             stop=stop,
         )
-        return InlineDispatcher(observer=observer, stop=stop, logs=folder.log_folder), evaluator
+        return InlineDispatcher(observer=observer, stop=stop, logs=folder.log_folder, pause=pause), evaluator
     from sparsesearch.dispatch.tune import RayDispatcher  # Ray takes seconds to load
 
     run = uuid4().hex
@@ -72,6 +74,7 @@ def open_execution(
         stop=stop,
         stop_file=StopFile(folder.work_folder, run=run),
         progress=board,
+        pause=pause,
     )
     board.include(WorkFiles(folder.work_folder).read)
     portable = portable_evaluator(

@@ -51,6 +51,8 @@ class RunArguments(TypedDict, total=False):
         workers_per_training: Processes that train the dense model or the supernet together, on Ray.
         max_concurrent: Maximum number of concurrent trials, on Ray.
         max_retries: Retries of a trial that failed or was lost, on Ray.
+        patience: How long a failing disk, database or machine is waited for: seconds, or `"10m"`.
+        worker_timeout: After what time without a sign of life a worker is replaced, on Ray: seconds, or `"10m"`.
         ray_address: Address of a Ray cluster.
         storage: Folder of checkpoints, shared by all machines.
         study: Name of the study.
@@ -90,6 +92,8 @@ class RunArguments(TypedDict, total=False):
     workers_per_training: int | None
     max_concurrent: int | None
     max_retries: int | None
+    patience: float | str | None
+    worker_timeout: float | str | None
     ray_address: str | None
     storage: str | Path | None
     study: str | None
@@ -131,7 +135,6 @@ def requested_document(document: Mapping[str, Any], options: RunArguments) -> di
     """
     limit = parse_budget(options.get("budget_gflops"), options.get("budget"), options.get("budget_ms"))
     precision, latency_precision = options.get("precision"), options.get("latency_precision")
-    time_budget = options.get("time_budget")
     storage = options.get("storage")
     given = dict(document)
     if options.get("strategy") is not None and isinstance(given.get("fidelity"), dict):
@@ -146,10 +149,14 @@ def requested_document(document: Mapping[str, Any], options: RunArguments) -> di
             "workers": options.get("data_workers"),
             **{key: options.get(key) for key in _DATA},
         },
-        "time_budget_s": None if time_budget is None else parse_duration(time_budget),
+        "time_budget_s": _seconds(options.get("time_budget")),
         "precision": precision if precision in (None, "auto") else parse_precision(str(precision)),
         "fidelity": {key: options.get(key) for key in _FIDELITY},
-        "resources": {key: options.get(key) for key in _RESOURCES},
+        "resources": {
+            **{key: options.get(key) for key in _RESOURCES},
+            "patience_s": _seconds(options.get("patience")),
+            "worker_timeout_s": _seconds(options.get("worker_timeout")),
+        },
         "storage": None if storage is None else str(storage),
         "latency": {
             "profile": options.get("device_profile"),
@@ -181,6 +188,10 @@ def parse_budget(gflops: float | str | None, fraction: str | None, ms: float | s
     if gflops is not None:
         return Budget.parse(str(gflops), "gflops")
     return None if fraction is None else Budget.parse(fraction, "fraction")
+
+
+def _seconds(duration: float | str | None) -> float | None:
+    return None if duration is None else parse_duration(duration)
 
 
 def parse_duration(duration: float | str) -> float:

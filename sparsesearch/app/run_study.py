@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from sparsesearch.app.confirm_front import confirm_front
+from sparsesearch.app.last_resort import LastResort
 from sparsesearch.app.lease_keeper import LeaseKeeper
 from sparsesearch.app.parts import open_execution
 from sparsesearch.app.reopen_damaged import reopen_damaged
@@ -68,7 +69,12 @@ def run_study(
     """
     board = board or WorkBoard(Silent().line)
     stop = stop or StopToken()
-    with closing(writer), LeaseKeeper(writer, stop, work=board.work), stopping_on_signals(stop, at_once=True):
+    with (
+        closing(writer),
+        LastResort(stop, at_last=lambda cause: _abandoned(writer, cause)),
+        LeaseKeeper(writer, stop, work=board.work),
+        stopping_on_signals(stop, at_once=True),
+    ):
         try:
             done = _work(
                 workspace,
@@ -157,6 +163,12 @@ def _stopped(writer: StudyWriter, cause: StopCause) -> StudyState:
     state = StudyState.CANCELLED if cause is StopCause.CANCEL else StudyState.PAUSED
     _store_state(writer, state, reason=_REASONS[cause])
     return state
+
+
+def _abandoned(writer: StudyWriter, cause: StopCause) -> None:
+    """Store the state of a study whose process ends although its work hangs, and give the study free."""
+    _stopped(writer, cause)
+    writer.close()
 
 
 def _store_state(writer: StudyWriter, state: StudyState, *, reason: str) -> None:

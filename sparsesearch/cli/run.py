@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from sparsesearch.app.run_arguments import RunArguments, requested_document
+from sparsesearch.app.run_arguments import RunArguments, parse_duration, requested_document
 from sparsesearch.app.study_request import read_request
 from sparsesearch.app.validate import filled_in
 from sparsesearch.artifacts.output_files import check_folder
@@ -55,6 +55,8 @@ def run(
     workers_per_training: o.WorkersPerTrainingOption = None,
     max_concurrent: o.MaxConcurrentOption = None,
     max_retries: o.MaxRetriesOption = None,
+    patience: o.PatienceOption = None,
+    worker_timeout: o.WorkerTimeoutOption = None,
     ray_address: o.RayAddressOption = None,
     storage: o.StorageOption = None,
     study: o.StudyOption = None,
@@ -121,6 +123,8 @@ def run(
             workers_per_training=workers_per_training,
             max_concurrent=max_concurrent,
             max_retries=max_retries,
+            patience=patience,
+            worker_timeout=worker_timeout,
             ray_address=ray_address,
             storage=storage,
             study=study,
@@ -154,6 +158,8 @@ def resume(
     gpus_per_trial: o.GpusOption = None,
     workers_per_training: o.WorkersPerTrainingOption = None,
     max_concurrent: o.MaxConcurrentOption = None,
+    patience: o.PatienceOption = None,
+    worker_timeout: o.WorkerTimeoutOption = None,
     ray_address: o.RayAddressOption = None,
     database: o.DatabaseOption = None,
     output: o.OutputOption = None,
@@ -182,6 +188,8 @@ def resume(
         "gpus_per_trial": gpus_per_trial,
         "workers_per_training": workers_per_training,
         "max_concurrent": max_concurrent,
+        "patience_s": None if patience is None else parse_duration(patience),
+        "worker_timeout_s": None if worker_timeout is None else parse_duration(worker_timeout),
         "ray_address": ray_address,
     }
     with open_reporter(progress, quiet=quiet) as reporter:

@@ -236,6 +236,23 @@ MaxRetriesOption = Annotated[
         rich_help_panel=_WHERE,
     ),
 ]
+PatienceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="How long to wait for a disk, database or machine that fails, such as 30s or 1h, before the run ends; it "
+        "can then be resumed. [default: 10m]",
+        rich_help_panel=_WHERE,
+    ),
+]
+WorkerTimeoutOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Replace a worker without a sign of life for so long, on Ray. [default: 10m, or 20 steps if longer]",
+        rich_help_panel=_WHERE,
+    ),
+]
 RayAddressOption = Annotated[
     str | None,
     typer.Option(

@@ -7,10 +7,11 @@ from typing import Any
 import ray
 
 from sparsesearch.dispatch.allocation import TrialResources
-from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, Report, read_report
+from sparsesearch.dispatch.lost_machine import lost_machine
+from sparsesearch.dispatch.messages import Failed, Faulted, Happened, Job, Refused, Report, read_report
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.worker import Worker
-from sparsesearch.errors import one_line
+from sparsesearch.errors import InfrastructureError, one_line
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.study.trial import Trial
 
@@ -95,16 +96,25 @@ class ActorPool:
         try:
             found = [[read_report(text) for text in reports] for reports in ray.get(reference)]
         except ray.exceptions.RayError as error:
-            found = [[Failed(reason=f"the worker process died: {one_line(error)}")] for _ in trials]
+            fault = lost_machine(str(error))
+            if fault is None:
+                found = [[Failed(reason=f"the worker process died: {one_line(error)}")] for _ in trials]
+            else:
+                found = []
+                for trial in trials:
+                    queue.note_fault(trial.number, attempt=trial.attempt, fault=fault, is_lost=True)
         for trial, reports in zip(trials, found, strict=False):  # without those that were not begun
             for report in reports:
                 if isinstance(report, Refused):
                     raise report.to_error()
                 if isinstance(report, Failed):
                     queue.note_failure(trial.number, attempt=trial.attempt, reason=report.reason)
+                elif isinstance(report, Faulted):
+                    fault = InfrastructureError(report.reason)
+                    queue.note_fault(trial.number, attempt=trial.attempt, fault=fault)
                 elif isinstance(report, Happened):
                     queue.record(report.event)
-        if any(isinstance(report, Failed) for reports in found for report in reports):
+        if not found or any(isinstance(report, Failed) for reports in found for report in reports):
             ray.kill(actor)
             actor = self._make.remote()
         self._free.append(actor)

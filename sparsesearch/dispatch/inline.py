@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
 from sparsesearch.dispatch.failure_log import log_failure
-from sparsesearch.errors import StaleAttemptError, UserInputError
+from sparsesearch.dispatch.fault_pause import FaultPause
+from sparsesearch.errors import StaleAttemptError, StoreError, UserInputError
+from sparsesearch.infrastructure import infrastructure_fault
 from sparsesearch.study.events import Checkpointed, Ended, Measured
 from sparsesearch.study.observer import NoObserver, StudyObserver
 from sparsesearch.study.protocols import Controller, Dispatcher, Done, Evaluator, StudyWriter, Wait
@@ -20,12 +23,14 @@ class InlineDispatcher:
     Evaluations are asked for in batches of the size that the study was resolved with.
 
     A trial whose evaluation raises becomes FAILED with the reason, and the study continues. Errors that every trial
-    would raise (invalid user input, a lost lease) end the run.
+    would raise (invalid user input, a lost lease) end the run. Faults of a disk, network or machine are no results: the
+    trial stays RUNNING, and goes on from its last checkpoint when they have passed.
 
     Args:
         observer: Told every stored change of a trial.
         stop: Stops the run after the checkpoint of the epoch under way.
         logs: Folder for the tracebacks of failed trials; None to keep none.
+        pause: Waits for faults to pass; None to end the run with them.
     """
 
     def __init__(
@@ -34,9 +39,11 @@ class InlineDispatcher:
         observer: StudyObserver | None = None,
         stop: StopToken | None = None,
         logs: Path | None = None,
+        pause: FaultPause | None = None,
     ) -> None:
         self._observer = observer or NoObserver()
         self._logs = logs
+        self._pause = pause or FaultPause()
         self._stop = stop or StopToken()
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
@@ -67,23 +74,39 @@ class InlineDispatcher:
         return claimed
 
     def _run_trial(self, trial: Trial, writer: StudyWriter, evaluator: Evaluator) -> Trial:
-        try:
-            references = writer.trials({TrialState.REFERENCE})
-            for event in evaluator.evaluate(with_checkpoints(trial, references)):
-                trial = writer.record(event)
-                if isinstance(event, Measured):
-                    self._observer.changed(trial)
-                if isinstance(event, Checkpointed):
-                    self._check_stop()
-            assert trial.state.is_final, "the evaluator stopped without ending the trial"
-        except (StaleAttemptError, UserInputError, StoppedError):
-            raise
-        except Exception as error:
-            reason = log_failure(error, trial, logs=self._logs)
-            trial = writer.record(
-                Ended(trial=trial.number, attempt=trial.attempt, state=TrialState.FAILED, reason=reason)
-            )
+        """Run a trial to its end; after a fault that has passed, go on from what is stored."""
+        while not trial.state.is_final:
+            try:
+                for after in self._changes(trial, writer, evaluator):
+                    trial = after
+                    self._pause.passed()
+                assert trial.state.is_final, "the evaluator stopped without ending the trial"
+            except (StaleAttemptError, StoreError, StoppedError):
+                raise
+            except Exception as error:
+                fault = infrastructure_fault(error, folders=() if self._logs is None else (self._logs.parent,))
+                if fault is not None:
+                    self._pause.wait(fault)
+                    continue
+                if isinstance(error, UserInputError):
+                    raise
+                reason = log_failure(error, trial, logs=self._logs)
+                trial = writer.record(
+                    Ended(trial=trial.number, attempt=trial.attempt, state=TrialState.FAILED, reason=reason)
+                )
         return trial
+
+    def _changes(self, trial: Trial, writer: StudyWriter, evaluator: Evaluator) -> Iterator[Trial]:
+        """Evaluate a trial and record its events; yields it whenever it has changed."""
+        references = writer.trials({TrialState.REFERENCE})
+        for event in evaluator.evaluate(with_checkpoints(trial, references)):
+            before, trial = trial, writer.record(event)
+            if trial != before:
+                yield trial
+            if isinstance(event, Measured):
+                self._observer.changed(trial)
+            if isinstance(event, Checkpointed):
+                self._check_stop()
 
     def _check_stop(self) -> None:
         if self._stop.check():

@@ -57,6 +57,13 @@ class Failed(_Message):
     reason: str
 
 
+class Faulted(_Message):
+    """A disk, network or machine failed while the trial ran; the trial can be tried again once it works."""
+
+    kind: Literal["faulted"] = "faulted"
+    reason: str
+
+
 class Refused(_Message):
     """The trial raised an error that every trial would raise, such as invalid input or missing data."""
 
@@ -81,7 +88,7 @@ class Stopped(_Message):
     kind: Literal["stopped"] = "stopped"
 
 
-Report = Happened | Failed | Refused | Stopped
+Report = Happened | Failed | Faulted | Refused | Stopped
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 
 

@@ -13,7 +13,8 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
 from sparsesearch.dispatch.allocation import TrialResources
-from sparsesearch.errors import SparseSearchError, UserInputError, one_line
+from sparsesearch.dispatch.lost_machine import lost_machine
+from sparsesearch.errors import InfrastructureError, SparseSearchError, UserInputError, one_line
 
 Report = Callable[[Any], None]
 """Sends a value from the first process to the driver, and waits until it is taken; does nothing in the others."""
@@ -43,6 +44,7 @@ def run_together(
 
     Raises:
         UserInputError: A process raised it.
+        InfrastructureError: Likewise.
         ProcessGroupError: A process raised something else, or died.
     """
     reports, taken = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
@@ -117,7 +119,10 @@ def _raise(error: Exception) -> None:
     """Raise how a group failed: what its processes raised, without the traces of other processes."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     for failure in failures.values():
-        if isinstance(failure, UserInputError):
+        if isinstance(failure, UserInputError | InfrastructureError):
             raise failure
     reasons = {one_line(failure): None for _, failure in sorted(failures.items())} or {one_line(error): None}
+    fault = lost_machine("\n".join(str(failure) for failure in (error, *failures.values())))
+    if fault is not None:
+        raise fault from error
     raise ProcessGroupError("; ".join(reasons)) from error

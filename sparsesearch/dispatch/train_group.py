@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparsesearch.dispatch.allocation import Allocation
-from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, read_report
+from sparsesearch.dispatch.messages import Failed, Faulted, Happened, Job, Refused, read_report
 from sparsesearch.dispatch.process_group import ProcessGroupError, Report, run_together
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.worker import Worker
+from sparsesearch.errors import InfrastructureError
 from sparsesearch.evaluate.portable import PortableEvaluator
 
 
@@ -40,6 +41,8 @@ def train_together(queue: TrialQueue, evaluator: PortableEvaluator, allocation: 
                 report = read_report(text)
                 assert isinstance(report, Happened), "a process raises what else it has to report"
                 queue.record(report.event)
+    except InfrastructureError as fault:
+        queue.note_fault(trial.number, attempt=trial.attempt, fault=fault, is_lost=True)
     except ProcessGroupError as error:
         queue.note_failure(trial.number, attempt=trial.attempt, reason=str(error))
     queue.release(trial.number)
@@ -54,6 +57,8 @@ def _evaluate(job: str, report: Report) -> None:
         found = worker.report()
         if isinstance(found, Refused):
             raise found.to_error()
+        if isinstance(found, Faulted):
+            raise InfrastructureError(found.reason)
         if isinstance(found, Failed):
             raise RuntimeError(found.reason)
         if not isinstance(found, Happened):

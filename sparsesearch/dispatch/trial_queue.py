@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sparsesearch.dispatch.fault_pause import FaultPause
+from sparsesearch.errors import InfrastructureError
 from sparsesearch.evaluate.stop_file import StopFile
 from sparsesearch.study.events import Ended, Event
 from sparsesearch.study.observer import StudyObserver
@@ -35,6 +37,7 @@ class TrialQueue:
     Attributes:
         done: What the controller said when it had no more trials; None before.
         fatal: The first error that ends the run.
+        fault: A fault of a disk, network or machine, while which no trial is taken; None if there is none.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class TrialQueue:
         observer: StudyObserver,
         stop: StopToken,
         stop_file: StopFile | None = None,
+        pause: FaultPause | None = None,
     ) -> None:
         """Pass all stored trials to the controller; unfinished ones are taken first.
 
@@ -56,6 +60,7 @@ class TrialQueue:
             observer: Told every stored change of a trial.
             stop: Once it is set, no new trials start.
             stop_file: Passes the request to stop on to the processes that run trials.
+            pause: Waits for faults to pass; None to end the run with them.
         """
         self._controller = controller
         self._writer = writer
@@ -63,11 +68,14 @@ class TrialQueue:
         self._observer = observer
         self._stop = stop
         self._stop_file = stop_file
+        self._pause = pause or FaultPause()
+        self._failures: Counter[int] = Counter()
         self._waiting: deque[Trial] = deque()
         self._running: dict[int, Trial] = {}
         self._ended: dict[int, Trial] = {}
         self.done: Done | None = None
         self.fatal: BaseException | None = None
+        self.fault: InfrastructureError | None = None
         for trial in writer.trials():
             controller.tell(trial)
             if not trial.state.is_final:
@@ -95,8 +103,11 @@ class TrialQueue:
         return True
 
     def upcoming(self) -> Trial | None:
-        """Return the next trial without taking it; None if there is none yet, or, if the queue is idle, none left."""
-        if self.stopping:
+        """Return the next trial without taking it; None if there is none yet, or, if the queue is idle, none left.
+
+        While there is a fault, there is none.
+        """
+        if self.stopping or self.fault is not None:
             return None
         if not self._waiting:
             asked = self._controller.ask()
@@ -141,6 +152,8 @@ class TrialQueue:
         before = self._running.get(trial.number)
         if before is not None:
             self._running[trial.number] = trial
+            if trial != before:
+                self._pause.passed()
             if len(trial.measurements) > len(before.measurements):
                 self._observer.changed(trial)
         return trial
@@ -153,14 +166,48 @@ class TrialQueue:
         trial = self._running.get(number)
         if trial is None or trial.attempt != attempt or trial.state.is_final:
             return
-        if attempt <= self._max_retries:
+        self._failures[number] += 1
+        if self._failures[number] <= self._max_retries:
             logger.warning("trial %d, attempt %d: %s; retrying", number, attempt, reason)
-            again = self._writer.claim(number, retry=True, reason=f"attempt {attempt} failed: {reason}")
-            self._running[number] = again
-            self._observer.changed(again)
+            self._begin_attempt(trial, reason=reason)
             return
         reason = reason if attempt == 1 else f"{reason} (attempt {attempt}, the last)"
         self.record(Ended(trial=number, attempt=attempt, state=TrialState.FAILED, reason=reason))
+
+    def note_fault(self, number: int, *, attempt: int, fault: InfrastructureError, is_lost: bool = False) -> None:
+        """Note that a trial met a fault of a disk, network or machine, which is no failure of the trial.
+
+        Args:
+            number: The trial.
+            attempt: Its attempt.
+            fault: The fault.
+            is_lost: Whether the process of the trial is out of sight, so that what it may still do must not count.
+        """
+        self.fault = self.fault or fault
+        trial = self._running.get(number)
+        if is_lost and trial is not None and trial.attempt == attempt and not trial.state.is_final:
+            self._begin_attempt(trial, reason=str(fault))
+
+    def wait_for_fault(self) -> bool:
+        """Wait for a fault to pass, if there is one, before the trials that met it are taken again.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            InfrastructureError: It has lasted too long.
+            StoppedError: The run is to stop.
+        """
+        if self.fault is None:
+            return False
+        fault, self.fault = self.fault, None
+        self._pause.wait(fault)
+        return True
+
+    def _begin_attempt(self, trial: Trial, *, reason: str) -> None:
+        again = self._writer.claim(trial.number, retry=True, reason=f"attempt {trial.attempt} failed: {reason}")
+        self._running[trial.number] = again
+        self._observer.changed(again)
 
     def release(self, number: int) -> None:
         """Release a trial whose execution is over: pass its result to the controller, or queue its next attempt."""

@@ -15,6 +15,7 @@ from ray import tune
 from sparsesearch.dispatch.actors import ActorPool
 from sparsesearch.dispatch.allocation import Allocation, device_of_trials
 from sparsesearch.dispatch.cluster import joined
+from sparsesearch.dispatch.fault_pause import FaultPause
 from sparsesearch.dispatch.rungs import open_rungs
 from sparsesearch.dispatch.storage_probe import check_shared
 from sparsesearch.dispatch.train_group import train_together
@@ -37,7 +38,8 @@ class RayDispatcher:
     """Runs trials in parallel on Ray; see `protocols.Dispatcher`. The evaluator must be a `PortableEvaluator`.
 
     Failed and lost executions are retried from the trial's last checkpoint; a failure that the evaluator itself reports
-    (such as a non-finite loss) is a result and is not retried. Errors that every trial would raise (invalid user input,
+    (such as a non-finite loss) is a result and is not retried. Faults of disks, networks and machines are no failures:
+    the run pauses, and the trials go on when they have passed. Errors that every trial would raise (invalid user input,
     a lost lease) end the run. When it is to stop, trainings write a checkpoint after the current step; if the lease is
     lost, it ends at once.
 
@@ -51,6 +53,7 @@ class RayDispatcher:
         stop: Stops the run.
         stop_file: Where the processes of the run look whether they are to stop; None if they stop after epochs.
         progress: Shows that Ray is starting.
+        pause: Waits for faults of disks, networks and machines to pass; None to end the run with them.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class RayDispatcher:
         stop: StopToken | None = None,
         stop_file: StopFile | None = None,
         progress: Progress | None = None,
+        pause: FaultPause | None = None,
     ) -> None:
         self._resources = resources
         self._storage = storage
@@ -71,6 +75,7 @@ class RayDispatcher:
         self._stop = stop or StopToken()
         self._stop_file = stop_file
         self._progress = progress or Silent()
+        self._pause = pause
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
         """Run trials until the controller is done; unfinished trials of the store run first.
@@ -97,8 +102,11 @@ class RayDispatcher:
                 observer=self._observer,
                 stop=self._stop,
                 stop_file=self._stop_file,
+                pause=self._pause,
             )
-            while (upcoming := queue.upcoming()) is not None:
+            while (upcoming := queue.upcoming()) is not None or queue.wait_for_fault():
+                if upcoming is None:
+                    continue
                 if upcoming.fidelity.runs_alone and allocation.workers > 1:
                     train_together(queue, evaluator, allocation, storage=self._storage)
                 elif is_training(upcoming):

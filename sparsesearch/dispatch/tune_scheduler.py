@@ -8,10 +8,12 @@ from typing import Any
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from sparsesearch.dispatch.messages import Failed, Happened, Refused, Stopped, read_report
+from sparsesearch.dispatch.lost_machine import lost_machine
+from sparsesearch.dispatch.messages import Failed, Faulted, Happened, Refused, Stopped, read_report
 from sparsesearch.dispatch.rungs import Rungs
 from sparsesearch.dispatch.trial_queue import TrialQueue
 from sparsesearch.dispatch.tune_trainable import ATTEMPT, NUMBER, REPORT
+from sparsesearch.errors import InfrastructureError
 from sparsesearch.study.events import Checkpointed, Ended, Measured
 from sparsesearch.study.trial import TrialState
 
@@ -50,8 +52,13 @@ class RecordingScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
         """Record the failure of a worker that died, unless it reported the failure itself."""
         with self._queue.guarding():
-            reason = _reason(trial)
-            self._queue.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=reason)
+            number, attempt, text = trial.config[NUMBER], trial.config[ATTEMPT], _error_text(trial)
+            fault = lost_machine(text)
+            if fault is not None:
+                self._queue.note_fault(number, attempt=attempt, fault=fault, is_lost=True)
+            else:
+                reason = _OUT_OF_MEMORY if "running low on memory" in text else _DIED
+                self._queue.note_failure(number, attempt=attempt, reason=reason)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as None: Tune pickles its components, and this one has no state to save."""
@@ -64,7 +71,10 @@ class RecordingScheduler(FIFOScheduler):
         if isinstance(report, Failed):
             self._queue.note_failure(trial.config[NUMBER], attempt=trial.config[ATTEMPT], reason=report.reason)
             return str(TrialScheduler.CONTINUE)  # the worker exits by itself
-        if isinstance(report, Stopped):
+        if isinstance(report, Faulted):
+            fault = InfrastructureError(report.reason)
+            self._queue.note_fault(trial.config[NUMBER], attempt=trial.config[ATTEMPT], fault=fault)
+        if isinstance(report, Faulted | Stopped):
             return str(TrialScheduler.STOP)
         stored = self._queue.record(report.event)
         if isinstance(report.event, Measured) and self._rungs is not None:
@@ -78,8 +88,7 @@ class RecordingScheduler(FIFOScheduler):
         return str(TrialScheduler.STOP if stored.state.is_final or stop_here else TrialScheduler.CONTINUE)
 
 
-def _reason(trial: TuneTrial) -> str:
-    """Return why a worker died, from Tune's error file."""
+def _error_text(trial: TuneTrial) -> str:
+    """Tune's error file, which says why a worker died."""
     path = trial.error_file
-    text = Path(path).read_text(encoding="utf-8", errors="replace") if path and Path(path).is_file() else ""
-    return _OUT_OF_MEMORY if "running low on memory" in text else _DIED
+    return Path(path).read_text(encoding="utf-8", errors="replace") if path and Path(path).is_file() else ""

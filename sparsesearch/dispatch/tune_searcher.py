@@ -39,7 +39,8 @@ class ControllerSearcher(Searcher):
         with self._queue.guarding():
             trial = self._queue.take(training=True)
         if trial is None:
-            return str(Searcher.FINISHED) if self._queue.is_idle or self._queue.stopping else None
+            is_over = self._queue.is_idle or self._queue.stopping or self._queue.fault is not None
+            return str(Searcher.FINISHED) if is_over else None
         self._numbers[trial_id] = trial.number
         return self._config(trial)
 

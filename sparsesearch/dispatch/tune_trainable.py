@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import tune
 
-from sparsesearch.dispatch.messages import Happened, Job
+from sparsesearch.dispatch.messages import Failed, Job, Refused
 from sparsesearch.dispatch.worker import Worker
 
 JOB, NUMBER, ATTEMPT, CPUS, GPUS, REPORT = "job", "number", "attempt", "cpus", "gpus", "report"
@@ -30,7 +30,7 @@ class StudyTrial(tune.Trainable):
         if self._has_failed:
             raise RuntimeError("this worker reported a failure and must not be used again")
         report = self._worker.report()
-        self._has_failed = not isinstance(report, Happened)
+        self._has_failed = isinstance(report, Failed | Refused)
         return {REPORT: report.to_json()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

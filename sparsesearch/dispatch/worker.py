@@ -8,9 +8,10 @@ from pathlib import Path
 
 from sparsesearch.data.loader_workers import limit_cores
 from sparsesearch.dispatch.failure_log import log_failure
-from sparsesearch.dispatch.messages import Failed, Happened, Job, Refused, Report, Stopped
+from sparsesearch.dispatch.messages import Failed, Faulted, Happened, Job, Refused, Report, Stopped
 from sparsesearch.errors import UserInputError
 from sparsesearch.evaluate.portable import PortableEvaluator
+from sparsesearch.infrastructure import infrastructure_fault
 from sparsesearch.study.events import Event
 from sparsesearch.study.stop import StoppedError
 
@@ -41,12 +42,15 @@ class Worker:
                 _limit_threads(self._job.threads)
                 self._events = iter(self._evaluator.evaluate(self._job.trial))
             event = next(self._events, None)
-        except UserInputError as error:
-            return Refused.of(error)
         except StoppedError:
             return Stopped()
         except Exception as error:
             logs = None if self._evaluator.logs is None else Path(self._evaluator.logs)
+            fault = infrastructure_fault(error, folders=() if logs is None else (logs.parent,))
+            if fault is not None:
+                return Faulted(reason=str(fault))
+            if isinstance(error, UserInputError):
+                return Refused.of(error)
             return Failed(reason=log_failure(error, self._job.trial, logs=logs))
         if event is None:
             return Failed(reason="the evaluator stopped without ending the trial")

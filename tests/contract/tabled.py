@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sparsesearch import errors
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.evaluate.tabulated import TabulatedEvaluator
+from sparsesearch.files.durable import write_file
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.events import Ended, Event
 from sparsesearch.study.protocols import Evaluator
@@ -58,6 +60,32 @@ def endless(*, at: int) -> PortableEvaluator:
 def never() -> PortableEvaluator:
     """Nothing is to be evaluated."""
     return PortableEvaluator(factory="tabled:open_never", document={})
+
+
+def writing(folder: Path, *, at: int) -> PortableEvaluator:
+    """Trial `at` writes a file of 32 KB before it ends, and leaves it there."""
+    return PortableEvaluator(factory="tabled:open_writing", document={"at": at, "folder": str(folder)})
+
+
+class Writing(TabulatedEvaluator):
+    """Writes a file before the end of one trial."""
+
+    def __init__(self, folder: Path, *, at: int) -> None:
+        super().__init__(table)
+        self._folder = folder
+        self._at = at
+
+    def evaluate(self, trial: Trial) -> Iterator[Event]:
+        """Run the trial."""
+        for event in super().evaluate(trial):
+            if trial.number == self._at and isinstance(event, Ended):
+                write_file(self._folder / "file", b"0" * 32_000)
+            yield event
+
+
+def open_writing(document: dict[str, Any]) -> Evaluator:
+    """The factory."""
+    return Writing(Path(document["folder"]), at=document["at"])
 
 
 def open_tabled(document: dict[str, Any]) -> Evaluator:

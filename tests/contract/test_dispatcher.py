@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from cluster import local_cluster
 from observing import Telling
 from sample_study import DEIT_SMALL as GEOMETRY
 from sample_study import prepared
-from tabled import endless, failing, never, table, tabled
+from small_disk import small_disk
+from tabled import endless, failing, never, table, tabled, writing
 
+from sparsesearch.dispatch.fault_pause import FaultPause
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.errors import (
     CheckpointError,
+    InfrastructureError,
     SparseSearchError,
     StaleAttemptError,
     StudyBusyError,
@@ -33,6 +37,7 @@ from sparsesearch.study.events import Ended, Event, Measured
 from sparsesearch.study.protocols import Controller, Dispatcher, Done, StudyStore, StudyWriter, Wait
 from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, StudySpec
 from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Trial, TrialState
+from sparsesearch.study.work_board import WorkBoard
 
 MakeDispatcher = Callable[..., Dispatcher]
 Before = Callable[[str, int], None]
@@ -364,6 +369,38 @@ class TestFailures:
         assert stopped.state is TrialState.FAILED
         assert stopped.reason is not None
         assert stopped.reason.endswith("the evaluator stopped without ending the trial")
+
+    @pytest.mark.parametrize("at", [FIRST_PROPOSED, FIRST_FINETUNED])
+    def test_a_full_disk_is_waited_for(
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter, calm: list[Trial], tmp_path: Path, at: int
+    ) -> None:
+        lines: list[str] = []
+        with small_disk(tmp_path / "disk", kilobytes=64) as disk:
+            filler = disk / "filler"
+            filler.write_bytes(b"0" * 60_000)
+
+            def waited(seconds: float) -> None:
+                filler.unlink(missing_ok=True)
+                time.sleep(seconds)
+
+            pause = FaultPause(60.0, progress=WorkBoard(lines.append), sleep=waited)
+            make_dispatcher(pause=pause).run(new_controller(), writer, writing(disk, at=at))
+            assert (disk / "file").stat().st_size == 32_000
+        assert list(writer.trials()) == calm, "it left no trace in the study"
+        assert len(lines) == 2
+        assert "the disk is full; free some space" in lines[0]
+        assert lines[1].startswith("going on after")
+
+    def test_a_disk_that_stays_full_ends_the_run_and_the_study_goes_on_later(
+        self, make_dispatcher: MakeDispatcher, writer: StudyWriter, calm: list[Trial], tmp_path: Path
+    ) -> None:
+        with small_disk(tmp_path / "disk", kilobytes=64) as disk:
+            (disk / "filler").write_bytes(b"0" * 60_000)
+            with pytest.raises(InfrastructureError, match="the disk is full; free some space"):
+                make_dispatcher(pause=FaultPause(1.5)).run(new_controller(), writer, writing(disk, at=FIRST_FINETUNED))
+        stopped = writer.trials()[-1]
+        assert (stopped.number, stopped.state) == (FIRST_FINETUNED, TrialState.RUNNING)
+        assert finish(make_dispatcher, writer) == calm
 
     def test_a_failed_reference_ends_the_study(self, make_dispatcher: MakeDispatcher, writer: StudyWriter) -> None:
         with pytest.raises(StudyFailedError, match="the dense training failed: ValueError: no"):

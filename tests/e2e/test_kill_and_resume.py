@@ -103,7 +103,8 @@ def epochs(home: Path, what: str) -> Counter[str]:
 
 def files(home: Path) -> list[str]:
     """All files, without the random id of the study."""
-    found = (path.relative_to(home) for part in ("storage", "cache") for path in (home / part).rglob("*") if path.is_file())
+    everything = (path for part in ("storage", "cache") for path in (home / part).rglob("*"))
+    found = (path.relative_to(home) for path in everything if path.is_file())
     return sorted(re.sub(r"^(storage/[^/]+)-[0-9a-f]{8}", r"\1", str(path)) for path in found)
 
 
@@ -156,7 +157,7 @@ def steps(home: Path) -> int:
 
 @pytest.mark.parametrize("step", random.Random(7).sample(range(2, NUM_REFERENCE_STEPS + 1), 10))
 def test_a_killed_training_goes_on_after_its_last_checkpoint(job: Job, calm: Path, tmp_path: Path, step: int) -> None:
-    """Dense and supernet training, with a checkpoint after every step, killed as a step ends: its checkpoint is lost."""
+    """Dense and supernet training, with a checkpoint after every step; a step is killed before its checkpoint."""
     assert job(tmp_path, "run", kill=f"step:{step}", save_every_s=0.0) == -signal.SIGKILL
     assert job(tmp_path, "resume", save_every_s=0.0) == 0
     check_same(tmp_path, calm, repeated=1)

@@ -8,7 +8,7 @@ from sparsesearch.value import Value
 
 
 class ResourceSpec(Value):
-    """The resources of trials under `dispatcher: ray`.
+    """The resources of trials under `dispatcher: ray`, and how long what fails around them is waited for.
 
     Attributes:
         cpus_per_trial: CPU cores per trial; dense and supernet training, which run alone, get `max_concurrent` times as
@@ -19,6 +19,10 @@ class ResourceSpec(Value):
         max_concurrent: Maximum number of concurrent trials; null for as many as fit on the cluster.
         ray_address: `auto` or HOST:PORT of a Ray cluster to join; null to start Ray on this machine.
         max_retries: How often a trial is retried from its last checkpoint after an error or a lost process.
+        patience_s: Seconds that a run waits for a disk, a database, a network or a machine that fails, under any
+            dispatcher; then it ends, and can be resumed.
+        worker_timeout_s: Seconds after which a worker that shows no sign of life is killed, and its trial tried again;
+            null for 10 minutes, or 20 steps of its training if they take longer.
     """
 
     cpus_per_trial: float = Field(default=1.0, gt=0.0)
@@ -27,6 +31,8 @@ class ResourceSpec(Value):
     max_concurrent: int | None = Field(default=None, ge=1)
     ray_address: str | None = None
     max_retries: int = Field(default=2, ge=0)
+    patience_s: float = Field(default=600.0, ge=0.0)
+    worker_timeout_s: float | None = Field(default=None, gt=0.0)
 
     @model_validator(mode="after")
     def _possible(self) -> ResourceSpec:
