@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sparsesearch.analysis.phases import Phase
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.study.trial import Fidelity, Trial
+from sparsesearch.study.digest import Span
+from sparsesearch.study.trial import Fidelity
 
 _WORK = {
     Fidelity.DENSE: "dense",
@@ -19,7 +20,11 @@ _MIN_EVALUATIONS = 3
 _MAX_GAP_S = 5.0
 
 
-def seconds_left(view: StudyView, phases: Sequence[Phase], *, now: float) -> float | None:
+Spans = Callable[[Fidelity], Iterable[Span]]
+"""When the measurements of a fidelity were taken."""
+
+
+def seconds_left(view: StudyView, phases: Sequence[Phase], spans: Spans, *, now: float) -> float | None:
     """Estimate the remaining seconds of a running study; None if there is no basis for an estimate.
 
     The current phase is extrapolated at its own speed. A future phase takes its planned amount of work at the average
@@ -29,31 +34,32 @@ def seconds_left(view: StudyView, phases: Sequence[Phase], *, now: float) -> flo
     Args:
         view: The study.
         phases: Its phases in order.
+        spans: When its measurements were taken.
         now: Unix time in seconds.
     """
-    estimate = _estimate(view, phases, now=now)
+    estimate = _estimate(view, phases, spans, now=now)
     budget = view.spec.time_budget_s
     if budget is None or (time_left := view.times.created_at + budget - now) <= 0:
         return estimate
     return time_left if estimate is None else min(estimate, time_left)
 
 
-def _estimate(view: StudyView, phases: Sequence[Phase], *, now: float) -> float | None:
+def _estimate(view: StudyView, phases: Sequence[Phase], spans: Spans, *, now: float) -> float | None:
     work = view.spec.resolved.planned_work if view.spec.resolved is not None else {}
     seconds, seen = 0.0, 0.0
     left: float | None = 0.0
     ahead = 0.0
     for phase in phases:
-        trials = [trial for trial in view.trials if trial.fidelity is phase.fidelity]
         planned = work.get(_WORK[phase.fidelity])
-        spent = _spent(view, trials) if _has_speed(phase) else 0.0
+        taken = list(spans(phase.fidelity)) if _has_speed(phase) else []
+        spent = _spent(taken, phase.fidelity)
         if spent and planned is not None:
             seconds += spent
             seen += planned * phase.share
         if phase.is_over:
             continue
         if spent:
-            rest = spent * (1 - phase.share) / phase.share - (now - _last_measured_at(view, trials, now=now))
+            rest = spent * (1 - phase.share) / phase.share - (now - max(span.measured_at for span in taken))
             left = None if left is None else left + max(0.0, rest)
         elif planned is None:
             left = None
@@ -71,16 +77,13 @@ def _has_speed(phase: Phase) -> bool:
     return phase.epochs_done > 0
 
 
-def _spent(view: StudyView, trials: Iterable[Trial]) -> float:
-    """Seconds during which at least one of these trials was running; short gaps count as running."""
-    spans = []
-    for trial in trials:
-        measured_at = view.times_of(trial).measured_at
-        for measurement in trial.measurements:
-            was_loaded = trial.fidelity is Fidelity.DENSE and measurement.step == 0
-            if measurement.step in measured_at and measurement.seconds > 0.0 and not was_loaded:
-                end = measured_at[measurement.step]
-                spans.append((end - measurement.seconds, end))
+def _spent(taken: Iterable[Span], fidelity: Fidelity) -> float:
+    """Seconds during which at least one of these measurements was taken; short gaps count as well."""
+    spans = [
+        (one.measured_at - one.seconds, one.measured_at)
+        for one in taken
+        if one.seconds > 0.0 and not (fidelity is Fidelity.DENSE and one.step == 0)  # such a model was loaded
+    ]
     spent = 0.0
     last: float | None = None
     for start, end in sorted(spans):
@@ -90,9 +93,3 @@ def _spent(view: StudyView, trials: Iterable[Trial]) -> float:
             spent += max(0.0, end - last)
         last = end if last is None else max(last, end)
     return spent
-
-
-def _last_measured_at(view: StudyView, trials: Iterable[Trial], *, now: float) -> float:
-    """When the newest measurement was recorded."""
-    times = [at for trial in trials for at in view.times_of(trial).measured_at.values()]
-    return max(times, default=now)

@@ -11,6 +11,7 @@ from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.resolved import ResolvedSpace
+from sparsesearch.study.digest import StudyDigest
 from sparsesearch.study.protocols import Price
 from sparsesearch.study.spec import Budget, Strategy, StudySpec
 from sparsesearch.study.trial import Fidelity, TrialState
@@ -72,30 +73,31 @@ class Phase:
         return self.epochs_done / (self.epochs * self.total) if self.epochs else self.done / self.total
 
 
-def study_phases(view: StudyView, *, is_finished: bool) -> tuple[Phase, ...]:
+def study_phases(view: StudyView, digest: StudyDigest, *, is_finished: bool) -> tuple[Phase, ...]:
     """The phases of a study in order.
 
     Args:
-        view: The study.
+        view: The study, with at least its running trials.
+        digest: All its trials in numbers.
         is_finished: Whether no more trials will follow.
     """
     wanted = _wanted(view.spec)
-    begun = {trial.fidelity for trial in view.trials}
+    begun = {one.fidelity for one in digest.counts}
     fidelities = list(wanted)
     phases = []
     for position, (fidelity, (total, epochs)) in enumerate(wanted.items()):
-        trials = [trial for trial in view.trials if trial.fidelity is fidelity]
+        running = [trial for trial in view.trials if trial.fidelity is fidelity and trial.state is TrialState.RUNNING]
+        done = digest.number(fidelity=fidelity, where=lambda state: state.is_final)
+        number = digest.number(fidelity=fidelity)
         is_over = is_finished or any(later in begun for later in fidelities[position + 1 :])
         phases.append(
             Phase(
                 fidelity=fidelity,
-                done=sum(trial.state.is_final for trial in trials),
-                total=len(trials) if is_over else max(total, len(trials)),
-                running=sum(trial.state is TrialState.RUNNING for trial in trials),
+                done=done,
+                total=number if is_over else max(total, number),
+                running=len(running),
                 epochs=epochs,
-                epochs_done=sum(
-                    (epochs or 0) if trial.state.is_final else min(trial.epochs_done, epochs or 0) for trial in trials
-                ),
+                epochs_done=done * (epochs or 0) + sum(min(trial.epochs_done, epochs or 0) for trial in running),
                 is_over=is_over,
             )
         )

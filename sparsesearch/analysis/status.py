@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from sparsesearch.analysis.eta import seconds_left
+from sparsesearch.analysis.eta import Spans, seconds_left
 from sparsesearch.analysis.phases import Phase, study_phases
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.study.digest import StudyDigest, spans_of
 from sparsesearch.study.metric import Metric
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StudyCondition
@@ -93,16 +94,23 @@ class StudyStatus:
     left_s: float | None
 
     @classmethod
-    def of(cls, view: StudyView, *, now: float) -> StudyStatus:
+    def of(
+        cls, view: StudyView, *, now: float, digest: StudyDigest | None = None, spans: Spans | None = None
+    ) -> StudyStatus:
         """Compute the status of a study.
 
         Args:
-            view: The study.
+            view: The study: all its trials, or with `digest` those of `read_view`.
             now: Unix time in seconds.
+            digest: All its trials in numbers; by default those of the view.
+            spans: When its measurements were taken; by default those of the view.
         """
         condition = view.condition
         is_running = condition.state.is_active and condition.is_leased
-        phases = study_phases(view, is_finished=condition.state.is_over)
+        digest = digest or StudyDigest.of(view.trials, view.times)
+        spans = spans or (lambda fidelity: spans_of(view.trials, fidelity, view.times))
+        phases = study_phases(view, digest, is_finished=condition.state.is_over)
+        num_failed = digest.number(where=lambda state: state is TrialState.FAILED)
         if not is_running:
             phases = tuple(replace(phase, running=0) for phase in phases)
         return cls(
@@ -110,16 +118,16 @@ class StudyStatus:
             condition=condition,
             phases=phases,
             running=tuple(_running(view, phases, now=now)) if is_running else (),
-            failed=_trouble([trial for trial in view.trials if trial.state is TrialState.FAILED], view),
-            retried=_trouble([trial for trial in view.trials if trial.attempt > 1], view),
+            failed=_trouble(num_failed, digest.last_failed, view),
+            retried=_trouble(digest.num_retried, digest.last_retried, view),
             dense=view.front.reference,
             fidelity=view.front.fidelity,
             best=view.best,
             best_schedule="" if view.best is None else view.schedule_text(view.best),
             front_size=len(view.front.points),
             hypervolume=view.hypervolume,
-            elapsed_s=max(0.0, (now if is_running else _last_event(view)) - view.times.created_at),
-            left_s=seconds_left(view, phases, now=now) if is_running else None,
+            elapsed_s=max(0.0, (now if is_running else digest.last_event_at) - view.times.created_at),
+            left_s=seconds_left(view, phases, spans, now=now) if is_running else None,
         )
 
     @property
@@ -182,17 +190,6 @@ def _running(view: StudyView, phases: Sequence[Phase], *, now: float) -> list[Ru
     ]
 
 
-def _trouble(trials: Sequence[Trial], view: StudyView) -> Trouble:
-    def when(trial: Trial) -> float:
-        times = view.times_of(trial)
-        return times.ended_at or times.started_at or 0.0
-
-    last = max(trials, key=when, default=None)
-    return Trouble(len(trials), None if last is None else f"trial {last.number}: {last.reason or 'unknown reason'}")
-
-
-def _last_event(view: StudyView) -> float:
-    events = [view.times.created_at]
-    for times in view.times.trials.values():
-        events += [at for at in (times.started_at, times.ended_at, *times.measured_at.values()) if at is not None]
-    return max(events)
+def _trouble(count: int, last: int | None, view: StudyView) -> Trouble:
+    trial = next((trial for trial in view.trials if trial.number == last), None)
+    return Trouble(count, None if trial is None else f"trial {trial.number}: {trial.reason or 'unknown reason'}")

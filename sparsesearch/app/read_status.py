@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 
+from sparsesearch.analysis.read_view import read_view
 from sparsesearch.analysis.status import StudyStatus
-from sparsesearch.analysis.view import StudyView
 from sparsesearch.study.protocols import StudyRecords
 
 
 def read_status(records: StudyRecords, study: str) -> StudyStatus:
-    """Read the current status of a stored study.
+    """Read the current status of a stored study, without reading all its trials.
 
     Raises:
         StudyNotFoundError: There is no study of that name.
     """
-    return StudyStatus.of(StudyView.of(records, study), now=time.time())
+    digest = records.digest(study)
+    last = {number for number in (digest.last_failed, digest.last_retried) if number is not None}
+    view = read_view(records, study, also=last)
+    return StudyStatus.of(view, now=time.time(), digest=digest, spans=lambda fidelity: records.spans(study, fidelity))

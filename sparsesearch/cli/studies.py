@@ -13,10 +13,10 @@ import yaml
 from rich.table import Table
 
 from sparsesearch.analysis.describe_front import describe_front
+from sparsesearch.analysis.read_view import read_view
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import accuracy_text
+from sparsesearch.analysis.words import meaningful_text
 from sparsesearch.app.delete_study import delete_study
-from sparsesearch.app.list_studies import list_studies
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.output_files import check_output_file
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_settings
@@ -24,7 +24,10 @@ from sparsesearch.cli.paper import WithPaperOption, open_paper, paper_table
 from sparsesearch.console.rich_tables import accuracy_warning, front_table, trials_table
 from sparsesearch.console.streams import out, say
 from sparsesearch.errors import SpecError, StudyFailedError
-from sparsesearch.study.trial import TrialState
+from sparsesearch.study.trial import Axis, TrialState
+
+TRIALS_SHOWN = 200
+"""Trials in the table of `trials`, unless another number is asked for."""
 
 
 def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
@@ -37,7 +40,7 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
     sparsesearch studies --database postgresql://me@host/studies --json
     """
     _, store = open_settings(database)
-    found = list_studies(store, store)
+    found = store.summaries()
     if as_json:
         typer.echo(json.dumps([summary.document() for summary in found]))
         return
@@ -51,7 +54,7 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
     for summary in found:
         spec, best = summary.spec, summary.best
         row = {**summary.document(), "state": summary.condition.word}
-        best_text = "" if best is None else accuracy_text(spec, best) if spec.meaningful else "not meaningful"
+        best_text = "" if best is None else meaningful_text(spec, best) if spec.meaningful else "not meaningful"
         table.add_row(*(str(row[key]) for key in shown), best_text)
     out.print(table)
 
@@ -65,7 +68,9 @@ def show(study: StudyArgument, database: DatabaseOption = None, as_json: JsonOpt
     """
     _, store = open_settings(database)
     spec = store.spec(study)
-    counts = Counter(trial.state.value for trial in store.trials(study))
+    counts: Counter[str] = Counter()
+    for one in store.digest(study).counts:
+        counts[one.state.value] += one.count
     if as_json:
         condition = store.condition(study).model_dump(mode="json")
         typer.echo(json.dumps({"spec": spec.model_dump(mode="json"), **condition, "states": dict(counts)}))
@@ -80,6 +85,11 @@ def trials(
         list[TrialState] | None,
         typer.Option("--state", case_sensitive=False, help="Only trials in this state; may be repeated."),
     ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, help="At most this many; 0 for all.", show_default=f"{TRIALS_SHOWN}; all with --json"),
+    ] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Skip this many.")] = 0,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -89,15 +99,24 @@ def trials(
 
     sparsesearch trials deit_pico-35p --state FAILED
 
+    sparsesearch trials deit_pico-35p --offset 200
+
     sparsesearch trials deit_pico-35p --json
     """
     _, store = open_settings(database)
     spec = store.spec(study)
-    chosen = [trial for trial in store.trials(study) if not state or trial.state in state]
+    if limit is None and not as_json:
+        limit = TRIALS_SHOWN
+    chosen = store.trials(study, states=state or None, offset=offset, limit=limit or None)
     if as_json:
         typer.echo(json.dumps([{**trial.public(), **accuracy_warning(spec)} for trial in chosen]))
         return
     out.print(trials_table(spec, chosen))
+    total = store.digest(study).number(where=lambda one: not state or one in state)
+    if len(chosen) < total:
+        last = offset + len(chosen)
+        shown = f"{offset + 1:,} to {last:,} of {total:,} trials" if chosen else f"none of {total:,} trials"
+        say(f"{shown}; {f'the next: --offset {last}; ' if last < total else ''}all: --limit 0")
 
 
 def front(
@@ -130,7 +149,10 @@ def front(
     if png is not None:
         check_output_file(png)
     _, store = open_settings(database)
-    view = StudyView.of(store, study)
+    # A picture shows all candidates; a front of three objectives may have points that are on no other front.
+    axes: tuple[Axis, ...] = () if x is None or x == "both" else (x,)
+    is_whole = png is not None or x == "both" or with_paper is not None
+    view = StudyView.of(store, study) if is_whole else read_view(store, study, axes=axes)
     spec = view.spec
     axis = spec.budget.axis if x is None else ("ms" if x == "ms" else "macs")
     if x in ("ms", "both") and (spec.resolved is None or spec.resolved.latency is None):
@@ -177,7 +199,7 @@ def delete(
     """
     workspace = Workspace.open(database)
     store = workspace.store
-    count = len(store.trials(study))
+    count = store.digest(study).num_trials
     if not yes:
         if not sys.stdin.isatty():
             raise SpecError(f"study {study!r} has {count} trials; use --yes to delete them without confirmation")

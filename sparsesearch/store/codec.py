@@ -17,6 +17,7 @@ from sparsesearch.errors import StoreVersionError, one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.store.lease import Lease
 from sparsesearch.study.latency_record import ConfirmedLatency
+from sparsesearch.study.metric import Metric
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StudyCondition
@@ -118,6 +119,12 @@ def progress_to_row(trial: Trial) -> dict[str, Any]:
         "latency_ms": None if trial.cost.latency_ms is None else _finite(trial.cost.latency_ms, what=what),
         "confirmed": None if confirmed is None else _document(confirmed.model_dump(), what=what),
     }
+
+
+def score_of(trial: Trial, metric: Metric) -> float | None:
+    """Return the column `score` of `trials`: the metric to maximise; None if it was not measured, or is not finite."""
+    score = metric.score(trial.metrics)
+    return score if math.isfinite(score) else None
 
 
 def trial_from_row(row: Row, measurements: Iterable[Row], *, study: str) -> Trial:

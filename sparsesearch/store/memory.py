@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from uuid import uuid4
 
 from sparsesearch.store import codec, driver_errors, study_transitions
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
+from sparsesearch.store.memory_records import WHERE, MemoryRecords, StoredStudy
 from sparsesearch.store.transition_writer import Change, TransitionWriter
 from sparsesearch.study.progress import WorkProgress
-from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter
+from sparsesearch.study.protocols import StudyStore, StudyWriter
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
-from sparsesearch.study.trial import Fidelity, NewTrial, StudyTimes, Trial, TrialState, TrialTimes
-
-_WHERE = "this process's memory"
+from sparsesearch.study.trial import Fidelity, NewTrial, Trial, TrialState, TrialTimes
 
 
-@dataclass
-class _Study:
-    spec: StudySpec
-    lease: Lease
-    created_at: float
-    uid: str
-    condition: StudyCondition
-    trials: dict[int, Trial] = field(default_factory=dict)
-    numbers: dict[tuple[str, Fidelity, int], int] = field(default_factory=dict)
-    times: dict[int, TrialTimes] = field(default_factory=dict)
-
-
-class MemoryStore(StudyStore, StudyRecords):
+class MemoryStore(MemoryRecords, StudyStore):
     """An in-memory study store. Thread-safe; its studies are lost with the object."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> None:
@@ -42,10 +28,8 @@ class MemoryStore(StudyStore, StudyRecords):
             clock: Clock, in seconds.
             lease_s: Seconds after which a lease expires unless renewed.
         """
-        self._clock = clock
+        super().__init__(clock=clock)
         self._lease_s = lease_s
-        self._lock = threading.RLock()
-        self._studies: dict[str, _Study] = {}
 
     def create_study(self, spec: StudySpec) -> StudyWriter:
         """Add a study and open it. Raises `StudyExistsError` if the name exists."""
@@ -67,14 +51,6 @@ class MemoryStore(StudyStore, StudyRecords):
             self._find(name).condition = study_transitions.requested(self.condition(name), request, study=name)
             return self.condition(name)
 
-    def condition(self, name: str) -> StudyCondition:
-        """Return the state of a study and what is known with it. Raises `StudyNotFoundError`."""
-        with self._lock:
-            study = self._find(name)
-            is_leased = study.lease.is_leased(now=self._clock())
-            work = study.condition.work if is_leased else ()
-            return study.condition.model_copy(update={"is_leased": is_leased, "work": work})
-
     def open_study(self, name: str, *, resume: bool = False) -> StudyWriter:
         """Acquire the lease of a study, to run it with `resume`; see `StudyStore.open_study`."""
         with self._lock:
@@ -91,32 +67,6 @@ class MemoryStore(StudyStore, StudyRecords):
             )
             return MemoryWriter(self, spec=study.spec, uid=study.uid, lease=study.lease)
 
-    def spec(self, name: str) -> StudySpec:
-        """Return the study's document, without opening it. Raises `StudyNotFoundError`."""
-        with self._lock:
-            return self._find(name).spec
-
-    def uid(self, name: str) -> str:
-        """Return the study's unique id. Raises `StudyNotFoundError`."""
-        with self._lock:
-            return self._find(name).uid
-
-    def trials(self, name: str) -> Sequence[Trial]:
-        """Return the trials of a study, without opening it. Raises `StudyNotFoundError`."""
-        with self._lock:
-            return [trial for _, trial in sorted(self._find(name).trials.items())]
-
-    def times(self, name: str) -> StudyTimes:
-        """Return the timestamps of a study and its trials. Raises `StudyNotFoundError`."""
-        with self._lock:
-            study = self._find(name)
-            return StudyTimes(created_at=study.created_at, trials=dict(study.times))
-
-    def studies(self) -> Sequence[str]:
-        """Return the names of all studies, oldest first."""
-        with self._lock:
-            return list(self._studies)
-
     def delete_study(self, name: str) -> None:
         """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
         with self._lock:
@@ -125,19 +75,14 @@ class MemoryStore(StudyStore, StudyRecords):
 
     def _add(self, spec: StudySpec, *, state: StudyState, lease: Lease, now: float) -> None:
         if spec.name in self._studies:
-            raise driver_errors.exists(spec.name, where=_WHERE)
+            raise driver_errors.exists(spec.name, where=WHERE)
         stored = codec.study_from_row(codec.study_to_row(spec))
         condition = StudyCondition(state=state)
-        self._studies[spec.name] = _Study(
+        self._studies[spec.name] = StoredStudy(
             spec=stored, lease=lease, created_at=now, uid=uuid4().hex, condition=condition
         )
 
-    def _find(self, name: str) -> _Study:
-        if name not in self._studies:
-            raise driver_errors.not_found(name, where=_WHERE, names=list(reversed(self._studies)))
-        return self._studies[name]
-
-    def _leased(self, name: str, owner: str | None) -> _Study:
+    def _leased(self, name: str, owner: str | None) -> StoredStudy:
         """Return the study with its lease extended, if `owner` owns it."""
         study = self._studies.get(name)
         if study is None or owner is None or study.lease.owner != owner:
@@ -145,7 +90,7 @@ class MemoryStore(StudyStore, StudyRecords):
         self._renew(study)
         return study
 
-    def _renew(self, study: _Study) -> None:
+    def _renew(self, study: StoredStudy) -> None:
         """Extend a lease, and count the time since it was last extended."""
         now, lease = self._clock(), study.lease
         active_s = lease.active_s + now - (lease.expires_at - self._lease_s)

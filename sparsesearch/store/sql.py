@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
+from sqlalchemy import Connection, delete, func, insert, select, text, update
 
-from sparsesearch.errors import StudyNotFoundError
 from sparsesearch.store import codec, driver_errors, migrate, study_transitions, tables
 from sparsesearch.store.database import Database
-from sparsesearch.store.lease import LEASE_SECONDS, Lease, OwnerProcess
+from sparsesearch.store.lease import LEASE_SECONDS, Lease
 from sparsesearch.store.profiles import SqlProfiles
-from sparsesearch.store.sql_writer import SqlWriter, load_trials
-from sparsesearch.study.protocols import StudyRecords, StudyStore, StudyWriter
+from sparsesearch.store.sql_records import SqlRecords
+from sparsesearch.store.sql_writer import SqlWriter
+from sparsesearch.study.protocols import StudyStore, StudyWriter
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
-from sparsesearch.study.trial import StudyTimes, Trial, TrialTimes
 
 
 def open_store(url: str, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> SqlStore:
@@ -45,15 +43,14 @@ def open_store(url: str, *, clock: Callable[[], float] = time.time, lease_s: flo
     return SqlStore(database, clock=clock, lease_s=lease_s)
 
 
-class SqlStore(StudyStore, StudyRecords):
+class SqlStore(SqlRecords, StudyStore):
     """The studies of a database whose tables exist. Safe to use from several threads and processes."""
 
     def __init__(
         self, database: Database, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS
     ) -> None:
         """Use a database; see `open_store` for the arguments."""
-        self._database = database
-        self._clock = clock
+        super().__init__(database, clock=clock)
         self._lease_s = lease_s
 
     def create_study(self, spec: StudySpec) -> StudyWriter:
@@ -97,53 +94,6 @@ class SqlStore(StudyStore, StudyRecords):
                 update(tables.leases).where(tables.leases.c.study_id == row["id"]).values(**_lease_to_row(lease))
             )
         return self._writer(spec, study_id=row["id"], uid=row["uid"] or "", lease=lease)
-
-    def spec(self, name: str) -> StudySpec:
-        """Return the study's document, without opening it. Raises `StudyNotFoundError`."""
-        with self._database.reading() as connection:
-            return codec.study_from_row(self._find(connection, name))
-
-    def uid(self, name: str) -> str:
-        """Return the study's unique id. Raises `StudyNotFoundError`."""
-        with self._database.reading() as connection:
-            return str(self._find(connection, name)["uid"] or "")
-
-    def trials(self, name: str) -> Sequence[Trial]:
-        """Return the trials of a study, without opening it. Raises `StudyNotFoundError`."""
-        with self._database.reading() as connection:
-            return load_trials(connection, self._find(connection, name)["id"], study=name)
-
-    def times(self, name: str) -> StudyTimes:
-        """Return the timestamps of a study and its trials. Raises `StudyNotFoundError`."""
-        trials, measurements = tables.trials.c, tables.measurements.c
-        with self._database.reading() as connection:
-            study = self._find(connection, name)
-            measured: dict[int, dict[int, float]] = defaultdict(dict)
-            for number, step, at in connection.execute(
-                select(measurements.number, measurements.step, measurements.created_at).where(
-                    measurements.study_id == study["id"]
-                )
-            ):
-                measured[number][step] = at
-            rows = connection.execute(
-                select(trials.number, trials.started_at, trials.ended_at).where(trials.study_id == study["id"])
-            )
-            times = {
-                number: TrialTimes(started_at=started, ended_at=ended, measured_at=measured[number])
-                for number, started, ended in rows
-            }
-        return StudyTimes(created_at=study["created_at"], trials=times)
-
-    def condition(self, name: str) -> StudyCondition:
-        """Return the state of a study and what is known with it. Raises `StudyNotFoundError`."""
-        with self._database.reading() as connection:
-            row = self._find(connection, name)
-            return codec.condition_from_row(row, lease=self._lease(connection, row["id"]), now=self._clock())
-
-    def studies(self) -> Sequence[str]:
-        """Return the names of all studies, oldest first."""
-        with self._database.reading() as connection:
-            return list(connection.scalars(select(tables.studies.c.name).order_by(tables.studies.c.id)))
 
     def delete_study(self, name: str) -> None:
         """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
@@ -191,12 +141,6 @@ class SqlStore(StudyStore, StudyRecords):
             connection.execute(insert(tables.leases).values(**_lease_to_row(lease), study_id=study_id))
         return study_id, uid
 
-    def _find(self, connection: Connection, name: str) -> codec.Row:
-        row = connection.execute(select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
-        if row is None:
-            raise self._missing(connection, name)
-        return row
-
     def _free_lease(self, connection: Connection, name: str, *, study_id: int) -> Lease:
         """Return the free lease of a study, locked against other processes until the transaction ends."""
         lease = self._lease(connection, study_id, for_update=True)
@@ -204,27 +148,6 @@ class SqlStore(StudyStore, StudyRecords):
             raise self._missing(connection, name)
         lease.check_free(study=name, now=self._clock())
         return lease
-
-    def _lease(self, connection: Connection, study_id: int, *, for_update: bool = False) -> Lease | None:
-        query = select(tables.leases).where(tables.leases.c.study_id == study_id)
-        row = connection.execute(query.with_for_update() if for_update else query).first()
-        return None if row is None else _lease_from_row(row)
-
-    def _missing(self, connection: Connection, name: str) -> StudyNotFoundError:
-        names = list(connection.scalars(select(tables.studies.c.name).order_by(tables.studies.c.id.desc())))
-        return driver_errors.not_found(name, where=self._database.where, names=names)
-
-
-def _lease_from_row(row: Row[Any]) -> Lease:
-    process = OwnerProcess(host=row.host, machine=row.machine, pid=row.pid, process_start=row.process_start)
-    return Lease(
-        owner=row.owner,
-        generation=row.generation,
-        expires_at=row.expires_at,
-        process=process,
-        work=row.work,
-        active_s=row.active_s,
-    )
 
 
 def _lease_to_row(lease: Lease) -> dict[str, Any]:

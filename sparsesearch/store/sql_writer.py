@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sparsesearch.store import codec, driver_errors, study_transitions, tables
@@ -16,6 +16,7 @@ from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
 from sparsesearch.store.prepared import Prepared
 from sparsesearch.store.transition_writer import Change, TransitionWriter
+from sparsesearch.store.trial_queries import load_trials
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
@@ -48,7 +49,7 @@ _FIND_DUPLICATE = select(tables.trials.c.number).where(
     tables.trials.c.fidelity == bindparam("fidelity"),
     tables.trials.c.seed == bindparam("seed"),
 )
-_LATER = {"started_at", "ended_at"}
+_LATER = {"started_at", "ended_at", "score"}
 _NEW_COLUMNS = [column.name for column in tables.trials.columns if column.name not in _LATER]
 _ADD_TO_SQLITE = Prepared(sqlite.insert(tables.trials).on_conflict_do_nothing(), columns=_NEW_COLUMNS)
 _ADD_TO_POSTGRES = Prepared(postgresql.insert(tables.trials).on_conflict_do_nothing(), columns=_NEW_COLUMNS)
@@ -261,6 +262,8 @@ class SqlWriter(TransitionWriter):
                 changes["started_at"] = now
             if after.state.is_final and not before.state.is_final:
                 changes["ended_at"] = now
+            if after.measurements != before.measurements:
+                changes["score"] = codec.score_of(after, self.spec.metric)
             where = {"the_study": self._study_id, "the_number": after.number}
             updates[tuple(changes)].append({**changes, **where})
             known = {measurement.step for measurement in before.measurements}
@@ -273,55 +276,3 @@ class SqlWriter(TransitionWriter):
             _update_trial(columns).run_all(connection, rows)
         if measurements:
             _ADD_MEASUREMENT.run_all(connection, measurements)
-
-
-def load_trials(
-    connection: Connection,
-    study_id: int,
-    *,
-    study: str,
-    states: Collection[TrialState] | None = None,
-    numbers: Collection[int] | None = None,
-) -> list[Trial]:
-    """Load trials in order of their numbers, with two queries for any number of trials.
-
-    Args:
-        connection: An open transaction.
-        study_id: Id of the study.
-        study: Name of the study.
-        states: Load only trials in these states.
-        numbers: Load only the trials with these numbers.
-    """
-    wanted: dict[str, Any] = {"the_study": study_id}
-    if numbers is not None:
-        wanted["the_numbers"] = list(numbers)
-    if states is not None:
-        wanted["the_states"] = [state.value for state in states]
-    select_trials, select_measurements = _selects(by_number=numbers is not None, by_state=states is not None)
-    measurements: dict[int, list[codec.Row]] = defaultdict(list)
-    for row in connection.execute(select_measurements, wanted).mappings():
-        measurements[row["number"]].append(row)
-    rows = connection.execute(select_trials, wanted).mappings()
-    return [codec.trial_from_row(row, measurements[row["number"]], study=study) for row in rows]
-
-
-@cache
-def _selects(*, by_number: bool, by_state: bool) -> tuple[Select[Any], Select[Any]]:
-    """Return the queries for trials and for their measurements."""
-    trials, measurements = tables.trials, tables.measurements
-    select_trials = select(trials).where(trials.c.study_id == bindparam("the_study"))
-    select_measurements = select(measurements).where(measurements.c.study_id == bindparam("the_study"))
-    if by_number:
-        select_trials = select_trials.where(trials.c.number.in_(bindparam("the_numbers", expanding=True)))
-        select_measurements = select_measurements.where(
-            measurements.c.number.in_(bindparam("the_numbers", expanding=True))
-        )
-    if by_state:
-        select_trials = select_trials.where(trials.c.state.in_(bindparam("the_states", expanding=True)))
-        select_measurements = select_measurements.where(
-            measurements.c.number.in_(select_trials.with_only_columns(trials.c.number))
-        )
-    return (
-        select_trials.order_by(trials.c.number),
-        select_measurements.order_by(measurements.c.number, measurements.c.step),
-    )

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0006"
+REVISION = "0007"
 """The revision of these tables; a test checks that it is the newest file in `db/versions`."""
 
 VERSION_TABLE = "sparsesearch_version"
@@ -62,6 +62,8 @@ leases = Table(
     Column("process_start", BigInteger),
     Column("work", Text),
     Column("active_s", Double, nullable=False, server_default="0"),
+    Column("boot", Text),
+    Column("steady_until", Double),
     PrimaryKeyConstraint("study_id", name="pk_leases"),
 )
 
@@ -100,8 +102,29 @@ trials = Table(
     Column("updated_at", Double, nullable=False),
     Column("started_at", Double),
     Column("ended_at", Double),
+    Column("score", Double),
     PrimaryKeyConstraint("study_id", "number", name="pk_trials"),
     UniqueConstraint("study_id", "key", "fidelity", "seed", name="uq_trials_study_id_key_fidelity_seed"),
+    Index(
+        "ix_trials_state",
+        "study_id",
+        "state",
+        "fidelity",
+        "origin",
+        "score",
+        "macs",
+        "latency_ms",
+        "predicted_ms",
+        "number",
+    ),
+    Index("ix_trials_ended_at", "study_id", "ended_at"),
+)
+Index(
+    "ix_trials_retried",
+    trials.c.study_id,
+    trials.c.number,
+    sqlite_where=trials.c.attempt > 1,
+    postgresql_where=trials.c.attempt > 1,
 )
 
 measurements = Table(

@@ -34,6 +34,10 @@ class Metric(Value):
         """The value to maximise: negated if lower is better; NaN if it is not among the metrics."""
         return self.of(metrics) if self.higher_is_better else -self.of(metrics)
 
+    def of_score(self, score: float) -> float:
+        """The value that has a score."""
+        return score if self.higher_is_better else -score
+
     def relative(self, value: float, to: float) -> float:
         """How good a value is relative to another, both positive: above 1 if it is better."""
         return value / to if self.higher_is_better else to / value

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.shape import ShapeStep
+from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary
 from sparsesearch.study.events import Event
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
-from sparsesearch.study.trial import NewTrial, StudyTimes, Trial, TrialState
+from sparsesearch.study.trial import Axis, Fidelity, NewTrial, StudyTimes, Trial, TrialState
 from sparsesearch.value import Value
 
 if TYPE_CHECKING:
@@ -215,14 +216,37 @@ class StudyRecords(Protocol):
     def uid(self, name: str) -> str:
         """The study's unique id, which names the folder of its checkpoints. Raises `StudyNotFoundError`."""
 
-    def trials(self, name: str) -> Sequence[Trial]:
-        """The trials in order of their numbers. Raises `StudyNotFoundError`."""
+    def trials(
+        self,
+        name: str,
+        *,
+        states: Collection[TrialState] | None = None,
+        numbers: Collection[int] | None = None,
+        offset: int = 0,
+        limit: int | None = None,
+    ) -> Sequence[Trial]:
+        """The trials in order of their numbers. Raises `StudyNotFoundError`.
 
-    def times(self, name: str) -> StudyTimes:
-        """Times of the study and its trials. Raises `StudyNotFoundError`."""
+        Only those in some states and with some numbers, and of these, after `offset`, at most `limit`.
+        """
+
+    def times(self, name: str, *, numbers: Collection[int] | None = None) -> StudyTimes:
+        """Times of the study and its trials, or of those with some numbers. Raises `StudyNotFoundError`."""
 
     def condition(self, name: str) -> StudyCondition:
         """Its state, and what is known with it. Raises `StudyNotFoundError`."""
+
+    def digest(self, name: str) -> StudyDigest:
+        """Its trials in numbers. Raises `StudyNotFoundError`."""
+
+    def front(self, name: str, fidelity: Fidelity, axis: Axis) -> FrontNumbers:
+        """The front of the complete trials of a fidelity that have a finite score and a cost."""
+
+    def spans(self, name: str, fidelity: Fidelity) -> Sequence[Span]:
+        """When the measurements of a fidelity were taken, by trial and step."""
+
+    def summaries(self) -> Sequence[StudySummary]:
+        """All studies, oldest first."""
 
 
 class Evaluator(Protocol):

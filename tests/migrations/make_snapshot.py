@@ -123,6 +123,7 @@ def main() -> None:
         store.close()
         with sqlite3.connect(source) as connection:
             connection.execute("UPDATE leases SET host = 'host', machine = 'machine', pid = 1, process_start = NULL")
+        connection.execute("PRAGMA page_size = 1024")  # most tables are nearly empty
         connection.execute("VACUUM INTO ?", (str(target),))
         connection.close()
 
