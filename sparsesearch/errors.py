@@ -111,6 +111,16 @@ class StoreError(UserInputError):
     """The database cannot be opened, read or written."""
 
 
+class StoreUnavailableError(StoreError):
+    """The database is not available for now: locked, restarted, disk full. The same may succeed later.
+
+    Attributes:
+        is_disconnect: Whether an open connection was lost.
+    """
+
+    is_disconnect: bool = False
+
+
 class StoreVersionError(UserInputError):
     """The database schema is not the one that this version reads."""
 

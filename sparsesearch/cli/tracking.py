@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from sparsesearch.settings import Settings
 from sparsesearch.study.observer import NoObserver, StudyObserver
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import StudyRecords
+from sparsesearch.text import without_password
 
 app = typer.Typer(help="Show studies in MLflow.", no_args_is_help=True)
 
@@ -111,5 +113,5 @@ def open_tracker(
 
 
 def database_flag(database: str | None) -> str:
-    """Return the `--database` flag as part of a suggested command."""
-    return "" if database is None else f" --database {database}"
+    """Return the `--database` flag as part of a suggested command, without the password."""
+    return "" if database is None else f" --database {shlex.quote(without_password(database))}"

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from sparsesearch.errors import StoreVersionError, one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.store.lease import Lease
+from sparsesearch.store.moment import Moment
 from sparsesearch.study.latency_record import ConfirmedLatency
 from sparsesearch.study.metric import Metric
 from sparsesearch.study.progress import WorkProgress
@@ -57,7 +58,7 @@ def condition_to_row(condition: StudyCondition) -> dict[str, Any]:
     }
 
 
-def condition_from_row(row: Row, *, lease: Lease | None, now: float) -> StudyCondition:
+def condition_from_row(row: Row, *, lease: Lease | None, now: Moment) -> StudyCondition:
     """Return the condition of a study from its row and its lease.
 
     Raises:
@@ -191,6 +192,12 @@ def measurement_from_row(row: Row, *, what: str) -> Measurement:
     """
     fields = {name: row[name] for name in ("step", "attempt", "fidelity", "seconds", "seed")}
     return _parse(Measurement, {**fields, "metrics": _values(row["metrics"], what=what)}, what=what)
+
+
+def is_stored(found: Trial, wanted: Trial) -> bool:
+    """Whether a trial in a database is as it was to be written; a NaN in it is equal to itself."""
+    steps = [[item.step for item in trial.measurements] for trial in (found, wanted)]
+    return progress_to_row(found) == progress_to_row(wanted) and steps[0] == steps[1]
 
 
 def stored(trial: Trial) -> Trial:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +11,21 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
-from sparsesearch.errors import MissingExtraError, StoreError, one_line
-from sparsesearch.store import sqlite_connections
+from sparsesearch.errors import MissingExtraError, StoreError, StoreUnavailableError, one_line
+from sparsesearch.store.faults import is_passing
 from sparsesearch.store.filesystem import network_filesystem
+from sparsesearch.store.patience import Patience
+from sparsesearch.store.sqlite_connections import WAIT_S, SqliteFile
+from sparsesearch.text import passwords_in, without_password
 
 BUSY_SECONDS = 30.0
 """How long a SQLite connection waits for a write of another connection."""
 
-_T = TypeVar("_T")
+_SOON_S = 5.0  # the same where a longer waiting is announced
+
 _MIGRATION_LOCK = 0x7370_6172_7365  # an arbitrary number, the same in every process
+
+_T = TypeVar("_T")
 
 
 class Database:
@@ -29,6 +34,7 @@ class Database:
     Attributes:
         where: The database for use in messages, without its password.
         is_sqlite: Whether it is a SQLite file.
+        patience: How long `read` and `write` wait for a database that is not available.
     """
 
     def __init__(self, url: str) -> None:
@@ -42,19 +48,19 @@ class Database:
             MissingExtraError: The PostgreSQL driver is not installed.
         """
         parsed = _parse(url)
+        self.patience = Patience()
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._passwords = passwords_in(url)
         if self.is_sqlite:
             path = _sqlite_path(parsed)
             self.where = str(path)
-            engine = create_engine(
-                URL.create("sqlite+pysqlite", database=str(path)), connect_args={"timeout": BUSY_SECONDS}
-            )
-            event.listen(engine, "connect", sqlite_connections.on_connect)
-            event.listen(engine, "begin", sqlite_connections.on_begin)
+            file = SqliteFile(path, busy_s=BUSY_SECONDS)
+            engine = create_engine(URL.create("sqlite+pysqlite", database=str(path)), creator=file.connect)
+            event.listen(engine, "begin", file.on_begin)
             self._reads = engine
-            self._writes: Engine = engine.execution_options(**{sqlite_connections.WAIT_S: BUSY_SECONDS})
+            self._writes: Engine = engine.execution_options(**{WAIT_S: lambda: self._busy_s})
         else:
-            self.where = parsed.render_as_string(hide_password=True)
+            self.where = without_password(url)
             engine = _postgres_engine(parsed)
             self._reads = engine.execution_options(isolation_level="REPEATABLE READ")
             self._writes = engine
@@ -64,9 +70,10 @@ class Database:
         """Open a read-only transaction with a consistent snapshot of the database.
 
         Raises:
-            StoreError: The database cannot be opened or read.
+            StoreUnavailableError: The database is not available.
+            StoreError: It cannot be opened or read.
         """
-        with self._readable_errors(), self._reads.begin() as connection:
+        with self._transaction(self._reads) as connection:
             yield connection
 
     @contextmanager
@@ -74,20 +81,32 @@ class Database:
         """Open a durable transaction; an exception rolls it back.
 
         Raises:
-            StoreError: The database cannot be opened or written.
+            StoreUnavailableError: The database is not available. Whether the transaction was committed is unknown.
+            StoreError: It cannot be opened or written.
         """
-        with self._readable_errors(), self._writes.begin() as connection:
+        with self._transaction(self._writes) as connection:
             yield connection
 
     def read(self, work: Callable[[Connection], _T]) -> _T:
-        """Return what `work` returns in a transaction of `reading`."""
-        with self.reading() as connection:
-            return work(connection)
+        """Return what `work` returns in a transaction of `reading`, which is repeated within the patience."""
+
+        def attempt() -> _T:
+            with self.reading() as connection:
+                return work(connection)
+
+        return self.patience.run(attempt)
 
     def write(self, work: Callable[[Connection], _T]) -> _T:
-        """Return what `work` returns in a transaction of `writing`."""
-        with self.writing() as connection:
-            return work(connection)
+        """Return what `work` returns in a transaction of `writing`, which is repeated within the patience.
+
+        An earlier attempt may have been committed, so `work` must do nothing more if what it does is done.
+        """
+
+        def attempt() -> _T:
+            with self.writing() as connection:
+                return work(connection)
+
+        return self.patience.run(attempt)
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
@@ -112,14 +131,29 @@ class Database:
                 if self.is_sqlite:
                     connection.connection.cursor().execute("PRAGMA foreign_keys=ON")
 
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._reads.dispose()
+
+    @property
+    def _busy_s(self) -> float:
+        return min(_SOON_S, BUSY_SECONDS) if self.patience.seconds > 0 else BUSY_SECONDS
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        with self._readable_errors(), engine.connect() as connection, connection.begin():
+            try:
+                yield connection
+            except self._driver_errors as error:  # of prepared statements, which SQLAlchemy does not see
+                driver = connection.connection.dbapi_connection
+                if engine.dialect.is_disconnect(error, driver, None):  # type: ignore[arg-type]
+                    connection.invalidate(error)
+                raise
+
     @property
     def _driver_errors(self) -> type[Exception]:
         error: type[Exception] = self._reads.dialect.loaded_dbapi.Error
         return error
-
-    def close(self) -> None:
-        """Close the connections that are not in use."""
-        self._reads.dispose()
 
     @contextmanager
     def _readable_errors(self) -> Iterator[None]:
@@ -127,30 +161,37 @@ class Database:
             yield
         except IntegrityError:
             raise
-        except DBAPIError as error:
-            raise StoreError(self._explain(one_line(error.orig or error))) from error
-        except self._driver_errors as error:  # of prepared statements
-            raise StoreError(self._explain(one_line(error))) from error
+        except (DBAPIError, self._driver_errors) as error:
+            origin = getattr(error, "orig", None) or error
+            message = self._explain(one_line(origin))
+            if not is_passing(origin):
+                raise StoreError(message) from error
+            unavailable = StoreUnavailableError(message)
+            unavailable.is_disconnect = not self.is_sqlite
+            raise unavailable from error
 
     def _explain(self, message: str) -> str:
+        for password in self._passwords:
+            message = message.replace(password, "***")
         if not self.is_sqlite:
             return f"{self.where}: {message}; check that the server is running and that the URL is correct"
         if "not a database" in message or "malformed" in message:
             return f"{self.where} is not a readable SQLite database ({message}); use another file or restore a backup"
         if "locked" in message:
-            return f"{self.where} was locked by another process for {BUSY_SECONDS:g} s; try again when it has ended"
+            return f"{self.where} was locked by another process for {self._busy_s:g} s; try again when it has ended"
         return f"{self.where}: {message}; check that the file and its folder are writable and the disk is not full"
 
 
 def _parse(url: str) -> URL:
     forms = "use sqlite:///PATH or postgresql://USER@HOST/NAME"
-    shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise StoreError(f"invalid database URL {shown!r}; {forms}") from error
+        raise StoreError(f"invalid database URL {without_password(url)!r}; {forms}") from error
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
-        raise StoreError(f"unsupported database URL {shown!r}; {forms}")
+        raise StoreError(f"unsupported database URL {without_password(url)!r}; {forms}")
+    if "@" in (parsed.host or ""):
+        raise StoreError(f"invalid database URL {without_password(url)!r}; write an @ in its password as %40")
     return parsed
 
 
@@ -158,7 +199,7 @@ def _sqlite_path(url: URL) -> Path:
     if url.database in (None, "", ":memory:"):
         raise StoreError("an in-memory SQLite database would be lost at exit; use sqlite:///PATH")
     if url.query or url.host:
-        shown = url.render_as_string(hide_password=True)
+        shown = without_password(url.render_as_string(hide_password=True))
         raise StoreError(f"unsupported database URL {shown!r}; use sqlite:///PATH, without host and options")
     path = Path(str(url.database)).expanduser().absolute()
     kind = network_filesystem(path)
@@ -170,7 +211,7 @@ def _sqlite_path(url: URL) -> Path:
     if path.is_dir():
         raise StoreError(f"{path} is a folder; give a file in it, such as {path / 'studies.db'}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
             f"cannot create the folder {path.parent} ({error.strerror}); choose another location"
@@ -181,7 +222,7 @@ def _sqlite_path(url: URL) -> Path:
 def _postgres_engine(url: URL) -> Engine:
     query = {"connect_timeout": "10", **url.query}
     try:
-        return create_engine(url.set(drivername="postgresql+psycopg", query=query), pool_pre_ping=True)
+        return create_engine(url.set(drivername="postgresql+psycopg", query=query))
     except ImportError as error:
         raise MissingExtraError(
             "PostgreSQL requires the driver psycopg; run: pip install 'sparsesearch[postgres]'"

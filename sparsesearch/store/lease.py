@@ -6,9 +6,9 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from sparsesearch.errors import StudyBusyError
+from sparsesearch.store.moment import Moment, boot_id
 
 LEASE_SECONDS = 60.0
 """How long a lease is valid without being renewed."""
@@ -37,7 +37,7 @@ class OwnerProcess:
     def current(cls) -> OwnerProcess:
         """Return this process."""
         host = platform.node() or "localhost"
-        parts = [host, _boot_id(), _pid_namespace()]
+        parts = [host, boot_id(), _pid_namespace()]
         return cls(host=host, machine="/".join(parts), pid=os.getpid(), process_start=_process_start(os.getpid()))
 
     def is_gone(self) -> bool:
@@ -63,7 +63,9 @@ class Lease:
     Attributes:
         owner: Token of the writer that owns the lease, None if it is free.
         generation: How many times the study was opened.
-        expires_at: When it expires unless it is renewed, in seconds of the store's clock.
+        expires_at: When it expires unless it is renewed, in Unix time.
+        steady_until: The same by a steady clock of the owner, which decides where it is known: the time of day jumps.
+        boot: Identity of that clock; None if there is none.
         process: The process of the last owner.
         work: What its trainings have done, as JSON; None if that is not known.
         active_s: Seconds that processes have owned it, up to its last renewal.
@@ -75,18 +77,41 @@ class Lease:
     process: OwnerProcess
     work: str | None = None
     active_s: float = 0.0
+    steady_until: float | None = None
+    boot: str | None = None
 
     @classmethod
-    def new(cls, *, generation: int, expires_at: float, active_s: float = 0.0) -> Lease:
-        """Create a lease of this process, with a unique token."""
-        process = OwnerProcess.current()
-        return cls(owner=uuid4().hex, generation=generation, expires_at=expires_at, process=process, active_s=active_s)
+    def new(cls, *, owner: str | None, generation: int, now: Moment, lease_s: float, active_s: float = 0.0) -> Lease:
+        """Create a lease of this process.
 
-    def is_leased(self, *, now: float) -> bool:
+        Args:
+            owner: A unique token of the writer; None for a lease that is free.
+            generation: How many times the study was opened.
+            now: The current time.
+            lease_s: Seconds until it expires.
+            active_s: Seconds that processes have owned it.
+        """
+        return cls(
+            owner=owner,
+            generation=generation,
+            expires_at=now.time + lease_s,
+            process=OwnerProcess.current(),
+            active_s=active_s,
+            steady_until=now.steady + lease_s,
+            boot=now.boot,
+        )
+
+    def left_s(self, *, now: Moment) -> float:
+        """Seconds until it expires, not positive if it has expired."""
+        if self.steady_until is not None and self.boot is not None and self.boot == now.boot:
+            return self.steady_until - now.steady
+        return self.expires_at - now.time
+
+    def is_leased(self, *, now: Moment) -> bool:
         """Whether the lease has an owner that appears to be alive."""
-        return self.owner is not None and self.expires_at > now and not self.process.is_gone()
+        return self.owner is not None and self.left_s(now=now) > 0 and not self.process.is_gone()
 
-    def check_free(self, *, study: str, now: float) -> None:
+    def check_free(self, *, study: str, now: Moment) -> None:
         """Check that the lease can be acquired.
 
         Raises:
@@ -96,15 +121,8 @@ class Lease:
             return
         raise StudyBusyError(
             f"study {study!r} is being run by process {self.process.pid} on {self.process.host}; wait for it to end or "
-            f"stop it (its lease expires in {max(1, round(self.expires_at - now))} s unless renewed)"
+            f"stop it (its lease expires in {max(1, round(self.left_s(now=now)))} s unless renewed)"
         )
-
-
-def _boot_id() -> str:
-    try:
-        return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return "-"
 
 
 def _pid_namespace() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from uuid import uuid4
@@ -10,6 +9,7 @@ from uuid import uuid4
 from sparsesearch.store import codec, driver_errors, study_transitions
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
 from sparsesearch.store.memory_records import WHERE, MemoryRecords, StoredStudy
+from sparsesearch.store.moment import Moment
 from sparsesearch.store.transition_writer import Change, TransitionWriter
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.protocols import StudyStore, StudyWriter
@@ -21,11 +21,11 @@ from sparsesearch.study.trial import Fidelity, NewTrial, Trial, TrialState, Tria
 class MemoryStore(MemoryRecords, StudyStore):
     """An in-memory study store. Thread-safe; its studies are lost with the object."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> None:
+    def __init__(self, *, clock: Callable[[], float] | None = None, lease_s: float = LEASE_SECONDS) -> None:
         """Create an empty store.
 
         Args:
-            clock: Clock, in seconds.
+            clock: Clock, in Unix seconds, for tests; by default those of the machine.
             lease_s: Seconds after which a lease expires unless renewed.
         """
         super().__init__(clock=clock)
@@ -34,16 +34,17 @@ class MemoryStore(MemoryRecords, StudyStore):
     def create_study(self, spec: StudySpec) -> StudyWriter:
         """Add a study and open it. Raises `StudyExistsError` if the name exists."""
         with self._lock:
-            now = self._clock()
-            lease = Lease.new(generation=1, expires_at=now + self._lease_s)
+            now = self._now()
+            lease = Lease.new(owner=uuid4().hex, generation=1, now=now, lease_s=self._lease_s)
             self._add(spec, state=study_transitions.opened(spec), lease=lease, now=now)
             return MemoryWriter(self, spec=spec, uid=self._studies[spec.name].uid, lease=lease)
 
     def submit_study(self, spec: StudySpec) -> None:
         """Add a study as QUEUED, for a thread that opens it later. Raises `StudyExistsError` if the name exists."""
         with self._lock:
-            lease = replace(Lease.new(generation=0, expires_at=0.0), owner=None)
-            self._add(spec, state=StudyState.QUEUED, lease=lease, now=self._clock())
+            now = self._now()
+            lease = Lease.new(owner=None, generation=0, now=now, lease_s=0.0)
+            self._add(spec, state=StudyState.QUEUED, lease=lease, now=now)
 
     def request(self, name: str, request: StopRequest) -> StudyCondition:
         """Ask the thread of a study to stop, or stop a study that none runs; see `StudyStore.request`."""
@@ -55,14 +56,16 @@ class MemoryStore(MemoryRecords, StudyStore):
         """Acquire the lease of a study, to run it with `resume`; see `StudyStore.open_study`."""
         with self._lock:
             study = self._find(name)
-            now = self._clock()
+            now = self._now()
             study.lease.check_free(study=name, now=now)
             if resume:
                 study.condition = study_transitions.resumed(study.condition, study.spec)
             study.condition = study.condition.model_copy(update={"work": ()})
             study.lease = Lease.new(
+                owner=uuid4().hex,
                 generation=study.lease.generation + 1,
-                expires_at=now + self._lease_s,
+                now=now,
+                lease_s=self._lease_s,
                 active_s=study.lease.active_s,
             )
             return MemoryWriter(self, spec=study.spec, uid=study.uid, lease=study.lease)
@@ -70,16 +73,16 @@ class MemoryStore(MemoryRecords, StudyStore):
     def delete_study(self, name: str) -> None:
         """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
         with self._lock:
-            self._find(name).lease.check_free(study=name, now=self._clock())
+            self._find(name).lease.check_free(study=name, now=self._now())
             del self._studies[name]
 
-    def _add(self, spec: StudySpec, *, state: StudyState, lease: Lease, now: float) -> None:
+    def _add(self, spec: StudySpec, *, state: StudyState, lease: Lease, now: Moment) -> None:
         if spec.name in self._studies:
             raise driver_errors.exists(spec.name, where=WHERE)
         stored = codec.study_from_row(codec.study_to_row(spec))
         condition = StudyCondition(state=state)
         self._studies[spec.name] = StoredStudy(
-            spec=stored, lease=lease, created_at=now, uid=uuid4().hex, condition=condition
+            spec=stored, lease=lease, created_at=now.time, uid=uuid4().hex, condition=condition
         )
 
     def _leased(self, name: str, owner: str | None) -> StoredStudy:
@@ -92,9 +95,14 @@ class MemoryStore(MemoryRecords, StudyStore):
 
     def _renew(self, study: StoredStudy) -> None:
         """Extend a lease, and count the time since it was last extended."""
-        now, lease = self._clock(), study.lease
-        active_s = lease.active_s + now - (lease.expires_at - self._lease_s)
-        study.lease = replace(lease, expires_at=now + self._lease_s, active_s=active_s)
+        now, lease = self._now(), study.lease
+        assert lease.steady_until is not None, "leases of this store have a steady clock"
+        study.lease = replace(
+            lease,
+            expires_at=now.time + self._lease_s,
+            steady_until=now.steady + self._lease_s,
+            active_s=lease.active_s + now.steady - (lease.steady_until - self._lease_s),
+        )
 
 
 class MemoryWriter(TransitionWriter):
@@ -208,7 +216,7 @@ class MemoryWriter(TransitionWriter):
                 if after is not before:
                     changed[number] = after = codec.stored(after)
                 results.append(after)
-            now = self._store._clock()
+            now = self._store._now().time
             for number, after in changed.items():
                 study.times[number] = _times(study.times[number], study.trials[number], after, now=now)
                 study.trials[number] = after

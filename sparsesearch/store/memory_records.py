@@ -10,6 +10,7 @@ from sparsesearch.analysis.pareto import pareto_front
 from sparsesearch.analysis.study_front import cost_along, has_score, study_front
 from sparsesearch.store import driver_errors
 from sparsesearch.store.lease import Lease
+from sparsesearch.store.moment import Moment
 from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, spans_of
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
@@ -37,17 +38,20 @@ class StoredStudy:
 class MemoryRecords(StudyRecords):
     """The studies of an in-memory store. Thread-safe."""
 
-    def __init__(self, *, clock: Callable[[], float]) -> None:
+    def __init__(self, *, clock: Callable[[], float] | None) -> None:
         """Called by the store."""
         self._clock = clock
         self._lock = threading.RLock()
         self._studies: dict[str, StoredStudy] = {}
 
+    def _now(self) -> Moment:
+        return Moment.of_machine() if self._clock is None else Moment.of_clock(self._clock)
+
     def condition(self, name: str) -> StudyCondition:
         """Return the state of a study and what is known with it. Raises `StudyNotFoundError`."""
         with self._lock:
             study = self._find(name)
-            is_leased = study.lease.is_leased(now=self._clock())
+            is_leased = study.lease.is_leased(now=self._now())
             work = study.condition.work if is_leased else ()
             return study.condition.model_copy(update={"is_leased": is_leased, "work": work})
 

@@ -29,8 +29,7 @@ def prepare(database: Database) -> None:
         StoreVersionError: The database is at another revision.
         StoreError: It cannot be opened, or belongs to another program.
     """
-    with database.reading() as connection:
-        found = _revision(connection, where=database.where)
+    found = database.read(lambda connection: _revision(connection, where=database.where))
     if found is None:
         _upgrade(database)
     elif found != REVISION:

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from sparsesearch.errors import ProfileError
 from sparsesearch.latency.profile.document import Profile, parse_profile
@@ -44,7 +44,8 @@ class SqlProfiles:
                 "letter or digit"
             )
         document = json.dumps(profile.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        with self._database.writing() as connection:
+
+        def work(connection: Connection) -> None:
             found = connection.scalar(select(profiles.c.document).where(profiles.c.name == name))
             if found == document:
                 return
@@ -62,15 +63,17 @@ class SqlProfiles:
                 )
             )
 
+        self._database.write(work)
+
     def get(self, name: str) -> Profile:
         """Load a profile by its name.
 
         Raises:
             ProfileError: The profile does not exist, or this version cannot read it.
         """
-        with self._database.reading() as connection:
-            document = connection.scalar(select(profiles.c.document).where(profiles.c.name == name))
-            names = [] if document is not None else list(connection.scalars(select(profiles.c.name)))
+        query = select(profiles.c.document).where(profiles.c.name == name)
+        document = self._database.read(lambda connection: connection.scalar(query))
+        names = [] if document is not None else self.names()
         if document is None:
             existing = f"existing profiles: {', '.join(sorted(names)[:5])}" if names else "no profiles exist yet"
             raise ProfileError(
@@ -81,8 +84,8 @@ class SqlProfiles:
 
     def names(self) -> Sequence[str]:
         """Return the names of all profiles, in alphabetical order."""
-        with self._database.reading() as connection:
-            return list(connection.scalars(select(profiles.c.name).order_by(profiles.c.name)))
+        query = select(profiles.c.name).order_by(profiles.c.name)
+        return self._database.read(lambda connection: list(connection.scalars(query)))
 
     def find(self, *, shape: str, conditions: Conditions) -> Sequence[tuple[str, Profile]]:
         """Return the profiles of a backbone under exactly these conditions, with their names, newest first.
@@ -94,16 +97,16 @@ class SqlProfiles:
         Raises:
             ProfileError: This version cannot read one of them.
         """
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                select(profiles.c.name, profiles.c.document)
-                .where(profiles.c.fingerprint == conditions.fingerprint, profiles.c.shape == shape)
-                .order_by(profiles.c.created_at.desc(), profiles.c.name)
-            ).all()
+        query = (
+            select(profiles.c.name, profiles.c.document)
+            .where(profiles.c.fingerprint == conditions.fingerprint, profiles.c.shape == shape)
+            .order_by(profiles.c.created_at.desc(), profiles.c.name)
+        )
+        rows = self._database.read(lambda connection: connection.execute(query).all())
         return [(name, parse_profile(json.loads(text), what=f"profile {name!r}")) for name, text in rows]
 
     def delete(self, name: str) -> None:
         """Delete a profile. Raises `ProfileError` if it does not exist."""
         self.get(name)
-        with self._database.writing() as connection:
-            connection.execute(delete(profiles).where(profiles.c.name == name))
+        query = delete(profiles).where(profiles.c.name == name)
+        self._database.write(lambda connection: connection.execute(query))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +12,8 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 from sparsesearch.store import codec, driver_errors, migrate, study_transitions, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
+from sparsesearch.store.moment import Moment
+from sparsesearch.store.patience import Patience
 from sparsesearch.store.profiles import SqlProfiles
 from sparsesearch.store.sql_records import SqlRecords
 from sparsesearch.store.sql_writer import SqlWriter
@@ -21,20 +22,32 @@ from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 
 
-def open_store(url: str, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS) -> SqlStore:
+def open_store(
+    url: str,
+    *,
+    clock: Callable[[], float] | None = None,
+    lease_s: float = LEASE_SECONDS,
+    patience_s: float = 0.0,
+    on_wait: Callable[[str], None] = lambda line: None,
+) -> SqlStore:
     """Open the study store at a database URL, and create the tables of a new database.
 
     Args:
         url: `sqlite:///PATH` or `postgresql://USER@HOST/NAME`.
-        clock: Clock, in seconds, the same for all processes that share the database.
+        clock: Clock, in Unix seconds, for tests. By default the clock of the server decides about leases, or with
+            SQLite one of the machine that does not jump.
         lease_s: Seconds after which a lease expires unless renewed.
+        patience_s: Seconds to wait for a database that is not available; see `SqlStore.set_patience`.
+        on_wait: Receives a line when such waiting begins, and one when it is over.
 
     Raises:
-        StoreError: The database cannot be opened, or belongs to another program.
+        StoreUnavailableError: The database is not available: locked, not running, disk full.
+        StoreError: It cannot be opened, or belongs to another program.
         StoreVersionError: It is at another revision than this version needs.
         MissingExtraError: The PostgreSQL driver is not installed.
     """
     database = Database(url)
+    database.patience = Patience(patience_s, on_wait=on_wait)
     try:
         migrate.prepare(database)
     except BaseException:
@@ -44,68 +57,105 @@ def open_store(url: str, *, clock: Callable[[], float] = time.time, lease_s: flo
 
 
 class SqlStore(SqlRecords, StudyStore):
-    """The studies of a database whose tables exist. Safe to use from several threads and processes."""
+    """The studies of a database whose tables exist. Safe to use from several threads and processes.
+
+    What is written may be repeated after a failure of which it is unknown whether it came before or after the commit;
+    it is then found to be stored.
+    """
 
     def __init__(
-        self, database: Database, *, clock: Callable[[], float] = time.time, lease_s: float = LEASE_SECONDS
+        self, database: Database, *, clock: Callable[[], float] | None = None, lease_s: float = LEASE_SECONDS
     ) -> None:
         """Use a database; see `open_store` for the arguments."""
         super().__init__(database, clock=clock)
         self._lease_s = lease_s
 
+    def set_patience(
+        self,
+        seconds: float,
+        *,
+        on_wait: Callable[[str], None] = lambda line: None,
+        give_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Wait for a database that is not available, in this store and in the studies that are open.
+
+        Args:
+            seconds: How long; after that `StoreUnavailableError` is raised.
+            on_wait: Receives a line when the waiting begins, and one when it is over.
+            give_up: Whether to wait no longer, because the process is to end.
+        """
+        self._database.patience = Patience(seconds, on_wait=on_wait, give_up=give_up)
+
     def create_study(self, spec: StudySpec) -> StudyWriter:
         """Add a study and open it. Raises `StudyExistsError` if the name exists."""
-        now = self._clock()
-        lease = Lease.new(generation=1, expires_at=now + self._lease_s)
-        study_id, uid = self._add(spec, state=study_transitions.opened(spec), lease=lease, now=now)
+        state, owner = study_transitions.opened(spec), uuid4().hex
+        study_id, uid, lease = self._add(spec, state=state, owner=owner)
         return self._writer(spec, study_id=study_id, uid=uid, lease=lease)
 
     def submit_study(self, spec: StudySpec) -> None:
         """Add a study as QUEUED, for a process that opens it later. Raises `StudyExistsError` if the name exists."""
-        lease = Lease.new(generation=0, expires_at=0.0)
-        self._add(spec, state=StudyState.QUEUED, lease=replace(lease, owner=None), now=self._clock())
+        self._add(spec, state=StudyState.QUEUED, owner=None)
 
     def request(self, name: str, request: StopRequest) -> StudyCondition:
         """Ask the process of a study to stop, or stop a study that no process runs; return its new condition.
 
         Raises `StudyNotFoundError`, or `StudyStateError` if the study is over.
         """
-        with self._database.writing() as connection:
+
+        def work(connection: Connection) -> StudyCondition:
             row = self._find(connection, name)
             lease = self._lease(connection, row["id"], for_update=True)
-            found = codec.condition_from_row(row, lease=lease, now=self._clock())
+            found = codec.condition_from_row(row, lease=lease, now=self._now(connection))
             after = study_transitions.requested(found, request, study=name)
             if after != found:
                 self._set_condition(connection, row["id"], after)
             return after
 
+        return self._database.write(work)
+
     def open_study(self, name: str, *, resume: bool = False) -> StudyWriter:
         """Acquire the lease of a study, to run it with `resume`; see `StudyStore.open_study`."""
-        with self._database.writing() as connection:
+        owner = uuid4().hex
+
+        def work(connection: Connection) -> tuple[codec.Row, StudySpec, Lease]:
             row = self._find(connection, name)
             spec = codec.study_from_row(row)
-            old = self._free_lease(connection, name, study_id=row["id"])
+            old = self._lease(connection, row["id"], for_update=True)
+            if old is not None and old.owner == owner:  # by an earlier attempt
+                return row, spec, old
+            old, now = self._free_lease(connection, name, old)
             if resume:
-                found = codec.condition_from_row(row, lease=old, now=self._clock())
+                found = codec.condition_from_row(row, lease=old, now=now)
                 self._set_condition(connection, row["id"], study_transitions.resumed(found, spec))
-            expires_at = self._clock() + self._lease_s
-            lease = Lease.new(generation=old.generation + 1, expires_at=expires_at, active_s=old.active_s)
+            generation = old.generation + 1
+            lease = Lease.new(owner=owner, generation=generation, now=now, lease_s=self._lease_s, active_s=old.active_s)
             connection.execute(
                 update(tables.leases).where(tables.leases.c.study_id == row["id"]).values(**_lease_to_row(lease))
             )
+            return row, spec, lease
+
+        row, spec, lease = self._database.write(work)
         return self._writer(spec, study_id=row["id"], uid=row["uid"] or "", lease=lease)
 
     def delete_study(self, name: str) -> None:
         """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
-        with self._database.writing() as connection:
+        deleted: list[int] = []
+
+        def work(connection: Connection) -> None:
+            row = connection.execute(select(tables.studies.c.id).where(tables.studies.c.name == name)).first()
+            if row is None and deleted:  # by an earlier attempt
+                return
             study_id = self._find(connection, name)["id"]
-            self._free_lease(connection, name, study_id=study_id)
+            self._free_lease(connection, name, self._lease(connection, study_id, for_update=True))
             connection.execute(delete(tables.studies).where(tables.studies.c.id == study_id))
+            deleted.append(study_id)
+
+        self._database.write(work)
 
     @property
     def profiles(self) -> SqlProfiles:
         """The latency profiles of the same database."""
-        return SqlProfiles(self._database, clock=self._clock)
+        return SqlProfiles(self._database, clock=self._clock or time.time)
 
     def close(self) -> None:
         """Close idle connections; the store opens new ones when needed."""
@@ -126,28 +176,37 @@ class SqlStore(SqlRecords, StudyStore):
         values = codec.condition_to_row(condition)
         connection.execute(update(tables.studies).where(tables.studies.c.id == study_id).values(**values))
 
-    def _add(self, spec: StudySpec, *, state: StudyState, lease: Lease, now: float) -> tuple[int, str]:
-        """Add a study with its lease, and return its id and its unique id."""
-        with self._database.writing() as connection:
+    def _add(self, spec: StudySpec, *, state: StudyState, owner: str | None) -> tuple[int, str, Lease]:
+        """Add a study with its lease, and return its id, its unique id and the lease."""
+        row, uid = codec.study_to_row(spec), uuid4().hex
+
+        def work(connection: Connection) -> tuple[int, str, Lease]:
             if not self._database.is_sqlite:  # SQLite write transactions are exclusive
                 connection.execute(text("LOCK TABLE studies IN SHARE ROW EXCLUSIVE MODE"))
-            row = codec.study_to_row(spec)
-            if connection.scalar(select(tables.studies.c.id).where(tables.studies.c.name == spec.name)) is not None:
+            now = self._now(connection)
+            generation, lease_s = (0, 0.0) if owner is None else (1, self._lease_s)
+            lease = Lease.new(owner=owner, generation=generation, now=now, lease_s=lease_s)
+            query = select(tables.studies.c.id, tables.studies.c.uid).where(tables.studies.c.name == spec.name)
+            found = connection.execute(query).first()
+            if found is not None and found.uid == uid:  # by an earlier attempt
+                return found.id, uid, self._lease(connection, found.id) or lease
+            if found is not None:
                 raise driver_errors.exists(spec.name, where=self._database.where)
             study_id: int = (connection.scalar(select(func.max(tables.studies.c.id))) or 0) + 1
-            uid = uuid4().hex
-            values = {**row, "id": study_id, "uid": uid, "created_at": now, "state": state.value}
+            values = {**row, "id": study_id, "uid": uid, "created_at": now.time, "state": state.value}
             connection.execute(insert(tables.studies).values(**values))
             connection.execute(insert(tables.leases).values(**_lease_to_row(lease), study_id=study_id))
-        return study_id, uid
+            return study_id, uid, lease
 
-    def _free_lease(self, connection: Connection, name: str, *, study_id: int) -> Lease:
-        """Return the free lease of a study, locked against other processes until the transaction ends."""
-        lease = self._lease(connection, study_id, for_update=True)
+        return self._database.write(work)
+
+    def _free_lease(self, connection: Connection, name: str, lease: Lease | None) -> tuple[Lease, Moment]:
+        """Return the lease of a study, which is locked and free, and the time."""
         if lease is None:  # deleted by another process in the meantime
             raise self._missing(connection, name)
-        lease.check_free(study=name, now=self._clock())
-        return lease
+        now = self._now(connection)
+        lease.check_free(study=name, now=now)
+        return lease, now
 
 
 def _lease_to_row(lease: Lease) -> dict[str, Any]:
@@ -162,4 +221,6 @@ def _lease_to_row(lease: Lease) -> dict[str, Any]:
         "process_start": process.process_start,
         "work": lease.work,
         "active_s": lease.active_s,
+        "steady_until": lease.steady_until,
+        "boot": lease.boot,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from sparsesearch.errors import StudyNotFoundError
 from sparsesearch.store import codec, driver_errors, tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease, OwnerProcess
+from sparsesearch.store.moment import Moment
 from sparsesearch.store.trial_queries import load_trials
 from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, TrialCount
 from sparsesearch.study.protocols import StudyRecords
@@ -88,7 +88,7 @@ SUMMARIES = select(
 class SqlRecords(StudyRecords):
     """The stored studies of a database whose tables exist. Safe to use from several threads and processes."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] | None = None) -> None:
         """Use a database; see `open_store`."""
         self._database = database
         self._clock = clock
@@ -147,7 +147,7 @@ class SqlRecords(StudyRecords):
 
         def work(connection: Connection) -> StudyCondition:
             row = self._find(connection, name)
-            return codec.condition_from_row(row, lease=self._lease(connection, row["id"]), now=self._clock())
+            return codec.condition_from_row(row, lease=self._lease(connection, row["id"]), now=self._now(connection))
 
         return self._database.read(work)
 
@@ -205,11 +205,17 @@ class SqlRecords(StudyRecords):
             for row in connection.execute(SUMMARIES):
                 groups[row.study_id].append(row)
             leases = {row.study_id: _lease_from_row(row) for row in connection.execute(select(tables.leases))}
-            now = self._clock()
+            now = self._now(connection)
             studies = connection.execute(select(tables.studies).order_by(tables.studies.c.id)).mappings()
             return [_summary(study, leases.get(study["id"]), groups[study["id"]], now=now) for study in studies]
 
         return self._database.read(work)
+
+    def _now(self, connection: Connection) -> Moment:
+        """The time that decides leases."""
+        if self._clock is not None:
+            return Moment.of_clock(self._clock)
+        return Moment.of_machine() if self._database.is_sqlite else Moment.of_server(connection)
 
     def _find(self, connection: Connection, name: str) -> codec.Row:
         row = connection.execute(select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
@@ -227,7 +233,7 @@ class SqlRecords(StudyRecords):
         return driver_errors.not_found(name, where=self._database.where, names=names)
 
 
-def _summary(study: codec.Row, lease: Lease | None, groups: Sequence[Row[Any]], *, now: float) -> StudySummary:
+def _summary(study: codec.Row, lease: Lease | None, groups: Sequence[Row[Any]], *, now: Moment) -> StudySummary:
     spec = codec.study_from_row(study)
     best = None
     for fidelity in BEST_FIRST:
@@ -252,4 +258,6 @@ def _lease_from_row(row: Row[Any]) -> Lease:
         process=process,
         work=row.work,
         active_s=row.active_s,
+        steady_until=row.steady_until,
+        boot=row.boot,
     )

@@ -5,16 +5,15 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection
 
-from sparsesearch.store import codec, driver_errors, study_transitions, tables
+from sparsesearch.store import codec, driver_errors, study_transitions
+from sparsesearch.store import writer_statements as sql
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
-from sparsesearch.store.prepared import Prepared
+from sparsesearch.store.moment import Moment
 from sparsesearch.store.transition_writer import Change, TransitionWriter
 from sparsesearch.store.trial_queries import load_trials
 from sparsesearch.study.progress import WorkProgress
@@ -22,47 +21,7 @@ from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 from sparsesearch.study.trial import NewTrial, Trial, TrialState
 
-_OURS = (
-    tables.leases.c.study_id == bindparam("the_study"),
-    tables.leases.c.owner == bindparam("the_owner"),
-    tables.leases.c.generation == bindparam("the_generation"),
-)
-_RENEWED_AT = tables.leases.c.expires_at - bindparam("lease_s")
-_ACTIVE_S = tables.leases.c.active_s + bindparam("now") - _RENEWED_AT
-_EXTEND = Prepared(update(tables.leases).where(*_OURS).values(expires_at=bindparam("until"), active_s=_ACTIVE_S))
-_RELEASE = (
-    update(tables.leases).where(*_OURS).values(owner=None, expires_at=bindparam("now"), work=None, active_s=_ACTIVE_S)
-)
-_SHOW_WORK = update(tables.leases).where(*_OURS).values(work=bindparam("the_work"))
-_THE_STUDY = tables.studies.c.id == bindparam("the_study")
-_FIND_STUDY = select(tables.studies).where(_THE_STUDY)
-_FIND_REQUEST = select(tables.studies.c.request).join(tables.leases).where(*_OURS)
-_SET_CONDITION = (
-    update(tables.studies)
-    .where(_THE_STUDY)
-    .values(state=bindparam("the_state"), reason=bindparam("the_reason"), request=bindparam("the_request"))
-)
-_SET_SPEC = update(tables.studies).where(_THE_STUDY).values(spec=bindparam("the_spec"))
-_FIND_DUPLICATE = select(tables.trials.c.number).where(
-    tables.trials.c.study_id == bindparam("the_study"),
-    tables.trials.c.key == bindparam("key"),
-    tables.trials.c.fidelity == bindparam("fidelity"),
-    tables.trials.c.seed == bindparam("seed"),
-)
-_LATER = {"started_at", "ended_at", "score"}
-_NEW_COLUMNS = [column.name for column in tables.trials.columns if column.name not in _LATER]
-_ADD_TO_SQLITE = Prepared(sqlite.insert(tables.trials).on_conflict_do_nothing(), columns=_NEW_COLUMNS)
-_ADD_TO_POSTGRES = Prepared(postgresql.insert(tables.trials).on_conflict_do_nothing(), columns=_NEW_COLUMNS)
-_ADD_MEASUREMENT = Prepared(insert(tables.measurements))
-
 _T = TypeVar("_T")
-
-
-@cache
-def _update_trial(columns: tuple[str, ...]) -> Prepared:
-    table = tables.trials.c
-    ours = (table.study_id == bindparam("the_study"), table.number == bindparam("the_number"))
-    return Prepared(update(tables.trials).where(*ours).values({name: bindparam(name) for name in columns}))
 
 
 class SqlWriter(TransitionWriter):
@@ -80,7 +39,7 @@ class SqlWriter(TransitionWriter):
         uid: str,
         study_id: int,
         lease: Lease,
-        clock: Callable[[], float],
+        clock: Callable[[], float] | None,
         lease_s: float,
     ) -> None:
         """Called by the store, with a lease that it has acquired."""
@@ -108,14 +67,16 @@ class SqlWriter(TransitionWriter):
 
         def work(connection: Connection, now: float) -> list[Trial]:
             more = {"study_id": self._study_id, "created_at": now, "updated_at": now}
-            statement = _ADD_TO_SQLITE if self._database.is_sqlite else _ADD_TO_POSTGRES
+            statement = sql.ADD_TO_SQLITE if self._database.is_sqlite else sql.ADD_TO_POSTGRES
             if statement.run_all(connection, [{**row, **more} for _, row in added]) == len(added):
                 return [trial for trial, _ in added]
             stored = self._load(connection, {trial.number for trial, _ in added})
             for trial, _ in added:
                 if trial.number not in stored:
                     same = {"key": trial.key, "fidelity": trial.fidelity.value, "seed": trial.seed}
-                    existing = connection.execute(_FIND_DUPLICATE, {"the_study": self._study_id, **same}).scalar_one()
+                    existing = connection.execute(
+                        sql.FIND_DUPLICATE, {"the_study": self._study_id, **same}
+                    ).scalar_one()
                     raise driver_errors.duplicate(trial, existing=existing)
             return [stored[trial.number] for trial, _ in added]
 
@@ -142,8 +103,8 @@ class SqlWriter(TransitionWriter):
         """
 
         def work(connection: Connection, now: float) -> None:
-            row = connection.execute(_FIND_STUDY, {"the_study": self._study_id}).mappings().one()
-            found = codec.condition_from_row(row, lease=None, now=now)
+            row = connection.execute(sql.FIND_STUDY, {"the_study": self._study_id}).mappings().one()
+            found = codec.condition_from_row(row, lease=None, now=self._moment())
             self._set_condition(connection, study_transitions.entered(found, state, reason=reason))
 
         self._write(work)
@@ -155,7 +116,7 @@ class SqlWriter(TransitionWriter):
             StaleAttemptError: The lease is lost.
         """
         values = {"the_study": self._study_id, "the_spec": codec.study_to_row(spec)["spec"]}
-        self._write(lambda connection, now: connection.execute(_SET_SPEC, values))
+        self._write(lambda connection, now: connection.execute(sql.SET_SPEC, values))
         self.spec = spec
 
     def requested(self) -> StopRequest | None:
@@ -164,7 +125,7 @@ class SqlWriter(TransitionWriter):
         Raises:
             StaleAttemptError: The lease is lost.
         """
-        row = self._database.read(lambda connection: connection.execute(_FIND_REQUEST, self._ours).first())
+        row = self._database.read(lambda connection: connection.execute(sql.FIND_REQUEST, self._ours).first())
         if row is None:
             raise driver_errors.lease_lost(self.spec.name)
         return None if row.request is None else StopRequest(row.request)
@@ -172,7 +133,7 @@ class SqlWriter(TransitionWriter):
     def show_work(self, work: Sequence[WorkProgress]) -> None:
         """Store what the trainings under way have done, for others to read; does not raise if the lease is lost."""
         values = {**self._ours, "the_work": codec.work_to_text(work)}
-        self._database.write(lambda connection: connection.execute(_SHOW_WORK, values))
+        self._database.write(lambda connection: connection.execute(sql.SHOW_WORK, values))
 
     def close(self) -> None:
         """Release the lease, if this writer still owns it; a study that is active is then PAUSED.
@@ -181,8 +142,10 @@ class SqlWriter(TransitionWriter):
         """
 
         def work(connection: Connection) -> None:
-            released = connection.execute(_RELEASE, {**self._ours, "now": self._clock(), "lease_s": self._lease_s})
-            row = connection.execute(_FIND_STUDY, {"the_study": self._study_id}).mappings().first()
+            now = self._moment()
+            times = {"now": now.time, "steady": now.steady, "lease_s": self._lease_s}
+            released = connection.execute(sql.RELEASE, {**self._ours, **times})
+            row = connection.execute(sql.FIND_STUDY, {"the_study": self._study_id}).mappings().first()
             if released.rowcount == 1 and row is not None and StudyState(row["state"]).is_active:
                 self._set_condition(connection, StudyCondition(state=StudyState.PAUSED))
 
@@ -190,27 +153,45 @@ class SqlWriter(TransitionWriter):
 
     def _set_condition(self, connection: Connection, condition: StudyCondition) -> None:
         values = {f"the_{name}": value for name, value in codec.condition_to_row(condition).items()}
-        connection.execute(_SET_CONDITION, {"the_study": self._study_id, **values})
+        connection.execute(sql.SET_CONDITION, {"the_study": self._study_id, **values})
 
     def _write(self, work: Callable[[Connection, float], _T]) -> _T:
         """Return what `work` returns, given a transaction that has extended the lease, and its time."""
 
         def leased(connection: Connection) -> _T:
-            now = self._clock()
-            lengths = {"now": now, "lease_s": self._lease_s, "until": now + self._lease_s}
-            if _EXTEND.run(connection, {**self._ours, **lengths}).rowcount != 1:
+            now = self._extend(connection)
+            if now is None:
                 raise driver_errors.lease_lost(self.spec.name)
             return work(connection, now)
 
         return self._database.write(leased)
 
+    def _moment(self) -> Moment:
+        return Moment.of_machine() if self._clock is None else Moment.of_clock(self._clock)
+
+    def _extend(self, connection: Connection) -> float | None:
+        """Extend the lease and return the time; None if it is lost."""
+        now, lease_s = self._moment(), self._lease_s
+        values = {**self._ours, "lease_s": lease_s, "steady": now.steady, "steady_until": now.steady + lease_s}
+        if self._clock is None and not self._database.is_sqlite:
+            row = sql.EXTEND_BY_SERVER.run(connection, values).fetchone()
+            return None if row is None else row[0] - lease_s
+        is_ours = sql.EXTEND.run(connection, {**values, "until": now.time + lease_s}).rowcount == 1
+        return now.time if is_ours else None
+
     def _change(self, changes: Sequence[Change]) -> list[Trial]:
         if not changes:
             return []
         numbers = {number for number, _ in changes}
+        earlier: tuple[list[Trial], dict[int, Trial]] | None = None
 
         def work(connection: Connection, now: float) -> tuple[list[Trial], dict[int, Trial]]:
+            nonlocal earlier
+            if earlier is not None:  # an attempt failed, after the commit or before
+                self._forget(numbers)
             before = self._load(connection, numbers)
+            if earlier is not None and all(codec.is_stored(before[number], earlier[1][number]) for number in numbers):
+                return earlier
             after = dict(before)
             results = []
             for number, change in changes:
@@ -219,17 +200,21 @@ class SqlWriter(TransitionWriter):
                 after[number] = change(after[number])
                 results.append(after[number])
             self._save(connection, [(before[number], after[number]) for number in sorted(numbers)], now=now)
-            return results, after
+            earlier = results, after
+            return earlier
 
         with self._lock:
             try:
                 results, after = self._write(work)
             except BaseException:  # whether it is stored may be unknown, so read it again
-                for number in numbers:
-                    self._unfinished.pop(number, None)
+                self._forget(numbers)
                 raise
             self._keep(after.values())
         return results
+
+    def _forget(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._unfinished.pop(number, None)
 
     def _load(self, connection: Connection, numbers: Collection[int]) -> dict[int, Trial]:
         """Return the stored trials among some numbers."""
@@ -273,6 +258,6 @@ class SqlWriter(TransitionWriter):
                 if item.step not in known
             ]
         for columns, rows in updates.items():
-            _update_trial(columns).run_all(connection, rows)
+            sql.update_trial(columns).run_all(connection, rows)
         if measurements:
-            _ADD_MEASUREMENT.run_all(connection, measurements)
+            sql.ADD_MEASUREMENT.run_all(connection, measurements)

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from sparsesearch.errors import TrackingError, one_line
 from sparsesearch.study.metric import VAL_TOP1
+from sparsesearch.text import without_password
 from sparsesearch.tracking.file_lock import FileLock
 
 if TYPE_CHECKING:
@@ -99,10 +100,7 @@ class Address:
             parts = urlsplit(self.uri)
             host = parts.netloc.rpartition("@")[2]
             return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        try:
-            return make_url(self.uri).render_as_string(hide_password=True)
-        except ArgumentError:
-            return self.uri
+        return without_password(self.uri)
 
 
 def connect(address: Address) -> Connection:

@@ -295,7 +295,8 @@ def fill_many(store: SqlStore) -> None:
         "SELECT n + 1, 'study-' || n, spec, created_at FROM s, studies WHERE n > 0",
         f"WITH RECURSIVE {numbers('s', STUDIES)}, {numbers('t', TRIALS_EACH)} INSERT INTO trials (study_id, number, "
         "state, attempt, fidelity, origin, label, key, seed, macs, params, predicted_ms, schedule, proposal, "
-        "created_at, updated_at, started_at, ended_at, score) SELECT s.n + 1, t.n, CASE WHEN t.n % 100 = 7 THEN 'FAILED' "
+        "created_at, updated_at, started_at, ended_at, score) "
+        "SELECT s.n + 1, t.n, CASE WHEN t.n % 100 = 7 THEN 'FAILED' "
         "WHEN t.n > 990 THEN 'RUNNING' ELSE 'COMPLETE' END, CASE WHEN t.n % 200 = 9 THEN 2 ELSE 1 END, 'supernet', "
         "'search', 'search', CAST(s.n AS text) || '-' || CAST(t.n AS text), t.n, 1000 + t.n, 1, 0.5 + t.n, "
         f"'{'x' * 300}', '{'y' * 700}', 1, 1, 1, 2 + t.n, 1.0 / (1 + t.n) FROM s, t",

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 import sys
+import threading
+import traceback
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import URL
 
-from sparsesearch.errors import MissingExtraError, StoreError
+from sparsesearch.errors import MissingExtraError, StoreError, StoreUnavailableError
 from sparsesearch.store import filesystem
 from sparsesearch.store.database import Database
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.spec import Budget, StudySpec
+from sparsesearch.study.state import StudyState
 
 SPEC = StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65))
 
@@ -154,6 +160,107 @@ class TestSqlite:
         with pytest.raises(StoreError) as caught:
             write()
         assert "readonly database; check that the file and its folder are writable" in one_line(caught)
+
+
+class TestFiles:
+    def test_they_are_private(self, tmp_path: Path) -> None:
+        mask = os.umask(0)
+        try:
+            store = open_store(f"sqlite:///{tmp_path}/new/studies.db")
+            store.create_study(SPEC)
+        finally:
+            os.umask(mask)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
+        assert modes == {"studies.db": 0o600, "studies.db-wal": 0o600, "studies.db-shm": 0o600}
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+        store.close()
+
+    def test_modes_that_somebody_set_are_kept(self, tmp_path: Path) -> None:
+        open_store(f"sqlite:///{tmp_path}/a.db").close()
+        (tmp_path / "a.db").chmod(0o640)
+        tmp_path.chmod(0o750)
+        store = open_store(f"sqlite:///{tmp_path}/a.db")
+        store.create_study(SPEC)
+        assert stat.S_IMODE((tmp_path / "a.db").stat().st_mode) == 0o640
+        assert stat.S_IMODE((tmp_path / "a.db-wal").stat().st_mode) == 0o640
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750
+        store.close()
+
+    @pytest.mark.parametrize("name", ["a?mode=memory.db", "a#b.db", "a%41.db", "a b.db", "\xe4.db"])
+    def test_names_are_taken_as_they_are(self, tmp_path: Path, name: str) -> None:
+        Database(f"sqlite:///{tmp_path}/x.db").close()
+        store = open_store(URL.create("sqlite", database=f"{tmp_path}/{name}").render_as_string())
+        store.create_study(SPEC)
+        assert (tmp_path / name).stat().st_size > 0
+        store.close()
+
+    def test_a_deleted_file_is_noticed(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.db"
+        store = open_store(f"sqlite:///{path}")
+        writer = store.create_study(SPEC)
+        for file in tmp_path.iterdir():
+            file.unlink()
+        for use in (lambda: writer.renew(), lambda: writer.trials(), lambda: store.studies()):
+            with pytest.raises(StoreUnavailableError) as caught:
+                use()
+            assert one_line(caught).startswith(f"{path} was deleted or moved while it was in use (No such file")
+        assert list(tmp_path.iterdir()) == []
+        store.close()
+
+    def test_a_replaced_file_is_noticed(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.db"
+        store = open_store(f"sqlite:///{path}")
+        writer = store.create_study(SPEC)
+        other = open_store(f"sqlite:///{tmp_path}/b.db")
+        other.create_study(SPEC).close()
+        other.close()
+        (tmp_path / "b.db").replace(path)
+        before = path.read_bytes()
+        for use in (lambda: writer.renew(), lambda: writer.close(), lambda: store.studies()):
+            with pytest.raises(StoreError) as caught:
+                use()
+            assert one_line(caught).startswith(f"{path} was replaced by another file while it was in use")
+            assert not isinstance(caught.value, StoreUnavailableError)
+        assert path.read_bytes() == before
+        store.close()
+
+    def test_a_file_that_is_put_back_is_used_again(self, tmp_path: Path) -> None:
+        (tmp_path / "there").mkdir()
+        lines: list[str] = []
+        store = open_store(f"sqlite:///{tmp_path}/there/a.db", patience_s=60, on_wait=lines.append)
+        writer = store.create_study(SPEC)
+        (tmp_path / "there").rename(tmp_path / "elsewhere")
+        threading.Timer(2.0, (tmp_path / "elsewhere").rename, [tmp_path / "there"]).start()
+        writer.set_state(StudyState.FINISHED)
+        assert store.condition("digits").state is StudyState.FINISHED
+        assert len(lines) == 2
+        assert "was deleted or moved" in lines[0]
+        store.close()
+
+
+PASSWORDS = ["secret", "se%40cret", "se:cret", "se/cret", "se?cret", "se%2Fcr%3Aet", "secret@s"]
+
+
+class TestPasswords:
+    @pytest.mark.parametrize("password", PASSWORDS)
+    @pytest.mark.parametrize("scheme", ["postgresql", "mysql", "sqlite", "postgresql+psycopg"])
+    def test_no_message_has_them(self, password: str, scheme: str) -> None:
+        with pytest.raises(StoreError) as caught:
+            open_store(f"{scheme}://me:{password}@127.0.0.1:1/db?connect_timeout=2")
+        text = one_line(caught)
+        assert "me:***@127.0.0.1:1/db" in text
+        assert "cret" not in text
+
+    def test_nor_those_in_the_query(self) -> None:
+        with pytest.raises(StoreError) as caught:
+            open_store("postgresql://me@127.0.0.1:1/db?connect_timeout=2&password=sec%40ret&sslpassword=secret")
+        assert "ret" not in one_line(caught)
+        assert "&password=***&sslpassword=***" in one_line(caught)
+
+    def test_nor_what_comes_of_them_in_tracebacks(self) -> None:
+        with pytest.raises(StoreError) as caught:
+            open_store("postgresql://me:secret@127.0.0.1:1/db?connect_timeout=2")
+        assert "secret" not in "".join(traceback.format_exception(caught.value)).replace("me:secret@127", "")
 
 
 class TestUrls:
