@@ -29,6 +29,7 @@ from postgres_server import PostgresServer, postgres_programs
 from sparsesearch.schedule import Schedule
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.events import Ended, Measured
+from sparsesearch.study.numbers import Numbers
 from sparsesearch.study.spec import Budget, StudySpec
 from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin, Proposal, TrialState
 
@@ -51,7 +52,7 @@ def new_trial(number: int) -> NewTrial:
         cost=Cost(macs=3_000_000_000 + number, params=22_000_000),
         seed=number,
         proposal=Proposal(
-            index=number, seed=number, seen=tuple(range(max(0, number - 100), number)), params={**PARAMS}
+            index=number, seed=number, seen=Numbers(range(max(0, number - 100), number)), params={**PARAMS}
         ),
     )
 

@@ -8,6 +8,7 @@ from sample_study import DEIT_SMALL, sample_spec
 
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.schedule import Schedule
+from sparsesearch.study.numbers import Numbers
 from sparsesearch.study.spec import Budget, StudySpec
 from sparsesearch.study.trial import (
     Cost,
@@ -59,7 +60,7 @@ def trial(
         cost=Cost(macs=macs, params=1, latency_ms=latency_ms, predicted_ms=predicted_ms),
         seed=0,
         budget_macs=budget_macs,
-        proposal=None if params is None else Proposal(index=number, seed=0, seen=(), params=params),
+        proposal=None if params is None else Proposal(index=number, seed=0, seen=Numbers(), params=params),
         study="sample",
         state=state,
         attempt=1,

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.latency_record import ConfirmedLatency
+from sparsesearch.study.numbers import Numbers
 from sparsesearch.value import Value
 
 Axis = Literal["macs", "ms"]
@@ -144,7 +145,7 @@ class Proposal(Value):
 
     index: int
     seed: int
-    seen: tuple[int, ...]
+    seen: Numbers
     params: dict[str, int | float | str]
     system_attrs: dict[str, object] = Field(default_factory=dict)
 

@@ -22,6 +22,7 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.events import Checkpointed, Confirmed, Ended, Event, Measured
+from sparsesearch.study.numbers import Numbers
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.protocols import StudyStore, StudyWriter
 from sparsesearch.study.spec import Budget, StudySpec
@@ -412,7 +413,7 @@ class TestAdding:
         proposal = Proposal(
             index=4,
             seed=2**63 + 5,
-            seen=(0, 2),
+            seen=Numbers([0, 2]),
             params={"count": 3, "ratio": 1.0, "third": 1 / 3, "kind": "prune", "wide": float("inf")},
             system_attrs={"constraints": [0.1, -1e300], "nested": {"b": 1, "a": [None, True, "é\x00"]}},
         )
@@ -427,7 +428,7 @@ class TestAdding:
         assert type(kept.params["ratio"]) is float
 
     def test_what_is_returned_is_what_is_stored(self, writer: StudyWriter) -> None:
-        proposal = Proposal(index=0, seed=0, seen=(), params={}, system_attrs={"pair": (1, 2)})
+        proposal = Proposal(index=0, seed=0, seen=Numbers(), params={}, system_attrs={"pair": (1, 2)})
         stored = writer.add_trial(new(0, proposal=proposal))
         assert stored.proposal is not None
         assert stored.proposal.system_attrs == {"pair": [1, 2]}
@@ -467,7 +468,7 @@ class TestAdding:
             {"seed": 2**63},
             {"key": "a\x00b"},
             {"cost": Cost(macs=1, params=1, latency_ms=float("nan"))},
-            {"proposal": Proposal(index=0, seed=0, seen=(), params={}, system_attrs={"x": object()})},
+            {"proposal": Proposal(index=0, seed=0, seen=Numbers(), params={}, system_attrs={"x": object()})},
         ],
         ids=["seed", "key", "latency", "proposal"],
     )

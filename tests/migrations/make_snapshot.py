@@ -19,6 +19,7 @@ from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.store.tables import REVISION
 from sparsesearch.study.events import Checkpointed, Confirmed, Ended, Measured
+from sparsesearch.study.numbers import Numbers
 from sparsesearch.study.protocols import StudyStore
 from sparsesearch.study.spec import Budget, DataSpec, FidelitySpec, StudySpec
 from sparsesearch.study.trial import (
@@ -67,7 +68,7 @@ def fill(store: StudyStore) -> None:
     writer = store.create_study(spec)
     for number, ended in enumerate(STATES):
         proposal = Proposal(
-            index=number, seed=2**63 + number, seen=tuple(range(number)), params={"ratio": 0.1 * number, "count": 2}
+            index=number, seed=2**63 + number, seen=Numbers(range(number)), params={"ratio": 0.1 * number, "count": 2}
         )
         writer.add_trial(
             NewTrial(

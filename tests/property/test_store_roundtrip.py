@@ -16,6 +16,7 @@ from sparsesearch.space.definition import SearchSpace
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.events import Checkpointed, Ended, Measured
+from sparsesearch.study.numbers import Numbers
 from sparsesearch.study.protocols import StudyStore
 from sparsesearch.study.spec import Budget, DataSpec, FidelitySpec, StudySpec, TrainSpec
 from sparsesearch.study.trial import (
@@ -62,7 +63,7 @@ proposals = st.builds(
     Proposal,
     index=st.integers(0, 2**40),
     seed=st.integers(0, 2**63 - 1),
-    seen=st.lists(st.integers(0, 10**6), max_size=5).map(tuple),
+    seen=st.lists(st.integers(0, 10**6), max_size=5).map(Numbers),
     params=st.dictionaries(words, st.integers() | numbers | st.text(max_size=8), max_size=4),
     system_attrs=st.dictionaries(words, plain, max_size=3),
 )

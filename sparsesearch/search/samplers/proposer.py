@@ -29,6 +29,7 @@ from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.sampling import draw_shape, mutate_shape
 from sparsesearch.space.shape import Shape
 from sparsesearch.study.metric import VAL_TOP1, Metric
+from sparsesearch.study.numbers import Numbers
 from sparsesearch.study.protocols import Price
 from sparsesearch.study.trial import Fidelity, Origin, Proposal, Trial, TrialState
 
@@ -166,7 +167,7 @@ class Proposer(ABC):
             params = self.params(schedule, limit=limit)
             self._keys.add(schedule.key(self.geometry))
             self._pending[index] = PendingProposal(schedule, params)
-            return schedule, Proposal(index=index, seed=self.derive(index), seen=tuple(self._told), params=params)
+            return schedule, Proposal(index=index, seed=self.derive(index), seen=Numbers(self._told), params=params)
         return None
 
     @abstractmethod

@@ -8,6 +8,7 @@ from latency_samples import made_up_confirmation
 from sparsesearch.errors import StoreVersionError
 from sparsesearch.schedule import Schedule
 from sparsesearch.store import codec
+from sparsesearch.study.numbers import Numbers
 from sparsesearch.study.spec import Budget, StudySpec
 from sparsesearch.study.trial import (
     CheckpointRef,
@@ -35,7 +36,9 @@ TRIAL = Trial(
     cost=Cost(macs=2**40, params=7, latency_ms=0.1, predicted_ms=0.2),
     seed=-5,
     parent=1,
-    proposal=Proposal(index=3, seed=2**70, seen=(0, 2), params={"z": 1, "a": 1.0}, system_attrs={"k": [1, 1.0]}),
+    proposal=Proposal(
+        index=3, seed=2**70, seen=Numbers([0, 2]), params={"z": 1, "a": 1.0}, system_attrs={"k": [1, 1.0]}
+    ),
     budget_macs=2**41,
     state=TrialState.STOPPED,
     attempt=2,
