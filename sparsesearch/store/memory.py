@@ -87,10 +87,14 @@ class MemoryStore(MemoryRecords, StudyStore):
 
     def _leased(self, name: str, owner: str | None) -> StoredStudy:
         """Return the study with its lease extended, if `owner` owns it."""
+        study = self._owned(name, owner)
+        self._renew(study)
+        return study
+
+    def _owned(self, name: str, owner: str | None) -> StoredStudy:
         study = self._studies.get(name)
         if study is None or owner is None or study.lease.owner != owner:
             raise driver_errors.lease_lost(name)
-        self._renew(study)
         return study
 
     def _renew(self, study: StoredStudy) -> None:
@@ -123,9 +127,11 @@ class MemoryWriter(TransitionWriter):
             DuplicateTrialError: Another number has the same schedule, fidelity and seed.
             StaleAttemptError: The lease is lost.
         """
+        if not trials:
+            return []
         added = [codec.new_trial(trial, study=self.spec.name)[0] for trial in trials]
         with self._store._lock:
-            study = self._store._leased(self.spec.name, self._owner)
+            study = self._store._owned(self.spec.name, self._owner)
             new: dict[int, Trial] = {}
             numbers: dict[tuple[str, Fidelity, int], int] = {}
             for trial in added:
@@ -139,6 +145,7 @@ class MemoryWriter(TransitionWriter):
             study.trials.update(new)
             study.numbers.update(numbers)
             study.times.update({number: TrialTimes() for number in new})
+            self._store._renew(study)
             return [study.trials[trial.number] for trial in added]
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
@@ -204,8 +211,10 @@ class MemoryWriter(TransitionWriter):
                 study.condition = study.condition.model_copy(update={"state": state, "request": None, "work": ()})
 
     def _change(self, changes: Sequence[Change]) -> list[Trial]:
+        if not changes:
+            return []
         with self._store._lock:
-            study = self._store._leased(self.spec.name, self._owner)
+            study = self._store._owned(self.spec.name, self._owner)
             changed: dict[int, Trial] = {}
             results = []
             for number, change in changes:
@@ -220,6 +229,7 @@ class MemoryWriter(TransitionWriter):
             for number, after in changed.items():
                 study.times[number] = _times(study.times[number], study.trials[number], after, now=now)
                 study.trials[number] = after
+            self._store._renew(study)
             return results
 
 

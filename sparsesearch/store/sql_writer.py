@@ -64,20 +64,21 @@ class SqlWriter(TransitionWriter):
         if not trials:
             return []
         added = [codec.new_trial(trial, study=self.spec.name) for trial in trials]
+        first: dict[int, tuple[Trial, dict[str, Any]]] = {}
+        for one in added:
+            first.setdefault(one[0].number, one)
 
         def work(connection: Connection, now: float) -> list[Trial]:
             more = {"study_id": self._study_id, "created_at": now, "updated_at": now}
             statement = sql.ADD_TO_SQLITE if self._database.is_sqlite else sql.ADD_TO_POSTGRES
-            if statement.run_all(connection, [{**row, **more} for _, row in added]) == len(added):
-                return [trial for trial, _ in added]
-            stored = self._load(connection, {trial.number for trial, _ in added})
-            for trial, _ in added:
+            if statement.run_all(connection, [{**row, **more} for _, row in first.values()]) == len(first):
+                return [first[trial.number][0] for trial, _ in added]
+            stored = self._load(connection, first)
+            for trial, _ in first.values():
                 if trial.number not in stored:
                     same = {"key": trial.key, "fidelity": trial.fidelity.value, "seed": trial.seed}
-                    existing = connection.execute(
-                        sql.FIND_DUPLICATE, {"the_study": self._study_id, **same}
-                    ).scalar_one()
-                    raise driver_errors.duplicate(trial, existing=existing)
+                    found = connection.execute(sql.FIND_DUPLICATE, {"the_study": self._study_id, **same})
+                    raise driver_errors.duplicate(trial, existing=found.scalar_one())
             return [stored[trial.number] for trial, _ in added]
 
         with self._lock:

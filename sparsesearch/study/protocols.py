@@ -117,7 +117,7 @@ class StudyWriter(Protocol):
         """Store a new trial as WAITING; if its number is already stored, return that trial unchanged."""
 
     def add_trials(self, trials: Sequence[NewTrial]) -> list[Trial]:
-        """`add_trial` for several trials at once."""
+        """`add_trial` for several trials at once; of those with the same number, the first is stored."""
 
     def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
         """Mark a WAITING or RUNNING trial as RUNNING.
