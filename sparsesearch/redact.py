@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote_plus
 
 _HIDDEN = "***"
 _SECRET = (
@@ -38,3 +39,10 @@ def without_password(text: str) -> str:
     for pattern in (_IN_QUERY, _KEYWORD, _ENTRY, _HEADER):
         text = pattern.sub(rf"\1{_HIDDEN}", text)
     return text
+
+
+def passwords_in(url: str) -> tuple[str, ...]:
+    """Return the password of a URL as it is written there and as it is sent; empty if it has none."""
+    credentials, found, _ = url.partition("://")[2].rpartition("@")
+    written = credentials.partition(":")[2] if found else ""
+    return tuple(sorted({written, unquote_plus(written)} - {""}))

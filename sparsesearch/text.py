@@ -10,32 +10,6 @@ from sparsesearch.errors import SpecError
 _GIGA, _MEGA = 1e9, 1e6
 
 
-_PASSWORDS = re.compile(r"((?:^|[?&])(?:password|sslpassword|passfile)=)[^&#]*", re.IGNORECASE)
-
-
-def without_password(url: str) -> str:
-    """Return a URL with `***` in place of its password, whatever characters that has; also if it is no valid URL.
-
-    The user ends at the first colon, the password at the last @, so that one with an @ in it is not shown either.
-    """
-    scheme, found, rest = url.partition("://")
-    if not found:
-        return url
-    credentials, found, place = rest.rpartition("@")
-    if found:
-        user, colon, _ = credentials.partition(":")
-        rest = f"{user}{':***' if colon else ''}@{place}"
-    before, question, query = rest.partition("?")
-    return f"{scheme}://{before}{question}{_PASSWORDS.sub(lambda match: f'{match[1]}***', query)}"
-
-
-def passwords_in(url: str) -> tuple[str, ...]:
-    """Return the password of a URL as it is written there and as it is sent; empty if it has none."""
-    credentials, found, _ = url.partition("://")[2].rpartition("@")
-    written = credentials.partition(":")[2] if found else ""
-    return tuple(sorted({written, unquote_plus(written)} - {""}))
-
-
 def human_time(seconds: float) -> str:
     """Format a duration, such as `45 s`, `12 min` or `1.5 h`."""
     if seconds < 90:

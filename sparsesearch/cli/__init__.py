@@ -13,13 +13,16 @@ import time
 import traceback
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
+from sparsesearch.cli.process_title import hide_passwords
 from sparsesearch.cli.renamed_flags import new_name
 from sparsesearch.dispatch.temporary import shorten_tmpdir
 from sparsesearch.errors import MissingExtraError, SparseSearchError, one_line, printable
 from sparsesearch.files.durable import write_file
 from sparsesearch.infrastructure import infrastructure_fault
+from sparsesearch.redact import without_password
 
 if TYPE_CHECKING:
     from typer.exceptions import TyperException
@@ -42,11 +45,24 @@ def main() -> None:
     A known error is one line. Anything else is a fault of this program: its traceback goes into a log file, or to
     the terminal with `SPARSESEARCH_DEBUG=1`.
     """
+    hide_passwords()
+    sys.excepthook = _show_traceback
     sys.exit(_run())
 
 
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return without_password(super().format(record))
+
+
+def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(without_password("".join(traceback.format_exception(kind, error, trace))))
+
+
 def _run() -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
     shorten_tmpdir()
     try:
         return _run_app()
@@ -91,7 +107,7 @@ def _run_app() -> int:
 
 
 def _complain(text: str, *, code: int) -> int:
-    sys.stderr.write(f"sparsesearch: {printable(text)}\n")
+    sys.stderr.write(f"sparsesearch: {printable(without_password(text))}\n")
     return code
 
 
@@ -138,7 +154,7 @@ def _complain_of_usage(error: TyperException) -> int:
 def _write_crash_log() -> Path:
     from sparsesearch.settings import Settings
 
-    text = traceback.format_exc()
+    text = without_password(traceback.format_exc())
     path = Settings.from_environment().home / "crash.log"
     try:
         write_file(path, text, is_private=True)

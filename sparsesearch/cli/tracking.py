@@ -10,11 +10,11 @@ import typer
 from sparsesearch.cli.options import DatabaseOption, open_settings
 from sparsesearch.console.streams import err, out, program, say
 from sparsesearch.errors import TrackingError
+from sparsesearch.redact import without_password
 from sparsesearch.settings import Settings
 from sparsesearch.study.observer import NoObserver, StudyObserver
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import StudyRecords
-from sparsesearch.text import without_password
 
 app = typer.Typer(help="Show studies in MLflow.", no_args_is_help=True)
 
@@ -113,5 +113,5 @@ def open_tracker(
 
 
 def database_flag(database: str | None) -> str:
-    """Return the `--database` flag as part of a suggested command, without the password."""
+    """Return the `--database` flag as part of a suggested command, without a password."""
     return "" if database is None else f" --database {shlex.quote(without_password(database))}"

@@ -13,6 +13,7 @@ from sparsesearch.console.heartbeat import Heartbeat
 from sparsesearch.console.reporter import Reporter
 from sparsesearch.console.rich_tables import accuracy_warning
 from sparsesearch.console.watch import StudyWatch
+from sparsesearch.redact import without_password
 from sparsesearch.study.trial import Trial
 
 _PLAN = "plan: "
@@ -42,7 +43,8 @@ class JsonLinesReporter(Reporter):
         self.heartbeat = Heartbeat(self._beat)
 
     def line(self, text: str) -> None:
-        """Write a `plan` or `note` event."""
+        """Write a `plan` or `note` event, without passwords."""
+        text = without_password(text)
         if text.startswith(_PLAN):
             self._write("plan", text=text.removeprefix(_PLAN))
         else:

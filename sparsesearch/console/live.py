@@ -15,7 +15,7 @@ from rich.text import Text
 from sparsesearch.console.reporter import Reporter
 from sparsesearch.console.sentences import ended_line
 from sparsesearch.console.status_view import MAX_RUNNING, status_view, work_view
-from sparsesearch.console.streams import err
+from sparsesearch.console.streams import err, say
 from sparsesearch.console.watch import StudyWatch
 from sparsesearch.study.trial import Trial
 
@@ -50,7 +50,7 @@ class LiveReporter(Reporter):
 
     def line(self, text: str) -> None:
         """Print a permanent line above the view."""
-        err.print(text, soft_wrap=True)
+        say(text)
 
     def trial_ended(self, watch: StudyWatch, trial: Trial) -> None:
         """Print a line for a training that ended or a trial that failed."""

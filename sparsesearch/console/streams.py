@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sparsesearch.redact import without_password
+
 _PIPE_WIDTH = 160
 """Width of tables that are written to a file or a pipe."""
 
@@ -25,8 +27,8 @@ out = _console(stderr=False)
 
 
 def say(text: str, *, style: str | None = None) -> None:
-    """Print a message to standard error, unwrapped so that paths and commands can be copied."""
-    err.print(text, style=style, soft_wrap=True)
+    """Print a message to standard error, without passwords, and unwrapped so that paths and commands can be copied."""
+    err.print(without_password(text), style=style, soft_wrap=True)
 
 
 def program() -> str:

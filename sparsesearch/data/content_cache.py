@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sparsesearch.data.file_walk import FoundFile
+from sparsesearch.files.durable import create_private
 
 _FILE = "data-contents.sqlite"
 _SETTLED_NS = 2_000_000_000
@@ -111,7 +112,7 @@ class ContentCache:
     def _in_tables(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
         """Do something with the tables; an error of their file is noted, and None returned."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            create_private(self._path)
             with closing(sqlite3.connect(self._path, timeout=60, isolation_level=None)) as tables:
                 for table in _TABLES:
                     tables.execute(table)

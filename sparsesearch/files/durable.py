@@ -81,6 +81,18 @@ def new_file(path: Path, *, is_private: bool = False, is_synced: bool = True) ->
         raise
 
 
+def create_private(path: Path) -> None:
+    """Create an empty file and its folder for the user alone, for a library that will fill it; one that exists is left.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+    if path.exists():
+        return
+    make_folder(path.parent, is_private=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
+
+
 def make_folder(path: Path, *, is_private: bool = False) -> None:
     """Create a folder and its parents, so that they survive a power failure; what exists is left as it is.
 

@@ -16,7 +16,7 @@ from sparsesearch.store.faults import is_passing
 from sparsesearch.store.filesystem import network_filesystem
 from sparsesearch.store.patience import Patience
 from sparsesearch.store.sqlite_connections import WAIT_S, SqliteFile
-from sparsesearch.text import passwords_in, without_password
+from sparsesearch.redact import passwords_in, without_password
 
 BUSY_SECONDS = 30.0
 """How long a SQLite connection waits for a write of another connection."""

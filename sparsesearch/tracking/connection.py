@@ -15,11 +15,12 @@ from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sparsesearch.errors import TrackingError, one_line
+from sparsesearch.files.durable import create_private
+from sparsesearch.redact import without_password
 from sparsesearch.study.metric import VAL_TOP1
-from sparsesearch.text import without_password
 from sparsesearch.tracking.file_lock import FileLock
 
 if TYPE_CHECKING:
@@ -100,7 +101,10 @@ class Address:
             parts = urlsplit(self.uri)
             host = parts.netloc.rpartition("@")[2]
             return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        return without_password(self.uri)
+        try:
+            return without_password(make_url(self.uri).render_as_string(hide_password=True))
+        except ArgumentError:
+            return without_password(self.uri)
 
 
 def connect(address: Address) -> Connection:
@@ -210,7 +214,7 @@ def prepare_database(address: Address) -> None:
     path = make_url(address.uri).database
     assert path, "our own database is a file"
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        create_private(Path(path))
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
     except (OSError, sqlite3.Error) as error:

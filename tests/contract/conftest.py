@@ -5,25 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from postgres_server import PostgresServer, postgres_programs
+from postgres_server import postgres
 from sqlalchemy import create_engine, text
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """URL of an empty server."""
-    programs = postgres_programs()
-    if programs is None:
-        pytest.fail("these tests need a PostgreSQL server's programs; run: apt-get install postgresql", pytrace=False)
-    server = PostgresServer(programs)
-    try:
-        server.start()
-        try:
-            yield server.url
-        finally:
-            server.stop()
-    finally:
-        server.remove()
+    """Url of an empty server on a socket of its own; nobody else's server is touched."""
+    with postgres() as url:
+        yield url
 
 
 def _emptied(url: str) -> str:

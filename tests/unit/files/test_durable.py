@@ -16,7 +16,7 @@ from small_disk import small_disk
 
 from sparsesearch.errors import InfrastructureError
 from sparsesearch.files import leftovers as module
-from sparsesearch.files.durable import make_folder, new_file, write_file
+from sparsesearch.files.durable import create_private, make_folder, new_file, write_file
 from sparsesearch.files.leftovers import leftovers, remove_leftovers, temporary_name
 from sparsesearch.infrastructure import infrastructure_fault
 
@@ -233,3 +233,13 @@ def test_many_writers_of_one_file(tmp_path: Path) -> None:
         assert (len(found), len(set(found))) == (100_000, 1)
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert names(tmp_path) == ["a"]
+
+
+def test_a_file_for_a_library_to_fill(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.db"
+    create_private(path)
+    assert (mode(path.parent), mode(path), path.read_bytes()) == (0o700, 0o600, b"")
+    path.write_text("filled")
+    path.chmod(0o640)
+    create_private(path)
+    assert (mode(path), path.read_text()) == (0o640, "filled")
