@@ -118,6 +118,9 @@ COMMANDS = (
         "Measure the latency of a backbone's schedules on this device, for budgets in milliseconds.",
         attribute="app",
     ),
+    _listed(
+        "doctor", "doctor", _MORE, "Check everything that a study would use, and say how to fix what does not work."
+    ),
     _listed("db", "db", _MORE, "Show or upgrade the schema of the study database.", attribute="app"),
 )
 """Every command: its module is imported when it is used, so its help is repeated here."""

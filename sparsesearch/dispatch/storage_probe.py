@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from sparsesearch.dispatch.allocation import Node
-from sparsesearch.errors import ClusterError, one_line
+from sparsesearch.dispatch.on_node import run_on
+from sparsesearch.errors import ClusterError
 
 _TIMEOUT_S = 120.0
 
@@ -62,11 +60,7 @@ def check_shared(storage: Path, nodes: Sequence[Node]) -> None:
 
 
 def _run_on(node: Node, probe: Path, text: str) -> str | None:
-    task = ray.remote(answer).options(
-        num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False), max_retries=1
-    )
     try:
-        found: str | None = ray.get(task.remote(str(probe), text), timeout=_TIMEOUT_S)
-    except ray.exceptions.RayError as error:
-        return f"it does not answer: {one_line(error)}"
-    return found
+        return run_on(node, answer, str(probe), text, timeout_s=_TIMEOUT_S)
+    except ClusterError as error:
+        return str(error)
