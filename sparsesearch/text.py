@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from urllib.parse import unquote_plus
-
 from sparsesearch.errors import SpecError
 
 _GIGA, _MEGA = 1e9, 1e6

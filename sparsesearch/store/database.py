@@ -12,11 +12,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from sparsesearch.errors import MissingExtraError, StoreError, StoreUnavailableError, one_line
+from sparsesearch.redact import passwords_in, without_password
 from sparsesearch.store.faults import is_passing
 from sparsesearch.store.filesystem import network_filesystem
 from sparsesearch.store.patience import Patience
 from sparsesearch.store.sqlite_connections import WAIT_S, SqliteFile
-from sparsesearch.redact import passwords_in, without_password
 
 BUSY_SECONDS = 30.0
 """How long a SQLite connection waits for a write of another connection."""
