@@ -42,5 +42,5 @@ def _nodes(address: str | None) -> list[Node]:
         return [Node(id="", address="", cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())]
     from sparsesearch.dispatch.cluster import joined  # Ray takes seconds to load
 
-    with joined(address) as nodes:
-        return nodes
+    with joined(address) as cluster:
+        return cluster.nodes

@@ -18,11 +18,13 @@ logger = logging.getLogger(__name__)
 _LOOK_S = 0.5
 _LAST_S = 3.0
 _CAUSES = {int(signal.SIGINT): StopCause.INTERRUPT, int(signal.SIGTERM): StopCause.TERMINATE}
-_AT_ONCE = (StopCause.INTERRUPT, StopCause.TERMINATE, StopCause.LEASE_LOST)
+_AT_ONCE = (StopCause.INTERRUPT, StopCause.TERMINATE, StopCause.LEASE_LOST, StopCause.FAULT)
 
 
 class LastResort:
-    """Ends this process some seconds after Ctrl-C, SIGTERM or a lost lease, if it still runs; a context manager.
+    """Ends this process some seconds after Ctrl-C, SIGTERM, a lost lease or a fault, if it still runs.
+
+    A context manager.
 
     Python handles signals in its main thread, between two of its steps: never, if that thread waits for a disk, a
     database or a cluster that does not answer. This watches for them in another thread. What was recorded is kept, and
@@ -66,9 +68,10 @@ class LastResort:
         cause: StopCause | None = None
         while cause is None and not self._over.is_set():
             cause = self._signalled() or (self._token.cause if self._token.cause in _AT_ONCE else None)
-        if cause is None or self._over.wait(self._seconds):
+        seconds = 0.0 if cause is StopCause.FAULT else self._seconds  # it is known to hang
+        if cause is None or self._over.wait(seconds):
             return
-        logger.warning("the work did not end within %.0f s and is abandoned; what was recorded is kept", self._seconds)
+        logger.warning("the work hangs, so this process ends; what was recorded is kept")
         last = threading.Thread(target=self._at_last, args=(cause,), daemon=True)
         last.start()
         last.join(_LAST_S)

@@ -68,7 +68,7 @@ def retrain_on_ray(
     board.include(WorkFiles(shared).read)
     with ExitStack() as stack:
         with board.bar("starting Ray", None):
-            nodes = stack.enter_context(joined(ray_address))
+            nodes = stack.enter_context(joined(ray_address)).nodes
         uses_gpu = device != "cpu" and any(node.gpus for node in nodes)
         allocation = Allocation.of(
             nodes,

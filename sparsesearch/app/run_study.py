@@ -182,6 +182,7 @@ def _store_state(writer: StudyWriter, state: StudyState, *, reason: str) -> None
 _REASONS = {
     StopCause.INTERRUPT: "Ctrl-C",
     StopCause.TERMINATE: "SIGTERM",
+    StopCause.FAULT: "the Ray cluster did not answer",
     StopCause.PAUSE: f"sparsesearch {StopRequest.PAUSE.value}",
     StopCause.STOP: f"sparsesearch {StopRequest.STOP.value}",
     StopCause.CANCEL: f"sparsesearch {StopRequest.CANCEL.value}",

@@ -7,14 +7,18 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
 
 from sparsesearch.dispatch.allocation import Node
+from sparsesearch.dispatch.cluster_watch import ClusterWatch, leave, shut_down
 from sparsesearch.dispatch.temporary import shorten_tmpdir
-from sparsesearch.errors import ClusterError, one_line
+from sparsesearch.errors import ClusterError, InfrastructureError, one_line
+
+logger = logging.getLogger(__name__)
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -30,6 +34,7 @@ _ENVIRONMENT = {
 _OBJECT_STORE_BYTES = 128 * 2**20  # processes exchange only short texts
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 _CONNECT_SECONDS = 5.0
+_NOTICE_SECONDS = 45.0
 
 
 def only_gpu(device: str, *, address: str | None, environment: Mapping[str, str]) -> dict[str, str]:
@@ -55,28 +60,59 @@ def only_gpu(device: str, *, address: str | None, environment: Mapping[str, str]
     return {_VISIBLE_GPUS: index if visible is None else visible.split(",")[int(index)].strip()}
 
 
+class Cluster:
+    """A Ray cluster that this process is connected to.
+
+    Attributes:
+        nodes: Its machines when it was joined.
+    """
+
+    def __init__(self, nodes: list[Node], watch: ClusterWatch) -> None:
+        self.nodes = nodes
+        self._watch = watch
+
+    @property
+    def fault(self) -> InfrastructureError | None:
+        """Why it cannot be used any more; None as long as it answers."""
+        return self._watch.fault
+
+    def fault_behind(self, error: Exception) -> InfrastructureError | None:
+        """Return why the cluster cannot be used any more if that is why a call failed; None if it is not.
+
+        Ray's processes notice that another one has gone before it is certain what it means, so this may wait.
+        """
+        until = time.monotonic() + (_NOTICE_SECONDS if isinstance(error, ray.exceptions.RayError) else 0.0)
+        while self.fault is None and time.monotonic() < until:
+            time.sleep(0.5)
+        return self.fault
+
+
 @contextmanager
-def joined(address: str | None, *, device: str = "auto") -> Iterator[list[Node]]:
-    """Connect to a Ray cluster while the block runs, and yield its nodes.
+def joined(address: str | None, *, device: str = "auto", on_hang: Callable[[], None] = leave) -> Iterator[Cluster]:
+    """Connect to a Ray cluster while the block runs, and yield it.
 
     Args:
         address: Address of a cluster, or None to start Ray on this machine and stop it after the block. If this process
             is already connected to a cluster, that one is used and stays connected.
         device: The device of the study; of `cuda:N`, a Ray that is started here uses that GPU alone.
+        on_hang: Called if the cluster no longer answers and the block does not end because of it.
 
     Raises:
         ClusterError: Ray cannot be started, or the cluster cannot be reached.
+        InfrastructureError: It no longer answers, and cannot be left.
     """
     gpu = only_gpu(device, address=address, environment=os.environ)
     with _environment(_ENVIRONMENT), _environment(gpu, replace=True), _quiet():
         is_owner = not ray.is_initialized()
         if is_owner:
             _start(address)
+        watch = ClusterWatch(on_hang=on_hang)
         try:
-            yield _nodes()
+            with watch:
+                yield Cluster(_nodes(), watch)
         finally:
             if is_owner:
-                ray.shutdown()
+                shut_down(is_owner=address is None, is_lost=watch.fault is not None)
 
 
 def _start(address: str | None) -> None:
@@ -140,13 +176,19 @@ def _environment(values: Mapping[str, str], *, replace: bool = False) -> Iterato
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Ray Tune's messages about failed trials, which are in the study store with their reasons."""
-    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+    """Silence Ray's messages about failed trials and lost processes, which are told in one line.
+
+    Ray would print some of them to standard output, where JSON may be expected.
+    """
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.CRITICAL)
+    printed = ray._private.worker.print_to_stdstream
+    ray._private.worker.print_to_stdstream = lambda data, **options: logger.debug("Ray: %s", data)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        ray._private.worker.print_to_stdstream = printed
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sparsesearch.dispatch.fault_pause import FaultPause
@@ -50,6 +50,7 @@ class TrialQueue:
         stop: StopToken,
         stop_file: StopFile | None = None,
         pause: FaultPause | None = None,
+        cluster_fault: Callable[[], InfrastructureError | None] = lambda: None,
     ) -> None:
         """Pass all stored trials to the controller; unfinished ones are taken first.
 
@@ -61,6 +62,7 @@ class TrialQueue:
             stop: Once it is set, no new trials start.
             stop_file: Passes the request to stop on to the processes that run trials.
             pause: Waits for faults to pass; None to end the run with them.
+            cluster_fault: Returns why the cluster cannot be used any more.
         """
         self._controller = controller
         self._writer = writer
@@ -69,6 +71,7 @@ class TrialQueue:
         self._stop = stop
         self._stop_file = stop_file
         self._pause = pause or FaultPause()
+        self._cluster_fault = cluster_fault
         self._failures: Counter[int] = Counter()
         self._waiting: deque[Trial] = deque()
         self._running: dict[int, Trial] = {}
@@ -92,7 +95,11 @@ class TrialQueue:
 
         Raises:
             StoppedError: The lease is lost, so the run ends at once.
+            InfrastructureError: The cluster is lost.
         """
+        fault = self._cluster_fault()
+        if fault is not None:
+            raise fault
         cause = self._stop.cause if self._stop.check() else None
         if cause is None:
             return False
@@ -187,6 +194,12 @@ class TrialQueue:
         trial = self._running.get(number)
         if is_lost and trial is not None and trial.attempt == attempt and not trial.state.is_final:
             self._begin_attempt(trial, reason=str(fault))
+
+    def lose_all(self, fault: InfrastructureError) -> None:
+        """Note that the processes of all running trials are out of sight; the queue is not used after this."""
+        for trial in list(self._running.values()):
+            if not trial.state.is_final:
+                self._begin_attempt(trial, reason=str(fault))
 
     def wait_for_fault(self) -> bool:
         """Wait for a fault to pass, if there is one, before the trials that met it are taken again.

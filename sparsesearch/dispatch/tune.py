@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
 from ray import tune
 
 from sparsesearch.dispatch.actors import ActorPool
-from sparsesearch.dispatch.allocation import Allocation, device_of_trials
-from sparsesearch.dispatch.cluster import joined
+from sparsesearch.dispatch.allocation import Allocation, Node, device_of_trials
+from sparsesearch.dispatch.cluster import Cluster, joined
 from sparsesearch.dispatch.fault_pause import FaultPause
 from sparsesearch.dispatch.rungs import open_rungs
 from sparsesearch.dispatch.storage_probe import check_shared
@@ -23,13 +23,14 @@ from sparsesearch.dispatch.trial_queue import TrialQueue, is_training
 from sparsesearch.dispatch.tune_scheduler import RecordingScheduler
 from sparsesearch.dispatch.tune_searcher import ControllerSearcher, RunCallback
 from sparsesearch.dispatch.tune_trainable import StudyTrial
+from sparsesearch.errors import ClusterError, InfrastructureError
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.evaluate.stop_file import StopFile
 from sparsesearch.study.observer import NoObserver, StudyObserver
 from sparsesearch.study.progress import Progress, Silent
 from sparsesearch.study.protocols import Controller, Dispatcher, Done, Evaluator, StudyWriter
 from sparsesearch.study.spec import ResourceSpec
-from sparsesearch.study.stop import StopToken
+from sparsesearch.study.stop import StopCause, StopToken
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class RayDispatcher:
         self._stop = stop or StopToken()
         self._stop_file = stop_file
         self._progress = progress or Silent()
-        self._pause = pause
+        self._pause = pause or FaultPause()
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
         """Run trials until the controller is done; unfinished trials of the store run first.
@@ -86,46 +87,73 @@ class RayDispatcher:
         """
         if not isinstance(evaluator, PortableEvaluator):
             raise TypeError(f"evaluator must be a PortableEvaluator, which workers can open; got {evaluator!r}")
-        with ExitStack() as stack:
-            with self._progress.bar("starting Ray", None):
-                nodes = stack.enter_context(joined(self._resources.ray_address, device=self._device))
-                device = device_of_trials(self._device, nodes, self._resources)
-                fidelity = writer.spec.fidelity
-                batch_size = min(fidelity.dense.batch_size, fidelity.supernet_training.batch_size)
-                allocation = Allocation.of(nodes, self._resources, uses_gpu=device == "cuda", batch_size=batch_size)
-                evaluator = evaluator.on(device)
-                check_shared(self._storage, nodes)
-            queue = TrialQueue(
-                controller,
-                writer,
-                max_retries=self._resources.max_retries,
-                observer=self._observer,
-                stop=self._stop,
-                stop_file=self._stop_file,
-                pause=self._pause,
-            )
-            while (upcoming := queue.upcoming()) is not None or queue.wait_for_fault():
-                if upcoming is None:
-                    continue
-                if upcoming.fidelity.runs_alone and allocation.workers > 1:
-                    train_together(queue, evaluator, allocation, storage=self._storage)
-                elif is_training(upcoming):
-                    self._train(queue, writer, evaluator, allocation)
+        is_first = True
+        while True:
+            with ExitStack() as stack:
+                try:
+                    with self._progress.bar("starting Ray", None):
+                        cluster = stack.enter_context(self._joined())
+                except ClusterError as error:
+                    if is_first:
+                        raise
+                    fault = InfrastructureError(str(error))
                 else:
-                    pool = ActorPool(
-                        evaluator,
-                        size=allocation.concurrent,
-                        resources=allocation.trial,
-                        batch=writer.spec.proposal_batch,
+                    queue = TrialQueue(
+                        controller,
+                        writer,
+                        max_retries=self._resources.max_retries,
+                        observer=self._observer,
+                        stop=self._stop,
+                        stop_file=self._stop_file,
+                        pause=self._pause,
+                        cluster_fault=lambda: cluster.fault,  # noqa: B023 - the queue is used in this round only
                     )
-                    with closing(pool):
-                        pool.work(queue)
-            if self._stop_file is not None:
-                self._stop_file.remove()
-            if queue.done is None:
-                self._stop.raise_if_set()
-            assert queue.done is not None, "the controller waits for a result, but no trial is running"
-            return queue.done
+                    try:
+                        return self._run(queue, writer, evaluator, nodes=cluster.nodes)
+                    except Exception as error:
+                        found = cluster.fault_behind(error)
+                        if found is None:
+                            raise
+                        fault = found
+                        queue.lose_all(fault)
+            is_first = False
+            self._pause.wait(fault)
+
+    def _joined(self) -> AbstractContextManager[Cluster]:
+        return joined(
+            self._resources.ray_address, device=self._device, on_hang=lambda: self._stop.stop(StopCause.FAULT)
+        )
+
+    def _run(self, queue: TrialQueue, writer: StudyWriter, evaluator: PortableEvaluator, *, nodes: list[Node]) -> Done:
+        """Run trials on the machines of a cluster."""
+        device = device_of_trials(self._device, nodes, self._resources)
+        fidelity = writer.spec.fidelity
+        batch_size = min(fidelity.dense.batch_size, fidelity.supernet_training.batch_size)
+        allocation = Allocation.of(nodes, self._resources, uses_gpu=device == "cuda", batch_size=batch_size)
+        evaluator = evaluator.on(device)
+        check_shared(self._storage, nodes)
+        while (upcoming := queue.upcoming()) is not None or queue.wait_for_fault():
+            if upcoming is None:
+                continue
+            if upcoming.fidelity.runs_alone and allocation.workers > 1:
+                train_together(queue, evaluator, allocation, storage=self._storage)
+            elif is_training(upcoming):
+                self._train(queue, writer, evaluator, allocation)
+            else:
+                pool = ActorPool(
+                    evaluator,
+                    size=allocation.concurrent,
+                    resources=allocation.trial,
+                    batch=writer.spec.proposal_batch,
+                )
+                with closing(pool):
+                    pool.work(queue)
+        if self._stop_file is not None:
+            self._stop_file.remove()
+        if queue.done is None:
+            self._stop.raise_if_set()
+        assert queue.done is not None, "the controller waits for a result, but no trial is running"
+        return queue.done
 
     def _train(
         self,

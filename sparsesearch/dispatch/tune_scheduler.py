@@ -17,7 +17,7 @@ from sparsesearch.errors import InfrastructureError
 from sparsesearch.study.events import Checkpointed, Ended, Measured
 from sparsesearch.study.trial import TrialState
 
-_DIED = "the worker process died (killed, out of memory, or its machine was lost)"
+_DIED = "the worker process died (killed, or out of memory)"
 _OUT_OF_MEMORY = "the worker process was killed because its machine ran out of memory"
 
 

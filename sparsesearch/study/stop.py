@@ -16,6 +16,7 @@ class StopCause(StrEnum):
         INTERRUPT: Ctrl-C.
         TERMINATE: SIGTERM.
         LEASE_LOST: Another process has taken the study over.
+        FAULT: Something around the work has failed, and hangs.
         PAUSE: See `StopRequest`.
         STOP: See `StopRequest`.
         CANCEL: See `StopRequest`.
@@ -24,6 +25,7 @@ class StopCause(StrEnum):
     INTERRUPT = "interrupt"
     TERMINATE = "terminate"
     LEASE_LOST = "lease lost"
+    FAULT = "fault"
     PAUSE = "pause"
     STOP = "stop"
     CANCEL = "cancel"
@@ -98,6 +100,7 @@ class StoppedError(SparseSearchError):
 _MESSAGES = {
     StopCause.INTERRUPT: "interrupted; nothing recorded is lost",
     StopCause.TERMINATE: "terminated; nothing recorded is lost",
+    StopCause.FAULT: "the Ray cluster does not answer; nothing recorded is lost",
     StopCause.LEASE_LOST: "another process has taken the study over, so this one has stopped",
 }
-_EXIT_CODES = {StopCause.INTERRUPT: 130, StopCause.TERMINATE: 143, StopCause.LEASE_LOST: 75}
+_EXIT_CODES = {StopCause.INTERRUPT: 130, StopCause.TERMINATE: 143, StopCause.LEASE_LOST: 75, StopCause.FAULT: 75}

@@ -16,7 +16,8 @@ _TASK_SECONDS = 60.0
 def cluster(surroundings: Surroundings) -> str:
     """Every node executes a task, has this version of the package, and sees the storage."""
     address, here = surroundings.ray_address, version("sparsesearch")
-    with joined(address) as nodes:
+    with joined(address) as joined_cluster:
+        nodes = joined_cluster.nodes
         for node in nodes:
             there = run_on(node, version, "sparsesearch", timeout_s=_TASK_SECONDS)
             if there != here:

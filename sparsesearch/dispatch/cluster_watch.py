@@ -1,0 +1,117 @@
+"""Notice that a Ray cluster, or this machine's part of it, no longer works; Ray's own calls would wait for ever."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import ray
+
+from sparsesearch.errors import InfrastructureError
+
+logger = logging.getLogger(__name__)
+
+_EVERY_S = 3.0
+_ANSWER_S = 25.0  # after 60 s, Ray ends the process
+_LEAVE_S = 15.0
+_SHUTDOWN_S = 15.0
+_SERVERS = ("raylet", "gcs_server")
+
+
+class ClusterWatch:
+    """Asks the cluster whether this machine is alive, in the background; a context manager.
+
+    Args:
+        on_hang: Called if the main thread has not left the block some seconds after a fault, as it waits for the
+            cluster.
+
+    Attributes:
+        fault: What is wrong with the cluster; None if nothing is.
+    """
+
+    def __init__(self, *, on_hang: Callable[[], None]) -> None:
+        self._on_hang = on_hang
+        self._node = str(ray.get_runtime_context().get_node_id())
+        self._over = threading.Event()
+        self._answered_at = time.monotonic()
+        self._is_alive = True
+        self.fault: InfrastructureError | None = None
+
+    def __enter__(self) -> ClusterWatch:
+        for target in (self._ask, self._watch):
+            threading.Thread(target=target, name="cluster-watch", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+
+    def _ask(self) -> None:
+        while not self._over.wait(_EVERY_S):
+            try:
+                nodes = ray.nodes()  # type: ignore[no-untyped-call]
+            except Exception as error:  # of many kinds, when the servers are gone
+                logger.debug("the cluster does not answer: %s", error)
+                continue
+            self._is_alive = any(node["NodeID"] == self._node and node["Alive"] for node in nodes)
+            self._answered_at = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._over.wait(1.0):
+            if not self._is_alive:
+                what = "the Ray process of this machine (raylet) has ended or hangs"
+            elif time.monotonic() - self._answered_at > _ANSWER_S:
+                what = "the Ray cluster does not answer"
+            else:
+                continue
+            self.fault = InfrastructureError(what)
+            if not self._over.wait(_LEAVE_S):
+                self._on_hang()
+            return
+
+
+def _kill_servers() -> None:
+    """Kill the servers of Ray that this process has started, which may hang."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "comm").read_text(encoding="utf-8").strip() in _SERVERS:
+                fields = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+                if int(fields[1]) == os.getpid():
+                    os.kill(int(entry.name), signal.SIGKILL)
+        except (OSError, ValueError):
+            continue  # it has ended meanwhile
+
+
+def shut_down(*, is_owner: bool, is_lost: bool) -> None:
+    """Disconnect from Ray, and stop it if this process has started it.
+
+    Raises:
+        InfrastructureError: It hangs, so this process cannot use Ray any more.
+    """
+    if not is_lost:
+        ray.shutdown()
+        return
+    if is_owner:
+        _kill_servers()
+    thread = threading.Thread(target=ray.shutdown, name="ray-shutdown", daemon=True)
+    thread.start()
+    thread.join(_SHUTDOWN_S)
+    if thread.is_alive():
+        atexit.register(leave)  # before Ray's own, which would hang as well
+        raise InfrastructureError("Ray does not answer, and cannot be left")
+
+
+def leave() -> None:
+    """End this process at once, as something in it hangs, so that it is tried again."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(InfrastructureError.exit_code)
