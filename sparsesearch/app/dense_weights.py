@@ -51,7 +51,7 @@ def dense_weights(
     seed = derive_seed(recipe.seed, "dense")
     training = dense_training(context, recipe.dense, weights=weights, seed=seed)
     if training is None:
-        return given_dense_model(context, weights=weights)[0].state_dict()
+        return given_dense_model(context, weights=weights, progress=progress)[0].state_dict()
     trainings.run(training, context.arithmetic, seed=seed, report=partial(log.add, training.label))
     history = [(recipe.dense.epochs, measured(training.model))]
     if trainings.processes.is_first:

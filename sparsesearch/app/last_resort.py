@@ -71,7 +71,7 @@ class LastResort:
         seconds = 0.0 if cause is StopCause.FAULT else self._seconds  # it is known to hang
         if cause is None or self._over.wait(seconds):
             return
-        logger.warning("the work hangs, so this process ends; what was recorded is kept")
+        logger.warning("%s; the work hangs, so this process ends", StoppedError(cause))
         last = threading.Thread(target=self._at_last, args=(cause,), daemon=True)
         last.start()
         last.join(_LAST_S)

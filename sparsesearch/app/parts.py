@@ -65,7 +65,7 @@ def open_execution(
         return InlineDispatcher(observer=observer, stop=stop, logs=folder.log_folder, pause=pause), evaluator
     from sparsesearch.dispatch.tune import RayDispatcher  # Ray takes seconds to load
 
-    run = uuid4().hex
+    run, work = uuid4().hex, WorkFiles(folder.work_folder)
     dispatcher = RayDispatcher(
         spec.resources,
         storage=storage,
@@ -74,9 +74,11 @@ def open_execution(
         stop=stop,
         stop_file=StopFile(folder.work_folder, run=run),
         progress=board,
+        work=work.read,
+        work_folder=folder.work_folder,
         pause=pause,
     )
-    board.include(WorkFiles(folder.work_folder).read)
+    board.include(work.read)
     portable = portable_evaluator(
         spec,
         uid=folder.uid,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from sparsesearch.dispatch.fault_pause import FaultPause
@@ -51,6 +51,7 @@ class TrialQueue:
         stop_file: StopFile | None = None,
         pause: FaultPause | None = None,
         cluster_fault: Callable[[], InfrastructureError | None] = lambda: None,
+        watch: Callable[[Mapping[int, Trial]], None] = lambda running: None,
     ) -> None:
         """Pass all stored trials to the controller; unfinished ones are taken first.
 
@@ -63,6 +64,7 @@ class TrialQueue:
             stop_file: Passes the request to stop on to the processes that run trials.
             pause: Waits for faults to pass; None to end the run with them.
             cluster_fault: Returns why the cluster cannot be used any more.
+            watch: Called often with the running trials.
         """
         self._controller = controller
         self._writer = writer
@@ -72,6 +74,7 @@ class TrialQueue:
         self._stop_file = stop_file
         self._pause = pause or FaultPause()
         self._cluster_fault = cluster_fault
+        self._watch = watch
         self._failures: Counter[int] = Counter()
         self._waiting: deque[Trial] = deque()
         self._running: dict[int, Trial] = {}
@@ -100,6 +103,7 @@ class TrialQueue:
         fault = self._cluster_fault()
         if fault is not None:
             raise fault
+        self._watch(self._running)
         cause = self._stop.cause if self._stop.check() else None
         if cause is None:
             return False

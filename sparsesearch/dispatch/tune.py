@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
@@ -23,14 +24,16 @@ from sparsesearch.dispatch.trial_queue import TrialQueue, is_training
 from sparsesearch.dispatch.tune_scheduler import RecordingScheduler
 from sparsesearch.dispatch.tune_searcher import ControllerSearcher, RunCallback
 from sparsesearch.dispatch.tune_trainable import StudyTrial
+from sparsesearch.dispatch.worker_watch import WorkerWatch
 from sparsesearch.errors import ClusterError, InfrastructureError
 from sparsesearch.evaluate.portable import PortableEvaluator
 from sparsesearch.evaluate.stop_file import StopFile
 from sparsesearch.study.observer import NoObserver, StudyObserver
-from sparsesearch.study.progress import Progress, Silent
+from sparsesearch.study.progress import Progress, Silent, WorkProgress
 from sparsesearch.study.protocols import Controller, Dispatcher, Done, Evaluator, StudyWriter
 from sparsesearch.study.spec import ResourceSpec
 from sparsesearch.study.stop import StopCause, StopToken
+from sparsesearch.study.trial import Trial
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,8 @@ class RayDispatcher:
         stop: Stops the run.
         stop_file: Where the processes of the run look whether they are to stop; None if they stop after epochs.
         progress: Shows that Ray is starting.
+        work: The progress of work in all processes.
+        work_folder: Where processes say which trial they run; None not to look whether they hang.
         pause: Waits for faults of disks, networks and machines to pass; None to end the run with them.
     """
 
@@ -67,6 +72,8 @@ class RayDispatcher:
         stop: StopToken | None = None,
         stop_file: StopFile | None = None,
         progress: Progress | None = None,
+        work: Callable[[], Sequence[WorkProgress]] = tuple,
+        work_folder: Path | None = None,
         pause: FaultPause | None = None,
     ) -> None:
         self._resources = resources
@@ -77,6 +84,9 @@ class RayDispatcher:
         self._stop_file = stop_file
         self._progress = progress or Silent()
         self._pause = pause or FaultPause()
+        self._watch = (
+            None if work_folder is None else WorkerWatch(work_folder, work, timeout_s=resources.worker_timeout_s)
+        )
 
     def run(self, controller: Controller, writer: StudyWriter, evaluator: Evaluator) -> Done:
         """Run trials until the controller is done; unfinished trials of the store run first.
@@ -106,6 +116,7 @@ class RayDispatcher:
                         stop=self._stop,
                         stop_file=self._stop_file,
                         pause=self._pause,
+                        watch=_ignore if self._watch is None else self._watch.look,
                         cluster_fault=lambda: cluster.fault,  # noqa: B023 - the queue is used in this round only
                     )
                     try:
@@ -191,6 +202,10 @@ class RayDispatcher:
                 raise (queue.fatal or error) from error
             if queue.fatal is not None:  # Tune swallows some errors
                 raise queue.fatal
+
+
+def _ignore(running: Mapping[int, Trial]) -> None:
+    return
 
 
 def _name(trial: tune.experiment.trial.Trial) -> str:

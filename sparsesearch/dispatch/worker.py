@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparsesearch.data.loader_workers import limit_cores
+from sparsesearch.dispatch.beats import Beat
 from sparsesearch.dispatch.failure_log import log_failure
 from sparsesearch.dispatch.messages import Failed, Faulted, Happened, Job, Refused, Report, Stopped
 from sparsesearch.errors import UserInputError
@@ -24,6 +25,7 @@ class Worker:
         self._evaluator: PortableEvaluator | None = None
         self._job: Job | None = None
         self._events: Iterator[Event] | None = None
+        self._beat: tuple[Beat, Path] | None = None
 
     def begin(self, job: Job) -> None:
         """Start a job; the previous one is dropped."""
@@ -31,9 +33,24 @@ class Worker:
         if recipe != self._recipe:
             self._recipe, self._evaluator = recipe, job.evaluator
         self._job, self._events = job, None
+        self._end_beat()
+        if job.evaluator.work is not None:
+            self._beat = Beat.here(job.trial.number, job.trial.attempt), Path(job.evaluator.work)
+            self._beat[0].begin(self._beat[1])
 
     def report(self) -> Report:
         """Work until the next event. Call it only after the previous event is recorded; it may write the checkpoint."""
+        found = self._report()
+        if not isinstance(found, Happened) or found.event.kind == "ended":
+            self._end_beat()
+        return found
+
+    def _end_beat(self) -> None:
+        if self._beat is not None:
+            self._beat[0].end(self._beat[1])
+            self._beat = None
+
+    def _report(self) -> Report:
         assert self._evaluator is not None, "call begin first"
         assert self._job is not None
         try:

@@ -138,7 +138,9 @@ class StudyEvaluator:
     def _given(self, trial: Trial) -> Iterator[Event]:
         """Take over weights that need no training."""
         started = perf_counter()
-        model, metrics = given_dense_model(self._context, weights=self._spec.weights)
+        model, metrics = given_dense_model(
+            self._context, weights=self._spec.weights, progress=self._progress, trial=trial.number
+        )
         yield measured(trial, 0, metrics, seconds=perf_counter() - started)
         yield from self._checkpoints.replace(trial, model.state_dict(), step=0, name=trial.fidelity.value, whole=True)
 

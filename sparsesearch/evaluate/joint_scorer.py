@@ -66,12 +66,9 @@ class JointScorer:
     def _scored(self, schedules: Sequence[Schedule], trial: Trial) -> _Scores:
         """Metrics of schedules, and of each its part of the seconds of their pass."""
         started = perf_counter()
-        if self._scorer.keeps_images:
-            scores = self._scorer.score_all(schedules)
-        else:
-            label = f"evaluating {counted(len(schedules), 'schedule')}"
-            with self._progress.bar(label, -(-self._num_images // self._batch_size), trial=trial.number) as bar:
-                scores = self._scorer.score_all(schedules, after_batch=lambda: self._go_on(bar))
+        label = f"evaluating {counted(len(schedules), 'schedule')}"
+        with self._progress.bar(label, -(-self._num_images // self._batch_size), trial=trial.number) as bar:
+            scores = self._scorer.score_all(schedules, after_batch=lambda: self._go_on(bar))
         seconds = (perf_counter() - started) / max(1, len(scores))
         return {schedule: (metrics, seconds) for schedule, metrics in scores.items()}
 

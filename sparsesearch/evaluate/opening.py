@@ -122,6 +122,7 @@ def portable_evaluator(
         factory=f"{__name__}:open_evaluator",
         document=document.model_dump(mode="json"),
         logs=str(CheckpointFolder(storage, spec.name, uid).log_folder),
+        work=str(CheckpointFolder(storage, spec.name, uid).work_folder),
     )
 
 

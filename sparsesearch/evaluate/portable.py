@@ -21,11 +21,13 @@ class PortableEvaluator(Value):
         factory: `package.module:function`; the function takes the document and returns an evaluator.
         document: Plain data.
         logs: Folder for the tracebacks of failed trials, accessible at this path on every machine; None to keep none.
+        work: Folder in which processes say what they run, accessible likewise; None if nobody looks.
     """
 
     factory: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     document: dict[str, Any] = Field(default_factory=dict)
     logs: str | None = None
+    work: str | None = None
     _opened: Evaluator | None = PrivateAttr(default=None)
 
     def on(self, device: str) -> PortableEvaluator:

@@ -14,7 +14,7 @@ from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.trial_checkpoints import WHOLE, Checkpoint, TrialCheckpoints, prefix_of
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.events import Event, Measured
-from sparsesearch.study.progress import Progress
+from sparsesearch.study.progress import Progress, advancing
 from sparsesearch.study.stop import StopCause, StopToken
 from sparsesearch.study.trial import Fidelity, Measurement, Origin, Trial
 from sparsesearch.training.checkpoints import epoch_name
@@ -142,7 +142,11 @@ class TrialTrainer:
         size = eval_batch(self._context.geometry)
         batches = self._context.task.val("confirm", batch_size=size)
         some = islice(batches, -(-_NUM_INTERIM_BATCHES * EVAL_BATCH // size))
-        accumulator = evaluate_model(model, batches if whole else some, arithmetic=self._context.arithmetic)
+        num_batches = -(-self._context.task.num_val // size)
+        total = num_batches if whole else min(num_batches, -(-_NUM_INTERIM_BATCHES * EVAL_BATCH // size))
+        with self._progress.bar("validating", total, trial=trial.number) as bar:
+            chosen = advancing(batches if whole else some, bar)
+            accumulator = evaluate_model(model, chosen, arithmetic=self._context.arithmetic)
         return accumulator.metrics("val")
 
 

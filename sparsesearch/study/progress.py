@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sparsesearch.value import Value
+
+_T = TypeVar("_T")
 
 
 class WorkProgress(Value):
@@ -60,6 +63,13 @@ class Progress(Protocol):
 
     def line(self, text: str) -> None:
         """Print one permanent line."""
+
+
+def advancing(items: Iterable[_T], bar: Bar) -> Iterator[_T]:
+    """Yield items, and advance a bar after each."""
+    for item in items:
+        yield item
+        bar.advance()
 
 
 class _SilentBar:

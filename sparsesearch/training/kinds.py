@@ -18,6 +18,7 @@ from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.metric import VAL_TOP1
+from sparsesearch.study.progress import Progress, Silent, advancing
 from sparsesearch.study.spec import TrainSpec
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.loop import PREDICTOR_PREFIX
@@ -138,16 +139,28 @@ def dense_training(context: TrainingContext, spec: TrainSpec, *, weights: str, s
     )
 
 
-def given_dense_model(context: TrainingContext, *, weights: str) -> tuple[nn.Module, dict[str, float]]:
+def given_dense_model(
+    context: TrainingContext, *, weights: str, progress: Progress | None = None, trial: int | None = None
+) -> tuple[nn.Module, dict[str, float]]:
     """A dense model whose weights include a head, and its validation metrics.
+
+    Args:
+        context: Backbone, data, device and precision.
+        weights: The weights.
+        progress: Shows the validation.
+        trial: Number of the trial that this is for.
 
     Raises:
         CheckpointError: It is hardly better than chance, so its classes do not match those of the data.
     """
     model = dense_start(weights, backbone=context.backbone, task=context.task, seed=context.seed).model
     model = context.arithmetic.placed(model)
-    batches = context.task.val("confirm", batch_size=eval_batch(context.geometry))
-    evaluated = evaluate_model(model, batches, arithmetic=context.arithmetic)
+    size = eval_batch(context.geometry)
+    batches = context.task.val("confirm", batch_size=size)
+    with (progress or Silent()).bar(
+        "validating the given weights", -(-context.task.num_val // size), trial=trial
+    ) as bar:
+        evaluated = evaluate_model(model, advancing(batches, bar), arithmetic=context.arithmetic)
     metrics = evaluated.metrics("val")
     # A model that always predicts the most frequent class has the balanced accuracy of chance.
     chance = 1.0 / len(evaluated.class_fractions)

@@ -95,10 +95,12 @@ def tables(home: Path) -> dict[str, list[str]]:
 
 
 def epochs(home: Path, what: str) -> Counter[str]:
-    """How often each epoch was `begun` or `finished`; a stored training that is taken over is validated again."""
+    """How often each epoch was `begun` or `finished`, without validations."""
     lines = (home / "epochs.txt").read_text(encoding="utf-8").splitlines()
     noted = (line.partition(" ") for line in lines)
-    return Counter(label for kind, _, label in noted if kind == what and not label.startswith("validating the stored"))
+    return Counter(
+        label for kind, _, label in noted if kind == what and not label.startswith(("validating", "evaluating"))
+    )
 
 
 def files(home: Path) -> list[str]:

@@ -5,6 +5,7 @@ from observing import Telling
 from sample_study import DEIT_SMALL, MadeUpEvaluator, sample_spec
 
 from sparsesearch.dispatch.trial_queue import TrialQueue
+from sparsesearch.errors import InfrastructureError
 from sparsesearch.search.controller import StagedController
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.events import Ended
@@ -51,6 +52,25 @@ def test_another_attempt_is_told_and_a_last_failure_is_not(queue, seen, writer):
     queue.note_failure(trial.number, attempt=2, reason="lost again")
     assert seen == [(1, 0), (2, 0)]
     assert writer.trials()[0].state is TrialState.FAILED
+
+
+def test_a_fault_is_no_failure_and_its_trial_is_taken_again(queue, seen, writer):
+    trial = queue.take(training=True)
+    queue.note_failure(trial.number, attempt=1, reason="lost")
+    fault = InfrastructureError("the disk is full")
+    queue.note_fault(trial.number, attempt=2, fault=fault)
+    assert queue.upcoming() is None
+    queue.release(trial.number)
+    assert queue.upcoming() is None, "nothing is taken while there is a fault"
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        queue.wait_for_fault()
+    again = queue.take(training=True)
+    assert (again.number, again.attempt) == (trial.number, 2)
+    queue.note_fault(trial.number, attempt=2, fault=fault, is_lost=True)
+    assert writer.trials()[0].attempt == 3, "what a process out of sight still does must not count"
+    queue.lose_all(fault)
+    assert writer.trials()[0].attempt == 4
+    assert writer.trials()[0].state is TrialState.RUNNING
 
 
 def test_evaluations_are_taken_together_but_for_those_that_failed_before(writer):
