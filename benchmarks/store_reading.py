@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/store_reading.py [--trials 100000] [--folder FOLDER] [--rounds 5]
 
 The largest study has 100,000 finished evaluations, the others have 900 each. Commands run in processes of their own, in
-turn; seconds are medians, megabytes the largest resident size. FOLDER needs 2 GB.
+turn; seconds are medians, memory is the largest resident size. FOLDER needs 2 GB.
 """
 
 from __future__ import annotations
@@ -33,6 +33,18 @@ from sparsesearch.study.spec import FidelitySpec, StudySpec
 from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin, Proposal, TrialState
 
 BATCH = 500
+PROGRAM = """
+import atexit, sys, time
+def report():
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(time.process_time(), peak, file=sys.stderr)
+atexit.register(report)
+if len(sys.argv) > 1:
+    from sparsesearch.cli import main
+    main()
+else:
+    import pydantic, sqlalchemy
+"""
 
 
 def spec_of(name: str, num_trials: int) -> StudySpec:
@@ -119,35 +131,37 @@ def copy_study(store: SqlStore, name: str, copies: int) -> None:
             )
 
 
-def measured_command(arguments: list[str], home: Path) -> tuple[float, float]:
-    """Seconds and megabytes of a process."""
+def measured_command(arguments: list[str], home: Path) -> tuple[float, float, float]:
+    """Elapsed seconds, processor seconds and megabytes of a process."""
     started = time.perf_counter()
     environment = {**os.environ, "SPARSESEARCH_HOME": str(home)}
-    process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, arguments
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], env=environment, capture_output=True, text=True, check=True
+    )
+    elapsed = time.perf_counter() - started
+    cpu, kilobytes = done.stderr.splitlines()[-1].split()
+    return elapsed, float(cpu), int(kilobytes) / 1024
 
 
 def report_commands(home: Path, *, rounds: int, num_trials: int) -> None:
     """Print seconds and megabytes of the commands that show studies."""
     commands = {
-        "(python, pydantic, sqlalchemy)": ["-c", "import pydantic, sqlalchemy"],
-        "status": ["-m", "sparsesearch", "status", "large"],
-        "trials, first page": ["-m", "sparsesearch", "trials", "large"],
-        "trials, last page": ["-m", "sparsesearch", "trials", "large", "--offset", str(num_trials - 100)],
-        "front": ["-m", "sparsesearch", "front", "large"],
-        "show": ["-m", "sparsesearch", "show", "large"],
-        "studies": ["-m", "sparsesearch", "studies"],
+        "pydantic and sqlalchemy imported": [],
+        "status": ["status", "large"],
+        "trials, first page": ["trials", "large"],
+        "trials, last page": ["trials", "large", "--offset", str(num_trials - 100)],
+        "front": ["front", "large"],
+        "show": ["show", "large"],
+        "studies": ["studies"],
     }
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, arguments in commands.items():
             found[name].append(measured_command(arguments, home))
+    print(f"{'':34s} {'elapsed':>9s} {'CPU':>8s} {'memory':>9s}")
     for name, samples in found.items():
-        seconds, megabytes = median(sample[0] for sample in samples), max(sample[1] for sample in samples)
-        print(f"{name:32s} {seconds:6.2f} s {megabytes:6.0f} MB", flush=True)
+        elapsed, cpu = median(sample[0] for sample in samples), median(sample[1] for sample in samples)
+        print(f"{name:34s} {elapsed:7.2f} s {cpu:6.2f} s {max(sample[2] for sample in samples):6.0f} MB", flush=True)
 
 
 def report_resume(store: SqlStore, name: str) -> None:

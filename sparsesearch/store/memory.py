@@ -49,8 +49,10 @@ class MemoryStore(MemoryRecords, StudyStore):
     def request(self, name: str, request: StopRequest) -> StudyCondition:
         """Ask the thread of a study to stop, or stop a study that none runs; see `StudyStore.request`."""
         with self._lock:
-            self._find(name).condition = study_transitions.requested(self.condition(name), request, study=name)
-            return self.condition(name)
+            study, found = self._find(name), self.condition(name)
+            after = study_transitions.requested(found, request, study=name)
+            study.condition = after.model_copy(update={"work": found.work})
+            return after
 
     def open_study(self, name: str, *, resume: bool = False) -> StudyWriter:
         """Acquire the lease of a study, to run it with `resume`; see `StudyStore.open_study`."""
@@ -207,8 +209,9 @@ class MemoryWriter(TransitionWriter):
             if study is not None and study.lease.owner == self._owner:
                 self._store._renew(study)
                 study.lease = replace(study.lease, owner=None)
-                state = StudyState.PAUSED if study.condition.state.is_active else study.condition.state
-                study.condition = study.condition.model_copy(update={"state": state, "request": None, "work": ()})
+                if study.condition.state.is_active:
+                    study.condition = StudyCondition(state=StudyState.PAUSED)
+                study.condition = study.condition.model_copy(update={"request": None, "work": ()})
 
     def _change(self, changes: Sequence[Change]) -> list[Trial]:
         if not changes:

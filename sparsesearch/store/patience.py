@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sparsesearch.errors import StoreUnavailableError
@@ -38,6 +39,7 @@ class Patience:
         self._on_wait = on_wait
         self._give_up = give_up
         self._lock = threading.Lock()
+        self._waiting = 0
         self._told_at: float | None = None
 
     def run(self, attempt: Callable[[], _T]) -> _T:
@@ -49,28 +51,52 @@ class Patience:
         Raises:
             StoreUnavailableError: The patience is over.
         """
-        started, pause, is_first = time.monotonic(), _FIRST_PAUSE_S, True
+        try:
+            return attempt()
+        except StoreUnavailableError as error:
+            first = None if error.is_disconnect else error
+        with self._counted():
+            return self._repeated(attempt, first)
+
+    def _repeated(self, attempt: Callable[[], _T], error: StoreUnavailableError | None) -> _T:
+        started, pause = time.monotonic(), _FIRST_PAUSE_S
         while True:
-            try:
-                result = attempt()
-            except StoreUnavailableError as error:
+            if error is not None:
                 waited = time.monotonic() - started
-                if not (is_first and error.is_disconnect):
-                    if waited >= self.seconds or self._give_up():
-                        raise
-                    if waited >= _SILENT_S:
-                        self._tell(error, since=started)
-                    self._sleep(min(pause * random.uniform(0.5, 1.5), self.seconds - waited))
-                    pause = min(_LONGEST_PAUSE_S, 2 * pause)
-                is_first = False
-            else:
-                self._tell_end()
-                return result
+                if waited >= self.seconds or self._give_up():
+                    raise error
+                if waited >= _SILENT_S:
+                    self._tell(error, since=started)
+                self._sleep(min(pause * random.uniform(0.5, 1.5), self.seconds - waited))
+                pause = min(_LONGEST_PAUSE_S, 2 * pause)
+            try:
+                return attempt()
+            except StoreUnavailableError as found:
+                error = found
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._give_up():
             time.sleep(min(left, _LOOK_S))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a call that waits; when none does any more, the end of the waiting is told."""
+        with self._lock:
+            self._waiting += 1
+        is_back = False
+        try:
+            yield
+            is_back = True
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                since = self._told_at
+                is_over = self._waiting == 0
+                if is_over:
+                    self._told_at = None
+            if is_over and is_back and since is not None:
+                self._on_wait(f"the database is back after {human_time(time.monotonic() - since)}")
 
     def _tell(self, error: Exception, *, since: float) -> None:
         with self._lock:
@@ -78,11 +104,3 @@ class Patience:
                 return
             self._told_at = since
         self._on_wait(f"waiting for the database, at most {human_time(self.seconds)}: {error}")
-
-    def _tell_end(self) -> None:
-        if self._told_at is None:  # without the lock, which every write would need
-            return
-        with self._lock:
-            since, self._told_at = self._told_at, None
-        if since is not None:
-            self._on_wait(f"the database is back after {human_time(time.monotonic() - since)}")
