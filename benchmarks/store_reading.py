@@ -77,7 +77,10 @@ def trial_of(number: int, chance: random.Random) -> NewTrial:
         cost=Cost(macs=2_000_000_000 + 10_000_000 * count + chance.randrange(10_000_000), params=22_000_000),
         seed=number,
         proposal=Proposal(
-            index=number, seed=number, seen=Numbers(range(number)), params={f"x{i}": chance.random() for i in range(12)}
+            index=number,
+            seed=number,
+            seen=Numbers.of([[0, number - 1]]),
+            params={f"x{i}": chance.random() for i in range(12)},
         ),
     )
 

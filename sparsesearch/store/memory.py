@@ -51,7 +51,7 @@ class MemoryStore(MemoryRecords, StudyStore):
         with self._lock:
             study, found = self._find(name), self.condition(name)
             after = study_transitions.requested(found, request, study=name)
-            study.condition = after.model_copy(update={"work": found.work})
+            study.condition = after.model_copy(update={"work": study.condition.work})
             return after
 
     def open_study(self, name: str, *, resume: bool = False) -> StudyWriter:
