@@ -88,7 +88,7 @@ def trial_of(number: int, chance: random.Random) -> NewTrial:
 def events_of(trial: NewTrial, chance: random.Random) -> list[Event]:
     """Its measurement and its end."""
     is_dense = trial.fidelity is Fidelity.DENSE
-    top1 = 0.8 if is_dense else 0.7 + (trial.number % 130) / 1300 + 0.02 * chance.random()
+    top1 = 0.8 if is_dense else 0.7 + (trial.number % 130) / 2600 + chance.gauss(0.0, 0.01)
     measurement = Measurement(
         step=int(is_dense),
         attempt=1,

@@ -26,12 +26,24 @@ from sparsesearch.console.streams import out, say
 from sparsesearch.errors import SpecError, StudyFailedError
 from sparsesearch.study.trial import Axis, TrialState
 
+STUDIES_SHOWN = 200
+"""Studies in the table of `studies`, unless another number is asked for."""
+
 TRIALS_SHOWN = 200
 """Trials in the table of `trials`, unless another number is asked for."""
 
 
-def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
-    """List all studies, oldest first. Read-only.
+def studies(
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="At most this many, the newest; 0 for all.", show_default=f"{STUDIES_SHOWN}; all with --json"
+        ),
+    ] = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List studies, oldest first. Read-only.
 
     For example:
 
@@ -40,7 +52,9 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
     sparsesearch studies --database postgresql://me@host/studies --json
     """
     _, store = open_settings(database)
-    found = store.summaries()
+    if limit is None and not as_json:
+        limit = STUDIES_SHOWN
+    found = store.summaries(newest=limit or None)
     if as_json:
         typer.echo(json.dumps([summary.document() for summary in found]))
         return
@@ -57,6 +71,8 @@ def studies(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
         best_text = "" if best is None else meaningful_text(spec, best) if spec.meaningful else "not meaningful"
         table.add_row(*(str(row[key]) for key in shown), best_text)
     out.print(table)
+    if limit == len(found) and (total := len(store.studies())) > limit:
+        say(f"the newest {limit:,} of {total:,} studies; all: --limit 0")
 
 
 def show(study: StudyArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:

@@ -112,10 +112,11 @@ class MemoryRecords(StudyRecords):
         with self._lock:
             return spans_of(self.trials(name), fidelity, self.times(name))
 
-    def summaries(self) -> Sequence[StudySummary]:
-        """Return all studies, oldest first."""
+    def summaries(self, *, newest: int | None = None) -> Sequence[StudySummary]:
+        """Return all studies, or the newest so many, oldest first."""
         with self._lock:
-            return [self._summary(name) for name in self._studies]
+            names = list(self._studies)
+            return [self._summary(name) for name in (names if newest is None else names[max(0, len(names) - newest) :])]
 
     def _summary(self, name: str) -> StudySummary:
         spec, trials = self.spec(name), self.trials(name)

@@ -74,15 +74,20 @@ SPANS = (
     .where(_MEASUREMENTS.study_id == bindparam("study"), _MEASUREMENTS.fidelity == bindparam("fidelity"))
     .order_by(_MEASUREMENTS.number, _MEASUREMENTS.step)
 )
-SUMMARIES = select(
-    _TRIALS.study_id,
-    _TRIALS.state,
-    _TRIALS.fidelity,
-    _TRIALS.origin,
-    func.count().label("num"),
-    func.max(_TRIALS.score).label("macs"),
-    func.max(case((_MS.is_not(None), _TRIALS.score))).label("ms"),
-).group_by(_TRIALS.study_id, _TRIALS.state, _TRIALS.fidelity, _TRIALS.origin)
+SUMMARIES = (
+    select(
+        _TRIALS.study_id,
+        _TRIALS.state,
+        _TRIALS.fidelity,
+        _TRIALS.origin,
+        func.count().label("num"),
+        func.max(_TRIALS.score).label("macs"),
+        func.max(case((_MS.is_not(None), _TRIALS.score))).label("ms"),
+    )
+    .where(_TRIALS.study_id >= bindparam("first"))
+    .group_by(_TRIALS.study_id, _TRIALS.state, _TRIALS.fidelity, _TRIALS.origin)
+)
+_LEASES = select(tables.leases).where(tables.leases.c.study_id >= bindparam("first"))
 
 
 class SqlRecords(StudyRecords):
@@ -197,16 +202,18 @@ class SqlRecords(StudyRecords):
         names = select(tables.studies.c.name).order_by(tables.studies.c.id)
         return self._database.read(lambda connection: list(connection.scalars(names)))
 
-    def summaries(self) -> Sequence[StudySummary]:
-        """Return all studies, oldest first."""
+    def summaries(self, *, newest: int | None = None) -> Sequence[StudySummary]:
+        """Return all studies, or the newest so many, oldest first."""
 
         def work(connection: Connection) -> list[StudySummary]:
+            query = select(tables.studies).order_by(tables.studies.c.id.desc()).limit(newest)
+            studies = connection.execute(query).mappings().all()[::-1]
+            first = {"first": studies[0]["id"] if studies else 0}
             groups: dict[int, list[Row[Any]]] = defaultdict(list)
-            for row in connection.execute(SUMMARIES):
+            for row in connection.execute(SUMMARIES, first):
                 groups[row.study_id].append(row)
-            leases = {row.study_id: _lease_from_row(row) for row in connection.execute(select(tables.leases))}
+            leases = {row.study_id: _lease_from_row(row) for row in connection.execute(_LEASES, first)}
             now = self._now(connection)
-            studies = connection.execute(select(tables.studies).order_by(tables.studies.c.id)).mappings()
             return [_summary(study, leases.get(study["id"]), groups[study["id"]], now=now) for study in studies]
 
         return self._database.read(work)

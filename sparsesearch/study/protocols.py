@@ -245,8 +245,8 @@ class StudyRecords(Protocol):
     def spans(self, name: str, fidelity: Fidelity) -> Sequence[Span]:
         """When the measurements of a fidelity were taken, by trial and step."""
 
-    def summaries(self) -> Sequence[StudySummary]:
-        """All studies, oldest first."""
+    def summaries(self, *, newest: int | None = None) -> Sequence[StudySummary]:
+        """All studies, or the newest so many, oldest first."""
 
 
 class Evaluator(Protocol):

@@ -258,6 +258,8 @@ class TestSummaries:
         assert (two.best, three.best) == (None, None)
         assert (one.condition.state, three.condition.state) == (StudyState.PAUSED, StudyState.RUNNING)
         assert three.condition.is_leased
+        for newest in (0, 1, 2, 3, 4):
+            assert list(store.summaries(newest=newest)) == [one, two, three][max(0, 3 - newest) :]
 
     def test_of_an_empty_database(self, store: Store) -> None:
         assert store.summaries() == []
@@ -326,7 +328,7 @@ def large_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize("what", INDEXED)
 def test_what_is_shown_is_read_from_an_index(large_store: SqlStore, what: str) -> None:
     query, index = INDEXED[what]
-    wanted = {"study": 7, "fidelity": "supernet"}
+    wanted = {"study": 7, "first": 1, "fidelity": "supernet"}
     dialect = large_store._database._reads.dialect
     explain = "EXPLAIN" if dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
     bound = query.params({name: value for name, value in wanted.items() if name in query.compile().params})
