@@ -19,7 +19,8 @@ from sparsesearch.errors import StoreError, StoreUnavailableError
 WAIT_S = "sparsesearch_wait_s"
 """Execution option of write transactions: returns how many seconds they wait for those of other connections."""
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _PAUSE_GROWTH = 0.0005, 0.005, 1.1
+_PAUSE_S, _LATER_PAUSE_S = 0.0005, 0.005
+_LATER_S = 1.0  # after that, another process keeps the lock, and is not one of several that write in turn
 
 
 class SqliteFile:
@@ -117,16 +118,16 @@ def _lock(driver: sqlite3.Connection, *, wait_s: float) -> bool:
     """Start a write transaction, if the lock is free in time and nothing else is wrong.
 
     SQLite's own waiting sleeps for up to 100 ms at a time. While other processes write one short transaction after the
-    other, it misses nearly all moments in which the lock is free.
+    other, it misses nearly all moments in which the lock is free: a process that writes again needs less than 1 ms.
     """
-    pause, until = _FIRST_PAUSE_S, time.monotonic() + wait_s
+    started = time.monotonic()
     while True:
         try:
             driver.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+            waited = time.monotonic() - started
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or waited >= wait_s:
                 return False
         else:
             return True
-        time.sleep(pause * random.uniform(0.5, 1.5))
-        pause = min(_LONGEST_PAUSE_S, pause * _PAUSE_GROWTH)
+        time.sleep((_PAUSE_S if waited < _LATER_S else _LATER_PAUSE_S) * random.uniform(0.5, 1.5))
