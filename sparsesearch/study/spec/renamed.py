@@ -30,8 +30,9 @@ def renamed(section: str, document: object) -> object:
             if new in found:
                 raise ValueError(f"{old} is now called {new}; give only {new}")
             found[new] = found.pop(old)
-    if section == "budget" and found.get("unit") in _UNITS:
-        found["unit"] = _UNITS[found["unit"]]
+    unit = found.get("unit")
+    if section == "budget" and isinstance(unit, str) and unit in _UNITS:
+        found["unit"] = _UNITS[unit]
     if section == "fidelity" and isinstance(found.get("elastic"), bool | None) and "elastic" in found:
         elastic = found.pop("elastic")
         strategy = None if elastic is None else _STRATEGIES[elastic]
@@ -49,8 +50,9 @@ def notes_on_renamed(document: Mapping[str, object]) -> Iterator[str]:
                 if old in inner:
                     yield f"{section}.{old} is now called {section}.{new}"
     budget, fidelity = document.get("budget"), document.get("fidelity")
-    if isinstance(budget, Mapping) and budget.get("unit") in _UNITS:
-        yield f"budget.unit: {budget['unit']} is now called {_UNITS[str(budget['unit'])]}"
+    unit = budget.get("unit") if isinstance(budget, Mapping) else None
+    if isinstance(unit, str) and unit in _UNITS:
+        yield f"budget.unit: {unit} is now called {_UNITS[unit]}"
     if isinstance(fidelity, Mapping) and isinstance(fidelity.get("elastic"), bool):
         strategy = _STRATEGIES[bool(fidelity["elastic"])]
         yield f"fidelity.elastic: {str(fidelity['elastic']).lower()} is now written fidelity.strategy: {strategy}"
