@@ -87,5 +87,6 @@ def open_execution(
         elapsed_s=deadline.elapsed_s,
         run=run,
         data_state=context.task.state,
+        folder_exists=True,
     )
     return dispatcher, portable

@@ -75,6 +75,7 @@ class _EvaluatorDocument(Value):
         started_at: Start of the time budget in seconds since the epoch, comparable between machines.
         run: Unique id of the run.
         data_state: What the files of the data were when the driver looked at them.
+        folder_exists: Whether the study's folder was created before.
     """
 
     spec: StudySpec
@@ -85,6 +86,7 @@ class _EvaluatorDocument(Value):
     started_at: float
     run: str
     data_state: str = ""
+    folder_exists: bool = False
 
 
 def portable_evaluator(
@@ -96,6 +98,7 @@ def portable_evaluator(
     uid: str = "",
     run: str = "",
     data_state: str = "",
+    folder_exists: bool = False,
 ) -> PortableEvaluator:
     """The evaluator of a prepared study, to be opened by worker processes.
 
@@ -107,6 +110,8 @@ def portable_evaluator(
         uid: Unique id of the study.
         run: Unique id of the run, whose `StopFile` the processes look at.
         data_state: `Task.state` here, so that workers do not look at each file again.
+        folder_exists: Whether the study's folder was created before; workers then never create it, since its disk has
+            gone away if they miss it.
     """
     document = _EvaluatorDocument(
         spec=spec,
@@ -117,6 +122,7 @@ def portable_evaluator(
         started_at=time.time() - elapsed_s,
         run=run,
         data_state=data_state,
+        folder_exists=folder_exists,
     )
     return PortableEvaluator(
         factory=f"{__name__}:open_evaluator",
@@ -131,7 +137,7 @@ def open_evaluator(document: dict[str, Any]) -> Evaluator:
     described = _EvaluatorDocument.model_validate(document)
     spec = described.spec
     deadline = Deadline(started=described.started_at, time_budget_s=spec.time_budget_s, clock=time.time)
-    folder = CheckpointFolder(described.storage, spec.name, described.uid, exists=True)
+    folder = CheckpointFolder(described.storage, spec.name, described.uid, exists=described.folder_exists)
     processes = Processes()
     progress: Progress = WorkFiles(folder.work_folder) if processes.is_first else Silent()
     return StudyEvaluator(
