@@ -16,7 +16,14 @@ from sparsesearch.app.resolve import resolve
 from sparsesearch.app.signals import stopping_on_signals
 from sparsesearch.app.storage import storage_of
 from sparsesearch.app.workspace import Workspace
-from sparsesearch.errors import StaleAttemptError, StoreError, StudyFailedError, one_line
+from sparsesearch.errors import (
+    InfrastructureError,
+    StaleAttemptError,
+    StoreError,
+    StoreUnavailableError,
+    StudyFailedError,
+    one_line,
+)
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.opening import open_context
 from sparsesearch.search.controller import StagedController
@@ -69,6 +76,9 @@ def run_study(
     """
     board = board or WorkBoard(Silent().line)
     stop = stop or StopToken()
+    workspace.store.set_patience(
+        execution(writer.spec).resources.patience_s, on_wait=board.line, give_up=lambda: stop.cause is not None
+    )
     with (
         closing(writer),
         LastResort(stop, at_last=lambda cause: _abandoned(writer, cause)),
@@ -93,6 +103,8 @@ def run_study(
             raise StoppedError(cause) from error
         except StaleAttemptError:
             raise
+        except StoreUnavailableError as error:
+            raise InfrastructureError(str(error)) from error
         except StudyFailedError as error:
             _store_state(writer, StudyState.FAILED, reason=one_line(error))
             raise

@@ -35,6 +35,12 @@ COMMANDS = (
         "Stop a study after the step under way, for good: it cannot be resumed. Its results are kept.",
     ),
     _listed(
+        "retry",
+        "stop",
+        _SEARCH,
+        "Let failed trials run again from their last checkpoints, when the study is resumed.",
+    ),
+    _listed(
         "init",
         "init",
         _SEARCH,

@@ -1,4 +1,4 @@
-"""`stop`, `pause` and `cancel`: end the work on a study from any terminal."""
+"""`stop`, `pause`, `cancel` and `retry`: change the course of a study from any terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sparsesearch.app.retry_trials import retry_trials
 from sparsesearch.cli.options import DatabaseOption, StudyArgument, open_settings
 from sparsesearch.cli.tracking import database_flag
 from sparsesearch.console.streams import program, say
@@ -48,6 +49,28 @@ def cancel(study: StudyArgument, wait: WaitOption = True, database: DatabaseOpti
     Example: sparsesearch cancel deit_pico-35p
     """
     _request(study, StopRequest.CANCEL, wait=wait, database=database)
+
+
+def retry(
+    study: StudyArgument,
+    trial: Annotated[int | None, typer.Argument(help="Number of the trial. [default: all that have failed]")] = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Let failed trials run again from their last checkpoints, when the study is resumed.
+
+    For trials that failed because of something that has been mended since. Faults of disks, databases and machines
+    do not fail a trial: the study pauses, and `sparsesearch resume` continues it.
+
+    For example:
+
+    sparsesearch retry my-study
+
+    sparsesearch retry my-study 17
+    """
+    _, store = open_settings(database)
+    retried = retry_trials(store, study, number=trial)
+    what = f"trial {retried[0].number} runs" if len(retried) == 1 else f"{len(retried)} trials run"
+    typer.echo(f"{what} again with: {program()} resume {study}{database_flag(database)}")
 
 
 def _request(study: str, request: StopRequest, *, wait: bool, database: str | None) -> None:

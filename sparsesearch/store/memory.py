@@ -31,6 +31,15 @@ class MemoryStore(MemoryRecords, StudyStore):
         super().__init__(clock=clock)
         self._lease_s = lease_s
 
+    def set_patience(
+        self,
+        seconds: float,
+        *,
+        on_wait: Callable[[str], None] = lambda line: None,
+        give_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Do nothing: memory is always available; see `SqlStore.set_patience`."""
+
     def create_study(self, spec: StudySpec) -> StudyWriter:
         """Add a study and open it. Raises `StudyExistsError` if the name exists."""
         with self._lock:

@@ -40,6 +40,18 @@ def reopened(trial: Trial, *, reason: str) -> Trial:
     return trial.model_copy(update=changes)
 
 
+def retried(trial: Trial, *, reason: str) -> Trial:
+    """Return a FAILED trial as RUNNING, at another attempt; its measurements and its checkpoint are kept.
+
+    Raises:
+        StaleAttemptError: The trial is in another state.
+    """
+    if trial.state is not TrialState.FAILED:
+        raise StaleAttemptError(f"{_name(trial)} is {trial.state}; only a failed trial can be retried")
+    changes = {"state": TrialState.RUNNING, "attempt": trial.attempt + 1, "reason": storable_text(reason)}
+    return trial.model_copy(update=changes)
+
+
 def recorded(trial: Trial, event: Event) -> Trial:
     """Return the trial after an event; the same object if the event changes nothing.
 
