@@ -6,7 +6,7 @@ STAMP := $(VENV)/.set-up
 COMPAT := .venv-compat
 COMPAT_STAMP := $(COMPAT)/.set-up
 
-.PHONY: setup demo test test-slow test-gpu compat check format bench lock clean
+.PHONY: setup demo test test-slow test-gpu compat chaos chaos-full check format bench lock clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,16 @@ test: $(STAMP)
 # Also what repeats more often what `test` shows: ten kills of a driver in place of four, and the like.
 test-slow: $(STAMP)
 	sh tests/run.sh $(BIN) long
+
+# Seeded faults in real studies (kills, full disks, databases away, servers that hang): a sample of six minutes. Then all
+# by hand: seeds FROM:TO, which go on where they were interrupted.
+CHAOS = cd $(CURDIR) && PYTHONPATH=tests:. $(BIN)/python -m tests.chaos
+SEEDS ?= 0:204
+chaos: $(STAMP)
+	$(CHAOS) --seeds 0:17 --minutes 4.5
+
+chaos-full: $(STAMP)
+	$(CHAOS) --seeds $(SEEDS) --out chaos.jsonl
 
 # What needs a CUDA device: deit_pico there against the CPU. `make test` runs it too, where there is one.
 test-gpu: $(STAMP)

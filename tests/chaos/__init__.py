@@ -1,0 +1,1 @@
+"""Seeded faults in real studies, and what must hold after each."""
