@@ -52,7 +52,7 @@ COMMANDS = (
         _VIEW,
         "Show the progress of a study, from any terminal: phases, running trials, best result, and next commands.",
     ),
-    _listed("studies", "studies", _VIEW, "List all studies, oldest first. Read-only."),
+    _listed("studies", "studies", _VIEW, "List studies, oldest first. Read-only."),
     _listed("show", "studies", _VIEW, "Show the document of a study and the number of trials in each state."),
     _listed(
         "trials",

@@ -22,8 +22,9 @@ from sparsesearch.cli.options import (
     json_option,
     open_settings,
 )
+from sparsesearch.cli.place_options import RayAddressOption, WorkersPerTrainingOption
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
-from sparsesearch.cli.run_options import CompileOption, RayAddressOption, WorkersPerTrainingOption
+from sparsesearch.cli.run_options import CompileOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import program, say
 from sparsesearch.settings import Settings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 _RENAMED = {
     ("run", "--batch-size"): "--latency-batch-size (the batch size of training is in the study document)",
-    ("run", "--compile"): "--latency-compile",
     ("run", "--threads"): "--latency-threads",
     ("run", "--elastic"): "--strategy supernet or --strategy finetune",
     ("run", "--out"): "--output",

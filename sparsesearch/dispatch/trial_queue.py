@@ -192,7 +192,7 @@ class TrialQueue:
             number: The trial.
             attempt: Its attempt.
             fault: The fault.
-            is_lost: Whether the process of the trial is out of sight, so that what it may still do must not count.
+            is_lost: Whether the process of the trial cannot be reached, so that what it may still do must not count.
         """
         self.fault = self.fault or fault
         trial = self._running.get(number)
@@ -200,7 +200,7 @@ class TrialQueue:
             self._begin_attempt(trial, reason=str(fault))
 
     def lose_all(self, fault: InfrastructureError) -> None:
-        """Note that the processes of all running trials are out of sight; the queue is not used after this."""
+        """Note that no process of a running trial can be reached; the queue is not used after this."""
         for trial in list(self._running.values()):
             if not trial.state.is_final:
                 self._begin_attempt(trial, reason=str(fault))

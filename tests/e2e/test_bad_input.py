@@ -625,7 +625,6 @@ class TestRealProcess:
     ("flags", "new"),
     [
         (("run", "--batch-size", "8"), "--batch-size is now called --latency-batch-size"),
-        (("run", "--compile"), "--compile is now called --latency-compile"),
         (("run", "--threads", "1"), "--threads is now called --latency-threads"),
         (("run", "--elastic", "off"), "--elastic is now called --strategy"),
         (("resume", "x", "--out", "here"), "--out is now called --output"),

@@ -18,6 +18,7 @@ def last(cause):
     if sys.argv[1] == "database":
         threading.Event().wait()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored by whoever has started the tests
 stop = StopToken()
 with LastResort(stop, at_last=last, seconds=float(sys.argv[2])), stopping_on_signals(stop, at_once=False):
     if sys.argv[1] == "work":

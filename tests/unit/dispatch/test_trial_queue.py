@@ -67,7 +67,7 @@ def test_a_fault_is_no_failure_and_its_trial_is_taken_again(queue, seen, writer)
     again = queue.take(training=True)
     assert (again.number, again.attempt) == (trial.number, 2)
     queue.note_fault(trial.number, attempt=2, fault=fault, is_lost=True)
-    assert writer.trials()[0].attempt == 3, "what a process out of sight still does must not count"
+    assert writer.trials()[0].attempt == 3, "what a process that cannot be reached still does must not count"
     queue.lose_all(fault)
     assert writer.trials()[0].attempt == 4
     assert writer.trials()[0].state is TrialState.RUNNING

@@ -28,15 +28,21 @@ from sparsesearch.training.scoring import evaluate_model
 
 
 class Epochs(Silent):
-    """Counts the epochs that are begun, and keeps the lines."""
+    """Counts the epochs that are begun, and the trainings and passes of evaluation besides, and keeps the lines."""
 
     def __init__(self):
         self.labels = []
         self.lines = []
 
     def bar(self, label, total, **options):
-        self.labels.append(label)
+        if label != "validating":  # part of an epoch
+            self.labels.append(label)
         return super().bar(label, total, **options)
+
+    @property
+    def trainings(self):
+        """All but the evaluations of schedules."""
+        return [label for label in self.labels if not label.startswith("evaluating")]
 
     def line(self, text):
         self.lines.append(text)
@@ -144,7 +150,7 @@ def test_a_study_from_dense_model_to_front(home, spec):
     assert [t.state for t in trials] == [TrialState.REFERENCE] * 2 + [TrialState.COMPLETE] * 4
     assert [[m.step for m in t.measurements] for t in trials] == [[1, 2], [1], [0], [0], [0], [1]]
     assert [t.checkpoint is not None for t in trials] == [True, True, False, False, False, True]
-    assert len(shown.labels) == 4
+    assert len(shown.trainings) == 4
     assert trials[5].parent in (2, 3, 4)
     for trial in trials:
         assert trial.metrics["val_images"] == 96.0
@@ -162,7 +168,7 @@ def test_dense_and_supernet_weights_serve_the_next_study(home, spec):
     home.run(spec)
     other = renamed(spec, "other", sampler="random", fidelity=spec.fidelity.model_copy(update={"evaluations": 2}))
     shown = home.run(other)
-    assert [label.partition(" ")[0] for label in shown.labels] == ["validating", "validating", "fine-tuning"]
+    assert [label.partition(" ")[0] for label in shown.trainings] == ["validating", "validating", "fine-tuning"]
     first, second = home.store.trials(spec.name), home.store.trials("other")
     for a, b in zip(without_clocks(first[:2]), without_clocks(second[:2]), strict=True):
         assert b.measurements == a.measurements
@@ -177,7 +183,7 @@ def test_numbers_taken_over_are_of_as_many_images_as_the_others(home, spec, tmp_
     )
     more = spec.data.model_copy(update={"num_val_images": 160})
     shown = wide.run(renamed(spec, "wide", data=more), trials=2)
-    assert [label.partition(" ")[0] for label in shown.labels] == ["validating"] * 2
+    assert [label.partition(" ")[0] for label in shown.trainings] == ["validating"] * 2
     (tmp_path / "elsewhere").mkdir()
     alone = Home(tmp_path / "elsewhere", MemoryStore(), wide.context)
     alone.run(renamed(spec, "wide", data=more), trials=2)
