@@ -87,10 +87,10 @@ def create_private(path: Path) -> None:
     Raises:
         OSError: It cannot be created.
     """
-    if path.exists():
-        return
     make_folder(path.parent, is_private=True)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
+    # Never one that exists: closing it would drop the locks that this process has on it, as those of SQLite.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE))
 
 
 def make_folder(path: Path, *, is_private: bool = False) -> None:

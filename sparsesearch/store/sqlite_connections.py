@@ -44,9 +44,10 @@ class SqliteFile:
         """Open a connection; for SQLAlchemy."""
         with self._lock:
             if self._identity is None:
+                # Never a file that exists: closing it would drop the locks of every connection of this process to it.
                 # What is wrong with the location is said by SQLite, below.
                 with contextlib.suppress(OSError):
-                    os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+                    os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             else:
                 self.check()
             uri = f"file:{quote(os.fsencode(self._path))}?mode=rw"

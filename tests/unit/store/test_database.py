@@ -360,3 +360,27 @@ class TestFilesystems:
     def test_systems_without_the_list_are_not_judged(self, mounts: Path) -> None:
         mounts.unlink()
         assert filesystem.network_filesystem(Path("/home/me/studies.db")) is None
+
+
+def test_opening_a_database_again_keeps_the_locks_of_this_process(tmp_path: Path) -> None:
+    """POSIX drops all locks of a process on a file when it closes any descriptor of it."""
+    url = f"sqlite:///{tmp_path}/studies.db"
+    first = Database(url)
+    with first.migrating() as connection:
+        connection.exec_driver_sql("CREATE TABLE numbers (number INTEGER)")
+
+    def locks() -> int:
+        inode = (tmp_path / "studies.db").stat().st_ino
+        lines = Path("/proc/locks").read_text().splitlines()
+        return sum(f":{inode} " in line and f" {os.getpid()} " in line for line in lines)
+
+    with first.reading() as connection:
+        connection.exec_driver_sql("SELECT * FROM numbers").all()
+        before = locks()
+        second = Database(url)
+        with second.reading() as other:
+            other.exec_driver_sql("SELECT * FROM numbers").all()
+        assert before > 0
+        assert locks() >= before
+    second.close()
+    first.close()
