@@ -127,7 +127,8 @@ class FatalBar:
         self._fate = fate
 
     def advance(self, amount: int = 1, *, note: str | None = None) -> None:
-        self._fate.meet("step")
+        if not self._label.startswith(("validating", "evaluating")):
+            self._fate.meet("step")
 
     def __enter__(self) -> FatalBar:
         self._note("begun")
