@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -80,10 +81,10 @@ def ours(url: str, name: str, num_trials: int) -> Calls:
     writer = open_store(url).create_study(StudySpec(name=name, backbone="deit_pico", budget=Budget(high=0.65)))
     trials = [new_trial(number) for number in range(num_trials)]
     for i in range(num_trials):
-        yield lambda i=i: writer.add_trial(trials[i])  # type: ignore[misc]
-        yield lambda i=i: writer.claim(i)  # type: ignore[misc]
-        yield lambda i=i: writer.record(measured(i))  # type: ignore[misc]
-        yield lambda i=i: writer.record(ended(i))  # type: ignore[misc]
+        yield partial(writer.add_trial, trials[i])
+        yield partial(writer.claim, i)
+        yield partial(writer.record, measured(i))
+        yield partial(writer.record, ended(i))
 
 
 def ours_in_batches(url: str, name: str, num_trials: int) -> Calls:
@@ -94,9 +95,9 @@ def ours_in_batches(url: str, name: str, num_trials: int) -> Calls:
         batch = trials[first : first + BATCH]
         numbers = [trial.number for trial in batch]
         events = [event for number in numbers for event in (measured(number), ended(number))]
-        yield lambda batch=batch: writer.add_trials(batch)  # type: ignore[misc]
-        yield lambda numbers=numbers: writer.claim_all(numbers)  # type: ignore[misc]
-        yield lambda events=events: writer.record_all(events)  # type: ignore[misc]
+        yield partial(writer.add_trials, batch)
+        yield partial(writer.claim_all, numbers)
+        yield partial(writer.record_all, events)
 
 
 def optunas(url: str, name: str, num_trials: int) -> Calls:
@@ -112,11 +113,11 @@ def optunas(url: str, name: str, num_trials: int) -> Calls:
     distributions = {key: FloatDistribution(0.0, 1.0) for key in PARAMS}
     template = optuna.trial.create_trial(state=State.WAITING, params={**PARAMS}, distributions={**distributions})
     for i in range(num_trials):
-        number: list[int] = []
-        yield lambda number=number: number.append(storage.create_new_trial(study, template))  # type: ignore[misc]
-        yield lambda number=number: storage.set_trial_state_values(number[0], State.RUNNING)  # type: ignore[misc]
-        yield lambda number=number, i=i: storage.set_trial_intermediate_value(number[0], 0, 0.8 + i / 1e6)  # type: ignore[misc]
-        yield lambda number=number, i=i: storage.set_trial_state_values(number[0], State.COMPLETE, [0.8, 3e9])  # type: ignore[misc]
+        yield partial(storage.create_new_trial, study, template)
+        number = storage.get_trial_id_from_study_id_trial_number(study, i)
+        yield partial(storage.set_trial_state_values, number, State.RUNNING)
+        yield partial(storage.set_trial_intermediate_value, number, 0, 0.8 + i / 1e6)
+        yield partial(storage.set_trial_state_values, number, State.COMPLETE, [0.8, 3e9])
 
 
 WRITES: dict[str, Callable[[str, str, int], Calls]] = {
@@ -197,15 +198,8 @@ def new_database(kind: str, folder: Path) -> Iterator[str]:
     programs = postgres_programs()
     if programs is None:
         raise SystemExit("PostgreSQL's server is not installed; run: apt-get install postgresql")
-    server = PostgresServer(programs, durable=True)
-    try:
-        server.start()
-        try:
-            yield server.url
-        finally:
-            server.stop()
-    finally:
-        server.remove()
+    with PostgresServer(programs, durable=True).running() as url:
+        yield url
 
 
 def report_writes(folder: Path, *, num_trials: int, rounds: int) -> None:

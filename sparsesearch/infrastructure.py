@@ -62,7 +62,7 @@ _SQLITE_NAME = re.compile(r"SQLITE_[A-Z]+")
 
 
 def infrastructure_fault(error: BaseException, *, folders: Collection[Path] = ()) -> InfrastructureError | None:
-    """Return the fault of disk, mount, network or machine behind an exception; None if there is none.
+    """Return the fault of disk, mount, network or machine that led to an exception; None if it was nothing like that.
 
     An exception counts that is one, was raised from one (`raise ... from ...`), or wraps one, as those of SQLAlchemy
     and Ray do. A missing file counts only where `folders` show that its filesystem has gone away: one that was never

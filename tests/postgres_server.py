@@ -64,6 +64,18 @@ class PostgresServer:
         """Stop it: `fast` ends the connections in order, `immediate` is a crash."""
         self._run("pg_ctl", "-w", "-m", mode, "stop")
 
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        """Run it while the block runs, then delete it; yields the URL."""
+        try:
+            self.start()
+            try:
+                yield self.url
+            finally:
+                self.stop()
+        finally:
+            self.remove()
+
     def remove(self) -> None:
         """Delete its files; it must be stopped."""
         shutil.rmtree(self._home)
@@ -80,15 +92,8 @@ def postgres(*, password: str | None = None) -> Iterator[str]:
     programs = postgres_programs()
     if programs is None:
         pytest.fail("these tests need a PostgreSQL server's programs; run: apt-get install postgresql", pytrace=False)
-    server = PostgresServer(programs, password=password)
-    try:
-        server.start()
-        try:
-            yield server.url
-        finally:
-            server.stop()
-    finally:
-        server.remove()
+    with PostgresServer(programs, password=password).running() as url:
+        yield url
 
 
 def _free_port() -> int:

@@ -58,7 +58,7 @@ def retry(
 ) -> None:
     """Let failed trials run again from their last checkpoints, when the study is resumed.
 
-    For trials that failed because of something that has been mended since. Faults of disks, databases and machines
+    For trials that failed because of something that has been fixed since. Faults of disks, databases and machines
     do not fail a trial: the study pauses, and `sparsesearch resume` continues it.
 
     For example:

@@ -16,6 +16,7 @@ from sparsesearch.cli.tracking import database_flag, open_tracker
 from sparsesearch.console.reporter import Reporter
 from sparsesearch.console.rich_tables import front_table
 from sparsesearch.console.streams import err, program, say
+from sparsesearch.errors import InfrastructureError
 from sparsesearch.study.observer import Observers
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.state import StudyState
@@ -61,8 +62,8 @@ def work(
             started=started,
             execution=execution,
         )
-    except StoppedError as error:
-        if error.cause is not StopCause.LEASE_LOST:
+    except (StoppedError, InfrastructureError):
+        if stop.cause is not StopCause.LEASE_LOST:
             reporter.line(f"resume with: {resume}")
         raise
     if state is StudyState.FINISHED:

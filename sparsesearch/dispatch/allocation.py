@@ -23,12 +23,14 @@ class Node:
         address: Address of the node, for messages.
         cpus: CPU cores that Ray can allocate.
         gpus: GPUs that Ray can allocate.
+        host: Its host name; empty if it is not known.
     """
 
     id: str
     address: str
     cpus: float
     gpus: float
+    host: str = ""
 
     def num_trials(self, *, cpus: float, gpus: float) -> int:
         """Return how many trials of this size fit on the node."""

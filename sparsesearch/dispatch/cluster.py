@@ -71,9 +71,8 @@ class Cluster:
         self.nodes = nodes
         self._watch = watch
 
-    @property
     def fault(self) -> InfrastructureError | None:
-        """Why it cannot be used any more; None as long as it answers."""
+        """Return why it cannot be used any more; None as long as it answers."""
         return self._watch.fault
 
     def fault_behind(self, error: Exception) -> InfrastructureError | None:
@@ -82,9 +81,9 @@ class Cluster:
         Ray's processes notice that another one has gone before it is certain what it means, so this may wait.
         """
         until = time.monotonic() + (_NOTICE_SECONDS if isinstance(error, ray.exceptions.RayError) else 0.0)
-        while self.fault is None and time.monotonic() < until:
+        while self.fault() is None and time.monotonic() < until:
             time.sleep(0.5)
-        return self.fault
+        return self.fault()
 
 
 @contextmanager
@@ -154,6 +153,7 @@ def _nodes() -> list[Node]:
             address=str(node["NodeManagerAddress"]),
             cpus=float(node["Resources"].get("CPU", 0.0)),
             gpus=float(node["Resources"].get("GPU", 0.0)),
+            host=str(node["NodeManagerHostname"]),
         )
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]

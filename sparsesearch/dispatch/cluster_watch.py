@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,7 @@ from sparsesearch.errors import InfrastructureError
 
 logger = logging.getLogger(__name__)
 
-_EVERY_S = 3.0
+_EVERY_S, _LOOK_S = 3.0, 1.0
 _ANSWER_S = 25.0  # after 60 s, Ray ends the process
 _LEAVE_S = 15.0
 _SHUTDOWN_S = 15.0
@@ -41,7 +40,7 @@ class ClusterWatch:
         self._on_hang = on_hang
         self._node = str(ray.get_runtime_context().get_node_id())
         self._over = threading.Event()
-        self._answered_at = time.monotonic()
+        self._silent_s = 0.0
         self._is_alive = True
         self.fault: InfrastructureError | None = None
 
@@ -63,13 +62,14 @@ class ClusterWatch:
                 logger.debug("the cluster does not answer: %s", error)
                 continue
             self._is_alive = any(node["NodeID"] == self._node and node["Alive"] for node in nodes)
-            self._answered_at = time.monotonic()
+            self._silent_s = 0.0
 
     def _watch(self) -> None:
-        while not self._over.wait(1.0):
+        while not self._over.wait(_LOOK_S):
+            self._silent_s += _LOOK_S  # counted, not timed: a stopped process could not hear the answer
             if not self._is_alive:
                 what = "the Ray process of this machine (raylet) has ended or hangs"
-            elif time.monotonic() - self._answered_at > _ANSWER_S:
+            elif self._silent_s > _ANSWER_S:
                 what = "the Ray cluster does not answer"
             else:
                 continue

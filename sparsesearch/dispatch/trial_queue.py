@@ -37,7 +37,7 @@ class TrialQueue:
     Attributes:
         done: What the controller said when it had no more trials; None before.
         fatal: The first error that ends the run.
-        fault: A fault of a disk, network or machine, while which no trial is taken; None if there is none.
+        fault: A fault of a disk, network or machine, during which no trial is taken; None otherwise.
     """
 
     def __init__(
@@ -114,10 +114,7 @@ class TrialQueue:
         return True
 
     def upcoming(self) -> Trial | None:
-        """Return the next trial without taking it; None if there is none yet, or, if the queue is idle, none left.
-
-        While there is a fault, there is none.
-        """
+        """Return the next trial without taking it; None while others must end first, at the end, and during a fault."""
         if self.stopping or self.fault is not None:
             return None
         if not self._waiting:

@@ -9,6 +9,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 from ray import tune
@@ -116,8 +117,8 @@ class RayDispatcher:
                         stop=self._stop,
                         stop_file=self._stop_file,
                         pause=self._pause,
-                        watch=_ignore if self._watch is None else self._watch.look,
-                        cluster_fault=lambda: cluster.fault,  # noqa: B023 - the queue is used in this round only
+                        watch=partial(self._look, cluster.nodes),
+                        cluster_fault=cluster.fault,
                     )
                     try:
                         return self._run(queue, writer, evaluator, nodes=cluster.nodes)
@@ -134,6 +135,10 @@ class RayDispatcher:
         return joined(
             self._resources.ray_address, device=self._device, on_hang=lambda: self._stop.stop(StopCause.FAULT)
         )
+
+    def _look(self, nodes: list[Node], running: Mapping[int, Trial]) -> None:
+        if self._watch is not None:
+            self._watch.look(nodes, running)
 
     def _run(self, queue: TrialQueue, writer: StudyWriter, evaluator: PortableEvaluator, *, nodes: list[Node]) -> Done:
         """Run trials on the machines of a cluster."""
@@ -202,10 +207,6 @@ class RayDispatcher:
                 raise (queue.fatal or error) from error
             if queue.fatal is not None:  # Tune swallows some errors
                 raise queue.fatal
-
-
-def _ignore(running: Mapping[int, Trial]) -> None:
-    return
 
 
 def _name(trial: tune.experiment.trial.Trial) -> str:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+from sparsesearch.dispatch.allocation import Node
 from sparsesearch.dispatch.beats import Beat, beats
+from sparsesearch.dispatch.on_node import run_on
+from sparsesearch.errors import ClusterError
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.trial import Trial
 from sparsesearch.text import human_time
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_S = 600.0
 _STEPS = 20
 _LOOK_S = 2.0
+_KILL_S = 10.0
 
 
 class WorkerWatch:
@@ -54,8 +55,13 @@ class WorkerWatch:
         self._seen: dict[int, tuple[object, float]] = {}
         self._step_s: dict[int, float] = {}
 
-    def look(self, running: Mapping[int, Trial]) -> None:
-        """Kill the processes of trials that have shown no sign of life for too long; looks every two seconds."""
+    def look(self, nodes: Sequence[Node], running: Mapping[int, Trial]) -> None:
+        """Kill the processes of trials that have shown no sign of life for too long; looks every two seconds.
+
+        Args:
+            nodes: The machines of the cluster.
+            running: The running trials, by number.
+        """
         now = self._clock()
         if now - self._looked_at < _LOOK_S:
             return
@@ -77,7 +83,7 @@ class WorkerWatch:
                 self._seen[number] = (sign, before[1] + gap)
             elif own and now - before[1] > self._limit_s(number):
                 self._seen[number] = (sign, now)
-                self._kill(trial, own, seconds=now - before[1])
+                self._kill(trial, own, nodes, seconds=now - before[1])
         for number in set(self._seen) - set(running):
             del self._seen[number]
 
@@ -86,7 +92,7 @@ class WorkerWatch:
             return self._timeout_s
         return max(DEFAULT_S, _STEPS * self._step_s.get(number, 0.0))
 
-    def _kill(self, trial: Trial, processes: Sequence[Beat], *, seconds: float) -> None:
+    def _kill(self, trial: Trial, processes: Sequence[Beat], nodes: Sequence[Node], *, seconds: float) -> None:
         names = ", ".join(f"{beat.pid} on {beat.host}" for beat in processes)
         logger.warning(
             "trial %d has shown no sign of life for %s; its process is killed (%s)",
@@ -99,10 +105,11 @@ class WorkerWatch:
             if beat.host == socket.gethostname():
                 _kill(beat.pid)
                 continue
-            for node in ray.nodes():  # type: ignore[no-untyped-call]
-                if node["Alive"] and node["NodeManagerHostname"] == beat.host:
-                    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                    ray.remote(_kill).options(num_cpus=0, scheduling_strategy=there).remote(beat.pid)
+            for node in (node for node in nodes if node.host == beat.host):
+                try:
+                    run_on(node, _kill, beat.pid, timeout_s=_KILL_S)
+                except ClusterError as error:
+                    logger.warning("%s", error)
 
 
 def _kill(pid: int) -> None:

@@ -65,7 +65,7 @@ class Lease:
         generation: How many times the study was opened.
         expires_at: When it expires unless it is renewed, in Unix time.
         steady_until: The same by a steady clock of the owner, which decides where it is known: the time of day jumps.
-        boot: Identity of that clock; None if there is none.
+        boot: Identity of that clock; None if it is not known.
         process: The process of the last owner.
         work: What its trainings have done, as JSON; None if that is not known.
         active_s: Seconds that processes have owned it, up to its last renewal.

@@ -26,7 +26,7 @@ _LATER_S = 1.0  # after that, another process keeps the lock, and is not one of 
 class SqliteFile:
     """The file of a database. Thread-safe.
 
-    It is created when it is first opened, readable by its owner only; SQLite gives the files beside it the same mode.
+    It is created when it is first opened, readable by its owner only, as are its -wal and -shm files.
     After that it must stay the same file: a study would otherwise go on in one that nobody can reach, or in another.
 
     Args:

@@ -20,9 +20,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.faults import KINDS, NotHereError
+from tests.chaos.faults import KINDS, NotInstalledError
 from tests.chaos.study import Place, StuckError
 from tests.chaos.tables import Row, contents, problems
+from tests.small_disk import CannotMountError
 
 Calm = dict[str, list[Row]]
 
@@ -44,7 +45,7 @@ def one(seed: int, kind: str, *, folder: Path, calm: Calm, keep: bool) -> dict[s
     row: dict[str, Any] = {"seed": seed, "kind": kind, "outcome": "held"}
     try:
         KINDS[kind](place, Random(seed))
-    except NotHereError as error:
+    except (CannotMountError, NotInstalledError) as error:
         row |= {"outcome": "not caused", "why": str(error)}
     except StuckError as error:
         row |= {"outcome": "stuck", "why": str(error)}

@@ -8,14 +8,16 @@ import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 from tests.chaos.study import Place, wait_until
 from tests.chaos.tables import events
 from tests.postgres_server import PostgresServer, postgres_programs
+from tests.processes import children
+from tests.small_disk import mounted_disk
 
 NUM_EVENTS = 34
 """What `events` counts in a finished study, roughly; faults come anywhere before."""
@@ -23,8 +25,8 @@ NUM_EVENTS = 34
 Fault = Callable[[Place, Random], None]
 
 
-class NotHereError(Exception):
-    """The fault cannot be caused on this machine; the message says why."""
+class NotInstalledError(Exception):
+    """What the fault needs is not on this machine."""
 
 
 def _some_point(place: Place, rng: Random) -> subprocess.Popen[bytes]:
@@ -72,7 +74,7 @@ def disk_full(what: str) -> Fault:
     """A fault: the disk of `storage`, `database` or `home` is full for a while."""
 
     def fault(place: Place, rng: Random) -> None:
-        with _small_disk(place.root / what, megabytes=64) as disk:
+        with mounted_disk(place.root / what, kilobytes=64 * 1024) as disk:
             process = _some_point(place, rng)
             filler = disk / "filler"
             _fill(filler)
@@ -101,20 +103,16 @@ def postgres_restarted(place: Place, rng: Random) -> None:
     """PostgreSQL crashes, and starts again at once or after a while."""
     programs = postgres_programs()
     if programs is None:
-        raise NotHereError("PostgreSQL is not installed")
+        raise NotInstalledError("PostgreSQL is not installed")
     server = PostgresServer(programs)
-    server.start()
-    try:
-        place.database = server.url
+    with server.running() as url:
+        place.database = url
         process = _some_point(place, rng)
         server.stop(rng.choice(["fast", "immediate"]))
         time.sleep(rng.choice([0.0, 3.0, 20.0]))
         server.start()
         place.finish(process)
         place.resume_to_the_end()
-    finally:
-        server.stop()
-        server.remove()
 
 
 def checkpoint_damaged(how: str) -> Fault:
@@ -165,13 +163,13 @@ def server_of_ray(name: str, number: signal.Signals) -> Fault:
     def fault(place: Place, rng: Random) -> None:
         place.dispatcher = "ray"
         process = _some_point(place, rng)
-        for pid in _children(process.pid, name):
+        for pid in children(process.pid, name):
             os.kill(pid, number)
         try:
             place.finish(process)
             place.resume_to_the_end()
         finally:
-            for pid in _children(process.pid, name):
+            for pid in children(process.pid, name):
                 os.kill(pid, signal.SIGKILL)
 
     return fault
@@ -198,21 +196,6 @@ KINDS: dict[str, Fault] = {
 }
 
 
-@contextmanager
-def _small_disk(place: Path, *, megabytes: int) -> Iterator[Path]:
-    if os.geteuid():
-        raise NotHereError("mounting a small disk needs root")
-    place.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise NotHereError(f"mounting a small disk is not allowed: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 def _fill(path: Path) -> None:
     with suppress(OSError), path.open("wb") as file:
         while True:
@@ -231,14 +214,3 @@ def _damage(path: Path, how: str, rng: Random) -> None:
     else:
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
     path.write_bytes(content)
-
-
-def _children(pid: int, name: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError, ValueError, IndexError):
-            if entry.name.isdigit() and (entry / "comm").read_text(encoding="utf-8").strip() == name:
-                parent = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
-                if int(parent) == pid:
-                    found.append(int(entry.name))
-    return found

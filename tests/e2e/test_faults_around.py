@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from answers import PROGRAM, Command
+from processes import children
 
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.trial import Trial, TrialState
@@ -62,15 +63,8 @@ class Run:
 
     def server(self, name: str) -> int:
         """Process id of one of the servers of Ray that the run has started."""
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and (entry / "comm").read_text().strip() == name:
-                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                    if int(fields[1]) == self.process.pid:
-                        return int(entry.name)
-            except OSError:
-                continue  # it ended meanwhile
-        raise AssertionError(f"no {name} was started")
+        (found,) = children(self.process.pid, name)
+        return found
 
     def worker(self) -> int:
         """Process id of the worker that runs a trial."""
@@ -112,6 +106,20 @@ def test_a_killed_raylet_is_replaced(home: Path) -> None:
     assert run.process.returncode == 0, log
     assert "the Ray process of this machine (raylet) has ended or hangs; trying again for 10 min" in log
     assert "going on after" in log
+    check_complete(run)
+
+
+@pytest.mark.long
+def test_a_driver_that_was_stopped_itself_does_not_take_the_cluster_for_lost(home: Path) -> None:
+    run = Run(home)
+    run.wait_for(in_its_second_epoch)
+    run.process.send_signal(signal.SIGSTOP)
+    time.sleep(40.0)
+    run.process.send_signal(signal.SIGCONT)
+    log = run.finish()
+    assert run.process.returncode == 0, log
+    assert "does not answer" not in log
+    assert "no sign of life" not in log
     check_complete(run)
 
 

@@ -42,7 +42,7 @@ class Watched:
         """Look every five seconds."""
         for _ in range(int(seconds / 5)):
             self.now += 5.0
-            self._watch.look({7: self.trial})
+            self._watch.look([], {7: self.trial})
 
 
 def test_a_process_without_a_sign_of_life_is_killed(tmp_path, process, watched, caplog):
