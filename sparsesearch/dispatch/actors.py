@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -61,8 +62,13 @@ class ActorPool:
         self._busy: dict[Any, tuple[Any, list[Trial]]] = {}
         self._at_once = -(-batch // size)
 
-    def work(self, queue: TrialQueue) -> None:
+    def work(self, queue: TrialQueue, *, while_true: Callable[[], bool] = lambda: True) -> None:
         """Evaluate until the queue has no evaluation left and none is running.
+
+        Args:
+            queue: The trials of the run.
+            while_true: Whether the machines are still those that the actors were made for; otherwise an actor may never
+                start, or not end, and the evaluations under way go back to the queue.
 
         Raises:
             UserInputError: A worker raised an error that every trial would raise.
@@ -70,6 +76,9 @@ class ActorPool:
         """
         while True:
             _ = queue.stopping
+            if not while_true():
+                self._give_back(queue)
+                return
             while self._free and (trials := queue.take_evaluations(self._at_once)):
                 self._submit(trials)
             if not self._busy:
@@ -83,6 +92,13 @@ class ActorPool:
         for actor in [*self._free, *(actor for actor, _ in self._busy.values())]:
             ray.kill(actor)
         self._free, self._busy = [], {}
+
+    def _give_back(self, queue: TrialQueue) -> None:
+        for actor, trials in self._busy.values():
+            ray.kill(actor)
+            for trial in trials:
+                queue.release(trial.number)
+        self._busy = {}
 
     def _submit(self, trials: list[Trial]) -> None:
         actor = self._free.pop()
@@ -103,6 +119,9 @@ class ActorPool:
                 found = []
                 for trial in trials:
                     queue.note_fault(trial.number, attempt=trial.attempt, fault=fault, is_lost=True)
+        happened = [report.event for reports in found for report in reports if isinstance(report, Happened)]
+        if happened:
+            queue.record_all(happened)
         for trial, reports in zip(trials, found, strict=False):  # without those that were not begun
             for report in reports:
                 if isinstance(report, Refused):
@@ -110,10 +129,7 @@ class ActorPool:
                 if isinstance(report, Failed):
                     queue.note_failure(trial.number, attempt=trial.attempt, reason=report.reason)
                 elif isinstance(report, Faulted):
-                    fault = InfrastructureError(report.reason)
-                    queue.note_fault(trial.number, attempt=trial.attempt, fault=fault)
-                elif isinstance(report, Happened):
-                    queue.record(report.event)
+                    queue.note_fault(trial.number, attempt=trial.attempt, fault=InfrastructureError(report.reason))
         if not found or any(isinstance(report, Failed) for reports in found for report in reports):
             ray.kill(actor)
             actor = self._make.remote()

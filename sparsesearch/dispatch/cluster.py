@@ -61,15 +61,19 @@ def only_gpu(device: str, *, address: str | None, environment: Mapping[str, str]
 
 
 class Cluster:
-    """A Ray cluster that this process is connected to.
+    """A Ray cluster that this process is connected to."""
 
-    Attributes:
-        nodes: Its machines when it was joined.
-    """
-
-    def __init__(self, nodes: list[Node], watch: ClusterWatch) -> None:
-        self.nodes = nodes
+    def __init__(self, watch: ClusterWatch) -> None:
         self._watch = watch
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Its machines, of which some may be lost and others join while a study runs."""
+        return self._watch.nodes
+
+    def consists_of(self, nodes: list[Node]) -> bool:
+        """Return whether these are its machines still."""
+        return self.nodes == nodes
 
     def fault(self) -> InfrastructureError | None:
         """Return why it cannot be used any more; None as long as it answers."""
@@ -108,7 +112,7 @@ def joined(address: str | None, *, device: str = "auto", on_hang: Callable[[], N
         watch = ClusterWatch(on_hang=on_hang)
         try:
             with watch:
-                yield Cluster(_nodes(), watch)
+                yield Cluster(watch)
         finally:
             if is_owner:
                 shut_down(is_owner=address is None, is_lost=watch.fault is not None)
@@ -144,20 +148,6 @@ def _check_reachable(address: str) -> None:
         raise ClusterError(
             f"no Ray cluster at {address} ({one_line(error)}); start one with: ray start --head, see docs/ray.md"
         ) from error
-
-
-def _nodes() -> list[Node]:
-    return [
-        Node(
-            id=str(node["NodeID"]),
-            address=str(node["NodeManagerAddress"]),
-            cpus=float(node["Resources"].get("CPU", 0.0)),
-            gpus=float(node["Resources"].get("GPU", 0.0)),
-            host=str(node["NodeManagerHostname"]),
-        )
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
-    ]
 
 
 @contextmanager

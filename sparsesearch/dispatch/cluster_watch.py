@@ -14,6 +14,7 @@ from types import TracebackType
 
 import ray
 
+from sparsesearch.dispatch.allocation import Node
 from sparsesearch.errors import InfrastructureError
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,21 @@ _SHUTDOWN_S = 15.0
 _SERVERS = ("raylet", "gcs_server")
 
 
+def living_nodes() -> list[Node]:
+    """Return the machines of the cluster that are alive."""
+    return [
+        Node(
+            id=str(node["NodeID"]),
+            address=str(node["NodeManagerAddress"]),
+            cpus=float(node["Resources"].get("CPU", 0.0)),
+            gpus=float(node["Resources"].get("GPU", 0.0)),
+            host=str(node["NodeManagerHostname"]),
+        )
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    ]
+
+
 class ClusterWatch:
     """Asks the cluster whether this machine is alive, in the background; a context manager.
 
@@ -33,6 +49,7 @@ class ClusterWatch:
             cluster.
 
     Attributes:
+        nodes: The machines of the cluster that are alive.
         fault: What is wrong with the cluster; None if nothing is.
     """
 
@@ -42,6 +59,7 @@ class ClusterWatch:
         self._over = threading.Event()
         self._silent_s = 0.0
         self._is_alive = True
+        self.nodes = living_nodes()
         self.fault: InfrastructureError | None = None
 
     def __enter__(self) -> ClusterWatch:
@@ -57,11 +75,12 @@ class ClusterWatch:
     def _ask(self) -> None:
         while not self._over.wait(_EVERY_S):
             try:
-                nodes = ray.nodes()  # type: ignore[no-untyped-call]
+                nodes = living_nodes()
             except Exception as error:  # of many kinds, when the servers are gone
                 logger.debug("the cluster does not answer: %s", error)
                 continue
-            self._is_alive = any(node["NodeID"] == self._node and node["Alive"] for node in nodes)
+            self.nodes = nodes
+            self._is_alive = any(node.id == self._node for node in nodes)
             self._silent_s = 0.0
 
     def _watch(self) -> None:

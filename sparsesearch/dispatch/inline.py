@@ -62,16 +62,14 @@ class InlineDispatcher:
                 return last
             batch = list(takewhile(_is_evaluation, waiting[:size])) or waiting[:1]
             del waiting[: len(batch)]
-            for trial in in_sequence([self._claim(trial, writer) for trial in batch]):
+            claimed = writer.claim_all([trial.number for trial in batch])
+            for trial in claimed:
+                self._observer.changed(trial)
+            for trial in in_sequence(claimed):
                 self._check_stop()
                 finished = self._run_trial(trial, writer, evaluator)
                 controller.tell(finished)
                 self._observer.changed(finished)
-
-    def _claim(self, trial: Trial, writer: StudyWriter) -> Trial:
-        claimed = writer.claim(trial.number)
-        self._observer.changed(claimed)
-        return claimed
 
     def _run_trial(self, trial: Trial, writer: StudyWriter, evaluator: Evaluator) -> Trial:
         """Run a trial to its end; after a fault that has passed, go on from what is stored."""
@@ -99,14 +97,16 @@ class InlineDispatcher:
     def _changes(self, trial: Trial, writer: StudyWriter, evaluator: Evaluator) -> Iterator[Trial]:
         """Evaluate a trial and record its events; yields it whenever it has changed."""
         references = writer.trials({TrialState.REFERENCE})
-        for event in evaluator.evaluate(with_checkpoints(trial, references)):
-            before, trial = trial, writer.record(event)
-            if trial != before:
-                yield trial
-            if isinstance(event, Measured):
-                self._observer.changed(trial)
-            if isinstance(event, Checkpointed):
-                self._check_stop()
+        events = evaluator.evaluate(with_checkpoints(trial, references))
+        for together in ([event] for event in events) if trial.fidelity.is_training else [list(events)]:
+            for event, after in zip(together, writer.record_all(together), strict=True):
+                before, trial = trial, after
+                if trial != before:
+                    yield trial
+                if isinstance(event, Measured):
+                    self._observer.changed(trial)
+                if isinstance(event, Checkpointed):
+                    self._check_stop()
 
     def _check_stop(self) -> None:
         if self._stop.check():
@@ -118,16 +118,21 @@ def _ask(
 ) -> NewTrial | Wait | Done | None:
     """Ask for a training, or for as many evaluations as run together, and return the last answer.
 
-    All trials of a batch are claimed before the first one runs. Hence a batch of a resumed study gets more trials only
-    if the study was left while it asked for them, and its proposals are those of a study that was not interrupted.
+    They are stored in one transaction, and all of a batch are claimed before the first one runs. Hence the proposals of
+    a resumed study are those of a study that was not interrupted.
     """
-    asked = None
-    while len(waiting) < size and all(_is_evaluation(trial) and not trial.attempt for trial in waiting):
-        asked = controller.ask()
-        if not isinstance(asked, NewTrial):
+    asked: list[NewTrial] = []
+    answer = None
+    while len(waiting) + len(asked) < size and all(_is_evaluation(trial) and not trial.attempt for trial in waiting):
+        answer = controller.ask()
+        if not isinstance(answer, NewTrial):
             break
-        waiting.append(writer.add_trial(asked))
-    return asked
+        asked.append(answer)
+        if answer.fidelity.is_training:
+            break
+    if asked:
+        waiting.extend(writer.add_trials(asked))
+    return answer
 
 
 def _is_evaluation(trial: Trial) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice, takewhile
 
 from sparsesearch.dispatch.fault_pause import FaultPause
 from sparsesearch.errors import InfrastructureError
@@ -14,7 +15,7 @@ from sparsesearch.study.events import Ended, Event
 from sparsesearch.study.observer import StudyObserver
 from sparsesearch.study.protocols import Controller, Done, StudyWriter, Wait
 from sparsesearch.study.stop import StopCause, StopToken
-from sparsesearch.study.trial import Trial, TrialState, in_sequence, with_checkpoints
+from sparsesearch.study.trial import NewTrial, Trial, TrialState, in_sequence, with_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -117,54 +118,74 @@ class TrialQueue:
         """Return the next trial without taking it; None while others must end first, at the end, and during a fault."""
         if self.stopping or self.fault is not None:
             return None
-        if not self._waiting:
-            asked = self._controller.ask()
-            if isinstance(asked, Done):
-                self.done = asked
-            if isinstance(asked, Done | Wait):
-                return None
-            self._waiting.append(self._writer.add_trial(asked))
-        return self._waiting[0]
+        self._ask(1)
+        return self._waiting[0] if self._waiting else None
 
     def take(self, *, training: bool) -> Trial | None:
         """Claim the next trial, if there is one and it is of this kind; it has the checkpoints that it builds on."""
         trial = self.upcoming()
         if trial is None or is_training(trial) is not training:
             return None
-        self._waiting.popleft()
-        claimed = self._writer.claim(trial.number)
-        self._running[claimed.number] = claimed
-        self._observer.changed(claimed)
-        return with_checkpoints(claimed, self._writer.trials({TrialState.REFERENCE}))
+        return self._claim(1)[0]
 
     def take_evaluations(self, limit: int) -> list[Trial]:
         """Claim evaluations for one process, which may score them together.
 
         Those that follow a failed attempt are taken alone, so that none fails because of another.
         """
-        taken: list[Trial] = []
-        while len(taken) < limit and (upcoming := self.upcoming()) is not None:
-            if taken and upcoming.attempt > 1:
+        if self.stopping or self.fault is not None:
+            return []
+        self._ask(limit)
+        if self._waiting and self._waiting[0].attempt > 1:
+            return [] if is_training(self._waiting[0]) else self._claim(1)
+        ready = takewhile(lambda trial: not is_training(trial) and trial.attempt <= 1, islice(self._waiting, limit))
+        return in_sequence(self._claim(sum(1 for _ in ready)))
+
+    def _ask(self, limit: int) -> None:
+        """Ask for trials until so many wait, and store them in one transaction; a training is the last of them."""
+        asked: list[NewTrial] = []
+        while len(self._waiting) + len(asked) < limit and not (self._waiting and is_training(self._waiting[-1])):
+            answer = self._controller.ask()
+            if isinstance(answer, Done):
+                self.done = answer
+            if isinstance(answer, Done | Wait):
                 break
-            trial = self.take(training=False)
-            if trial is None:
+            asked.append(answer)
+            if answer.fidelity.is_training:
                 break
-            taken.append(trial)
-            if trial.attempt > 1:
-                break
-        return in_sequence(taken)
+        if asked:
+            self._waiting.extend(self._writer.add_trials(asked))
+
+    def _claim(self, count: int) -> list[Trial]:
+        """Claim the first trials of those that wait."""
+        if not count:
+            return []
+        numbers = [self._waiting.popleft().number for _ in range(count)]
+        references = self._writer.trials({TrialState.REFERENCE})
+        taken = []
+        for claimed in self._writer.claim_all(numbers):
+            self._running[claimed.number] = claimed
+            self._observer.changed(claimed)
+            taken.append(with_checkpoints(claimed, references))
+        return taken
 
     def record(self, event: Event) -> Trial:
         """Write an event to the store and return the updated trial."""
-        trial = self._writer.record(event)
-        before = self._running.get(trial.number)
-        if before is not None:
+        return self.record_all([event])[0]
+
+    def record_all(self, events: Sequence[Event]) -> list[Trial]:
+        """Write events to the store in one transaction, and return the trial after each."""
+        after = self._writer.record_all(events)
+        for trial in after:
+            before = self._running.get(trial.number)
+            if before is None:
+                continue
             self._running[trial.number] = trial
             if trial != before:
                 self._pause.passed()
             if len(trial.measurements) > len(before.measurements):
                 self._observer.changed(trial)
-        return trial
+        return after
 
     def note_failure(self, number: int, *, attempt: int, reason: str) -> None:
         """Record a failed execution: start another attempt, or mark the trial as failed after the last one.

@@ -15,7 +15,7 @@ from pathlib import Path
 from ray import tune
 
 from sparsesearch.dispatch.actors import ActorPool
-from sparsesearch.dispatch.allocation import Allocation, Node, device_of_trials
+from sparsesearch.dispatch.allocation import Allocation, DeviceKind, Node, device_of_trials
 from sparsesearch.dispatch.cluster import Cluster, joined
 from sparsesearch.dispatch.fault_pause import FaultPause
 from sparsesearch.dispatch.rungs import open_rungs
@@ -117,11 +117,11 @@ class RayDispatcher:
                         stop=self._stop,
                         stop_file=self._stop_file,
                         pause=self._pause,
-                        watch=partial(self._look, cluster.nodes),
+                        watch=partial(self._look, cluster),
                         cluster_fault=cluster.fault,
                     )
                     try:
-                        return self._run(queue, writer, evaluator, nodes=cluster.nodes)
+                        return self._run(queue, writer, evaluator, cluster)
                     except Exception as error:
                         found = cluster.fault_behind(error)
                         if found is None:
@@ -136,21 +136,27 @@ class RayDispatcher:
             self._resources.ray_address, device=self._device, on_hang=lambda: self._stop.stop(StopCause.FAULT)
         )
 
-    def _look(self, nodes: list[Node], running: Mapping[int, Trial]) -> None:
+    def _look(self, cluster: Cluster, running: Mapping[int, Trial]) -> None:
         if self._watch is not None:
-            self._watch.look(nodes, running)
+            self._watch.look(cluster.nodes, running)
 
-    def _run(self, queue: TrialQueue, writer: StudyWriter, evaluator: PortableEvaluator, *, nodes: list[Node]) -> Done:
-        """Run trials on the machines of a cluster."""
-        device = device_of_trials(self._device, nodes, self._resources)
-        fidelity = writer.spec.fidelity
-        batch_size = min(fidelity.dense.batch_size, fidelity.supernet_training.batch_size)
-        allocation = Allocation.of(nodes, self._resources, uses_gpu=device == "cuda", batch_size=batch_size)
-        evaluator = evaluator.on(device)
-        check_shared(self._storage, nodes)
+    def _run(self, queue: TrialQueue, writer: StudyWriter, evaluator: PortableEvaluator, cluster: Cluster) -> Done:
+        """Run trials on the machines of a cluster, as they come and go."""
+        nodes, allocation = list[Node](), None
         while (upcoming := queue.upcoming()) is not None or queue.wait_for_fault():
             if upcoming is None:
                 continue
+            if allocation is None or nodes != cluster.nodes:
+                try:
+                    nodes = cluster.nodes
+                    device, allocation = self._allocate(nodes, writer)
+                except ClusterError as error:
+                    if allocation is None:
+                        raise
+                    self._pause.wait(InfrastructureError(str(error)))
+                    nodes = []
+                    continue
+                evaluator = evaluator.on(device)
             if upcoming.fidelity.runs_alone and allocation.workers > 1:
                 train_together(queue, evaluator, allocation, storage=self._storage)
             elif is_training(upcoming):
@@ -163,13 +169,26 @@ class RayDispatcher:
                     batch=writer.spec.proposal_batch,
                 )
                 with closing(pool):
-                    pool.work(queue)
+                    pool.work(queue, while_true=partial(cluster.consists_of, nodes))
         if self._stop_file is not None:
             self._stop_file.remove()
         if queue.done is None:
             self._stop.raise_if_set()
         assert queue.done is not None, "the controller waits for a result, but no trial is running"
         return queue.done
+
+    def _allocate(self, nodes: list[Node], writer: StudyWriter) -> tuple[DeviceKind, Allocation]:
+        """Return the device of the trials, and how the resources of machines are allocated to them.
+
+        Raises:
+            ClusterError: They lack resources for a trial, or do not share the storage.
+        """
+        device = device_of_trials(self._device, nodes, self._resources)
+        fidelity = writer.spec.fidelity
+        batch_size = min(fidelity.dense.batch_size, fidelity.supernet_training.batch_size)
+        allocation = Allocation.of(nodes, self._resources, uses_gpu=device == "cuda", batch_size=batch_size)
+        check_shared(self._storage, nodes)
+        return device, allocation
 
     def _train(
         self,

@@ -17,6 +17,7 @@ from tests.chaos.study import Place, wait_until
 from tests.chaos.tables import events
 from tests.postgres_server import PostgresServer, postgres_programs
 from tests.processes import children
+from tests.ray_nodes import two_nodes
 from tests.small_disk import mounted_disk
 
 NUM_EVENTS = 34
@@ -175,6 +176,29 @@ def server_of_ray(name: str, number: signal.Signals) -> Fault:
     return fault
 
 
+def second_node(number: signal.Signals) -> Fault:
+    """A fault: the second machine of a cluster is lost, or hangs."""
+
+    def fault(place: Place, rng: Random) -> None:
+        place.dispatcher = "ray"
+        place.root.mkdir()
+        with two_nodes(place.root, environment=os.environ) as (address, nodes):
+            place.options = ["--ray-address", address]
+            process = _some_point(place, rng)
+            servers = children(nodes[1].pid, "raylet")
+            for pid in servers:
+                os.kill(pid, number)
+            try:
+                place.finish(process)
+                place.resume_to_the_end()
+            finally:
+                for pid in servers:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+    return fault
+
+
 KINDS: dict[str, Fault] = {
     "driver killed": driver_killed,
     "driver stopped": driver_stopped,
@@ -193,6 +217,8 @@ KINDS: dict[str, Fault] = {
     "raylet stopped": server_of_ray("raylet", signal.SIGSTOP),
     "GCS killed": server_of_ray("gcs_server", signal.SIGKILL),
     "GCS stopped": server_of_ray("gcs_server", signal.SIGSTOP),
+    "second node killed": second_node(signal.SIGKILL),
+    "second node stopped": second_node(signal.SIGSTOP),
 }
 
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import ray_driver
 import torch
+from ray_nodes import two_nodes
 from ray_study import (
     ENVIRONMENT,
     MARK,
@@ -64,55 +57,11 @@ def test_results_are_those_of_the_inline_dispatcher(calm: Path, tmp_path: Path) 
         assert found == {measurement.step: measurement.metrics for measurement in trial.measurements}, trial.label
 
 
-@contextmanager
-def two_nodes(folder: Path, cwds: tuple[Path, Path]) -> Iterator[str]:
-    """Two Ray nodes on this machine, each with folders and a working directory of its own; the head's address."""
-    ray_program = [sys.executable, "-m", "ray.scripts.scripts"]
-    environment = {
-        **ENVIRONMENT,
-        "SPARSESEARCH_TEST": MARK.partition("=")[2],
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
-    }
-    port = random.Random(os.getpid()).randint(20000, 30000)
-    shared = [
-        "--node-ip-address",
-        "127.0.0.1",
-        "--num-cpus",
-        "1",
-        "--object-store-memory",
-        "100000000",
-        "--block",
-        "--disable-usage-stats",
-    ]
-    head = ["start", "--head", "--port", str(port), "--include-dashboard", "false"]
-    nodes: list[subprocess.Popen[bytes]] = []
-    temporaries: list[str] = []
-    try:
-        for number, options in enumerate([head, ["start", "--address", f"127.0.0.1:{port}"]]):
-            temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
-            temporaries.append(temporary)
-            command = [*ray_program, *options, *shared, "--temp-dir", temporary]
-            log = folder / f"node-{number}.log"
-            with log.open("wb") as file:
-                nodes.append(subprocess.Popen(command, env=environment, cwd=cwds[number], stdout=file, stderr=file))
-            while "Ray runtime started" not in log.read_text(encoding="utf-8"):
-                assert nodes[-1].poll() is None, log.read_text(encoding="utf-8")
-                time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
-    finally:
-        for node in reversed(nodes):
-            node.terminate()
-        for node in nodes:
-            node.wait(timeout=60)
-        for temporary in temporaries:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
 def test_study_over_two_nodes(tmp_path: Path) -> None:
     for name in ("a", "b", "home"):
         (tmp_path / name).mkdir()
-    with two_nodes(tmp_path, cwds=(tmp_path / "a", tmp_path / "b")) as address:
+    environment = {**ENVIRONMENT, "SPARSESEARCH_TEST": MARK.partition("=")[2]}
+    with two_nodes(tmp_path, environment=environment, cwds=(tmp_path / "a", tmp_path / "b")) as (address, _):
         # A path that is another folder in each process, as one that is not mounted everywhere.
         driver = start(tmp_path / "home", address, "/proc/self/cwd/storage", cwd=tmp_path / "a")
         _, errors = driver.communicate(timeout=300)
