@@ -101,7 +101,8 @@ def _compared(view: StudyView, row: BaselineComparison) -> dict[str, object]:
         "baseline": _brief(view, row.baseline),
         "searched": None if row.searched is None else _brief(view, row.searched),
         "difference": row.difference,
-        "noise": row.noise,
+        "interval": row.interval,
+        "is_paired": row.is_paired,
     }
 
 

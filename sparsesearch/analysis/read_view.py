@@ -32,7 +32,8 @@ def read_view(records: StudyRecords, study: str, *, axes: Iterable[Axis] = (), a
     shown |= {trial.number: trial for trial in records.trials(study, numbers=numbers - shown.keys())}
     trials = tuple(trial for _, trial in sorted(shown.items()))
     times = records.times(study, numbers=shown.keys())
-    return StudyView(spec=spec, trials=trials, times=times, condition=condition, uid=records.uid(study))
+    view = StudyView(spec=spec, trials=trials, times=times, condition=condition, uid=records.uid(study))
+    return view.with_hits(records)
 
 
 def front_numbers(records: StudyRecords, study: str, axis: Axis) -> set[int]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from sparsesearch.analysis.pairs import PairedDifference, paired_difference
 from sparsesearch.analysis.pareto import Point, dominated_percent
 from sparsesearch.analysis.study_front import StudyFront, cost_along, study_front
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StudyCondition, StudyState
-from sparsesearch.study.trial import Fidelity, StudyTimes, Trial, TrialState, TrialTimes
+from sparsesearch.study.trial import Fidelity, Origin, StudyTimes, Trial, TrialState, TrialTimes
 
 TRAINED = frozenset({Fidelity.DENSE, Fidelity.SUPERNET_TRAINING, Fidelity.FINETUNE, Fidelity.RETRAIN})
 """Fidelities whose trials are training runs, each shown as a run of its own."""
@@ -29,6 +32,8 @@ class StudyView:
         times: Times of the study and its trials.
         condition: Its stored state, and what is known with it.
         uid: Its unique id, which names the folder of its checkpoints.
+        hits: The images that trials classify correctly, by number: of the dense model, the front and the hand-crafted
+            schedules, as far as they are known.
     """
 
     spec: StudySpec
@@ -36,6 +41,7 @@ class StudyView:
     times: StudyTimes
     condition: StudyCondition = field(default_factory=lambda: StudyCondition(state=StudyState.PAUSED))
     uid: str = ""
+    hits: Mapping[int, Hits] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: StudyRecords, study: str) -> StudyView:
@@ -48,7 +54,22 @@ class StudyView:
         trials = tuple(records.trials(study))
         # Times are read after the trials, so that every measurement in the snapshot has its time.
         spec, times = records.spec(study), records.times(study)
-        return cls(spec=spec, trials=trials, times=times, condition=condition, uid=records.uid(study))
+        view = cls(spec=spec, trials=trials, times=times, condition=condition, uid=records.uid(study))
+        return view.with_hits(records)
+
+    def with_hits(self, records: StudyRecords) -> StudyView:
+        """Return the same with the hits of the dense model, the front and the hand-crafted schedules."""
+        front = self.front
+        compared = [*front.points, *(trial for trial in front.candidates if trial.origin is Origin.BASELINE)]
+        compared += [] if front.reference is None else [front.reference]
+        return replace(self, hits=records.hits(self.spec.name, {trial.number for trial in compared}))
+
+    def difference(self, one: Trial, other: Trial) -> PairedDifference | None:
+        """By how much a trial is more accurate than another on the same images; None if that is not known."""
+        pair = [self.hits.get(trial.number) for trial in (one, other)]
+        if pair[0] is None or pair[1] is None or not pair[0].count or not pair[0].is_comparable(pair[1]):
+            return None
+        return paired_difference(pair[0], pair[1])
 
     @cached_property
     def front(self) -> StudyFront:

@@ -13,7 +13,7 @@ from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.joint_scorer import JointScorer
 from sparsesearch.evaluate.reference_keys import reference_keys
 from sparsesearch.evaluate.trial_checkpoints import WHOLE, TrialCheckpoints
-from sparsesearch.evaluate.trial_trainer import TrialTrainer, measured
+from sparsesearch.evaluate.trial_trainer import VALIDATED_ON, TrialTrainer, measured
 from sparsesearch.study.events import Ended, Event, Measured
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import Evaluator
@@ -33,6 +33,7 @@ from sparsesearch.training.kinds import (
 )
 from sparsesearch.training.loop import NonFiniteLossError
 from sparsesearch.training.processes import Processes
+from sparsesearch.training.scoring import Accumulator
 from sparsesearch.training.teacher import Teacher
 
 
@@ -88,8 +89,8 @@ class StudyEvaluator:
             match trial.fidelity:
                 case Fidelity.SUPERNET | Fidelity.UNTRAINED:
                     scorer = self._supernet if trial.fidelity is Fidelity.SUPERNET else self._untrained
-                    metrics, seconds = scorer.score(trial)
-                    yield measured(trial, 0, metrics, seconds=seconds)
+                    found = scorer.score(trial)
+                    yield measured(trial, 0, found.metrics, hits=found.hits, seconds=found.seconds)
                 case Fidelity.FINETUNE:
                     yield from self._trainer.train(trial, self._finetune(trial))
                 case _:
@@ -126,26 +127,34 @@ class StudyEvaluator:
     def _from_cache(self, trial: Trial, key: str) -> Generator[Event, None, bool]:
         """Take the result of a reference from the cache; whether it is there."""
         device = self._context.arithmetic.device
-        stored = self._cache.find(key, measure=lambda tensors: self._measure(trial, tensors), device=device)
+        found: list[Accumulator] = []
+
+        def measure(tensors: Mapping[str, Tensor]) -> dict[str, float]:
+            found.append(self._measure(trial, tensors))
+            return found[-1].metrics("val")
+
+        stored = self._cache.find(key, measure=measure, device=device)
         if stored is None:
             return False
-        for step, metrics in stored.history:
-            yield measured(trial, step, metrics, seconds=0.0)
         last = stored.history[-1][0]
+        for step, metrics in stored.history:
+            hits = found[-1].hits(VALIDATED_ON) if found and step == last else None
+            yield measured(trial, step, metrics, hits=hits, seconds=0.0)
         yield from self._checkpoints.replace(trial, stored.tensors, step=last, name=trial.fidelity.value, whole=True)
         return True
 
     def _given(self, trial: Trial) -> Iterator[Event]:
         """Take over weights that need no training."""
         started = perf_counter()
-        model, metrics = given_dense_model(
+        model, evaluated = given_dense_model(
             self._context, weights=self._spec.weights, progress=self._progress, trial=trial.number
         )
-        yield measured(trial, 0, metrics, seconds=perf_counter() - started)
+        hits = evaluated.hits(VALIDATED_ON)
+        yield measured(trial, 0, evaluated.metrics("val"), hits=hits, seconds=perf_counter() - started)
         yield from self._checkpoints.replace(trial, model.state_dict(), step=0, name=trial.fidelity.value, whole=True)
 
-    def _measure(self, trial: Trial, tensors: Mapping[str, Tensor]) -> dict[str, float]:
-        """Validation metrics of the weights of a reference."""
+    def _measure(self, trial: Trial, tensors: Mapping[str, Tensor]) -> Accumulator:
+        """Predictions with the weights of a reference."""
         is_dense = trial.fidelity is Fidelity.DENSE
         with self._progress.bar(f"validating the stored {trial.fidelity.training_name}", None, trial=trial.number):
             model = self._context.model_with(tensors) if is_dense else self._supernet_model(tensors)

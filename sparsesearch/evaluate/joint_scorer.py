@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter
+from typing import NamedTuple
 
 from torch import nn
 
+from sparsesearch.data.task import ValPart
 from sparsesearch.evaluate.evaluation_memory import EvaluationMemory
 from sparsesearch.schedule import Schedule
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.progress import Bar, Progress
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.stop import StopToken
@@ -17,7 +20,22 @@ from sparsesearch.text import counted
 from sparsesearch.training.kinds import TrainingContext
 from sparsesearch.training.scoring import PrefixCachedScorer, eval_batch
 
-_Scores = dict[Schedule, tuple[dict[str, float], float]]
+
+class Score(NamedTuple):
+    """The result of an evaluation.
+
+    Attributes:
+        metrics: Validation metrics by name.
+        hits: The images that are classified correctly.
+        seconds: The seconds that it took.
+    """
+
+    metrics: dict[str, float]
+    hits: Hits
+    seconds: float
+
+
+_PART: ValPart = "screen"
 
 
 class JointScorer:
@@ -44,15 +62,15 @@ class JointScorer:
         memory = EvaluationMemory.here(spec, geometry, num_images=task.num_val, device=device)
         self._scorer = PrefixCachedScorer(
             model,
-            lambda: task.val("screen", batch_size=self._batch_size),
+            lambda: task.val(_PART, batch_size=self._batch_size),
             arithmetic=context.arithmetic,
             keeps_images=memory.fits,
             max_bytes=memory.cache_bytes,
         )
-        self._scores: _Scores = {}
+        self._scores: dict[Schedule, Score] = {}
 
-    def score(self, trial: Trial) -> tuple[dict[str, float], float]:
-        """Metrics of the schedule of a trial, and the seconds that they took.
+    def score(self, trial: Trial) -> Score:
+        """Return the result of the schedule of a trial.
 
         Raises:
             StoppedError: The run is to stop.
@@ -63,14 +81,14 @@ class JointScorer:
                 self._scores = self._scored(schedules, trial)
         return self._scores.pop(trial.schedule)
 
-    def _scored(self, schedules: Sequence[Schedule], trial: Trial) -> _Scores:
-        """Metrics of schedules, and of each its part of the seconds of their pass."""
+    def _scored(self, schedules: Sequence[Schedule], trial: Trial) -> dict[Schedule, Score]:
+        """Results of schedules, each with its part of the seconds of their pass."""
         started = perf_counter()
         label = f"evaluating {counted(len(schedules), 'schedule')}"
         with self._progress.bar(label, -(-self._num_images // self._batch_size), trial=trial.number) as bar:
-            scores = self._scorer.score_all(schedules, after_batch=lambda: self._go_on(bar))
-        seconds = (perf_counter() - started) / max(1, len(scores))
-        return {schedule: (metrics, seconds) for schedule, metrics in scores.items()}
+            found = self._scorer.score_all(schedules, after_batch=lambda: self._go_on(bar))
+        seconds = (perf_counter() - started) / max(1, len(found))
+        return {schedule: Score(one.metrics("val"), one.hits(_PART), seconds) for schedule, one in found.items()}
 
     def _go_on(self, bar: Bar) -> None:
         bar.advance()

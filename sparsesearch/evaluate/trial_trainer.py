@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.transforms import set_schedule_
+from sparsesearch.data.task import ValPart
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.trial_checkpoints import WHOLE, Checkpoint, TrialCheckpoints, prefix_of
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.events import Event, Measured
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.progress import Progress, advancing
 from sparsesearch.study.stop import StopCause, StopToken
 from sparsesearch.study.trial import Fidelity, Measurement, Origin, Trial
@@ -21,10 +23,12 @@ from sparsesearch.training.checkpoints import epoch_name
 from sparsesearch.training.kinds import Training, TrainingContext
 from sparsesearch.training.loop import Asked, TrainingRun, model_tensors
 from sparsesearch.training.processes import Processes
-from sparsesearch.training.scoring import EVAL_BATCH, eval_batch, evaluate_model
+from sparsesearch.training.scoring import EVAL_BATCH, Accumulator, eval_batch, evaluate_model
 from sparsesearch.training.step_files import StepFiles
 
 _NUM_INTERIM_BATCHES = 4
+VALIDATED_ON: ValPart = "confirm"
+"""The images on which trained models are validated."""
 
 
 class TrialTrainer:
@@ -105,8 +109,10 @@ class TrialTrainer:
                 raise AssertionError("a training ends between two steps only if it is asked to stop")
             if processes.is_first:
                 last = epoch == spec.epochs
-                metrics = {"train_loss": loss, **self.validate(training.model, trial, whole=last)}
-                yield measured(trial, epoch, metrics, seconds=perf_counter() - started)
+                found = self.validate(training.model, trial, whole=last)
+                metrics = {"train_loss": loss, **found.metrics("val")}
+                hits = found.hits(VALIDATED_ON) if last else None
+                yield measured(trial, epoch, metrics, hits=hits, seconds=perf_counter() - started)
                 final_name = trial.fidelity.value if trial.origin is Origin.REFERENCE else prefix_of(trial)
                 yield from self._checkpoints.replace(
                     trial,
@@ -135,27 +141,28 @@ class TrialTrainer:
             self._stop.raise_if_set()
         return Asked(stop=self._stop.check(), cut=self._deadline.cuts(fidelity), save=is_due)
 
-    def validate(self, model: nn.Module, trial: Trial, *, whole: bool) -> dict[str, float]:
-        """Validation metrics under the trial's schedule; on part of the images unless `whole`."""
+    def validate(self, model: nn.Module, trial: Trial, *, whole: bool) -> Accumulator:
+        """Predictions under the trial's schedule; on part of the images unless `whole`."""
         if trial.fidelity is not Fidelity.DENSE:
             set_schedule_(model, trial.schedule)
         size = eval_batch(self._context.geometry)
-        batches = self._context.task.val("confirm", batch_size=size)
+        batches = self._context.task.val(VALIDATED_ON, batch_size=size)
         some = islice(batches, -(-_NUM_INTERIM_BATCHES * EVAL_BATCH // size))
         num_batches = -(-self._context.task.num_val // size)
         total = num_batches if whole else min(num_batches, -(-_NUM_INTERIM_BATCHES * EVAL_BATCH // size))
         with self._progress.bar("validating", total, trial=trial.number) as bar:
             chosen = advancing(batches if whole else some, bar)
-            accumulator = evaluate_model(model, chosen, arithmetic=self._context.arithmetic)
-        return accumulator.metrics("val")
+            return evaluate_model(model, chosen, arithmetic=self._context.arithmetic)
 
 
-def measured(trial: Trial, step: int, metrics: dict[str, float], *, seconds: float) -> Measured:
-    """The event of a measurement."""
+def measured(
+    trial: Trial, step: int, metrics: dict[str, float], *, seconds: float, hits: Hits | None = None
+) -> Measured:
+    """The event of a measurement, with the hits of the trial if it is the last."""
     measurement = Measurement(
         step=step, attempt=trial.attempt, fidelity=trial.fidelity, metrics=metrics, seconds=seconds, seed=trial.seed
     )
-    return Measured(trial=trial.number, attempt=trial.attempt, measurement=measurement)
+    return Measured(trial=trial.number, attempt=trial.attempt, measurement=measurement, hits=hits)
 
 
 def _newest(between: Checkpoint | None, files: StepFiles) -> dict[str, Tensor]:

@@ -28,16 +28,16 @@ def front_table(front: FrontDescription) -> str:
 def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) -> str:
     """Searched against hand-crafted schedules at equal budgets."""
     dense, shown = view.front.reference, view.spec.metric.shown
-    has_noise = any(row.noise is not None for row in comparison)
+    has_interval = any(row.interval is not None for row in comparison)
     rows = []
     for row in comparison:
         budget = macs_text(round(row.budget)) if row.axis == "macs" else ms_text(row.budget)
         of_dense = "" if dense is None else f"{100 * row.budget / cost_along(dense, row.axis):.1f} %"
         difference = "none within budget"
         if row.difference is not None:
-            style = "good" if row.difference > 0 else "bad" if row.difference < 0 else ""
+            style = "good" if row.is_better else "bad" if row.is_worse else ""
             difference = f'<span class="{style}">{shown(row.difference):+.2f}</span>'
-        noise = "" if row.noise is None else f"&plusmn; {shown(row.noise):.2f}"
+        interval = "" if row.interval is None else " to ".join(f"{shown(end):+.2f}" for end in row.interval)
         searched = "" if row.searched is None else accuracy_text(view.spec, row.searched)
         cells = [
             budget,
@@ -45,7 +45,7 @@ def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) ->
             accuracy_text(view.spec, row.baseline),
             searched,
             difference,
-            *([noise] if has_noise else []),
+            *([interval] if has_interval else []),
         ]
         tokens = "" if row.searched is None else view.schedule_text(row.searched)
         rows.append(_row(cells, [row.baseline.label, tokens]))
@@ -55,7 +55,7 @@ def baseline_table(view: StudyView, comparison: Sequence[BaselineComparison]) ->
         "hand-crafted",
         "searched",
         view.spec.metric.difference_title,
-        *(["95 % interval"] if has_noise else []),
+        *(["95 % interval"] if has_interval else []),
     ]
     return _table(head, ["best hand-crafted schedule", "best searched schedule"], rows)
 

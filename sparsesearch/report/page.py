@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from sparsesearch.analysis.agreement import FEW_PAIRS, Agreement
+from sparsesearch.analysis.baseline_comparison import comparison_sentence
 from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.importance import MIN_TRIALS
@@ -125,19 +126,21 @@ def _baselines(found: Findings) -> str:
     metric = found.view.spec.metric
     points = " points" if metric.unit == "fraction" else ""
     known = [row.difference for row in found.comparison if row.difference is not None]
-    ahead, behind = sum(d > 0 for d in known), sum(d < 0 for d in known)
     summary = (
-        f"At equal budgets, the searched schedule is better at {ahead} of {len(found.comparison)} budgets and worse at "
-        f"{behind}; the mean difference is {metric.shown(sum(known) / len(known)):+.2f}{points}."
+        f"{comparison_sentence(found.comparison)} The mean difference is "
+        f"{metric.shown(sum(known) / len(known)):+.2f}{points}."
         if known
         else "No searched schedule is within any budget of the hand-crafted schedules yet."
     )
-    noise = (
-        " The 95 % interval assumes independent image samples; both sides are measured on the same images, so the "
-        "paired interval is narrower. It does not cover the variance between seeds."
-        if any(row.noise is not None for row in found.comparison)
-        else ""
-    )
+    noise = ""
+    if any(row.interval is not None for row in found.comparison):
+        how = (
+            "The 95 % interval rests on the images that only one of the two classifies correctly"
+            if all(row.is_paired for row in found.comparison if row.interval is not None)
+            else "The 95 % interval is that of two independent samples, as it is not recorded which images are "
+            "classified correctly"
+        )
+        noise = f" {how}. It does not cover the variance between seeds."
     return (
         f'<section id="baseline"><h2>Comparison with hand-crafted schedules</h2><p>{summary}</p>'
         f"{baseline_table(found.view, found.comparison)}"

@@ -17,6 +17,7 @@ from sparsesearch.errors import StoreVersionError, one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.store.lease import Lease
 from sparsesearch.store.moment import Moment
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.latency_record import ConfirmedLatency
 from sparsesearch.study.metric import Metric
 from sparsesearch.study.progress import WorkProgress
@@ -192,6 +193,21 @@ def measurement_from_row(row: Row, *, what: str) -> Measurement:
     """
     fields = {name: row[name] for name in ("step", "attempt", "fidelity", "seconds", "seed")}
     return _parse(Measurement, {**fields, "metrics": _values(row["metrics"], what=what)}, what=what)
+
+
+def hits_to_row(hits: Hits, *, study_id: int, number: int) -> dict[str, Any]:
+    """Return a row of `hits`."""
+    return {**hits.model_dump(), "study_id": study_id, "number": number}
+
+
+def hits_from_row(row: Row, *, study: str) -> Hits:
+    """Return the hits of a trial.
+
+    Raises:
+        StoreVersionError: This version cannot read them.
+    """
+    fields = {name: row[name] for name in Hits.model_fields}
+    return _parse(Hits, fields, what=f"the hits of trial {row['number']} of study {study!r}")
 
 
 def is_stored(found: Trial, wanted: Trial) -> bool:

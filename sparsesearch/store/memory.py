@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
@@ -10,7 +10,8 @@ from sparsesearch.store import codec, driver_errors, study_transitions
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
 from sparsesearch.store.memory_records import WHERE, MemoryRecords, StoredStudy
 from sparsesearch.store.moment import Moment
-from sparsesearch.store.transition_writer import Change, TransitionWriter
+from sparsesearch.store.transition_writer import NO_HITS, Change, TransitionWriter
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.protocols import StudyStore, StudyWriter
 from sparsesearch.study.spec import StudySpec
@@ -222,7 +223,7 @@ class MemoryWriter(TransitionWriter):
                     study.condition = StudyCondition(state=StudyState.PAUSED)
                 study.condition = study.condition.model_copy(update={"request": None, "work": ()})
 
-    def _change(self, changes: Sequence[Change]) -> list[Trial]:
+    def _change(self, changes: Sequence[Change], *, hits: Mapping[int, Hits] = NO_HITS) -> list[Trial]:
         if not changes:
             return []
         with self._store._lock:
@@ -241,6 +242,8 @@ class MemoryWriter(TransitionWriter):
             for number, after in changed.items():
                 study.times[number] = _times(study.times[number], study.trials[number], after, now=now)
                 study.trials[number] = after
+            for number, flags in hits.items():
+                study.hits.setdefault(number, flags)
             self._store._renew(study)
             return results
 

@@ -12,6 +12,7 @@ from sparsesearch.store import driver_errors
 from sparsesearch.store.lease import Lease
 from sparsesearch.store.moment import Moment
 from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, spans_of
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StudyCondition
@@ -33,6 +34,7 @@ class StoredStudy:
     trials: dict[int, Trial] = field(default_factory=dict)
     numbers: dict[tuple[str, Fidelity, int], int] = field(default_factory=dict)
     times: dict[int, TrialTimes] = field(default_factory=dict)
+    hits: dict[int, Hits] = field(default_factory=dict)
 
 
 class MemoryRecords(StudyRecords):
@@ -46,6 +48,12 @@ class MemoryRecords(StudyRecords):
 
     def _now(self) -> Moment:
         return Moment.of_machine() if self._clock is None else Moment.of_clock(self._clock)
+
+    def hits(self, name: str, numbers: Collection[int]) -> dict[int, Hits]:
+        """Return the hits of trials that have any, by number. Raises `StudyNotFoundError`."""
+        with self._lock:
+            found = self._find(name).hits
+            return {number: found[number] for number in sorted(numbers) if number in found}
 
     def condition(self, name: str) -> StudyCondition:
         """Return the state of a study and what is known with it. Raises `StudyNotFoundError`."""

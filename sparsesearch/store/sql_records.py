@@ -16,6 +16,7 @@ from sparsesearch.store.lease import Lease, OwnerProcess
 from sparsesearch.store.moment import Moment
 from sparsesearch.store.trial_queries import load_trials
 from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, TrialCount
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StudyCondition
@@ -73,6 +74,11 @@ SPANS = (
     select(_MEASUREMENTS.step, _MEASUREMENTS.seconds, _MEASUREMENTS.created_at)
     .where(_MEASUREMENTS.study_id == bindparam("study"), _MEASUREMENTS.fidelity == bindparam("fidelity"))
     .order_by(_MEASUREMENTS.number, _MEASUREMENTS.step)
+)
+HITS = (
+    select(tables.hits)
+    .where(tables.hits.c.study_id == bindparam("study"), tables.hits.c.number.in_(bindparam("numbers", expanding=True)))
+    .order_by(tables.hits.c.number)
 )
 SUMMARIES = (
     select(
@@ -144,6 +150,16 @@ class SqlRecords(StudyRecords):
                 for number, started, ended in rows
             }
             return StudyTimes(created_at=study["created_at"], trials=times)
+
+        return self._database.read(work)
+
+    def hits(self, name: str, numbers: Collection[int]) -> dict[int, Hits]:
+        """Return the hits of trials that have any, by number. Raises `StudyNotFoundError`."""
+
+        def work(connection: Connection) -> dict[int, Hits]:
+            wanted = {"study": self._find(connection, name)["id"], "numbers": sorted(numbers)}
+            rows = connection.execute(HITS, wanted).mappings()
+            return {row["number"]: codec.hits_from_row(row, study=name) for row in rows}
 
         return self._database.read(work)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -14,8 +14,9 @@ from sparsesearch.store import writer_statements as sql
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
 from sparsesearch.store.moment import Moment
-from sparsesearch.store.transition_writer import Change, TransitionWriter
+from sparsesearch.store.transition_writer import NO_HITS, Change, TransitionWriter
 from sparsesearch.store.trial_queries import load_trials
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
@@ -180,7 +181,7 @@ class SqlWriter(TransitionWriter):
         is_ours = sql.EXTEND.run(connection, {**values, "until": now.time + lease_s}).rowcount == 1
         return now.time if is_ours else None
 
-    def _change(self, changes: Sequence[Change]) -> list[Trial]:
+    def _change(self, changes: Sequence[Change], *, hits: Mapping[int, Hits] = NO_HITS) -> list[Trial]:
         if not changes:
             return []
         numbers = {number for number, _ in changes}
@@ -201,6 +202,9 @@ class SqlWriter(TransitionWriter):
                 after[number] = change(after[number])
                 results.append(after[number])
             self._save(connection, [(before[number], after[number]) for number in sorted(numbers)], now=now)
+            if hits:
+                add = sql.ADD_HITS_TO_SQLITE if self._database.is_sqlite else sql.ADD_HITS_TO_POSTGRES
+                add.run_all(connection, [codec.hits_to_row(hits[n], study_id=self._study_id, number=n) for n in hits])
             earlier = results, after
             return earlier
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0007"
+REVISION = "0008"
 """The revision of these tables; a test checks that it is the newest file in `db/versions`."""
 
 VERSION_TABLE = "sparsesearch_version"
@@ -144,6 +144,23 @@ measurements = Table(
         ["study_id", "number"],
         ["trials.study_id", "trials.number"],
         name="fk_measurements_study_id_number_trials",
+        ondelete="CASCADE",
+    ),
+)
+
+hits = Table(
+    "hits",
+    metadata,
+    Column("study_id", Integer, nullable=False, autoincrement=False),
+    Column("number", Integer, nullable=False, autoincrement=False),
+    Column("images", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("bits", Text, nullable=False),
+    PrimaryKeyConstraint("study_id", "number", name="pk_hits"),
+    ForeignKeyConstraint(
+        ["study_id", "number"],
+        ["trials.study_id", "trials.number"],
+        name="fk_hits_study_id_number_trials",
         ondelete="CASCADE",
     ),
 )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from sparsesearch.store import transitions
-from sparsesearch.study.events import Event
+from sparsesearch.study.events import Event, Measured
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.trial import NewTrial, Trial
 
 Change = tuple[int, Callable[[Trial], Trial]]
 """The number of a trial, and its transition."""
+
+NO_HITS: Mapping[int, Hits] = MappingProxyType({})
 
 
 class TransitionWriter(StudyWriter):
@@ -78,11 +82,17 @@ class TransitionWriter(StudyWriter):
             StaleAttemptError: The lease is lost, or one of the events is rejected.
             LookupError: One of the trials does not exist.
         """
-        return self._change([(event.trial, _recording(event)) for event in events])
+        hits = {event.trial: event.hits for event in events if isinstance(event, Measured) and event.hits is not None}
+        return self._change([(event.trial, _recording(event)) for event in events], hits=hits)
 
     @abstractmethod
-    def _change(self, changes: Sequence[Change]) -> list[Trial]:
-        """Read trials, change them in order, write those that changed, all under the lease; return each result."""
+    def _change(self, changes: Sequence[Change], *, hits: Mapping[int, Hits] = NO_HITS) -> list[Trial]:
+        """Read trials, change them in order, write those that changed, all under the lease; return each result.
+
+        Args:
+            changes: The transitions.
+            hits: Hits of trials, by number; those that a trial has already are kept.
+        """
 
 
 def _recording(event: Event) -> Callable[[Trial], Trial]:

@@ -49,6 +49,8 @@ _NEW_COLUMNS = [column.name for column in tables.trials.columns if column.name n
 ADD_TO_SQLITE = Prepared(sqlite.insert(tables.trials).on_conflict_do_nothing(), columns=_NEW_COLUMNS)
 ADD_TO_POSTGRES = Prepared(postgresql.insert(tables.trials).on_conflict_do_nothing(), columns=_NEW_COLUMNS)
 ADD_MEASUREMENT = Prepared(insert(tables.measurements))
+ADD_HITS_TO_SQLITE = Prepared(sqlite.insert(tables.hits).on_conflict_do_nothing())
+ADD_HITS_TO_POSTGRES = Prepared(postgresql.insert(tables.hits).on_conflict_do_nothing())
 
 
 @cache

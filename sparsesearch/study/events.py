@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.latency_record import ConfirmedLatency
 from sparsesearch.study.trial import CheckpointRef, FinalState, Measurement
 from sparsesearch.value import Value
@@ -22,10 +23,16 @@ class _Event(Value):
 
 
 class Measured(_Event):
-    """An epoch (or an evaluation) was measured."""
+    """An epoch (or an evaluation) was measured.
+
+    Attributes:
+        measurement: Its metrics.
+        hits: The images that were classified correctly, of the last measurement of a trial; None of all others.
+    """
 
     kind: Literal["measured"] = "measured"
     measurement: Measurement
+    hits: Hits | None = None
 
 
 class Checkpointed(_Event):

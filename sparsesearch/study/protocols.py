@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from sparsesearch.schedule import Schedule
@@ -10,6 +10,7 @@ from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.shape import ShapeStep
 from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary
 from sparsesearch.study.events import Event
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
@@ -235,6 +236,12 @@ class StudyRecords(Protocol):
 
     def times(self, name: str, *, numbers: Collection[int] | None = None) -> StudyTimes:
         """Times of the study and its trials, or of those with some numbers. Raises `StudyNotFoundError`."""
+
+    def hits(self, name: str, numbers: Collection[int]) -> Mapping[int, Hits]:
+        """Which images trials classify correctly, by number; without trials of which it is not known.
+
+        Raises `StudyNotFoundError`.
+        """
 
     def condition(self, name: str) -> StudyCondition:
         """Its state, and what is known with it. Raises `StudyNotFoundError`."""

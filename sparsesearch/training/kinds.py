@@ -24,7 +24,7 @@ from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.loop import PREDICTOR_PREFIX
 from sparsesearch.training.masked import MaskedObjective
 from sparsesearch.training.objectives import DenseObjective, SparseObjective, SupernetObjective
-from sparsesearch.training.scoring import eval_batch, evaluate_model
+from sparsesearch.training.scoring import Accumulator, eval_batch, evaluate_model
 from sparsesearch.training.teacher import Teacher
 from sparsesearch.training.training_step import Objective
 from sparsesearch.training.weights import dense_start
@@ -141,8 +141,8 @@ def dense_training(context: TrainingContext, spec: TrainSpec, *, weights: str, s
 
 def given_dense_model(
     context: TrainingContext, *, weights: str, progress: Progress | None = None, trial: int | None = None
-) -> tuple[nn.Module, dict[str, float]]:
-    """A dense model whose weights include a head, and its validation metrics.
+) -> tuple[nn.Module, Accumulator]:
+    """A dense model whose weights include a head, and its predictions of the validation images.
 
     Args:
         context: Backbone, data, device and precision.
@@ -161,18 +161,17 @@ def given_dense_model(
         "validating the given weights", -(-context.task.num_val // size), trial=trial
     ) as bar:
         evaluated = evaluate_model(model, advancing(batches, bar), arithmetic=context.arithmetic)
-    metrics = evaluated.metrics("val")
     # A model that always predicts the most frequent class has the balanced accuracy of chance.
     chance = 1.0 / len(evaluated.class_fractions)
     if evaluated.balanced_top1 < min(3 * chance, chance + 0.1 * (1 - chance)):
         order = " (try the other --class-order)" if context.task.orders_differ else ""
         raise CheckpointError(
             f"the weights {weights!r} reach a balanced validation accuracy of {evaluated.balanced_top1:.1%}, where "
-            f"chance is {chance:.1%} (accuracy {VAL_TOP1.of(metrics):.1%}, most frequent class "
+            f"chance is {chance:.1%} (accuracy {VAL_TOP1.of(evaluated.metrics('val')):.1%}, most frequent class "
             f"{max(evaluated.class_fractions):.1%}); check that the classes of the data are in the order that "
             f"the weights were trained with{order}"
         )
-    return model, metrics
+    return model, evaluated
 
 
 def supernet_training(

@@ -17,6 +17,7 @@ from sparsesearch.data.task import Batch
 from sparsesearch.errors import one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.study.hits import Hits
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.memory import is_out_of_memory, return_freed_memory
 from sparsesearch.training.prefix_cache import PrefixCache, Route
@@ -77,6 +78,14 @@ class Accumulator:
         """Fraction of the images in each class that occurs."""
         labels = torch.cat(self._labels).numpy(force=True)
         return [float(np.mean(labels == label)) for label in np.unique(labels)]
+
+    def hits(self, images: str) -> Hits:
+        """Which images are classified correctly.
+
+        Args:
+            images: Name of the set of images.
+        """
+        return Hits.of(self.correct.tolist(), images=images)
 
     def metrics(self, prefix: str) -> dict[str, float]:
         """`PREFIX_top1` as a fraction, `PREFIX_loss` in nats, `PREFIX_images`."""
@@ -158,20 +167,20 @@ class PrefixCachedScorer:
 
     def score(self, schedule: Schedule) -> dict[str, float]:
         """Validation metrics of a schedule with the current weights."""
-        return self.score_all([schedule])[schedule]
+        return self.score_all([schedule])[schedule].metrics("val")
 
     @torch.no_grad()
     def score_all(
         self, schedules: Sequence[Schedule], *, after_batch: Callable[[], None] = lambda: None
-    ) -> dict[Schedule, dict[str, float]]:
-        """Validation metrics of schedules, in one pass over the images.
+    ) -> dict[Schedule, Accumulator]:
+        """Predictions of schedules, in one pass over the images.
 
         Args:
             schedules: The schedules.
             after_batch: Called after each batch of images; what it raises ends the pass.
 
         Returns:
-            The metrics by schedule. Where several are scored, one that raises is left out: it raises again alone.
+            The predictions by schedule. Where several are scored, one that raises is left out: it raises again alone.
         """
         routes = {schedule: self._route(schedule) for schedule in schedules}
         accumulators = {schedule: Accumulator() for schedule in schedules}
@@ -191,7 +200,7 @@ class PrefixCachedScorer:
                     accumulators[schedule].add(logits, labels)
             del cache  # before the next one is made
             after_batch()
-        return {schedule: accumulators[schedule].metrics("val") for schedule in routes}
+        return {schedule: accumulators[schedule] for schedule in routes}
 
     def _passing(self) -> Iterator[tuple[PrefixCache, Tensor]]:
         """A new cache for each batch, which the caller drops before the next."""

@@ -18,13 +18,14 @@ from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.analysis.study_front import BEST_FIRST, study_front
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.read_status import read_status
-from sparsesearch.errors import StudyNotFoundError
+from sparsesearch.errors import StaleAttemptError, StudyNotFoundError
 from sparsesearch.schedule import Schedule
 from sparsesearch.store import sql_records
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.digest import StudyDigest, spans_of
 from sparsesearch.study.events import Ended, Event, Measured
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.state import StudyState
 from sparsesearch.study.trial import Cost, Fidelity, FinalState, Measurement, NewTrial, Origin, Trial, TrialState
@@ -114,6 +115,43 @@ def finish(writer: StudyWriter, trial: Trial, value: float, state: FinalState) -
 @pytest.fixture
 def writer(store: Store) -> StudyWriter:
     return store.create_study(sample_spec("study"))
+
+
+class TestHits:
+    HITS = Hits.of([True, False, True], images="screen")
+
+    def test_they_are_read_as_they_were_measured(self, store: Store, writer: StudyWriter) -> None:
+        for number in range(3):
+            writer.add_trial(new(number, ms=False))
+        claimed = writer.claim_all([0, 1, 2])
+        events: list[Event] = [measured(claimed[0], 0, 0.5).model_copy(update={"hits": self.HITS})]
+        events.append(measured(claimed[1], 0, 0.5))
+        for _ in range(2):
+            writer.record_all(events)
+        later = measured(claimed[0], 1, 0.5).model_copy(update={"hits": Hits.of([False] * 3, images="screen")})
+        writer.record(later)
+        assert store.hits("study", [0, 1, 2, 7]) == {0: self.HITS}, "the first report is kept"
+        assert store.hits("study", []) == {}
+
+    def test_a_rejected_measurement_leaves_none(self, store: Store, writer: StudyWriter) -> None:
+        writer.add_trial(new(0, ms=False))
+        event = measured(writer.claim(0), 0, 0.5).model_copy(update={"hits": self.HITS})
+        writer.claim(0, retry=True)
+        with pytest.raises(StaleAttemptError):
+            writer.record(event)
+        assert store.hits("study", [0]) == {}
+
+    def test_they_are_deleted_with_the_study(self, store: Store, writer: StudyWriter) -> None:
+        writer.add_trial(new(0, ms=False))
+        writer.record(measured(writer.claim(0), 0, 0.5).model_copy(update={"hits": self.HITS}))
+        writer.close()
+        store.delete_study("study")
+        store.create_study(sample_spec("study"))
+        assert store.hits("study", [0]) == {}
+
+    def test_of_no_study(self, store: Store) -> None:
+        with pytest.raises(StudyNotFoundError):
+            store.hits("nothing", [0])
 
 
 class TestPages:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from study_views import dense, handcrafted, trial, view_of
 
-from sparsesearch.analysis.baseline_comparison import compare_with_baselines
+from sparsesearch.analysis.baseline_comparison import compare_with_baselines, comparison_sentence
+from sparsesearch.analysis.pairs import paired_difference
 from sparsesearch.analysis.regret import regret_curves
+from sparsesearch.study.hits import Hits
 
 HAND = [handcrafted(1, 390, 0.50, budget_macs=400), handcrafted(2, 780, 0.70, budget_macs=800)]
 
@@ -49,13 +52,45 @@ def test_comparison_at_equal_budgets() -> None:
     assert high.searched is not None
     assert high.searched.number == 4
     assert high.difference == pytest.approx(0.20)
-    assert low.noise is None, "how many images there were is not recorded"
+    assert low.interval is None, "how many images there were is not recorded"
 
 
 def test_noise_of_a_difference() -> None:
     hand = handcrafted(1, 390, 0.5, budget_macs=400, images=100.0)
     (row,) = compare_with_baselines(view_of([dense(), hand, trial(2, 380, 0.8, images=100.0)]))
-    assert row.noise == pytest.approx(1.959964 * math.sqrt(0.5 * 0.5 / 100 + 0.8 * 0.2 / 100))
+    noise = 1.959964 * math.sqrt(0.5 * 0.5 / 100 + 0.8 * 0.2 / 100)
+    assert row.interval == pytest.approx((0.3 - noise, 0.3 + noise))
+    assert not row.is_paired
+    assert row.is_better
+
+
+def test_interval_of_a_difference_on_the_same_images() -> None:
+    hand = handcrafted(1, 390, 0.80, budget_macs=400, images=100.0)
+    view = view_of([dense(), hand, trial(2, 380, 0.83, images=100.0)])
+    hits = {1: Hits.of([number < 80 for number in range(100)], images="confirm")}
+    hits[2] = Hits.of([1 <= number < 84 for number in range(100)], images="confirm")
+    (alone,), (row,) = compare_with_baselines(view), compare_with_baselines(replace(view, hits=hits))
+    assert row.is_paired
+    assert (row.interval, row.difference) == (
+        (paired_difference(hits[2], hits[1]).low, paired_difference(hits[2], hits[1]).high),
+        pytest.approx(0.03),
+    )
+    assert row.interval is not None
+    assert alone.interval is not None
+    assert row.interval[1] - row.interval[0] < 0.5 * (alone.interval[1] - alone.interval[0])
+    assert not row.is_better
+    assert not row.is_worse
+    assert comparison_sentence([row]) == (
+        "Compared within 1 budget of the hand-crafted schedules, the searched one is not distinguishable at 1."
+    )
+
+
+def test_hits_of_other_images_are_no_pairs() -> None:
+    hand = handcrafted(1, 390, 0.80, budget_macs=400, images=100.0)
+    view = view_of([dense(), hand, trial(2, 380, 0.83, images=100.0)])
+    hits = {1: Hits.of([True] * 100, images="screen"), 2: Hits.of([True] * 100, images="confirm")}
+    (row,) = compare_with_baselines(replace(view, hits=hits))
+    assert not row.is_paired
 
 
 def test_a_budget_that_no_searched_schedule_meets() -> None:
