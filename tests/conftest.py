@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from mlflow_server import MlflowServer
 
 from sparsesearch.settings import Settings
+
+hypothesis_settings.register_profile("busy", deadline=None)  # what an example takes says nothing on a busy machine
+hypothesis_settings.load_profile("busy")
 
 
 @pytest.fixture(autouse=True)

@@ -64,7 +64,8 @@ class Plan:
         if _is_screened(fidelity):
             parts.append(f"{schedules}{also} evaluated")
             finalists = counted(min(fidelity.finalists, fidelity.evaluations), "finalist")
-            parts.append(f"{finalists}{also} fine-tuned")
+            more = self.requested.fidelity.finalists - fidelity.finalists
+            parts.append(f"{finalists}{also} fine-tuned" + (f", then {more} more while time is left" if more else ""))
         else:
             parts.append(f"{schedules}{also} fine-tuned")
         loading = f", {_rate(speeds.load_s)} loading" if speeds.load_s else ""
@@ -121,14 +122,18 @@ def estimate(
     def used(spec: TrainSpec) -> int:
         return spec.epochs * min(spec.images_per_epoch or task.num_train, task.num_train)
 
-    dense = used(fidelity.dense) * rates.dense
-    supernet = used(fidelity.supernet_training) * rates.supernet
-    one_finetune = used(fidelity.finetune) * rates.finetune + num_val * rates.validate_sparse
+    def validated(spec: TrainSpec) -> int:
+        return (spec.epochs - 1) * min(num_val, _INTERIM_VAL) + num_val
+
+    dense = used(fidelity.dense) * rates.dense + validated(fidelity.dense) * rates.validate
+    training = fidelity.supernet_training
+    supernet = used(training) * rates.supernet + validated(training) * rates.validate
+    one_finetune = used(fidelity.finetune) * rates.finetune + validated(fidelity.finetune) * rates.validate_sparse
     if not _is_screened(fidelity):
         seconds = {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + num_baselines)}
     else:
         seconds = {
-            "dense": dense + fidelity.dense.epochs * min(num_val, _INTERIM_VAL) * rates.validate,
+            "dense": dense,
             **({"supernet_training": supernet} if fidelity.trains_supernet else {}),
             "screen": (fidelity.evaluations + num_baselines) * num_val * rates.screen,
             "finetune": one_finetune * (fidelity.finalists + num_baselines),
@@ -196,8 +201,23 @@ def make_plan(
         }
     )
     shares = work(fidelity, num_val=cut_val)
+    left_s = spec.time_budget_s - sum(seconds.values()) - _FIXED_S
+    seconds["finetune"] += _more_finalists_s(
+        spec.fidelity, fidelity, seconds, num_baselines=num_baselines, left_s=left_s
+    )
     cut_s = sum(seconds.values()) + _FIXED_S
     return Plan(planned, spec, cut_val, num_val, num_baselines, found, cut_s, full_s, seconds, shares)
+
+
+def _more_finalists_s(
+    requested: FidelitySpec, planned: FidelitySpec, seconds: Mapping[str, float], *, num_baselines: int, left_s: float
+) -> float:
+    """The seconds of the finalists that were cut and fit into the time that is left; they are fine-tuned last."""
+    if not _is_screened(planned):
+        return 0.0
+    one_s = seconds["finetune"] / (planned.finalists + num_baselines)
+    fitting = int(max(0.0, left_s) / one_s) if one_s > 0.0 else 0
+    return one_s * min(requested.finalists - planned.finalists, fitting)
 
 
 def _work(

@@ -137,9 +137,22 @@ def test_a_time_budget_that_is_long_enough_cuts_nothing():
 def test_the_estimate_is_what_the_phases_add_up_to():
     made = plan(study(), train_s=0.01, infer_s=0.002)
     assert made.seconds == pytest.approx(sum(made.seconds_by_phase.values()) + 8.0)
-    assert made.seconds_by_phase["dense"] == pytest.approx(12 * 5500 * 0.01 * 0.55 + 12 * 960 * 0.002)
-    assert made.seconds_by_phase["supernet_training"] == pytest.approx(4 * 5376 * (0.01 * 1.6 + 0.002))
+    assert made.seconds_by_phase["dense"] == pytest.approx(12 * 5500 * 0.01 * 0.55 + (11 * 960 + 3600) * 0.002)
+    assert made.seconds_by_phase["supernet_training"] == pytest.approx(
+        4 * 5376 * (0.01 * 1.6 + 0.002) + (3 * 960 + 3600) * 0.002
+    )
     assert made.seconds_by_phase["screen"] == pytest.approx(62 * 3600 * 0.002 * 0.6)
+
+
+def test_finalists_that_were_cut_count_as_far_as_they_fit():
+    wish = study().fidelity.model_copy(update={"finalists": 40})
+    for limit_s in (100.0, 150.0, 200.0):
+        made = plan(study(fidelity=wish, time_budget_s=limit_s), train_s=0.002, infer_s=0.0005)
+        assert made.spec.fidelity.finalists < 40
+        assert 0.8 * limit_s <= made.seconds <= limit_s, "time that is left is used"
+        more = 40 - made.spec.fidelity.finalists
+        line = made.describe(Speeds(0.002, 0.0005), device="cpu", precision="float32")
+        assert f"fine-tuned, then {more} more while time is left;" in line
 
 
 @pytest.mark.parametrize(
