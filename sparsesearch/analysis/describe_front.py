@@ -52,6 +52,8 @@ def describe_front(
         points=points,
         front=tuple(sorted((p for p in points if p.on_front), key=lambda p: numbers.index(p.trial.number))),
         best=next((point for point in points if point.is_best), None),
+        why=why_best(view),
+        bars=_bars(view, points),
         limit=None if limit is None else limit / unit,
         warnings=view.warnings,
         paper_name=name,
@@ -86,6 +88,7 @@ def describe_trials(
                 x=math.nan if cost is None else cost / unit,
                 y=metric.shown(value),
                 standard_error=None if error is None else metric.shown(error),
+                bar=_bar(view, trial),
                 of_dense=None if dense is None else trial.cost.macs / dense.cost.macs,
                 accuracy=accuracy_text(view.spec, trial),
                 origin="dense model" if is_dense else found_by(trial),
@@ -97,6 +100,36 @@ def describe_trials(
             )
         )
     return tuple(described)
+
+
+def why_best(view: StudyView) -> str:
+    """Why the best schedule of a study is the best: `the cheapest within one standard error of the most accurate`."""
+    best, accurate = view.best, view.most_accurate
+    if best is None or accurate is None or best.number == accurate.number:
+        return "the most accurate one"
+    most = f"the most accurate one, {accuracy_text(view.spec, accurate)} at {macs_text(accurate.cost.macs)}"
+    if view.spec.pick == "knee":
+        return f"beyond it, accuracy grows little; {most}"
+    return f"the cheapest within one standard error of {most}"
+
+
+def _bar(view: StudyView, trial: Trial) -> float | None:
+    """Half the height of the error bar of a trial."""
+    metric = view.spec.metric
+    paired = None if view.best is None else view.difference(trial, view.best)
+    if paired is None:
+        error = metric.standard_error(trial.metrics)
+    else:
+        error = 0.0 if view.best is not None and trial.number == view.best.number else paired.standard_error
+    return None if error is None else metric.shown(error)
+
+
+def _bars(view: StudyView, points: Iterable[FrontPoint]) -> str:
+    """What the error bars of points show."""
+    best = view.best
+    if best is not None and any(view.difference(point.trial, best) is not None for point in points):
+        return "one standard error of the difference from the best schedule, on the same images"
+    return "one standard error" if any(point.bar is not None for point in points) else ""
 
 
 def _cost_axis(candidates: Iterable[Trial], axis: Axis) -> tuple[float, str]:

@@ -25,6 +25,7 @@ class FrontPoint:
         x: Cost in the unit of the cost axis; NaN if unknown.
         y: The metric in the unit of its axis; NaN if not measured.
         standard_error: Standard error of the metric in the unit of its axis; None if unknown.
+        bar: Half the height of its error bar in the unit of its axis; None if unknown; see `FrontDescription.bars`.
         of_dense: Multiply-adds as a fraction of those of the dense model; None without one.
         accuracy: The metric as text, marked if it is not meaningful.
         origin: `search`, `baseline rho at 3,6,9` or `dense model`.
@@ -32,13 +33,14 @@ class FrontPoint:
         tokens: The schedule in words.
         within_budget: Whether its cost is within the budget of the study.
         on_front: Whether no candidate dominates it.
-        is_best: Whether it is the most accurate one within the budget.
+        is_best: Whether it is the best one within the budget, by the rule of the study.
     """
 
     trial: Trial
     x: float
     y: float
     standard_error: float | None
+    bar: float | None
     of_dense: float | None
     accuracy: str
     origin: str
@@ -87,6 +89,12 @@ class FrontSeries:
     index: int = 0
 
     @property
+    def barred(self) -> tuple[FrontPoint, ...]:
+        """The points that are drawn with error bars: of hand-crafted schedules and of the front."""
+        is_drawn = self.kind in ("handcrafted", "front")
+        return tuple(point for point in self.points if is_drawn and point.bar)
+
+    @property
     def xs(self) -> list[float]:
         """Positions on the cost axis."""
         return [point.x for point in self.points]
@@ -121,7 +129,9 @@ class FrontDescription:
         dense: The dense model; None until it is measured.
         points: All candidates, cheapest first.
         front: The non-dominated candidates, cheapest first.
-        best: The most accurate candidate within the budget, if any.
+        best: The best candidate within the budget, by the rule of the study, if any.
+        why: Why it is the best, as words.
+        bars: What error bars show, as words; empty if there are none.
         limit: The budget in the unit of the cost axis; None if it is in another unit or not yet known.
         warnings: Warnings to show next to every accuracy.
         paper_name: Legend entry of published schedules; None without them.
@@ -139,6 +149,8 @@ class FrontDescription:
     points: tuple[FrontPoint, ...]
     front: tuple[FrontPoint, ...]
     best: FrontPoint | None
+    why: str
+    bars: str
     limit: float | None
     warnings: tuple[str, ...]
     paper_name: str | None = None
@@ -163,7 +175,7 @@ class FrontDescription:
         return (
             f"Best within the budget: {best.accuracy} {self.metric.words} at {macs_text(best.trial.cost.macs)}, "
             f"{of_dense_text(best.trial.cost.macs, dense.trial.cost.macs)} of the dense model ({dense.accuracy} at "
-            f"{macs_text(dense.trial.cost.macs)})."
+            f"{macs_text(dense.trial.cost.macs)}); {self.why}."
         )
 
     @property
@@ -199,7 +211,8 @@ class FrontDescription:
     @property
     def head(self) -> tuple[str, ...]:
         """The columns of the table, those with numbers first; the milliseconds are left out if none are known."""
-        return ("trial", "cost", "of dense", *(("ms",) if self._has_ms else ()), self.metric.short, *WORD_COLUMNS)
+        ms, error = ("ms",) if self._has_ms else (), ("std. error",) if self.bars else ()
+        return ("trial", "cost", "of dense", *ms, self.metric.short, *error, *WORD_COLUMNS)
 
     def cells(self, point: FrontPoint) -> tuple[str, ...]:
         """One row of the table."""
@@ -209,6 +222,7 @@ class FrontDescription:
             "" if point.of_dense is None else percent_text(point.of_dense, digits=1),
             *((latency_cell(point.trial),) if self._has_ms else ()),
             point.accuracy,
+            *(("" if point.bar is None else f"{point.bar:.2f}",) if self.bars else ()),
             point.origin,
             point.schedule,
         )

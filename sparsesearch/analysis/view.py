@@ -8,10 +8,11 @@ from functools import cached_property
 
 from sparsesearch.analysis.pairs import PairedDifference, paired_difference
 from sparsesearch.analysis.pareto import Point, dominated_percent
+from sparsesearch.analysis.pick import pick
 from sparsesearch.analysis.study_front import StudyFront, cost_along, study_front
 from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import StudyRecords
-from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.spec import PickName, StudySpec
 from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import Fidelity, Origin, StudyTimes, Trial, TrialState, TrialTimes
 
@@ -19,6 +20,7 @@ TRAINED = frozenset({Fidelity.DENSE, Fidelity.SUPERNET_TRAINING, Fidelity.FINETU
 """Fidelities whose trials are training runs, each shown as a run of its own."""
 
 DEMO_WARNING = "bundled digits demo: accuracies and schedules do not transfer to other data"
+_MANY = 2000  # candidates, of which hits are a kilobyte each
 NOT_MEANINGFUL_WARNING = "accuracy not meaningful: there was too little time to train the backbone"
 
 
@@ -58,9 +60,11 @@ class StudyView:
         return view.with_hits(records)
 
     def with_hits(self, records: StudyRecords) -> StudyView:
-        """Return the same with the hits of the dense model, the front and the hand-crafted schedules."""
+        """Return the same with the hits of the dense model and the candidates; of many, those that are shown."""
         front = self.front
-        compared = [*front.points, *(trial for trial in front.candidates if trial.origin is Origin.BASELINE)]
+        compared = list(front.candidates)
+        if len(compared) > _MANY:
+            compared = [*front.points, *(trial for trial in compared if trial.origin is Origin.BASELINE)]
         compared += [] if front.reference is None else [front.reference]
         return replace(self, hits=records.hits(self.spec.name, {trial.number for trial in compared}))
 
@@ -78,9 +82,23 @@ class StudyView:
 
     @cached_property
     def best(self) -> Trial | None:
+        """The best trial within the study's budget, by the rule of its document; None while there is none."""
+        return None if self.limit is None else self.picked(self.front, limit=self.limit)
+
+    @cached_property
+    def most_accurate(self) -> Trial | None:
         """The most accurate trial within the study's budget; None while there is none."""
-        limit = self.limit
-        return None if limit is None else self.front.best(limit=limit)
+        return None if self.limit is None else self.front.best(limit=self.limit)
+
+    def picked(self, front: StudyFront, *, limit: float, rule: PickName | None = None) -> Trial | None:
+        """Return the best trial of a front within a budget; None if none is within it.
+
+        Args:
+            front: A front of this study.
+            limit: The budget in the unit of the front's axis.
+            rule: How it is picked; None for the rule of the study.
+        """
+        return pick(front, limit=limit, rule=rule or self.spec.pick, difference=self.difference)
 
     @cached_property
     def hypervolume(self) -> float | None:

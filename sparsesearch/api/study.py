@@ -94,14 +94,13 @@ class Study:
 
     @property
     def best(self) -> Trial:
-        """The most accurate trial within the budget.
+        """The best trial within the budget, by the rule of the study (`pick`).
 
         Raises:
             StudyFailedError: No candidate is complete yet.
             BudgetError: No schedule is within the budget.
         """
-        view = self._view
-        return best_trial(view.spec, view.front)
+        return best_trial(self._view)
 
     def plot(self) -> Figure:
         """The Pareto front as a figure of matplotlib, which notebooks display."""

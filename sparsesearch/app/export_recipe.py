@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparsesearch.analysis.read_view import read_view
 from sparsesearch.analysis.study_front import study_front
 from sparsesearch.artifacts.from_study import best_trial, make_recipe
 from sparsesearch.artifacts.output_files import check_new_file
 from sparsesearch.artifacts.recipe import Recipe, write_recipe
 from sparsesearch.errors import SpecError
 from sparsesearch.study.protocols import StudyRecords
-from sparsesearch.study.spec import Budget
+from sparsesearch.study.spec import Budget, PickName
 from sparsesearch.study.trial import Trial
 
 
@@ -31,7 +32,13 @@ class ExportedRecipe:
 
 
 def export_recipe(
-    records: StudyRecords, study: str, path: Path, *, budget: Budget | None = None, force: bool = False
+    records: StudyRecords,
+    study: str,
+    path: Path,
+    *,
+    budget: Budget | None = None,
+    rule: PickName | None = None,
+    force: bool = False,
 ) -> ExportedRecipe:
     """Write the best schedule of a study within a budget as a recipe for `retrain`.
 
@@ -40,6 +47,7 @@ def export_recipe(
         study: Name of the study.
         path: Output file.
         budget: A budget other than that of the study; a single one, not a range.
+        rule: How the schedule is picked; None for the rule of the study.
         force: Whether the file may exist; it is overwritten then.
 
     Raises:
@@ -51,12 +59,14 @@ def export_recipe(
     check_new_file(path, force=force)
     if budget is not None and budget.low is not None:
         raise SpecError(f"export takes a single budget, not the range {budget}; give its upper end")
-    spec = records.spec(study)
-    front = study_front(records.trials(study), axis=(budget or spec.budget).axis, metric=spec.metric)
+    axis = (budget or records.spec(study).budget).axis
+    view = read_view(records, study, axes=(axis,))
+    spec = view.spec
+    front = study_front(view.trials, axis=axis, metric=spec.metric)
     limit = None
     if budget is not None and front.reference is not None:
         limit = budget.limits(front.reference.cost.macs)[1]
-    trial = best_trial(spec, front, limit=limit)
+    trial = best_trial(view, front=front, limit=limit, rule=rule)
     recipe = make_recipe(spec, front, trial)
     write_recipe(recipe, path)
     return ExportedRecipe(path, recipe, trial)

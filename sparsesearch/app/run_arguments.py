@@ -41,6 +41,7 @@ class RunArguments(TypedDict, total=False):
         sampler: `evolution`, `tpe`, `nsga2`, `gp` or `random`.
         warm_start: Name of a study whose results are used.
         baselines: Whether hand-crafted baselines are evaluated too.
+        pick: Which schedule is the best: `one-se`, `accuracy` or `knee`.
         seed: Random seed.
         precision: Precision of training: `auto`, `float32`, `bf16` or `fp16`.
         compile: Whether teachers are compiled with `torch.compile`.
@@ -82,6 +83,7 @@ class RunArguments(TypedDict, total=False):
     sampler: str | None
     warm_start: str | None
     baselines: bool | None
+    pick: str | None
     seed: int | None
     precision: str | None
     compile: bool | None
@@ -117,6 +119,7 @@ _AS_THEY_ARE = (
     "warm_start",
     "seed",
     "baselines",
+    "pick",
     "device",
     "dispatcher",
     "compile",

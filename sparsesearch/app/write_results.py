@@ -86,7 +86,7 @@ def write_results(workspace: Workspace, study: str, folder: Path) -> StudyResult
     """
     view = StudyView.of(workspace.store, study)
     spec = view.spec
-    best = best_trial(spec, view.front)
+    best = best_trial(view)
     write_front_files(view, folder)
     write_report(workspace, Findings.of(view), folder / REPORT)
     return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)

@@ -5,32 +5,37 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from sparsesearch.analysis.study_front import StudyFront, cost_along
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.artifacts.recipe import DEMO_NOTE, NOT_MEANINGFUL, Measured, Provenance, Recipe, RecipeLatency
 from sparsesearch.errors import BudgetError, StudyFailedError
 from sparsesearch.schedule.image_size import as_image_size
-from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.spec import PickName, StudySpec
 from sparsesearch.study.trial import Trial
 
 
-def best_trial(spec: StudySpec, front: StudyFront, *, limit: float | None = None) -> Trial:
-    """Return the most accurate trial within a budget.
+def best_trial(
+    view: StudyView, *, front: StudyFront | None = None, limit: float | None = None, rule: PickName | None = None
+) -> Trial:
+    """Return the best trial within a budget.
 
     Args:
-        spec: The study.
-        front: Its front.
+        view: The study.
+        front: Its front along another axis; by default along that of its budget.
         limit: The budget, in units of the front's cost axis; by default that of the study.
+        rule: How the trial is picked; by default as the study's document says.
 
     Raises:
         StudyFailedError: No candidate is complete yet.
         BudgetError: No trial of the front is within the budget.
     """
+    spec, front = view.spec, front or view.front
     resolved = spec.resolved
     if resolved is None or front.reference is None or not front.points:
         raise StudyFailedError(
             f"study {spec.name!r} has no finished candidate yet; resume it with: sparsesearch resume {spec.name}"
         )
     limit = spec.budget.limits(front.reference.cost.macs)[1] if limit is None else limit
-    best = front.best(limit=limit)
+    best = view.picked(front, limit=limit, rule=rule)
     if best is None:
         cheapest = cost_along(front.points[0], front.axis)
         costs = f"costs {cheapest / 1e9:.6g} GFLOPs (multiply-adds), more than {limit / 1e9:.6g}"

@@ -28,6 +28,7 @@ from sparsesearch.cli.run_options import CompileOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import program, say
 from sparsesearch.settings import Settings
+from sparsesearch.study.spec import PickName
 from sparsesearch.text import macs_text
 
 
@@ -41,6 +42,13 @@ def export(
         str | None, typer.Option(metavar="P%", help="Budget as a fraction of the dense cost: 30%.")
     ] = None,
     budget_ms: Annotated[str | None, typer.Option(metavar="X", help="Budget in milliseconds on the target.")] = None,
+    pick: Annotated[
+        PickName | None,
+        typer.Option(
+            metavar="RULE",
+            help="Which schedule is taken: one-se, accuracy or knee, as in `run`. [default: the study's]",
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("best.yaml"),
     force: ForceOption = False,
     database: DatabaseOption = None,
@@ -55,7 +63,7 @@ def export(
     """
     _, store = open_settings(database)
     limit = parse_budget(budget_gflops, budget, budget_ms)
-    trial = export_recipe(store, study, output, budget=limit, force=force).trial
+    trial = export_recipe(store, study, output, budget=limit, rule=pick, force=force).trial
     cost = macs_text(trial.cost.macs)
     if trial.cost.ms is not None:
         cost += f", {trial.cost.ms:.4g} ms {'predicted' if trial.confirmed is None else 'measured'}"

@@ -10,7 +10,7 @@ import typer
 from sparsesearch.cli.data_options import WHAT
 from sparsesearch.cli.options import database_option, json_option
 from sparsesearch.cli.progress_option import OUTPUT_PANEL
-from sparsesearch.study.spec import SamplerName, Strategy
+from sparsesearch.study.spec import PickName, SamplerName, Strategy
 
 _HOW = "How to search"
 _TARGET = "Target of a latency budget"
@@ -118,6 +118,16 @@ BaselinesOption = Annotated[
     typer.Option(
         "--baselines/--no-baselines",
         help="Also evaluate the hand-crafted baselines rho, rho^2, rho^3.",
+        rich_help_panel=_HOW,
+    ),
+]
+PickOption = Annotated[
+    PickName | None,
+    typer.Option(
+        metavar="RULE",
+        help="Which schedule within the budget is the best: one-se (the cheapest that is not worse than the most "
+        "accurate by more than one standard error of the difference), accuracy (the most accurate), knee (where more "
+        "cost begins to gain little). [default: one-se]",
         rich_help_panel=_HOW,
     ),
 ]

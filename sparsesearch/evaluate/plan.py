@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sparsesearch.data.task import Task
+from sparsesearch.evaluate.estimate import estimate, is_screened, more_finalists_s
 from sparsesearch.evaluate.rates import Rates
 from sparsesearch.evaluate.throughput import Speeds
 from sparsesearch.study.spec import FidelitySpec, StudySpec, TrainSpec
@@ -19,7 +20,6 @@ _MIN_IMAGES, _MIN_VAL, _MIN_EVALUATIONS, _MIN_FINALISTS, _MIN_BATCH = 64, 64, 6,
 _MEANINGFUL_FRACTION = 0.3
 GIVEN, CACHED = "given", "in the cache"
 _TRAININGS = {"dense": "dense", "supernet_training": "supernet", "finetune": "fine-tuning"}
-_INTERIM_VAL = 960  # images that are validated after every epoch but the last
 _TYPICAL = Speeds(train_s=1.0, infer_s=0.3)
 _FINETUNED_BASELINES = 5  # time is kept for so many
 
@@ -61,7 +61,7 @@ class Plan:
         parts = [self._training("dense", fidelity.dense, unit=" images")]
         if fidelity.trains_supernet:
             parts.append(self._training("supernet_training", fidelity.supernet_training))
-        if _is_screened(fidelity):
+        if is_screened(fidelity):
             parts.append(f"{schedules}{also} evaluated")
             finalists = counted(min(fidelity.finalists, fidelity.evaluations), "finalist")
             more = self.requested.fidelity.finalists - fidelity.finalists
@@ -106,44 +106,6 @@ class Plan:
         if limit is not None and self.seconds > limit:
             return f"at most {human_time(limit)}, stopped early if necessary,"
         return f"about {human_time(self.seconds)}"
-
-
-def estimate(
-    fidelity: FidelitySpec,
-    rates: Rates,
-    *,
-    task: Task,
-    num_val: int,
-    num_baselines: int,
-    found: Collection[str] = (),
-) -> dict[str, float]:
-    """Estimate the seconds of each phase; trainings whose result is found are only validated."""
-
-    def used(spec: TrainSpec) -> int:
-        return spec.epochs * min(spec.images_per_epoch or task.num_train, task.num_train)
-
-    def validated(spec: TrainSpec) -> int:
-        return (spec.epochs - 1) * min(num_val, _INTERIM_VAL) + num_val
-
-    dense = used(fidelity.dense) * rates.dense + validated(fidelity.dense) * rates.validate
-    training = fidelity.supernet_training
-    supernet = used(training) * rates.supernet + validated(training) * rates.validate
-    one_finetune = used(fidelity.finetune) * rates.finetune + validated(fidelity.finetune) * rates.validate_sparse
-    if not _is_screened(fidelity):
-        seconds = {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + num_baselines)}
-    else:
-        seconds = {
-            "dense": dense,
-            **({"supernet_training": supernet} if fidelity.trains_supernet else {}),
-            "screen": (fidelity.evaluations + num_baselines) * num_val * rates.screen,
-            "finetune": one_finetune * (fidelity.finalists + num_baselines),
-        }
-    return seconds | {phase: num_val * rates.validate for phase in found}
-
-
-def _is_screened(fidelity: FidelitySpec) -> bool:
-    """Whether candidates are evaluated before the best ones are trained."""
-    return fidelity.strategy != "finetune"
 
 
 def make_plan(
@@ -202,22 +164,11 @@ def make_plan(
     )
     shares = work(fidelity, num_val=cut_val)
     left_s = spec.time_budget_s - sum(seconds.values()) - _FIXED_S
-    seconds["finetune"] += _more_finalists_s(
+    seconds["finetune"] += more_finalists_s(
         spec.fidelity, fidelity, seconds, num_baselines=num_baselines, left_s=left_s
     )
     cut_s = sum(seconds.values()) + _FIXED_S
     return Plan(planned, spec, cut_val, num_val, num_baselines, found, cut_s, full_s, seconds, shares)
-
-
-def _more_finalists_s(
-    requested: FidelitySpec, planned: FidelitySpec, seconds: Mapping[str, float], *, num_baselines: int, left_s: float
-) -> float:
-    """The seconds of the finalists that were cut and fit into the time that is left; they are fine-tuned last."""
-    if not _is_screened(planned):
-        return 0.0
-    one_s = seconds["finetune"] / (planned.finalists + num_baselines)
-    fitting = int(max(0.0, left_s) / one_s) if one_s > 0.0 else 0
-    return one_s * min(requested.finalists - planned.finalists, fitting)
 
 
 def _work(
@@ -245,14 +196,14 @@ def _cut(
     found: Collection[str],
 ) -> FidelitySpec:
     fractions = dict(_FRACTIONS)
-    if not _is_screened(fidelity):
+    if not is_screened(fidelity):
         fractions["finetune"] += fractions.pop("screen")
     if not fidelity.trains_supernet:
         fractions["finetune"] += fractions.pop("supernet_training")
     spare = {phase: max(0.0, fraction * available - full[phase]) for phase, fraction in fractions.items()}
     last = "finetune" if "dense" in found else "dense"
     fractions[last] += sum(seconds for phase, seconds in spare.items() if phase != last) / available
-    if _is_screened(fidelity):
+    if is_screened(fidelity):
         trials = _MIN_FINALISTS + _FINETUNED_BASELINES  # baselines are fine-tuned last, while there is time
     else:
         trials = min(fidelity.evaluations, _MIN_EVALUATIONS) + num_baselines
@@ -266,7 +217,7 @@ def _cut(
     if fidelity.trains_supernet and "supernet_training" not in found:
         supernet_images = fractions["supernet_training"] * available / rates.supernet
         update["supernet_training"] = _shorter(fidelity.supernet_training, supernet_images, task=task)
-    if _is_screened(fidelity):
+    if is_screened(fidelity):
         affordable = int(fractions["screen"] * available / max(num_val * rates.screen, 1e-9)) - num_baselines
         update["evaluations"] = min(fidelity.evaluations, max(_MIN_EVALUATIONS, affordable))
     else:

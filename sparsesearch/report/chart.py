@@ -88,6 +88,12 @@ class Chart:
             hint = f"<title>{escape(hints[index])}</title>" if hints else ""
             self._parts.append(_mark((self.x(x), self.y(y)), style, shape, size, hint))
 
+    def error(self, position: Point, half: float) -> None:
+        """Draw an error bar of half this height on both sides of a point."""
+        x, (low, high) = self.x(position[0]), (self.y(position[1] - half), self.y(position[1] + half))
+        for start, end in (((x, low), (x, high)), ((x - 3, low), (x + 3, low)), ((x - 3, high), (x + 3, high))):
+            self._line(start, end, "line error")
+
     def level(self, value: float, style: str, *, text: str = "", below: bool = False) -> None:
         """Draw a horizontal line with a label at its left end, above or below it."""
         at = self.y(value)

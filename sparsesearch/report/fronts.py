@@ -40,6 +40,8 @@ def _front(front: FrontDescription, *, wide: int) -> str:
             chart.limit(front.limit, "budget", text="budget")
         if front.dense is not None:
             chart.level(front.dense.y, "dense", text=front.dense_text)
+        for point in (point for series in front.series for point in series.barred):
+            chart.error(point.position, point.bar or 0.0)
         for series in front.series:
             if series.kind != "dense":  # a line marks its accuracy: its cost would widen the cost axis
                 _draw(chart, series)

@@ -101,11 +101,13 @@ def _front(found: Findings) -> str:
     view = found.view
     if view.front.fidelity is None:
         return "<section><h2>Pareto front</h2><p>No schedule has been evaluated yet.</p></section>"
-    words = f"Schedules {FIDELITY_WORDS[view.front.fidelity]}. Hover over a marker for its schedule."
+    front = describe_front(view)
+    bars = f" Error bars: {front.bars}." if front.bars else ""
+    words = f"Schedules {FIDELITY_WORDS[view.front.fidelity]}.{bars} Hover over a marker for its schedule."
     return (
         f'<section id="front"><h2>Pareto front</h2><p class="soft">{words}</p>{front_charts(view, found.paper)}'
         f"{_paper(found.paper)}</section>"
-        f'<section id="front-table"><h2>Schedules on the front</h2>{front_table(describe_front(view))}<p class="note">'
+        f'<section id="front-table"><h2>Schedules on the front</h2>{front_table(front)}<p class="note">'
         "&ldquo;3:137 6:96&rdquo; means 137 tokens left before block 3, 96 before block 6.</p></section>"
     )
 

@@ -48,6 +48,7 @@ svg text.title { fill: var(--ink); }
 .paper { --c: var(--paper); }
 svg text.search, svg text.baseline, svg text.dense, svg text.budget { fill: var(--c); }
 .line { stroke: var(--c); stroke-width: 2; fill: none; }
+.line.error { --c: var(--soft); stroke-width: 1; }
 .line.thin { stroke-width: 1; opacity: .45; }
 .dashed { stroke-dasharray: 5 4; stroke-width: 1.4; }
 .mark { fill: var(--c); stroke: var(--card); stroke-width: 1; }

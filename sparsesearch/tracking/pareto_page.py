@@ -60,6 +60,7 @@ def pareto_page(front: FrontDescription) -> str:
     if front.fidelity is not None:
         best = "" if front.best is None else f" {front.best.hint[0].capitalize()}: {front.best.tokens}."
         lines.append(front.summary + best)
+        lines += [f"Error bars: {front.bars}."] if front.bars else []
     return _PAGE.format(
         title=escape(front.title + fidelity),
         subtitle="\n".join(f"<p>{escape(line)}</p>" for line in lines),
@@ -99,6 +100,17 @@ def _traces(series: FrontSeries) -> Iterator[dict[str, Any]]:
             "x": [point.x for point in series.line],
             "y": [point.y for point in series.line],
             "line": {"shape": "hv", "color": color, "width": 1.5, "dash": dash},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+    if series.barred:
+        yield {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [point.x for point in series.barred],
+            "y": [point.y for point in series.barred],
+            "error_y": {"array": [point.bar for point in series.barred], "color": _GREY, "thickness": 1, "width": 3},
+            "marker": {"opacity": 0},
             "hoverinfo": "skip",
             "showlegend": False,
         }

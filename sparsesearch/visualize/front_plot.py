@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,6 +37,12 @@ def front_figure(front: FrontDescription) -> FrontFigure:
     axes = figure.add_subplot()
     for series in front.series:
         _draw(axes, series)
+    barred = [point for series in front.series for point in series.barred]
+    if barred:
+        xs, ys = [point.x for point in barred], [point.y for point in barred]
+        bars = [point.bar or 0.0 for point in barred]
+        label = fill(f"bars: {front.bars}", 46)
+        axes.errorbar(xs, ys, yerr=bars, fmt="none", ecolor="0.35", elinewidth=1, capsize=2.5, zorder=2.5, label=label)
     if front.dense is not None:
         axes.axhline(front.dense.y, color="0.4", linestyle="--", linewidth=1)
         position = (0.99, front.dense.y)

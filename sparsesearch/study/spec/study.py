@@ -25,6 +25,7 @@ MAX_SEED = 2**63 - 1
 """The largest seed that torch, NumPy and the database all take."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 SamplerName = Literal["evolution", "tpe", "nsga2", "gp", "random"]
+PickName = Literal["one-se", "accuracy", "knee"]
 DispatcherName = Literal["inline", "ray"]
 DEFAULT_DISPATCHER: DispatcherName = "ray"
 
@@ -85,6 +86,9 @@ class StudySpec(Value):
         seed: The only source of randomness.
         fidelity: How candidates are evaluated.
         baselines: Whether the hand-crafted baselines rho, rho^2, rho^3 are evaluated alongside.
+        pick: Which schedule within the budget is the best: `one-se`, the cheapest that is not worse than the most
+            accurate by more than one standard error of the difference; `accuracy`, the most accurate; `knee`, where
+            more cost begins to gain little.
         time_budget_s: Time limit of the whole run in seconds; None for no limit.
         precision: Precision of training and evaluation; `auto` is bfloat16 on a GPU that has it in hardware and float16
             (with a scaled loss) on others, and the faster of float32 and bfloat16 on a CPU.
@@ -112,6 +116,7 @@ class StudySpec(Value):
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     fidelity: FidelitySpec = FidelitySpec()
     baselines: bool = True
+    pick: PickName = "one-se"
     time_budget_s: float | None = Field(default=None, gt=0.0)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: bool = False

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sparsesearch.evaluate.plan import estimate, make_plan
+from sparsesearch.evaluate.estimate import estimate
+from sparsesearch.evaluate.plan import make_plan
 from sparsesearch.evaluate.rates import AtOnce, Rates
 from sparsesearch.evaluate.throughput import Speeds
 from sparsesearch.study.spec import Budget, FidelitySpec, StudySpec, TrainSpec

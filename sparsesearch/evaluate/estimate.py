@@ -1,0 +1,60 @@
+"""Estimate the seconds of each phase of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from sparsesearch.data.task import Task
+from sparsesearch.evaluate.rates import Rates
+from sparsesearch.study.spec import FidelitySpec, TrainSpec
+
+_INTERIM_VAL = 960  # images that are validated after every epoch but the last
+
+
+def estimate(
+    fidelity: FidelitySpec,
+    rates: Rates,
+    *,
+    task: Task,
+    num_val: int,
+    num_baselines: int,
+    found: Collection[str] = (),
+) -> dict[str, float]:
+    """Estimate the seconds of each phase; trainings whose result is found are only validated."""
+
+    def used(spec: TrainSpec) -> int:
+        return spec.epochs * min(spec.images_per_epoch or task.num_train, task.num_train)
+
+    def validated(spec: TrainSpec) -> int:
+        return (spec.epochs - 1) * min(num_val, _INTERIM_VAL) + num_val
+
+    dense = used(fidelity.dense) * rates.dense + validated(fidelity.dense) * rates.validate
+    training = fidelity.supernet_training
+    supernet = used(training) * rates.supernet + validated(training) * rates.validate
+    one_finetune = used(fidelity.finetune) * rates.finetune + validated(fidelity.finetune) * rates.validate_sparse
+    if not is_screened(fidelity):
+        seconds = {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + num_baselines)}
+    else:
+        seconds = {
+            "dense": dense,
+            **({"supernet_training": supernet} if fidelity.trains_supernet else {}),
+            "screen": (fidelity.evaluations + num_baselines) * num_val * rates.screen,
+            "finetune": one_finetune * (fidelity.finalists + num_baselines),
+        }
+    return seconds | {phase: num_val * rates.validate for phase in found}
+
+
+def is_screened(fidelity: FidelitySpec) -> bool:
+    """Return whether candidates are evaluated before the best ones are trained."""
+    return fidelity.strategy != "finetune"
+
+
+def more_finalists_s(
+    requested: FidelitySpec, planned: FidelitySpec, seconds: Mapping[str, float], *, num_baselines: int, left_s: float
+) -> float:
+    """Return the seconds of finalists that were cut and fit into the time that is left; they are fine-tuned last."""
+    if not is_screened(planned):
+        return 0.0
+    one_s = seconds["finetune"] / (planned.finalists + num_baselines)
+    fitting = int(max(0.0, left_s) / one_s) if one_s > 0.0 else 0
+    return one_s * min(requested.finalists - planned.finalists, fitting)
