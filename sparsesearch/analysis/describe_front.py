@@ -37,7 +37,10 @@ def describe_front(
     on_front = joint_front(front) if joint else front.points
     points = describe_trials(view, front.candidates, axis=axis, unit=unit, on_front=on_front)
     points = tuple(sorted(points, key=lambda point: (point.x, point.trial.number)))
-    dense = () if front.reference is None else describe_trials(view, [front.reference], axis=axis, unit=unit)
+    dense, again = (
+        () if trial is None else describe_trials(view, [trial], axis=axis, unit=unit)
+        for trial in (front.reference, front.trained_reference)
+    )
     numbers = [trial.number for trial in on_front]
     limit = view.limit if axis == spec.budget.axis else None
     name = None if paper is None else f"{paper.family.title}, published{', not comparable' if paper.caveat else ''}"
@@ -49,6 +52,7 @@ def describe_front(
         x_title=x_title,
         metric=spec.metric,
         dense=dense[0] if dense else None,
+        dense_again=again[0] if again else None,
         points=points,
         front=tuple(sorted((p for p in points if p.on_front), key=lambda p: numbers.index(p.trial.number))),
         best=next((point for point in points if point.is_best), None),
@@ -91,7 +95,7 @@ def describe_trials(
                 bar=_bar(view, trial),
                 of_dense=None if dense is None else trial.cost.macs / dense.cost.macs,
                 accuracy=accuracy_text(view.spec, trial),
-                origin="dense model" if is_dense else found_by(trial),
+                origin=found_by(trial),
                 schedule="all" if is_dense else view.schedule_text(trial),
                 tokens=tokens_text(view, trial),
                 within_budget=limit is not None and budget_cost is not None and budget_cost <= limit,

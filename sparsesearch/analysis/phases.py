@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.budget.baselines import baseline_schedules
-from sparsesearch.budget.price import study_price
-from sparsesearch.budget.solve import check_budget
-from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.space.resolved import ResolvedSpace
+from sparsesearch.budget.study_baselines import num_baselines
 from sparsesearch.study.digest import StudyDigest
-from sparsesearch.study.protocols import Price
-from sparsesearch.study.spec import Budget, Strategy, StudySpec
+from sparsesearch.study.spec import Strategy, StudySpec
 from sparsesearch.study.trial import Fidelity, TrialState
 
 PHASE_NAMES = {
@@ -109,27 +103,13 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
     fidelity, baselines = spec.fidelity, num_baselines(spec)
     screened = fidelity.evaluations + baselines
     wanted: dict[Fidelity, tuple[int, int | None]] = {Fidelity.DENSE: (1, fidelity.dense.epochs)}
+    again = 1 if baselines else 0  # the dense model, with the same training
     if fidelity.strategy == "finetune":
-        return wanted | {Fidelity.FINETUNE: (screened, fidelity.finetune.epochs)}
+        return wanted | {Fidelity.FINETUNE: (screened + again, fidelity.finetune.epochs)}
     if fidelity.trains_supernet:
         wanted[Fidelity.SUPERNET_TRAINING] = (1, fidelity.supernet_training.epochs)
-    finalists = min(fidelity.finalists, fidelity.evaluations) + baselines
-    return wanted | {
-        SCREENED_AT[fidelity.strategy]: (screened, None),
-        Fidelity.FINETUNE: (finalists, fidelity.finetune.epochs),
-    }
-
-
-def num_baselines(spec: StudySpec) -> int:
-    """Number of hand-crafted baselines of a study; 0 while it is not resolved."""
-    if not spec.baselines or spec.resolved is None:
-        return 0
-    return _num_baselines(spec.resolved.geometry, spec.resolved.space, spec.budget, study_price(spec))
-
-
-@lru_cache(maxsize=64)
-def _num_baselines(geometry: BackboneGeometry, space: ResolvedSpace, budget: Budget, price: Price | None) -> int:
-    """Number of distinct hand-crafted schedules at the budgets of a study; some cannot meet a low budget."""
-    low, high = check_budget(geometry, space, budget=budget, price=price)
-    baselines = baseline_schedules(geometry, space, low=low, high=high, price=price)
-    return len({baseline.schedule.key(geometry) for baseline in baselines if baseline.schedule is not None})
+    finalists = min(fidelity.finalists, fidelity.evaluations) + baselines + again
+    wanted[SCREENED_AT[fidelity.strategy]] = screened, None
+    if fidelity.finalists:
+        wanted[Fidelity.FINETUNE] = finalists, fidelity.finetune.epochs
+    return wanted

@@ -31,15 +31,16 @@ def pick(front: StudyFront, *, limit: float, rule: PickName, difference: Differe
     accurate = front.best(limit=limit)
     if accurate is None or rule == "accuracy":
         return accurate
-    cost, score = (lambda trial: cost_along(trial, front.axis)), (lambda trial: front.metric.score(trial.metrics))
-    able = [trial for trial in front.points if cost(trial) <= cost(accurate)]
+    points = [(trial, cost_along(trial, front.axis), front.metric.score(trial.metrics)) for trial in front.points]
+    able = [point for point in points if point[1] <= cost_along(accurate, front.axis)]
     if rule == "knee":
-        return _knee(able, [cost(trial) for trial in able], [score(trial) for trial in able])
-    good = [trial for trial in able if _is_within_error(trial, accurate, front, difference)]
+        return _knee(able)
+    good = [point for point in able if _is_within_error(point[0], accurate, front, difference)]
     dense = math.inf if front.reference is None else cost_along(front.reference, front.axis)
     step = _EQUAL_COST * dense if math.isfinite(dense) else 0.0
-    cheapest = min(cost(trial) for trial in good)
-    return max((trial for trial in good if cost(trial) <= cheapest + step), key=lambda t: (score(t), -cost(t)))
+    cheapest = min(cost for _, cost, _ in good)
+    equal = [point for point in good if point[1] <= cheapest + step]
+    return max(equal, key=lambda point: (point[2], -point[1]))[0]
 
 
 def _is_within_error(trial: Trial, accurate: Trial, front: StudyFront, difference: Difference) -> bool:
@@ -53,10 +54,11 @@ def _is_within_error(trial: Trial, accurate: Trial, front: StudyFront, differenc
     return error is not None and gap <= error
 
 
-def _knee(trials: Sequence[Trial], costs: Sequence[float], scores: Sequence[float]) -> Trial:
-    """The trial farthest above the line between the ends of a front, which is given cheapest first."""
-    width, height = costs[-1] - costs[0], scores[-1] - scores[0]
+def _knee(points: Sequence[tuple[Trial, float, float]]) -> Trial:
+    """The trial farthest above the line between the ends of a front: trials, costs and scores, cheapest first."""
+    (_, first_cost, first_score), (last, last_cost, last_score) = points[0], points[-1]
+    width, height = last_cost - first_cost, last_score - first_score
     if width <= 0.0 or height <= 0.0:
-        return trials[-1]
-    above = [(y - scores[0]) / height - (x - costs[0]) / width for x, y in zip(costs, scores, strict=True)]
-    return trials[max(range(len(trials)), key=lambda i: (above[i], -costs[i]))]
+        return last
+    above = [(score - first_score) / height - (cost - first_cost) / width for _, cost, score in points]
+    return points[max(range(len(points)), key=lambda i: (above[i], -i))][0]

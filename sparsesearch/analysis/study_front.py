@@ -25,6 +25,7 @@ class StudyFront:
         candidates: All complete trials of that fidelity, by number.
         axis: Unit of the costs.
         metric: The metric to optimise.
+        trained_reference: The dense model with the same training as the candidates; None if there is none.
     """
 
     fidelity: Fidelity | None
@@ -33,6 +34,7 @@ class StudyFront:
     candidates: tuple[Trial, ...]
     axis: Axis = "macs"
     metric: Metric = VAL_TOP1
+    trained_reference: Trial | None = None
 
     def best(self, *, limit: float) -> Trial | None:
         """The most accurate trial within a budget on the front's axis; ties go to the cheaper one.
@@ -61,7 +63,9 @@ def study_front(trials: Sequence[Trial], *, axis: Axis = "macs", metric: Metric 
         )
         if any(trial.origin is Origin.SEARCH for trial in candidates):
             on_front = pareto_front([(metric.score(t.metrics), cost_along(t, axis)) for t in candidates])
-            return StudyFront(fidelity, reference, tuple(candidates[i] for i in on_front), candidates, axis, metric)
+            points = tuple(candidates[i] for i in on_front)
+            again = [t for t in trials if t.fidelity is fidelity and t.state is TrialState.REFERENCE]
+            return StudyFront(fidelity, reference, points, candidates, axis, metric, again[0] if again else None)
     return StudyFront(None, reference, (), (), axis, metric)
 
 

@@ -24,7 +24,7 @@ def reopen_damaged(writer: StudyWriter, folder: CheckpointFolder, *, progress: P
     """
     folder.check_recorded([trial.checkpoint for trial in writer.trials() if trial.checkpoint is not None])
     for trial in writer.trials({TrialState.REFERENCE}):
-        if trial.checkpoint is None:
+        if trial.checkpoint is None or not trial.is_foundation:
             continue
         problem = folder.verify(trial.checkpoint, sets_aside=True)
         if problem is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sparsesearch.analysis.phases import num_baselines
 from sparsesearch.app.at_once import devices_at_once
 from sparsesearch.app.storage import cache_of
 from sparsesearch.app.study_space import space_for
@@ -13,9 +12,9 @@ from sparsesearch.app.target_lookup import find_latency
 from sparsesearch.artifacts.output_files import check_folder
 from sparsesearch.backbones.lookup import own_classes, resolve_name
 from sparsesearch.backbones.registry import BUNDLED
-from sparsesearch.budget.baselines import baselines_inside, baselines_outside
 from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
+from sparsesearch.budget.study_baselines import baseline_families, num_baselines
 from sparsesearch.data.inputs import open_task, task_geometry
 from sparsesearch.errors import SpecError
 from sparsesearch.evaluate.evaluation_memory import EvaluationMemory
@@ -106,7 +105,8 @@ def resolve(
         progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
         progress.line("Its accuracies and its schedule do not transfer to other data.")
     progress.line(weights.loaded)
-    for label in baselines_outside(geometry, space) if spec.baselines else ():
+    families, left_out = baseline_families(spec.fidelity.strategy, geometry, space)
+    for label in left_out if spec.baselines else ():
         progress.line(f"The baseline {label} is left out: the search space has no step at one of its blocks.")
     retrain = chosen_retraining(
         spec.fidelity.retrain,
@@ -152,7 +152,7 @@ def resolve(
     memory = EvaluationMemory.here(plan.spec, geometry, num_images=plan.num_val, device=device)
     progress.line(memory.describe(plan.spec.fidelity))
     if plan.num_baselines:
-        progress.line(f"hand-crafted baselines: {'; '.join(baselines_inside(geometry, space))}")
+        progress.line(f"hand-crafted baselines: {'; '.join(family.label for family in families)}")
     cuts = plan.cuts()
     if cuts:
         progress.line(f"cut to fit the time budget of {human_time(spec.time_budget_s or 0.0)}: {', '.join(cuts)}")

@@ -227,12 +227,7 @@ def _retrain(
         in_chans=task.in_chans,
         image_size=task.image_size,
         class_names=task.class_names,
-        preprocessing=ImagePreprocessing(
-            mean=files.mean[: files.in_chans],
-            std=files.std[: files.in_chans],
-            interpolation=files.interpolation,
-            crop_pct=files.crop_pct,
-        ),
+        preprocessing=ImagePreprocessing.of(files),
         metrics=metrics,
         macs=cost.macs,
         weights=chosen,

@@ -18,7 +18,7 @@ from sparsesearch.data.input_size import input_size
 from sparsesearch.data.source import absolute_source, source_of
 from sparsesearch.errors import BudgetError, SparseSearchError, SpecError
 from sparsesearch.schedule.image_size import ImageSize
-from sparsesearch.space.definition import load_space, space_for_backbone
+from sparsesearch.space.definition import SearchSpace, load_space, space_for_backbone
 from sparsesearch.study.spec import Budget, DataSpec, StudySpec
 from sparsesearch.study.spec.renamed import renamed
 from sparsesearch.training.published_weights import requested_weights
@@ -115,7 +115,7 @@ def _filled_in(document: Mapping[str, Any]) -> StudySpec:
         filled["data"] = {**data, "source": absolute_source(data["source"])}
     space = filled.get("space")
     if not isinstance(space, Mapping):
-        filled["space"] = (space_for_backbone(backbone) if space is None else load_space(str(space))).model_dump()
+        filled["space"] = (_default_space(backbone, filled) if space is None else load_space(str(space))).model_dump()
     try:
         requested = renamed("fidelity", filled.get("fidelity") or {})
     except ValueError as error:
@@ -129,6 +129,8 @@ def _filled_in(document: Mapping[str, Any]) -> StudySpec:
     is_range = isinstance(budget, Mapping) and budget.get("low") is not None
     if is_range and requested.get("strategy", recipe.strategy) != "finetune":
         recipe = for_a_front(recipe)
+    if requested.get("strategy") == "training-free":
+        recipe = recipe.model_copy(update={"finalists": 0})
     retrain = requested.get("retrain")
     if isinstance(retrain, Mapping) and isinstance(retrain.get("preset"), str) and retrain["preset"] != AUTO:
         recipe = recipe.model_copy(update={"retrain": preset(retrain["preset"], backbone, weights=weights)})
@@ -137,6 +139,13 @@ def _filled_in(document: Mapping[str, Any]) -> StudySpec:
         return StudySpec.model_validate(filled)
     except ValidationError as error:
         raise SpecError(f"invalid study document: {_describe(error)}") from error
+
+
+def _default_space(backbone: str, document: Mapping[str, Any]) -> SearchSpace:
+    """The space of a backbone; of a search without training, the one for that."""
+    fidelity = document.get("fidelity")
+    is_free = isinstance(fidelity, Mapping) and fidelity.get("strategy") == "training-free"
+    return space_for_backbone(backbone, untrained=is_free)
 
 
 def _numbers_of_classes(spec: StudySpec, backbone: str) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.storage import storage_of
+from sparsesearch.app.untrained_model import MODEL, write_untrained_model
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.from_study import best_trial, make_recipe
 from sparsesearch.artifacts.recipe import write_recipe
@@ -35,6 +36,7 @@ class StudyResult:
         recipe: Path of `best.yaml`.
         front_png: Path of the plot of the front.
         report: Path of the report.
+        model: Path of the model, if it is ready to use without training; None otherwise.
     """
 
     spec: StudySpec
@@ -43,6 +45,7 @@ class StudyResult:
     recipe: Path
     front_png: Path
     report: Path
+    model: Path | None = None
 
     def document(self) -> dict[str, object]:
         """The object that `run --json` prints."""
@@ -60,6 +63,7 @@ class StudyResult:
             "recipe": str(self.recipe),
             "front_png": str(self.front_png),
             "report": str(self.report),
+            "model": None if self.model is None else str(self.model),
         }
 
 
@@ -73,7 +77,7 @@ def write_front_files(view: StudyView, folder: Path) -> None:
 
 
 def write_results(workspace: Workspace, study: str, folder: Path) -> StudyResult:
-    """Write `front.png`, `best.yaml` and `report.html` of a study into a folder.
+    """Write `front.png`, `best.yaml` and `report.html` of a study into a folder; without training, also the model.
 
     Args:
         workspace: Where the study and its checkpoints are.
@@ -89,7 +93,10 @@ def write_results(workspace: Workspace, study: str, folder: Path) -> StudyResult
     best = best_trial(view)
     write_front_files(view, folder)
     write_report(workspace, Findings.of(view), folder / REPORT)
-    return StudyResult(spec, view.front, best, folder / RECIPE, folder / PICTURE, folder / REPORT)
+    model = folder / MODEL
+    has_model = write_untrained_model(view, model, storage=storage_of(spec, workspace.settings))
+    files = (folder / RECIPE, folder / PICTURE, folder / REPORT, model if has_model else None)
+    return StudyResult(spec, view.front, best, *files)
 
 
 def write_report(workspace: Workspace, found: Findings, path: Path) -> Path:

@@ -11,6 +11,7 @@ from torch import nn
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.backbones.transforms import sparsify_
+from sparsesearch.data.loading import Preprocessing
 from sparsesearch.errors import CheckpointError, one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.image_size import ImageSize, sides
@@ -32,6 +33,12 @@ class ImagePreprocessing(Value):
     std: tuple[float, ...]
     interpolation: str
     crop_pct: float
+
+    @classmethod
+    def of(cls, files: Preprocessing) -> ImagePreprocessing:
+        """The preprocessing of image files, with as many channels as the model has."""
+        mean, std = files.mean[: files.in_chans], files.std[: files.in_chans]
+        return cls(mean=mean, std=std, interpolation=files.interpolation, crop_pct=files.crop_pct)
 
 
 class ModelCard(Value):

@@ -9,6 +9,7 @@ Spatial Sparsification, arXiv:2207.01580, section 4.1).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparsesearch.budget.lattice import CountLattice
@@ -100,31 +101,20 @@ class _Progressive:
         return progressive_ratios(scale)[: self.num]
 
 
-def baselines_inside(geometry: BackboneGeometry, space: ResolvedSpace) -> list[str]:
-    """Labels of the hand-crafted baselines that are part of studies of a space."""
-    return [
-        family.label
-        for family in handcrafted_baselines(geometry, method=space.methods[0])
-        if not _is_outside(family, space)
-    ]
-
-
-def baselines_outside(geometry: BackboneGeometry, space: ResolvedSpace) -> list[str]:
-    """Labels of the hand-crafted baselines that have a step where a space has none."""
-    return [
-        family.label
-        for family in handcrafted_baselines(geometry, method=space.methods[0])
-        if _is_outside(family, space)
-    ]
-
-
-def _is_outside(family: HandcraftedBaseline, space: ResolvedSpace) -> bool:
+def is_outside(family: HandcraftedBaseline, space: ResolvedSpace) -> bool:
+    """Return whether a baseline has a step where a space has none."""
     locations = {(step.stage, step.block) for step in family.shape.steps}
     return not locations <= set(space.locations)
 
 
 def baseline_schedules(
-    geometry: BackboneGeometry, space: ResolvedSpace, *, low: float | None, high: float, price: Price | None = None
+    geometry: BackboneGeometry,
+    space: ResolvedSpace,
+    *,
+    low: float | None,
+    high: float,
+    price: Price | None = None,
+    families: Sequence[HandcraftedBaseline] | None = None,
 ) -> list[Baseline]:
     """The hand-crafted baselines at the budget, or at `NUM_BUDGETS` evenly spaced budgets over a range.
 
@@ -135,6 +125,7 @@ def baseline_schedules(
         low: Lower end of the range in the unit of the price; None for a single budget.
         high: The budget, or the upper end of the range.
         price: The cost function; exact multiply-adds if None.
+        families: The baselines; None for those of `handcrafted_baselines` that have no step where the space has none.
 
     Returns:
         One entry per baseline and budget, including baselines that cannot meet a budget; cheapest budget first.
@@ -145,11 +136,10 @@ def baseline_schedules(
         in_macs = price is None or price.unit == "macs"
         spaced = [low + (high - low) * i / last for i in range(NUM_BUDGETS)]
         limits = [math.floor(limit) if in_macs else limit for limit in spaced]
-    families = [
-        family
-        for family in handcrafted_baselines(geometry, method=space.methods[0])
-        if not _is_outside(family, space) and CountLattice(geometry, space, shape=family.shape, price=price).exists
-    ]
+    if families is None:
+        known = handcrafted_baselines(geometry, method=space.methods[0])
+        families = [family for family in known if not is_outside(family, space)]
+    families = [family for family in families if CountLattice(geometry, space, shape=family.shape, price=price).exists]
     return [
         Baseline(
             label=family.label,

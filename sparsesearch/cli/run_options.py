@@ -82,9 +82,9 @@ EvaluationsOption = Annotated[
 FinalistsOption = Annotated[
     int | None,
     typer.Option(
-        min=1,
+        min=0,
         metavar="N",
-        help="Number of best schedules to fine-tune. [default: 5, for a front 24]",
+        help="Number of best schedules to fine-tune; 0 for none. [default: 5, for a front 24, training-free 0]",
         rich_help_panel=_HOW,
     ),
 ]

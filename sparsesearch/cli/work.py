@@ -106,7 +106,11 @@ def report(result: StudyResult, workspace: Workspace, reporter: Reporter, *, mlf
         say(f"report:  {result.report}\npicture: {result.front_png}\nrecipe:  {result.recipe}")
         if mlflow:
             say(f"explore: {program()} ui")
-        say(f"Next, train the best schedule in full: {program()} retrain {result.recipe}")
+        if result.model is not None:
+            say(f"The best schedule needs no training: sparsesearch.load({str(result.model)!r}) is ready to use.")
+            say(f"Training it makes it better: {program()} retrain {result.recipe}")
+        else:
+            say(f"Next, train the best schedule in full: {program()} retrain {result.recipe}")
     document = result.document()
     reporter.result(document)
     if as_json and not reporter.prints_result:

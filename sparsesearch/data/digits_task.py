@@ -46,6 +46,7 @@ class DigitsTask:
     """
 
     num_classes = NUM_CLASSES
+    class_names = tuple(str(digit) for digit in range(NUM_CLASSES))
     orders_differ = False
     state = ""
     val_is_of_train = False
@@ -139,8 +140,6 @@ class DigitsTask:
 
 class DigitsTest(DigitsTask):
     """The test split of the digits task; only retraining and final reports may use it."""
-
-    class_names = tuple(str(digit) for digit in range(NUM_CLASSES))
 
     def with_held_out(self) -> Self:
         """Itself: validation images are digits of their own."""

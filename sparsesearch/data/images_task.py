@@ -35,6 +35,7 @@ class ImagesTask:
 
     def __init__(self, splits: Splits, preprocessing: Preprocessing, spec: DataSpec) -> None:
         self.num_classes = splits.num_classes
+        self.class_names = splits.class_names
         self.in_chans = preprocessing.in_chans
         self.image_size = preprocessing.image_size
         self.num_train = len(splits.train[1])
@@ -74,7 +75,6 @@ class ImagesTest(ImagesTask):
 
     def __init__(self, splits: Splits, preprocessing: Preprocessing, spec: DataSpec) -> None:
         super().__init__(splits, preprocessing, spec)
-        self.class_names = splits.class_names
         samples, indices = splits.test
         self._test = np.asarray(indices, dtype=np.int64)
         self._loader.parts["test"] = samples

@@ -114,6 +114,7 @@ class Task(Protocol):
 
     Attributes:
         num_classes: Number of classes.
+        class_names: Names of the classes in the order of their labels; empty if unknown.
         in_chans: Image channels.
         image_size: Height and width in pixels.
         num_train: Images of one full training epoch.
@@ -128,6 +129,7 @@ class Task(Protocol):
     """
 
     num_classes: int
+    class_names: tuple[str, ...]
     in_chans: int
     image_size: ImageSize
     num_train: int

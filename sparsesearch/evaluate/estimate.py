@@ -32,16 +32,22 @@ def estimate(
     training = fidelity.supernet_training
     supernet = used(training) * rates.supernet + validated(training) * rates.validate
     one_finetune = used(fidelity.finetune) * rates.finetune + validated(fidelity.finetune) * rates.validate_sparse
+    compared = num_compared(num_baselines)
     if not is_screened(fidelity):
-        seconds = {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + num_baselines)}
+        seconds = {"dense": dense, "finetune": one_finetune * (fidelity.evaluations + compared)}
     else:
         seconds = {
             "dense": dense,
             **({"supernet_training": supernet} if fidelity.trains_supernet else {}),
             "screen": (fidelity.evaluations + num_baselines) * num_val * rates.screen,
-            "finetune": one_finetune * (fidelity.finalists + num_baselines),
+            "finetune": one_finetune * (fidelity.finalists + compared) if fidelity.finalists else 0.0,
         }
     return seconds | {phase: num_val * rates.validate for phase in found}
+
+
+def num_compared(num_baselines: int) -> int:
+    """Return the number of fine-tunings to compare with: the hand-crafted schedules, and with them the dense model."""
+    return num_baselines + 1 if num_baselines else 0
 
 
 def is_screened(fidelity: FidelitySpec) -> bool:
@@ -53,8 +59,8 @@ def more_finalists_s(
     requested: FidelitySpec, planned: FidelitySpec, seconds: Mapping[str, float], *, num_baselines: int, left_s: float
 ) -> float:
     """Return the seconds of finalists that were cut and fit into the time that is left; they are fine-tuned last."""
-    if not is_screened(planned):
+    if not is_screened(planned) or not planned.finalists:
         return 0.0
-    one_s = seconds["finetune"] / (planned.finalists + num_baselines)
+    one_s = seconds["finetune"] / (planned.finalists + num_compared(num_baselines))
     fitting = int(max(0.0, left_s) / one_s) if one_s > 0.0 else 0
     return one_s * min(requested.finalists - planned.finalists, fitting)

@@ -9,6 +9,8 @@ from time import perf_counter
 from torch import Tensor, nn
 
 from sparsesearch.backbones.load_weights import load_weights_
+from sparsesearch.backbones.transforms import attach_
+from sparsesearch.budget.study_baselines import baseline_families
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.joint_scorer import JointScorer
 from sparsesearch.evaluate.reference_keys import reference_keys
@@ -209,6 +211,10 @@ class StudyEvaluator:
     @cached_property
     def _untrained(self) -> JointScorer:
         model = self._context.supernet_model(self._space)
+        if self._spec.baselines:
+            families, _ = baseline_families(self._spec.fidelity.strategy, self._context.geometry, self._space)
+            steps = [step for family in families for step in family.shape.steps]
+            attach_(model, [(step.stage, step.block, step.phase, step.scorer, step.reducer) for step in steps])
         load_dense_part(model, self._checkpoints.start(Fidelity.DENSE)[0])
         return self._scorer_of(model)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sparsesearch.data.task import Task
-from sparsesearch.evaluate.estimate import estimate, is_screened, more_finalists_s
+from sparsesearch.evaluate.estimate import estimate, is_screened, more_finalists_s, num_compared
 from sparsesearch.evaluate.rates import Rates
 from sparsesearch.evaluate.throughput import Speeds
 from sparsesearch.study.spec import FidelitySpec, StudySpec, TrainSpec
@@ -63,10 +63,11 @@ class Plan:
             parts.append(self._training("supernet_training", fidelity.supernet_training))
         if is_screened(fidelity):
             parts.append(f"{schedules}{also} evaluated")
+        if is_screened(fidelity) and fidelity.finalists:
             finalists = counted(min(fidelity.finalists, fidelity.evaluations), "finalist")
             more = self.requested.fidelity.finalists - fidelity.finalists
             parts.append(f"{finalists}{also} fine-tuned" + (f", then {more} more while time is left" if more else ""))
-        else:
+        if not is_screened(fidelity):
             parts.append(f"{schedules}{also} fine-tuned")
         loading = f", {_rate(speeds.load_s)} loading" if speeds.load_s else ""
         return (
@@ -200,18 +201,21 @@ def _cut(
         fractions["finetune"] += fractions.pop("screen")
     if not fidelity.trains_supernet:
         fractions["finetune"] += fractions.pop("supernet_training")
+    if is_screened(fidelity) and not fidelity.finalists:
+        fractions["screen"] += fractions.pop("finetune")
     spare = {phase: max(0.0, fraction * available - full[phase]) for phase, fraction in fractions.items()}
-    last = "finetune" if "dense" in found else "dense"
+    last = "dense"
+    if "dense" in found:
+        last = "finetune" if "finetune" in fractions else "screen"
     fractions[last] += sum(seconds for phase, seconds in spare.items() if phase != last) / available
     if is_screened(fidelity):
         trials = _MIN_FINALISTS + _FINETUNED_BASELINES  # baselines are fine-tuned last, while there is time
     else:
-        trials = min(fidelity.evaluations, _MIN_EVALUATIONS) + num_baselines
-    finetune_s = fractions["finetune"] * available / trials - num_val * rates.validate_sparse
-    update: dict[str, object] = {
-        "finetune": _shorter(fidelity.finetune, finetune_s / rates.finetune, task=task),
-        "finalists": min(fidelity.finalists, _MIN_FINALISTS),
-    }
+        trials = min(fidelity.evaluations, _MIN_EVALUATIONS) + num_compared(num_baselines)
+    update: dict[str, object] = {"finalists": min(fidelity.finalists, _MIN_FINALISTS)}
+    if "finetune" in fractions:
+        finetune_s = fractions["finetune"] * available / trials - num_val * rates.validate_sparse
+        update["finetune"] = _shorter(fidelity.finetune, finetune_s / rates.finetune, task=task)
     if "dense" not in found:
         update["dense"] = _shorter(fidelity.dense, fractions["dense"] * available / rates.dense, task=task)
     if fidelity.trains_supernet and "supernet_training" not in found:

@@ -109,9 +109,9 @@ class TrialTrainer:
                 raise AssertionError("a training ends between two steps only if it is asked to stop")
             if processes.is_first:
                 last = epoch == spec.epochs
-                found = self.validate(training.model, trial, whole=last)
-                metrics = {"train_loss": loss, **found.metrics("val")}
-                hits = found.hits(VALIDATED_ON) if last else None
+                evaluated = self.validate(training.model, trial, whole=last)
+                metrics = {"train_loss": loss, **evaluated.metrics("val")}
+                hits = evaluated.hits(VALIDATED_ON) if last else None
                 yield measured(trial, epoch, metrics, hits=hits, seconds=perf_counter() - started)
                 final_name = trial.fidelity.value if trial.origin is Origin.REFERENCE else prefix_of(trial)
                 yield from self._checkpoints.replace(

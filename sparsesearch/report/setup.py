@@ -6,15 +6,15 @@ import base64
 from html import escape
 
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.study.trial import Fidelity, Origin, TrialState
+from sparsesearch.study.trial import Fidelity, TrialState
 
 
 def next_commands(view: StudyView) -> list[tuple[str, str]]:
     """The commands that go on from here, each with what it does."""
     name, commands = view.spec.name, []
-    if any(trial.state is TrialState.FAILED and trial.origin is Origin.REFERENCE for trial in view.trials):
+    if any(trial.state is TrialState.FAILED and trial.is_foundation for trial in view.trials):
         commands.append(("show the error", f"trials {name} --state FAILED"))
-    elif view.is_under_way or view.front.fidelity is not Fidelity.FINETUNE:
+    elif view.is_under_way or (view.spec.fidelity.finalists and view.front.fidelity is not Fidelity.FINETUNE):
         commands.append(("continue the study, unless it is running", f"resume {name}"))
     if view.best is not None:
         commands += [

@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sparsesearch.analysis.phases import SCREENED_AT
-from sparsesearch.budget.baselines import Baseline, baseline_schedules
+from sparsesearch.budget.baselines import Baseline
 from sparsesearch.budget.price import study_latency, study_price
 from sparsesearch.budget.solve import check_budget
+from sparsesearch.budget.study_baselines import study_baselines
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import StudyFailedError
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
+from sparsesearch.search.challengers import challengers
 from sparsesearch.search.finalists import choose_finalists
 from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.protocols import Done, Wait
 from sparsesearch.study.spec import StudySpec
-from sparsesearch.study.trial import Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
+from sparsesearch.study.trial import DENSE_AGAIN, Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
 
 MayStart = Callable[[Fidelity], bool]
 
@@ -72,11 +74,7 @@ class StagedController:
         self._num_proposals = 0
         self._exhausted = False
         self._cut: str | None = None
-        self.baselines: tuple[Baseline, ...] = (
-            tuple(baseline_schedules(geometry, space, low=self._low, high=self._high, price=self._price))
-            if spec.baselines
-            else ()
-        )
+        self.baselines = study_baselines(spec)
 
     @property
     def screen_fidelity(self) -> Fidelity:
@@ -133,8 +131,10 @@ class StagedController:
             if baseline.schedule is not None and self._find(self.screen_fidelity, baseline.schedule) is None:
                 return self._baseline(baseline, baseline.schedule)
         proposal = self._propose()
-        if proposal is not None or self.screen_fidelity is Fidelity.FINETUNE:
+        if proposal is not None:
             return proposal
+        if self.screen_fidelity is Fidelity.FINETUNE:
+            return self._dense_again()
         is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
         return None if is_screening else self._finalist()
 
@@ -163,22 +163,39 @@ class StagedController:
         return self._new(schedule, self.screen_fidelity, origin=Origin.SEARCH, label="search", proposal=proposal)
 
     def _finalist(self) -> NewTrial | None:
+        if not self._spec.fidelity.finalists:
+            return None
         planned = self._chosen(self._spec.fidelity.finalists)
-        for trial in [*planned, *self._at(self.screen_fidelity, Origin.BASELINE), *self._more_finalists(planned)]:
-            if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
-                continue
-            if self._has_finalist() and not self._may_start(Fidelity.FINETUNE):
-                self._cut = self._cut or "the time budget ended before all finalists were fine-tuned"
-                return None
-            return self._new(
-                trial.schedule,
-                Fidelity.FINETUNE,
-                origin=trial.origin,
-                label=trial.label,
-                parent=trial.number,
-                budget_macs=trial.budget_macs,
-            )
+        found = self._trained([*planned, *self._at(self.screen_fidelity, Origin.BASELINE)])
+        return found or self._dense_again() or self._trained(self._more_finalists(planned))
+
+    def _trained(self, trials: Sequence[Trial]) -> NewTrial | None:
+        """The fine-tuning of the first of some trials whose schedule is not fine-tuned yet."""
+        for trial in trials:
+            if self._find(Fidelity.FINETUNE, trial.schedule) is None and self._may_finetune():
+                return self._new(
+                    trial.schedule,
+                    Fidelity.FINETUNE,
+                    origin=trial.origin,
+                    label=trial.label,
+                    parent=trial.number,
+                    budget_macs=trial.budget_macs,
+                )
         return None
+
+    def _dense_again(self) -> NewTrial | None:
+        """The dense model, trained as the candidates are; once, and only next to hand-crafted schedules."""
+        has_one = self._find(Fidelity.FINETUNE, Schedule()) is not None
+        if has_one or not self._spec.baselines or not self._has_finalist(Origin.BASELINE) or not self._may_finetune():
+            return None
+        return self._new(Schedule(), Fidelity.FINETUNE, origin=Origin.REFERENCE, label=DENSE_AGAIN)
+
+    def _may_finetune(self) -> bool:
+        """Whether there is time for another fine-tuning; always for the first one of a proposal."""
+        if not self._has_finalist() or self._may_start(Fidelity.FINETUNE):
+            return True
+        self._cut = self._cut or "the time budget ended before all finalists were fine-tuned"
+        return False
 
     def _more_finalists(self, planned: Sequence[Trial]) -> list[Trial]:
         """The finalists for which the plan had no time, the best first."""
@@ -191,19 +208,28 @@ class StagedController:
         return others[:count]
 
     def _chosen(self, count: int) -> list[Trial]:
+        candidates = self._at(self.screen_fidelity, Origin.SEARCH)
+        required = challengers(
+            candidates,
+            self._at(self.screen_fidelity, Origin.BASELINE),
+            geometry=self._geometry,
+            metric=self._spec.metric,
+            axis=self._spec.budget.axis,
+        )
         return choose_finalists(
-            self._at(self.screen_fidelity, Origin.SEARCH),
+            candidates,
             count=count,
+            required=required,
             low=self._low,
             high=self._high,
             axis=self._spec.budget.axis,
             metric=self._spec.metric,
         )
 
-    def _has_finalist(self) -> bool:
-        """Whether a proposal is fine-tuned, or being fine-tuned."""
-        trials = (*self._at(Fidelity.FINETUNE, Origin.SEARCH), *self._under_way.values())
-        return any(trial.fidelity is Fidelity.FINETUNE and trial.origin is Origin.SEARCH for trial in trials)
+    def _has_finalist(self, origin: Origin = Origin.SEARCH) -> bool:
+        """Whether a schedule of this origin is fine-tuned, or being fine-tuned."""
+        trials = (*self._at(Fidelity.FINETUNE, origin), *self._under_way.values())
+        return any(trial.fidelity is Fidelity.FINETUNE and trial.origin is origin for trial in trials)
 
     def _at(self, fidelity: Fidelity, origin: Origin) -> list[Trial]:
         """Completed trials of a fidelity and origin, by number."""

@@ -21,6 +21,7 @@ def choose_finalists(
     high: float,
     axis: Axis = "macs",
     metric: Metric = VAL_TOP1,
+    required: Sequence[Trial] = (),
 ) -> list[Trial]:
     """The candidates to fine-tune. Deterministic: ties go to the cheaper, then to the lower trial number.
 
@@ -39,9 +40,11 @@ def choose_finalists(
         high: The budget, or the upper end of the range.
         axis: Unit of budgets and costs.
         metric: The metric to rank by.
+        required: Candidates that are finalists in any case, even if there are more than `count`.
 
     Returns:
-        Best first; for a range, members of the front from the most expensive to the cheapest, then the others.
+        Those that are required, then the best first; for a range, members of the front from the most expensive to the
+        cheapest, then the others.
 
     Raises:
         ValueError: The candidates are of several fidelities.
@@ -58,9 +61,11 @@ def choose_finalists(
     best_of_model: dict[str, Trial] = {}
     for trial in sorted(able, key=lambda t: (-metric.score(t.metrics), cost_along(t, axis), t.number)):
         best_of_model.setdefault(trial.key, trial)
-    ranked = list(best_of_model.values())
-    if low is None or not ranked:
-        return ranked[:count]
+    first = [best_of_model[key] for key in dict.fromkeys(trial.key for trial in required) if key in best_of_model]
+    ranked = [trial for trial in best_of_model.values() if trial not in first]
+    count = max(0, count - len(first))
+    if low is None or not ranked or not count:
+        return first + ranked[:count]
     points = [(metric.score(trial.metrics), cost_along(trial, axis)) for trial in ranked]
     front = pareto_front(points)
     front = front[max(0, sum(points[i][1] <= low for i in front) - 1) :]
@@ -72,7 +77,7 @@ def choose_finalists(
         if within is not None:
             chosen.append(within)
             left.remove(within)
-    return chosen + left[: count - len(chosen)]
+    return first + chosen + left[: count - len(chosen)]
 
 
 def _spread(front: Sequence[tuple[float, float]], count: int) -> list[int]:

@@ -183,9 +183,19 @@ def bundled_spaces() -> list[str]:
     return sorted(path.stem for path in bundled("spaces").glob("*.yaml"))
 
 
-def space_for_backbone(backbone: str) -> SearchSpace:
-    """The bundled space named after a resolved backbone (its part before `_patch`), else of its family."""
-    return load_space(space_name_for(backbone))
+def space_for_backbone(backbone: str, *, untrained: bool = False) -> SearchSpace:
+    """The bundled space named after a resolved backbone (its part before `_patch`), else of its family.
+
+    Args:
+        backbone: The backbone.
+        untrained: Whether schedules are evaluated without training, so that methods without weights cost nothing to
+            have: `isotropic_untrained`, or for a hierarchical backbone the space with all methods of its family.
+    """
+    name = space_name_for(backbone)
+    space = load_space(name)
+    if not untrained:
+        return space
+    return load_space(f"{backbone.partition('_')[0]}_full" if space.stages else "isotropic_untrained")
 
 
 def space_name_for(backbone: str) -> str:

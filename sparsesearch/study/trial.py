@@ -79,6 +79,10 @@ class Origin(StrEnum):
     REFERENCE = "reference"
 
 
+DENSE_AGAIN = "dense, same training"
+"""Label of the dense model that was fine-tuned as the candidates were, the fair reference for their accuracies."""
+
+
 class Cost(Value):
     """The inference cost of a model.
 
@@ -217,6 +221,11 @@ class Trial(NewTrial):
         """Number of measured epochs."""
         return self.measurements[-1].step if self.measurements else 0
 
+    @property
+    def is_foundation(self) -> bool:
+        """Whether all other trials build on it: the dense and the supernet training."""
+        return self.origin is Origin.REFERENCE and self.fidelity.runs_alone
+
     def public(self) -> dict[str, object]:
         """The object that `trials --json` and `front --json` print for a trial."""
         return {
@@ -244,7 +253,7 @@ def with_checkpoints(trial: Trial, references: Iterable[Trial]) -> Trial:
         trial: The claimed trial.
         references: The REFERENCE trials of its study.
     """
-    found = {one.fidelity: one.checkpoint for one in references if one.checkpoint is not None}
+    found = {one.fidelity: one.checkpoint for one in references if one.checkpoint is not None and one.is_foundation}
     return trial.model_copy(update={"builds_on": found})
 
 

@@ -142,6 +142,9 @@ def _layout(front: FrontDescription) -> dict[str, Any]:
         label = _label("budget", _RED)
         notes.append({"x": limit, "xanchor": "right", "y": 1.0, "yref": "paper", "yanchor": "top", **label})
     wide = list(costs)
+    if front.dense_again is not None:
+        again = front.dense_again.y
+        shapes.append(_line({"x0": 0, "x1": 1, "xref": "paper", "y0": again, "y1": again}, _GREY, "dot"))
     if front.dense is not None:
         accuracy = front.dense.y
         wide += [front.dense.x] if math.isfinite(front.dense.x) else []

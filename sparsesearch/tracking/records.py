@@ -102,7 +102,7 @@ def study_record(view: StudyView, *, is_live: bool) -> RunRecord:
     ends = [times.ended_at for times in view.times.trials.values() if times.ended_at is not None]
     status: Status = "FINISHED"
     if is_live or view.is_under_way or view.best is None:
-        failed = any(trial.state is TrialState.FAILED and trial.origin is Origin.REFERENCE for trial in view.trials)
+        failed = any(trial.state is TrialState.FAILED and trial.is_foundation for trial in view.trials)
         status = "FAILED" if failed and not is_live else "RUNNING"
     return RunRecord(
         name=spec.name,

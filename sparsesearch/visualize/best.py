@@ -38,7 +38,7 @@ def with_few_colors(path: Path) -> bytes | None:
 
 
 def write_best_picture(view: StudyView, folder: Path, *, storage: Path) -> None:
-    """Write `kept_tokens.png`: validation images through the best fine-tuned schedule, with its own weights.
+    """Write `kept_tokens.png`: validation images through the best schedule, with the weights that it was judged with.
 
     If there is no such schedule yet, or its weights or the data are not on this machine, nothing is written and one
     line is logged; it never raises. It builds a model, so do not call it in a process that is training.
@@ -60,7 +60,8 @@ def write_best_picture(view: StudyView, folder: Path, *, storage: Path) -> None:
 def _write(view: StudyView, path: Path, *, storage: Path) -> str | None:
     """Write the figure, or return why there is none."""
     spec, resolved, best = view.spec, view.spec.resolved, view.best
-    if resolved is None or view.front.fidelity is not Fidelity.FINETUNE:
+    is_final = view.front.fidelity is Fidelity.FINETUNE or not spec.fidelity.finalists
+    if resolved is None or view.front.fidelity is None or not is_final:
         return "no schedule has been fine-tuned yet"
     if best is None:
         return "no schedule is within the budget"
@@ -74,7 +75,7 @@ def _write(view: StudyView, path: Path, *, storage: Path) -> str | None:
     from sparsesearch.visualize.inspect import inspect_images, validation_images
     from sparsesearch.visualize.kept_tokens import save_kept_tokens
 
-    tensors = trained_tensors(best, (), CheckpointFolder(storage, spec.name, view.uid))
+    tensors = trained_tensors(best, view.trials, CheckpointFolder(storage, spec.name, view.uid))
     if tensors is None:
         return f"the weights of trial {best.number} are not on this machine"
     size = as_image_size(resolved.geometry.image_size)

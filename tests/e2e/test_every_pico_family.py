@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from answers import Answer, Command
 
+import sparsesearch
+from sparsesearch.data.digits_task import DigitsTask
+from sparsesearch.training.arithmetic import Arithmetic
+from sparsesearch.training.scoring import evaluate_model
+
+FREE = {"class_attention", "key_norm", "norm", "random"}
 SHORT = {"epochs": 1, "images_per_epoch": 64, "batch_size": 32}
-REQUEST = {
+REQUEST: dict[str, Any] = {
     "budget": "80%",
     "weights": "scratch",
     "precision": "float32",
@@ -44,9 +51,29 @@ def test_a_study_of_every_family(command: Command, backbone: str, reducer: str) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backbone", "scorer"), [("deit_pico", "class_attention"), ("convnext_pico", "norm")])
-def test_a_study_without_training_for_schedules(command: Command, backbone: str, scorer: str) -> None:
-    trials = run(command, backbone, "--strategy", "training-free")
-    assert [trial["fidelity"] for trial in trials] == ["dense", *["untrained"] * 3, "finetune"]
-    steps = [step for trial in trials[1:] for step in trial["schedule"]["steps"]]
-    assert {step["scorer"]["kind"] for step in steps} == {scorer}
+@pytest.mark.parametrize(
+    ("backbone", "rivals"),
+    [
+        ("deit_pico", {"ToMe", "ToMe, decreasing", "EViT at 2,4,6", "pruned by chance at 2,4,6"}),
+        ("convnext_pico", {"rho at 1,2,3 of stage 2 by token norm", "rho at 1,2,3 of stage 2 by chance"}),
+    ],
+)
+def test_a_study_without_training_for_schedules(command: Command, backbone: str, rivals: set[str]) -> None:
+    """It ends with what needs no training, and with a model that is ready to use."""
+    fidelity = {key: value for key, value in REQUEST["fidelity"].items() if key != "finalists"}
+    document = {**REQUEST, "name": "tiny", "backbone": backbone, "baselines": True, "fidelity": fidelity}
+    Path("study.yaml").write_text(yaml.safe_dump(document))
+    answer = command("run", "study.yaml", "--strategy", "training-free", "--no-mlflow", "--json")
+    assert answer.code == 0, answer.err
+    best, model = answer.document["best"], answer.document["model"]
+    trials = command("trials", "tiny", "--json").document
+    assert {trial["fidelity"] for trial in trials[1:]} == {"untrained"}
+    assert sum(trial["origin"] == "search" for trial in trials) == 3
+    assert rivals <= {trial["label"] for trial in trials}
+    assert {step["scorer"]["kind"] for t in trials for step in t["schedule"]["steps"] if step["scorer"]} <= FREE
+    loaded = sparsesearch.load(model)
+    task = DigitsTask(image_size=32, in_chans=1, num_val_images=24)
+    float32 = Arithmetic(torch.device("cpu"), torch.float32)
+    evaluated = evaluate_model(loaded, task.val("screen", batch_size=24), arithmetic=float32)
+    assert evaluated.metrics("val")["val_top1"] == best["metrics"]["val_top1"]
+    assert loaded.pretrained_cfg["label_names"] == tuple("0123456789")

@@ -41,6 +41,7 @@ _PARENTS = 16  # results that the inner evolution starts from
 _EXACT = 3  # shapes that are scaled exactly per round
 _ROUNDS = 16  # rounds before falling back to random shapes
 _ATTEMPTS = 4  # opening shapes that are tried for one proposal
+_RIVAL_EVERY = 3  # proposals of which one is within the cost of a hand-crafted schedule
 _WINDOW = 0.1  # width of the budget window of a proposal, as a fraction of the range
 
 
@@ -178,11 +179,16 @@ class EvolutionProposer(Proposer):
         """The budgets that a proposal may have: for a range, a window around one of an even sequence.
 
         At the cheap end, where accuracy falls steeply, the expected gain is overestimated; without windows, the search
-        would concentrate there.
+        would concentrate there. Every third window ends at the cost of a hand-crafted schedule, so that each of them is
+        searched for a better one of no higher cost.
         """
         if self.low is None:
             return self.high, self.high
         half = 0.5 * _WINDOW * (self.high - self.low)
+        costs = sorted({rival.cost for rival in self.rivals.values() if self.low < rival.cost <= self.high})
+        if costs and index % _RIVAL_EVERY == 0:
+            cost = costs[index // _RIVAL_EVERY % len(costs)]
+            return max(self.low, cost - half), cost
         centre = min(max(self.spread_budget(index), self.low + half), self.high - half)
         return centre - half, centre + half
 
@@ -226,13 +232,15 @@ class EvolutionProposer(Proposer):
         )
 
     def _parents(self, results: Sequence[Result], gain: Gain) -> Candidates:
-        """The results closest to the front that are shapes of the space."""
+        """The results closest to the front that are shapes of the space, and the hand-crafted schedules."""
         chosen: list[Result] = []
         for row in np.argsort(gain.gaps_N, kind="stable").tolist():
             if results[row].params is not None:
                 chosen.append(results[row])
             if len(chosen) == _PARENTS:
                 break
+        known = {result.number for result in chosen}
+        chosen += [rival for number, rival in sorted(self.rivals.items()) if number not in known and rival.params]
         genes = [self._genes_of(result) for result in chosen]
         limits = np.array([result.cost for result in chosen])
         return Candidates(genomes_of(genes, self.space), limits)

@@ -36,7 +36,8 @@ class FidelitySpec(Value):
             weights; `finetune` trains each from the dense model; `training-free` evaluates each with the dense weights
             and scorers that need no training.
         evaluations: Number of candidates to rank (with `finetune`: to fine-tune).
-        finalists: Number of best candidates to fine-tune afterwards; they form the front.
+        finalists: Number of best candidates to fine-tune afterwards; they form the front. With 0, nothing is
+            fine-tuned, and the front is that of the ranking.
         dense: Training of the dense model if no pretrained weights fit.
         supernet_training: The supernet training.
         finetune: Fine-tuning of one candidate.
@@ -46,7 +47,7 @@ class FidelitySpec(Value):
 
     strategy: Strategy = "supernet"
     evaluations: int = Field(default=60, ge=1)
-    finalists: int = Field(default=5, ge=1)
+    finalists: int = Field(default=5, ge=0)
     dense: TrainSpec = TrainSpec(epochs=12, lr=2e-3, warmup=0.2)
     supernet_training: TrainSpec = TrainSpec(epochs=4, images_per_epoch=5376, lr=5e-4)
     finetune: TrainSpec = TrainSpec(epochs=2, images_per_epoch=2560, lr=3e-4, predictor_lr=1e-3)

@@ -1,7 +1,8 @@
 import pytest
 from geometries import CONVNEXT_TINY, SWIN_TINY
 
-from sparsesearch.budget.baselines import baseline_schedules, baselines_outside, handcrafted_baselines
+from sparsesearch.budget.baselines import baseline_schedules, handcrafted_baselines
+from sparsesearch.budget.study_baselines import baseline_families
 from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.papers.schedules import paper_schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
@@ -95,4 +96,5 @@ def test_a_baseline_with_a_step_outside_the_space_is_left_out(deit_small, blocks
     space = SearchSpace(blocks=blocks).resolve(deit_small)
     found = baseline_schedules(deit_small, space, low=None, high=3_000_000_000)
     assert [baseline.label for baseline in found] == left
-    assert sorted([*left, *baselines_outside(deit_small, space)]) == ["rho at 2,5,8", "rho at 3,6,9"]
+    _, left_out = baseline_families("supernet", deit_small, space)
+    assert sorted([*left, *left_out]) == ["rho at 2,5,8", "rho at 3,6,9"]

@@ -5,10 +5,12 @@ from sample_study import prepared
 
 from sparsesearch.errors import BudgetError, StudyFailedError
 from sparsesearch.schedule import Schedule
+from sparsesearch.search.challengers import challengers, is_other
 from sparsesearch.search.controller import StagedController
 from sparsesearch.search.finalists import choose_finalists
 from sparsesearch.seeds import derive_seed
 from sparsesearch.space.definition import SearchSpace
+from sparsesearch.study.metric import VAL_TOP1
 from sparsesearch.study.protocols import Done, Wait
 from sparsesearch.study.spec import Budget, FidelitySpec, StudySpec
 from sparsesearch.study.trial import Fidelity, Measurement, NewTrial, Origin, Trial, TrialState
@@ -79,26 +81,48 @@ class TestOrder:
             ((SUPERNET, SEARCH), 5),
             ((FINETUNE, SEARCH), 2),
             ((FINETUNE, BASELINE), 2),
+            ((FINETUNE, REFERENCE), 1),
         ]
-        assert [trial.number for trial in trials] == list(range(13))
+        assert [trial.number for trial in trials] == list(range(14))
+        assert trials[-1].label == "dense, same training"
+        assert trials[-1].schedule == Schedule()
         assert [trial.label for trial in trials[:4]] == ["dense", "supernet", "rho at 3,6,9", "rho at 2,5,8"]
 
     def test_a_range_has_baselines_at_several_budgets(self, deit_small):
         trials = run(controller_of(study(low=0.5, finalists=3), deit_small))
         (_, num_baselines) = kinds(trials)[2]
         assert 5 <= num_baselines <= 10
+        num_finalists = kinds(trials)[4][1]
+        assert 3 <= num_finalists <= 5, "each budget of the hand-crafted schedules has its challenger"
         assert kinds(trials)[2:] == [
             ((SUPERNET, BASELINE), num_baselines),
             ((SUPERNET, SEARCH), 5),
-            ((FINETUNE, SEARCH), 3),
+            ((FINETUNE, SEARCH), num_finalists),
             ((FINETUNE, BASELINE), num_baselines),
+            ((FINETUNE, REFERENCE), 1),
         ]
+
+    def test_every_fine_tuned_baseline_has_a_finalist_of_no_higher_cost(self, deit_small):
+        for seed in range(3):
+            trials = run(controller_of(study(low=0.35, evaluations=40, finalists=2, seed=seed), deit_small))
+            screened = [t for t in trials if (t.fidelity, t.origin) == (SUPERNET, SEARCH)]
+            finalists = {t.parent for t in trials if (t.fidelity, t.origin) == (FINETUNE, SEARCH)}
+            rivals = [t for t in trials if (t.fidelity, t.origin) == (FINETUNE, BASELINE)]
+            for rival in rivals:
+                able = [t for t in screened if t.cost.macs <= rival.cost.macs]
+                able = [t for t in able if all(is_other(t.schedule, r.schedule, deit_small) for r in rivals)]
+                assert not able or any(t.number in finalists for t in able)
 
     def test_without_a_supernet_proposals_are_fine_tuned_at_once(self, deit_small):
         controller = controller_of(study(strategy="finetune"), deit_small)
         assert controller.screen_fidelity is FINETUNE
         trials = run(controller)
-        assert kinds(trials) == [((DENSE, REFERENCE), 1), ((FINETUNE, BASELINE), 2), ((FINETUNE, SEARCH), 5)]
+        assert kinds(trials) == [
+            ((DENSE, REFERENCE), 1),
+            ((FINETUNE, BASELINE), 2),
+            ((FINETUNE, SEARCH), 5),
+            ((FINETUNE, REFERENCE), 1),
+        ]
         assert all(trial.parent is None for trial in trials)
 
     def test_baselines_can_be_left_out(self, deit_small):
@@ -124,7 +148,8 @@ class TestOrder:
         tuned = []
         while isinstance(new := controller.ask(), NewTrial):
             tuned.append(new)
-        assert kinds(tuned) == [((FINETUNE, SEARCH), 2), ((FINETUNE, BASELINE), 2)], "all at once"
+        everything = [((FINETUNE, SEARCH), 2), ((FINETUNE, BASELINE), 2), ((FINETUNE, REFERENCE), 1)]
+        assert kinds(tuned) == everything, "all at once"
 
     def test_finalists_are_the_chosen_ones_with_their_parents(self, deit_small):
         controller = controller_of(study(evaluations=8, finalists=3), deit_small)
@@ -132,7 +157,10 @@ class TestOrder:
         screened = [t for t in trials if (t.fidelity, t.origin) == (SUPERNET, SEARCH)]
         tuned = [t for t in trials if (t.fidelity, t.origin) == (FINETUNE, SEARCH)]
         dearest = max(trial.cost.macs for trial in screened)
-        chosen = choose_finalists(screened, count=3, low=None, high=dearest)
+        rivals = [t for t in trials if (t.fidelity, t.origin) == (SUPERNET, BASELINE)]
+        required = challengers(screened, rivals, geometry=deit_small, metric=VAL_TOP1)
+        assert len(required) == 1
+        chosen = choose_finalists(screened, count=3, low=None, high=dearest, required=required)
         assert [(t.parent, t.key, t.schedule, t.cost) for t in tuned] == [
             (t.number, t.key, t.schedule, t.cost) for t in chosen
         ]
@@ -287,7 +315,12 @@ class TestTime:
             return fidelity is FINETUNE or next(times)
 
         trials = run(controller_of(study(evaluations=20), deit_small, may_start=may_start))
-        assert kinds(trials)[3:] == [((SUPERNET, SEARCH), 5), ((FINETUNE, SEARCH), 2), ((FINETUNE, BASELINE), 2)]
+        assert kinds(trials)[3:] == [
+            ((SUPERNET, SEARCH), 5),
+            ((FINETUNE, SEARCH), 2),
+            ((FINETUNE, BASELINE), 2),
+            ((FINETUNE, REFERENCE), 1),
+        ]
 
     def test_finalists_that_the_plan_has_cut_are_fine_tuned_while_time_is_left(self, deit_small):
         spec = prepared(study(evaluations=6), deit_small)
@@ -302,7 +335,12 @@ class TestTime:
         for trial in short:
             again.tell(trial)
         rest = run(again)
-        assert kinds(rest) == [((SUPERNET, SEARCH), 3), ((FINETUNE, SEARCH), 1), ((FINETUNE, BASELINE), 2)]
+        assert kinds(rest) == [
+            ((SUPERNET, SEARCH), 3),
+            ((FINETUNE, SEARCH), 1),
+            ((FINETUNE, BASELINE), 2),
+            ((FINETUNE, REFERENCE), 1),
+        ]
 
 
 def test_the_dense_schedule_is_the_reference_of_every_study(deit_small):
