@@ -19,6 +19,7 @@ from sparsesearch.schedule.geometry import BackboneGeometry, StageGeometry
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.store.tables import REVISION
 from sparsesearch.study.events import Checkpointed, Confirmed, Ended, Measured
+from sparsesearch.study.hits import Hits
 from sparsesearch.study.numbers import Numbers
 from sparsesearch.study.protocols import StudyStore
 from sparsesearch.study.spec import Budget, DataSpec, FidelitySpec, StudySpec
@@ -94,7 +95,8 @@ def fill(store: StudyStore) -> None:
             measurement = Measurement(
                 step=step, attempt=attempt, fidelity=Fidelity.FINETUNE, metrics=metrics, seconds=0.5, seed=number
             )
-            writer.record(Measured(trial=number, attempt=attempt, measurement=measurement))
+            hits = Hits.of([image % (number + 2) == 0 for image in range(20)], images="confirm") if step == 2 else None
+            writer.record(Measured(trial=number, attempt=attempt, measurement=measurement, hits=hits))
             checkpoint = CheckpointRef(uri=f"file:///ckpt/{number}.safetensors", sha256=f"{step:064x}", step=step)
             writer.record(Checkpointed(trial=number, attempt=attempt, checkpoint=checkpoint))
         state, word = ended

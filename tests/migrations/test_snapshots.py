@@ -60,6 +60,9 @@ def test_a_snapshot_upgrades_and_loads(snapshot: Path, tmp_path: Path) -> None:
     assert store.spec("snapshot") == expected.spec("snapshot")
     trials = [without_confirmation(trial) for trial in store.trials("snapshot")]
     assert list(map(repr, trials)) == list(map(repr, map(without_confirmation, expected.trials("snapshot"))))
+    numbers = range(len(STATES))
+    has_hits = snapshot.stem >= "0008"
+    assert store.hits("snapshot", numbers) == (expected.hits("snapshot", numbers) if has_hits else {})
     assert len(store.uid("snapshot")) == 32
     writer = store.open_study("snapshot")
     assert [trial.number for trial in writer.trials({TrialState.WAITING})] == [len(STATES) - 1]
