@@ -40,7 +40,10 @@ from sparsesearch.training.recipes import chosen_retraining
 from sparsesearch.training.weights import check_weights
 
 _DEMO = "No --data given; using the bundled demo: real handwritten digits on a cluttered canvas."
-_HARD_DEMO = "Using the harder bundled demo: the larger of two handwritten digits on a cluttered canvas."
+_OTHER_DEMOS = {
+    "digits:hard": "Using the harder bundled demo: the larger of two handwritten digits on a cluttered canvas.",
+    "digits:four": "Using a bundled demo: which of four handwritten digits is the largest.",
+}
 
 
 _CLASS_ORDER = (
@@ -102,7 +105,7 @@ def resolve(
     if task.val_is_of_train and spec.weights != "scratch" and may_have_head:
         progress.line(_SEEN)
     if spec.data.is_demo:
-        progress.line(_HARD_DEMO if spec.data.source == "digits:hard" else _DEMO)
+        progress.line(_OTHER_DEMOS.get(spec.data.source, _DEMO))
         progress.line("Its accuracies and its schedule do not transfer to other data.")
     progress.line(weights.loaded)
     families, left_out = baseline_families(spec.fidelity.strategy, geometry, space)
@@ -141,10 +144,10 @@ def resolve(
     at_once = devices_at_once(spec, device=device)
     plan = make_plan(
         resolved,
-        Rates.of(speeds, windowed=spec.data.is_demo, at_once=at_once),
+        Rates.of(speeds, windowed=task.curriculum_fraction > 0.0, at_once=at_once),
         task=task,
         num_val=task.num_val,
-        windowed=spec.data.is_demo,
+        windowed=task.curriculum_fraction > 0.0,
         num_baselines=num_baselines(resolved),
         found=_found(resolved, arithmetic, has_head=weights.has_head, settings=settings),
     )

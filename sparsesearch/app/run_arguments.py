@@ -26,7 +26,7 @@ class RunArguments(TypedDict, total=False):
         latency_precision: `float32`, `bf16` or `fp16` on the target.
         latency_compile: Whether the models are compiled on the target.
         latency_threads: CPU threads on the target.
-        data: The images: `folder:PATH`, `hfds/OWNER/NAME`, `torch/NAME:PATH`, `wds:PATH`, `digits:hard`.
+        data: The images: `folder:PATH`, `hfds/OWNER/NAME`, `torch/NAME:PATH`, `wds:PATH`, `digits:four`.
         image_size: Image size in pixels: 224, or height and width: `"256x192"`, `(256, 192)`.
         class_order: Order of class folders: `natural` or `alphabetical`.
         val: Where the images that rank schedules come from: `train` or `half` (of the validation split).

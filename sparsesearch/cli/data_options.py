@@ -30,7 +30,7 @@ DataOption = Annotated[
     typer.Option(
         metavar="SOURCE",
         help="folder:PATH (PATH/train, PATH/val[, PATH/test], or plain class folders), hfds/OWNER/NAME, hfds:PATH, "
-        "torch/NAME:PATH, wds:PATH (tar shards), digits:hard; see docs/data.md. "
+        "torch/NAME:PATH, wds:PATH (tar shards), digits:hard, digits:four; see docs/data.md. "
         "[default: $SPARSESEARCH_DATA, else the bundled digits demo]",
         rich_help_panel=WHAT,
     ),

@@ -10,8 +10,8 @@ from sparsesearch.errors import DataError
 from sparsesearch.study.spec import DataSpec
 
 _FORMS = (
-    "use digits, digits:hard, folder:PATH, torch/NAME:PATH (such as torch/cifar10:PATH), hfds/OWNER/NAME, hfds:PATH "
-    "or wds:PATH"
+    "use digits, digits:hard, digits:four, folder:PATH, torch/NAME:PATH (such as torch/cifar10:PATH), "
+    "hfds/OWNER/NAME, hfds:PATH or wds:PATH"
 )
 
 TORCH_FOLDERS = ("folder", "image_folder")
@@ -25,7 +25,7 @@ class Source:
 
     Attributes:
         kind: Reader of the data.
-        name: Name of the data set, or empty; `hard` for the harder digits.
+        name: Name of the data set, or empty; `hard` or `four` for another task of the digits.
         path: Path of the data, or None.
     """
 
@@ -35,15 +35,15 @@ class Source:
 
     def __str__(self) -> str:
         if self.kind == "digits":
-            return "digits:hard" if self.variant == "hard" else "digits"
+            return "digits" if self.variant == "plain" else f"digits:{self.variant}"
         name = f"/{self.name}" if self.name else ""
         path = f":{self.path}" if self.path is not None else ""
         return f"{self.kind}{name}{path}"
 
     @property
-    def variant(self) -> Literal["plain", "hard"]:
+    def variant(self) -> Literal["plain", "hard", "four"]:
         """Variant of the bundled task."""
-        return "hard" if self.name == "hard" else "plain"
+        return "hard" if self.name == "hard" else "four" if self.name == "four" else "plain"
 
 
 def parse_source(text: str) -> Source:
@@ -60,8 +60,8 @@ def parse_source(text: str) -> Source:
     match kind:
         case "digits" if not slash and not colon:
             return Source("digits")
-        case "digits" if not slash and rest == "hard":
-            return Source("digits", name="hard")
+        case "digits" if not slash and rest in ("hard", "four"):
+            return Source("digits", name=rest)
         case "folder" if not slash and path is not None:
             return Source("folder", path=path)
         case "torch" if name and path is not None:

@@ -15,10 +15,10 @@ class DataSpec(Value):
     """The data to train and evaluate on.
 
     Attributes:
-        source: `digits` or `digits:hard` (bundled demo task); `folder:PATH` (PATH/train and PATH/val or PATH/test or
-            both, each with one folder per class, or the class folders themselves); `torch/NAME:PATH` (torchvision, such
-            as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets); `wds:PATH` (WebDataset
-            shards). See docs/data.md.
+        source: `digits`, `digits:hard` or `digits:four` (bundled demo tasks); `folder:PATH` (PATH/train and PATH/val or
+            PATH/test or both, each with one folder per class, or the class folders themselves); `torch/NAME:PATH`
+            (torchvision, such as `torch/cifar10:PATH`); `hfds/OWNER/NAME` or `hfds:PATH` (Hugging Face datasets);
+            `wds:PATH` (WebDataset shards). See docs/data.md.
         image_size: Pixels: 224, or height and width as `256x192` or `[256, 192]`; None for the default of the backbone.
         val: Where the images that rank schedules come from if the data has train and one other split: `train` holds
             some of its training images out, and tests on the other split; `half` takes half of the other split, and

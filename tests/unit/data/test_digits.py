@@ -90,7 +90,26 @@ def test_the_variants_are_different_data(task):
     assert not canvases_of(ours) & canvases_of(theirs)
 
 
-@pytest.mark.parametrize(("source", "kind"), [("digits", "plain"), ("digits:hard", "hard")])
+def test_the_label_of_four_is_the_quarter_of_the_largest_digit():
+    four = draw_canvases("val", per_digit=4, seed=4, variant="four")
+    _, labels = digits._source_digits("val")
+    again = draw_canvases("val", per_digit=4, seed=4, variant="four")
+    assert all(np.array_equal(getattr(four, name), getattr(again, name)) for name in ("images", "labels", "corners"))
+    assert sorted(four.sources.tolist()) == sorted(np.repeat(np.arange(len(labels)), 4).tolist())
+    half = digits.CANVAS // 2
+    assert (2 * (four.corners[:, 0] // half) + four.corners[:, 1] // half == four.labels).all()
+    assert ((four.corners % half) <= half - digits.DIGIT).all(), "no digit crosses the border of its quarter"
+    assert np.bincount(four.labels).min() > 0.2 * len(four.labels)
+    patches = np.stack(
+        [image[0, top : top + 8, left : left + 8] for image, (top, left) in zip(four.images, four.corners, strict=True)]
+    )
+    sources = digits._source_digits("val")[0].reshape(-1, 64)
+    ink = (patches.reshape(-1, 64) * digits.STD + digits.MEAN) @ sources.T / np.linalg.norm(sources, axis=1)
+    values = labels[ink.argmax(axis=1)]
+    assert np.bincount(values, minlength=10)[7:].sum() > 0.6 * len(values), "the largest of four is mostly a 7, 8 or 9"
+
+
+@pytest.mark.parametrize(("source", "kind"), [("digits", "plain"), ("digits:hard", "hard"), ("digits:four", "four")])
 def test_either_variant_is_a_demo_with_a_test_split_of_its_own(source, kind):
     data = DataSpec(source=absolute_source(source))
     assert data.source == source
