@@ -97,16 +97,14 @@ class InlineDispatcher:
     def _changes(self, trial: Trial, writer: StudyWriter, evaluator: Evaluator) -> Iterator[Trial]:
         """Evaluate a trial and record its events; yields it whenever it has changed."""
         references = writer.trials({TrialState.REFERENCE})
-        events = evaluator.evaluate(with_checkpoints(trial, references))
-        for together in ([event] for event in events) if trial.fidelity.is_training else [list(events)]:
-            for event, after in zip(together, writer.record_all(together), strict=True):
-                before, trial = trial, after
-                if trial != before:
-                    yield trial
-                if isinstance(event, Measured):
-                    self._observer.changed(trial)
-                if isinstance(event, Checkpointed):
-                    self._check_stop()
+        for event in evaluator.evaluate(with_checkpoints(trial, references)):
+            before, trial = trial, writer.record(event)
+            if trial != before:
+                yield trial
+            if isinstance(event, Measured):
+                self._observer.changed(trial)
+            if isinstance(event, Checkpointed):
+                self._check_stop()
 
     def _check_stop(self) -> None:
         if self._stop.check():

@@ -12,7 +12,7 @@ from sparsesearch.files.documents import read_yaml
 from sparsesearch.files.package_files import bundled
 from sparsesearch.schedule import Phase
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.schedule.methods import DynamicVitScorer, Merge, Reducer, Scorer
+from sparsesearch.schedule.methods import DynamicVitScorer, FastSlow, Merge, Reducer, Scorer
 from sparsesearch.space.fitting import resolve
 from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.shape import Method
@@ -189,13 +189,15 @@ def space_for_backbone(backbone: str, *, untrained: bool = False) -> SearchSpace
     Args:
         backbone: The backbone.
         untrained: Whether schedules are evaluated without training, so that methods without weights cost nothing to
-            have: `isotropic_untrained`, or for a hierarchical backbone the space with all methods of its family.
+            have: `isotropic_untrained`, or for a hierarchical backbone its space with all methods, if there is one.
     """
     name = space_name_for(backbone)
     space = load_space(name)
     if not untrained:
         return space
-    return load_space(f"{backbone.partition('_')[0]}_full" if space.stages else "isotropic_untrained")
+    if not any(isinstance(reducer, FastSlow) for reducer in space.reducers):
+        return load_space("isotropic_untrained")
+    return load_space(f"{name}_full") if f"{name}_full" in bundled_spaces() else space
 
 
 def space_name_for(backbone: str) -> str:

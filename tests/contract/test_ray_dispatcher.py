@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from sparsesearch.study.events import Checkpointed, Measured
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import Budget, FidelitySpec, ResourceSpec, RungSpec, Strategy, StudySpec, TrainSpec
 from sparsesearch.study.stop import StopCause, StoppedError, StopToken
-from sparsesearch.study.trial import Fidelity, NewTrial, Origin, Trial, TrialState
+from sparsesearch.study.trial import Fidelity, Origin, Trial, TrialState
 
 pytestmark = pytest.mark.slow
 
@@ -344,14 +344,11 @@ class LateWriter:
         self._kind = kind
         self._left = count
 
-    def record(self, event: Any) -> Trial:
-        self._left -= isinstance(event, self._kind)
+    def record_all(self, events: Sequence[Any]) -> list[Trial]:
+        self._left -= sum(isinstance(event, self._kind) for event in events)
         if self._left < 0:
             raise ConnectionError("the database is gone")
-        return self._writer.record(event)
-
-    def add_trial(self, trial: NewTrial) -> Trial:
-        return self._writer.add_trial(trial)
+        return self._writer.record_all(events)
 
     def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
         return self._writer.claim(number, retry=retry, reason=reason)

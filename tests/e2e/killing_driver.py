@@ -86,23 +86,31 @@ class FatalWriter(StudyWriter):
         self._fate = fate
         self._fidelity = {trial.number: trial.fidelity.value for trial in writer.trials()}
 
-    def add_trial(self, trial: NewTrial) -> Trial:
-        self._fidelity[trial.number] = trial.fidelity.value
-        self._meet("before-added", trial.number)
-        added = self._writer.add_trial(trial)
-        self._meet("after-added", trial.number)
+    def add_trials(self, trials: Sequence[NewTrial]) -> list[Trial]:
+        self._fidelity |= {trial.number: trial.fidelity.value for trial in trials}
+        self._meet("before-added", [trial.number for trial in trials])
+        added = self._writer.add_trials(trials)
+        self._meet("after-added", [trial.number for trial in trials])
         return added
 
-    def claim(self, number: int, *, retry: bool = False) -> Trial:
-        self._meet("before-claimed", number)
-        claimed = self._writer.claim(number, retry=retry)
-        self._meet("after-claimed", number)
+    def claim_all(self, numbers: Sequence[int]) -> list[Trial]:
+        self._meet("before-claimed", numbers)
+        claimed = self._writer.claim_all(numbers)
+        self._meet("after-claimed", numbers)
         return claimed
 
+    def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
+        return self._writer.claim(number, retry=retry, reason=reason)
+
     def record(self, event: Event) -> Trial:
-        self._meet(f"before-{event.kind}", event.trial)
-        recorded = self._writer.record(event)
-        self._meet(f"after-{event.kind}", event.trial)
+        return self.record_all([event])[0]
+
+    def record_all(self, events: Sequence[Event]) -> list[Trial]:
+        for event in events:
+            self._meet(f"before-{event.kind}", [event.trial])
+        recorded = self._writer.record_all(events)
+        for event in events:
+            self._meet(f"after-{event.kind}", [event.trial])
         return recorded
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
@@ -114,8 +122,9 @@ class FatalWriter(StudyWriter):
     def close(self) -> None:
         self._writer.close()
 
-    def _meet(self, kind: str, number: int) -> None:
-        self._fate.meet(kind, f"{kind}-{self._fidelity[number]}")
+    def _meet(self, kind: str, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self._fate.meet(kind, f"{kind}-{self._fidelity[number]}")
 
 
 class FatalBar:
