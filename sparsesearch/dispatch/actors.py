@@ -119,9 +119,6 @@ class ActorPool:
                 found = []
                 for trial in trials:
                     queue.note_fault(trial.number, attempt=trial.attempt, fault=fault, is_lost=True)
-        happened = [report.event for reports in found for report in reports if isinstance(report, Happened)]
-        if happened:
-            queue.record_all(happened)
         for trial, reports in zip(trials, found, strict=False):  # without those that were not begun
             for report in reports:
                 if isinstance(report, Refused):
@@ -130,6 +127,8 @@ class ActorPool:
                     queue.note_failure(trial.number, attempt=trial.attempt, reason=report.reason)
                 elif isinstance(report, Faulted):
                     queue.note_fault(trial.number, attempt=trial.attempt, fault=InfrastructureError(report.reason))
+                elif isinstance(report, Happened):
+                    queue.record(report.event)
         if not found or any(isinstance(report, Failed) for reports in found for report in reports):
             ray.kill(actor)
             actor = self._make.remote()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice, takewhile
 
@@ -171,21 +171,15 @@ class TrialQueue:
 
     def record(self, event: Event) -> Trial:
         """Write an event to the store and return the updated trial."""
-        return self.record_all([event])[0]
-
-    def record_all(self, events: Sequence[Event]) -> list[Trial]:
-        """Write events to the store in one transaction, and return the trial after each."""
-        after = self._writer.record_all(events)
-        for trial in after:
-            before = self._running.get(trial.number)
-            if before is None:
-                continue
+        trial = self._writer.record(event)
+        before = self._running.get(trial.number)
+        if before is not None:
             self._running[trial.number] = trial
             if trial != before:
                 self._pause.passed()
             if len(trial.measurements) > len(before.measurements):
                 self._observer.changed(trial)
-        return after
+        return trial
 
     def note_failure(self, number: int, *, attempt: int, reason: str) -> None:
         """Record a failed execution: start another attempt, or mark the trial as failed after the last one.

@@ -184,6 +184,7 @@ CLOCK_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
         "leases": frozenset(column.name for column in leases.columns),
         "trials": frozenset({"created_at", "updated_at", "started_at", "ended_at", "latency_ms", "confirmed"}),
         "measurements": frozenset({"seconds", "created_at"}),
+        "hits": frozenset(),
         "profiles": frozenset({"created_at"}),
     }
 )

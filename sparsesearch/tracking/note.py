@@ -89,7 +89,8 @@ def _budget(view: StudyView) -> str:
 
 
 def _front_table(front: FrontDescription) -> list[str]:
-    rows = [*(() if front.dense is None else (front.dense,)), *front.front[-MAX_ROWS:]]
+    references = [point for point in (front.dense, front.dense_again) if point is not None]
+    rows = [*references, *front.front[-MAX_ROWS:]]
     lines = [" | ".join(front.head), "|".join("---" if name in WORD_COLUMNS else "--:" for name in front.head)]
     for point in rows:
         number, *cells, schedule = front.cells(point)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -344,11 +344,11 @@ class LateWriter:
         self._kind = kind
         self._left = count
 
-    def record_all(self, events: Sequence[Any]) -> list[Trial]:
-        self._left -= sum(isinstance(event, self._kind) for event in events)
+    def record(self, event: Any) -> Trial:
+        self._left -= isinstance(event, self._kind)
         if self._left < 0:
             raise ConnectionError("the database is gone")
-        return self._writer.record_all(events)
+        return self._writer.record(event)
 
     def claim(self, number: int, *, retry: bool = False, reason: str | None = None) -> Trial:
         return self._writer.claim(number, retry=retry, reason=reason)

@@ -140,7 +140,7 @@ class TestData:
     @pytest.mark.parametrize("source", ["cifar10", "folder", "folder:", "torch/cifar10", "hfds", "wds", "digits:x", ""])
     def test_an_unknown_name_lists_the_forms(self, command: Command, source: str) -> None:
         line = command(*RUN, f"--data={source}").complaint
-        assert f"{source!r}; use digits, digits:hard, folder:PATH" in line
+        assert f"{source!r}; use digits, digits:hard, digits:four, folder:PATH" in line
 
     def test_a_path_without_its_kind(self, command: Command, tmp_path: Path) -> None:
         assert f"did you mean folder:{tmp_path}?" in command(*RUN, "--data", tmp_path).complaint

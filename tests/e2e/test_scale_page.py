@@ -32,6 +32,7 @@ DOCUMENT = {
         "dense": {"epochs": 4, "images_per_epoch": 720},
         "supernet_training": {"epochs": 1, "images_per_epoch": 240},
         "finetune": {"epochs": 1, "images_per_epoch": 120},
+        "retrain": {"epochs": 1, "images_per_epoch": 240},
     },
 }
 STUB = """#!/bin/sh

@@ -42,6 +42,7 @@ _EXACT = 3  # shapes that are scaled exactly per round
 _ROUNDS = 16  # rounds before falling back to random shapes
 _ATTEMPTS = 4  # opening shapes that are tried for one proposal
 _RIVAL_EVERY = 3  # proposals of which one is within the cost of a hand-crafted schedule
+_ALIKE = 0.97  # fraction of a single budget above which the cost of a hand-crafted schedule is a budget of its own
 _WINDOW = 0.1  # width of the budget window of a proposal, as a fraction of the range
 
 
@@ -176,17 +177,20 @@ class EvolutionProposer(Proposer):
                 yield from (fits[i] for i in np.argsort(-gains, kind="stable").tolist())
 
     def _window(self, index: int) -> tuple[float, float]:
-        """The budgets that a proposal may have: for a range, a window around one of an even sequence.
+        """The budgets that a proposal may have: the single one, or a window around one of an even sequence.
 
         At the cheap end, where accuracy falls steeply, the expected gain is overestimated; without windows, the search
         would concentrate there. Every third window ends at the cost of a hand-crafted schedule, so that each of them is
         searched for a better one of no higher cost.
         """
+        is_against_rival = index % _RIVAL_EVERY == 0
         if self.low is None:
-            return self.high, self.high
+            costs = [rival.cost for rival in self.rivals.values() if _ALIKE * self.high < rival.cost <= self.high]
+            limit = min(costs) if costs and is_against_rival else self.high
+            return limit, limit
         half = 0.5 * _WINDOW * (self.high - self.low)
         costs = sorted({rival.cost for rival in self.rivals.values() if self.low < rival.cost <= self.high})
-        if costs and index % _RIVAL_EVERY == 0:
+        if costs and is_against_rival:
             cost = costs[index // _RIVAL_EVERY % len(costs)]
             return max(self.low, cost - half), cost
         centre = min(max(self.spread_budget(index), self.low + half), self.high - half)

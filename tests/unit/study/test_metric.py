@@ -67,7 +67,10 @@ def test_a_minimised_metric_leads_to_the_same_study(sampler: str, monkeypatch: p
     monkeypatch.setattr(StudySpec, "metric", property(lambda self: LOSS))
     by_loss = made(sampler)
     assert [(trial.fidelity, trial.key) for trial in by_loss.trials] == schedules
-    assert [trial.number for trial in by_loss.front.points] == points
+    assert set(points) <= {trial.number for trial in by_loss.front.points}
+    accuracies = [trial.metrics["val_top1"] for trial in by_accuracy.front.points]
+    for trial in by_loss.front.points:  # accuracies are rounded more coarsely
+        assert min(abs(trial.metrics["val_top1"] - value) for value in accuracies) <= 1e-4
     assert by_loss.best is not None
     assert by_loss.best.number == best
     assert importance(by_loss) == important
