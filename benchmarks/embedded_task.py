@@ -97,8 +97,12 @@ class Experiment:
 
 def search(settings: Settings, experiment: Experiment, *, seed: int, budget: float) -> tuple[StudySpec, list[Trial]]:
     """Run or resume one study; returns its trials."""
+    return search_document(settings, experiment.study(seed=seed, budget=budget))
+
+
+def search_document(settings: Settings, document: dict[str, object]) -> tuple[StudySpec, list[Trial]]:
+    """Run or resume the study of a document; returns its trials."""
     store = open_store(settings.database_url)
-    document = experiment.study(seed=seed, budget=budget)
     name = str(document["name"])
     if name in store.studies():
         writer = store.open_study(name)
