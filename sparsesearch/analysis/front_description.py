@@ -226,7 +226,7 @@ class FrontDescription:
             "" if point.of_dense is None else percent_text(point.of_dense, digits=1),
             *((latency_cell(point.trial),) if self._has_ms else ()),
             point.accuracy,
-            *(("" if point.bar is None else f"{point.bar:.2f}",) if self.bars else ()),
+            *((f"{point.bar:.2f}" if point.bar else "",) if self.bars else ()),
             point.origin,
             point.schedule,
         )
