@@ -439,6 +439,31 @@ def test_without_training_schedules_are_ranked_on_the_dense_weights(home, spec):
         assert evaluate_model(model, batches, arithmetic=home.context.arithmetic).metrics("val") == trial.metrics
 
 
+def test_which_images_are_classified_correctly_is_stored(home, spec):
+    """They are those of the accuracy, in the order of the images."""
+    home.run(spec)
+    trials = home.store.trials(spec.name)
+    hits = home.store.hits(spec.name, [trial.number for trial in trials])
+    assert {trial.fidelity for trial in trials if trial.number in hits} >= {
+        Fidelity.DENSE,
+        Fidelity.SUPERNET,
+        Fidelity.FINETUNE,
+    }
+    for number, found in hits.items():
+        trial = trials[number]
+        assert found.count == trial.metrics["val_images"]
+        assert found.num_correct / found.count == trial.metrics["val_top1"]
+        assert found.images == ("screen" if trial.fidelity is Fidelity.SUPERNET else "confirm")
+    model = home.context.model_with(home.folder(spec).read("dense")[0])
+    batches = home.context.task.val("confirm", batch_size=240)
+    correct = evaluate_model(model, batches, arithmetic=home.context.arithmetic).correct
+    assert hits[0].flags() == correct.tolist()
+
+    again = renamed(spec, "again")
+    home.run(again)
+    assert home.store.hits("again", range(len(trials))) == hits, "also where trainings are taken from the cache"
+
+
 def test_what_is_evaluated_does_not_depend_on_what_was_before(home, spec):
     """A schedule's number is its own, whoever is evaluated first."""
     home.run(spec)
