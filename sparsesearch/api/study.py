@@ -23,7 +23,7 @@ from sparsesearch.artifacts.output_files import check_folder, check_output_file
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.study.observer import Observers
 from sparsesearch.study.protocols import StudyWriter
-from sparsesearch.study.spec import StudySpec, executed_by
+from sparsesearch.study.spec import PickName, StudySpec, executed_by
 from sparsesearch.study.state import StopRequest, StudyState
 from sparsesearch.study.stop import StopCause, StoppedError
 from sparsesearch.study.trial import Trial
@@ -115,6 +115,7 @@ class Study:
         budget: str | None = None,
         budget_gflops: float | None = None,
         budget_ms: float | None = None,
+        pick: PickName | None = None,
         force: bool = False,
     ) -> Path:
         """Write the best schedule within a budget as a recipe for `sparsesearch.retrain`, and return its path.
@@ -124,6 +125,7 @@ class Study:
             budget: Budget as a fraction of the dense cost: `"30%"`; by default that of the study.
             budget_gflops: Budget in 10^9 multiply-adds.
             budget_ms: Budget in milliseconds on the target.
+            pick: Which schedule: `one-se`, `accuracy` or `knee`; by default as the study's document says.
             force: Whether an existing file is overwritten.
 
         Raises:
@@ -132,7 +134,8 @@ class Study:
             SpecError: The file exists, or cannot be written.
         """
         limit = parse_budget(budget_gflops, budget, budget_ms)
-        return export_recipe(self._workspace.store, self.name, Path(path), budget=limit, force=force).path
+        store = self._workspace.store
+        return export_recipe(store, self.name, Path(path), budget=limit, rule=pick, force=force).path
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report, one HTML file, and return its path; an existing file is overwritten.
