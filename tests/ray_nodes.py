@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,7 +37,9 @@ def two_nodes(
     """
     program = [sys.executable, "-m", "ray.scripts.scripts"]
     settings = {**environment, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    port = random.Random(os.getpid()).randint(20000, 30000)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     head = ["start", "--head", "--port", str(port), "--include-dashboard", "false"]
     nodes: list[subprocess.Popen[bytes]] = []
     temporaries: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import sqlite3
@@ -181,8 +182,12 @@ def second_node(number: signal.Signals) -> Fault:
 
     def fault(place: Place, rng: Random) -> None:
         place.dispatcher = "ray"
+        place.environment |= {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        }  # as docs/ray.md has it
         place.root.mkdir()
-        with two_nodes(place.root, environment=os.environ) as (address, nodes):
+        with two_nodes(place.root, environment={**os.environ, **place.environment}) as (address, nodes):
             place.options = ["--ray-address", address]
             process = _some_point(place, rng)
             servers = children(nodes[1].pid, "raylet")
