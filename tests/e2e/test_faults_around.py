@@ -98,6 +98,7 @@ def test_a_worker_that_hangs_is_replaced(home: Path) -> None:
     assert [trial.attempt for trial in run.trials()][:2] == [2, 1]
 
 
+@pytest.mark.long  # `make chaos` kills one too
 def test_a_killed_raylet_is_replaced(home: Path) -> None:
     run = Run(home)
     run.wait_for(in_its_second_epoch)

@@ -157,7 +157,10 @@ def steps(home: Path) -> int:
     return len((home / "steps.txt").read_text(encoding="utf-8").splitlines())
 
 
-@pytest.mark.parametrize("step", random.Random(7).sample(range(2, NUM_REFERENCE_STEPS + 1), 10))
+KILLED_AT = random.Random(7).sample(range(2, NUM_REFERENCE_STEPS + 1), 10)
+
+
+@pytest.mark.parametrize("step", [*KILLED_AT[:4], *(pytest.param(s, marks=pytest.mark.long) for s in KILLED_AT[4:])])
 def test_a_killed_training_goes_on_after_its_last_checkpoint(job: Job, calm: Path, tmp_path: Path, step: int) -> None:
     """Dense and supernet training, with a checkpoint after every step; a step is killed before its checkpoint."""
     assert job(tmp_path, "run", kill=f"step:{step}", save_every_s=0.0) == -signal.SIGKILL
