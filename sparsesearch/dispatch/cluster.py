@@ -115,7 +115,7 @@ def joined(address: str | None, *, device: str = "auto", on_hang: Callable[[], N
                 yield Cluster(watch)
         finally:
             if is_owner:
-                shut_down(is_owner=address is None, is_lost=watch.fault is not None)
+                shut_down(watch, is_owner=address is None)
 
 
 def _start(address: str | None) -> None:

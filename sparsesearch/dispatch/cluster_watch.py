@@ -51,6 +51,7 @@ class ClusterWatch:
     Attributes:
         nodes: The machines of the cluster that are alive.
         fault: What is wrong with the cluster; None if nothing is.
+        is_head_lost: Whether the fault is that of its head, without which Ray ends this process a minute later.
     """
 
     def __init__(self, *, on_hang: Callable[[], None]) -> None:
@@ -61,6 +62,7 @@ class ClusterWatch:
         self._is_alive = True
         self.nodes = living_nodes()
         self.fault: InfrastructureError | None = None
+        self.is_head_lost = False
 
     def __enter__(self) -> ClusterWatch:
         for target in (self._ask, self._watch):
@@ -90,6 +92,7 @@ class ClusterWatch:
                 what = "the Ray process of this machine (raylet) has ended or hangs"
             elif self._silent_s > _ANSWER_S:
                 what = "the Ray cluster does not answer"
+                self.is_head_lost = True
             else:
                 continue
             self.fault = InfrastructureError(what)
@@ -110,13 +113,13 @@ def _kill_servers() -> None:
             continue  # it has ended meanwhile
 
 
-def shut_down(*, is_owner: bool, is_lost: bool) -> None:
+def shut_down(watch: ClusterWatch, *, is_owner: bool) -> None:
     """Disconnect from Ray, and stop it if this process has started it.
 
     Raises:
-        InfrastructureError: It hangs, so this process cannot use Ray any more.
+        InfrastructureError: Its head is lost, or it hangs, so this process cannot use Ray any more.
     """
-    if not is_lost:
+    if watch.fault is None:
         ray.shutdown()
         return
     if is_owner:
@@ -124,7 +127,7 @@ def shut_down(*, is_owner: bool, is_lost: bool) -> None:
     thread = threading.Thread(target=ray.shutdown, name="ray-shutdown", daemon=True)
     thread.start()
     thread.join(_SHUTDOWN_S)
-    if thread.is_alive():
+    if thread.is_alive() or watch.is_head_lost:
         atexit.register(leave)  # before Ray's own, which would hang as well
         raise InfrastructureError("Ray does not answer, and cannot be left")
 
