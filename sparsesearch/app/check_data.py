@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.data.content import Contents
-from sparsesearch.data.digits import CLASS_NAMES, num_sources
+from sparsesearch.data.digits import NUM_CLASSES, num_sources
 from sparsesearch.data.input_size import input_size
 from sparsesearch.data.samples import Account
 from sparsesearch.data.source import source_of
@@ -69,8 +69,8 @@ def check_data(data: DataSpec, *, backbone: str | None, decode_all: bool, progre
 
         numbers = (FRESH_PER_DIGIT * num_sources("train"), 2 * VAL_PER_DIGIT * num_sources("val"))
         test = VAL_PER_DIGIT * num_sources("test")
-        names = CLASS_NAMES[source.variant]
-        return CheckedData(str(source), len(names), names, *numbers, test, {}, (), (), image_size)
+        names = tuple(map(str, range(NUM_CLASSES)))
+        return CheckedData(str(source), NUM_CLASSES, names, *numbers, test, {}, (), (), image_size)
     if decode_all:
         data = data.model_copy(update={"on_broken": "skip"})
     splits = open_splits(source, data, mode="L" if in_chans == 1 else "RGB", contents=Contents(progress=progress))

@@ -42,7 +42,7 @@ from sparsesearch.training.weights import check_weights
 _DEMO = "No --data given; using the bundled demo: real handwritten digits on a cluttered canvas."
 _OTHER_DEMOS = {
     "digits:hard": "Using the harder bundled demo: the larger of two handwritten digits on a cluttered canvas.",
-    "digits:four": "Using a bundled demo: which of four handwritten digits is the largest.",
+    "digits:four": "Using a bundled demo: the largest of four handwritten digits on a canvas.",
 }
 
 

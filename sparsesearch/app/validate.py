@@ -13,7 +13,7 @@ from sparsesearch.app.study_request import with_name
 from sparsesearch.app.study_space import space_for
 from sparsesearch.backbones.lookup import backbone_geometry, own_classes, resolve_name
 from sparsesearch.budget.solve import check_budget
-from sparsesearch.data.digits import CLASS_NAMES
+from sparsesearch.data.digits import NUM_CLASSES
 from sparsesearch.data.input_size import input_size
 from sparsesearch.data.source import absolute_source, source_of
 from sparsesearch.errors import BudgetError, SparseSearchError, SpecError
@@ -153,11 +153,7 @@ def _numbers_of_classes(spec: StudySpec, backbone: str) -> tuple[int, ...]:
 
     The head is a small part of the cost, so that a budget that is infeasible for 1 and for 1000 classes is infeasible.
     """
-    return (
-        (len(CLASS_NAMES[source_of(spec.data).variant]),)
-        if spec.data.is_demo
-        else (1, max(1000, own_classes(backbone)))
-    )
+    return (NUM_CLASSES,) if spec.data.is_demo else (1, max(1000, own_classes(backbone)))
 
 
 def _check(spec: StudySpec, backbone: str, *, num_classes: int, in_chans: int, image_size: ImageSize) -> None:

@@ -7,8 +7,7 @@ handwriting is shared between the splits. Digits and quarters of digits of one s
 - `plain`: one whole digit and three quarters of others; the label is the whole digit.
 - `hard`: two whole digits and two quarters; the label is the larger digit. Both must be recognised before either can be
   dropped, so that reductions in late blocks matter more.
-- `four`: a whole digit in each quarter of the canvas; the label is the quarter of the largest one. What has to be read
-  is spread over the image, and where it was must not be forgotten.
+- `four`: four whole digits; the label is the largest digit. What has to be read is spread over the image.
 """
 
 from __future__ import annotations
@@ -26,20 +25,18 @@ Variant = Literal["plain", "hard", "four"]
 CANVAS = 32
 DIGIT = 8
 CELL = 10
+NUM_CLASSES = 10
 _QUARTER = DIGIT // 2
 _MAX_JITTER = 3
 _NOISE_STD = 0.05
 MEAN, STD = 0.1, 0.3
 _SPLIT_SIZES = (1100, 300)
 _SPLITS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
-QUARTERS = ("top left", "top right", "bottom left", "bottom right")
-"""The classes of `four`."""
-CLASS_NAMES: dict[Variant, tuple[str, ...]] = {
-    "plain": tuple("0123456789"),
-    "hard": tuple("0123456789"),
-    "four": QUARTERS,
-}
-_LAYOUTS: dict[Variant, tuple[int, int]] = {"plain": (0, 3), "hard": (1, 2)}  # additional whole digits, quarters
+_LAYOUTS: dict[Variant, tuple[int, int]] = {
+    "plain": (0, 3),
+    "hard": (1, 2),
+    "four": (3, 0),
+}  # additional whole digits, quarters
 
 
 @dataclass(frozen=True)
@@ -48,10 +45,9 @@ class Canvases:
 
     Attributes:
         images: float32 `B x 1 x 32 x 32`, normalised.
-        labels: int64 `B`: the digit, 0 to 9, or of `four` the index in `QUARTERS`.
+        labels: int64 `B`, 0 to 9.
         corners: int64 `B x 2`, row and column of the top left pixel of the digit that determines the label.
-        sources: int64 `B`, index of a digit in its split, of all but `four` that digit (canvases of one source are not
-            independent).
+        sources: int64 `B`, index of that digit in its split (canvases of one source are not independent).
     """
 
     images: NDArray[np.float32]
@@ -89,8 +85,6 @@ def draw_canvases(split: Split, *, per_digit: int, seed: int, variant: Variant =
         seed: Seed of the layout, additional digits, quarters, contrast and noise.
         variant: Content of a canvas.
     """
-    if variant == "four":
-        return _draw_four(split, per_digit=per_digit, seed=seed)
     digits, labels = _source_digits(split)
     rng = np.random.default_rng([seed, _SPLITS[split]])
     sources = rng.permutation(np.repeat(np.arange(len(labels)), per_digit))
@@ -128,38 +122,6 @@ def draw_canvases(split: Split, *, per_digit: int, seed: int, variant: Variant =
         corners=np.stack([tops[:, 0], lefts[:, 0]], axis=1).astype(np.int64),
         sources=sources.astype(np.int64),
     )
-
-
-def _draw_four(split: Split, *, per_digit: int, seed: int) -> Canvases:
-    """Canvases of `four`; each source digit is one of the four as often as any other."""
-    digits, labels = _source_digits(split)
-    rng = np.random.default_rng([seed, _SPLITS[split], len(QUARTERS)])
-    sources = rng.permutation(np.repeat(np.arange(len(labels)), per_digit))
-    count = len(sources)
-    images = rng.normal(0.0, _NOISE_STD, (count, CANVAS, CANVAS)).astype(np.float32)
-    whole = np.concatenate([sources[:, None], rng.integers(0, len(labels), (count, 3))], axis=1)
-    while len(tied := np.flatnonzero(_is_tied(labels[whole]))):
-        whole[tied, 1:] = rng.integers(0, len(labels), (len(tied), 3))
-    whole = rng.permuted(whole, axis=1)
-    half, room = CANVAS // 2, CANVAS // 2 - DIGIT
-    tops = half * (np.arange(4) // 2) + rng.integers(0, room + 1, whole.shape)
-    lefts = half * (np.arange(4) % 2) + rng.integers(0, room + 1, whole.shape)
-    contrasts = rng.uniform(0.7, 1.0, whole.shape).astype(np.float32)
-    for i in range(4):
-        _paste(images, digits[whole[:, i]] * contrasts[:, i, None, None], tops[:, i], lefts[:, i])
-    largest, rows = labels[whole].argmax(axis=1), np.arange(count)
-    return Canvases(
-        images=((images - MEAN) / STD)[:, None].astype(np.float32),
-        labels=largest.astype(np.int64),
-        corners=np.stack([tops[rows, largest], lefts[rows, largest]], axis=1).astype(np.int64),
-        sources=sources.astype(np.int64),
-    )
-
-
-def _is_tied(labels_B4: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the largest of four digits occurs twice."""
-    found: NDArray[np.bool_] = (labels_B4 == labels_B4.max(axis=1, keepdims=True)).sum(axis=1) > 1
-    return found
 
 
 def _not_larger(

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from sparsesearch.data.digits import (
     CANVAS,
-    CLASS_NAMES,
     DIGIT,
+    NUM_CLASSES,
     Canvases,
     Split,
     Variant,
@@ -31,7 +31,7 @@ from sparsesearch.seeds import derive_seed
 FRESH_PER_DIGIT = 5
 POOL_PER_DIGIT = 10
 VAL_PER_DIGIT = 12
-_CURRICULUM_FRACTIONS: dict[Variant, float] = {"plain": 2 / 3, "hard": 1 / 2, "four": 0.0}
+_CURRICULUM_FRACTIONS: dict[Variant, float] = {"plain": 2 / 3, "hard": 1 / 2, "four": 1 / 2}
 _POOL_SEED, _SCREEN_SEED, _CONFIRM_SEED, _TEST_SEED = 11, 21, 22, 31
 
 
@@ -45,6 +45,8 @@ class DigitsTask:
         variant: Content of a canvas.
     """
 
+    num_classes = NUM_CLASSES
+    class_names = tuple(str(digit) for digit in range(NUM_CLASSES))
     orders_differ = False
     state = ""
     val_is_of_train = False
@@ -53,8 +55,6 @@ class DigitsTask:
         self, *, image_size: ImageSize, in_chans: int, num_val_images: int | None = None, variant: Variant = "plain"
     ) -> None:
         self._variant = variant
-        self.class_names = CLASS_NAMES[variant]
-        self.num_classes = len(self.class_names)
         self.curriculum_fraction = _CURRICULUM_FRACTIONS[variant]
         self.image_size: ImageSize = image_size
         self.in_chans = in_chans
