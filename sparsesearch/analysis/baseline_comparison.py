@@ -67,11 +67,13 @@ def compare_with_baselines(view: StudyView) -> tuple[BaselineComparison, ...]:
 def comparison_sentence(rows: Sequence[BaselineComparison]) -> str:
     """Say at how many budgets the searched schedules are distinguishably better or worse."""
     better, worse = sum(row.is_better for row in rows), sum(row.is_worse for row in rows)
-    if better == len(rows):
-        where = "all budgets" if len(rows) > 1 else "the budget"
-        return f"Within {where} of the hand-crafted schedules, the searched one is better."
     equal = len(rows) - better - worse
     parts = [(better, "better"), (worse, "worse"), (equal, "not distinguishable")]
+    if len(rows) in (better, worse, equal):
+        where = f"all {len(rows)} budgets" if len(rows) > 1 else "the budget"
+        words = next(words for count, words in parts if count)
+        than = " from the best of them" if equal else " than the best of them"
+        return f"Within {where} of the hand-crafted schedules, the searched one is {words}{than}."
     counts = [f"{words} at {count}" for count, words in parts if count]
     return (
         f"Compared within {counted(len(rows), 'budget')} of the hand-crafted schedules, the searched one is "

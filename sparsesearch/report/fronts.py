@@ -8,7 +8,7 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.papers.overlay import PaperOverlay
 from sparsesearch.report.chart import HALF, WIDE, Chart, Shape, legend, responsive
 
-BASELINE_SHAPES: tuple[Shape, ...] = ("square", "diamond", "up", "down")
+BASELINE_SHAPES: tuple[Shape, ...] = ("square", "diamond", "up", "down", "cross")
 
 
 def front_charts(view: StudyView, paper: PaperOverlay | None = None) -> str:

@@ -55,7 +55,7 @@ def kept_tokens_section(png: bytes) -> str:
     source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
     return (
         '<section id="kept-tokens"><h2>Tokens that the best schedule keeps</h2><p class="soft">Validation images '
-        "through the model with its fine-tuned weights, step by step.</p>"
+        "through the best schedule, with the weights that it was judged with, step by step.</p>"
         f'<div class="scroll"><img src="{source}" alt="images, and what each step keeps of them"></div></section>'
     )
 

@@ -11,7 +11,7 @@ from sparsesearch.analysis.front_description import FrontDescription, FrontPoint
 from sparsesearch.report.html_tables import front_table
 
 _BLUE, _ORANGE, _RED, _GREY = "#1f77b4", "#e07b00", "#c62828", "#555555"
-_BASELINE_SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down")
+_BASELINE_SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon", "hexagon")
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from sparsesearch.analysis.front_description import FrontDescription, FrontSeries
 from sparsesearch.visualize.save_figure import save_figure
 
-_BASELINE_MARKERS = ("s", "D", "^", "v")
+_BASELINE_MARKERS = ("s", "D", "^", "v", "P", "X", "<", ">")
+_FEW_FAMILIES = 3  # of hand-crafted schedules, whose legend fits into a corner
 
 
 def save_front(front: FrontDescription, path: Path) -> None:
@@ -41,7 +42,7 @@ def front_figure(front: FrontDescription) -> FrontFigure:
     if barred:
         xs, ys = [point.x for point in barred], [point.y for point in barred]
         bars = [point.bar or 0.0 for point in barred]
-        label = fill(f"bars: {front.bars}", 46)
+        label = fill(f"bars: {front.bars}", 36)
         axes.errorbar(xs, ys, yerr=bars, fmt="none", ecolor="0.35", elinewidth=1, capsize=2.5, zorder=2.5, label=label)
     if front.dense_again is not None:
         axes.axhline(front.dense_again.y, color="0.4", linestyle=":", linewidth=1, label="dense, same training")
@@ -56,12 +57,14 @@ def front_figure(front: FrontDescription) -> FrontFigure:
     axes.set_ylabel(f"{front.metric.title} ({front.fidelity.value if front.fidelity else 'no evaluations'})")
     axes.set_title("\n".join([front.title, *front.warnings, *([front.caveat] if front.caveat else [])]), fontsize=11)
     axes.grid(alpha=0.25)
-    if front.paper_name is None:
-        axes.legend(loc="lower right", fontsize=9)
-    else:  # the legend is larger, and may not fit into a corner
+    num_families = sum(series.kind == "handcrafted" for series in front.series)
+    if front.paper_name is not None:
         _draw_paper(axes, front)
         axes.margins(y=0.09)
-        figure.legend(loc="outside lower center", fontsize=9, ncols=3)
+    if front.paper_name is None and num_families <= _FEW_FAMILIES:
+        axes.legend(loc="lower right", fontsize=9)
+    else:  # the legend is larger, and may not fit into a corner
+        figure.legend(loc="outside lower center", fontsize=8, ncols=3)
     return figure
 
 

@@ -81,7 +81,8 @@ def test_interval_of_a_difference_on_the_same_images() -> None:
     assert not row.is_better
     assert not row.is_worse
     assert comparison_sentence([row]) == (
-        "Compared within 1 budget of the hand-crafted schedules, the searched one is not distinguishable at 1."
+        "Within the budget of the hand-crafted schedules, the searched one is not distinguishable from the best of "
+        "them."
     )
 
 
