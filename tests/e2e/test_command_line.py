@@ -91,7 +91,7 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
     """In one test, since each step takes the last one's result."""
     found = finished.answer.document
     assert finished.answer.out.count("\n") == 1, "standard output is for the result alone"
-    assert set(found) == {"study", "best", "recipe", "front_png", "report"}
+    assert set(found) == {"study", "best", "recipe", "front_png", "report", "model"}
     assert set(found["best"]) >= {"trial", "macs", "metrics", "schedule"}
     assert found["study"] == "tiny"
     assert Path(found["front_png"]).read_bytes().startswith(b"\x89PNG")
