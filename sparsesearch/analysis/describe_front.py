@@ -39,7 +39,7 @@ def describe_front(
     points = tuple(sorted(points, key=lambda point: (point.x, point.trial.number)))
     dense, again = (
         () if trial is None else describe_trials(view, [trial], axis=axis, unit=unit)
-        for trial in (front.reference, front.trained_reference)
+        for trial in (front.reference, front.trained_dense)
     )
     numbers = [trial.number for trial in on_front]
     limit = view.limit if axis == spec.budget.axis else None
@@ -52,7 +52,7 @@ def describe_front(
         x_title=x_title,
         metric=spec.metric,
         dense=dense[0] if dense else None,
-        dense_again=again[0] if again else None,
+        trained_dense=again[0] if again else None,
         points=points,
         front=tuple(sorted((p for p in points if p.on_front), key=lambda p: numbers.index(p.trial.number))),
         best=next((point for point in points if point.is_best), None),

@@ -127,7 +127,7 @@ class FrontDescription:
         x_title: Title of the cost axis, with its unit.
         metric: The metric, on the other axis.
         dense: The dense model; None until it is measured.
-        dense_again: The dense model with the same training as the candidates; None if there is none.
+        trained_dense: The dense model with the same training as the candidates; None without one.
         points: All candidates, cheapest first.
         front: The non-dominated candidates, cheapest first.
         best: The best candidate within the budget, by the rule of the study, if any.
@@ -147,7 +147,7 @@ class FrontDescription:
     x_title: str
     metric: Metric
     dense: FrontPoint | None
-    dense_again: FrontPoint | None
+    trained_dense: FrontPoint | None
     points: tuple[FrontPoint, ...]
     front: tuple[FrontPoint, ...]
     best: FrontPoint | None
@@ -174,7 +174,7 @@ class FrontDescription:
         best, dense = self.best, self.dense
         if best is None or dense is None:
             return self.subtitle if self.fidelity is None else "Nothing is within the budget yet."
-        again = "" if self.dense_again is None else f", {self.dense_again.accuracy} with the same training"
+        again = "" if self.trained_dense is None else f", {self.trained_dense.accuracy} with the same training"
         return (
             f"Best within the budget: {best.accuracy} {self.metric.words} at {macs_text(best.trial.cost.macs)}, "
             f"{of_dense_text(best.trial.cost.macs, dense.trial.cost.macs)} of the dense model ({dense.accuracy} at "
@@ -187,7 +187,7 @@ class FrontDescription:
         assert self.dense is not None, "there is a label only with a dense model"
         is_ms = self.axis == "ms" and math.isfinite(self.dense.x)
         cost = ms_text(self.dense.x) if is_ms else macs_text(self.dense.trial.cost.macs)
-        again = "" if self.dense_again is None else f" ({self.dense_again.accuracy} with the same training)"
+        again = "" if self.trained_dense is None else f" ({self.trained_dense.accuracy} with the same training)"
         return f"dense model: {self.dense.accuracy}{again} at {cost}"
 
     @property
@@ -210,7 +210,7 @@ class FrontDescription:
     @property
     def rows(self) -> tuple[FrontPoint, ...]:
         """The rows of the table: the dense model, then the front, cheapest first."""
-        return (*(point for point in (self.dense, self.dense_again) if point is not None), *self.front)
+        return (*(point for point in (self.dense, self.trained_dense) if point is not None), *self.front)
 
     @property
     def head(self) -> tuple[str, ...]:

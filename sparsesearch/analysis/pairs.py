@@ -23,24 +23,12 @@ class PairedDifference:
         low: Lower end of its 95 % confidence interval.
         high: Upper end.
         standard_error: Standard error of the difference.
-        num_images: Number of images.
     """
 
     value: float
     low: float
     high: float
     standard_error: float
-    num_images: int
-
-    @property
-    def is_better(self) -> bool:
-        """Whether the first model is distinguishably better: the interval is above 0."""
-        return self.low > 0.0
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether the first model is distinguishably worse: the interval is below 0."""
-        return self.high < 0.0
 
 
 def paired_difference(one: Hits, other: Hits) -> PairedDifference:
@@ -64,7 +52,7 @@ def difference_of_counts(better: int, worse: int, *, num_images: int) -> PairedD
     Args:
         better: Images that only the first one classifies correctly.
         worse: Images that only the second one classifies correctly.
-        num_images: All images; may be pooled over seeds.
+        num_images: All images.
     """
     total = num_images + 2.0
     centre = (better - worse) / total
@@ -74,5 +62,4 @@ def difference_of_counts(better: int, worse: int, *, num_images: int) -> PairedD
         low=max(-1.0, centre - Z_95 * standard_error),
         high=min(1.0, centre + Z_95 * standard_error),
         standard_error=standard_error,
-        num_images=num_images,
     )

@@ -25,7 +25,7 @@ class StudyFront:
         candidates: All complete trials of that fidelity, by number.
         axis: Unit of the costs.
         metric: The metric to optimise.
-        trained_reference: The dense model with the same training as the candidates; None if there is none.
+        trained_dense: The dense model with the same training as the candidates; None without one.
     """
 
     fidelity: Fidelity | None
@@ -34,7 +34,7 @@ class StudyFront:
     candidates: tuple[Trial, ...]
     axis: Axis = "macs"
     metric: Metric = VAL_TOP1
-    trained_reference: Trial | None = None
+    trained_dense: Trial | None = None
 
     def best(self, *, limit: float) -> Trial | None:
         """The most accurate trial within a budget on the front's axis; ties go to the cheaper one.

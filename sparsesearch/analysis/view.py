@@ -20,8 +20,9 @@ TRAINED = frozenset({Fidelity.DENSE, Fidelity.SUPERNET_TRAINING, Fidelity.FINETU
 """Fidelities whose trials are training runs, each shown as a run of its own."""
 
 DEMO_WARNING = "bundled digits demo: accuracies and schedules do not transfer to other data"
-_MANY = 2000  # candidates, of which hits are a kilobyte each
 NOT_MEANINGFUL_WARNING = "accuracy not meaningful: there was too little time to train the backbone"
+
+_MANY = 2000  # candidates, of which hits are a kilobyte each
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,7 @@ class StudyView:
         times: Times of the study and its trials.
         condition: Its stored state, and what is known with it.
         uid: Its unique id, which names the folder of its checkpoints.
-        hits: The images that trials classify correctly, by number: of the dense model, the front and the hand-crafted
-            schedules, as far as they are known.
+        hits: The images that trials classify correctly, by number, as far as they are known; see `with_hits`.
     """
 
     spec: StudySpec
@@ -70,10 +70,10 @@ class StudyView:
 
     def difference(self, one: Trial, other: Trial) -> PairedDifference | None:
         """By how much a trial is more accurate than another on the same images; None if that is not known."""
-        pair = [self.hits.get(trial.number) for trial in (one, other)]
-        if pair[0] is None or pair[1] is None or not pair[0].count or not pair[0].is_comparable(pair[1]):
+        ours, theirs = self.hits.get(one.number), self.hits.get(other.number)
+        if ours is None or theirs is None or not ours.count or not ours.is_comparable(theirs):
             return None
-        return paired_difference(pair[0], pair[1])
+        return paired_difference(ours, theirs)
 
     @cached_property
     def front(self) -> StudyFront:
@@ -82,7 +82,7 @@ class StudyView:
 
     @cached_property
     def best(self) -> Trial | None:
-        """The best trial within the study's budget, by the rule of its document; None while there is none."""
+        """The best trial within the study's budget, by the rule of its document; None while nothing is within it."""
         return None if self.limit is None else self.picked(self.front, limit=self.limit)
 
     @cached_property

@@ -6,7 +6,7 @@ import math
 
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.study.spec import StudySpec
-from sparsesearch.study.trial import DENSE_AGAIN, Fidelity, Origin, Trial
+from sparsesearch.study.trial import TRAINED_DENSE, Fidelity, Origin, Trial
 from sparsesearch.text import ms_text, percent_text
 
 FIDELITY_WORDS = {
@@ -52,7 +52,7 @@ def of_dense_text(cost: float, dense: float) -> str:
 def found_by(trial: Trial) -> str:
     """The origin of a schedule: `search`, `baseline rho at 2,4,6`, `dense model` or `dense, same training`."""
     if trial.origin is Origin.REFERENCE:
-        return trial.label if trial.label == DENSE_AGAIN else "dense model"
+        return trial.label if trial.label == TRAINED_DENSE else "dense model"
     return f"baseline {trial.label}" if trial.origin is Origin.BASELINE else "search"
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.errors import DataError
+from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import Fidelity
 
-MODEL = "model.safetensors"
+MODEL = "best.safetensors"
 
 
 def write_untrained_model(view: StudyView, path: Path, *, storage: Path) -> bool:
@@ -24,7 +26,6 @@ def write_untrained_model(view: StudyView, path: Path, *, storage: Path) -> bool
 
     Raises:
         CheckpointError: The dense weights do not match their recorded hash.
-        DataError: The data, which name the classes, cannot be opened.
     """
     spec, resolved, best = view.spec, view.spec.resolved, view.best
     if resolved is None or best is None or best.fidelity is not Fidelity.UNTRAINED:
@@ -34,7 +35,7 @@ def write_untrained_model(view: StudyView, path: Path, *, storage: Path) -> bool
     from sparsesearch.artifacts.checkpoint import ImagePreprocessing, ModelCard, save
     from sparsesearch.artifacts.model_reference import ModelReference
     from sparsesearch.artifacts.trained import model_of, trained_tensors
-    from sparsesearch.data.inputs import open_task, preprocessing_for
+    from sparsesearch.data.inputs import preprocessing_for
     from sparsesearch.schedule.image_size import as_image_size
     from sparsesearch.training.checkpoints import CheckpointFolder
 
@@ -50,10 +51,20 @@ def write_untrained_model(view: StudyView, path: Path, *, storage: Path) -> bool
         num_classes=resolved.num_classes,
         in_chans=resolved.in_chans,
         image_size=size,
-        class_names=open_task(spec.data, backbone=spec.backbone).class_names,
+        class_names=_class_names(spec),
         preprocessing=ImagePreprocessing.of(files),
         metrics=dict(best.metrics),
         macs=best.cost.macs,
     )
     save(model_of(reference, tensors), path, card=card)
     return True
+
+
+def _class_names(spec: StudySpec) -> tuple[str, ...]:
+    """Names of the classes; empty if the data are not on this machine any more."""
+    from sparsesearch.data.inputs import open_task  # loads torch
+
+    try:
+        return open_task(spec.data, backbone=spec.backbone).class_names
+    except DataError:
+        return ()

@@ -18,7 +18,7 @@ from sparsesearch.data.input_size import input_size
 from sparsesearch.data.source import absolute_source, source_of
 from sparsesearch.errors import BudgetError, SparseSearchError, SpecError
 from sparsesearch.schedule.image_size import ImageSize
-from sparsesearch.space.definition import SearchSpace, load_space, space_for_backbone
+from sparsesearch.space.definition import load_space, space_for_backbone
 from sparsesearch.study.spec import Budget, DataSpec, StudySpec
 from sparsesearch.study.spec.renamed import renamed
 from sparsesearch.training.published_weights import requested_weights
@@ -113,15 +113,18 @@ def _filled_in(document: Mapping[str, Any]) -> StudySpec:
         filled["data"] = data = {"source": data}
     if isinstance(data, Mapping) and isinstance(data.get("source"), str):
         filled["data"] = {**data, "source": absolute_source(data["source"])}
-    space = filled.get("space")
-    if not isinstance(space, Mapping):
-        filled["space"] = (_default_space(backbone, filled) if space is None else load_space(str(space))).model_dump()
     try:
         requested = renamed("fidelity", filled.get("fidelity") or {})
     except ValueError as error:
         raise SpecError(f"invalid study document: fidelity: {error}") from error
     if not isinstance(requested, Mapping):
         raise SpecError(f"invalid study document: fidelity must be a mapping, got {requested!r}")
+    is_untrained = requested.get("strategy") == "training-free"
+    space = filled.get("space")
+    if not isinstance(space, Mapping):
+        filled["space"] = (
+            space_for_backbone(backbone, untrained=is_untrained) if space is None else load_space(str(space))
+        ).model_dump()
     source = data.get("source") if isinstance(data, Mapping) else None
     is_demo = not isinstance(source, str) or DataSpec(source=source).is_demo
     recipe = default_fidelity(backbone, weights=weights, is_demo=is_demo)
@@ -129,7 +132,7 @@ def _filled_in(document: Mapping[str, Any]) -> StudySpec:
     is_range = isinstance(budget, Mapping) and budget.get("low") is not None
     if is_range and requested.get("strategy", recipe.strategy) != "finetune":
         recipe = for_a_front(recipe)
-    if requested.get("strategy") == "training-free":
+    if is_untrained:
         recipe = recipe.model_copy(update={"finalists": 0})
     retrain = requested.get("retrain")
     if isinstance(retrain, Mapping) and isinstance(retrain.get("preset"), str) and retrain["preset"] != AUTO:
@@ -139,13 +142,6 @@ def _filled_in(document: Mapping[str, Any]) -> StudySpec:
         return StudySpec.model_validate(filled)
     except ValidationError as error:
         raise SpecError(f"invalid study document: {_describe(error)}") from error
-
-
-def _default_space(backbone: str, document: Mapping[str, Any]) -> SearchSpace:
-    """The space of a backbone; of a search without training, the one for that."""
-    fidelity = document.get("fidelity")
-    is_free = isinstance(fidelity, Mapping) and fidelity.get("strategy") == "training-free"
-    return space_for_backbone(backbone, untrained=is_free)
 
 
 def _numbers_of_classes(spec: StudySpec, backbone: str) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ class StudyResult:
     Attributes:
         spec: The study as it ran.
         front: Its front.
-        best: The most accurate trial within the budget.
+        best: The best trial within the budget.
         recipe: Path of `best.yaml`.
         front_png: Path of the plot of the front.
         report: Path of the report.

@@ -101,10 +101,13 @@ class _Progressive:
         return progressive_ratios(scale)[: self.num]
 
 
-def is_outside(family: HandcraftedBaseline, space: ResolvedSpace) -> bool:
-    """Return whether a baseline has a step where a space has none."""
-    locations = {(step.stage, step.block) for step in family.shape.steps}
-    return not locations <= set(space.locations)
+def baselines_inside(geometry: BackboneGeometry, space: ResolvedSpace) -> tuple[HandcraftedBaseline, ...]:
+    """The hand-crafted baselines, by the first method of a space, that have no step where the space has none."""
+    return tuple(
+        family
+        for family in handcrafted_baselines(geometry, method=space.methods[0])
+        if {(step.stage, step.block) for step in family.shape.steps} <= set(space.locations)
+    )
 
 
 def baseline_schedules(
@@ -125,7 +128,7 @@ def baseline_schedules(
         low: Lower end of the range in the unit of the price; None for a single budget.
         high: The budget, or the upper end of the range.
         price: The cost function; exact multiply-adds if None.
-        families: The baselines; None for those of `handcrafted_baselines` that have no step where the space has none.
+        families: The baselines; None for those of `baselines_inside`.
 
     Returns:
         One entry per baseline and budget, including baselines that cannot meet a budget; cheapest budget first.
@@ -136,9 +139,7 @@ def baseline_schedules(
         in_macs = price is None or price.unit == "macs"
         spaced = [low + (high - low) * i / last for i in range(NUM_BUDGETS)]
         limits = [math.floor(limit) if in_macs else limit for limit in spaced]
-    if families is None:
-        known = handcrafted_baselines(geometry, method=space.methods[0])
-        families = [family for family in known if not is_outside(family, space)]
+    families = baselines_inside(geometry, space) if families is None else families
     families = [family for family in families if CountLattice(geometry, space, shape=family.shape, price=price).exists]
     return [
         Baseline(

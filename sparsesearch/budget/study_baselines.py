@@ -9,8 +9,8 @@ from sparsesearch.budget.baselines import (
     Baseline,
     HandcraftedBaseline,
     baseline_schedules,
+    baselines_inside,
     handcrafted_baselines,
-    is_outside,
 )
 from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
@@ -30,9 +30,9 @@ def baseline_families(
     """
     if strategy == "training-free":
         return untrained_baselines(geometry), ()
+    inside = baselines_inside(geometry, space)
     known = handcrafted_baselines(geometry, method=space.methods[0])
-    outside = tuple(family.label for family in known if is_outside(family, space))
-    return tuple(family for family in known if family.label not in outside), outside
+    return inside, tuple(family.label for family in known if family not in inside)
 
 
 def study_baselines(spec: StudySpec) -> Sequence[Baseline]:

@@ -43,7 +43,10 @@ class Source:
     @property
     def variant(self) -> Literal["plain", "hard", "four"]:
         """Variant of the bundled task."""
-        return "hard" if self.name == "hard" else "four" if self.name == "four" else "plain"
+        match self.name:
+            case "hard" | "four" as variant:
+                return variant
+        return "plain"
 
 
 def parse_source(text: str) -> Source:

@@ -20,6 +20,8 @@ from sparsesearch.text import counted
 from sparsesearch.training.kinds import TrainingContext
 from sparsesearch.training.scoring import PrefixCachedScorer, eval_batch
 
+_PART: ValPart = "screen"
+
 
 class Score(NamedTuple):
     """The result of an evaluation.
@@ -33,9 +35,6 @@ class Score(NamedTuple):
     metrics: dict[str, float]
     hits: Hits
     seconds: float
-
-
-_PART: ValPart = "screen"
 
 
 class JointScorer:

@@ -33,13 +33,13 @@ def _front(front: FrontDescription, *, wide: int) -> str:
         xs = [point.x for point in front.points] + [mark.x for mark in front.paper]
         ys = [point.y for point in front.points] + [mark.y for mark in front.paper if mark.y is not None]
         xs += [] if front.limit is None else [front.limit]
-        ys += [point.y for point in (front.dense, front.dense_again) if point is not None]
+        ys += [point.y for point in (front.dense, front.trained_dense) if point is not None]
         chart = Chart.over(xs, ys, width=width, height=height, label=label)
         chart.axes(front.x_title, front.metric.title)
         if front.limit is not None:
             chart.limit(front.limit, "budget", text="budget")
-        if front.dense_again is not None:
-            chart.level(front.dense_again.y, "dense thin")
+        if front.trained_dense is not None:
+            chart.level(front.trained_dense.y, "dense thin")
         if front.dense is not None:
             chart.level(front.dense.y, "dense", text=front.dense_text)
         for point in (point for series in front.series for point in series.barred):

@@ -17,7 +17,7 @@ _SAME_BUDGET = 0.01  # hand-crafted schedules whose costs differ by less have on
 
 def challengers(
     candidates: Sequence[Trial],
-    rivals: Sequence[Trial],
+    baselines: Sequence[Trial],
     *,
     geometry: BackboneGeometry,
     metric: Metric,
@@ -28,22 +28,24 @@ def challengers(
     Of hand-crafted schedules that cost the same within 1 %, the cheapest counts.
 
     Args:
-        candidates: Evaluated searched schedules, all at the fidelity of the rivals.
-        rivals: Evaluated hand-crafted schedules.
+        candidates: Evaluated searched schedules, all at the fidelity of the baselines.
+        baselines: Evaluated hand-crafted schedules.
         geometry: The backbone.
         metric: The metric to rank by.
         axis: Unit of the costs.
 
     Returns:
-        Without repetitions, those of the most expensive rivals first.
+        Without repetitions, those of the most expensive baselines first.
     """
     different = [
-        trial for trial in candidates if all(is_other(trial.schedule, rival.schedule, geometry) for rival in rivals)
+        trial
+        for trial in candidates
+        if all(is_other(trial.schedule, baseline.schedule, geometry) for baseline in baselines)
     ]
     found: dict[int, Trial] = {}
     limit = 0.0
-    for rival in sorted(rivals, key=lambda trial: (cost_along(trial, axis), trial.number)):
-        cost = cost_along(rival, axis)
+    for baseline in sorted(baselines, key=lambda trial: (cost_along(trial, axis), trial.number)):
+        cost = cost_along(baseline, axis)
         if limit and cost <= limit * (1.0 + _SAME_BUDGET):
             continue
         limit = cost
@@ -59,8 +61,8 @@ def is_other(one: Schedule, other: Schedule, geometry: BackboneGeometry) -> bool
     ours, theirs = one.resolve(geometry), other.resolve(geometry)
     if [_kind(step) for step in ours] != [_kind(step) for step in theirs]:
         return True
-    pairs = [(step.num_tokens, rival.num_tokens) for step, rival in zip(ours, theirs, strict=True)]
-    return any(abs(kept - rival) >= _OTHER_COUNT * rival for kept, rival in pairs)
+    pairs = [(step.num_tokens, baseline.num_tokens) for step, baseline in zip(ours, theirs, strict=True)]
+    return any(abs(kept - baseline) >= _OTHER_COUNT * baseline for kept, baseline in pairs)
 
 
 def _kind(step: ResolvedStep) -> tuple[object, ...]:

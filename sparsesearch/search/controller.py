@@ -23,7 +23,7 @@ from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.protocols import Done, Wait
 from sparsesearch.study.spec import StudySpec
-from sparsesearch.study.trial import DENSE_AGAIN, Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
+from sparsesearch.study.trial import TRAINED_DENSE, Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
 
 MayStart = Callable[[Fidelity], bool]
 
@@ -134,7 +134,7 @@ class StagedController:
         if proposal is not None:
             return proposal
         if self.screen_fidelity is Fidelity.FINETUNE:
-            return self._dense_again()
+            return self._trained_dense()
         is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
         return None if is_screening else self._finalist()
 
@@ -167,28 +167,31 @@ class StagedController:
             return None
         planned = self._chosen(self._spec.fidelity.finalists)
         found = self._trained([*planned, *self._at(self.screen_fidelity, Origin.BASELINE)])
-        return found or self._dense_again() or self._trained(self._more_finalists(planned))
+        return found or self._trained_dense() or self._trained(self._more_finalists(planned))
 
     def _trained(self, trials: Sequence[Trial]) -> NewTrial | None:
         """The fine-tuning of the first of some trials whose schedule is not fine-tuned yet."""
         for trial in trials:
-            if self._find(Fidelity.FINETUNE, trial.schedule) is None and self._may_finetune():
-                return self._new(
-                    trial.schedule,
-                    Fidelity.FINETUNE,
-                    origin=trial.origin,
-                    label=trial.label,
-                    parent=trial.number,
-                    budget_macs=trial.budget_macs,
-                )
+            if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
+                continue
+            if not self._may_finetune():
+                return None
+            return self._new(
+                trial.schedule,
+                Fidelity.FINETUNE,
+                origin=trial.origin,
+                label=trial.label,
+                parent=trial.number,
+                budget_macs=trial.budget_macs,
+            )
         return None
 
-    def _dense_again(self) -> NewTrial | None:
+    def _trained_dense(self) -> NewTrial | None:
         """The dense model, trained as the candidates are; once, and only next to hand-crafted schedules."""
         has_one = self._find(Fidelity.FINETUNE, Schedule()) is not None
         if has_one or not self._spec.baselines or not self._has_finalist(Origin.BASELINE) or not self._may_finetune():
             return None
-        return self._new(Schedule(), Fidelity.FINETUNE, origin=Origin.REFERENCE, label=DENSE_AGAIN)
+        return self._new(Schedule(), Fidelity.FINETUNE, origin=Origin.REFERENCE, label=TRAINED_DENSE)
 
     def _may_finetune(self) -> bool:
         """Whether there is time for another fine-tuning; always for the first one of a proposal."""

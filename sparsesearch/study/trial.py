@@ -79,7 +79,7 @@ class Origin(StrEnum):
     REFERENCE = "reference"
 
 
-DENSE_AGAIN = "dense, same training"
+TRAINED_DENSE = "dense, same training"
 """Label of the dense model that was fine-tuned as the candidates were, the fair reference for their accuracies."""
 
 

@@ -89,7 +89,7 @@ def _budget(view: StudyView) -> str:
 
 
 def _front_table(front: FrontDescription) -> list[str]:
-    references = [point for point in (front.dense, front.dense_again) if point is not None]
+    references = [point for point in (front.dense, front.trained_dense) if point is not None]
     rows = [*references, *front.front[-MAX_ROWS:]]
     lines = [" | ".join(front.head), "|".join("---" if name in WORD_COLUMNS else "--:" for name in front.head)]
     for point in rows:

@@ -142,8 +142,8 @@ def _layout(front: FrontDescription) -> dict[str, Any]:
         label = _label("budget", _RED)
         notes.append({"x": limit, "xanchor": "right", "y": 1.0, "yref": "paper", "yanchor": "top", **label})
     wide = list(costs)
-    if front.dense_again is not None:
-        again = front.dense_again.y
+    if front.trained_dense is not None:
+        again = front.trained_dense.y
         shapes.append(_line({"x0": 0, "x1": 1, "xref": "paper", "y0": again, "y1": again}, _GREY, "dot"))
     if front.dense is not None:
         accuracy = front.dense.y

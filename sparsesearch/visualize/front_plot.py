@@ -44,8 +44,8 @@ def front_figure(front: FrontDescription) -> FrontFigure:
         bars = [point.bar or 0.0 for point in barred]
         label = fill(f"bars: {front.bars}", 36)
         axes.errorbar(xs, ys, yerr=bars, fmt="none", ecolor="0.35", elinewidth=1, capsize=2.5, zorder=2.5, label=label)
-    if front.dense_again is not None:
-        axes.axhline(front.dense_again.y, color="0.4", linestyle=":", linewidth=1, label="dense, same training")
+    if front.trained_dense is not None:
+        axes.axhline(front.trained_dense.y, color="0.4", linestyle=":", linewidth=1, label="dense, same training")
     if front.dense is not None:
         axes.axhline(front.dense.y, color="0.4", linestyle="--", linewidth=1)
         position = (0.99, front.dense.y)

@@ -41,7 +41,7 @@ _PARENTS = 16  # results that the inner evolution starts from
 _EXACT = 3  # shapes that are scaled exactly per round
 _ROUNDS = 16  # rounds before falling back to random shapes
 _ATTEMPTS = 4  # opening shapes that are tried for one proposal
-_RIVAL_EVERY = 3  # proposals of which one is within the cost of a hand-crafted schedule
+_BASELINE_EVERY = 3  # proposals of which one is within the cost of a hand-crafted schedule
 _ALIKE = 0.97  # fraction of a single budget above which the cost of a hand-crafted schedule is a budget of its own
 _WINDOW = 0.1  # width of the budget window of a proposal, as a fraction of the range
 
@@ -183,15 +183,17 @@ class EvolutionProposer(Proposer):
         would concentrate there. Every third window ends at the cost of a hand-crafted schedule, so that each of them is
         searched for a better one of no higher cost.
         """
-        is_against_rival = index % _RIVAL_EVERY == 0
+        is_at_baseline = index % _BASELINE_EVERY == 0
         if self.low is None:
-            costs = [rival.cost for rival in self.rivals.values() if _ALIKE * self.high < rival.cost <= self.high]
-            limit = min(costs) if costs and is_against_rival else self.high
+            costs = [
+                baseline.cost for baseline in self.baselines.values() if _ALIKE * self.high < baseline.cost <= self.high
+            ]
+            limit = min(costs) if costs and is_at_baseline else self.high
             return limit, limit
         half = 0.5 * _WINDOW * (self.high - self.low)
-        costs = sorted({rival.cost for rival in self.rivals.values() if self.low < rival.cost <= self.high})
-        if costs and is_against_rival:
-            cost = costs[index // _RIVAL_EVERY % len(costs)]
+        costs = sorted({baseline.cost for baseline in self.baselines.values() if self.low < baseline.cost <= self.high})
+        if costs and is_at_baseline:
+            cost = costs[index // _BASELINE_EVERY % len(costs)]
             return max(self.low, cost - half), cost
         centre = min(max(self.spread_budget(index), self.low + half), self.high - half)
         return centre - half, centre + half
@@ -244,7 +246,9 @@ class EvolutionProposer(Proposer):
             if len(chosen) == _PARENTS:
                 break
         known = {result.number for result in chosen}
-        chosen += [rival for number, rival in sorted(self.rivals.items()) if number not in known and rival.params]
+        chosen += [
+            baseline for number, baseline in sorted(self.baselines.items()) if number not in known and baseline.params
+        ]
         genes = [self._genes_of(result) for result in chosen]
         limits = np.array([result.cost for result in chosen])
         return Candidates(genomes_of(genes, self.space), limits)

@@ -77,7 +77,7 @@ class Proposer(ABC):
     """
 
     most_visible = 500
-    rivals: dict[int, Result]
+    baselines: dict[int, Result]
     """Results of hand-crafted schedules, by number."""
 
     def __init__(
@@ -121,7 +121,7 @@ class Proposer(ABC):
         self._best: tuple[tuple[int, tuple[int, ...]], list[int]] = ((0, ()), [])
         self._pending: dict[int, PendingProposal] = {}
         self._keys: set[str] = set()
-        self.rivals: dict[int, Result] = {}
+        self.baselines: dict[int, Result] = {}
 
     def tell(self, trial: Trial) -> None:
         """Register a trial: a result if it is final, otherwise a pending proposal.
@@ -157,7 +157,7 @@ class Proposer(ABC):
             self._scores.insert(index, result.score)
             self._costs.insert(index, result.cost)
             if trial.origin is Origin.BASELINE:
-                self.rivals[result.number] = result
+                self.baselines[result.number] = result
 
     def propose(self, index: int) -> tuple[Schedule, Proposal] | None:
         """Make proposal `index` of the study; it is pending until its trial is told.

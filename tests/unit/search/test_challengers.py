@@ -60,19 +60,19 @@ def numbers(found):
     return [trial.number for trial in found]
 
 
-def test_each_rival_has_the_best_of_no_higher_cost(deit_small, make_trial, trials):
+def test_each_baseline_has_the_best_of_no_higher_cost(deit_small, make_trial, trials):
     searched = trials([(0.6, 300), (0.9, 505), (0.8, 495), (0.7, 400), (0.95, 1001)])
-    rivals = hand(deit_small, make_trial, 500, 504, 400, 1000)
-    found = challengers(searched, rivals, geometry=deit_small, metric=VAL_TOP1)
+    baselines = hand(deit_small, make_trial, 500, 504, 400, 1000)
+    found = challengers(searched, baselines, geometry=deit_small, metric=VAL_TOP1)
     assert numbers(found) == [1, 2, 3], "500 and 504 cost the same"
 
 
-def test_what_is_like_a_rival_is_no_challenger(deit_small, make_trial, trials):
+def test_what_is_like_a_baseline_is_no_challenger(deit_small, make_trial, trials):
     searched = trials([(0.6, 300)])
     copy = make_trial(deit_small, number=7, schedule=HAND, top1=0.9, macs=300)
-    rivals = hand(deit_small, make_trial, 500)
-    assert numbers(challengers([*searched, copy], rivals, geometry=deit_small, metric=VAL_TOP1)) == [0]
-    assert challengers([copy], rivals, geometry=deit_small, metric=VAL_TOP1) == []
+    baselines = hand(deit_small, make_trial, 500)
+    assert numbers(challengers([*searched, copy], baselines, geometry=deit_small, metric=VAL_TOP1)) == [0]
+    assert challengers([copy], baselines, geometry=deit_small, metric=VAL_TOP1) == []
 
 
 @pytest.mark.parametrize(("low", "rest"), [(None, [3]), (100, [3])])

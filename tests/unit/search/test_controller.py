@@ -107,10 +107,10 @@ class TestOrder:
             trials = run(controller_of(study(low=0.35, evaluations=40, finalists=2, seed=seed), deit_small))
             screened = [t for t in trials if (t.fidelity, t.origin) == (SUPERNET, SEARCH)]
             finalists = {t.parent for t in trials if (t.fidelity, t.origin) == (FINETUNE, SEARCH)}
-            rivals = [t for t in trials if (t.fidelity, t.origin) == (FINETUNE, BASELINE)]
-            for rival in rivals:
-                able = [t for t in screened if t.cost.macs <= rival.cost.macs]
-                able = [t for t in able if all(is_other(t.schedule, r.schedule, deit_small) for r in rivals)]
+            baselines = [t for t in trials if (t.fidelity, t.origin) == (FINETUNE, BASELINE)]
+            for baseline in baselines:
+                able = [t for t in screened if t.cost.macs <= baseline.cost.macs]
+                able = [t for t in able if all(is_other(t.schedule, r.schedule, deit_small) for r in baselines)]
                 assert not able or any(t.number in finalists for t in able)
 
     def test_without_a_supernet_proposals_are_fine_tuned_at_once(self, deit_small):
@@ -157,8 +157,8 @@ class TestOrder:
         screened = [t for t in trials if (t.fidelity, t.origin) == (SUPERNET, SEARCH)]
         tuned = [t for t in trials if (t.fidelity, t.origin) == (FINETUNE, SEARCH)]
         dearest = max(trial.cost.macs for trial in screened)
-        rivals = [t for t in trials if (t.fidelity, t.origin) == (SUPERNET, BASELINE)]
-        required = challengers(screened, rivals, geometry=deit_small, metric=VAL_TOP1)
+        baselines = [t for t in trials if (t.fidelity, t.origin) == (SUPERNET, BASELINE)]
+        required = challengers(screened, baselines, geometry=deit_small, metric=VAL_TOP1)
         assert len(required) <= 1
         chosen = choose_finalists(screened, count=3, low=None, high=dearest, required=required)
         assert [(t.parent, t.key, t.schedule, t.cost) for t in tuned] == [
