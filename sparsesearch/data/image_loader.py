@@ -7,9 +7,10 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ class _Chunk:
 
 
 _Decoded = tuple[Tensor, list[int]]
+"""Images, uint8 `B x C x H x W` in the memory format of images (channels last), and their labels."""
 
 
 class ImageLoader:
@@ -82,7 +84,7 @@ class ImageLoader:
         self._preprocessing = preprocessing
         self._decoding = _Decoding(parts, preprocessing)
         self._normalisation = preprocessing.normalisation
-        self._chunk_bytes = _CHUNK * preprocessing.in_chans * math.prod(sides(preprocessing.image_size))
+        self._image_shape = (*sides(preprocessing.image_size), preprocessing.in_chans)
         self._asked = workers
         self._idle: _Pool | None = None
 
@@ -101,7 +103,7 @@ class ImageLoader:
         Raises:
             DataError: An image cannot be read, here or in a loader process.
         """
-        slots = shared_memory_slots(self._chunk_bytes) if self._asked != 0 else 0
+        slots = shared_memory_slots(_CHUNK * math.prod(self._image_shape)) if self._asked != 0 else 0
         workers = min(num_loader_workers(self._asked), slots // 2)
         size = _CHUNK if workers else max(1, steps.size)
         chunks = (
@@ -110,16 +112,15 @@ class ImageLoader:
             for start in range(0, len(indices), size)
         )
         try:
+            decoded = None
             if workers:
-                ahead = min(-(-_STEPS_AHEAD * steps.size // (size * workers)), slots // workers)
-                decoded = self._decoded_elsewhere(
-                    chunks, workers=workers, ahead=max(2, ahead), is_training=augmentation is not None
-                )
-            else:
-                decoded = map(self._decoding.__getitem__, chunks)
+                ahead = max(2, min(-(-_STEPS_AHEAD * steps.size // (size * workers)), (slots - 1) // workers))
+                is_training = augmentation is not None
+                decoded = self._decoded_elsewhere(chunks, workers=workers, ahead=ahead, is_training=is_training)
             for indices in steps:
-                images, labels = _collated(decoded, count=len(indices))
-                batch = Batch(images=images, labels=labels, normalisation=self._normalisation)
+                images_BCHW = _empty_images(len(indices), self._image_shape)
+                labels = _copied_(images_BCHW, decoded) if decoded else self._decoding.fill_(images_BCHW, next(chunks))
+                batch = Batch(images=images_BCHW, labels=torch.tensor(labels), normalisation=self._normalisation)
                 yield batch if steps.are_whole else steps.placed(batch)
         except DataError as error:
             # The error of a loader process contains its traceback as text, with the message last.
@@ -132,7 +133,7 @@ class ImageLoader:
         pool, self._idle = self._idle, None
         keep = is_training or pool is not None
         if pool is None or pool.workers != workers or pool.ahead < ahead:
-            pool = _Pool(self._decoding, workers=workers, ahead=ahead)
+            pool = _Pool(self._decoding, self._image_shape, workers=workers, ahead=ahead)
         try:
             yield from pool.run(chunks)
         finally:
@@ -140,7 +141,7 @@ class ImageLoader:
                 self._idle = pool
 
 
-class _Decoding(Dataset[_Decoded]):
+class _Decoding:
     """What a loader process does."""
 
     def __init__(self, parts: Mapping[str, Samples], preprocessing: Preprocessing) -> None:
@@ -149,20 +150,20 @@ class _Decoding(Dataset[_Decoded]):
         self._plain = preprocessing.transform(is_training=False)
         self._augments: dict[str | None, Transform] = {}
 
-    def __getitem__(self, chunk: _Chunk) -> _Decoded:
-        """The transformed images, uint8 `B x C x H x W`, and their labels."""
-        samples, images, labels = self._parts[chunk.part], [], []
+    def fill_(self, images_BCHW: Tensor, chunk: _Chunk) -> list[int]:
+        """Write the transformed images, and return their labels."""
+        samples, labels = self._parts[chunk.part], []
         augmentation = chunk.augmentation
         transform = self._plain if augmentation is None else self._augment(augmentation.rand_augment)
         is_alone = augmentation is not None and get_worker_info() is None
         with _same_generators_after() if is_alone else nullcontext():
-            for index in chunk.indices.tolist():
+            for image_CHW, index in zip(images_BCHW, chunk.indices.tolist(), strict=True):
                 image, label = samples[index]
                 if augmentation is not None:
                     _seed_generators(derive_seed(augmentation.seed, index))
-                images.append(transform(image))
+                image_CHW.copy_(transform(image))
                 labels.append(label)
-        return torch.stack(images), labels
+        return labels
 
     def _augment(self, rand_augment: str | None) -> Transform:
         if rand_augment not in self._augments:
@@ -172,20 +173,24 @@ class _Decoding(Dataset[_Decoded]):
 
 
 class _Pool:
-    """Loader processes.
+    """Loader processes. They write into shared memory that is made once: new memory for each chunk would cost time.
 
     Args:
         decoding: What they do.
+        image_shape: Height, width and channels of an image.
         workers: Their number.
         ahead: Chunks that each decodes before they are asked for.
     """
 
-    def __init__(self, decoding: _Decoding, *, workers: int, ahead: int) -> None:
+    def __init__(self, decoding: _Decoding, image_shape: Sequence[int], *, workers: int, ahead: int) -> None:
         self.workers = workers
         self.ahead = ahead
-        self._queue = _Queue()
-        self._loader: DataLoader[_Decoded] = DataLoader(
-            decoding,
+        # The one that is read while its successor is written.
+        slots = [_empty_images(_CHUNK, image_shape, is_shared=True) for _ in range(workers * ahead + 1)]
+        self._slots = slots
+        self._queue = _Queue(len(slots))
+        self._loader: DataLoader[_Filled] = DataLoader(
+            _Slots(decoding, slots),
             batch_size=None,
             sampler=self._queue,
             num_workers=workers,
@@ -197,36 +202,61 @@ class _Pool:
         )
 
     def run(self, chunks: Iterable[_Chunk]) -> Iterator[_Decoded]:
-        """Decode chunks in order; what is left of an earlier run is dropped."""
+        """Decode chunks in order; what is left of an earlier run is dropped.
+
+        The images are overwritten when the next ones are asked for.
+        """
         self._queue.chunks = chunks
-        yield from self._loader
+        for slot, labels in self._loader:
+            yield self._slots[slot][: len(labels)], labels
 
 
-class _Queue(Sampler[_Chunk]):
-    def __init__(self) -> None:
+_Filled = tuple[int, list[int]]
+"""A slot, and the labels of the images that were written into it."""
+
+
+class _Slots(Dataset[_Filled]):
+    def __init__(self, decoding: _Decoding, slots: Sequence[Tensor]) -> None:
+        self._decoding = decoding
+        self._slots = slots
+
+    def __getitem__(self, asked: tuple[int, _Chunk]) -> _Filled:
+        slot, chunk = asked
+        return slot, self._decoding.fill_(self._slots[slot][: len(chunk.indices)], chunk)
+
+
+class _Queue(Sampler[tuple[int, _Chunk]]):
+    """Assigns slots in turn. A chunk is asked for when the one that was in its slot has been read."""
+
+    def __init__(self, num_slots: int) -> None:
         self.chunks: Iterable[_Chunk] = ()
+        self._num_slots = num_slots
 
-    def __iter__(self) -> Iterator[_Chunk]:
-        return iter(self.chunks)
-
-
-def _as_it_is(decoded: Any) -> Any:
-    return decoded
+    def __iter__(self) -> Iterator[tuple[int, _Chunk]]:
+        return zip(cycle(range(self._num_slots)), self.chunks, strict=False)
 
 
-def _collated(decoded: Iterator[_Decoded], *, count: int) -> tuple[Tensor, Tensor]:
-    """The next images in one tensor, in pinned memory where this process uses a GPU, and their labels."""
-    is_pinned: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    part, labels = next(decoded)
-    if len(part) == count:
-        return part.pin_memory() if is_pinned else part, torch.tensor(labels)
-    images_BCHW = torch.empty((count, *part.shape[1:]), dtype=part.dtype, pin_memory=is_pinned)
-    images_BCHW[: len(part)] = part
-    while len(labels) < count:
+def _as_it_is(filled: Any) -> Any:
+    return filled
+
+
+def _empty_images(count: int, image_shape: Sequence[int], *, is_shared: bool = False) -> Tensor:
+    """Memory for images as decoders write them, channels last; pinned where this process uses a GPU."""
+    is_pinned: bool = not is_shared and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    images_BHWC = torch.empty((count, *image_shape), dtype=torch.uint8, pin_memory=is_pinned)
+    if is_shared:
+        images_BHWC.share_memory_()  # type: ignore[no-untyped-call]
+    return images_BHWC.permute(0, 3, 1, 2)
+
+
+def _copied_(images_BCHW: Tensor, decoded: Iterator[_Decoded]) -> list[int]:
+    """Fill it with the next images, and return their labels."""
+    labels: list[int] = []
+    while len(labels) < len(images_BCHW):
         part, more = next(decoded)
         images_BCHW[len(labels) : len(labels) + len(part)] = part
-        labels = labels + more
-    return images_BCHW, torch.tensor(labels)
+        labels += more
+    return labels
 
 
 def _seed_generators(seed: int) -> None:

@@ -22,7 +22,7 @@ class Normalisation:
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
         """Normalised float32 images of uint8 images, on their device; to the bit as torchvision does on a CPU."""
-        found_BCHW = images_BCHW.to(torch.float32).div_(255)
+        found_BCHW = images_BCHW.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
             # Numbers instead of tensors: nothing is sent to the device.
             found_BCHW[:, channel].sub_(mean).div_(std)

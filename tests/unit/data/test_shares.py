@@ -112,13 +112,13 @@ def test_loader_processes_change_nothing(kind, folder, shards, monkeypatch):
 def test_a_process_reads_its_own_share_only(folder, monkeypatch):
     task = opened(f"folder:{folder}", workers=0)
     read = []
-    whole = image_loader._Decoding.__getitem__
+    whole = image_loader._Decoding.fill_
 
-    def noted(self, chunk):
+    def noted(self, images, chunk):
         read.extend(chunk.indices.tolist())
-        return whole(self, chunk)
+        return whole(self, images, chunk)
 
-    monkeypatch.setattr(image_loader._Decoding, "__getitem__", noted)
+    monkeypatch.setattr(image_loader._Decoding, "fill_", noted)
     for rank in range(3):
         read_all(task.fresh_epoch(Epoch(1, 7, batch_size=9, share=Share(rank, 3), first_step=1)))
     assert len(read) == len(set(read)) == 9
