@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sparsesearch.analysis.evaluations import evaluations
 from sparsesearch.analysis.rank_correlation import kendall_tau, spearman_rho
+from sparsesearch.analysis.study_front import has_score
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.study.trial import Fidelity, Trial
 
@@ -33,7 +33,7 @@ class Agreement:
 
 def agreement(view: StudyView) -> Agreement | None:
     """The agreement of the two fidelities; None if fewer than two schedules are measured at both."""
-    scored = [item.trial for item in evaluations(view)]
+    scored = [trial for trial in view.trials if has_score(trial, view.spec.metric)]
     screened = {trial.key: trial for trial in scored if not trial.fidelity.is_training}
     tuned = {trial.key: trial for trial in scored if trial.fidelity is Fidelity.FINETUNE}
     pairs = tuple((screened[key], trial) for key, trial in tuned.items() if key in screened)

@@ -51,9 +51,9 @@ def hypervolume_curves(view: StudyView) -> tuple[HypervolumeCurve, ...]:
         return ()
     curves = []
     for fidelity in searched_fidelities(view):
-        here = [item for item in evaluations(view) if item.trial.fidelity is fidelity]
-        handcrafted = [item.point for item in here if item.trial.origin is Origin.BASELINE]
-        searched = [item for item in here if item.trial.origin is Origin.SEARCH]
+        here = [item for item in evaluations(view) if item.row.fidelity is fidelity]
+        handcrafted = [item.point for item in here if item.row.origin is Origin.BASELINE]
+        searched = [item for item in here if item.row.origin is Origin.SEARCH]
         curves.append(
             HypervolumeCurve(
                 fidelity=fidelity,
@@ -70,10 +70,10 @@ def _curve(items: Sequence[Evaluation], dense: Point) -> tuple[CurvePoint, ...]:
     value = 0.0
     points = []
     for item in items:
-        known = [*front, item.point]
-        on_front = pareto_front(known)
-        if len(known) - 1 in on_front:
-            front = [known[i] for i in on_front]
+        score, cost = item.point
+        if not any(above >= score and below <= cost for above, below in front):
+            known = [*front, item.point]
+            front = [known[i] for i in pareto_front(known)]
             value = dominated_percent(front, dense=dense)
         points.append(CurvePoint(item.position, item.seconds, value))
     return tuple(points)

@@ -14,8 +14,8 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import create_trial
 
-from sparsesearch.analysis.evaluations import evaluations, searched_fidelities
-from sparsesearch.analysis.study_front import cost_along
+from sparsesearch.analysis.evaluations import searched_fidelities
+from sparsesearch.analysis.study_front import cost_along, has_score
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.space.encoding import Params, parameters
 from sparsesearch.study.metric import Metric
@@ -57,11 +57,15 @@ def importance(view: StudyView) -> Importance | None:
     """
     fidelities = searched_fidelities(view)
     trials = [
-        item.trial
-        for item in evaluations(view)
-        if fidelities and item.trial.fidelity is fidelities[0] and item.trial.origin is Origin.SEARCH
+        trial
+        for trial in view.trials
+        if fidelities
+        and trial.fidelity is fidelities[0]
+        and trial.origin is Origin.SEARCH
+        and has_score(trial, view.spec.metric)
+        and trial.proposal is not None
+        and trial.proposal.params
     ]
-    trials = [trial for trial in trials if trial.proposal is not None and trial.proposal.params]
     distributions = _distributions(view, trials)
     names = sorted(name for name, found in distributions.items() if name != _BUDGET and not found.single())
     if len(trials) < MIN_TRIALS or not names:

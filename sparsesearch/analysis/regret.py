@@ -56,8 +56,8 @@ def regret_curves(view: StudyView) -> tuple[RegretCurve, ...]:
     everything = evaluations(view)
     curves = []
     for fidelity in searched_fidelities(view):
-        here = [item for item in everything if item.trial.fidelity is fidelity]
-        handcrafted = [item.trial for item in here if item.trial.origin is Origin.BASELINE]
+        here = [item for item in everything if item.row.fidelity is fidelity]
+        handcrafted = [trial for trial in view.baselines if trial.fidelity is fidelity]
         axis = view.front.axis
         budgets = baseline_budgets(handcrafted, axis)
         if not budgets:
@@ -69,7 +69,7 @@ def regret_curves(view: StudyView) -> tuple[RegretCurve, ...]:
         best: list[float | None] = [None] * len(budgets)
         points = []
         for item in here:
-            if item.trial.origin is not Origin.SEARCH:
+            if item.row.origin is not Origin.SEARCH:
                 continue
             score, cost = item.point
             best = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparsesearch.analysis.phases import PHASE_NAMES
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.study.trial import Trial, TrialState
+from sparsesearch.study.digest import TrialRow
+from sparsesearch.study.trial import TrialState
 
 
 @dataclass(frozen=True)
@@ -38,28 +40,26 @@ def spending(view: StudyView) -> tuple[PhaseSpending, ...]:
     """The phases that have started, in order."""
     found = []
     for fidelity, name in PHASE_NAMES.items():
-        trials = [trial for trial in view.trials if trial.fidelity is fidelity]
-        if not trials:
+        rows = [row for row in view.rows if row.fidelity is fidelity]
+        if not rows:
             continue
-        states = [trial.state for trial in trials]
-        measurements = [measurement for trial in trials for measurement in trial.measurements]
+        states = [row.state for row in rows]
         found.append(
             PhaseSpending(
                 name=name,
-                trials=len(trials),
+                trials=len(rows),
                 complete=sum(state in (TrialState.COMPLETE, TrialState.REFERENCE) for state in states),
                 stopped=states.count(TrialState.STOPPED),
                 failed=states.count(TrialState.FAILED),
-                epochs=sum(measurement.step > 0 for measurement in measurements),
-                work_s=sum(measurement.seconds for measurement in measurements),
-                span_s=_span(view, trials),
+                epochs=sum(row.epochs for row in rows),
+                work_s=sum(row.seconds for row in rows),
+                span_s=_span(rows),
             )
         )
     return tuple(found)
 
 
-def _span(view: StudyView, trials: list[Trial]) -> float | None:
-    times = [view.times_of(trial) for trial in trials]
-    starts = [time.started_at for time in times if time.started_at is not None]
-    ends = [at for time in times for at in (time.ended_at, *time.measured_at.values()) if at is not None]
+def _span(rows: Sequence[TrialRow]) -> float | None:
+    starts = [row.started_at for row in rows if row.started_at is not None]
+    ends = [at for row in rows for at in (row.ended_at, row.measured_at) if at is not None]
     return max(0.0, max(ends) - min(starts)) if starts and ends else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sparsesearch.analysis.pairs import PairedDifference, paired_difference
 from sparsesearch.analysis.pareto import Point, dominated_percent
 from sparsesearch.analysis.pick import pick
-from sparsesearch.analysis.study_front import StudyFront, cost_along, study_front
+from sparsesearch.analysis.shown_trials import shown_numbers
+from sparsesearch.analysis.study_front import StudyFront, cost_along, has_score, study_front
+from sparsesearch.study.digest import TrialRow, rows_of
 from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import PickName, StudySpec
@@ -22,7 +24,8 @@ TRAINED = frozenset({Fidelity.DENSE, Fidelity.SUPERNET_TRAINING, Fidelity.FINETU
 DEMO_WARNING = "bundled digits demo: accuracies and schedules do not transfer to other data"
 NOT_MEANINGFUL_WARNING = "accuracy not meaningful: there was too little time to train the backbone"
 
-_MANY = 2000  # candidates, of which hits are a kilobyte each
+_MOST = 2000
+"""Trials of a study that is read as a whole: pictures do not tell more apart, and the hits of each are a kilobyte."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,12 @@ class StudyView:
 
     Attributes:
         spec: The study.
-        trials: Its trials in order of their numbers.
+        trials: Its trials in order of their numbers; of many evaluations a part, with all that are on a front.
         times: Times of the study and its trials.
         condition: Its stored state, and what is known with it.
         uid: Its unique id, which names the folder of its checkpoints.
         hits: The images that trials classify correctly, by number, as far as they are known; see `with_hits`.
+        all_rows: A little of every trial, if `trials` are not all; see `rows`.
     """
 
     spec: StudySpec
@@ -44,26 +48,41 @@ class StudyView:
     condition: StudyCondition = field(default_factory=lambda: StudyCondition(state=StudyState.PAUSED))
     uid: str = ""
     hits: Mapping[int, Hits] = field(default_factory=dict)
+    all_rows: Sequence[TrialRow] | None = None
 
     @classmethod
-    def of(cls, records: StudyRecords, study: str) -> StudyView:
+    def of(cls, records: StudyRecords, study: str, *, most: int | None = _MOST) -> StudyView:
         """Read a snapshot of a stored study.
+
+        Args:
+            records: The store.
+            study: Name of the study.
+            most: Of more trials than this, evaluations are left out; None to read all.
 
         Raises:
             StudyNotFoundError: There is no study of that name.
         """
-        condition = records.condition(study)
-        trials = tuple(records.trials(study))
+        condition, spec = records.condition(study), records.spec(study)
+        rows, shown = None, None
+        if most is not None and records.digest(study).num_trials > most:
+            rows = records.rows(study)
+            shown = shown_numbers(rows, most=most)
+        trials = tuple(records.trials(study, numbers=shown))
         # Times are read after the trials, so that every measurement in the snapshot has its time.
-        spec, times = records.spec(study), records.times(study)
-        view = cls(spec=spec, trials=trials, times=times, condition=condition, uid=records.uid(study))
+        times = records.times(study, numbers=shown)
+        view = cls(spec, trials, times, condition=condition, uid=records.uid(study), all_rows=rows)
         return view.with_hits(records)
+
+    @cached_property
+    def rows(self) -> Sequence[TrialRow]:
+        """A little of every trial of the study, in order of their numbers."""
+        return rows_of(self.trials, self.times, self.spec.metric) if self.all_rows is None else self.all_rows
 
     def with_hits(self, records: StudyRecords) -> StudyView:
         """Return the same with the hits of the dense model and the candidates; of many, those that are shown."""
         front = self.front
         compared = list(front.candidates)
-        if len(compared) > _MANY:
+        if len(compared) > _MOST:
             compared = [*front.points, *(trial for trial in compared if trial.origin is Origin.BASELINE)]
         compared += [] if front.reference is None else [front.reference]
         return replace(self, hits=records.hits(self.spec.name, {trial.number for trial in compared}))
@@ -146,8 +165,15 @@ class StudyView:
         )
 
     @property
+    def baselines(self) -> tuple[Trial, ...]:
+        """The measured hand-crafted schedules, of all fidelities."""
+        return tuple(
+            trial for trial in self.trials if trial.origin is Origin.BASELINE and has_score(trial, self.spec.metric)
+        )
+
+    @property
     def evaluated(self) -> tuple[Trial, ...]:
-        """The trials that are evaluations without training, shown as rows of one table."""
+        """The trials that are evaluations without training, shown as rows of one table; of many a part."""
         return tuple(trial for trial in self.trials if trial.fidelity not in TRAINED)
 
     @property

@@ -81,7 +81,7 @@ class Study:
 
     def trials(self) -> pd.DataFrame:
         """All trials, one row each, indexed by number; a column for each metric."""
-        return trials_frame(self._view)
+        return trials_frame(StudyView.of(self._workspace.store, self.name, most=None))
 
     def front(self, *, x: Literal["macs", "ms"] | None = None) -> pd.DataFrame:
         """The Pareto front, cheapest schedule first, in the columns of `trials`.

@@ -49,7 +49,7 @@ class Reporter(NoObserver):
     def started(self, study: str) -> None:
         """Follow a study that starts or resumes."""
         assert self._records is not None, "call read_from first"
-        self.follow(StudyWatch(StudyView.of(self._records, study), work=self.board.work))
+        self.follow(StudyWatch(StudyView.of(self._records, study, most=None), work=self.board.work))
 
     def line(self, text: str) -> None:
         """Print a permanent line."""

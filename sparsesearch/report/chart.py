@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 from typing import Literal
 
 from sparsesearch.report.scales import Scale, tick_texts
@@ -69,10 +70,13 @@ class Chart:
         """Draw a line through points, or a step function that holds each value up to the next."""
         if not points:
             return
-        path = f"M{_n(self.x(points[0][0]))} {_n(self.y(points[0][1]))}"
-        for x, y in points[1:]:
-            path += f"H{_n(self.x(x))}V{_n(self.y(y))}" if steps else f"L{_n(self.x(x))} {_n(self.y(y))}"
-        self._parts.append(f'<path class="line {style}{" dashed" if dashed else ""}" d="{path}"/>')
+        at = [(_n(self.x(x)), _n(self.y(y))) for x, y in points]
+        path = [f"M{at[0][0]} {at[0][1]}"]
+        if steps:
+            path += [f"H{x}V{y}" for (_, before), (x, y) in pairwise(at) if y != before] + [f"H{at[-1][0]}"]
+        else:
+            path += [f"L{x} {y}" for x, y in at[1:]]
+        self._parts.append(f'<path class="line {style}{" dashed" if dashed else ""}" d="{"".join(path)}"/>')
 
     def marks(
         self,

@@ -7,6 +7,7 @@ from html import escape
 from sparsesearch.analysis.agreement import FEW_PAIRS, Agreement
 from sparsesearch.analysis.baseline_comparison import comparison_sentence
 from sparsesearch.analysis.describe_front import describe_front
+from sparsesearch.analysis.evaluations import evaluations
 from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.importance import MIN_TRIALS
 from sparsesearch.analysis.view import StudyView
@@ -92,7 +93,7 @@ def _facts(found: Findings) -> str:
     failed = sum(phase.failed for phase in found.spending)
     trials = f"{failed} failed"
     spans = [phase.span_s for phase in found.spending if phase.span_s is not None]
-    facts.append(("trials", str(len(view.trials)), f"{trials}, {human_time(sum(spans))}"))
+    facts.append(("trials", f"{len(view.rows):,}", f"{trials}, {human_time(sum(spans))}"))
     cells = (f"<div><dt>{name}</dt><dd>{value}<small>{escape(more)}</small></dd></div>" for name, value, more in facts)
     return f'<dl class="facts">{"".join(cells)}</dl>'
 
@@ -103,7 +104,9 @@ def _front(found: Findings) -> str:
         return "<section><h2>Pareto front</h2><p>No schedule has been evaluated yet.</p></section>"
     front = describe_front(view)
     bars = f" Error bars: {front.bars}." if front.bars else ""
-    words = f"Schedules {FIDELITY_WORDS[view.front.fidelity]}.{bars} Hover over a marker for its schedule."
+    measured = sum(item.row.fidelity is view.front.fidelity for item in evaluations(view))
+    some = f" {len(front.points):,} of {measured:,} are drawn." if len(front.points) < measured else ""
+    words = f"Schedules {FIDELITY_WORDS[view.front.fidelity]}.{some}{bars} Hover over a marker for its schedule."
     return (
         f'<section id="front"><h2>Pareto front</h2><p class="soft">{words}</p>{front_charts(view, found.paper)}'
         f"{_paper(found.paper)}</section>"

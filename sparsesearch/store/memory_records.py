@@ -11,7 +11,7 @@ from sparsesearch.analysis.study_front import cost_along, has_score, study_front
 from sparsesearch.store import driver_errors
 from sparsesearch.store.lease import Lease
 from sparsesearch.store.moment import Moment
-from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, spans_of
+from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, TrialRow, rows_of, spans_of
 from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
@@ -102,6 +102,11 @@ class MemoryRecords(StudyRecords):
         """Return the trials of a study in numbers. Raises `StudyNotFoundError`."""
         with self._lock:
             return StudyDigest.of(self.trials(name), self.times(name))
+
+    def rows(self, name: str) -> Sequence[TrialRow]:
+        """Return a little of every trial, in order of their numbers. Raises `StudyNotFoundError`."""
+        with self._lock:
+            return rows_of(self.trials(name), self.times(name), self.spec(name).metric)
 
     def front(self, name: str, fidelity: Fidelity, axis: Axis) -> FrontNumbers:
         """Return the front of the complete trials of a fidelity; see `StudyRecords.front`."""

@@ -6,16 +6,17 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, func, select
+from sqlalchemy import Connection, Row, select
 
 from sparsesearch.analysis.study_front import BEST_FIRST
 from sparsesearch.errors import StudyNotFoundError
 from sparsesearch.store import codec, driver_errors, tables
+from sparsesearch.store import record_queries as queries
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease, OwnerProcess
 from sparsesearch.store.moment import Moment
 from sparsesearch.store.trial_queries import load_trials
-from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, TrialCount
+from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, TrialCount, TrialRow
 from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.study.spec import StudySpec
@@ -23,77 +24,10 @@ from sparsesearch.study.state import StudyCondition
 from sparsesearch.study.trial import Axis, Fidelity, Origin, StudyTimes, Trial, TrialState, TrialTimes
 
 _TRIALS, _MEASUREMENTS = tables.trials.c, tables.measurements.c
-_OURS = _TRIALS.study_id == bindparam("study")
-_UNFINISHED = _TRIALS.state.in_([state.value for state in TrialState if not state.is_final])
-_ENDED_LAST = (func.coalesce(_TRIALS.ended_at, _TRIALS.started_at, 0.0).desc(), _TRIALS.number)
-
-COUNTS = select(_TRIALS.state, _TRIALS.fidelity, func.count()).where(_OURS).group_by(_TRIALS.state, _TRIALS.fidelity)
-NUM_RETRIED = select(func.count()).where(_OURS, _TRIALS.attempt > 1)
-LAST_RETRIED = select(_TRIALS.number).where(_OURS, _TRIALS.attempt > 1).order_by(*_ENDED_LAST).limit(1)
-LAST_FAILED = (
-    select(_TRIALS.number).where(_OURS, _TRIALS.state == TrialState.FAILED.value).order_by(*_ENDED_LAST).limit(1)
-)
-LAST_ENDED_AT = select(func.max(_TRIALS.ended_at)).where(_OURS)
-LAST_STARTED_AT = select(func.max(_TRIALS.started_at)).where(_OURS, _UNFINISHED)
-LAST_MEASURED_AT = (
-    select(func.max(_MEASUREMENTS.created_at))
-    .select_from(tables.trials.join(tables.measurements))
-    .where(_OURS, _UNFINISHED)
-)
-_MS = func.coalesce(_TRIALS.latency_ms, _TRIALS.predicted_ms)
-_COSTS: dict[Axis, ColumnElement[Any]] = {"macs": _TRIALS.macs, "ms": _MS}
-
-
-def _candidates(*columns: ColumnElement[Any], axis: Axis) -> Select[Any]:
-    return select(*columns).where(
-        _OURS,
-        _TRIALS.state == TrialState.COMPLETE.value,
-        _TRIALS.fidelity == bindparam("fidelity"),
-        _TRIALS.score.is_not(None),
-        _COSTS[axis].is_not(None),
-    )
-
-
-def _front(axis: Axis) -> Select[Any]:
-    """The trials whose score is above that of all trials that are cheaper, or as cheap and as good but older."""
-    by_cost = (_COSTS[axis], _TRIALS.score.desc(), _TRIALS.number)
-    cheaper = func.max(_TRIALS.score).over(order_by=by_cost, rows=(None, -1)).label("cheaper")
-    columns = (_TRIALS.number, _TRIALS.score, _COSTS[axis].label("cost"), cheaper)
-    ordered = _candidates(*columns, axis=axis).subquery()
-    is_better = ordered.c.cheaper.is_(None) | (ordered.c.score > ordered.c.cheaper)
-    return select(ordered.c.number).where(is_better).order_by(ordered.c.cost)
-
-
-FRONTS: dict[Axis, Select[Any]] = {"macs": _front("macs"), "ms": _front("ms")}
-# `+ 0`: otherwise the numbers are searched from the lowest, which reads a whole study that has no such trial.
-PROPOSALS: dict[Axis, Select[Any]] = {
-    axis: _candidates(func.min(_TRIALS.number + 0), axis=axis).where(_TRIALS.origin == Origin.SEARCH.value)
-    for axis in _COSTS
-}
-SPANS = (
-    select(_MEASUREMENTS.step, _MEASUREMENTS.seconds, _MEASUREMENTS.created_at)
-    .where(_MEASUREMENTS.study_id == bindparam("study"), _MEASUREMENTS.fidelity == bindparam("fidelity"))
-    .order_by(_MEASUREMENTS.number, _MEASUREMENTS.step)
-)
-HITS = (
-    select(tables.hits)
-    .where(tables.hits.c.study_id == bindparam("study"), tables.hits.c.number.in_(bindparam("numbers", expanding=True)))
-    .order_by(tables.hits.c.number)
-)
-SUMMARIES = (
-    select(
-        _TRIALS.study_id,
-        _TRIALS.state,
-        _TRIALS.fidelity,
-        _TRIALS.origin,
-        func.count().label("num"),
-        func.max(_TRIALS.score).label("macs"),
-        func.max(case((_MS.is_not(None), _TRIALS.score))).label("ms"),
-    )
-    .where(_TRIALS.study_id >= bindparam("first"))
-    .group_by(_TRIALS.study_id, _TRIALS.state, _TRIALS.fidelity, _TRIALS.origin)
-)
-_LEASES = select(tables.leases).where(tables.leases.c.study_id >= bindparam("first"))
+# A dictionary, since an enumeration looks up its members more slowly.
+_FIDELITIES = {member.value: member for member in Fidelity}
+_ORIGINS = {member.value: member for member in Origin}
+_STATES = {member.value: member for member in TrialState}
 
 
 class SqlRecords(StudyRecords):
@@ -158,7 +92,7 @@ class SqlRecords(StudyRecords):
 
         def work(connection: Connection) -> dict[int, Hits]:
             wanted = {"study": self._find(connection, name)["id"], "numbers": sorted(numbers)}
-            rows = connection.execute(HITS, wanted).mappings()
+            rows = connection.execute(queries.HITS, wanted).mappings()
             return {row["number"]: codec.hits_from_row(row, study=name) for row in rows}
 
         return self._database.read(work)
@@ -180,17 +114,29 @@ class SqlRecords(StudyRecords):
             of_it = {"study": study["id"]}
             counts = [
                 TrialCount(fidelity=Fidelity(fidelity), state=TrialState(state), count=count)
-                for state, fidelity, count in connection.execute(COUNTS, of_it)
+                for state, fidelity, count in connection.execute(queries.COUNTS, of_it)
             ]
-            latest = (LAST_ENDED_AT, LAST_STARTED_AT, LAST_MEASURED_AT)
+            latest = (queries.LAST_ENDED_AT, queries.LAST_STARTED_AT, queries.LAST_MEASURED_AT)
             events = [connection.scalar(query, of_it) for query in latest]
             return StudyDigest(
                 counts=tuple(sorted(counts, key=lambda one: (one.fidelity, one.state))),
-                num_retried=connection.scalar(NUM_RETRIED, of_it) or 0,
-                last_failed=connection.scalar(LAST_FAILED, of_it),
-                last_retried=connection.scalar(LAST_RETRIED, of_it),
+                num_retried=connection.scalar(queries.NUM_RETRIED, of_it) or 0,
+                last_failed=connection.scalar(queries.LAST_FAILED, of_it),
+                last_retried=connection.scalar(queries.LAST_RETRIED, of_it),
                 last_event_at=max([study["created_at"], *(at for at in events if at is not None)]),
             )
+
+        return self._database.read(work)
+
+    def rows(self, name: str) -> Sequence[TrialRow]:
+        """Return a little of every trial, in order of their numbers. Raises `StudyNotFoundError`."""
+
+        def work(connection: Connection) -> list[TrialRow]:
+            rows = connection.execute(queries.ROWS, {"study": self._find(connection, name)["id"]})
+            return [
+                TrialRow(number, _FIDELITIES[fidelity], _ORIGINS[origin], _STATES[state], *rest)
+                for number, fidelity, origin, state, *rest in rows
+            ]
 
         return self._database.read(work)
 
@@ -199,8 +145,8 @@ class SqlRecords(StudyRecords):
 
         def work(connection: Connection) -> FrontNumbers:
             wanted = {"study": self._find(connection, name)["id"], "fidelity": fidelity.value}
-            front = tuple(connection.scalars(FRONTS[axis], wanted))
-            return FrontNumbers(front=front, proposal=connection.scalar(PROPOSALS[axis], wanted))
+            front = tuple(connection.scalars(queries.FRONTS[axis], wanted))
+            return FrontNumbers(front=front, proposal=connection.scalar(queries.PROPOSALS[axis], wanted))
 
         return self._database.read(work)
 
@@ -209,7 +155,7 @@ class SqlRecords(StudyRecords):
 
         def work(connection: Connection) -> list[Span]:
             wanted = {"study": self._find(connection, name)["id"], "fidelity": fidelity.value}
-            return [Span(*row) for row in connection.execute(SPANS, wanted)]
+            return [Span(*row) for row in connection.execute(queries.SPANS, wanted)]
 
         return self._database.read(work)
 
@@ -226,9 +172,9 @@ class SqlRecords(StudyRecords):
             studies = connection.execute(query).mappings().all()[::-1]
             first = {"first": studies[0]["id"] if studies else 0}
             groups: dict[int, list[Row[Any]]] = defaultdict(list)
-            for row in connection.execute(SUMMARIES, first):
+            for row in connection.execute(queries.SUMMARIES, first):
                 groups[row.study_id].append(row)
-            leases = {row.study_id: _lease_from_row(row) for row in connection.execute(_LEASES, first)}
+            leases = {row.study_id: _lease_from_row(row) for row in connection.execute(queries.LEASES, first)}
             now = self._now(connection)
             return [_summary(study, leases.get(study["id"]), groups[study["id"]], now=now) for study in studies]
 

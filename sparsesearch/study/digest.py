@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from sparsesearch.study.metric import Metric
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StudyCondition
-from sparsesearch.study.trial import Fidelity, StudyTimes, Trial, TrialState
+from sparsesearch.study.trial import Axis, Fidelity, Origin, StudyTimes, Trial, TrialState, TrialTimes
 from sparsesearch.value import Value
 
 
@@ -77,6 +79,44 @@ class FrontNumbers(Value):
     proposal: int | None = None
 
 
+class TrialRow(NamedTuple):
+    """What curves, counts and sums show of a trial: little enough to read of every trial of a large study.
+
+    Attributes:
+        number: Its number.
+        fidelity: Its fidelity.
+        origin: Its origin.
+        state: Its state.
+        parent: Number of the trial that it continues.
+        score: See `Metric.score`; None if it was not measured, or is not finite.
+        macs: Its multiply-adds.
+        ms: Its measured, else its predicted latency, in milliseconds.
+        started_at: Unix time of its first claim.
+        ended_at: Unix time of its end.
+        measured_at: Unix time of its last measurement.
+        epochs: Number of its measurements after an epoch.
+        seconds: Sum of the seconds of its measurements.
+    """
+
+    number: int
+    fidelity: Fidelity
+    origin: Origin
+    state: TrialState
+    parent: int | None
+    score: float | None
+    macs: int
+    ms: float | None
+    started_at: float | None
+    ended_at: float | None
+    measured_at: float | None
+    epochs: int
+    seconds: float
+
+    def cost_along(self, axis: Axis) -> float:
+        """Its cost; infinite if unknown."""
+        return float(self.macs) if axis == "macs" else math.inf if self.ms is None else self.ms
+
+
 class Span(NamedTuple):
     """When a measurement was taken.
 
@@ -119,6 +159,30 @@ class StudySummary(Value):
             f"best_{spec.metric.name}": self.best,
             "meaningful": spec.meaningful,
         }
+
+
+def rows_of(trials: Iterable[Trial], times: StudyTimes, metric: Metric) -> list[TrialRow]:
+    """The rows of trials that are at hand, in their order."""
+    return [_row(trial, times.trials.get(trial.number, TrialTimes()), metric) for trial in trials]
+
+
+def _row(trial: Trial, times: TrialTimes, metric: Metric) -> TrialRow:
+    score = metric.score(trial.metrics)
+    return TrialRow(
+        number=trial.number,
+        fidelity=trial.fidelity,
+        origin=trial.origin,
+        state=trial.state,
+        parent=trial.parent,
+        score=score if math.isfinite(score) else None,
+        macs=trial.cost.macs,
+        ms=trial.cost.ms,
+        started_at=times.started_at,
+        ended_at=times.ended_at,
+        measured_at=max(times.measured_at.values(), default=None),
+        epochs=sum(measurement.step > 0 for measurement in trial.measurements),
+        seconds=sum(measurement.seconds for measurement in trial.measurements),
+    )
 
 
 def spans_of(trials: Iterable[Trial], fidelity: Fidelity, times: StudyTimes) -> list[Span]:

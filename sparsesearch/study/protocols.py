@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.shape import ShapeStep
-from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary
+from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, TrialRow
 from sparsesearch.study.events import Event
 from sparsesearch.study.hits import Hits
 from sparsesearch.study.progress import WorkProgress
@@ -248,6 +248,9 @@ class StudyRecords(Protocol):
 
     def digest(self, name: str) -> StudyDigest:
         """Its trials in numbers. Raises `StudyNotFoundError`."""
+
+    def rows(self, name: str) -> Sequence[TrialRow]:
+        """A little of every trial, in order of their numbers. Raises `StudyNotFoundError`."""
 
     def front(self, name: str, fidelity: Fidelity, axis: Axis) -> FrontNumbers:
         """The front of the complete trials of a fidelity that have a finite score and a cost."""

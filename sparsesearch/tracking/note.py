@@ -102,5 +102,5 @@ def _front_table(front: FrontDescription) -> list[str]:
 
 
 def _counts(view: StudyView) -> str:
-    counts = Counter((trial.fidelity.value, trial.state.value) for trial in view.trials)
+    counts = Counter((row.fidelity.value, row.state.value) for row in view.rows)
     return ", ".join(f"{number} {fidelity} {state}" for (fidelity, state), number in counts.items()) or "none"

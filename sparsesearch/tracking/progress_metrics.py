@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sparsesearch.analysis.evaluations import evaluations
-from sparsesearch.analysis.study_front import BEST_FIRST, cost_along
+from sparsesearch.analysis.evaluations import Evaluation, evaluations
+from sparsesearch.analysis.study_front import BEST_FIRST
 from sparsesearch.analysis.view import StudyView
-from sparsesearch.study.trial import Fidelity, Origin, Trial
+from sparsesearch.study.trial import Fidelity, Origin
 
 
 @dataclass(frozen=True)
@@ -42,25 +42,24 @@ def progress_points(view: StudyView) -> Iterator[Point]:
     at = milliseconds(view.times_of(dense).ended_at or view.times.created_at)
     yield Point(f"dense_{metric.name}", metric.of(dense.metrics), 0, at)
     yield Point("dense_gmacs", dense.cost.macs / 1e9, 0, at)
-    best: dict[Fidelity, Trial] = {}
+    best: dict[Fidelity, Evaluation] = {}
     searched: set[Fidelity] = set()
     shown: int | None = None
     for item in evaluations(view):
-        step, trial = item.position, item.trial
-        if trial.origin is Origin.SEARCH:
-            searched.add(trial.fidelity)
-        affordable = cost_along(trial, view.front.axis) <= limit
-        if affordable and (trial.fidelity not in best or _rank(view, trial) > _rank(view, best[trial.fidelity])):
-            best[trial.fidelity] = trial
+        row, (_, cost) = item.row, item.point
+        if row.origin is Origin.SEARCH:
+            searched.add(row.fidelity)
+        if cost <= limit and (row.fidelity not in best or _rank(item) > _rank(best[row.fidelity])):
+            best[row.fidelity] = item
         counts = next((fidelity for fidelity in BEST_FIRST if fidelity in searched), None)
         now = best.get(counts) if counts is not None else None
-        if now is not None and now.number != shown:
-            shown = now.number
-            at = milliseconds(view.times_of(trial).ended_at or view.times.created_at)
-            yield Point(metric.name, metric.of(now.metrics), step, at)
-            yield Point("gmacs", now.cost.macs / 1e9, step, at)
-            yield Point("of_dense", now.cost.macs / dense.cost.macs, step, at)
+        if now is not None and now.row.number != shown:
+            shown = now.row.number
+            at = milliseconds(row.ended_at or view.times.created_at)
+            yield Point(metric.name, metric.of_score(now.point[0]), item.position, at)
+            yield Point("gmacs", now.row.macs / 1e9, item.position, at)
+            yield Point("of_dense", now.row.macs / dense.cost.macs, item.position, at)
 
 
-def _rank(view: StudyView, trial: Trial) -> tuple[float, int]:
-    return view.score(trial), -trial.cost.macs
+def _rank(item: Evaluation) -> tuple[float, int]:
+    return item.point[0], -item.row.macs

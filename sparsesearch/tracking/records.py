@@ -99,7 +99,7 @@ def study_record(view: StudyView, *, is_live: bool) -> RunRecord:
         is_live: Whether a controller is running it.
     """
     spec = view.spec
-    ends = [times.ended_at for times in view.times.trials.values() if times.ended_at is not None]
+    ends = [row.ended_at for row in view.rows if row.ended_at is not None]
     status: Status = "FINISHED"
     if is_live or view.is_under_way or view.best is None:
         failed = any(trial.state is TrialState.FAILED and trial.is_foundation for trial in view.trials)

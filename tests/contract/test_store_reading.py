@@ -20,10 +20,10 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.read_status import read_status
 from sparsesearch.errors import StaleAttemptError, StudyNotFoundError
 from sparsesearch.schedule import Schedule
-from sparsesearch.store import sql_records
+from sparsesearch.store import record_queries
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.store.sql import SqlStore, open_store
-from sparsesearch.study.digest import StudyDigest, spans_of
+from sparsesearch.study.digest import StudyDigest, rows_of, spans_of
 from sparsesearch.study.events import Ended, Event, Measured
 from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import StudyWriter
@@ -207,10 +207,19 @@ class TestDigests:
         assert len(spans) == 97
         assert store.spans("study", Fidelity.RETRAIN) == []
 
+    def test_rows_are_those_of_all_trials(self, store: Store, writer: StudyWriter) -> None:
+        fill(writer)
+        expected = rows_of(store.trials("study"), store.times("study"), store.spec("study").metric)
+        found = store.rows("study")
+        assert [row[:-1] for row in found] == [row[:-1] for row in expected]
+        assert [row.seconds for row in found] == pytest.approx([row.seconds for row in expected])
+        assert len({row.state for row in found}) > 2
+
     @pytest.mark.parametrize(
         "read",
         [
             lambda store: store.digest("none"),
+            lambda store: store.rows("none"),
             lambda store: store.spans("none", Fidelity.SUPERNET),
             lambda store: store.front("none", Fidelity.SUPERNET, "macs"),
         ],
@@ -304,18 +313,19 @@ class TestSummaries:
 
 
 INDEXED: dict[str, tuple[Select[tuple[object, ...]], str]] = {
-    "counts": (sql_records.COUNTS, "ix_trials_state"),
-    "retried": (sql_records.NUM_RETRIED, "ix_trials_retried"),
-    "last retried": (sql_records.LAST_RETRIED, "ix_trials_retried"),
-    "last failed": (sql_records.LAST_FAILED, "ix_trials_state"),
-    "last ended": (sql_records.LAST_ENDED_AT, "ix_trials_ended_at"),
-    "last started": (sql_records.LAST_STARTED_AT, "ix_trials_state"),
-    "last measured": (sql_records.LAST_MEASURED_AT, "ix_trials_state"),
-    "front over multiply-adds": (sql_records.FRONTS["macs"], "ix_trials_state"),
-    "front over milliseconds": (sql_records.FRONTS["ms"], "ix_trials_state"),
-    "proposal": (sql_records.PROPOSALS["macs"], "ix_trials_state"),
-    "spans": (sql_records.SPANS, "pk_measurements|autoindex_measurements"),
-    "summaries": (sql_records.SUMMARIES, "ix_trials_state"),
+    "counts": (record_queries.COUNTS, "ix_trials_state"),
+    "retried": (record_queries.NUM_RETRIED, "ix_trials_retried"),
+    "last retried": (record_queries.LAST_RETRIED, "ix_trials_retried"),
+    "last failed": (record_queries.LAST_FAILED, "ix_trials_state"),
+    "last ended": (record_queries.LAST_ENDED_AT, "ix_trials_ended_at"),
+    "last started": (record_queries.LAST_STARTED_AT, "ix_trials_state"),
+    "last measured": (record_queries.LAST_MEASURED_AT, "ix_trials_state"),
+    "front over multiply-adds": (record_queries.FRONTS["macs"], "ix_trials_state"),
+    "front over milliseconds": (record_queries.FRONTS["ms"], "ix_trials_state"),
+    "proposal": (record_queries.PROPOSALS["macs"], "ix_trials_state"),
+    "rows": (record_queries.ROWS, "pk_trials|autoindex_trials"),
+    "spans": (record_queries.SPANS, "pk_measurements|autoindex_measurements"),
+    "summaries": (record_queries.SUMMARIES, "ix_trials_state"),
 }
 
 
