@@ -59,13 +59,13 @@ def hypervolume(points: Sequence[Point], *, reference: Point) -> float:
     return area
 
 
-def dominated_percent(points: Sequence[Point], *, dense: Point) -> float:
-    """Hypervolume in percent of the area under the dense model; above 100 only if a point is more accurate than it.
+def dominated_percent(points: Sequence[Point], *, dense_cost: float) -> float:
+    """Hypervolume as 0 to 100 percent of what a model without errors and without cost would dominate.
 
     The reference point is fixed: accuracy 0 and the dense model's cost.
 
     Args:
-        points: Accuracy and multiply-adds of each, in any order.
-        dense: Accuracy and multiply-adds of the dense model, above 0.
+        points: Accuracy, from 0 to 1, and cost of each, in any order.
+        dense_cost: Cost of the dense model, above 0.
     """
-    return 100.0 * hypervolume(points, reference=(0.0, dense[1])) / (dense[0] * dense[1])
+    return 100.0 * hypervolume(points, reference=(0.0, dense_cost)) / dense_cost

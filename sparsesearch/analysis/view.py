@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sparsesearch.analysis.pairs import PairedDifference, paired_difference
-from sparsesearch.analysis.pareto import Point, dominated_percent
+from sparsesearch.analysis.pareto import dominated_percent
 from sparsesearch.analysis.pick import pick
 from sparsesearch.analysis.shown_trials import shown_numbers
 from sparsesearch.analysis.study_front import StudyFront, cost_along, has_score, study_front
@@ -121,26 +121,26 @@ class StudyView:
 
     @cached_property
     def hypervolume(self) -> float | None:
-        """Area that the front dominates, in percent of the area under the dense model; larger is better.
+        """Area that the front dominates, from 0 to 100 percent; larger is better.
 
         This is the area between the front and the fixed reference point (accuracy 0, cost of the dense model), divided
-        by accuracy times cost of the dense model. Costs are multiply-adds, or milliseconds if the budget is in
+        by that of a model without errors and without cost. Costs are multiply-adds, or milliseconds if the budget is in
         milliseconds. Values are comparable within one study and fidelity, and across studies of one backbone and
         budget; the value may drop when the front changes from evaluated to fine-tuned schedules.
-        None until the dense model is measured, if its accuracy is 0, or if the metric is one to minimise.
+        None until the dense model is measured, or if the metric is not a fraction to maximise.
         """
-        if self.dense_point is None:
+        if self.dense_cost is None:
             return None
         points = [(self.score(trial), cost_along(trial, self.front.axis)) for trial in self.front.points]
-        return dominated_percent(points, dense=self.dense_point)
+        return dominated_percent(points, dense_cost=self.dense_cost)
 
     @property
-    def dense_point(self) -> Point | None:
-        """Score and cost of the dense model; None until it is measured, or if its score is not positive."""
-        dense = self.front.reference
-        if dense is None or not self.score(dense) > 0.0:
+    def dense_cost(self) -> float | None:
+        """Cost of the dense model, where there are hypervolumes; see `hypervolume`."""
+        dense, metric = self.front.reference, self.spec.metric
+        if dense is None or metric.unit != "fraction" or not metric.higher_is_better:
             return None
-        return self.score(dense), cost_along(dense, self.front.axis)
+        return cost_along(dense, self.front.axis)
 
     @property
     def limit(self) -> float | None:

@@ -29,9 +29,10 @@ _REGRET = (
     "search had found within the same budget so far. Negative regret means that the search is better."
 )
 _HYPERVOLUME = (
-    "The hypervolume is the area of accuracy and cost that the schedules found so far dominate, in percent of the area "
-    "under the dense model (reference point: accuracy 0 at the dense model's cost); larger is better. The lines for "
-    "evaluated and for fine-tuned schedules are not comparable."
+    "The hypervolume is the area of accuracy and cost that the schedules found so far dominate: 0 % is nothing below "
+    "the dense model's cost, 100 % a model without errors and without cost. The lines for evaluated and for fine-tuned "
+    "schedules are not comparable. Searched and hand-crafted schedules are compared at the same costs: of each the "
+    "best within each budget of the hand-crafted ones."
 )
 
 

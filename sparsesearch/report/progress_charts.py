@@ -27,6 +27,7 @@ def hypervolume_charts(found: Findings) -> str:
             points = [point for curve in found.curves for point in curve.points]
             baselines = [curve.baseline for curve in found.curves if curve.baseline is not None]
             values = [value for curve in found.curves for value in _final_part(curve)]
+            values += [curve.at_budgets[-1].value for curve in found.curves if curve.at_budgets]
             xs, label = [x_of(point) for point in points], f"hypervolume over {x_title}"
             chart = Chart.over(xs, [*values, *baselines], width=width, height=260, label=label)
             chart.axes(x_title, "hypervolume, %")
@@ -35,6 +36,8 @@ def hypervolume_charts(found: Findings) -> str:
                 steps = [(x, y) for x, y in steps if y >= chart.y.low]
                 chart.curve(steps, "search", steps=True)
                 chart.marks(steps[-1:], "search", size=4.0, hints=[f"{_NAMES[curve.fidelity]}: {steps[-1][1]:.3f} %"])
+                thin = [(x_of(point), point.value) for point in curve.at_budgets if point.value >= chart.y.low]
+                chart.curve(thin, "search thin", steps=True)
                 if curve.baseline is not None:
                     ends = [
                         (x_of(curve.points[0]), curve.baseline),
@@ -49,7 +52,11 @@ def hypervolume_charts(found: Findings) -> str:
 
     charts = _twice(drawn, [point for curve in found.curves for point in curve.points])
     return charts + legend(
-        [("all schedules so far", "search", "line"), ("hand-crafted schedules only", "baseline", "dashes")]
+        [
+            ("all schedules so far", "search", "line"),
+            ("searched, at the costs of the hand-crafted", "search thin", "line"),
+            ("hand-crafted", "baseline", "dashes"),
+        ]
     )
 
 

@@ -27,8 +27,8 @@ def view() -> StudyView:
 
 def test_hypervolume_over_milliseconds(view: StudyView) -> None:
     (curve,) = hypervolume_curves(view)
-    # (5 * 0.4), then (6 * 0.6), then 2 * 0.1 more, of 8.
-    assert [point.value for point in curve.points] == pytest.approx([200 / 8, 360 / 8, 380 / 8])
+    # (5 * 0.4), then (6 * 0.6), then 2 * 0.1 more, of 10.
+    assert [point.value for point in curve.points] == pytest.approx([20, 36, 38])
     assert curve.points[-1].value == view.hypervolume
 
 
