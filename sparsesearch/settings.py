@@ -7,6 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
+from sparsesearch.files.user_path import user_path
 from sparsesearch.value import Value
 
 
@@ -54,11 +55,14 @@ class Settings(Value):
 
         Args:
             database_url: Overrides the environment (the `--database` flag).
+
+        Raises:
+            UserInputError: `SPARSESEARCH_HOME` cannot be the name of a folder.
         """
         env_home = os.environ.get("SPARSESEARCH_HOME")
         local = Path.cwd() / ".sparsesearch"
         if env_home:
-            home = Path(env_home).expanduser().resolve()
+            home = user_path(env_home).resolve()
         elif local.is_dir():
             home = local
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,6 +10,7 @@ from sparsesearch.data.inputs import open_task
 from sparsesearch.data.source import absolute_source
 from sparsesearch.errors import CheckpointError, DataError, SpecError, one_line
 from sparsesearch.evaluate.throughput import open_device
+from sparsesearch.files.user_path import user_path
 from sparsesearch.latency.device import machine_here
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import StudyWriter
@@ -51,7 +51,7 @@ def move_study(
     if device is not None:
         changes["device"] = device
     if storage is not None:
-        changes["storage"] = os.path.abspath(os.path.expanduser(storage))
+        changes["storage"] = str(user_path(storage))
     if not changes:
         return
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from sparsesearch.app.at_once import devices_at_once
@@ -24,6 +23,7 @@ from sparsesearch.evaluate.plan import CACHED, GIVEN, make_plan
 from sparsesearch.evaluate.rates import Rates
 from sparsesearch.evaluate.reference_keys import reference_keys
 from sparsesearch.evaluate.throughput import choose_arithmetic
+from sparsesearch.files.user_path import user_path
 from sparsesearch.latency.device import machine_here
 from sparsesearch.search.samplers.priors import collect_priors
 from sparsesearch.settings import Settings
@@ -83,7 +83,7 @@ def resolve(
         UserInputError: The document asks for something that is not possible.
     """
     backbone = resolve_name(spec.backbone)
-    storage = None if spec.storage is None else os.path.abspath(os.path.expanduser(spec.storage))
+    storage = None if spec.storage is None else str(user_path(spec.storage))
     if storage is not None:
         check_folder(Path(storage))
     priors: tuple[Prior, ...] = ()

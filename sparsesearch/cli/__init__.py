@@ -5,6 +5,7 @@ This module needs nothing but the standard library, so that the program can say 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from sparsesearch.cli.process_title import hide_passwords
 from sparsesearch.cli.renamed_flags import new_name
 from sparsesearch.dispatch.temporary import shorten_tmpdir
-from sparsesearch.errors import MissingExtraError, SparseSearchError, one_line, printable
+from sparsesearch.errors import MissingExtraError, SparseSearchError, UserInputError, one_line, printable
 from sparsesearch.files.durable import write_file
 from sparsesearch.infrastructure import infrastructure_fault
 from sparsesearch.redact import without_password
@@ -33,6 +34,7 @@ STARTED = time.monotonic()
 """When the program began: a time budget includes the seconds that imports take."""
 
 INTERRUPTED = 130
+_LONGEST_SHOWN = 80
 
 
 def main() -> None:
@@ -91,10 +93,12 @@ def _run_app() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        return _complain(f"cannot use {error.filename}: {error.strerror}; name another place", code=2)
+        return _complain_of_place(error)
     except Exception as error:
         if os.environ.get("SPARSESEARCH_DEBUG") or (isinstance(error, ModuleNotFoundError) and not _is_own(error)):
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return _complain_of_place(error)
         fault = infrastructure_fault(error)
         if fault is not None:
             return _complain(str(fault), code=fault.exit_code)
@@ -109,6 +113,12 @@ def _run_app() -> int:
 def _complain(text: str, *, code: int) -> int:
     sys.stderr.write(f"sparsesearch: {printable(without_password(text))}\n")
     return code
+
+
+def _complain_of_place(error: OSError) -> int:
+    name = str(error.filename)
+    shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
+    return _complain(f"cannot use {shown}: {error.strerror}; name another place", code=2)
 
 
 def _is_own(error: ModuleNotFoundError) -> bool:
@@ -155,10 +165,10 @@ def _write_crash_log() -> Path:
     from sparsesearch.settings import Settings
 
     text = without_password(traceback.format_exc())
-    path = Settings.from_environment().home / "crash.log"
     try:
+        path = Settings.from_environment().home / "crash.log"
         write_file(path, text, is_private=True)
-    except OSError:
+    except (OSError, UserInputError):
         handle, name = tempfile.mkstemp(prefix="sparsesearch-crash-", suffix=".log", text=True)
         with open(handle, "w", encoding="utf-8") as file:
             file.write(text)

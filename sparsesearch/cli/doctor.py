@@ -16,6 +16,7 @@ from sparsesearch.cli.options import DatabaseOption, DeviceOption, JsonOption
 from sparsesearch.cli.progress_option import ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import out
+from sparsesearch.files.user_path import user_path
 from sparsesearch.settings import Settings
 
 
@@ -51,7 +52,7 @@ def doctor(
     settings = Settings.from_environment(database_url=database)
     surroundings = Surroundings(
         settings=settings,
-        storage=(settings.storage if storage is None else storage).expanduser().absolute(),
+        storage=user_path(settings.storage if storage is None else storage),
         ray_address=ray_address,
         device=device or "auto",
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sparsesearch.errors import DataError
+from sparsesearch.files.user_path import user_path
 from sparsesearch.study.spec import DataSpec
 
 _FORMS = (
@@ -59,7 +60,7 @@ def parse_source(text: str) -> Source:
     """
     head, colon, rest = text.strip().partition(":")
     kind, slash, name = head.partition("/")
-    path = Path(rest).expanduser().absolute() if rest else None
+    path = user_path(rest, error=DataError) if rest else None
     match kind:
         case "digits" if not slash and not colon:
             return Source("digits")
@@ -76,8 +77,8 @@ def parse_source(text: str) -> Source:
         case "wds" if not slash and path is not None:
             return Source("wds", path=path)
         case "wds" if name and not colon:
-            return Source("wds", path=Path(name).expanduser().absolute())
-    if text.strip() and Path(text).expanduser().is_dir():
+            return Source("wds", path=user_path(name, error=DataError))
+    if text.strip() and user_path(text.strip(), error=DataError).is_dir():
         raise DataError(f"invalid data source {text!r}; did you mean folder:{text}?")
     raise DataError(f"invalid data source {text!r}; {_FORMS}")
 

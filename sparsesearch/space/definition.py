@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from sparsesearch.errors import SpaceError, one_line
 from sparsesearch.files.documents import read_yaml
 from sparsesearch.files.package_files import bundled
+from sparsesearch.files.user_path import user_path
 from sparsesearch.schedule import Phase
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.methods import DynamicVitScorer, FastSlow, Merge, Reducer, Scorer
@@ -157,7 +158,7 @@ def space_path(name_or_path: str) -> Path:
     Raises:
         SpaceError: There is no such file.
     """
-    path = Path(name_or_path)
+    path = user_path(name_or_path, error=SpaceError)
     if path.suffix not in (".yaml", ".yml"):
         path = bundled("spaces") / f"{name_or_path}.yaml"
     if not path.is_file():

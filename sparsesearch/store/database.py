@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from sparsesearch.errors import MissingExtraError, StoreError, StoreUnavailableError, one_line
+from sparsesearch.files.user_path import user_path
 from sparsesearch.redact import passwords_in, without_password
 from sparsesearch.store.faults import is_passing
 from sparsesearch.store.filesystem import network_filesystem
@@ -201,7 +202,7 @@ def _sqlite_path(url: URL) -> Path:
     if url.query or url.host:
         shown = without_password(url.render_as_string(hide_password=True))
         raise StoreError(f"unsupported database URL {shown!r}; use sqlite:///PATH, without host and options")
-    path = Path(str(url.database)).expanduser().absolute()
+    path = user_path(str(url.database))
     kind = network_filesystem(path)
     if kind is not None:
         raise StoreError(

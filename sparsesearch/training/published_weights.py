@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from sparsesearch.backbones.lookup import has_published_weights
 from sparsesearch.errors import CheckpointError
+from sparsesearch.files.user_path import user_path
 from sparsesearch.schedule.image_size import ImageSize, as_image_size
 from sparsesearch.training.weight_files import content_hash
 
@@ -56,7 +56,7 @@ def weights_identity(backbone: str, weights: str) -> str:
         return weights
     if weights == "pretrained":
         return f"{PublishedWeights.of(backbone).name}@timm {version('timm')}"
-    return f"sha256:{content_hash(Path(weights).expanduser())}"
+    return f"sha256:{content_hash(user_path(weights, error=CheckpointError))}"
 
 
 def _config(backbone: str) -> Any:
@@ -77,7 +77,7 @@ def requested_weights(weights: str, *, backbone: str) -> str:
     """
     if weights == "pretrained":
         return weights if has_published_weights(backbone) else "scratch"
-    return weights if weights == "scratch" else str(Path(weights).expanduser().absolute())
+    return weights if weights == "scratch" else str(user_path(weights, error=CheckpointError))
 
 
 def resolve_weights(weights: str, *, backbone: str, or_scratch: bool = False) -> tuple[str, str | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from torch import nn
@@ -15,6 +14,7 @@ from sparsesearch.backbones.reference_keys import num_predictors
 from sparsesearch.backbones.registry import create_model
 from sparsesearch.data.task import Task
 from sparsesearch.errors import CheckpointError
+from sparsesearch.files.user_path import user_path
 from sparsesearch.schedule.image_size import size_text
 from sparsesearch.training.foreign_weights import ForeignWeights, read_foreign_weights
 from sparsesearch.training.published_weights import HUB_TIMEOUT_S, PublishedWeights
@@ -80,7 +80,7 @@ def dense_start(weights: str, *, backbone: str, task: Task, seed: int) -> DenseS
         return DenseStart(_build(backbone, task, seed=seed), has_head=False, loaded=_scratch_line(backbone))
     if weights == "pretrained":
         return _published(backbone, task, seed=seed)
-    read = read_foreign_weights(Path(weights).expanduser())
+    read = read_foreign_weights(user_path(weights, error=CheckpointError))
     model = _build(backbone, task, seed=seed)
     fitted = fit_dense(model, read, backbone=backbone)
     fitted.load_into(model)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from sparsesearch.app.doctor.finding import FailedCheckError, Surroundings
 from sparsesearch.files.leftovers import leftovers
+from sparsesearch.files.user_path import user_path
 from sparsesearch.infrastructure import infrastructure_fault
 from sparsesearch.store.filesystem import network_filesystem
 from sparsesearch.text import counted, size_text
@@ -110,7 +111,7 @@ def _file_of(url: str) -> Path | None:
         name = make_url(url).database
     except ArgumentError:
         return None
-    return None if name in (None, "", ":memory:") else Path(str(name)).expanduser().absolute()
+    return None if name in (None, "", ":memory:") else user_path(str(name))
 
 
 def _folders(roots: set[Path]) -> Iterator[Path]:
