@@ -35,22 +35,29 @@ from sparsesearch.redact import without_password
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+_LONG_WORD = re.compile(r"(\S{100})\S{151,}(\S{50})")
+
 
 def printable(text: str) -> str:
     r"""Escape what is no text: a path with a line feed or with bytes that are no UTF-8 becomes one line with `\n`."""
     return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
+def without_long_words(text: str) -> str:
+    """Leave out the middle of words that nobody reads, such as a file that was given where a name belongs."""
+    return _LONG_WORD.sub(r"\1...\2", text)
+
+
 class SparseSearchError(Exception):
     """Base class of all errors that this package raises deliberately.
 
-    The text is one line, also with odd paths, and has no password of a URL.
+    The text is one line, also with odd paths, has no password of a URL, and no word of more than 300 characters.
     """
 
     exit_code = 1
 
     def __str__(self) -> str:
-        return printable(without_password(super().__str__()))
+        return without_long_words(printable(without_password(super().__str__())))
 
 
 class UserInputError(SparseSearchError):

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING
 from sparsesearch.cli.process_title import hide_passwords
 from sparsesearch.cli.renamed_flags import new_name
 from sparsesearch.dispatch.temporary import shorten_tmpdir
-from sparsesearch.errors import MissingExtraError, SparseSearchError, UserInputError, one_line, printable
+from sparsesearch.errors import (
+    MissingExtraError,
+    SparseSearchError,
+    UserInputError,
+    one_line,
+    printable,
+    without_long_words,
+)
 from sparsesearch.files.durable import write_file
 from sparsesearch.infrastructure import infrastructure_fault
 from sparsesearch.redact import without_password
@@ -34,7 +41,6 @@ STARTED = time.monotonic()
 """When the program began: a time budget includes the seconds that imports take."""
 
 INTERRUPTED = 130
-_LONGEST_SHOWN = 80
 
 
 def main() -> None:
@@ -116,9 +122,8 @@ def _complain(text: str, *, code: int) -> int:
 
 
 def _complain_of_place(error: OSError) -> int:
-    name = str(error.filename)
-    shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
-    return _complain(f"cannot use {shown}: {error.strerror}; name another place", code=2)
+    name = without_long_words(str(error.filename))
+    return _complain(f"cannot use {name}: {error.strerror}; name another place", code=2)
 
 
 def _is_own(error: ModuleNotFoundError) -> bool:

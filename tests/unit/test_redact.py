@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sparsesearch.errors import StoreError, one_line
+from sparsesearch.errors import StoreError, UserInputError, one_line
 from sparsesearch.redact import without_password
 
 SECRET = "s3cr€t!x"
@@ -95,6 +95,12 @@ def test_any_password_that_is_percent_encoded(secret: str) -> None:
 def test_any_text(text: str) -> None:
     found = without_password(text)
     assert without_password(found) == found
+
+
+def test_errors_have_no_endless_words() -> None:
+    assert len(str(UserInputError(f"no study {'x' * 5000!r} in {'y' * 300}"))) < 500
+    path = "/a" * 150
+    assert str(UserInputError(f"no such file: {path}")).endswith(path)
 
 
 def test_errors_have_no_passwords() -> None:
