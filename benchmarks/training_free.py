@@ -6,7 +6,7 @@ OMP_NUM_THREADS=1 python benchmarks/training_free.py --home /tmp/training_free \
 Settled before the first run (docs/benchmarks.md#without-training): three bundled tasks, 35, 50 and 65 % of the dense
 cost, seeds 100 to 104, 120 schedules evaluated for each. A seed has one dense training for all budgets; nothing else is
 trained. The searched schedule and the best published one are those with the best accuracy on the validation images that
-rank schedules; the test split is opened once for each. Intervals: paired bootstrap over the 397 test digits, seeds
+did not rank them; the test split is opened once for each. Intervals: paired bootstrap over the 397 test digits, seeds
 pooled.
 
 Each cell is a line of the output, written when it is finished; cells that are there are not repeated, so that a run
@@ -77,7 +77,7 @@ def tested(spec: StudySpec, trials: list[Trial], trial: Trial, settings: Setting
 def cell(task: str, seed: int, budget: float, settings: Settings) -> dict[str, Any]:
     """One cell of the table: the schedules, their accuracies, and which test images they classify correctly."""
     spec, trials = search_document(settings, study(task, seed, budget))
-    evaluated = [trial for trial in trials if trial.fidelity is Fidelity.UNTRAINED and trial.metrics]
+    evaluated = [trial for trial in trials if trial.fidelity is Fidelity.RESCORED and trial.metrics]
     of_rivals = [trial for trial in evaluated if trial.origin is Origin.BASELINE]
     dense = next(trial for trial in trials if trial.fidelity is Fidelity.DENSE)
     assert spec.resolved is not None

@@ -14,6 +14,7 @@ _WORK = {
     Fidelity.SUPERNET_TRAINING: "supernet_training",
     Fidelity.UNTRAINED: "screen",
     Fidelity.SUPERNET: "screen",
+    Fidelity.RESCORED: "rescore",
     Fidelity.FINETUNE: "finetune",
 }
 _MIN_EVALUATIONS = 3

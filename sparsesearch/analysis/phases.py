@@ -15,9 +15,13 @@ PHASE_NAMES = {
     Fidelity.SUPERNET_TRAINING: "supernet",
     Fidelity.UNTRAINED: "search",
     Fidelity.SUPERNET: "search",
+    Fidelity.RESCORED: "re-scoring",
     Fidelity.FINETUNE: "fine-tuning",
 }
 
+
+NUM_RESCORED = 24
+"""Searched schedules that are evaluated on other images as well, if none is fine-tuned."""
 
 SCREENED_AT: dict[Strategy, Fidelity] = {
     "supernet": Fidelity.SUPERNET,
@@ -112,4 +116,6 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
     wanted[SCREENED_AT[fidelity.strategy]] = screened, None
     if fidelity.finalists:
         wanted[Fidelity.FINETUNE] = finalists, fidelity.finetune.epochs
+    else:
+        wanted[Fidelity.RESCORED] = min(NUM_RESCORED, fidelity.evaluations) + baselines, None
     return wanted

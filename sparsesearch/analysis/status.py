@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from sparsesearch.analysis.eta import Spans, seconds_left
 from sparsesearch.analysis.phases import Phase, study_phases
+from sparsesearch.analysis.study_front import BEST_FIRST
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.study.digest import StudyDigest, spans_of
 from sparsesearch.study.metric import Metric
@@ -173,7 +174,7 @@ class StudyStatus:
 
 def _running(view: StudyView, phases: Sequence[Phase], *, now: float) -> list[RunningTrial]:
     epochs = {phase.fidelity: phase.epochs for phase in phases}
-    with_schedule = {Fidelity.UNTRAINED, Fidelity.SUPERNET, Fidelity.FINETUNE}
+    with_schedule = set(BEST_FIRST)
     return [
         RunningTrial(
             number=trial.number,

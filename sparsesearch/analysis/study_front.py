@@ -10,7 +10,7 @@ from sparsesearch.analysis.pareto import pareto_front
 from sparsesearch.study.metric import VAL_TOP1, Metric
 from sparsesearch.study.trial import Axis, Fidelity, Origin, Trial, TrialState
 
-BEST_FIRST = (Fidelity.FINETUNE, Fidelity.SUPERNET, Fidelity.UNTRAINED)
+BEST_FIRST = (Fidelity.FINETUNE, Fidelity.RESCORED, Fidelity.SUPERNET, Fidelity.UNTRAINED)
 """Fidelities of candidates, highest first."""
 
 

@@ -14,6 +14,7 @@ FIDELITY_WORDS = {
     Fidelity.SUPERNET_TRAINING: "supernet training",
     Fidelity.UNTRAINED: "evaluated with the dense weights, without training",
     Fidelity.SUPERNET: "evaluated with shared supernet weights, without training of their own",
+    Fidelity.RESCORED: "evaluated without training of their own, on images that did not rank them",
     Fidelity.FINETUNE: "fine-tuned briefly",
     Fidelity.RETRAIN: "fully trained",
 }

@@ -7,7 +7,6 @@ from pathlib import Path
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.errors import DataError
 from sparsesearch.study.spec import StudySpec
-from sparsesearch.study.trial import Fidelity
 
 MODEL = "best.safetensors"
 
@@ -28,7 +27,8 @@ def write_untrained_model(view: StudyView, path: Path, *, storage: Path) -> bool
         CheckpointError: The dense weights do not match their recorded hash.
     """
     spec, resolved, best = view.spec, view.spec.resolved, view.best
-    if resolved is None or best is None or best.fidelity is not Fidelity.UNTRAINED:
+    has_dense_weights = best is not None and not best.fidelity.is_training and not spec.fidelity.trains_supernet
+    if resolved is None or best is None or not has_dense_weights:
         return False
 
     # Imported here because torch and timm take seconds to load, and most studies are trained.

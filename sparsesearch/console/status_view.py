@@ -27,6 +27,7 @@ _HOW = {
     Fidelity.FINETUNE: "fine-tuned",
     Fidelity.SUPERNET: "on the shared supernet weights",
     Fidelity.UNTRAINED: "on the dense weights, untrained",
+    Fidelity.RESCORED: "untrained, on images that did not rank it",
 }
 _STATE_STYLES = {StudyState.FINISHED: "green", StudyState.PAUSED: "yellow", StudyState.FAILED: "red"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from sparsesearch.analysis.phases import NUM_RESCORED
 from sparsesearch.data.task import Task
 from sparsesearch.evaluate.rates import Rates
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
@@ -42,6 +43,9 @@ def estimate(
             "screen": (fidelity.evaluations + num_baselines) * num_val * rates.screen,
             "finetune": one_finetune * (fidelity.finalists + compared) if fidelity.finalists else 0.0,
         }
+        if not fidelity.finalists:
+            rescored = min(NUM_RESCORED, fidelity.evaluations) + num_baselines
+            seconds["rescore"] = rescored * num_val * rates.screen
     return seconds | {phase: num_val * rates.validate for phase in found}
 
 

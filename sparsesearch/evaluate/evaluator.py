@@ -75,6 +75,7 @@ class StudyEvaluator:
         self._checkpoints = TrialCheckpoints(folder, study=spec.name, progress=progress)
         self._cache = cache
         self._progress = progress
+        self._last_scorer: tuple[Fidelity, JointScorer] | None = None
         self._trainer = TrialTrainer(
             context,
             self._checkpoints,
@@ -89,9 +90,8 @@ class StudyEvaluator:
         self._checkpoints.builds_on = trial.builds_on
         try:
             match trial.fidelity:
-                case Fidelity.SUPERNET | Fidelity.UNTRAINED:
-                    scorer = self._supernet if trial.fidelity is Fidelity.SUPERNET else self._untrained
-                    found = scorer.score(trial)
+                case Fidelity.SUPERNET | Fidelity.UNTRAINED | Fidelity.RESCORED:
+                    found = self._scorer(trial.fidelity).score(trial)
                     yield measured(trial, 0, found.metrics, hits=found.hits, seconds=found.seconds)
                 case Fidelity.FINETUNE:
                     yield from self._trainer.train(trial, self._finetune(trial))
@@ -204,22 +204,32 @@ class StudyEvaluator:
             use_pool=uses >= self._context.task.num_train,
         )
 
-    @cached_property
-    def _supernet(self) -> JointScorer:
-        return self._scorer_of(self._supernet_model(self._checkpoints.start(Fidelity.SUPERNET_TRAINING)[0]))
+    def _scorer(self, fidelity: Fidelity) -> JointScorer:
+        """The scorer of a fidelity. Only the last one is kept: it holds states of all images."""
+        if self._last_scorer is None or self._last_scorer[0] is not fidelity:
+            self._last_scorer = None
+            is_shared = self._spec.fidelity.trains_supernet and fidelity is not Fidelity.UNTRAINED
+            scorer = JointScorer(
+                self._supernet_model(self._checkpoints.start(Fidelity.SUPERNET_TRAINING)[0])
+                if is_shared
+                else self._untrained_model(),
+                self._spec,
+                part="confirm" if fidelity is Fidelity.RESCORED else "screen",
+                context=self._context,
+                progress=self._progress,
+                stop=self._stop,
+            )
+            self._last_scorer = fidelity, scorer
+        return self._last_scorer[1]
 
-    @cached_property
-    def _untrained(self) -> JointScorer:
+    def _untrained_model(self) -> nn.Module:
         model = self._context.supernet_model(self._space)
         if self._spec.baselines:
             families, _ = baseline_families(self._spec.fidelity.strategy, self._context.geometry, self._space)
             steps = [step for family in families for step in family.shape.steps]
             attach_(model, [(step.stage, step.block, step.phase, step.scorer, step.reducer) for step in steps])
         load_dense_part(model, self._checkpoints.start(Fidelity.DENSE)[0])
-        return self._scorer_of(model)
-
-    def _scorer_of(self, model: nn.Module) -> JointScorer:
-        return JointScorer(model, self._spec, context=self._context, progress=self._progress, stop=self._stop)
+        return model
 
     def _supernet_model(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         model = self._context.supernet_model(self._space)

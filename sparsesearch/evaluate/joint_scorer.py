@@ -20,8 +20,6 @@ from sparsesearch.text import counted
 from sparsesearch.training.kinds import TrainingContext
 from sparsesearch.training.scoring import PrefixCachedScorer, eval_batch
 
-_PART: ValPart = "screen"
-
 
 class Score(NamedTuple):
     """The result of an evaluation.
@@ -38,20 +36,28 @@ class Score(NamedTuple):
 
 
 class JointScorer:
-    """Scores schedules of one frozen model on the images that rank candidates.
+    """Scores schedules of one frozen model on validation images.
 
     Where the prefix states of all images fit in memory, they stay there, and each schedule is scored when its trial is
     evaluated. Otherwise, a schedule and those that follow it in the same process are scored in one pass.
 
     Args:
         spec: The study.
+        part: The images; see `ValPart`.
         context: Backbone, data, device and precision.
         progress: Displays the progress of a pass.
         stop: Ends a pass, which has nothing to keep.
     """
 
     def __init__(
-        self, model: nn.Module, spec: StudySpec, *, context: TrainingContext, progress: Progress, stop: StopToken
+        self,
+        model: nn.Module,
+        spec: StudySpec,
+        *,
+        part: ValPart,
+        context: TrainingContext,
+        progress: Progress,
+        stop: StopToken,
     ) -> None:
         task, geometry, device = context.task, context.geometry, context.arithmetic.device
         self._batch_size = eval_batch(geometry)
@@ -61,11 +67,12 @@ class JointScorer:
         memory = EvaluationMemory.here(spec, geometry, num_images=task.num_val, device=device)
         self._scorer = PrefixCachedScorer(
             model,
-            lambda: task.val(_PART, batch_size=self._batch_size),
+            lambda: task.val(part, batch_size=self._batch_size),
             arithmetic=context.arithmetic,
             keeps_images=memory.fits,
             max_bytes=memory.cache_bytes,
         )
+        self._part = part
         self._scores: dict[Schedule, Score] = {}
 
     def score(self, trial: Trial) -> Score:
@@ -87,7 +94,7 @@ class JointScorer:
         with self._progress.bar(label, -(-self._num_images // self._batch_size), trial=trial.number) as bar:
             found = self._scorer.score_all(schedules, after_batch=lambda: self._go_on(bar))
         seconds = (perf_counter() - started) / max(1, len(found))
-        return {schedule: Score(one.metrics("val"), one.hits(_PART), seconds) for schedule, one in found.items()}
+        return {schedule: Score(one.metrics("val"), one.hits(self._part), seconds) for schedule, one in found.items()}
 
     def _go_on(self, bar: Bar) -> None:
         bar.advance()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from sparsesearch.analysis.phases import NUM_RESCORED
 from sparsesearch.data.task import Task
 from sparsesearch.evaluate.estimate import estimate, is_screened, more_finalists_s, num_compared
 from sparsesearch.evaluate.rates import Rates
@@ -63,6 +64,8 @@ class Plan:
             parts.append(self._training("supernet_training", fidelity.supernet_training))
         if is_screened(fidelity):
             parts.append(f"{schedules}{also} evaluated")
+        if is_screened(fidelity) and not fidelity.finalists:
+            parts.append(f"the best {min(NUM_RESCORED, fidelity.evaluations)}{also} again on other images")
         if is_screened(fidelity) and fidelity.finalists:
             finalists = counted(min(fidelity.finalists, fidelity.evaluations), "finalist")
             more = self.requested.fidelity.finalists - fidelity.finalists
@@ -223,6 +226,7 @@ def _cut(
         update["supernet_training"] = _shorter(fidelity.supernet_training, supernet_images, task=task)
     if is_screened(fidelity):
         affordable = int(fractions["screen"] * available / max(num_val * rates.screen, 1e-9)) - num_baselines
+        affordable -= 0 if fidelity.finalists else NUM_RESCORED + num_baselines
         update["evaluations"] = min(fidelity.evaluations, max(_MIN_EVALUATIONS, affordable))
     else:
         update["evaluations"] = min(fidelity.evaluations, _MIN_EVALUATIONS)

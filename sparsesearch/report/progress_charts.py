@@ -13,6 +13,7 @@ from sparsesearch.study.trial import Fidelity
 _NAMES = {
     Fidelity.UNTRAINED: "evaluated with the dense weights",
     Fidelity.SUPERNET: "evaluated with shared weights",
+    Fidelity.RESCORED: "evaluated on other images",
     Fidelity.FINETUNE: "fine-tuned",
 }
 _SHOWN_ABOVE = 0.975

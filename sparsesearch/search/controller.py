@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sparsesearch.analysis.phases import SCREENED_AT
+from sparsesearch.analysis.phases import NUM_RESCORED, SCREENED_AT
 from sparsesearch.budget.baselines import Baseline
 from sparsesearch.budget.price import study_latency, study_price
 from sparsesearch.budget.solve import check_budget
@@ -18,7 +18,7 @@ from sparsesearch.errors import StudyFailedError
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.challengers import challengers
-from sparsesearch.search.finalists import choose_finalists
+from sparsesearch.search.finalists import choose_finalists, nearest_to_front
 from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.protocols import Done, Wait
@@ -136,7 +136,9 @@ class StagedController:
         if self.screen_fidelity is Fidelity.FINETUNE:
             return self._trained_dense()
         is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
-        return None if is_screening else self._finalist()
+        if is_screening:
+            return None
+        return self._finalist() if self._spec.fidelity.finalists else self._rescored()
 
     def _baseline(self, baseline: Baseline, schedule: Schedule) -> NewTrial:
         return self._new(
@@ -162,9 +164,22 @@ class StagedController:
         self._num_proposals = proposal.index + 1
         return self._new(schedule, self.screen_fidelity, origin=Origin.SEARCH, label="search", proposal=proposal)
 
+    def _rescored(self) -> NewTrial | None:
+        """One of the best, and the hand-crafted, on images that did not rank it: what ranks best is in part luck."""
+        close = nearest_to_front(
+            self._at(self.screen_fidelity, Origin.SEARCH),
+            count=NUM_RESCORED,
+            high=self._high,
+            axis=self._spec.budget.axis,
+            metric=self._spec.metric,
+            required=self._challengers(),
+        )
+        for trial in (*close, *self._at(self.screen_fidelity, Origin.BASELINE)):
+            if self._find(Fidelity.RESCORED, trial.schedule) is None:
+                return self._again(trial, Fidelity.RESCORED)
+        return None
+
     def _finalist(self) -> NewTrial | None:
-        if not self._spec.fidelity.finalists:
-            return None
         planned = self._chosen(self._spec.fidelity.finalists)
         found = self._trained([*planned, *self._at(self.screen_fidelity, Origin.BASELINE)])
         return found or self._trained_dense() or self._trained(self._more_finalists(planned))
@@ -174,17 +189,18 @@ class StagedController:
         for trial in trials:
             if self._find(Fidelity.FINETUNE, trial.schedule) is not None:
                 continue
-            if not self._may_finetune():
-                return None
-            return self._new(
-                trial.schedule,
-                Fidelity.FINETUNE,
-                origin=trial.origin,
-                label=trial.label,
-                parent=trial.number,
-                budget_macs=trial.budget_macs,
-            )
+            return self._again(trial, Fidelity.FINETUNE) if self._may_finetune() else None
         return None
+
+    def _again(self, trial: Trial, fidelity: Fidelity) -> NewTrial:
+        return self._new(
+            trial.schedule,
+            fidelity,
+            origin=trial.origin,
+            label=trial.label,
+            parent=trial.number,
+            budget_macs=trial.budget_macs,
+        )
 
     def _trained_dense(self) -> NewTrial | None:
         """The dense model, trained as the candidates are; once, and only next to hand-crafted schedules."""
@@ -210,19 +226,20 @@ class StagedController:
         others = [trial for trial in self._chosen(len(planned) + count) if trial.number not in known]
         return others[:count]
 
-    def _chosen(self, count: int) -> list[Trial]:
-        candidates = self._at(self.screen_fidelity, Origin.SEARCH)
-        required = challengers(
-            candidates,
+    def _challengers(self) -> list[Trial]:
+        return challengers(
+            self._at(self.screen_fidelity, Origin.SEARCH),
             self._at(self.screen_fidelity, Origin.BASELINE),
             geometry=self._geometry,
             metric=self._spec.metric,
             axis=self._spec.budget.axis,
         )
+
+    def _chosen(self, count: int) -> list[Trial]:
         return choose_finalists(
-            candidates,
+            self._at(self.screen_fidelity, Origin.SEARCH),
             count=count,
-            required=required,
+            required=self._challengers(),
             low=self._low,
             high=self._high,
             axis=self._spec.budget.axis,

@@ -49,20 +49,7 @@ def choose_finalists(
     Raises:
         ValueError: The candidates are of several fidelities.
     """
-    if len({trial.fidelity for trial in candidates}) > 1:
-        raise ValueError("candidates of several fidelities are not comparable; pass those of one fidelity")
-    able = [
-        trial
-        for trial in candidates
-        if trial.state is TrialState.COMPLETE
-        and cost_along(trial, axis) <= high
-        and math.isfinite(metric.of(trial.metrics))
-    ]
-    best_of_model: dict[str, Trial] = {}
-    for trial in sorted(able, key=lambda t: (-metric.score(t.metrics), cost_along(t, axis), t.number)):
-        best_of_model.setdefault(trial.key, trial)
-    first = [best_of_model[key] for key in dict.fromkeys(trial.key for trial in required) if key in best_of_model]
-    ranked = [trial for trial in best_of_model.values() if trial not in first]
+    first, ranked = _ranked(candidates, high=high, axis=axis, metric=metric, required=required)
     count = max(0, count - len(first))
     if low is None or not ranked or not count:
         return first + ranked[:count]
@@ -78,6 +65,50 @@ def choose_finalists(
             chosen.append(within)
             left.remove(within)
     return first + chosen + left[: count - len(chosen)]
+
+
+def nearest_to_front(
+    candidates: Sequence[Trial],
+    *,
+    count: int,
+    high: float,
+    axis: Axis = "macs",
+    metric: Metric = VAL_TOP1,
+    required: Sequence[Trial] = (),
+) -> list[Trial]:
+    """The candidates by how much they are below the front at their cost; see `choose_finalists`.
+
+    Returns:
+        Those that are required, then the members of the front and those nearest to it, the best first.
+    """
+    first, ranked = _ranked(candidates, high=high, axis=axis, metric=metric, required=required)
+    by_cost = sorted((*first, *ranked), key=lambda trial: cost_along(trial, axis))
+    best, below = -math.inf, {}
+    for trial in by_cost:
+        best = max(best, metric.score(trial.metrics))
+        below[trial.number] = best - metric.score(trial.metrics)
+    nearest = sorted(ranked, key=lambda trial: below[trial.number])  # stable: of equals, the best first
+    return first + nearest[: max(0, count - len(first))]
+
+
+def _ranked(
+    candidates: Sequence[Trial], *, high: float, axis: Axis, metric: Metric, required: Sequence[Trial]
+) -> tuple[list[Trial], list[Trial]]:
+    """Those that are required, and the others that may be chosen, the best first."""
+    if len({trial.fidelity for trial in candidates}) > 1:
+        raise ValueError("candidates of several fidelities are not comparable; pass those of one fidelity")
+    able = [
+        trial
+        for trial in candidates
+        if trial.state is TrialState.COMPLETE
+        and cost_along(trial, axis) <= high
+        and math.isfinite(metric.of(trial.metrics))
+    ]
+    best_of_model: dict[str, Trial] = {}
+    for trial in sorted(able, key=lambda t: (-metric.score(t.metrics), cost_along(t, axis), t.number)):
+        best_of_model.setdefault(trial.key, trial)
+    first = [best_of_model[key] for key in dict.fromkeys(trial.key for trial in required) if key in best_of_model]
+    return first, [trial for trial in best_of_model.values() if trial not in first]
 
 
 def _spread(front: Sequence[tuple[float, float]], count: int) -> list[int]:

@@ -44,6 +44,7 @@ class Fidelity(StrEnum):
         UNTRAINED: A schedule evaluated with the dense weights, without training.
         SUPERNET_TRAINING: The training of the shared weights of all schedules.
         SUPERNET: A schedule evaluated with the shared weights, without training of its own.
+        RESCORED: One of the best of these, evaluated as before, but on images that did not rank it.
         FINETUNE: A schedule that is fine-tuned briefly.
         RETRAIN: A schedule that is fully trained.
     """
@@ -52,13 +53,14 @@ class Fidelity(StrEnum):
     UNTRAINED = "untrained"
     SUPERNET_TRAINING = "supernet_training"
     SUPERNET = "supernet"
+    RESCORED = "rescored"
     FINETUNE = "finetune"
     RETRAIN = "retrain"
 
     @property
     def is_training(self) -> bool:
         """Whether its trials train; otherwise each is a single evaluation."""
-        return self not in (Fidelity.UNTRAINED, Fidelity.SUPERNET)
+        return self not in (Fidelity.UNTRAINED, Fidelity.SUPERNET, Fidelity.RESCORED)
 
     @property
     def runs_alone(self) -> bool:

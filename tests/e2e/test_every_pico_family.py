@@ -67,13 +67,13 @@ def test_a_study_without_training_for_schedules(command: Command, backbone: str,
     assert answer.code == 0, answer.err
     best, model = answer.document["best"], answer.document["model"]
     trials = command("trials", "tiny", "--json").document
-    assert {trial["fidelity"] for trial in trials[1:]} == {"untrained"}
-    assert sum(trial["origin"] == "search" for trial in trials) == 3
+    assert {trial["fidelity"] for trial in trials[1:]} == {"untrained", "rescored"}
+    assert sum(trial["origin"] == "search" for trial in trials) == 2 * 3
     assert rivals <= {trial["label"] for trial in trials}
     assert {step["scorer"]["kind"] for t in trials for step in t["schedule"]["steps"] if step["scorer"]} <= FREE
     loaded = sparsesearch.load(model)
     task = DigitsTask(image_size=32, in_chans=1, num_val_images=24)
     float32 = Arithmetic(torch.device("cpu"), torch.float32)
-    evaluated = evaluate_model(loaded, task.val("screen", batch_size=24), arithmetic=float32)
+    evaluated = evaluate_model(loaded, task.val("confirm", batch_size=24), arithmetic=float32)
     assert evaluated.metrics("val")["val_top1"] == best["metrics"]["val_top1"]
     assert loaded.pretrained_cfg["label_names"] == tuple("0123456789")

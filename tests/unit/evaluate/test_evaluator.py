@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from sparsesearch.analysis.study_front import study_front
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.reopen_damaged import reopen_damaged
+from sparsesearch.artifacts.trained import trained_tensors
+from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.transforms import sparsify_
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.dispatch.inline import InlineDispatcher
@@ -20,7 +23,7 @@ from sparsesearch.study.events import Checkpointed
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.protocols import Done
 from sparsesearch.study.stop import StopCause, StoppedError, StopToken
-from sparsesearch.study.trial import Fidelity, TrialState
+from sparsesearch.study.trial import Fidelity, Origin, TrialState
 from sparsesearch.training.cache import TrainingCache
 from sparsesearch.training.checkpoints import CheckpointFolder, read_tensors, write_tensors
 from sparsesearch.training.kinds import TrainingContext
@@ -239,7 +242,7 @@ class TestShortOfMemory:
         assert passes == ["evaluating 2 schedules", "evaluating 1 schedule"]
         screened = [trial for trial in home.store.trials("short") if trial.fidelity is Fidelity.SUPERNET]
         assert screened[0].measurements[0].seconds == screened[1].measurements[0].seconds > 0.0
-        scorer = home.evaluator(short)._supernet._scorer
+        scorer = home.evaluator(short)._scorer(Fidelity.SUPERNET)._scorer
         assert not scorer.keeps_images
         assert [trial.metrics for trial in screened] == [scorer.score(trial.schedule) for trial in screened]
 
@@ -437,6 +440,31 @@ def test_without_training_schedules_are_ranked_on_the_dense_weights(home, spec):
         sparsify_(model, trial.schedule)
         batches = home.context.task.val("screen", batch_size=240)
         assert evaluate_model(model, batches, arithmetic=home.context.arithmetic).metrics("val") == trial.metrics
+
+
+@pytest.mark.parametrize("strategy", ["training-free", "supernet"])
+def test_without_finalists_the_best_are_scored_on_other_images(home, spec, strategy):
+    geometry = spec.resolved.geometry
+    fidelity = spec.fidelity.model_copy(update={"strategy": strategy, "finalists": 0})
+    space = spec.resolved.space if strategy == "supernet" else without_training(spec.resolved.space, geometry)
+    spec = renamed(spec, "free", fidelity=fidelity, resolved=spec.resolved.model_copy(update={"space": space}))
+    home.run(spec)
+    trials = home.store.trials(spec.name)
+    again = [trial for trial in trials if trial.fidelity is Fidelity.RESCORED]
+    assert sorted(trial.parent for trial in again) == [t.number for t in trials if t.origin is Origin.SEARCH][:3]
+    hits = home.store.hits(spec.name, [trial.number for trial in trials])
+    for trial in again:
+        assert hits[trial.number].is_comparable(hits[0]), "the dense model was measured on the same images"
+        assert not hits[trial.number].is_comparable(hits[trial.parent])
+    view = StudyView.of(home.store, spec.name)
+    assert view.front.fidelity is Fidelity.RESCORED
+    tensors = trained_tensors(view.best, trials, home.folder(spec))
+    model = home.context.model_with(tensors) if strategy == "training-free" else home.context.supernet_model(space)
+    if strategy == "supernet":
+        load_weights_(model, tensors, source="the supernet")
+    sparsify_(model, view.best.schedule)
+    batches = home.context.task.val("confirm", batch_size=240)
+    assert evaluate_model(model, batches, arithmetic=home.context.arithmetic).metrics("val") == view.best.metrics
 
 
 def test_which_images_are_classified_correctly_is_stored(home, spec):

@@ -3,6 +3,8 @@ import itertools
 import pytest
 from sample_study import prepared
 
+from sparsesearch.analysis.phases import NUM_RESCORED
+from sparsesearch.analysis.study_front import study_front
 from sparsesearch.errors import BudgetError, StudyFailedError
 from sparsesearch.schedule import Schedule
 from sparsesearch.search.challengers import challengers, is_other
@@ -112,6 +114,20 @@ class TestOrder:
                 able = [t for t in screened if t.cost.macs <= baseline.cost.macs]
                 able = [t for t in able if all(is_other(t.schedule, r.schedule, deit_small) for r in baselines)]
                 assert not able or any(t.number in finalists for t in able)
+
+    def test_without_finalists_the_best_are_evaluated_on_other_images(self, deit_small):
+        trials = run(controller_of(study(finalists=0, evaluations=60, low=0.5), deit_small))
+        screened = {t.number: t for t in trials if t.fidelity is SUPERNET}
+        again = [t for t in trials if t.fidelity is Fidelity.RESCORED]
+        assert trials[-len(again) :] == again
+        assert [t.origin for t in again if t.origin is SEARCH] == [SEARCH] * NUM_RESCORED
+        assert {t.parent for t in again if t.origin is BASELINE} == {
+            t.number for t in screened.values() if t.origin is BASELINE
+        }
+        assert all(t.schedule == screened[t.parent].schedule for t in again)
+        searched = [t for t in screened.values() if t.origin is SEARCH]
+        front = study_front(searched).points
+        assert {t.number for t in front} <= {t.parent for t in again}
 
     def test_without_a_supernet_proposals_are_fine_tuned_at_once(self, deit_small):
         controller = controller_of(study(strategy="finetune"), deit_small)

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from sparsesearch.schedule import Schedule
-from sparsesearch.search.finalists import choose_finalists
+from sparsesearch.search.finalists import choose_finalists, nearest_to_front
 from sparsesearch.study.trial import Fidelity, TrialState
 
 
@@ -90,3 +90,11 @@ def test_fidelities_are_never_mixed(deit_small, make_trial):
     ]
     with pytest.raises(ValueError, match="fidelities"):
         choose_finalists(trials, count=1, low=None, high=10**10)
+
+
+def test_nearest_to_the_front(candidates):
+    """On the front are 0, 3 and 5; below it are 1 by 0.02, 4 by 0.05 and 2 by 0.1; 6 is too expensive."""
+    trials = candidates([(0.6, 10), (0.58, 20), (0.5, 30), (0.8, 50), (0.75, 60), (0.9, 90), (0.99, 101)])
+    assert numbers(nearest_to_front(trials, count=9, high=100)) == [5, 3, 0, 1, 4, 2]
+    assert numbers(nearest_to_front(trials, count=4, high=100)) == [5, 3, 0, 1]
+    assert numbers(nearest_to_front(trials, count=2, high=100, required=[trials[2]])) == [2, 5]
