@@ -80,6 +80,8 @@ def run_study(
         execution(writer.spec).resources.patience_s, on_wait=board.line, give_up=lambda: stop.cause is not None
     )
     with (
+        # Until the study is given free, which what is inside does last: a signal must not end the process before.
+        stopping_on_signals(stop, at_once=False),
         closing(writer),
         LastResort(stop, at_last=lambda cause: _abandoned(writer, cause)),
         LeaseKeeper(writer, stop, work=board.work),
@@ -112,7 +114,9 @@ def run_study(
             _store_state(writer, StudyState.PAUSED, reason=one_line(error))
             raise
         writer.set_state(StudyState.FINISHED, reason=done.reason)
-        return StudyState.FINISHED
+    if stop.cause in (StopCause.INTERRUPT, StopCause.TERMINATE):  # as it was ending
+        raise StoppedError(stop.cause)
+    return StudyState.FINISHED
 
 
 def _work(

@@ -9,7 +9,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sparsesearch.dispatch.allocation import Node
-from sparsesearch.errors import ClusterError, one_line
+from sparsesearch.dispatch.lost_machine import lost_machine
+from sparsesearch.errors import ClusterError, InfrastructureError, one_line
 
 _T = TypeVar("_T")
 
@@ -25,13 +26,18 @@ def run_on(node: Node, function: Callable[..., _T], *arguments: object, timeout_
 
     Raises:
         ClusterError: The node does not execute it.
+        InfrastructureError: The node does not answer, or was lost.
     """
     task = ray.remote(function).options(
         num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False), max_retries=1
     )
     try:
         found: _T = ray.get(task.remote(*arguments), timeout=timeout_s)
+    except ray.exceptions.GetTimeoutError as error:
+        raise InfrastructureError(f"node {node.address} of the Ray cluster does not answer") from error
     except ray.exceptions.RayError as error:
+        if (lost := lost_machine(str(error))) is not None:
+            raise lost from error
         raise ClusterError(
             f"node {node.address} does not execute a task: {one_line(error)}; check that sparsesearch is installed "
             "there, and /tmp/ray/session_latest/logs on that node"

@@ -34,6 +34,7 @@ def check_shared(storage: Path, nodes: Sequence[Node]) -> None:
 
     Raises:
         ClusterError: A node does not see the same folder.
+        InfrastructureError: A node does not answer.
     """
     if len(nodes) < 2:
         return

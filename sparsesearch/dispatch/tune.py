@@ -156,6 +156,10 @@ class RayDispatcher:
                     self._pause.wait(InfrastructureError(str(error)))
                     nodes = []
                     continue
+                except InfrastructureError as error:
+                    self._pause.wait(error)
+                    nodes = []
+                    continue
                 evaluator = evaluator.on(device)
             if upcoming.fidelity.runs_alone and allocation.workers > 1:
                 train_together(queue, evaluator, allocation, storage=self._storage)
@@ -182,6 +186,7 @@ class RayDispatcher:
 
         Raises:
             ClusterError: They lack resources for a trial, or do not share the storage.
+            InfrastructureError: One of them does not answer.
         """
         device = device_of_trials(self._device, nodes, self._resources)
         fidelity = writer.spec.fidelity

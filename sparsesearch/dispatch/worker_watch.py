@@ -13,7 +13,7 @@ from pathlib import Path
 from sparsesearch.dispatch.allocation import Node
 from sparsesearch.dispatch.beats import Beat, beats
 from sparsesearch.dispatch.on_node import run_on
-from sparsesearch.errors import ClusterError
+from sparsesearch.errors import ClusterError, InfrastructureError
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.trial import Trial
 from sparsesearch.text import human_time
@@ -108,7 +108,7 @@ class WorkerWatch:
             for node in (node for node in nodes if node.host == beat.host):
                 try:
                     run_on(node, _kill, beat.pid, timeout_s=_KILL_S)
-                except ClusterError as error:
+                except (ClusterError, InfrastructureError) as error:
                     logger.warning("%s", error)
 
 

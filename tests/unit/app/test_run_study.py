@@ -1,3 +1,6 @@
+import os
+import signal
+
 import pytest
 import torch
 import yaml
@@ -5,6 +8,7 @@ from observing import Telling
 from typer.testing import CliRunner
 
 from sparsesearch.app.complete import complete
+from sparsesearch.app.lease_keeper import LeaseKeeper
 from sparsesearch.app.resolve import resolve
 from sparsesearch.app.run_study import run_study
 from sparsesearch.app.workspace import Workspace
@@ -108,6 +112,22 @@ def test_a_study_runs_to_its_end_and_gives_the_lease_back(spec, store, settings)
     assert told == list(store.trials(spec.name))
     assert all(trial.state.is_final for trial in told)
     store.open_study(spec.name).close()
+
+
+def test_a_signal_as_a_run_ends_does_not_keep_the_lease(spec, store, settings, monkeypatch):
+    stop = LeaseKeeper.__exit__
+
+    def terminated(self, *error):
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop(self, *error)
+
+    monkeypatch.setattr(LeaseKeeper, "__exit__", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError):
+        run_study(Workspace(settings, store), store.create_study(spec))
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not store.condition(spec.name).is_leased
+    assert store.condition(spec.name).state is StudyState.FINISHED
 
 
 def test_a_study_can_start_from_another_one_which_may_then_go(spec, store, settings):
