@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
+import shutil
 import subprocess
 
 import pytest
@@ -20,6 +20,6 @@ def test_what_a_node_answers() -> None:
         (node,) = cluster.nodes
         assert run_on(node, platform.node, timeout_s=60.0) == platform.node()
         with pytest.raises(ClusterError, match="No such file"):
-            run_on(node, os.stat, "/nowhere/at/all", timeout_s=60.0)
+            run_on(node, shutil.disk_usage, "/nowhere/at/all", timeout_s=60.0)
         with pytest.raises(InfrastructureError, match="does not answer"):
             run_on(node, subprocess.run, ["sleep", "20"], timeout_s=2.0)
