@@ -38,7 +38,7 @@ def run_on(node: Node, function: Callable[..., _T], *arguments: object, timeout_
     except ray.exceptions.RayError as error:
         if (lost := lost_machine(str(error))) is not None:
             raise lost from error
-        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        cause = (isinstance(error, ray.exceptions.RayTaskError) and error.cause) or error
         raise ClusterError(
             f"node {node.address} does not execute a task: {one_line(cause)}; check that sparsesearch is installed "
             "there, and /tmp/ray/session_latest/logs on that node"
