@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 import random
-import signal
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import cycle
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import get_worker_info
 
+from sparsesearch.data.loader_pool import Decoded, LoaderPool, empty_images
 from sparsesearch.data.loader_workers import num_loader_workers, shared_memory_slots
 from sparsesearch.data.loading import Preprocessing, Transform
 from sparsesearch.data.samples import Samples
@@ -61,9 +57,8 @@ class _Chunk:
     indices: NDArray[np.int64]
     augmentation: Augmentation | None
 
-
-_Decoded = tuple[Tensor, list[int]]
-"""Images, uint8 `B x C x H x W` in the memory format of images (channels last), and their labels."""
+    def __len__(self) -> int:
+        return len(self.indices)
 
 
 class ImageLoader:
@@ -86,7 +81,7 @@ class ImageLoader:
         self._normalisation = preprocessing.normalisation
         self._image_shape = (*sides(preprocessing.image_size), preprocessing.in_chans)
         self._asked = workers
-        self._idle: _Pool | None = None
+        self._idle: LoaderPool[_Chunk] | None = None
 
     def with_parts(self, parts: dict[str, Samples]) -> ImageLoader:
         """The same for other samples."""
@@ -118,7 +113,7 @@ class ImageLoader:
                 is_training = augmentation is not None
                 decoded = self._decoded_elsewhere(chunks, workers=workers, ahead=ahead, is_training=is_training)
             for indices in steps:
-                images_BCHW = _empty_images(len(indices), self._image_shape)
+                images_BCHW = empty_images(len(indices), self._image_shape)
                 labels = _copied_(images_BCHW, decoded) if decoded else self._decoding.fill_(images_BCHW, next(chunks))
                 batch = Batch(images=images_BCHW, labels=torch.tensor(labels), normalisation=self._normalisation)
                 yield batch if steps.are_whole else steps.placed(batch)
@@ -129,11 +124,11 @@ class ImageLoader:
 
     def _decoded_elsewhere(
         self, chunks: Iterable[_Chunk], *, workers: int, ahead: int, is_training: bool
-    ) -> Iterator[_Decoded]:
+    ) -> Iterator[Decoded]:
         pool, self._idle = self._idle, None
         keep = is_training or pool is not None
         if pool is None or pool.workers != workers or pool.ahead < ahead:
-            pool = _Pool(self._decoding, self._image_shape, workers=workers, ahead=ahead)
+            pool = LoaderPool(self._decoding.fill_, (_CHUNK, *self._image_shape), workers=workers, ahead=ahead)
         try:
             yield from pool.run(chunks)
         finally:
@@ -172,84 +167,7 @@ class _Decoding:
         return self._augments[rand_augment]
 
 
-class _Pool:
-    """Loader processes. They write into shared memory that is made once: new memory for each chunk would cost time.
-
-    Args:
-        decoding: What they do.
-        image_shape: Height, width and channels of an image.
-        workers: Their number.
-        ahead: Chunks that each decodes before they are asked for.
-    """
-
-    def __init__(self, decoding: _Decoding, image_shape: Sequence[int], *, workers: int, ahead: int) -> None:
-        self.workers = workers
-        self.ahead = ahead
-        # The one that is read while its successor is written.
-        slots = [_empty_images(_CHUNK, image_shape, is_shared=True) for _ in range(workers * ahead + 1)]
-        self._slots = slots
-        self._queue = _Queue(len(slots))
-        self._loader: DataLoader[_Filled] = DataLoader(
-            _Slots(decoding, slots),
-            batch_size=None,
-            sampler=self._queue,
-            num_workers=workers,
-            prefetch_factor=ahead,
-            persistent_workers=True,
-            collate_fn=_as_it_is,
-            worker_init_fn=_obey_the_parent_alone,
-            generator=torch.Generator().manual_seed(0),
-        )
-
-    def run(self, chunks: Iterable[_Chunk]) -> Iterator[_Decoded]:
-        """Decode chunks in order; what is left of an earlier run is dropped.
-
-        The images are overwritten when the next ones are asked for.
-        """
-        self._queue.chunks = chunks
-        for slot, labels in self._loader:
-            yield self._slots[slot][: len(labels)], labels
-
-
-_Filled = tuple[int, list[int]]
-"""A slot, and the labels of the images that were written into it."""
-
-
-class _Slots(Dataset[_Filled]):
-    def __init__(self, decoding: _Decoding, slots: Sequence[Tensor]) -> None:
-        self._decoding = decoding
-        self._slots = slots
-
-    def __getitem__(self, asked: tuple[int, _Chunk]) -> _Filled:
-        slot, chunk = asked
-        return slot, self._decoding.fill_(self._slots[slot][: len(chunk.indices)], chunk)
-
-
-class _Queue(Sampler[tuple[int, _Chunk]]):
-    """Assigns slots in turn. A chunk is asked for when the one that was in its slot has been read."""
-
-    def __init__(self, num_slots: int) -> None:
-        self.chunks: Iterable[_Chunk] = ()
-        self._num_slots = num_slots
-
-    def __iter__(self) -> Iterator[tuple[int, _Chunk]]:
-        return zip(cycle(range(self._num_slots)), self.chunks, strict=False)
-
-
-def _as_it_is(filled: Any) -> Any:
-    return filled
-
-
-def _empty_images(count: int, image_shape: Sequence[int], *, is_shared: bool = False) -> Tensor:
-    """Memory for images as decoders write them, channels last; pinned where this process uses a GPU."""
-    is_pinned: bool = not is_shared and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    images_BHWC = torch.empty((count, *image_shape), dtype=torch.uint8, pin_memory=is_pinned)
-    if is_shared:
-        images_BHWC.share_memory_()  # type: ignore[no-untyped-call]
-    return images_BHWC.permute(0, 3, 1, 2)
-
-
-def _copied_(images_BCHW: Tensor, decoded: Iterator[_Decoded]) -> list[int]:
+def _copied_(images_BCHW: Tensor, decoded: Iterator[Decoded]) -> list[int]:
     """Fill it with the next images, and return their labels."""
     labels: list[int] = []
     while len(labels) < len(images_BCHW):
@@ -275,19 +193,3 @@ def _same_generators_after() -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
-
-
-def _obey_the_parent_alone(_: int) -> None:
-    """Let a loader process end by its parent's will only.
-
-    Ctrl-C, and the SIGTERM at the end of a job, go to all processes; the parent then still finishes its step.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_wait_for_end, args=(os.getppid(),), daemon=True).start()
-
-
-def _wait_for_end(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)

@@ -136,9 +136,8 @@ class StagedController:
         if self.screen_fidelity is Fidelity.FINETUNE:
             return self._trained_dense()
         is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
-        if is_screening:
-            return None
-        return self._finalist() if self._spec.fidelity.finalists else self._rescored()
+        last_stage = self._finalist if self._spec.fidelity.finalists else self._rescored
+        return None if is_screening else last_stage()
 
     def _baseline(self, baseline: Baseline, schedule: Schedule) -> NewTrial:
         return self._new(
