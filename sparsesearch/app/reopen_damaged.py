@@ -1,4 +1,4 @@
-"""Verify the weights that a study builds on, and repeat the trainings whose weights are lost."""
+"""Verify the weights of a study, and repeat the trainings whose weights are lost."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sparsesearch.training.checkpoints import CheckpointFolder
 
 
 def reopen_damaged(writer: StudyWriter, folder: CheckpointFolder, *, progress: Progress) -> None:
-    """Verify the dense and supernet weights of an open study; a training whose file is not what was stored runs again.
+    """Verify the weights of an open study; a training whose file is not what was stored runs again.
 
     Its recorded measurements are kept, and so are the results of the other trials. Weights in the training cache are
-    taken over before anything is trained.
+    taken over before anything is trained. Files of fine-tunings may be missing: nothing builds on them.
 
     Args:
         writer: The open study.
@@ -23,10 +23,11 @@ def reopen_damaged(writer: StudyWriter, folder: CheckpointFolder, *, progress: P
         InfrastructureError: The disk of the checkpoints failed, or is not there.
     """
     folder.check_recorded([trial.checkpoint for trial in writer.trials() if trial.checkpoint is not None])
-    for trial in writer.trials({TrialState.REFERENCE}):
-        if trial.checkpoint is None or not trial.is_foundation:
+    for trial in writer.trials({TrialState.REFERENCE, TrialState.COMPLETE}):
+        if trial.checkpoint is None or not (trial.is_foundation or folder.holds(trial.checkpoint)):
             continue
         problem = folder.verify(trial.checkpoint, sets_aside=True)
         if problem is not None:
-            progress.line(f"{problem}; the {trial.fidelity.training_name} is repeated")
+            name = trial.fidelity.training_name if trial.is_foundation else f"fine-tuning of trial {trial.number}"
+            progress.line(f"{problem}; the {name} is repeated")
             writer.reopen(trial.number, reason=problem)

@@ -10,7 +10,8 @@ from sparsesearch.artifacts.recipe import DEMO_NOTE, NOT_MEANINGFUL, Measured, P
 from sparsesearch.errors import BudgetError, StudyFailedError
 from sparsesearch.schedule.image_size import as_image_size
 from sparsesearch.study.spec import PickName, StudySpec
-from sparsesearch.study.trial import Trial
+from sparsesearch.study.trial import Trial, TrialState
+from sparsesearch.text import counted
 
 
 def best_trial(
@@ -31,6 +32,12 @@ def best_trial(
     spec, front = view.spec, front or view.front
     resolved = spec.resolved
     if resolved is None or front.reference is None or not front.points:
+        failed = sum(trial.state is TrialState.FAILED for trial in view.trials)
+        if view.condition.state.is_over and failed:
+            raise StudyFailedError(
+                f"study {spec.name!r} has no candidate, since {counted(failed, 'trial')} failed; see why with: "
+                f"sparsesearch trials {spec.name} --state failed; run them again with: sparsesearch retry {spec.name}"
+            )
         raise StudyFailedError(
             f"study {spec.name!r} has no finished candidate yet; resume it with: sparsesearch resume {spec.name}"
         )

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from sparsesearch.errors import InfrastructureError
 
-_SIGNS = ("its node has died", "NodeDiedError", "the node it was running on", "Node was terminated")
+_SIGNS = (
+    "its node has died",
+    "NodeDiedError",
+    "the node it was running on",
+    "Node was terminated",
+    "The node specified via NodeAffinity",  # it has gone between two looks at the cluster
+)
 
 
 def lost_machine(text: str) -> InfrastructureError | None:

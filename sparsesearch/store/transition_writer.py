@@ -49,10 +49,10 @@ class TransitionWriter(StudyWriter):
         return self._change([(number, lambda trial: transitions.claimed(trial, retry=False)) for number in numbers])
 
     def reopen(self, number: int, *, reason: str) -> Trial:
-        """Mark a REFERENCE trial as RUNNING without a checkpoint; see `StudyWriter.reopen`.
+        """Mark a training that has ended as RUNNING without a checkpoint; see `StudyWriter.reopen`.
 
         Raises:
-            StaleAttemptError: The lease is lost, or the trial is not a REFERENCE.
+            StaleAttemptError: The lease is lost, or the trial is no training that has ended well.
             LookupError: The trial does not exist.
         """
         return self._change([(number, lambda trial: transitions.reopened(trial, reason=reason))])[0]

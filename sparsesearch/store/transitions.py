@@ -29,13 +29,13 @@ def claimed(trial: Trial, *, retry: bool, reason: str | None = None) -> Trial:
 
 
 def reopened(trial: Trial, *, reason: str) -> Trial:
-    """Return a REFERENCE trial as RUNNING without a checkpoint; its measurements are kept.
+    """Return a training that has ended well as RUNNING without a checkpoint; its measurements are kept.
 
     Raises:
-        StaleAttemptError: The trial is in another state.
+        StaleAttemptError: The trial is in another state, or an evaluation.
     """
-    if trial.state is not TrialState.REFERENCE:
-        raise StaleAttemptError(f"{_name(trial)} is {trial.state}; only the training of a reference can be repeated")
+    if trial.state not in (TrialState.REFERENCE, TrialState.COMPLETE) or not trial.fidelity.is_training:
+        raise StaleAttemptError(f"{_name(trial)} is {trial.state}; only a training that has ended well can be repeated")
     changes = {"state": TrialState.RUNNING, "checkpoint": None, "reason": storable_text(reason)}
     return trial.model_copy(update=changes)
 

@@ -132,7 +132,7 @@ class StudyWriter(Protocol):
         """`claim` for several trials at once, without `retry`."""
 
     def reopen(self, number: int, *, reason: str) -> Trial:
-        """Mark a REFERENCE trial as RUNNING without a checkpoint, because its weights are lost and it must run again.
+        """Mark a REFERENCE or COMPLETE training as RUNNING without a checkpoint, since its weights are lost.
 
         Its measurements are kept.
         """

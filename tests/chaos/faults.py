@@ -148,7 +148,7 @@ def worker(number: signal.Signals) -> Fault:
 
     def fault(place: Place, rng: Random) -> None:
         place.dispatcher = "ray"
-        place.options = ["--worker-timeout", "15s"]
+        place.options = ["--worker-timeout", "40s"]  # importing torch takes 15 s on a busy machine
         process = _some_point(place, rng)
         if wait_until(process, lambda: bool(_workers(place))):
             with suppress(ProcessLookupError, IndexError):  # it has just ended

@@ -90,7 +90,7 @@ def problems(place: Place, calm: dict[str, list[Row]]) -> list[str]:
 
 
 def _damaged(place: Place) -> list[str]:
-    """References whose file is not what was recorded."""
+    """Trainings whose file is not what was recorded."""
     wrong = []
     for uri, digest in query(
         place, "SELECT checkpoint_uri, checkpoint_sha256 FROM trials WHERE checkpoint_uri IS NOT NULL"

@@ -566,9 +566,9 @@ class TestRecording:
         running.record(checkpointed(0, 1))
         assert running.record(ended(0, TrialState.REFERENCE)).checkpoint == before.checkpoint
 
-    @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED])
-    def test_only_references_run_again(self, running: StudyWriter, state: FinalState) -> None:
-        with pytest.raises(StaleAttemptError, match="only the training of a reference can be repeated"):
+    @pytest.mark.parametrize("state", [TrialState.STOPPED, TrialState.FAILED])
+    def test_only_trainings_that_ended_well_run_again(self, running: StudyWriter, state: FinalState) -> None:
+        with pytest.raises(StaleAttemptError, match="only a training that has ended well can be repeated"):
             running.reopen(0, reason="damaged")
         running.record(ended(0, state))
         with pytest.raises(StaleAttemptError, match=f"is {state}; only"):

@@ -402,6 +402,26 @@ class TestCheckpoints:
             t.checkpoint and t.checkpoint.sha256 for t in before
         ]
 
+    def test_a_fine_tuning_with_a_damaged_file_is_repeated(self, home, spec):
+        home.run(spec)
+        before = home.store.trials(spec.name)
+        tuned = next(trial for trial in before if trial.fidelity is Fidelity.FINETUNE)
+        path = home.folder(spec).path_of(tuned.checkpoint)
+        path.write_bytes(path.read_bytes()[:-1])
+        writer, progress = home.store.open_study(spec.name), Epochs()
+        reopen_damaged(writer, home.folder(spec), progress=progress)
+        writer.close()
+        (line,) = progress.lines
+        assert line.endswith(f"the fine-tuning of trial {tuned.number} is repeated")
+        home.run(spec)
+        after = home.store.trials(spec.name)[tuned.number]
+        assert after.state is TrialState.COMPLETE
+        assert (after.measurements, after.checkpoint.sha256) == (tuned.measurements, tuned.checkpoint.sha256)
+        path.unlink()  # perhaps somebody has made room
+        writer = home.store.open_study(spec.name)
+        reopen_damaged(writer, home.folder(spec), progress=progress)
+        assert writer.trials()[tuned.number].state is TrialState.COMPLETE
+
 
 def assert_same_but_uri(home, one, other):
     pairs = zip(without_clocks(home.store.trials(one)), without_clocks(home.store.trials(other)), strict=True)
