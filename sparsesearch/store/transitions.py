@@ -32,9 +32,9 @@ def reopened(trial: Trial, *, reason: str) -> Trial:
     """Return a training that has ended well as RUNNING without a checkpoint; its measurements are kept.
 
     Raises:
-        StaleAttemptError: The trial is in another state, or an evaluation.
+        StaleAttemptError: The trial is in another state.
     """
-    if trial.state not in (TrialState.REFERENCE, TrialState.COMPLETE) or not trial.fidelity.is_training:
+    if trial.state not in (TrialState.REFERENCE, TrialState.COMPLETE):
         raise StaleAttemptError(f"{_name(trial)} is {trial.state}; only a training that has ended well can be repeated")
     changes = {"state": TrialState.RUNNING, "checkpoint": None, "reason": storable_text(reason)}
     return trial.model_copy(update=changes)
