@@ -154,6 +154,8 @@ def report_commands(home: Path, *, rounds: int, num_trials: int) -> None:
         "trials, first page": ["trials", "large"],
         "trials, last page": ["trials", "large", "--offset", str(num_trials - 100)],
         "front": ["front", "large"],
+        "front, with a picture": ["front", "large", "--png", str(home / "front.png")],
+        "report": ["report", "large", "-o", str(home / "report.html")],
         "show": ["show", "large"],
         "studies": ["studies"],
     }

@@ -3,11 +3,11 @@ r"""Searched schedules against published ones without any training: test split, 
 OMP_NUM_THREADS=1 python benchmarks/training_free.py --home /tmp/training_free \
     --out docs/results/training_free.jsonl
 
-Settled before the first run (docs/benchmarks.md#without-training): three bundled tasks, 35, 50 and 65 % of the dense
-cost, seeds 100 to 104, 120 schedules evaluated for each. A seed has one dense training for all budgets; nothing else is
-trained. The searched schedule and the best published one are those with the best accuracy on the validation images that
-did not rank them; the test split is opened once for each. Intervals: paired bootstrap over the 397 test digits, seeds
-pooled.
+Settled before the first run (docs/benchmarks.md#searching-without-training): three bundled tasks, 35, 50 and 65 % of
+the dense cost, seeds 100 to 104, 120 schedules evaluated for each. A seed has one dense training for all budgets;
+nothing else is trained. The searched schedule and the best published one are those with the best accuracy on the
+validation images that did not rank them; the test split is opened once for each. Intervals: paired bootstrap over the
+397 test digits, seeds pooled.
 
 Each cell is a line of the output, written when it is finished; cells that are there are not repeated, so that a run
 that was ended goes on, and several run next to each other (`--tasks`, `--seeds`). `--table` prints what is there.

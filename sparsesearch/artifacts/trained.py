@@ -28,8 +28,7 @@ def trained_tensors(trial: Trial, trials: Sequence[Trial], folder: CheckpointFol
     source: Trial | None = trial
     if not trial.fidelity.is_training:
         of = {other.fidelity: other for other in trials if other.is_foundation}
-        source = of.get(Fidelity.DENSE) if trial.fidelity is Fidelity.UNTRAINED else None
-        source = source or of.get(Fidelity.SUPERNET_TRAINING) or of.get(Fidelity.DENSE)
+        source = of.get(Fidelity.SUPERNET_TRAINING) or of.get(Fidelity.DENSE)
     ref = None if source is None else source.checkpoint
     if ref is None or not folder.holds(ref):
         return None

@@ -150,14 +150,10 @@ class RayDispatcher:
                 try:
                     nodes = cluster.nodes
                     device, allocation = self._allocate(nodes, writer)
-                except ClusterError as error:
-                    if allocation is None:
+                except (ClusterError, InfrastructureError) as error:
+                    if allocation is None and isinstance(error, ClusterError):
                         raise
                     self._pause.wait(InfrastructureError(str(error)))
-                    nodes = []
-                    continue
-                except InfrastructureError as error:
-                    self._pause.wait(error)
                     nodes = []
                     continue
                 evaluator = evaluator.on(device)

@@ -208,11 +208,12 @@ class StudyEvaluator:
         """The scorer of a fidelity. Only the last one is kept: it holds states of all images."""
         if self._last_scorer is None or self._last_scorer[0] is not fidelity:
             self._last_scorer = None
-            is_shared = self._spec.fidelity.trains_supernet and fidelity is not Fidelity.UNTRAINED
+            if self._spec.fidelity.trains_supernet:
+                model = self._supernet_model(self._checkpoints.start(Fidelity.SUPERNET_TRAINING)[0])
+            else:
+                model = self._untrained_model()
             scorer = JointScorer(
-                self._supernet_model(self._checkpoints.start(Fidelity.SUPERNET_TRAINING)[0])
-                if is_shared
-                else self._untrained_model(),
+                model,
                 self._spec,
                 part="confirm" if fidelity is Fidelity.RESCORED else "screen",
                 context=self._context,

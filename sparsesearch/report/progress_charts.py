@@ -38,7 +38,8 @@ def hypervolume_charts(found: Findings) -> str:
                 chart.curve(steps, "search", steps=True)
                 chart.marks(steps[-1:], "search", size=4.0, hints=[f"{_NAMES[curve.fidelity]}: {steps[-1][1]:.3f} %"])
                 thin = [(x_of(point), point.value) for point in curve.at_budgets if point.value >= chart.y.low]
-                chart.curve(thin, "search thin", steps=True)
+                last = [(x_of(curve.points[-1]), value) for _, value in thin[-1:]]  # where the other line ends
+                chart.curve([*thin, *last], "search thin", steps=True)
                 if curve.baseline is not None:
                     ends = [
                         (x_of(curve.points[0]), curve.baseline),
