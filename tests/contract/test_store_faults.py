@@ -90,6 +90,13 @@ class Writing(threading.Thread):
         assert stored == list(range(1, self.steps + 1))
 
 
+def wait_for_a_line(lines: list[str]) -> None:
+    until = time.monotonic() + 60
+    while not lines and time.monotonic() < until:
+        time.sleep(0.01)
+    assert lines
+
+
 def check_lines(lines: list[str]) -> None:
     assert len(lines) == 2
     assert re.fullmatch(r"waiting for the database, at most 60 s: .*", lines[0])
@@ -118,7 +125,7 @@ class TestPostgres:
         writing.wait_for(50)
         for mode in ("fast", "immediate"):
             server.stop(mode)
-            time.sleep(2)
+            wait_for_a_line(lines)
             server.start()
             writing.wait_for(writing.steps + 50)
             check_lines(lines)
@@ -295,7 +302,7 @@ connection.execute("ROLLBACK")
 """
 
 FILLING = """
-import resource, sys, threading
+import resource, sys
 from pathlib import Path
 from sparsesearch.errors import StoreUnavailableError
 from sparsesearch.store.sql import open_store
@@ -320,8 +327,10 @@ try:
 except StoreUnavailableError as error:
     print(step, error, flush=True)
 lines = []
-store.set_patience(60, on_wait=lines.append)
-threading.Timer(2, limit, [unlimited]).start()
+def told(line):
+    lines.append(line)
+    limit(unlimited)
+store.set_patience(60, on_wait=told)
 for step in range(step + 1, step + 51):
     record(step)
 print(step, *lines, sep="|", flush=True)
@@ -347,7 +356,7 @@ class TestSqlite:
             assert rival.stdout is not None
             assert rival.stdout.readline() == "locked\n"
             steps = writing.steps
-            time.sleep(3)
+            wait_for_a_line(lines)
             assert writing.steps - steps <= 1
             assert "was locked by another process for 0.3 s" in lines[0]
             rival.communicate("\n")

@@ -4,7 +4,6 @@ import os
 import sqlite3
 import stat
 import sys
-import threading
 import traceback
 from pathlib import Path
 
@@ -227,10 +226,15 @@ class TestFiles:
     def test_a_file_that_is_put_back_is_used_again(self, tmp_path: Path) -> None:
         (tmp_path / "there").mkdir()
         lines: list[str] = []
-        store = open_store(f"sqlite:///{tmp_path}/there/a.db", patience_s=60, on_wait=lines.append)
+
+        def put_back(line: str) -> None:
+            lines.append(line)
+            if len(lines) == 1:
+                (tmp_path / "elsewhere").rename(tmp_path / "there")
+
+        store = open_store(f"sqlite:///{tmp_path}/there/a.db", patience_s=60, on_wait=put_back)
         writer = store.create_study(SPEC)
         (tmp_path / "there").rename(tmp_path / "elsewhere")
-        threading.Timer(2.0, (tmp_path / "elsewhere").rename, [tmp_path / "there"]).start()
         writer.set_state(StudyState.FINISHED)
         assert store.condition("digits").state is StudyState.FINISHED
         assert len(lines) == 2
