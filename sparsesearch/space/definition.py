@@ -28,7 +28,7 @@ class SearchSpace(Value):
 
     Attributes:
         blocks: 0-based blocks that may have a step, of an isotropic backbone or of the deepest stage of a hierarchical
-            one; empty means every block but block 0 of stage 0.
+            one; empty means every block from `earliest` on, or, without it, every block but block 0 of stage 0.
         stages: Blocks per stage, for several stages of a hierarchical backbone; instead of `blocks`.
         earliest: No step before this block, of an isotropic backbone or of the deepest stage.
         latest: The first step is at this block or before, of an isotropic backbone or of the deepest stage.

@@ -206,7 +206,7 @@ def _entries(space: SearchSpace, geometry: BackboneGeometry) -> tuple[StageLocat
 
 
 def _blocks(entry: StageLocations, stage: StageGeometry, geometry: BackboneGeometry) -> tuple[int, ...]:
-    first = 1 if entry.stage == 0 else 0
+    first = 1 if entry.stage == 0 and entry.earliest is None else 0
     blocks = tuple(sorted(entry.blocks)) or tuple(range(first, stage.depth))
     where = f" in stage {entry.stage}" if len(geometry.stages) > 1 else ""
     outside = [block for block in blocks if not 0 <= block < stage.depth]

@@ -12,7 +12,8 @@ class StageLocations(Value):
 
     Attributes:
         stage: Stage index.
-        blocks: 0-based blocks of the stage that may have a step; empty means every block except block 0 of stage 0.
+        blocks: 0-based blocks of the stage that may have a step; empty means every block from `earliest` on, or,
+            without it, every block except block 0 of stage 0.
         earliest: No step before this block.
         latest: The first step of the stage, if it has any, is at this block or before.
         min_keep_ratio: As in `SearchSpace`, for this stage; by default that of the space.

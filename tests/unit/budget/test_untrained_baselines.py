@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from geometries import CONVNEXT_TINY, SWIN_TINY
+from geometries import CONVNEXT_TINY, DEIT_PICO, DEIT_SMALL, SWIN_TINY
 
 from sparsesearch.budget.baselines import baseline_schedules
 from sparsesearch.budget.study_baselines import baseline_families
 from sparsesearch.budget.untrained_baselines import untrained_baselines
 from sparsesearch.cost.analytic import AnalyticCost
+from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.methods import Merge, is_learned
-from sparsesearch.space.definition import SearchSpace
+from sparsesearch.space.definition import SearchSpace, load_space
+from sparsesearch.space.encoding import encode
+from sparsesearch.space.untrained import without_training
+
+DEEP = DEIT_SMALL.model_copy(
+    update={"name": "deep", "stages": (DEIT_SMALL.stages[0].model_copy(update={"depth": 24}),)}
+)
 
 
 def solved(geometry, limit):
@@ -52,6 +59,17 @@ def test_tome_merges_a_constant_and_a_falling_number_of_tokens_in_every_block(de
     falling = drops["ToMe, decreasing"]
     assert falling[0] > falling[4] > falling[8]
     assert falling[0] >= 1.3 * drops["ToMe"][0]
+
+
+@pytest.mark.parametrize("geometry", [DEIT_SMALL, DEIT_PICO, DEEP])
+def test_the_search_space_has_all_but_chance(geometry):
+    """What is searched is never behind what is published for want of places."""
+    space = without_training(load_space("isotropic_untrained").resolve(geometry), geometry)
+    families = untrained_baselines(geometry)
+    limit = 0.5 * AnalyticCost().estimate(geometry, Schedule()).macs
+    for found in baseline_schedules(geometry, space, low=None, high=limit, families=families):
+        if found.schedule is not None and found.label.partition(" at ")[0] != "pruned by chance":
+            encode(found.schedule, geometry=geometry, space=space)
 
 
 @pytest.mark.parametrize("geometry", [CONVNEXT_TINY, SWIN_TINY])
