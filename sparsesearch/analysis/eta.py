@@ -12,6 +12,7 @@ from sparsesearch.study.trial import Fidelity
 _WORK = {
     Fidelity.DENSE: "dense",
     Fidelity.SUPERNET_TRAINING: "supernet_training",
+    Fidelity.COUNTS: "counts",
     Fidelity.UNTRAINED: "screen",
     Fidelity.SUPERNET: "screen",
     Fidelity.RESCORED: "rescore",

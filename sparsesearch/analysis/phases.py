@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.budget.study_baselines import num_baselines
 from sparsesearch.study.digest import StudyDigest
+from sparsesearch.study.learned_counts import counted_schedules
 from sparsesearch.study.spec import Strategy, StudySpec
 from sparsesearch.study.trial import Fidelity, TrialState
 
 PHASE_NAMES = {
     Fidelity.DENSE: "dense",
     Fidelity.SUPERNET_TRAINING: "supernet",
+    Fidelity.COUNTS: "token counts",
     Fidelity.UNTRAINED: "search",
     Fidelity.SUPERNET: "search",
     Fidelity.RESCORED: "re-scoring",
@@ -108,10 +110,13 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
     screened = fidelity.evaluations + baselines
     wanted: dict[Fidelity, tuple[int, int | None]] = {Fidelity.DENSE: (1, fidelity.dense.epochs)}
     again = 1 if baselines else 0  # the dense model, with the same training
+    counted = len(counted_schedules(spec))
+    counts: dict[Fidelity, tuple[int, int | None]] = {Fidelity.COUNTS: (counted, 1)} if counted else {}
     if fidelity.strategy == "finetune":
-        return wanted | {Fidelity.FINETUNE: (screened + again, fidelity.finetune.epochs)}
+        return wanted | counts | {Fidelity.FINETUNE: (screened + again, fidelity.finetune.epochs)}
     if fidelity.trains_supernet:
         wanted[Fidelity.SUPERNET_TRAINING] = (1, fidelity.supernet_training.epochs)
+    wanted |= counts
     finalists = min(fidelity.finalists, fidelity.evaluations) + baselines + again
     wanted[SCREENED_AT[fidelity.strategy]] = screened, None
     if fidelity.finalists:

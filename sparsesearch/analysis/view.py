@@ -18,7 +18,7 @@ from sparsesearch.study.spec import PickName, StudySpec
 from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.trial import Fidelity, Origin, StudyTimes, Trial, TrialState, TrialTimes
 
-TRAINED = frozenset({Fidelity.DENSE, Fidelity.SUPERNET_TRAINING, Fidelity.FINETUNE, Fidelity.RETRAIN})
+TRAINED = frozenset({Fidelity.DENSE, Fidelity.SUPERNET_TRAINING, Fidelity.COUNTS, Fidelity.FINETUNE, Fidelity.RETRAIN})
 """Fidelities whose trials are training runs, each shown as a run of its own."""
 
 DEMO_WARNING = "bundled digits demo: accuracies and schedules do not transfer to other data"

@@ -12,6 +12,7 @@ from sparsesearch.text import ms_text, percent_text
 FIDELITY_WORDS = {
     Fidelity.DENSE: "the dense model",
     Fidelity.SUPERNET_TRAINING: "supernet training",
+    Fidelity.COUNTS: "token counts learned by gradients",
     Fidelity.UNTRAINED: "evaluated with the dense weights, without training",
     Fidelity.SUPERNET: "evaluated with shared supernet weights, without training of their own",
     Fidelity.RESCORED: "evaluated without training of their own, on images that did not rank them",
@@ -51,9 +52,9 @@ def of_dense_text(cost: float, dense: float) -> str:
 
 
 def found_by(trial: Trial) -> str:
-    """The origin of a schedule: `search`, `baseline rho at 2,4,6`, `dense model` or `dense, same training`."""
+    """The origin: `search`, `baseline rho at 2,4,6`, `dense model`, `dense, same training` or `counts by METHOD`."""
     if trial.origin is Origin.REFERENCE:
-        return trial.label if trial.label == TRAINED_DENSE else "dense model"
+        return trial.label if trial.label == TRAINED_DENSE or trial.fidelity is Fidelity.COUNTS else "dense model"
     return f"baseline {trial.label}" if trial.origin is Origin.BASELINE else "search"
 
 

@@ -15,7 +15,7 @@ from sparsesearch.budget.price import study_price
 from sparsesearch.budget.solve import check_budget
 from sparsesearch.budget.study_baselines import baseline_families, num_baselines
 from sparsesearch.data.inputs import open_task, task_geometry
-from sparsesearch.errors import SpecError
+from sparsesearch.errors import SpaceError, SpecError
 from sparsesearch.evaluate.evaluation_memory import EvaluationMemory
 from sparsesearch.evaluate.loading_speed import with_loading
 from sparsesearch.evaluate.opening import device_here
@@ -28,6 +28,7 @@ from sparsesearch.latency.device import machine_here
 from sparsesearch.search.samplers.priors import collect_priors
 from sparsesearch.settings import Settings
 from sparsesearch.store.profiles import SqlProfiles
+from sparsesearch.study.learned_counts import BATCH, counted_schedules, num_steps
 from sparsesearch.study.prior import Prior
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import StudyRecords
@@ -133,6 +134,13 @@ def resolve(
             ),
         }
     )
+    counted = counted_schedules(resolved)
+    if spec.sampler == "gradients" and not counted:
+        raise SpaceError(
+            "the sampler gradients learns how many tokens to keep by a ranking of tokens, and this search space has "
+            f"none that works with strategy: {spec.fidelity.strategy}; use sampler: evolution, or add a scorer such as "
+            "class_attention or norm to the space"
+        )
     if spec.latency is not None or spec.budget.axis == "ms":
         resolved = _with_latency(resolved, profiles=profiles, progress=progress)
     with progress.bar("measuring training speed", None):
@@ -149,6 +157,7 @@ def resolve(
         num_val=task.num_val,
         windowed=task.curriculum_fraction > 0.0,
         num_baselines=num_baselines(resolved),
+        num_counted=len(counted) * num_steps(resolved) * BATCH,
         found=_found(resolved, arithmetic, has_head=weights.has_head, settings=settings),
     )
     progress.line(plan.describe(speeds, device=device.type, precision=arithmetic.precision))

@@ -38,7 +38,7 @@ class RunArguments(TypedDict, total=False):
         evaluations: Schedules to evaluate.
         finalists: Best schedules to fine-tune.
         strategy: How schedules are ranked: `supernet`, `finetune` or `training-free`.
-        sampler: `evolution`, `tpe`, `nsga2`, `gp` or `random`.
+        sampler: `evolution`, `gradients`, `tpe`, `nsga2`, `gp` or `random`.
         warm_start: Name of a study whose results are used.
         baselines: Whether hand-crafted baselines are evaluated too.
         pick: Which schedule is the best: `one-se`, `accuracy` or `knee`.

@@ -101,7 +101,8 @@ SamplerOption = Annotated[
     SamplerName | None,
     typer.Option(
         metavar="NAME",
-        help="Sampler of schedules: evolution, or Optuna's tpe, nsga2, gp or random. [default: evolution]",
+        help="Sampler of schedules: evolution, gradients (evolution that starts from token counts learned by "
+        "gradients), or Optuna's tpe, nsga2, gp or random. [default: evolution]",
         rich_help_panel=_HOW,
     ),
 ]

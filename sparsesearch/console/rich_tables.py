@@ -48,6 +48,7 @@ def trials_table(spec: StudySpec, trials: Sequence[Trial]) -> Table:
         table.add_column(column, justify="right" if column in ("id", "cost", spec.metric.short) else "left")
     for trial in trials:
         is_model = trial.fidelity not in (Fidelity.DENSE, Fidelity.SUPERNET_TRAINING)
+        is_schedule = is_model and trial.fidelity is not Fidelity.COUNTS
         table.add_row(
             str(trial.number),
             trial.state.value,
@@ -55,7 +56,7 @@ def trials_table(spec: StudySpec, trials: Sequence[Trial]) -> Table:
             macs_text(trial.cost.macs),
             accuracy_text(spec, trial),
             trial.label if is_model else "",
-            schedule_text(spec, trial) if is_model else "",
+            schedule_text(spec, trial) if is_schedule else "",
             trial.reason or "",
         )
     return table

@@ -22,6 +22,8 @@ def started_line(spec: StudySpec, trial: Trial) -> str | None:
     what = f"{trial.fidelity.training_name} started"
     if trial.fidelity is Fidelity.FINETUNE:
         what = f"fine-tuning of {schedule_text(spec, trial)} ({trial.label}) started"
+    if trial.fidelity is Fidelity.COUNTS:
+        what = f"learning of {trial.label} started"
     if trial.attempt > 1:
         what += f" again, attempt {trial.attempt}"
     if trial.epochs_done:
@@ -38,6 +40,8 @@ def ended_line(spec: StudySpec, trial: Trial) -> str | None:
     what = trial.label
     if trial.fidelity is Fidelity.FINETUNE:
         what = f"{schedule_text(spec, trial)} ({trial.label}) at {macs_text(trial.cost.macs)} fine-tuned"
+    if trial.fidelity is Fidelity.COUNTS:
+        return f"trial {trial.number}: {what} learned"
     return f"trial {trial.number}: {what}, {accuracy_text(spec, trial)}"
 
 

@@ -19,9 +19,20 @@ def estimate(
     task: Task,
     num_val: int,
     num_baselines: int,
+    num_counted: int = 0,
     found: Collection[str] = (),
 ) -> dict[str, float]:
-    """Estimate the seconds of each phase; trainings whose result is found are only validated."""
+    """Estimate the seconds of each phase; trainings whose result is found are only validated.
+
+    Args:
+        fidelity: How candidates are evaluated.
+        rates: How long an image takes in each phase.
+        task: Training data.
+        num_val: Validation images of an evaluation.
+        num_baselines: Number of hand-crafted baselines.
+        num_counted: Images from which token counts are learned.
+        found: Trainings that will not run.
+    """
 
     def used(spec: TrainSpec) -> int:
         return spec.epochs * min(spec.images_per_epoch or task.num_train, task.num_train)
@@ -46,6 +57,8 @@ def estimate(
         if not fidelity.finalists:
             rescored = min(NUM_RESCORED, fidelity.evaluations) + num_baselines
             seconds["rescore"] = rescored * num_val * rates.screen
+    if num_counted:
+        seconds["counts"] = num_counted * rates.counts
     return seconds | {phase: num_val * rates.validate for phase in found}
 
 

@@ -14,9 +14,11 @@ from sparsesearch.budget.study_baselines import baseline_families
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.joint_scorer import JointScorer
 from sparsesearch.evaluate.reference_keys import reference_keys
+from sparsesearch.evaluate.study_counts import study_counts
 from sparsesearch.evaluate.trial_checkpoints import WHOLE, TrialCheckpoints
 from sparsesearch.evaluate.trial_trainer import VALIDATED_ON, TrialTrainer, measured
 from sparsesearch.study.events import Ended, Event, Measured
+from sparsesearch.study.learned_counts import LearnedCounts
 from sparsesearch.study.progress import Progress
 from sparsesearch.study.protocols import Evaluator
 from sparsesearch.study.spec import StudySpec
@@ -93,6 +95,10 @@ class StudyEvaluator:
                 case Fidelity.SUPERNET | Fidelity.UNTRAINED | Fidelity.RESCORED:
                     found = self._scorer(trial.fidelity).score(trial)
                     yield measured(trial, 0, found.metrics, hits=found.hits, seconds=found.seconds)
+                case Fidelity.COUNTS:
+                    started = perf_counter()
+                    learned = self._counts(trial)
+                    yield measured(trial, 1, learned.metrics(), seconds=perf_counter() - started)
                 case Fidelity.FINETUNE:
                     yield from self._trainer.train(trial, self._finetune(trial))
                 case _:
@@ -173,6 +179,24 @@ class StudyEvaluator:
             dense=self._checkpoints.start(Fidelity.DENSE)[0],
             teacher=self._teacher,
             seed=trial.seed,
+        )
+
+    def _counts(self, trial: Trial) -> LearnedCounts:
+        """Learn the token counts of a method through the weights that schedules are evaluated with."""
+        if self._spec.fidelity.trains_supernet:
+            model = self._supernet_model(self._checkpoints.start(Fidelity.SUPERNET_TRAINING)[0])
+        else:
+            model = self._untrained_model()
+        return study_counts(
+            model,
+            self._spec,
+            schedule=trial.schedule,
+            seed=trial.seed,
+            context=self._context,
+            teacher=self._teacher,
+            progress=self._progress,
+            stop=self._stop,
+            trial=trial.number,
         )
 
     def _finetune(self, trial: Trial) -> Training:

@@ -62,6 +62,8 @@ class Plan:
         parts = [self._training("dense", fidelity.dense, unit=" images")]
         if fidelity.trains_supernet:
             parts.append(self._training("supernet_training", fidelity.supernet_training))
+        if "counts" in self.seconds_by_phase:
+            parts.append("token counts learned")
         if is_screened(fidelity):
             parts.append(f"{schedules}{also} evaluated")
         if is_screened(fidelity) and not fidelity.finalists:
@@ -120,6 +122,7 @@ def make_plan(
     num_val: int,
     windowed: bool,
     num_baselines: int,
+    num_counted: int = 0,
     found: Mapping[str, str] | None = None,
 ) -> Plan:
     """Shorten a study to its time budget; without one, only estimate its duration.
@@ -134,17 +137,18 @@ def make_plan(
         num_val: Validation images of one evaluation.
         windowed: Whether dense training has the crop curriculum.
         num_baselines: Number of hand-crafted baselines of the study.
+        num_counted: Images from which token counts are learned, before schedules are proposed.
         found: Trainings that will not run, and where their result comes from.
     """
     found = found or {}
-    seconds_of = partial(estimate, task=task, num_baselines=num_baselines)
+    seconds_of = partial(estimate, task=task, num_baselines=num_baselines, num_counted=num_counted)
     work = partial(_work, seconds_of, windowed=windowed, found=[phase for phase, how in found.items() if how == GIVEN])
     full = seconds_of(spec.fidelity, rates, num_val=num_val, found=found)
     full_s = sum(full.values()) + _FIXED_S
     if spec.time_budget_s is None or full_s <= _USABLE * spec.time_budget_s:
         shares = work(spec.fidelity, num_val=num_val)
         return Plan(spec, spec, num_val, num_val, num_baselines, found, full_s, full_s, full, shares)
-    available = max(1.0, _USABLE * spec.time_budget_s - _FIXED_S)
+    available = max(1.0, _USABLE * spec.time_budget_s - _FIXED_S - full.get("counts", 0.0))
     cut_val = _fewer_val(rates, available=available, num_val=num_val)
     fidelity = _cut(
         spec.fidelity,

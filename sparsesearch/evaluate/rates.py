@@ -32,6 +32,7 @@ class Rates:
         dense: Of the dense training.
         validate: Of validating the dense model or the supernet.
         supernet: Of the supernet training.
+        counts: Of learning token counts.
         screen: Of evaluating a schedule.
         finetune: Of a fine-tuning.
         validate_sparse: Of validating a fine-tuned schedule.
@@ -40,6 +41,7 @@ class Rates:
     dense: float
     validate: float
     supernet: float
+    counts: float
     screen: float
     finetune: float
     validate_sparse: float
@@ -59,6 +61,7 @@ class Rates:
             dense=speeds.with_loading(train * (_DENSE_WINDOWED if windowed else 1.0), at_once=alone),
             validate=speeds.with_loading(infer),
             supernet=speeds.with_loading(train * _SUPERNET + infer, at_once=alone),
+            counts=speeds.with_loading(train + infer, at_once=beside),
             screen=infer * _SCREEN / beside,
             finetune=speeds.with_loading(train * _SPARSE + infer, at_once=beside),
             validate_sparse=speeds.with_loading(infer * _SPARSE, at_once=beside),

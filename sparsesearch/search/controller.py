@@ -17,10 +17,10 @@ from sparsesearch.cost.analytic import AnalyticCost
 from sparsesearch.errors import StudyFailedError
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
-from sparsesearch.search.challengers import challengers
-from sparsesearch.search.finalists import choose_finalists, nearest_to_front
+from sparsesearch.search.finalist_choice import FinalistChoice
 from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.seeds import derive_seed
+from sparsesearch.study.learned_counts import counted_schedules
 from sparsesearch.study.protocols import Done, Wait
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.trial import TRAINED_DENSE, Cost, Fidelity, NewTrial, Origin, Proposal, Trial, TrialState
@@ -66,6 +66,7 @@ class StagedController:
             priors=spec.resolved.priors,
             metric=spec.metric,
         )
+        self._choice = FinalistChoice(spec, geometry, low=self._low, high=self._high)
         self._told: dict[int, Trial] = {}
         self._asked: dict[int, Trial] = {}
         self._under_way: dict[int, Trial] = {}
@@ -108,7 +109,8 @@ class StagedController:
             self._asked[trial.number] = self._under_way[trial.number] = trial
         self._numbers.setdefault((trial.fidelity, trial.key), trial.number)
         self._next_number = max(self._next_number, trial.number + 1)
-        if trial.fidelity is self.screen_fidelity and trial.origin is not Origin.REFERENCE:
+        is_proposed = trial.fidelity is self.screen_fidelity and trial.origin is not Origin.REFERENCE
+        if is_proposed or trial.fidelity is Fidelity.COUNTS:
             self._proposer.tell(trial)
         if trial.proposal is not None:
             self._num_proposals = max(self._num_proposals, trial.proposal.index + 1)
@@ -127,9 +129,14 @@ class StagedController:
                 return None
             if told.state is TrialState.FAILED:
                 raise StudyFailedError(f"the {fidelity.training_name} failed: {told.reason}")
+        counts = self._counts()
+        if counts is not None:
+            return counts
         for baseline in self.baselines:
             if baseline.schedule is not None and self._find(self.screen_fidelity, baseline.schedule) is None:
                 return self._baseline(baseline, baseline.schedule)
+        if any(trial.fidelity is Fidelity.COUNTS for trial in self._under_way.values()):
+            return None
         proposal = self._propose()
         if proposal is not None:
             return proposal
@@ -138,6 +145,14 @@ class StagedController:
         is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
         last_stage = self._finalist if self._spec.fidelity.finalists else self._rescored
         return None if is_screening else last_stage()
+
+    def _counts(self) -> NewTrial | None:
+        """What the sampler `gradients` starts from: a trial for each way of ranking tokens."""
+        for method, schedule in counted_schedules(self._spec):
+            if self._find(Fidelity.COUNTS, schedule) is None:
+                label = f"counts by {method.describe()}"
+                return self._new(schedule, Fidelity.COUNTS, origin=Origin.REFERENCE, label=label)
+        return None
 
     def _baseline(self, baseline: Baseline, schedule: Schedule) -> NewTrial:
         return self._new(
@@ -165,23 +180,16 @@ class StagedController:
 
     def _rescored(self) -> NewTrial | None:
         """One of the best, and the hand-crafted, on images that did not rank it: what ranks best is in part luck."""
-        close = nearest_to_front(
-            self._at(self.screen_fidelity, Origin.SEARCH),
-            count=NUM_RESCORED,
-            high=self._high,
-            axis=self._spec.budget.axis,
-            metric=self._spec.metric,
-            required=self._challengers(),
-        )
+        close = self._choice.nearest_to_front(*self._screened(), count=NUM_RESCORED)
         for trial in (*close, *self._at(self.screen_fidelity, Origin.BASELINE)):
             if self._find(Fidelity.RESCORED, trial.schedule) is None:
                 return self._again(trial, Fidelity.RESCORED)
         return None
 
     def _finalist(self) -> NewTrial | None:
-        planned = self._chosen(self._spec.fidelity.finalists)
+        planned = self._choice.finalists(*self._screened(), count=self._spec.fidelity.finalists)
         found = self._trained([*planned, *self._at(self.screen_fidelity, Origin.BASELINE)])
-        return found or self._trained_dense() or self._trained(self._more_finalists(planned))
+        return found or self._trained_dense() or self._trained(self._choice.more_finalists(*self._screened(), planned))
 
     def _trained(self, trials: Sequence[Trial]) -> NewTrial | None:
         """The fine-tuning of the first of some trials whose schedule is not fine-tuned yet."""
@@ -215,35 +223,9 @@ class StagedController:
         self._cut = self._cut or "the time budget ended before all finalists were fine-tuned"
         return False
 
-    def _more_finalists(self, planned: Sequence[Trial]) -> list[Trial]:
-        """The finalists for which the plan had no time, the best first."""
-        assert self._spec.resolved is not None, "only resolved studies are run"
-        count = self._spec.resolved.more_finalists
-        if count == 0:
-            return []
-        known = {trial.number for trial in planned}
-        others = [trial for trial in self._chosen(len(planned) + count) if trial.number not in known]
-        return others[:count]
-
-    def _challengers(self) -> list[Trial]:
-        return challengers(
-            self._at(self.screen_fidelity, Origin.SEARCH),
-            self._at(self.screen_fidelity, Origin.BASELINE),
-            geometry=self._geometry,
-            metric=self._spec.metric,
-            axis=self._spec.budget.axis,
-        )
-
-    def _chosen(self, count: int) -> list[Trial]:
-        return choose_finalists(
-            self._at(self.screen_fidelity, Origin.SEARCH),
-            count=count,
-            required=self._challengers(),
-            low=self._low,
-            high=self._high,
-            axis=self._spec.budget.axis,
-            metric=self._spec.metric,
-        )
+    def _screened(self) -> tuple[list[Trial], list[Trial]]:
+        """Searched and hand-crafted schedules that are evaluated."""
+        return self._at(self.screen_fidelity, Origin.SEARCH), self._at(self.screen_fidelity, Origin.BASELINE)
 
     def _has_finalist(self, origin: Origin = Origin.SEARCH) -> bool:
         """Whether a schedule of this origin is fine-tuned, or being fine-tuned."""

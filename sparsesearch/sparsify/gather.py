@@ -13,6 +13,8 @@ from sparsesearch.sparsify.draws import Draws
 
 POLICY_SOFTMAX_EPS = 1e-6
 
+_BAND = 0.05  # of all tokens: how far from the last token that is kept one is asked what it is worth
+
 Noise = torch.Generator | Draws
 """Source of random numbers for a batch."""
 
@@ -122,6 +124,35 @@ def gumbel_keep(scores_BN2: Tensor, *, generator: Noise | None = None, forced_BN
         noisy_BN = odds_BN + logistic_noise(tuple(odds_BN.shape), generator=generator, device=odds_BN.device)
         soft_BN = noisy_BN.sigmoid()
         hard_BN = (noisy_BN >= 0).to(soft_BN)
+    return hard_BN + (soft_BN - soft_BN.detach())
+
+
+def keep_count(score_BN: Tensor, count: Tensor, before_BN: Tensor | None = None) -> Tensor:
+    """Keep the tokens with the largest scores so that they add up to a count, which may be a fraction.
+
+    The last token that is kept may be kept in part, so that the mass of the decision is the count. Its gradient tells
+    what one more token is worth: straight through, it is that of a sigmoid over the ranks, a band around the last token
+    that is kept.
+
+    Args:
+        score_BN: Scores; the largest are kept.
+        count: Number of tokens to keep, a scalar with or without gradient.
+        before_BN: An earlier decision, from 0 to 1; nothing that it dropped comes back.
+
+    Returns:
+        A `B x N` float32 tensor from 0 to 1, at most `before_BN`.
+
+    Source: learning numbers of tokens by gradients follows DiffRate (arXiv:2305.17997) and LTMP (arXiv:2305.18347);
+    the relaxation is our own.
+    """
+    before_BN = torch.ones_like(score_BN, dtype=torch.float32) if before_BN is None else before_BN
+    alive_BN = before_BN.detach()
+    order_BN = torch.where(alive_BN > 0.0, score_BN.detach().float(), -torch.inf).argsort(dim=1, descending=True)
+    sorted_BN = alive_BN.gather(1, order_BN)
+    above_BN = torch.zeros_like(alive_BN).scatter_(1, order_BN, sorted_BN.cumsum(dim=1) - sorted_BN)
+    hard_BN = (count.detach() - above_BN).clamp_min(0.0).minimum(alive_BN)
+    width = _BAND * score_BN.shape[1]
+    soft_BN = before_BN * ((count - above_BN - 0.5 * alive_BN) / width).sigmoid()
     return hard_BN + (soft_BN - soft_BN.detach())
 
 

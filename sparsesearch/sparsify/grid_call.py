@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.sparsify.call import Call
-from sparsesearch.sparsify.gather import gumbel_keep, noisy_scores, select_tokens
+from sparsesearch.sparsify.gather import gumbel_keep, keep_count, noisy_scores, select_tokens
 from sparsesearch.sparsify.model_plan import Block, LocationKey, PlannedStep
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.scorers import Seen
@@ -148,10 +148,12 @@ class GridCall(Call):
 
     def _decide(self, step: PlannedStep, scores_BN2: Tensor) -> Tensor:
         """The 0/1 decision of masked training; a position may return to the slow path."""
+        score_BN = scores_BN2[..., 0] - scores_BN2[..., 1]
+        if self.options.counts is not None:
+            return keep_count(score_BN, self.options.counts[step.name])
         forced_BN = None if self.options.forced is None else self.options.forced.get(step.name)
         if step.learned or forced_BN is not None:
             return gumbel_keep(scores_BN2, generator=self.options.generator, forced_BN=forced_BN)
-        score_BN = scores_BN2[..., 0] - scores_BN2[..., 1]
         return torch.zeros_like(score_BN).scatter_(1, select_tokens(score_BN, step.num_kept), 1.0)
 
     def _record(self, step: PlannedStep, map_BHWC: Tensor, scores_BN2: Tensor | None, kept_BK: Tensor | None) -> None:

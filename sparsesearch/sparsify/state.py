@@ -31,6 +31,8 @@ class CallOptions:
         keep_groups: Also keep in the trace which patches each token represents; requires `record`.
         forced: Decisions by location that replace the samples of masked training, `B x N` zeros and ones each, in
             raster order and, for tokens, before the product with the previous decision.
+        counts: Numbers of tokens to keep by location, scalars with gradient, that replace the decisions of masked
+            training: the best tokens are kept, the last one in part (`gather.keep_count`).
         teach: Let the gradient of the loss teach learned scorers in gathered training (`sparsify.teaching`), and give
             every parameter of scorers and fast paths a gradient.
     """
@@ -43,6 +45,7 @@ class CallOptions:
     keep_final_tokens: bool = False
     keep_groups: bool = False
     forced: Mapping[str, Tensor] | None = None
+    counts: Mapping[str, Tensor] | None = None
     teach: bool = False
 
 
@@ -73,6 +76,7 @@ class SparsityState(CallOptions):
             keep_final_tokens=self.keep_final_tokens,
             keep_groups=self.keep_groups,
             forced=self.forced,
+            counts=self.counts,
             teach=self.teach,
         )
 

@@ -14,7 +14,7 @@ from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.schedule.methods import Fuse, Merge, Prune
 from sparsesearch.sparsify.attention import Attended, AttentionRequest, Captures, LayerStatistics, Notes
 from sparsesearch.sparsify.call import Call
-from sparsesearch.sparsify.gather import gather_tokens, gumbel_keep, noisy_scores, select_tokens
+from sparsesearch.sparsify.gather import gather_tokens, gumbel_keep, keep_count, noisy_scores, select_tokens
 from sparsesearch.sparsify.model_plan import LocationKey, PlannedStep
 from sparsesearch.sparsify.reductions import GONE, Fused, Pruned, Reduction, fuse, merge, prune
 from sparsesearch.sparsify.scorers import Seen
@@ -199,11 +199,13 @@ class TokenCall(Call):
         if not isinstance(step.reducer, Prune):
             raise ScheduleError(f'masked training does not support {step.reducer.kind}; use mode="gather"')
         before_BN = self.trace.decision_BN
+        score_BN = scores_BN2[..., 0] - scores_BN2[..., 1]
+        if self.options.counts is not None:
+            return keep_count(score_BN, self.options.counts[step.name], before_BN)
         forced_BN = None if self.options.forced is None else self.options.forced.get(step.name)
         if step.learned or forced_BN is not None:
             decision_BN = gumbel_keep(scores_BN2, generator=self.options.generator, forced_BN=forced_BN)
             return decision_BN if before_BN is None else decision_BN * before_BN
-        score_BN = scores_BN2[..., 0] - scores_BN2[..., 1]
         if before_BN is not None:
             score_BN = score_BN.masked_fill(before_BN < 0.5, -torch.inf)
         kept_BK = select_tokens(score_BN, step.num_kept)

@@ -43,6 +43,7 @@ class Fidelity(StrEnum):
         DENSE: The dense model.
         UNTRAINED: A schedule evaluated with the dense weights, without training.
         SUPERNET_TRAINING: The training of the shared weights of all schedules.
+        COUNTS: Learns by gradients how many tokens to keep where, for the sampler `gradients`.
         SUPERNET: A schedule evaluated with the shared weights, without training of its own.
         RESCORED: One of the best of these, evaluated as before, but on images that did not rank it.
         FINETUNE: A schedule that is fine-tuned briefly.
@@ -52,6 +53,7 @@ class Fidelity(StrEnum):
     DENSE = "dense"
     UNTRAINED = "untrained"
     SUPERNET_TRAINING = "supernet_training"
+    COUNTS = "counts"
     SUPERNET = "supernet"
     RESCORED = "rescored"
     FINETUNE = "finetune"
@@ -69,7 +71,9 @@ class Fidelity(StrEnum):
 
     @property
     def training_name(self) -> str:
-        """Name of its training: `dense training`, `supernet training`."""
+        """Name of its training: `dense training`, `supernet training`, `learning of counts`."""
+        if self is Fidelity.COUNTS:
+            return "learning of counts"
         return f"{self.value.removesuffix('_training')} training"
 
 

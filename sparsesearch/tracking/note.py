@@ -70,6 +70,12 @@ def trial_note(view: StudyView, trial: Trial) -> str:
                 "One training over randomly sampled schedules, whose weights are shared by every schedule: "
                 "`supernet.json` of the study's run lists the schedules that were evaluated with them."
             )
+        case Fidelity.COUNTS:
+            text = (
+                f"How many tokens to keep at each block, learned by gradients ({trial.label}): `level_S_B` is the "
+                "logarithm of the relative drop at block B of stage S, `trend_S_B` its change over half of the range "
+                "of budgets. The first proposals of the sampler `gradients` follow them."
+            )
         case _:
             parent = "" if trial.parent is None else f" It continues from trial {trial.parent}."
             text = (

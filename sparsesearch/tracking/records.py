@@ -152,6 +152,8 @@ def _trial_name(view: StudyView, trial: Trial) -> str:
             return "dense model"
         case Fidelity.SUPERNET_TRAINING:
             return "supernet training"
+        case Fidelity.COUNTS:
+            return trial.label
         case _:
             baseline = f" ({found_by(trial)})" if trial.origin is Origin.BASELINE else ""
             return f"{trial.fidelity.value} {view.schedule_text(trial)}{baseline}"
@@ -210,8 +212,9 @@ def _trial_params(view: StudyView, trial: Trial) -> dict[str, str]:
         params["keep_ratios"] = ",".join(f"{step.keep_ratio:.4g}" for step in trial.schedule.steps)
     if trial.parent is not None:
         params["continues_trial"] = str(trial.parent)
-    training = _training(spec, trial.fidelity)
-    params.update({f"train_{name}": str(value) for name, value in training.model_dump().items()})
+    if trial.fidelity is not Fidelity.COUNTS:
+        training = _training(spec, trial.fidelity)
+        params.update({f"train_{name}": str(value) for name, value in training.model_dump().items()})
     return params
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.evolution import EvolutionProposer
+from sparsesearch.search.samplers.gradients import GradientsProposer
 from sparsesearch.search.samplers.proposer import Proposer
 from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.study.metric import VAL_TOP1, Metric
@@ -43,6 +44,8 @@ def make_proposer(
         return EvolutionProposer(
             geometry, space, low=low, high=high, seed=seed, price=price, priors=priors, metric=metric
         )
+    if sampler == "gradients":
+        return GradientsProposer(geometry, space, low=low, high=high, seed=seed, price=price, metric=metric)
     from sparsesearch.search.samplers.optuna_search import OptunaProposer  # Optuna is used by its own samplers only
 
     return OptunaProposer(geometry, space, low=low, high=high, sampler=sampler, seed=seed, price=price, metric=metric)

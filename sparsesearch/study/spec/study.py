@@ -24,7 +24,7 @@ from sparsesearch.value import Value
 MAX_SEED = 2**63 - 1
 """The largest seed that torch, NumPy and the database all take."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
-SamplerName = Literal["evolution", "tpe", "nsga2", "gp", "random"]
+SamplerName = Literal["evolution", "gradients", "tpe", "nsga2", "gp", "random"]
 PickName = Literal["one-se", "accuracy", "knee"]
 DispatcherName = Literal["inline", "ray"]
 DEFAULT_DISPATCHER: DispatcherName = "ray"
@@ -80,8 +80,8 @@ class StudySpec(Value):
         data: Data source.
         weights: `pretrained` (timm's, if available), `scratch`, or the path of a checkpoint.
         space: The search space.
-        sampler: The sampler: `evolution`, guided by a predictor, or one of Optuna's, `tpe`, `nsga2`, `gp` (slow) and
-            `random`. See docs/search.md.
+        sampler: The sampler: `evolution`, guided by a predictor; `gradients`, the same from token counts that gradients
+            learned first; or one of Optuna's, `tpe`, `nsga2`, `gp` (slow) and `random`. See docs/search.md.
         warm_start: Name of another study (other budget, data or backbone) whose results `evolution` starts from.
         seed: The only source of randomness.
         fidelity: How candidates are evaluated.

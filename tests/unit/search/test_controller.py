@@ -129,6 +129,20 @@ class TestOrder:
         front = study_front(searched).points
         assert {t.number for t in front} <= {t.parent for t in again}
 
+    def test_gradients_learn_counts_before_the_first_proposal(self, deit_small):
+        controller = controller_of(study(sampler="gradients"), deit_small)
+        asked = []
+        for _ in range(2):
+            asked.append(controller.ask())
+            controller.tell(finish(asked[-1]))
+        while isinstance(new := controller.ask(), NewTrial):
+            asked.append(new)
+        assert isinstance(new, Wait)
+        assert kinds(asked)[2:] == [((Fidelity.COUNTS, REFERENCE), 1), ((SUPERNET, BASELINE), 2)]
+        controller.tell(finish(asked[2], state=TrialState.FAILED))
+        proposal = controller.ask()
+        assert (proposal.fidelity, proposal.origin) == (SUPERNET, SEARCH)
+
     def test_without_a_supernet_proposals_are_fine_tuned_at_once(self, deit_small):
         controller = controller_of(study(strategy="finetune"), deit_small)
         assert controller.screen_fidelity is FINETUNE

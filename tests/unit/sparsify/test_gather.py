@@ -5,6 +5,7 @@ from sparsesearch.errors import ShapeError
 from sparsesearch.sparsify.gather import (
     gather_tokens,
     gumbel_keep,
+    keep_count,
     logistic_noise,
     masked_softmax,
     noisy_scores,
@@ -113,3 +114,36 @@ def test_gumbel_needs_noise_or_a_decision_of_the_right_shape():
         gumbel_keep(torch.zeros(1, 2, 2))
     with pytest.raises(ShapeError, match="does not fit scores"):
         gumbel_keep(torch.zeros(1, 2, 2), forced_BN=torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("count", [0.0, 0.3, 1.0, 2.5, 4.75, 6.0])
+def test_a_count_is_met_by_the_best_tokens(count):
+    score = torch.randn(3, 6, generator=seeded())
+    decision = keep_count(score, torch.tensor(count))
+    torch.testing.assert_close(decision.sum(1), torch.full((3,), count))
+    for row, order in zip(decision, score.argsort(dim=1, descending=True), strict=True):
+        assert row[order].tolist() == sorted(row.tolist(), reverse=True)
+        assert sum(0.0 < value < 1.0 for value in row.tolist()) <= 1
+
+
+def test_nothing_that_was_dropped_comes_back():
+    score, before = torch.randn(4, 8, generator=seeded()), torch.tensor([1.0, 0.0, 0.5, 1.0, 0.0, 1.0, 1.0, 0.25])
+    for count in (0.5, 2.0, 3.4, 4.75):
+        decision = keep_count(score, torch.tensor(count), before.expand(4, -1))
+        assert (decision <= before).all()
+        torch.testing.assert_close(decision.sum(1), torch.full((4,), count))
+    everything = keep_count(score, torch.tensor(7.0), before.expand(4, -1))
+    assert torch.equal(everything, before.expand(4, -1))
+
+
+def test_the_gradient_of_a_count_is_that_of_the_tokens_around_the_last():
+    score = torch.arange(40.0).flip(0).expand(2, -1)
+    count = torch.tensor(20.0, requires_grad=True)
+    worth = torch.zeros(2, 40)
+    worth[:, 19:21] = 1.0  # the last that is kept and the first that is not
+    (keep_count(score, count) * worth).sum().backward()
+    near = float(count.grad)
+    count.grad = None
+    (keep_count(score, count) * torch.roll(worth, 10, dims=1)).sum().backward()
+    assert near > 0.2
+    assert float(count.grad) < 0.1 * near
