@@ -20,6 +20,7 @@ from sparsesearch.search.controller import StagedController
 from sparsesearch.space.untrained import without_training
 from sparsesearch.store.memory import MemoryStore
 from sparsesearch.study.events import Checkpointed
+from sparsesearch.study.learned_counts import LearnedCounts
 from sparsesearch.study.progress import Silent
 from sparsesearch.study.protocols import Done
 from sparsesearch.study.stop import StopCause, StoppedError, StopToken
@@ -165,6 +166,25 @@ def test_a_study_from_dense_model_to_front(home, spec):
         "trial-00005.safetensors",
     ]
     assert home.kept() == ["dense", "supernet"]
+
+
+def test_gradients_learn_counts_through_the_supernet_before_schedules_are_proposed(home, spec, monkeypatch):
+    monkeypatch.setattr("sparsesearch.study.learned_counts._STEPS", 3)
+    changed = renamed(spec, "learned", sampler="gradients")
+    home.run(changed, trials=2)
+    assert home.store.trials("learned")[-1].fidelity is Fidelity.SUPERNET_TRAINING
+    shown = home.run(changed)
+    assert shown.labels[0] == "learning token counts"
+    trials = home.store.trials("learned")
+    assert [t.fidelity.value for t in trials[2:4]] == ["counts", "supernet"]
+    counts = trials[2]
+    assert (counts.state, counts.origin) == (TrialState.REFERENCE, Origin.REFERENCE)
+    blocks = [(step.stage, step.block) for step in counts.schedule.steps]
+    learned = LearnedCounts.of_metrics(counts.metrics, blocks)
+    assert math.isfinite(learned.loss)
+    assert len(set(learned.levels)) > 1
+    assert all(trial.state.is_final for trial in trials)
+    assert counts not in study_front(trials).points
 
 
 def test_dense_and_supernet_weights_serve_the_next_study(home, spec):
