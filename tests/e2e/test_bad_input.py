@@ -200,7 +200,10 @@ class TestDocuments:
             ("data: {val_fraction: 1.5}", "data.val_fraction: Input should be less than 1, got 1.5"),
             ("data: {image_size: None}", "data.image_size: invalid image size 'None'; give one number of pixels"),
             ("seed: -1", "seed: Input should be greater than or equal to 0"),
-            ("sampler: best", "sampler: Input should be 'evolution', 'tpe', 'nsga2', 'gp' or 'random', got 'best'"),
+            (
+                "sampler: best",
+                "sampler: Input should be 'evolution', 'gradients', 'tpe', 'nsga2', 'gp' or 'random', got 'best'",
+            ),
             ("device: tpu", "device: invalid value 'tpu'; choose auto, cpu, cuda or cuda:0"),
             ("name: a b", "name: invalid value 'a b'; use at most 80 letters"),
             ("name: [a]", "name: invalid value ['a']"),
@@ -469,7 +472,10 @@ class TestUsage:
             (("nope",), "no such command 'nope'"),
             (("run", "--budge", "3%"), "no such option: --budge"),
             (("run", "--backbone"), "'--backbone' requires an argument"),
-            (("run", "--sampler", "best"), "'best' is not one of 'evolution', 'tpe', 'nsga2', 'gp', 'random'"),
+            (
+                ("run", "--sampler", "best"),
+                "'best' is not one of 'evolution', 'gradients', 'tpe', 'nsga2', 'gp', 'random'",
+            ),
             (("run", "--seed", "x"), "'--seed'"),
             (("run", "--seed", "-1"), "'--seed': input should be greater than or equal to 0"),
             (("run", "--evaluations", "0"), "'--evaluations'"),

@@ -13,10 +13,10 @@ from sparsesearch.schedule.methods import is_learned
 @pytest.mark.parametrize(
     ("name", "most"),
     [
-        ("deit_pico", 7),
-        ("deit_s", 11),
-        ("lvvit_s", 12),
-        ("vit_small_patch16_dinov3", 11),
+        ("deit_pico", 8),
+        ("deit_s", 12),
+        ("lvvit_s", 16),
+        ("vit_small_patch16_dinov3", 12),
         ("convnext_pico", 4),
         ("swin_pico", 4),
         ("convnext_tiny", 6),
