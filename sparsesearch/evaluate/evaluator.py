@@ -183,12 +183,8 @@ class StudyEvaluator:
 
     def _counts(self, trial: Trial) -> LearnedCounts:
         """Learn the token counts of a method through the weights that schedules are evaluated with."""
-        if self._spec.fidelity.trains_supernet:
-            model = self._supernet_model(self._checkpoints.start(Fidelity.SUPERNET_TRAINING)[0])
-        else:
-            model = self._untrained_model()
         return study_counts(
-            model,
+            self._ranking_model(),
             self._spec,
             schedule=trial.schedule,
             seed=trial.seed,
@@ -232,12 +228,8 @@ class StudyEvaluator:
         """The scorer of a fidelity. Only the last one is kept: it holds states of all images."""
         if self._last_scorer is None or self._last_scorer[0] is not fidelity:
             self._last_scorer = None
-            if self._spec.fidelity.trains_supernet:
-                model = self._supernet_model(self._checkpoints.start(Fidelity.SUPERNET_TRAINING)[0])
-            else:
-                model = self._untrained_model()
             scorer = JointScorer(
-                model,
+                self._ranking_model(),
                 self._spec,
                 part="confirm" if fidelity is Fidelity.RESCORED else "screen",
                 context=self._context,
@@ -246,6 +238,12 @@ class StudyEvaluator:
             )
             self._last_scorer = fidelity, scorer
         return self._last_scorer[1]
+
+    def _ranking_model(self) -> nn.Module:
+        """The model on which schedules are ranked without training."""
+        if self._spec.fidelity.trains_supernet:
+            return self._supernet_model(self._checkpoints.start(Fidelity.SUPERNET_TRAINING)[0])
+        return self._untrained_model()
 
     def _untrained_model(self) -> nn.Module:
         model = self._context.supernet_model(self._space)

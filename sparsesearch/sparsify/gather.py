@@ -142,7 +142,7 @@ def keep_count(score_BN: Tensor, count: Tensor, before_BN: Tensor | None = None)
     Returns:
         A `B x N` float32 tensor from 0 to 1, at most `before_BN`.
 
-    Source: learning numbers of tokens by gradients follows DiffRate (arXiv:2305.17997) and LTMP (arXiv:2305.18347);
+    Source: learning numbers of tokens by gradients follows DiffRate (arXiv:2305.17997) and LTMP (TMLR 2023);
     the relaxation is our own.
     """
     before_BN = torch.ones_like(score_BN, dtype=torch.float32) if before_BN is None else before_BN

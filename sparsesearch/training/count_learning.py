@@ -24,6 +24,7 @@ from sparsesearch.study.learned_counts import LearnedCounts, position_of
 from sparsesearch.study.protocols import Price
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.distillation import CLASS_WEIGHT, LOGIT_WEIGHT
+from sparsesearch.training.loop import NonFiniteLossError
 from sparsesearch.training.teacher import Teacher
 
 _BISECTIONS = 40
@@ -124,8 +125,11 @@ def learn_counts(
         price: The cost function; exact multiply-adds if None.
         after_step: Called after each step.
 
+    Raises:
+        NonFiniteLossError: The loss became NaN or infinite.
+
     Source: learning token counts under a budget follows DiffRate (arXiv:2305.17997, section 3) and LTMP
-    (arXiv:2305.18347); the relaxation (`gather.keep_count`) and the exact budget are our own.
+    (TMLR 2023); the relaxation (`gather.keep_count`) and the exact budget are our own.
     """
     counts = FractionalCounts(geometry, shape, price=price)
     names = [step.name for step in sparsity_of(model).state.plan.steps]
@@ -158,6 +162,8 @@ def learn_counts(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise NonFiniteLossError(f"the loss became {losses[-1]} at step {step} of learning token counts")
         after_step()
     last = losses[-max(1, num_steps // _LAST) :]
     return LearnedCounts(

@@ -8,19 +8,16 @@ reduction that fits the ranking; the predictor learns from them, and evolution s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from sparsesearch.schedule import Schedule
-from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.samplers.arrays import Floats
 from sparsesearch.search.samplers.evolution import EvolutionProposer
-from sparsesearch.space.resolved import ResolvedSpace
 from sparsesearch.space.sampling import Gene, settle
 from sparsesearch.space.shape import Method, Shape
 from sparsesearch.study.learned_counts import LearnedCounts, position_of
-from sparsesearch.study.metric import VAL_TOP1, Metric
-from sparsesearch.study.protocols import Price
 from sparsesearch.study.trial import Fidelity, Trial, TrialState
 
 _AT_BUDGETS = 6  # budgets of a range at which learned counts are proposed
@@ -31,20 +28,10 @@ _NEGLIGIBLE = 1e-3
 class GradientsProposer(EvolutionProposer):
     """Proposes what `counts` trials learned, then as `EvolutionProposer`; see there."""
 
-    def __init__(
-        self,
-        geometry: BackboneGeometry,
-        space: ResolvedSpace,
-        *,
-        low: float | None,
-        high: float,
-        seed: int,
-        price: Price | None = None,
-        metric: Metric = VAL_TOP1,
-    ) -> None:
-        """Set up an empty proposer; arguments and errors as in `Proposer`."""
-        super().__init__(geometry, space, low=low, high=high, seed=seed, price=price, metric=metric)
-        self._counts: dict[int, tuple[Method, LearnedCounts]] = {}
+    @cached_property
+    def _counts(self) -> dict[int, tuple[Method, LearnedCounts]]:
+        """What was learned, by number of the trial."""
+        return {}
 
     def tell(self, trial: Trial) -> None:
         """Register a trial, as in `Proposer`; what a `counts` trial learned is proposed from then on."""

@@ -22,6 +22,7 @@ from sparsesearch.space.shape import Method, Shape
 from sparsesearch.training.arithmetic import Arithmetic
 from sparsesearch.training.count_learning import FractionalCounts, learn_counts
 from sparsesearch.training.kinds import TrainingContext
+from sparsesearch.training.loop import NonFiniteLossError
 from sparsesearch.training.teacher import Teacher
 
 
@@ -182,3 +183,21 @@ def test_tokens_are_kept_where_the_model_uses_them():
     assert float(found[2]) > 1.15 * float(even[2])  # before block 3
     assert float(found[3] / found[2]) < 0.85 * float(even[3] / even[2])  # at block 4
     assert float(found[-1]) < float(even[-1])
+
+
+def test_a_loss_that_is_not_finite_is_an_error_and_no_result():
+    context, model, shape = ready("deit_pico")
+    teacher = Teacher(decided(context), context.task, arithmetic=FLOAT32, use_pool=False)
+    model.head.bias.data[0] = torch.nan
+    with pytest.raises(NonFiniteLossError, match="at step 0 of learning token counts"):
+        learn_counts(
+            model,
+            context.geometry,
+            shape,
+            low=None,
+            high=0.6 * MACS.of(context.geometry, Schedule()),
+            batches=batches(decided(context), context, seed=1),
+            num_steps=2,
+            teacher=teacher,
+            arithmetic=FLOAT32,
+        )
