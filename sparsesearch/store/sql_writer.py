@@ -24,6 +24,9 @@ from sparsesearch.study.trial import NewTrial, Trial, TrialState
 
 _T = TypeVar("_T")
 
+_ANALYZED_AFTER = 64
+"""Trials that a writer adds before it makes PostgreSQL analyze a table that was never analyzed."""
+
 
 class SqlWriter(TransitionWriter):
     """An open study of a `SqlStore`. Thread-safe within the process that opened it.
@@ -54,6 +57,7 @@ class SqlWriter(TransitionWriter):
         self._lease_s = lease_s
         self._lock = threading.RLock()
         self._unfinished: dict[int, Trial] = {}
+        self._num_added = 0
 
     def add_trials(self, trials: Sequence[NewTrial]) -> list[Trial]:
         """Store new trials as WAITING; see `StudyWriter.add_trials`.
@@ -85,6 +89,9 @@ class SqlWriter(TransitionWriter):
         with self._lock:
             result = self._write(work)
             self._keep(result)
+            self._num_added += len(result)
+            if not self._database.is_sqlite and self._num_added - len(result) < _ANALYZED_AFTER <= self._num_added:
+                self._database.write(_analyze)
         return result
 
     def trials(self, states: Collection[TrialState] | None = None) -> Sequence[Trial]:
@@ -266,3 +273,12 @@ class SqlWriter(TransitionWriter):
             sql.update_trial(columns).run_all(connection, rows)
         if measurements:
             sql.ADD_MEASUREMENT.run_all(connection, measurements)
+
+
+def _analyze(connection: Connection) -> None:
+    """Update PostgreSQL's statistics of trials, if it has none; it does so by itself, but only after a minute.
+
+    Until then it takes one index for as good as another, and finds a trial by looking through all of its study.
+    """
+    if connection.execute(sql.STATISTICS_ARE_MISSING).scalar_one():
+        connection.execute(sql.UPDATE_STATISTICS)
