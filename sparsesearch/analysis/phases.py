@@ -8,7 +8,7 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.budget.study_baselines import num_baselines
 from sparsesearch.study.digest import StudyDigest
 from sparsesearch.study.learned_counts import counted_schedules
-from sparsesearch.study.spec import Strategy, StudySpec
+from sparsesearch.study.spec import FidelitySpec, Strategy, StudySpec
 from sparsesearch.study.trial import Fidelity, TrialState
 
 PHASE_NAMES = {
@@ -22,8 +22,8 @@ PHASE_NAMES = {
 }
 
 
-NUM_RESCORED = 24
-"""Searched schedules that are evaluated on other images as well, if none is fine-tuned."""
+_NUM_RESCORED = 24
+_RACED_PER_FINALIST = 2
 
 SCREENED_AT: dict[Strategy, Fidelity] = {
     "supernet": Fidelity.SUPERNET,
@@ -31,6 +31,20 @@ SCREENED_AT: dict[Strategy, Fidelity] = {
     "training-free": Fidelity.UNTRAINED,
 }
 """The fidelity at which each strategy evaluates proposals first."""
+
+
+def num_rescored(fidelity: FidelitySpec, *, num_more_images: int) -> int:
+    """Return how many searched schedules, the nearest to the front, are evaluated on other images as well.
+
+    Args:
+        fidelity: How candidates are evaluated.
+        num_more_images: The images for it, if finalists are chosen among these schedules.
+    """
+    if fidelity.strategy == "finetune":
+        return 0
+    if not fidelity.finalists:
+        return min(_NUM_RESCORED, fidelity.evaluations)
+    return min(_RACED_PER_FINALIST * fidelity.finalists, fidelity.evaluations) if num_more_images else 0
 
 
 @dataclass(frozen=True)
@@ -119,8 +133,9 @@ def _wanted(spec: StudySpec) -> dict[Fidelity, tuple[int, int | None]]:
     wanted |= counts
     finalists = min(fidelity.finalists, fidelity.evaluations) + baselines + again
     wanted[SCREENED_AT[fidelity.strategy]] = screened, None
+    rescored = num_rescored(fidelity, num_more_images=spec.resolved.num_more_images if spec.resolved else 0)
+    if rescored:
+        wanted[Fidelity.RESCORED] = rescored + (0 if fidelity.finalists else baselines), None
     if fidelity.finalists:
         wanted[Fidelity.FINETUNE] = finalists, fidelity.finetune.epochs
-    else:
-        wanted[Fidelity.RESCORED] = min(NUM_RESCORED, fidelity.evaluations) + baselines, None
     return wanted

@@ -182,6 +182,7 @@ def resolve(
     facts = {
         "planned_work": plan.work_by_phase,
         "more_finalists": spec.fidelity.finalists - plan.spec.fidelity.finalists,
+        "num_more_images": plan.num_more,
         "proposal_batch": memory.proposal_batch(plan.spec.fidelity),
     }
     found = found.model_copy(update=facts)

@@ -32,7 +32,8 @@ FRESH_PER_DIGIT = 5
 POOL_PER_DIGIT = 10
 VAL_PER_DIGIT = 12
 _CURRICULUM_FRACTIONS: dict[Variant, float] = {"plain": 2 / 3, "hard": 1 / 2, "four": 1 / 2}
-_POOL_SEED, _SCREEN_SEED, _CONFIRM_SEED, _TEST_SEED = 11, 21, 22, 31
+_POOL_SEED, _TEST_SEED = 11, 31
+_VAL_SEEDS: dict[ValPart, int] = {"screen": 21, "confirm": 22, "more": 23}
 
 
 class DigitsTask:
@@ -59,7 +60,9 @@ class DigitsTask:
         self.image_size: ImageSize = image_size
         self.in_chans = in_chans
         self.num_train = FRESH_PER_DIGIT * num_sources("train")
-        self.num_val = min(num_val_images or VAL_PER_DIGIT * num_sources("val"), VAL_PER_DIGIT * num_sources("val"))
+        available = VAL_PER_DIGIT * num_sources("val")
+        self.num_val = min(num_val_images or available, available)
+        self.num_ranking = 2 * available
         document: dict[str, object] = {"task": "digits", "version": 1, "image_size": image_size, "in_chans": in_chans}
         if variant != "plain":
             document["variant"] = variant
@@ -86,9 +89,8 @@ class DigitsTask:
         yield from self._batches(self._pool, np.arange(len(self._pool.labels)), batch_size=batch_size, with_ids=True)
 
     def val(self, part: ValPart, *, batch_size: int) -> Iterator[Batch]:
-        """Fixed canvases of the validation digits; the two parts share digits but no canvas."""
-        seed = _SCREEN_SEED if part == "screen" else _CONFIRM_SEED
-        yield from self._evaluation("val", seed=seed, limit=self.num_val, batch_size=batch_size)
+        """Fixed canvases of the validation digits; the parts share digits but no canvas."""
+        yield from self._evaluation("val", seed=_VAL_SEEDS[part], limit=self.num_val, batch_size=batch_size)
 
     def _draw(self, split: Split, *, per_digit: int, seed: int) -> Canvases:
         return draw_canvases(split, per_digit=per_digit, seed=seed, variant=self._variant)

@@ -40,6 +40,7 @@ class ImagesTask:
         self.image_size = preprocessing.image_size
         self.num_train = len(splits.train[1])
         self.num_val = num_val_images(spec, available=len(splits.val[1]) // 2)
+        self.num_ranking = len(splits.val[1]) // 2
         self.fingerprint = task_fingerprint(splits.fingerprint, preprocessing)
         self.state = splits.state
         self.orders_differ = splits.account.orders_differ
@@ -63,8 +64,10 @@ class ImagesTask:
         """There is no fixed pool."""
 
     def val(self, part: ValPart, *, batch_size: int) -> Iterator[Batch]:
-        """Every other validation image: two disjoint parts with the same classes."""
-        chosen = self._val[0 if part == "screen" else 1 :: 2][: self.num_val]
+        """Every other validation image: two disjoint halves with the same classes, one of which ranks."""
+        half = self._val[1 if part == "confirm" else 0 :: 2]
+        first = self.num_val if part == "more" else 0
+        chosen = half[first : min(first + self.num_val, self.num_ranking)]
         if self._runs:
             chosen = np.sort(chosen)  # as they are in the shards
         yield from self._loader.read("val", Steps(chosen, batch_size))

@@ -12,8 +12,9 @@ from sparsesearch.data.normalisation import Normalisation
 from sparsesearch.schedule.image_size import ImageSize
 from sparsesearch.study.spec import RAND_AUGMENT
 
-ValPart = Literal["screen", "confirm"]
-"""`screen` ranks candidates; `confirm` re-scores the selected ones on images that the selection did not use."""
+ValPart = Literal["screen", "more", "confirm"]
+"""`screen` ranks candidates, and `more` the best of them again, on what is left of the images that may rank; `confirm`
+judges the selected ones on images that the selection did not use."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Task(Protocol):
         image_size: Height and width in pixels.
         num_train: Images of one full training epoch.
         num_val: Images of one validation part.
+        num_ranking: Images that may rank candidates: `screen`, and `more`, which is never larger.
         fingerprint: Hash of the data and its preprocessing.
         state: What the files of the data were when they were looked at, for other processes that open them; empty if
             there is nothing to tell.
@@ -134,6 +136,7 @@ class Task(Protocol):
     image_size: ImageSize
     num_train: int
     num_val: int
+    num_ranking: int
     fingerprint: str
     state: str
     curriculum_fraction: float

@@ -21,6 +21,16 @@ def num_val_images(spec: DataSpec, *, available: int) -> int:
     return min(spec.num_val_images or enough, available)
 
 
+def num_more_images(num_ranking: int, num_val: int) -> int:
+    """Images that rank the best candidates once more: those left, at most as many as have ranked them all.
+
+    Args:
+        num_ranking: Images that may rank candidates.
+        num_val: Those that rank all of them.
+    """
+    return max(0, min(num_val, num_ranking - num_val))
+
+
 def standard_error(num_images: int) -> float:
     """Standard error of an accuracy of 80 % on so many images, as a fraction.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from sparsesearch.analysis.phases import NUM_RESCORED
+from sparsesearch.analysis.phases import num_rescored
 from sparsesearch.data.task import Task
+from sparsesearch.data.validation_size import num_more_images
 from sparsesearch.evaluate.rates import Rates
 from sparsesearch.study.spec import FidelitySpec, TrainSpec
 
@@ -54,9 +55,12 @@ def estimate(
             "screen": (fidelity.evaluations + num_baselines) * num_val * rates.screen,
             "finetune": one_finetune * (fidelity.finalists + compared) if fidelity.finalists else 0.0,
         }
+        num_more = num_more_images(task.num_ranking, num_val)
+        rescored = num_rescored(fidelity, num_more_images=num_more)
         if not fidelity.finalists:
-            rescored = min(NUM_RESCORED, fidelity.evaluations) + num_baselines
-            seconds["rescore"] = rescored * num_val * rates.screen
+            seconds["rescore"] = (rescored + num_baselines) * num_val * rates.screen
+        elif rescored:
+            seconds["rescore"] = rescored * num_more * rates.screen
     if num_counted:
         seconds["counts"] = num_counted * rates.counts
     return seconds | {phase: num_val * rates.validate for phase in found}

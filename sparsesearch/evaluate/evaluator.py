@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.transforms import attach_
 from sparsesearch.budget.study_baselines import baseline_families
+from sparsesearch.data.task import ValPart
 from sparsesearch.evaluate.deadline import Deadline
 from sparsesearch.evaluate.joint_scorer import JointScorer
 from sparsesearch.evaluate.reference_keys import reference_keys
@@ -231,13 +232,19 @@ class StudyEvaluator:
             scorer = JointScorer(
                 self._ranking_model(),
                 self._spec,
-                part="confirm" if fidelity is Fidelity.RESCORED else "screen",
+                part=self._part(fidelity),
                 context=self._context,
                 progress=self._progress,
                 stop=self._stop,
             )
             self._last_scorer = fidelity, scorer
         return self._last_scorer[1]
+
+    def _part(self, fidelity: Fidelity) -> ValPart:
+        """The images of an evaluation without training."""
+        if fidelity is not Fidelity.RESCORED:
+            return "screen"
+        return "more" if self._spec.fidelity.finalists else "confirm"
 
     def _ranking_model(self) -> nn.Module:
         """The model on which schedules are ranked without training."""

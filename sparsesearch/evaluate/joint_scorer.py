@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from sparsesearch.data.task import ValPart
+from sparsesearch.data.validation_size import num_more_images
 from sparsesearch.evaluate.evaluation_memory import EvaluationMemory
 from sparsesearch.schedule import Schedule
 from sparsesearch.study.hits import Hits
@@ -61,10 +62,10 @@ class JointScorer:
     ) -> None:
         task, geometry, device = context.task, context.geometry, context.arithmetic.device
         self._batch_size = eval_batch(geometry)
-        self._num_images = task.num_val
+        self._num_images = num_more_images(task.num_ranking, task.num_val) if part == "more" else task.num_val
         self._progress = progress
         self._stop = stop
-        memory = EvaluationMemory.here(spec, geometry, num_images=task.num_val, device=device)
+        memory = EvaluationMemory.here(spec, geometry, num_images=self._num_images, device=device)
         self._scorer = PrefixCachedScorer(
             model,
             lambda: task.val(part, batch_size=self._batch_size),

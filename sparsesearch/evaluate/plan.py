@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from sparsesearch.analysis.phases import NUM_RESCORED
+from sparsesearch.analysis.phases import num_rescored
 from sparsesearch.data.task import Task
+from sparsesearch.data.validation_size import num_more_images
 from sparsesearch.evaluate.estimate import estimate, is_screened, more_finalists_s, num_compared
 from sparsesearch.evaluate.rates import Rates
 from sparsesearch.evaluate.throughput import Speeds
@@ -33,6 +34,7 @@ class Plan:
         spec: The study as it will run.
         requested: The study as requested.
         num_val: Validation images of an evaluation.
+        num_more: Other images that rank the best of them again.
         requested_num_val: Validation images of an evaluation as requested.
         num_baselines: Number of its hand-crafted baselines, which are evaluated and fine-tuned like proposals.
         found: Trainings that will not run, and where their result comes from: `given`, or `in the cache`.
@@ -46,6 +48,7 @@ class Plan:
     spec: StudySpec
     requested: StudySpec
     num_val: int
+    num_more: int
     requested_num_val: int
     num_baselines: int
     found: Mapping[str, str]
@@ -66,8 +69,9 @@ class Plan:
             parts.append("token counts learned")
         if is_screened(fidelity):
             parts.append(f"{schedules}{also} evaluated")
-        if is_screened(fidelity) and not fidelity.finalists:
-            parts.append(f"the best {min(NUM_RESCORED, fidelity.evaluations)}{also} again on other images")
+        if "rescore" in self.seconds_by_phase:
+            rescored = num_rescored(fidelity, num_more_images=self.num_more)
+            parts.append(f"the best {rescored}{'' if fidelity.finalists else also} again on other images")
         if is_screened(fidelity) and fidelity.finalists:
             finalists = counted(min(fidelity.finalists, fidelity.evaluations), "finalist")
             more = self.requested.fidelity.finalists - fidelity.finalists
@@ -141,13 +145,14 @@ def make_plan(
         found: Trainings that will not run, and where their result comes from.
     """
     found = found or {}
+    more = partial(num_more_images, task.num_ranking)
     seconds_of = partial(estimate, task=task, num_baselines=num_baselines, num_counted=num_counted)
     work = partial(_work, seconds_of, windowed=windowed, found=[phase for phase, how in found.items() if how == GIVEN])
     full = seconds_of(spec.fidelity, rates, num_val=num_val, found=found)
     full_s = sum(full.values()) + _FIXED_S
     if spec.time_budget_s is None or full_s <= _USABLE * spec.time_budget_s:
         shares = work(spec.fidelity, num_val=num_val)
-        return Plan(spec, spec, num_val, num_val, num_baselines, found, full_s, full_s, full, shares)
+        return Plan(spec, spec, num_val, more(num_val), num_val, num_baselines, found, full_s, full_s, full, shares)
     available = max(1.0, _USABLE * spec.time_budget_s - _FIXED_S - full.get("counts", 0.0))
     cut_val = _fewer_val(rates, available=available, num_val=num_val)
     fidelity = _cut(
@@ -176,7 +181,7 @@ def make_plan(
         spec.fidelity, fidelity, seconds, num_baselines=num_baselines, left_s=left_s
     )
     cut_s = sum(seconds.values()) + _FIXED_S
-    return Plan(planned, spec, cut_val, num_val, num_baselines, found, cut_s, full_s, seconds, shares)
+    return Plan(planned, spec, cut_val, more(cut_val), num_val, num_baselines, found, cut_s, full_s, seconds, shares)
 
 
 def _work(
@@ -230,7 +235,7 @@ def _cut(
         update["supernet_training"] = _shorter(fidelity.supernet_training, supernet_images, task=task)
     if is_screened(fidelity):
         affordable = int(fractions["screen"] * available / max(num_val * rates.screen, 1e-9)) - num_baselines
-        affordable -= 0 if fidelity.finalists else NUM_RESCORED + num_baselines
+        affordable -= num_rescored(fidelity, num_more_images=num_val) + (0 if fidelity.finalists else num_baselines)
         update["evaluations"] = min(fidelity.evaluations, max(_MIN_EVALUATIONS, affordable))
     else:
         update["evaluations"] = min(fidelity.evaluations, _MIN_EVALUATIONS)

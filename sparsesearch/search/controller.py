@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sparsesearch.analysis.phases import NUM_RESCORED, SCREENED_AT
+from sparsesearch.analysis.phases import SCREENED_AT, num_rescored
 from sparsesearch.budget.baselines import Baseline
 from sparsesearch.budget.price import study_latency, study_price
 from sparsesearch.budget.solve import check_budget
@@ -18,6 +18,7 @@ from sparsesearch.errors import StudyFailedError
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.search.finalist_choice import FinalistChoice
+from sparsesearch.search.pooling import pooled
 from sparsesearch.search.samplers.factory import make_proposer
 from sparsesearch.seeds import derive_seed
 from sparsesearch.study.learned_counts import counted_schedules
@@ -143,8 +144,9 @@ class StagedController:
         if self.screen_fidelity is Fidelity.FINETUNE:
             return self._trained_dense()
         is_screening = any(trial.fidelity is self.screen_fidelity for trial in self._under_way.values())
-        last_stage = self._finalist if self._spec.fidelity.finalists else self._rescored
-        return None if is_screening else last_stage()
+        if is_screening:
+            return None
+        return self._rescored() or (self._finalist() if self._spec.fidelity.finalists else None)
 
     def _counts(self) -> NewTrial | None:
         """What the sampler `gradients` starts from: a trial for each way of ranking tokens."""
@@ -179,17 +181,26 @@ class StagedController:
         return self._new(schedule, self.screen_fidelity, origin=Origin.SEARCH, label="search", proposal=proposal)
 
     def _rescored(self) -> NewTrial | None:
-        """One of the best, and the hand-crafted, on images that did not rank it: what ranks best is in part luck."""
-        close = self._choice.nearest_to_front(*self._screened(), count=NUM_RESCORED)
-        for trial in (*close, *self._at(self.screen_fidelity, Origin.BASELINE)):
+        """One of the best on images that did not rank it: what ranks best is in part luck.
+
+        The hand-crafted ones as well, unless they are fine-tuned.
+        """
+        searched, baselines = self._screened()
+        count = self._num_rescored
+        close = self._choice.nearest_to_front(searched, baselines, count=count) if count else []
+        for trial in close + ([] if self._spec.fidelity.finalists else baselines):
             if self._find(Fidelity.RESCORED, trial.schedule) is None:
                 return self._again(trial, Fidelity.RESCORED)
         return None
 
     def _finalist(self) -> NewTrial | None:
-        planned = self._choice.finalists(*self._screened(), count=self._spec.fidelity.finalists)
-        found = self._trained([*planned, *self._at(self.screen_fidelity, Origin.BASELINE)])
-        return found or self._trained_dense() or self._trained(self._choice.more_finalists(*self._screened(), planned))
+        if any(trial.fidelity is Fidelity.RESCORED for trial in self._under_way.values()):
+            return None
+        searched, baselines = self._screened()
+        raced = pooled(searched, self._at(Fidelity.RESCORED, Origin.SEARCH)) or searched
+        planned = self._choice.finalists(raced, baselines, count=self._spec.fidelity.finalists)
+        found = self._trained([*planned, *baselines]) or self._trained_dense()
+        return found or self._trained(self._choice.more_finalists(raced, baselines, planned))
 
     def _trained(self, trials: Sequence[Trial]) -> NewTrial | None:
         """The fine-tuning of the first of some trials whose schedule is not fine-tuned yet."""
@@ -222,6 +233,13 @@ class StagedController:
             return True
         self._cut = self._cut or "the time budget ended before all finalists were fine-tuned"
         return False
+
+    @property
+    def _num_rescored(self) -> int:
+        found = self._spec.resolved
+        assert found is not None, "only prepared studies are run"
+        count = num_rescored(self._spec.fidelity, num_more_images=found.num_more_images)
+        return count + found.more_finalists if count else 0
 
     def _screened(self) -> tuple[list[Trial], list[Trial]]:
         """Searched and hand-crafted schedules that are evaluated."""

@@ -31,6 +31,7 @@ from sparsesearch.data.source import absolute_source, parse_source
 from sparsesearch.data.splits import open_splits
 from sparsesearch.data.task import Batch, Epoch, Task, ValPart
 from sparsesearch.data.test_split import open_test
+from sparsesearch.data.validation_size import num_more_images
 from sparsesearch.errors import DataError, MissingExtraError
 from sparsesearch.study.spec import DataSpec
 
@@ -167,7 +168,10 @@ class TestEverySource:
     def test_fewer_validation_images(self, data: DataSpec) -> None:
         task = open_task(data.model_copy(update={"num_val_images": 2}), backbone=PICO)
         assert task.num_val == 2
-        assert len(prints(task.val("confirm", batch_size=7))) == 2
+        screen, more, confirm = (prints(task.val(part, batch_size=7)) for part in ("screen", "more", "confirm"))
+        assert len(screen) == len(confirm) == 2
+        assert len(more) == num_more_images(task.num_ranking, task.num_val) > 0
+        assert not set(screen) & set(more)
 
 
 class TestFolders:

@@ -42,6 +42,8 @@ class Resolved(Value):
         planned_work: Fraction of the total work in each phase of the plan, for estimates of the remaining time. It
             depends on the document and the data only; empty in studies of older versions.
         more_finalists: Finalists that the time budget cut; they are fine-tuned last, while time is left.
+        num_more_images: Images that rank the candidates nearest to the front again, before finalists are chosen; 0 in
+            studies of older versions.
         latency: Latency profile of the target; null if milliseconds are not needed.
         proposal_batch: Number of proposals that are made before their results are known, and evaluated together; more
             than 1 where the prefix states of the validation images do not fit in memory.
@@ -56,6 +58,7 @@ class Resolved(Value):
     data_fingerprint: str
     planned_work: dict[str, float] = Field(default_factory=dict)
     more_finalists: int = Field(default=0, ge=0)
+    num_more_images: int = Field(default=0, ge=0)
     latency: LatencyFit | None = None
     proposal_batch: int = Field(default=1, ge=1)
     priors: tuple[Prior, ...] = ()

@@ -3,7 +3,7 @@ import itertools
 import pytest
 from sample_study import prepared
 
-from sparsesearch.analysis.phases import NUM_RESCORED
+from sparsesearch.analysis.phases import num_rescored
 from sparsesearch.analysis.study_front import study_front
 from sparsesearch.errors import BudgetError, StudyFailedError
 from sparsesearch.schedule import Schedule
@@ -40,10 +40,10 @@ def made_up_top1(schedule):
     return 0.8 - sum(0.01 * (1 - step.keep_ratio) * (12 - step.block) for step in schedule.steps)
 
 
-def finish(new, *, state=None, top1=None):
+def finish(new, *, state=None, top1=None, num_images=1000.0):
     """A trial as the store gives it back after it was run."""
     done = TrialState.REFERENCE if new.origin is REFERENCE else TrialState.COMPLETE
-    metrics = {"val_top1": made_up_top1(new.schedule) if top1 is None else top1}
+    metrics = {"val_top1": made_up_top1(new.schedule) if top1 is None else top1, "val_images": num_images}
     measured = Measurement(step=1, attempt=1, fidelity=new.fidelity, metrics=metrics, seconds=0.0, seed=new.seed)
     fields = {name: getattr(new, name) for name in type(new).model_fields if name in Trial.model_fields}
     return Trial(
@@ -120,7 +120,9 @@ class TestOrder:
         screened = {t.number: t for t in trials if t.fidelity is SUPERNET}
         again = [t for t in trials if t.fidelity is Fidelity.RESCORED]
         assert trials[-len(again) :] == again
-        assert [t.origin for t in again if t.origin is SEARCH] == [SEARCH] * NUM_RESCORED
+        assert [t.origin for t in again if t.origin is SEARCH] == [SEARCH] * num_rescored(
+            study(finalists=0, evaluations=60).fidelity, num_more_images=0
+        )
         assert {t.parent for t in again if t.origin is BASELINE} == {
             t.number for t in screened.values() if t.origin is BASELINE
         }
@@ -128,6 +130,24 @@ class TestOrder:
         searched = [t for t in screened.values() if t.origin is SEARCH]
         front = study_front(searched).points
         assert {t.number for t in front} <= {t.parent for t in again}
+
+    def test_finalists_are_chosen_by_all_images_that_may_rank(self, deit_small):
+        """The eight nearest to the front are evaluated on more images, where the order is turned round."""
+        spec = prepared(study(finalists=4, evaluations=30), deit_small)
+        raced = spec.model_copy(update={"resolved": spec.resolved.model_copy(update={"num_more_images": 600})})
+        controller = StagedController(raced, deit_small)
+        trials = []
+        while isinstance(new := controller.ask(), NewTrial):
+            is_again = new.fidelity is Fidelity.RESCORED
+            options = {"top1": 1.0 - made_up_top1(new.schedule), "num_images": 9000.0} if is_again else {}
+            trials.append(finish(new, **options))
+            controller.tell(trials[-1])
+        again = [t for t in trials if t.fidelity is Fidelity.RESCORED]
+        assert [t.origin for t in again] == [SEARCH] * 8
+        assert kinds(trials)[4:6] == [((Fidelity.RESCORED, SEARCH), 8), ((FINETUNE, SEARCH), 4)]
+        finalists = [t.parent for t in trials if (t.fidelity, t.origin) == (FINETUNE, SEARCH)]
+        best_again = sorted(again, key=lambda t: -t.metrics["val_top1"])
+        assert {t.parent for t in best_again[:3]} <= set(finalists)
 
     def test_gradients_learn_counts_before_the_first_proposal(self, deit_small):
         controller = controller_of(study(sampler="gradients"), deit_small)
