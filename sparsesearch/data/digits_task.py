@@ -92,6 +92,10 @@ class DigitsTask:
         """Fixed canvases of the validation digits; the parts share digits but no canvas."""
         yield from self._evaluation("val", seed=_VAL_SEEDS[part], limit=self.num_val, batch_size=batch_size)
 
+    def val_sources(self, part: ValPart) -> NDArray[np.int64]:
+        """The digit of each validation canvas: those of one digit are not independent."""
+        return self._draw("val", per_digit=VAL_PER_DIGIT, seed=_VAL_SEEDS[part]).sources[: self.num_val]
+
     def _draw(self, split: Split, *, per_digit: int, seed: int) -> Canvases:
         return draw_canvases(split, per_digit=per_digit, seed=seed, variant=self._variant)
 
