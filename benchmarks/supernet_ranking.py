@@ -7,7 +7,8 @@ python benchmarks/supernet_ranking.py --home /tmp/ranking --out docs/results/sup
 2. Kendall's tau between the supernet and separate fine-tunings: 12 schedules spread over the range, and 12 random ones
    within 3 % of 25 %. They are fine-tuned from the supernet weights, like finalists, and from the dense weights, which
    are independent of the supernet; the accuracy is the mean over `--tunings` seeds on all 3,600 validation canvases.
-   The tau of plain multiply-adds is printed for comparison.
+   The tau of plain multiply-adds is printed for comparison, and that of the first two seeds, which is how well a
+   fine-tuning predicts another one of the same schedule. Intervals: bootstrap over the schedules.
 
 `--table FILE` stores the ranked schedules, one `{"schedule", "macs", "val_top1"}` per line, for
 benchmarks/search_quality.py.
@@ -166,6 +167,15 @@ def tau(first: Sequence[float], second: Sequence[float]) -> float:
     return float(kendalltau(first, second).statistic)
 
 
+def tau_interval(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Its 95 % interval, resampling the schedules."""
+    rng = np.random.default_rng(0)
+    ours, theirs = np.asarray(first), np.asarray(second)
+    drawn = rng.integers(0, len(ours), (2000, len(ours)))
+    found = [tau(ours[index].tolist(), theirs[index].tolist()) for index in drawn]
+    return [round(value, 3) for value in np.nanquantile(found, [0.025, 0.975]).tolist()]
+
+
 def main() -> None:
     """Run everything, print the results and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,6 +190,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="epochs of the supernet training")
     parser.add_argument("--dense-epochs", type=int, default=None)
     parser.add_argument("--starts", nargs="*", default=["supernet", "dense"], choices=["supernet", "dense"])
+    parser.add_argument("--groups", nargs="*", default=["over the range", "at one budget"], help="what is fine-tuned")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--space", default="deit_pico")
     parser.add_argument("--data", default="digits")
@@ -239,7 +250,8 @@ def main() -> None:
             f"core) = {seconds['supernet'] + seconds['ranking']:.0f} s; before that dense {seconds['dense']:.0f} s",
             flush=True,
         )
-        for label, schedules in (("over the range", over_range), ("at one budget", at_one)):
+        groups = {"over the range": over_range, "at one budget": at_one}
+        for label, schedules in ((label, groups[label]) for label in arguments.groups):
             new = [s for s in schedules if s.key(context.geometry) not in found]
             found |= dict(zip((s.key(context.geometry) for s in new), pool.map(score, new), strict=True))
             supernet = [found[s.key(context.geometry)] for s in schedules]
@@ -247,21 +259,27 @@ def main() -> None:
             for start in arguments.starts:
                 jobs = [(schedule, tuning) for schedule in schedules for tuning in range(arguments.tunings)]
                 each = np.array(list(pool.map(partial(fine_tune, start=start), jobs)))
-                tuned = each.reshape(len(schedules), -1).mean(axis=1).tolist()
+                by_seed = each.reshape(len(schedules), -1)
+                tuned = by_seed.mean(axis=1).tolist()
+                again = by_seed[:, :2].T.tolist() if arguments.tunings > 1 else None
                 row = {
                     "schedules": label,
                     "fine_tuned_from": start,
                     "tau_supernet": tau(supernet, tuned),
+                    "tau_supernet_interval": tau_interval(supernet, tuned),
+                    "tau_of_two_tunings": None if again is None else tau(*again),
+                    "tau_of_two_tunings_interval": None if again is None else tau_interval(*again),
                     "tau_macs": tau(macs, tuned),
                     "pairs": [
-                        {"schedule": s.describe(context.geometry), "share": m, "supernet": a, "tuned": b}
-                        for s, m, a, b in zip(schedules, macs, supernet, tuned, strict=True)
+                        {"schedule": s.describe(context.geometry), "share": m, "supernet": a, "tuned": b, "tunings": t}
+                        for s, m, a, b, t in zip(schedules, macs, supernet, tuned, by_seed.tolist(), strict=True)
                     ],
                 }
                 results["correlations"].append(row)  # type: ignore[attr-defined]
                 print(
                     f"{len(schedules)} schedules {label}, fine-tuned from {start} weights: Kendall tau "
-                    f"{row['tau_supernet']:.2f} (plain multiply-adds {row['tau_macs']:.2f}); fine-tuned "
+                    f"{row['tau_supernet']:.2f} {row['tau_supernet_interval']} (of two fine-tunings "
+                    f"{row['tau_of_two_tunings']}, plain multiply-adds {row['tau_macs']:.2f}); fine-tuned "
                     f"{min(tuned):.3f} to {max(tuned):.3f}, supernet {min(supernet):.3f} to {max(supernet):.3f}",
                     flush=True,
                 )

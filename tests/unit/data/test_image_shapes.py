@@ -105,7 +105,7 @@ def test_a_study_on_them(pictures: Path) -> None:
     spec = validate(document)
     assert spec.data.image_size == SIZE
     assert type(spec).model_validate_json(spec.model_dump_json()) == spec
-    with pytest.raises(BackboneError, match=r"invalid image size 33x24 for deit_pico; .* multiples of 4"):
+    with pytest.raises(BackboneError, match=r"invalid image size 33x24 for deit_pico and deit_nano; .* multiples of 4"):
         validate({**document, "data": {"source": f"folder:{pictures}", "image_size": "33x24"}})
 
 
