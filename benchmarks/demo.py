@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from embedded_task import interval
 
-from sparsesearch.analysis.read_view import read_view
+from sparsesearch.analysis.pairs import paired_difference
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.trial import Fidelity, Origin
@@ -34,7 +34,7 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 def one_run(seed: int, home: Path) -> dict[str, Any]:
-    """Run the demo, and compare each hand-crafted schedule with the best searched one of no higher cost."""
+    """Run the demo with a seed and compare its schedules."""
     url = f"sqlite:///{home}/studies.db"
     home.mkdir(parents=True, exist_ok=True)
     began = time.time()
@@ -42,20 +42,23 @@ def one_run(seed: int, home: Path) -> dict[str, Any]:
     with (home / "demo.log").open("w", encoding="utf-8") as log:
         environ = {**os.environ, "SPARSESEARCH_HOME": str(home), "SPARSESEARCH_DATABASE_URL": url}
         subprocess.run([*command, "--output", str(home / "demo")], env=environ, stdout=log, check=True)
-    seconds = time.time() - began
+    return {"seed": seed, "seconds": time.time() - began, **compared(url)}
+
+
+def compared(url: str) -> dict[str, Any]:
+    """Compare each hand-crafted schedule of a database with one study with the best searched one of no higher cost."""
     store = open_store(url)
     (name,) = store.studies()
-    view = read_view(store, name)
-    trained = [trial for trial in view.trials if trial.fidelity is Fidelity.FINETUNE and trial.metrics]
+    trials = store.trials(name)
+    trained = [trial for trial in trials if trial.fidelity is Fidelity.FINETUNE and trial.metrics]
     hits = store.hits(name, {trial.number for trial in trained})
-    dense = next(trial for trial in view.trials if trial.fidelity is Fidelity.DENSE)
+    dense = next(trial for trial in trials if trial.fidelity is Fidelity.DENSE)
     searched = [trial for trial in trained if trial.origin is Origin.SEARCH]
     pairs, flags = [], []
     for baseline in (trial for trial in trained if trial.origin is Origin.BASELINE):
         able = [trial for trial in searched if trial.cost.macs <= baseline.cost.macs]
         best = max(able, key=lambda trial: trial.metrics["val_top1"])
-        difference = view.difference(best, baseline)
-        assert difference is not None
+        difference = paired_difference(hits[best.number], hits[baseline.number])
         flags.append(np.array(hits[best.number].flags(), dtype=float) - hits[baseline.number].flags())
         pairs.append(
             {
@@ -68,7 +71,7 @@ def one_run(seed: int, home: Path) -> dict[str, Any]:
             }
         )
     sources = DigitsTask(image_size=32, in_chans=1).val_sources("confirm")
-    return {"seed": seed, "seconds": seconds, "pairs": pairs, "pooled": interval(np.array(flags), sources)}
+    return {"pairs": pairs, "pooled": interval(np.array(flags), sources)}
 
 
 def table(runs: list[dict[str, Any]]) -> str:
