@@ -8,6 +8,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from sparsesearch.settings import Settings
+from sparsesearch.store import service_tables as service_tables
 from sparsesearch.store.database import Database
 from sparsesearch.store.tables import VERSION_TABLE, metadata
 

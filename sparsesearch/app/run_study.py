@@ -51,6 +51,7 @@ def run_study(
     stop: StopToken | None = None,
     started: float | None = None,
     execution: Execution = lambda spec: spec,
+    given_back: StudyState = StudyState.PAUSED,
 ) -> StudyState:
     """Run an open study to its end, or until it is to stop; resolve it first if it is not resolved.
 
@@ -65,9 +66,10 @@ def run_study(
         stop: Set to stop the study.
         started: Start of this run, by `time.monotonic`; by default now. Earlier runs count for the time budget as well.
         execution: Changes how the stored study is executed.
+        given_back: State of the study when Ctrl-C or SIGTERM has ended the run: QUEUED if others are to go on with it.
 
     Returns:
-        The state that the study ended in: FINISHED; or PAUSED or CANCELLED after a stored request.
+        The state that the study ended in: FINISHED; or PAUSED, CANCELLED or QUEUED after a stored request.
 
     Raises:
         StoppedError: Ctrl-C, SIGTERM or a lost lease ended the run.
@@ -83,7 +85,7 @@ def run_study(
         # Until the study is given free, which what is inside does last: a signal must not end the process before.
         stopping_on_signals(stop, at_once=False),
         closing(writer),
-        LastResort(stop, at_last=lambda cause: _abandoned(writer, cause)),
+        LastResort(stop, at_last=lambda cause: _abandoned(writer, cause, given_back)),
         LeaseKeeper(writer, stop, work=board.work),
         stopping_on_signals(stop, at_once=True),
     ):
@@ -99,8 +101,8 @@ def run_study(
             )
         except (KeyboardInterrupt, StoppedError) as error:
             cause = stop.cause or StopCause.INTERRUPT
-            state = _stopped(writer, cause)
-            if cause in (StopCause.PAUSE, StopCause.STOP, StopCause.CANCEL):
+            state = _stopped(writer, cause, given_back)
+            if cause in _REQUESTED:
                 return state
             raise StoppedError(cause) from error
         except StaleAttemptError:
@@ -172,18 +174,18 @@ def _work(
     return done
 
 
-def _stopped(writer: StudyWriter, cause: StopCause) -> StudyState:
+def _stopped(writer: StudyWriter, cause: StopCause, given_back: StudyState) -> StudyState:
     """Store how a study was stopped, and return its state."""
     if cause is StopCause.LEASE_LOST:
         return StudyState.RUNNING
-    state = StudyState.CANCELLED if cause is StopCause.CANCEL else StudyState.PAUSED
+    state = _REQUESTED.get(cause, given_back)
     _store_state(writer, state, reason=_REASONS[cause])
     return state
 
 
-def _abandoned(writer: StudyWriter, cause: StopCause) -> None:
+def _abandoned(writer: StudyWriter, cause: StopCause, given_back: StudyState) -> None:
     """Store the state of a study whose process ends although its work hangs, and give the study free."""
-    _stopped(writer, cause)
+    _stopped(writer, cause, given_back)
     writer.close()
 
 
@@ -202,4 +204,11 @@ _REASONS = {
     StopCause.PAUSE: f"sparsesearch {StopRequest.PAUSE.value}",
     StopCause.STOP: f"sparsesearch {StopRequest.STOP.value}",
     StopCause.CANCEL: f"sparsesearch {StopRequest.CANCEL.value}",
+    StopCause.APPLY: "its resources were changed",
+}
+_REQUESTED = {
+    StopCause.PAUSE: StudyState.PAUSED,
+    StopCause.STOP: StudyState.PAUSED,
+    StopCause.CANCEL: StudyState.CANCELLED,
+    StopCause.APPLY: StudyState.QUEUED,
 }

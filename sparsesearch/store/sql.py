@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -14,7 +13,8 @@ from sparsesearch.store.database import Database
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
 from sparsesearch.store.moment import Moment
 from sparsesearch.store.patience import Patience
-from sparsesearch.store.profiles import SqlProfiles
+from sparsesearch.store.queue import SqlQueue
+from sparsesearch.store.sql_parts import SqlParts
 from sparsesearch.store.sql_records import SqlRecords
 from sparsesearch.store.sql_writer import SqlWriter
 from sparsesearch.study.protocols import StudyStore, StudyWriter
@@ -56,7 +56,7 @@ def open_store(
     return SqlStore(database, clock=clock, lease_s=lease_s)
 
 
-class SqlStore(SqlRecords, StudyStore):
+class SqlStore(SqlRecords, SqlParts, StudyStore):
     """The studies of a database whose tables exist. Safe to use from several threads and processes.
 
     What is written may be repeated after a failure of which it is unknown whether it came before or after the commit;
@@ -103,15 +103,42 @@ class SqlStore(SqlRecords, StudyStore):
         """
 
         def work(connection: Connection) -> StudyCondition:
-            row = self._find(connection, name)
-            lease = self._lease(connection, row["id"], for_update=True)
-            found = codec.condition_from_row(row, lease=lease, now=self._now(connection))
+            row, found, _ = self.found(connection, name)
             after = study_transitions.requested(found, request, study=name)
             if after != found:
-                self._set_condition(connection, row["id"], after)
+                self.set_condition(connection, row["id"], after)
             return after
 
         return self._database.write(work)
+
+    def add_queued(self, spec: StudySpec, *, also: Callable[[Connection, int, float], None]) -> None:
+        """`submit_study`, and something more in the same transaction, given the id of the study and the time."""
+        self._add(spec, state=StudyState.QUEUED, owner=None, also=also)
+
+    def found(self, connection: Connection, name: str) -> tuple[codec.Row, StudyCondition, Moment]:
+        """Return the row of a study, its condition and the time, in a transaction that may change them."""
+        row = self._find(connection, name)
+        lease, now = self._lease(connection, row["id"], for_update=True), self.moment(connection)
+        row = self._find(connection, name)  # as it is with the lease locked
+        return row, codec.condition_from_row(row, lease=lease, now=now), now
+
+    def lease_to(self, connection: Connection, study_id: int, *, owner: str, now: Moment) -> None:
+        """Acquire the lease of a study that no process runs."""
+        old = self._lease(connection, study_id, for_update=True)
+        assert old is not None, "each study has a lease"
+        lease = Lease.new(
+            owner=owner, generation=old.generation + 1, now=now, lease_s=self._lease_s, active_s=old.active_s
+        )
+        self._set_lease(connection, study_id, lease)
+
+    def set_condition(self, connection: Connection, study_id: int, condition: StudyCondition) -> None:
+        """Write the condition of a study."""
+        values = codec.condition_to_row(condition)
+        connection.execute(update(tables.studies).where(tables.studies.c.id == study_id).values(**values))
+
+    def moment(self, connection: Connection) -> Moment:
+        """The time that decides leases."""
+        return self._now(connection)
 
     def open_study(self, name: str, *, resume: bool = False) -> StudyWriter:
         """Acquire the lease of a study, to run it with `resume`; see `StudyStore.open_study`."""
@@ -126,19 +153,45 @@ class SqlStore(SqlRecords, StudyStore):
             old, now = self._free_lease(connection, name, old)
             if resume:
                 found = codec.condition_from_row(row, lease=old, now=now)
-                self._set_condition(connection, row["id"], study_transitions.resumed(found, spec))
+                self.set_condition(connection, row["id"], study_transitions.resumed(found, spec))
             generation = old.generation + 1
             lease = Lease.new(owner=owner, generation=generation, now=now, lease_s=self._lease_s, active_s=old.active_s)
-            connection.execute(
-                update(tables.leases).where(tables.leases.c.study_id == row["id"]).values(**_lease_to_row(lease))
-            )
+            self._set_lease(connection, row["id"], lease)
             return row, spec, lease
 
         row, spec, lease = self._database.write(work)
         return self._writer(spec, study_id=row["id"], uid=row["uid"] or "", lease=lease)
 
-    def delete_study(self, name: str) -> None:
-        """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
+    def open_claimed(self, name: str, owner: str) -> StudyWriter:
+        """Take over the lease of a study that was claimed for this process; see `SqlQueue.claim`.
+
+        A request that came in between is kept. Raises `StaleAttemptError` if the claim is lost.
+        """
+
+        def work(connection: Connection) -> tuple[codec.Row, StudySpec, Lease]:
+            row, _, now = self.found(connection, name)
+            spec = codec.study_from_row(row)
+            old = self._lease(connection, row["id"])
+            if old is None or old.owner != owner:
+                raise driver_errors.lease_lost(name)
+            lease = Lease.new(
+                owner=owner, generation=old.generation, now=now, lease_s=self._lease_s, active_s=old.active_s
+            )
+            self._set_lease(connection, row["id"], lease)
+            found = codec.condition_from_row(row, lease=lease, now=now)
+            self.set_condition(connection, row["id"], study_transitions.taken(found, spec))
+            return row, spec, lease
+
+        row, spec, lease = self._database.write(work)
+        return self._writer(spec, study_id=row["id"], uid=row["uid"] or "", lease=lease)
+
+    def delete_study(
+        self, name: str, *, also: Callable[[Connection, float], None] = lambda connection, now: None
+    ) -> None:
+        """Remove a study with its trials, and do something more in the same transaction, given the time.
+
+        Raises `StudyNotFoundError` or `StudyBusyError`.
+        """
         deleted: list[int] = []
 
         def work(connection: Connection) -> None:
@@ -146,16 +199,17 @@ class SqlStore(SqlRecords, StudyStore):
             if row is None and deleted:  # by an earlier attempt
                 return
             study_id = self._find(connection, name)["id"]
-            self._free_lease(connection, name, self._lease(connection, study_id, for_update=True))
+            _, now = self._free_lease(connection, name, self._lease(connection, study_id, for_update=True))
+            also(connection, now.time)
             connection.execute(delete(tables.studies).where(tables.studies.c.id == study_id))
             deleted.append(study_id)
 
         self._database.write(work)
 
     @property
-    def profiles(self) -> SqlProfiles:
-        """The latency profiles of the same database."""
-        return SqlProfiles(self._database, clock=self._clock or time.time)
+    def queue(self) -> SqlQueue:
+        """The studies that were submitted, and what controllers do with them."""
+        return SqlQueue(self, self._database)
 
     def close(self) -> None:
         """Close idle connections; the store opens new ones when needed."""
@@ -172,11 +226,18 @@ class SqlStore(SqlRecords, StudyStore):
             lease_s=self._lease_s,
         )
 
-    def _set_condition(self, connection: Connection, study_id: int, condition: StudyCondition) -> None:
-        values = codec.condition_to_row(condition)
-        connection.execute(update(tables.studies).where(tables.studies.c.id == study_id).values(**values))
+    def _set_lease(self, connection: Connection, study_id: int, lease: Lease) -> None:
+        values = _lease_to_row(lease)
+        connection.execute(update(tables.leases).where(tables.leases.c.study_id == study_id).values(**values))
 
-    def _add(self, spec: StudySpec, *, state: StudyState, owner: str | None) -> tuple[int, str, Lease]:
+    def _add(
+        self,
+        spec: StudySpec,
+        *,
+        state: StudyState,
+        owner: str | None,
+        also: Callable[[Connection, int, float], None] = lambda connection, study_id, now: None,
+    ) -> tuple[int, str, Lease]:
         """Add a study with its lease, and return its id, its unique id and the lease."""
         row, uid = codec.study_to_row(spec), uuid4().hex
 
@@ -196,6 +257,7 @@ class SqlStore(SqlRecords, StudyStore):
             values = {**row, "id": study_id, "uid": uid, "created_at": now.time, "state": state.value}
             connection.execute(insert(tables.studies).values(**values))
             connection.execute(insert(tables.leases).values(**_lease_to_row(lease), study_id=study_id))
+            also(connection, study_id, now.time)
             return study_id, uid, lease
 
         return self._database.write(work)

@@ -58,6 +58,7 @@ class SqlWriter(TransitionWriter):
         self._lock = threading.RLock()
         self._unfinished: dict[int, Trial] = {}
         self._num_added = 0
+        self._last_change: int | None = None
 
     def add_trials(self, trials: Sequence[NewTrial]) -> list[Trial]:
         """Store new trials as WAITING; see `StudyWriter.add_trials`.
@@ -76,7 +77,9 @@ class SqlWriter(TransitionWriter):
         def work(connection: Connection, now: float) -> list[Trial]:
             more = {"study_id": self._study_id, "created_at": now, "updated_at": now}
             statement = sql.ADD_TO_SQLITE if self._database.is_sqlite else sql.ADD_TO_POSTGRES
-            if statement.run_all(connection, [{**row, **more} for _, row in first.values()]) == len(first):
+            changes = self._changes(connection, len(first))
+            rows = [{**row, **more, "change": change} for (_, row), change in zip(first.values(), changes, strict=True)]
+            if statement.run_all(connection, rows) == len(first):
                 return [first[trial.number][0] for trial, _ in added]
             stored = self._load(connection, first)
             for trial, _ in first.values():
@@ -224,6 +227,17 @@ class SqlWriter(TransitionWriter):
             self._keep(after.values())
         return results
 
+    def _changes(self, connection: Connection, count: int) -> range:
+        """The numbers of the next changes of trials, in the order in which others see them.
+
+        Nobody else writes to the study, so that they are counted here; those of a transaction that fails are left out.
+        """
+        if self._last_change is None:
+            self._last_change = connection.execute(sql.LAST_CHANGE, {"the_study": self._study_id}).scalar_one()
+        first = self._last_change + 1
+        self._last_change += count
+        return range(first, first + count)
+
     def _forget(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             self._unfinished.pop(number, None)
@@ -249,12 +263,12 @@ class SqlWriter(TransitionWriter):
         """Write trials that changed, each given before and after."""
         updates: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
         measurements = []
-        for before, after in changed:
-            if after is before:
-                continue
+        pairs = [(before, after) for before, after in changed if after is not before]
+        for (before, after), change in zip(pairs, self._changes(connection, len(pairs)), strict=True):
             old, new = codec.progress_to_row(before), codec.progress_to_row(after)
             changes = {name: value for name, value in new.items() if value != old[name]}
             changes["updated_at"] = now
+            changes["change"] = change
             if before.state is TrialState.WAITING and after.state is not before.state:
                 changes["started_at"] = now
             if after.state.is_final and not before.state.is_final:

@@ -26,6 +26,13 @@ def resumed(found: StudyCondition, spec: StudySpec) -> StudyCondition:
     return StudyCondition(state=opened(spec), is_leased=True)
 
 
+def taken(found: StudyCondition, spec: StudySpec) -> StudyCondition:
+    """Return the condition of a study that the process starts to work on for which it was claimed."""
+    if found.request is not None:
+        return found
+    return StudyCondition(state=opened(spec), is_leased=True)
+
+
 def entered(found: StudyCondition, state: StudyState, *, reason: str | None = None) -> StudyCondition:
     """Return the condition of a study whose process states its state.
 
@@ -34,6 +41,48 @@ def entered(found: StudyCondition, state: StudyState, *, reason: str | None = No
     if state.is_active and found.request is not None:
         return found
     return StudyCondition(state=state, reason=reason, is_leased=found.is_leased, work=found.work)
+
+
+def enqueued(found: StudyCondition, *, study: str) -> StudyCondition:
+    """Return the condition of a study that is to be run by a process that takes it from the queue.
+
+    Raises:
+        StudyStateError: A process runs it, or it is over.
+    """
+    if found.state is StudyState.QUEUED:
+        return found
+    if found.state.is_over:
+        raise StudyStateError(f"study {study!r} is {found.word}, so there is nothing to resume")
+    if found.is_leased:
+        raise StudyStateError(f"study {study!r} is {found.word}; resume it when it has stopped")
+    return StudyCondition(state=StudyState.QUEUED)
+
+
+def lost(found: StudyCondition) -> StudyCondition:
+    """Return the condition of a study of the queue whose process was lost: queued again, or as it was requested."""
+    if not found.is_interrupted:
+        return found
+    state = {StopRequest.CANCEL: StudyState.CANCELLED, StopRequest.PAUSE: StudyState.PAUSED}.get(
+        found.request or StopRequest.APPLY, StudyState.QUEUED
+    )
+    return StudyCondition(state=state, reason="its process was lost")
+
+
+def check_not_over(found: StudyCondition, *, study: str, what: str) -> None:
+    """Check that there is something left to change in a study.
+
+    Raises:
+        StudyStateError: It is over.
+    """
+    if found.state.is_over:
+        raise StudyStateError(f"study {study!r} is {found.word}, so there is nothing to {what}")
+
+
+def to_apply(found: StudyCondition) -> StudyCondition:
+    """Return the condition of a study whose resources were changed; another request is kept, which applies them too."""
+    if not (found.is_leased and found.state.is_active) or found.request is not None:
+        return found
+    return found.model_copy(update={"request": StopRequest.APPLY})
 
 
 def requested(found: StudyCondition, request: StopRequest, *, study: str) -> StudyCondition:

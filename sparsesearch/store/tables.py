@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0008"
+REVISION = "0009"
 """The revision of these tables; a test checks that it is the newest file in `db/versions`."""
 
 VERSION_TABLE = "sparsesearch_version"
@@ -41,6 +41,7 @@ studies = Table(
     Column("uid", Text),
     PrimaryKeyConstraint("id", name="pk_studies"),
     UniqueConstraint("name", name="uq_studies_name"),
+    Index("ix_studies_state", "state"),
 )
 
 leases = Table(
@@ -103,6 +104,7 @@ trials = Table(
     Column("started_at", Double),
     Column("ended_at", Double),
     Column("score", Double),
+    Column("change", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("study_id", "number", name="pk_trials"),
     UniqueConstraint("study_id", "key", "fidelity", "seed", name="uq_trials_study_id_key_fidelity_seed"),
     Index(
@@ -118,6 +120,7 @@ trials = Table(
         "number",
     ),
     Index("ix_trials_ended_at", "study_id", "ended_at"),
+    Index("ix_trials_change", "study_id", "change"),
 )
 Index(
     "ix_trials_retried",
@@ -182,10 +185,18 @@ CLOCK_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "studies": frozenset({"created_at", "uid"}),
         "leases": frozenset(column.name for column in leases.columns),
-        "trials": frozenset({"created_at", "updated_at", "started_at", "ended_at", "latency_ms", "confirmed"}),
+        "trials": frozenset(
+            {"created_at", "updated_at", "started_at", "ended_at", "latency_ms", "confirmed", "change"}
+        ),
         "measurements": frozenset({"seconds", "created_at"}),
         "hits": frozenset(),
         "profiles": frozenset({"created_at"}),
+        "submissions": frozenset({"submitted_at", "not_before"}),
+        "controllers": frozenset({"id", "host", "pid", "slots", "running", "started_at", "seen_at"}),
+        "tokens": frozenset({"sha256", "created_at", "expires_at", "revoked_at", "used_at"}),
+        "audit": frozenset({"at"}),
+        "webhooks": frozenset({"id", "secret", "created_at"}),
+        "deliveries": frozenset({"id", "next_at", "created_at"}),
     }
 )
 """Columns with timestamps, unique ids, processes and measured times. On the CPU, all other columns of a study that was

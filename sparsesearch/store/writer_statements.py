@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from sqlalchemy import Table, bindparam, insert, select, text, update
+from sqlalchemy import Table, bindparam, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sparsesearch.store import tables
@@ -39,6 +39,9 @@ SET_CONDITION = (
     .values(state=bindparam("the_state"), reason=bindparam("the_reason"), request=bindparam("the_request"))
 )
 SET_SPEC = update(tables.studies).where(_THE_STUDY).values(spec=bindparam("the_spec"))
+LAST_CHANGE = select(func.coalesce(func.max(tables.trials.c.change), 0)).where(
+    tables.trials.c.study_id == bindparam("the_study")
+)
 STATISTICS_ARE_MISSING = text("SELECT reltuples < 1 FROM pg_class WHERE oid = CAST('trials' AS regclass)")
 UPDATE_STATISTICS = text("ANALYZE trials")
 FIND_DUPLICATE = select(tables.trials.c.number).where(

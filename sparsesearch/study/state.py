@@ -49,11 +49,13 @@ class StopRequest(StrEnum):
         PAUSE: Stop; the study is PAUSED.
         STOP: Stop and write the results so far; the study is PAUSED.
         CANCEL: Stop for good; the study is CANCELLED.
+        APPLY: Stop and go back to the queue, so that changed resources apply; the study is QUEUED.
     """
 
     PAUSE = "pause"
     STOP = "stop"
     CANCEL = "cancel"
+    APPLY = "apply"
 
 
 class StudyCondition(Value):

@@ -20,6 +20,7 @@ class StopCause(StrEnum):
         PAUSE: See `StopRequest`.
         STOP: See `StopRequest`.
         CANCEL: See `StopRequest`.
+        APPLY: See `StopRequest`.
     """
 
     INTERRUPT = "interrupt"
@@ -29,6 +30,7 @@ class StopCause(StrEnum):
     PAUSE = "pause"
     STOP = "stop"
     CANCEL = "cancel"
+    APPLY = "apply"
 
     @classmethod
     def of(cls, request: StopRequest) -> StopCause:

@@ -1,0 +1,244 @@
+"""The queue of studies that were submitted: who takes which one, and what happens to it on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, ScalarSelect, Select, bindparam, func, insert, select, update
+
+from sparsesearch.store import codec, study_transitions, tables
+from sparsesearch.store.audit import Actor, read_audit
+from sparsesearch.store.database import Database
+from sparsesearch.store.service_tables import submissions
+from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
+from sparsesearch.study.submission import AuditEntry, Changes, Claim, Submission
+
+if TYPE_CHECKING:
+    from sparsesearch.store.sql import SqlStore
+
+_ACTIVE = [state.value for state in StudyState if state.is_active]
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 30.0, 1800.0
+
+
+class SqlQueue:
+    """The submitted studies of a store. Safe to use from several threads and processes.
+
+    What somebody changes is written to the audit trail in the same transaction.
+    """
+
+    def __init__(self, store: SqlStore, database: Database) -> None:
+        """Use a store; see `SqlStore.queue`."""
+        self._store = store
+        self._database = database
+
+    def submit(self, spec: StudySpec, *, by: Actor, priority: int = 0) -> None:
+        """Add a study as QUEUED. Raises `StudyExistsError` if the name exists."""
+
+        def also(connection: Connection, study_id: int, now: float) -> None:
+            values = {"study_id": study_id, "owner": by.name, "priority": priority, "submitted_at": now}
+            connection.execute(insert(submissions).values(**values, not_before=0.0, num_faults=0))
+            by.note(connection, "submit", spec.name, at=now, after=f"priority {priority}")
+
+        self._store.add_queued(spec, also=also)
+
+    def claim(self) -> Claim | None:
+        """Take the next study for this process and those that it starts: the study is RESOLVING, and leased.
+
+        First is the one of the highest priority; of several, one whose owner has fewer studies under way; then the
+        oldest. Of several processes, each takes another one.
+        """
+        owner = uuid4().hex
+
+        def work(connection: Connection) -> Claim | None:
+            now = self._store.moment(connection)
+            taken = connection.execute(_TAKE[self._database.is_sqlite], {"now": now.time}).first()
+            if taken is None:
+                return None
+            self._store.lease_to(connection, taken.id, owner=owner, now=now)
+            return Claim(study=taken.name, lease=owner)
+
+        return self._database.write(work)
+
+    def request(self, name: str, request: StopRequest, *, by: Actor) -> StudyCondition:
+        """Ask the process of a study to stop, or stop a study that no process runs; see `StudyStore.request`."""
+        return self._transition(
+            name, lambda found: study_transitions.requested(found, request, study=name), action=request.value, by=by
+        )
+
+    def enqueue(self, name: str, *, by: Actor) -> StudyCondition:
+        """Queue a study that was paused, has failed, or lost its process.
+
+        Raises `StudyNotFoundError`, or `StudyStateError` if it runs or is over.
+        """
+
+        def also(connection: Connection, study_id: int, now: float) -> None:
+            if connection.scalar(select(submissions.c.study_id).where(submissions.c.study_id == study_id)) is None:
+                values = {"study_id": study_id, "owner": by.name, "priority": 0, "submitted_at": now}
+                connection.execute(insert(submissions).values(**values, not_before=0.0, num_faults=0))
+            else:
+                _set(connection, study_id, not_before=0.0, num_faults=0)
+
+        return self._transition(
+            name, lambda found: study_transitions.enqueued(found, study=name), action="resume", by=by, also=also
+        )
+
+    def change(self, name: str, changes: Changes, *, priority: int | None = None, by: Actor) -> Submission:
+        """Change the priority or the resources of a study; its process starts again with changed resources.
+
+        Raises `StudyNotFoundError`, or `StudyStateError` if it is over.
+        """
+
+        def work(connection: Connection) -> Submission:
+            row, found, now = self._store.found(connection, name)
+            study_transitions.check_not_over(found, study=name, what="change")
+            before = _submission(connection, row["id"]) or Submission(owner=by.name, submitted_at=now.time)
+            given = {key: value for key, value in changes.model_dump().items() if value is not None}
+            after = before.model_copy(
+                update={
+                    "changes": before.changes.model_copy(update=given),
+                    **({} if priority is None else {"priority": priority}),
+                }
+            )
+            values = {"priority": after.priority, "changes": json.dumps(after.changes.model_dump())}
+            if _submission(connection, row["id"]) is None:
+                fields = {"owner": after.owner, "submitted_at": after.submitted_at, "not_before": 0.0, "num_faults": 0}
+                connection.execute(insert(submissions).values(study_id=row["id"], **fields, **values))
+            else:
+                _set(connection, row["id"], **values)
+            if after.changes != before.changes:
+                condition = study_transitions.to_apply(found)
+                if condition != found:
+                    self._store.set_condition(connection, row["id"], condition)
+            if after != before:
+                by.note(connection, "change", name, at=now.time, before=_shown(before), after=_shown(after))
+            return after
+
+        return self._database.write(work)
+
+    def delete(self, name: str, *, by: Actor) -> None:
+        """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
+        self._store.delete_study(name, also=lambda connection, now: by.note(connection, "delete", name, at=now))
+
+    def give_back(self, name: str, reason: str) -> None:
+        """Queue a study again after a fault of what is around it, not at once: later with each fault in a row."""
+
+        def work(connection: Connection) -> None:
+            row, found, now = self._store.found(connection, name)
+            submission = _submission(connection, row["id"])
+            if submission is None or found.is_leased or found.state.is_over or found.state is StudyState.FAILED:
+                return
+            pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**submission.num_faults)
+            _set(connection, row["id"], not_before=now.time + pause, num_faults=submission.num_faults + 1)
+            self._store.set_condition(connection, row["id"], StudyCondition(state=StudyState.QUEUED, reason=reason))
+
+        self._database.write(work)
+
+    def requeue_lost(self) -> Sequence[str]:
+        """Queue the studies again whose process was lost; return their names."""
+
+        def work(connection: Connection) -> list[str]:
+            query = (
+                select(tables.studies.c.name)
+                .join(submissions)
+                .where(tables.studies.c.state.in_(_ACTIVE))
+                .order_by(tables.studies.c.id)
+            )
+            requeued = []
+            for name in list(connection.scalars(query)):
+                row, found, _ = self._store.found(connection, name)
+                after = study_transitions.lost(found)
+                if after != found:
+                    self._store.set_condition(connection, row["id"], after)
+                    requeued.append(name)
+            return requeued
+
+        return self._database.write(work)
+
+    def submission(self, name: str) -> Submission | None:
+        """What is known of a submitted study; None if it was not. Raises `StudyNotFoundError`."""
+        query = select(submissions).join(tables.studies).where(tables.studies.c.name == name)
+        row = self._database.read(lambda connection: connection.execute(query).mappings().first())
+        if row is None:
+            self._store.uid(name)  # raises if there is no such study
+        return None if row is None else _from_row(row)
+
+    def submissions(self) -> Mapping[str, Submission]:
+        """All submitted studies, by name."""
+        query = select(tables.studies.c.name, submissions).join(submissions)
+        rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return {row["name"]: _from_row(row) for row in rows}
+
+    def audit(self, *, what: str | None = None, before: int | None = None, limit: int = 100) -> Sequence[AuditEntry]:
+        """The newest entries of the audit trail; see `read_audit`."""
+        return read_audit(self._database, what=what, before=before, limit=limit)
+
+    def _transition(self, name: str, change: Any, *, action: str, by: Actor, also: Any = None) -> StudyCondition:
+        def work(connection: Connection) -> StudyCondition:
+            row, found, now = self._store.found(connection, name)
+            after: StudyCondition = change(found)
+            if also is not None:
+                also(connection, row["id"], now.time)
+            if after != found:
+                self._store.set_condition(connection, row["id"], after)
+                by.note(connection, action, name, at=now.time, before=found.state.value, after=after.state.value)
+            return after
+
+        return self._database.write(work)
+
+
+def _running_of_owner() -> ScalarSelect[int]:
+    """How many studies of the same owner are under way."""
+    others, studies = submissions.alias("others"), tables.studies.alias("running")
+    return (
+        select(func.count())
+        .select_from(others.join(studies, studies.c.id == others.c.study_id))
+        .where(others.c.owner == submissions.c.owner, studies.c.state.in_(_ACTIVE))
+        .scalar_subquery()
+    )
+
+
+def _next() -> Select[tuple[int]]:
+    """The study that is to be taken next."""
+    return (
+        select(tables.studies.c.id)
+        .join(submissions)
+        .where(tables.studies.c.state == StudyState.QUEUED.value, submissions.c.not_before <= bindparam("now"))
+        .order_by(submissions.c.priority.desc(), _running_of_owner(), submissions.c.submitted_at, tables.studies.c.id)
+        .limit(1)
+    )
+
+
+def _take(query: Select[tuple[int]]) -> Any:
+    values = {"state": StudyState.RESOLVING.value, "reason": None, "request": None}
+    taken = update(tables.studies).where(tables.studies.c.id == query.scalar_subquery()).values(**values)
+    return taken.returning(tables.studies.c.id, tables.studies.c.name)
+
+
+_TAKE = {
+    True: _take(_next()),  # SQLite write transactions are exclusive
+    False: _take(_next().with_for_update(skip_locked=True, of=[tables.studies, submissions])),
+}
+
+
+def _submission(connection: Connection, study_id: int) -> Submission | None:
+    row = connection.execute(select(submissions).where(submissions.c.study_id == study_id)).mappings().first()
+    return None if row is None else _from_row(row)
+
+
+def _from_row(row: codec.Row) -> Submission:
+    fields = {name: row[name] for name in ("owner", "priority", "submitted_at", "not_before", "num_faults")}
+    changes = row["changes"]
+    return Submission(**fields, changes=Changes() if changes is None else Changes.model_validate_json(changes))
+
+
+def _set(connection: Connection, study_id: int, **values: object) -> None:
+    connection.execute(update(submissions).where(submissions.c.study_id == study_id).values(**values))
+
+
+def _shown(submission: Submission) -> str:
+    changes = submission.changes.model_dump(exclude_none=True)
+    return ", ".join([f"priority {submission.priority}", *(f"{name} {value:g}" for name, value in changes.items())])

@@ -1,0 +1,145 @@
+"""Webhooks and the outbox of their deliveries."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, delete, insert, or_, select, update
+
+from sparsesearch.errors import UserInputError
+from sparsesearch.store import tables
+from sparsesearch.store.audit import Actor
+from sparsesearch.store.database import Database
+from sparsesearch.store.service_tables import deliveries, submissions, webhooks
+from sparsesearch.study.notification import Delivery, NotifiedEvent, Webhook
+
+_CLAIMED_S = 60.0
+_KEPT_S = 30 * 86_400.0
+
+
+class SqlWebhooks:
+    """The webhooks of a database whose tables exist. Safe to use from several threads and processes."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        """Use a database; see `SqlStore.webhooks`."""
+        self._database = database
+        self._clock = clock
+
+    def add(self, url: str, *, events: Collection[NotifiedEvent], by: Actor) -> Webhook:
+        """Add a webhook with a new secret."""
+        now = self._clock()
+        secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+        hook = Webhook(
+            id=f"wh_{uuid4().hex}", url=url, secret=secret, events=tuple(sorted(events)), owner=by.name, created_at=now
+        )
+
+        def work(connection: Connection) -> None:
+            row = {**hook.model_dump(), "events": json.dumps(hook.events)}
+            connection.execute(insert(webhooks).values(**row))
+            by.note(connection, "create webhook", hook.id, at=now, after=f"{url}: {', '.join(hook.events)}")
+
+        self._database.write(work)
+        return hook
+
+    def all(self) -> Sequence[Webhook]:
+        """Return all webhooks, oldest first."""
+        query = select(webhooks).order_by(webhooks.c.created_at, webhooks.c.id)
+        rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [Webhook(**{**row, "events": tuple(json.loads(row["events"]))}) for row in rows]
+
+    def delete(self, webhook_id: str, *, by: Actor) -> None:
+        """Remove a webhook with its deliveries. Raises `UserInputError` if it does not exist."""
+        now = self._clock()
+
+        def work(connection: Connection) -> None:
+            if connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id)).rowcount == 0:
+                raise UserInputError(f"no webhook {webhook_id!r}")
+            by.note(connection, "delete webhook", webhook_id, at=now)
+
+        self._database.write(work)
+
+    def deliveries(self, webhook_id: str, *, limit: int = 100) -> Sequence[Delivery]:
+        """Return the newest deliveries of a webhook, newest first."""
+        query = (
+            select(deliveries)
+            .where(deliveries.c.webhook_id == webhook_id)
+            .order_by(deliveries.c.created_at.desc(), deliveries.c.id)
+            .limit(limit)
+        )
+        rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [Delivery(**row) for row in rows]
+
+    def tell(self, study: str, event: NotifiedEvent, data: dict[str, Any], *, told: dict[str, Any]) -> bool:
+        """Queue the news of a study for all webhooks that want it, once.
+
+        Args:
+            study: Name of the study.
+            event: What happened.
+            data: The news, as plain data.
+            told: Columns of its submission that say that it was told; nothing is queued if they are so already.
+
+        Returns:
+            Whether it was news.
+        """
+        now = self._clock()
+        body = json.dumps({"type": event.value, "timestamp": now, "data": {"study": study, **data}}, sort_keys=True)
+
+        def work(connection: Connection) -> bool:
+            named = select(tables.studies.c.id).where(tables.studies.c.name == study).scalar_subquery()
+            other = or_(*(submissions.c[name].is_distinct_from(value) for name, value in told.items()))
+            mark = update(submissions).where(submissions.c.study_id == named, other).values(**told)
+            if connection.execute(mark).rowcount == 0:
+                return False
+            for row in connection.execute(select(webhooks.c.id, webhooks.c.events)):
+                if event.value in json.loads(row.events):
+                    values = {"webhook_id": row.id, "event": event.value, "study": study, "body": body, "attempts": 0}
+                    new = {"id": f"msg_{uuid4().hex}", "next_at": now, "status": "waiting", "created_at": now}
+                    connection.execute(insert(deliveries).values(**values, **new))
+            return True
+
+        return self._database.write(work)
+
+    def due(self, *, limit: int = 20) -> Sequence[tuple[Delivery, Webhook]]:
+        """Take deliveries that are due, so that no other process sends them within a minute."""
+
+        def work(connection: Connection) -> list[tuple[Delivery, Webhook]]:
+            now = self._clock()
+            query = (
+                select(deliveries)
+                .where(deliveries.c.next_at <= now)
+                .order_by(deliveries.c.next_at)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            )
+            found = [Delivery(**row) for row in connection.execute(query).mappings()]
+            hooks = {hook.id: hook for hook in self._all(connection)} if found else {}
+            for one in found:
+                taken = update(deliveries).where(deliveries.c.id == one.id)
+                connection.execute(taken.values(next_at=now + _CLAIMED_S, attempts=one.attempts + 1))
+            return [(one, hooks[one.webhook_id]) for one in found]
+
+        return self._database.write(work)
+
+    def settle(self, delivery: Delivery, *, status: str, next_at: float | None) -> None:
+        """Store how an attempt ended; `next_at` is the time of the next one. Old deliveries are removed."""
+        done = update(deliveries).where(deliveries.c.id == delivery.id).values(status=status, next_at=next_at)
+        old = delete(deliveries).where(
+            deliveries.c.next_at.is_(None), deliveries.c.created_at < self._clock() - _KEPT_S
+        )
+
+        def work(connection: Connection) -> None:
+            connection.execute(done)
+            connection.execute(old)
+
+        self._database.write(work)
+
+    @staticmethod
+    def _all(connection: Connection) -> list[Webhook]:
+        rows = connection.execute(select(webhooks)).mappings()
+        return [Webhook(**{**row, "events": tuple(json.loads(row["events"]))}) for row in rows]
