@@ -185,18 +185,24 @@ class EvolutionProposer(Proposer):
         """
         is_at_baseline = index % _BASELINE_EVERY == 0
         if self.low is None:
-            costs = [
-                baseline.cost for baseline in self.baselines.values() if _ALIKE * self.high < baseline.cost <= self.high
-            ]
-            limit = min(costs) if costs and is_at_baseline else self.high
+            costs = self._baseline_costs(_ALIKE * self.high)
+            limit = costs[0] if costs and is_at_baseline else self.high
             return limit, limit
         half = 0.5 * _WINDOW * (self.high - self.low)
-        costs = sorted({baseline.cost for baseline in self.baselines.values() if self.low < baseline.cost <= self.high})
+        costs = self._baseline_costs(_ALIKE * self.low)
         if costs and is_at_baseline:
             cost = costs[index // _BASELINE_EVERY % len(costs)]
-            return max(self.low, cost - half), cost
+            return max(min(self.low, cost), cost - half), cost
         centre = min(max(self.spread_budget(index), self.low + half), self.high - half)
         return centre - half, centre + half
+
+    def _baseline_costs(self, least: float) -> list[float]:
+        """The costs of hand-crafted schedules above `least`, within the budget; the lowest of those that are alike."""
+        found: list[float] = []
+        for cost in sorted(baseline.cost for baseline in self.baselines.values()):
+            if least < cost <= self.high and not (found and _ALIKE * cost <= found[-1]):
+                found.append(cost)
+        return found
 
     def _gain(self, results: Sequence[Result]) -> Gain:
         """The expected gain of an evaluation, given these results."""
