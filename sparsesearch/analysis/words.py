@@ -73,3 +73,8 @@ def tokens_text(view: StudyView, trial: Trial) -> str:
         unusual = ", ".join(kind for kind in kinds if kind not in ("prune", "dynamicvit"))
         parts.append(f"{where}: {step.num_tokens}{whole}{f' ({unusual})' if unusual else ''}")
     return ", ".join(parts) or "all tokens kept"
+
+
+def accuracy_warning(spec: StudySpec) -> dict[str, str]:
+    """Return the key to add to JSON documents of a study whose accuracies are not meaningful."""
+    return {} if spec.meaningful else {"accuracy": "not meaningful"}

@@ -198,17 +198,17 @@ def _seconds(duration: float | str | None) -> float | None:
 
 
 def parse_duration(duration: float | str) -> float:
-    """Parse a duration such as `90s`, `10m`, `1h30m`, or a plain number of seconds; return seconds.
+    """Parse a duration such as `90s`, `10m`, `1h30m`, `30d`, or a plain number of seconds; return seconds.
 
     Raises:
         SpecError: The duration is malformed or not positive.
     """
     text = str(duration).strip()
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
     if not text or match is None:
         raise SpecError(f"invalid duration {text!r}; use a form such as 90s, 10m or 1h30m")
-    hours, minutes, seconds = (float(part or 0.0) for part in match.groups())
-    total = hours * 3600 + minutes * 60 + seconds
+    days, hours, minutes, seconds = (float(part or 0.0) for part in match.groups())
+    total = days * 86_400 + hours * 3600 + minutes * 60 + seconds
     if total <= 0:
         raise SpecError(f"invalid duration {text!r}; it must be positive")
     return total

@@ -7,6 +7,7 @@ import typer
 from sparsesearch.cli.lazy import LazyGroup, Listed
 
 _SEARCH, _VIEW, _USE, _MORE = "Search", "Inspect studies", "Use the results", "Costs, spaces, database"
+_SERVICE = "Service for a team"
 
 
 def _listed(name: str, module: str, panel: str, text: str, *, attribute: str | None = None) -> Listed:
@@ -78,6 +79,16 @@ COMMANDS = (
         _VIEW,
         "Delete a study with its trials and checkpoints. Shared dense and supernet trainings remain in the cache.",
     ),
+    _listed(
+        "serve", "service", _SERVICE, "Serve the REST API and the pages: submit studies, watch fronts, get recipes."
+    ),
+    _listed(
+        "controller",
+        "service",
+        _SERVICE,
+        "Run the studies that are submitted to the service, by priority, then fair between owners, then by age.",
+    ),
+    _listed("token", "token", _SERVICE, "Create, list and revoke access tokens of the service.", attribute="app"),
     _listed("ui", "tracking", _VIEW, "Serve the MLflow pages of all studies on this machine until Ctrl-C is pressed."),
     _listed("mlflow", "tracking", _VIEW, "Show studies in MLflow.", attribute="app"),
     _listed(

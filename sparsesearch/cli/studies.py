@@ -12,19 +12,17 @@ import typer
 import yaml
 from rich.table import Table
 
-from sparsesearch.analysis.describe_front import describe_front
-from sparsesearch.analysis.read_view import read_view
-from sparsesearch.analysis.view import StudyView
-from sparsesearch.analysis.words import meaningful_text
+from sparsesearch.analysis.words import accuracy_warning, meaningful_text
 from sparsesearch.app.delete_study import delete_study
+from sparsesearch.app.read_front import described, front_document, shown_axis, view_of_front
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.output_files import check_output_file
 from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_settings
 from sparsesearch.cli.paper import WithPaperOption, open_paper, paper_table
-from sparsesearch.console.rich_tables import accuracy_warning, front_table, trials_table
+from sparsesearch.console.rich_tables import front_table, trials_table
 from sparsesearch.console.streams import out, say
 from sparsesearch.errors import SpecError, StudyFailedError
-from sparsesearch.study.trial import Axis, TrialState
+from sparsesearch.study.trial import TrialState
 
 STUDIES_SHOWN = 200
 """Studies in the table of `studies`, unless another number is asked for."""
@@ -165,37 +163,21 @@ def front(
     if png is not None:
         check_output_file(png)
     _, store = open_settings(database)
-    # A picture shows all candidates; a front of three objectives may have points that are on no other front.
-    axes: tuple[Axis, ...] = () if x is None or x == "both" else (x,)
-    is_whole = png is not None or x == "both" or with_paper is not None
-    view = StudyView.of(store, study) if is_whole else read_view(store, study, axes=axes)
-    spec = view.spec
-    axis = spec.budget.axis if x is None else ("ms" if x == "ms" else "macs")
-    if x in ("ms", "both") and (spec.resolved is None or spec.resolved.latency is None):
-        raise SpecError(
-            f"study {study!r} has no latency target, so no milliseconds; run one with --device-profile or --budget-ms"
-        )
-    if with_paper is not None and axis == "ms" and png is not None:
+    view = view_of_front(store, study, x, is_whole=png is not None or with_paper is not None)
+    if with_paper is not None and shown_axis(view.spec, x) == "ms" and png is not None:
         raise SpecError("published schedules have no milliseconds; plot them against multiply-adds with --x macs")
     paper = None if with_paper is None else open_paper(with_paper, view)
-    shown = describe_front(view, axis=axis, joint=x == "both", paper=paper if axis == "macs" else None)
     if png is not None:
         from sparsesearch.visualize.front_plot import save_front
 
-        if shown.dense is None:
+        picture = described(view, None if x == "both" else x, paper=paper)
+        if picture.dense is None:
             raise StudyFailedError(f"study {study!r} has no results to plot yet")
-        save_front(describe_front(view, axis=axis, paper=paper), png)
+        save_front(picture, png)
     if as_json:
-        document = {
-            "fidelity": shown.fidelity.value if shown.fidelity else None,
-            "reference": None if shown.dense is None else shown.dense.trial.public(),
-            "x": x or axis,
-            "points": [{**point.trial.public(), **accuracy_warning(spec)} for point in shown.front],
-            **accuracy_warning(spec),
-            **({} if paper is None else {"paper": paper.document()}),
-        }
-        typer.echo(json.dumps(document))
+        typer.echo(json.dumps(front_document(view, x, paper=paper)))
         return
+    shown = described(view, x, paper=paper)
     out.print(front_table(shown))
     if paper is not None:
         out.print(paper_table(paper))

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from sparsesearch.analysis.words import accuracy_warning
 from sparsesearch.console.heartbeat import Heartbeat
 from sparsesearch.console.reporter import Reporter
-from sparsesearch.console.rich_tables import accuracy_warning
 from sparsesearch.console.watch import StudyWatch
 from sparsesearch.redact import without_password
 from sparsesearch.study.trial import Trial

@@ -13,11 +13,6 @@ from sparsesearch.study.trial import Fidelity, Trial
 from sparsesearch.text import macs_text
 
 
-def accuracy_warning(spec: StudySpec) -> dict[str, str]:
-    """Return the key to add to JSON documents of a study whose accuracies are not meaningful."""
-    return {} if spec.meaningful else {"accuracy": "not meaningful"}
-
-
 def schedule_text(spec: StudySpec, trial: Trial) -> str:
     """Format a schedule as one short line: `3:137 6:96` means 137 tokens left before block 3, and so on."""
     return trial.schedule.describe(spec.resolved.geometry) if spec.resolved else ""

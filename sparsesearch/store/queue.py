@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, ScalarSelect, Select, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Double, ScalarSelect, Select, bindparam, func, insert, or_, select, update
 
 from sparsesearch.store import codec, study_transitions, tables
 from sparsesearch.store.audit import Actor, read_audit
@@ -52,8 +52,12 @@ class SqlQueue:
         oldest. Of several processes, each takes another one.
         """
         owner = uuid4().hex
+        begun: list[int] = []
 
         def work(connection: Connection) -> Claim | None:
+            if begun and (name := connection.scalar(_CLAIMED, {"the_owner": owner})) is not None:
+                return Claim(study=name, lease=owner)  # by an earlier attempt
+            begun.append(1)
             now = self._store.moment(connection)
             taken = connection.execute(_TAKE[self._database.is_sqlite], {"now": now.time}).first()
             if taken is None:
@@ -75,12 +79,14 @@ class SqlQueue:
         Raises `StudyNotFoundError`, or `StudyStateError` if it runs or is over.
         """
 
-        def also(connection: Connection, study_id: int, now: float) -> None:
-            if connection.scalar(select(submissions.c.study_id).where(submissions.c.study_id == study_id)) is None:
+        def also(connection: Connection, study_id: int, now: float) -> bool:
+            submission = _submission(connection, study_id)
+            if submission is None:
                 values = {"study_id": study_id, "owner": by.name, "priority": 0, "submitted_at": now}
                 connection.execute(insert(submissions).values(**values, not_before=0.0, num_faults=0))
             else:
                 _set(connection, study_id, not_before=0.0, num_faults=0)
+            return submission is None or submission.not_before > now
 
         return self._transition(
             name, lambda found: study_transitions.enqueued(found, study=name), action="resume", by=by, also=also
@@ -124,16 +130,26 @@ class SqlQueue:
         self._store.delete_study(name, also=lambda connection, now: by.note(connection, "delete", name, at=now))
 
     def give_back(self, name: str, reason: str) -> None:
-        """Queue a study again after a fault of what is around it, not at once: later with each fault in a row."""
+        """Queue a study again after a fault of what is around it, not at once: later with each fault in a row.
+
+        A request that its process did not fulfil is fulfilled.
+        """
+        done: list[Submission] = []
 
         def work(connection: Connection) -> None:
             row, found, now = self._store.found(connection, name)
             submission = _submission(connection, row["id"])
             if submission is None or found.is_leased or found.state.is_over or found.state is StudyState.FAILED:
                 return
-            pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**submission.num_faults)
-            _set(connection, row["id"], not_before=now.time + pause, num_faults=submission.num_faults + 1)
-            self._store.set_condition(connection, row["id"], StudyCondition(state=StudyState.QUEUED, reason=reason))
+            if submission in done:  # by an earlier attempt
+                return
+            pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(submission.num_faults, 10))
+            after = submission.model_copy(
+                update={"not_before": now.time + pause, "num_faults": submission.num_faults + 1}
+            )
+            done.append(after)
+            _set(connection, row["id"], not_before=after.not_before, num_faults=after.num_faults)
+            self._leave(connection, row["id"], found, study_transitions.given_back(found, reason=reason))
 
         self._database.write(work)
 
@@ -152,7 +168,7 @@ class SqlQueue:
                 row, found, _ = self._store.found(connection, name)
                 after = study_transitions.lost(found)
                 if after != found:
-                    self._store.set_condition(connection, row["id"], after)
+                    self._leave(connection, row["id"], found, after)
                     requeued.append(name)
             return requeued
 
@@ -166,9 +182,9 @@ class SqlQueue:
             self._store.uid(name)  # raises if there is no such study
         return None if row is None else _from_row(row)
 
-    def submissions(self) -> Mapping[str, Submission]:
-        """All submitted studies, by name."""
-        query = select(tables.studies.c.name, submissions).join(submissions)
+    def submissions(self, names: Collection[str]) -> Mapping[str, Submission]:
+        """What is known of those of some studies that were submitted, by name."""
+        query = select(tables.studies.c.name, submissions).join(submissions).where(tables.studies.c.name.in_(names))
         rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
         return {row["name"]: _from_row(row) for row in rows}
 
@@ -180,14 +196,20 @@ class SqlQueue:
         def work(connection: Connection) -> StudyCondition:
             row, found, now = self._store.found(connection, name)
             after: StudyCondition = change(found)
-            if also is not None:
-                also(connection, row["id"], now.time)
+            is_changed = also is not None and also(connection, row["id"], now.time)
             if after != found:
-                self._store.set_condition(connection, row["id"], after)
+                self._leave(connection, row["id"], found, after)
+            if after != found or is_changed:
                 by.note(connection, action, name, at=now.time, before=found.state.value, after=after.state.value)
             return after
 
         return self._database.write(work)
+
+    def _leave(self, connection: Connection, study_id: int, found: StudyCondition, after: StudyCondition) -> None:
+        """Write the condition of a study; a process that was lost cannot change it any more."""
+        if not found.is_leased:
+            self._store.end_lease(connection, study_id)
+        self._store.set_condition(connection, study_id, after)
 
 
 def _running_of_owner() -> ScalarSelect[int]:
@@ -202,11 +224,14 @@ def _running_of_owner() -> ScalarSelect[int]:
 
 
 def _next() -> Select[tuple[int]]:
-    """The study that is to be taken next."""
+    """The study that is to be taken next; not one whose process has given it back, and is about to end."""
+    leases, now = tables.leases.c, bindparam("now", type_=Double)
     return (
         select(tables.studies.c.id)
         .join(submissions)
-        .where(tables.studies.c.state == StudyState.QUEUED.value, submissions.c.not_before <= bindparam("now"))
+        .join(tables.leases, leases.study_id == tables.studies.c.id)
+        .where(tables.studies.c.state == StudyState.QUEUED.value, submissions.c.not_before <= now)
+        .where(or_(leases.owner.is_(None), leases.expires_at <= now))
         .order_by(submissions.c.priority.desc(), _running_of_owner(), submissions.c.submitted_at, tables.studies.c.id)
         .limit(1)
     )
@@ -220,8 +245,9 @@ def _take(query: Select[tuple[int]]) -> Any:
 
 _TAKE = {
     True: _take(_next()),  # SQLite write transactions are exclusive
-    False: _take(_next().with_for_update(skip_locked=True, of=[tables.studies, submissions])),
+    False: _take(_next().with_for_update(skip_locked=True, of=[tables.studies, submissions, tables.leases])),
 }
+_CLAIMED = select(tables.studies.c.name).join(tables.leases).where(tables.leases.c.owner == bindparam("the_owner"))
 
 
 def _submission(connection: Connection, study_id: int) -> Submission | None:

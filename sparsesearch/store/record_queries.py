@@ -102,7 +102,7 @@ SUMMARIES = (
         func.max(_TRIALS.score).label("macs"),
         func.max(case((_MS.is_not(None), _TRIALS.score))).label("ms"),
     )
-    .where(_TRIALS.study_id >= bindparam("first"))
+    .where(_TRIALS.study_id.between(bindparam("first"), bindparam("last")))
     .group_by(_TRIALS.study_id, _TRIALS.state, _TRIALS.fidelity, _TRIALS.origin)
 )
-LEASES = select(tables.leases).where(tables.leases.c.study_id >= bindparam("first"))
+LEASES = select(tables.leases).where(tables.leases.c.study_id.between(bindparam("first"), bindparam("last")))

@@ -14,8 +14,8 @@ from sparsesearch.store.lease import LEASE_SECONDS, Lease
 from sparsesearch.store.moment import Moment
 from sparsesearch.store.patience import Patience
 from sparsesearch.store.queue import SqlQueue
+from sparsesearch.store.service_records import SqlServiceRecords
 from sparsesearch.store.sql_parts import SqlParts
-from sparsesearch.store.sql_records import SqlRecords
 from sparsesearch.store.sql_writer import SqlWriter
 from sparsesearch.study.protocols import StudyStore, StudyWriter
 from sparsesearch.study.spec import StudySpec
@@ -56,7 +56,7 @@ def open_store(
     return SqlStore(database, clock=clock, lease_s=lease_s)
 
 
-class SqlStore(SqlRecords, SqlParts, StudyStore):
+class SqlStore(SqlServiceRecords, SqlParts, StudyStore):
     """The studies of a database whose tables exist. Safe to use from several threads and processes.
 
     What is written may be repeated after a failure of which it is unknown whether it came before or after the commit;
@@ -130,6 +130,11 @@ class SqlStore(SqlRecords, SqlParts, StudyStore):
             owner=owner, generation=old.generation + 1, now=now, lease_s=self._lease_s, active_s=old.active_s
         )
         self._set_lease(connection, study_id, lease)
+
+    def end_lease(self, connection: Connection, study_id: int) -> None:
+        """Take the lease from a process that was lost, which cannot go on then should it wake up."""
+        ended = update(tables.leases).where(tables.leases.c.study_id == study_id).values(owner=None, work=None)
+        connection.execute(ended)
 
     def set_condition(self, connection: Connection, study_id: int, condition: StudyCondition) -> None:
         """Write the condition of a study."""

@@ -164,13 +164,13 @@ class SqlRecords(StudyRecords):
         names = select(tables.studies.c.name).order_by(tables.studies.c.id)
         return self._database.read(lambda connection: list(connection.scalars(names)))
 
-    def summaries(self, *, newest: int | None = None) -> Sequence[StudySummary]:
-        """Return all studies, or the newest so many, oldest first."""
+    def summaries(self, *, newest: int | None = None, skip: int = 0) -> Sequence[StudySummary]:
+        """Return all studies, or the newest so many, oldest first; `skip` leaves out the newest."""
 
         def work(connection: Connection) -> list[StudySummary]:
-            query = select(tables.studies).order_by(tables.studies.c.id.desc()).limit(newest)
+            query = select(tables.studies).order_by(tables.studies.c.id.desc()).limit(newest).offset(skip)
             studies = connection.execute(query).mappings().all()[::-1]
-            first = {"first": studies[0]["id"] if studies else 0}
+            first = {"first": studies[0]["id"], "last": studies[-1]["id"]} if studies else {"first": 0, "last": -1}
             groups: dict[int, list[Row[Any]]] = defaultdict(list)
             for row in connection.execute(queries.SUMMARIES, first):
                 groups[row.study_id].append(row)

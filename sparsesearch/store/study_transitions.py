@@ -36,10 +36,13 @@ def taken(found: StudyCondition, spec: StudySpec) -> StudyCondition:
 def entered(found: StudyCondition, state: StudyState, *, reason: str | None = None) -> StudyCondition:
     """Return the condition of a study whose process states its state.
 
-    A request outlives a change between active states: it is fulfilled when the work has stopped.
+    A request outlives a change between active states: it is fulfilled when the work has stopped, also by a process that
+    gives the study back to the queue for another reason.
     """
     if state.is_active and found.request is not None:
         return found
+    if state is StudyState.QUEUED:
+        state = given_back(found).state
     return StudyCondition(state=state, reason=reason, is_leased=found.is_leased, work=found.work)
 
 
@@ -60,12 +63,13 @@ def enqueued(found: StudyCondition, *, study: str) -> StudyCondition:
 
 def lost(found: StudyCondition) -> StudyCondition:
     """Return the condition of a study of the queue whose process was lost: queued again, or as it was requested."""
-    if not found.is_interrupted:
-        return found
-    state = {StopRequest.CANCEL: StudyState.CANCELLED, StopRequest.PAUSE: StudyState.PAUSED}.get(
-        found.request or StopRequest.APPLY, StudyState.QUEUED
-    )
-    return StudyCondition(state=state, reason="its process was lost")
+    return given_back(found, reason="its process was lost") if found.is_interrupted else found
+
+
+def given_back(found: StudyCondition, *, reason: str | None = None) -> StudyCondition:
+    """Return the condition of a study that its process leaves unfinished: queued again, or as it was requested."""
+    state = _FULFILLED.get(found.request or StopRequest.APPLY, StudyState.QUEUED)
+    return StudyCondition(state=state, reason=reason)
 
 
 def check_not_over(found: StudyCondition, *, study: str, what: str) -> None:
@@ -107,3 +111,10 @@ def requested(found: StudyCondition, request: StopRequest, *, study: str) -> Stu
     if found.state.is_over or (found.state is StudyState.FAILED and after is not StudyState.CANCELLED):
         raise StudyStateError(f"study {study!r} is {found.word}, so there is nothing to {request.value}")
     return StudyCondition(state=after, reason=found.reason, is_leased=found.is_leased)
+
+
+_FULFILLED = {
+    StopRequest.PAUSE: StudyState.PAUSED,
+    StopRequest.STOP: StudyState.PAUSED,
+    StopRequest.CANCEL: StudyState.CANCELLED,
+}

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 
 from sparsesearch.errors import UserInputError
 from sparsesearch.store.audit import Actor
@@ -56,6 +56,8 @@ class SqlTokens:
         now = self._clock()
 
         def work(connection: Connection) -> None:
+            if not self._database.is_sqlite:  # SQLite write transactions are exclusive
+                connection.execute(text("LOCK TABLE tokens IN SHARE ROW EXCLUSIVE MODE"))
             row = connection.execute(select(tokens).where(tokens.c.name == name)).mappings().first()
             if row is not None and row["sha256"] == _hashed(secret):  # by an earlier attempt
                 return

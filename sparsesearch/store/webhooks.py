@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from sparsesearch.errors import UserInputError
 from sparsesearch.store import tables
@@ -18,6 +18,7 @@ from sparsesearch.store.audit import Actor
 from sparsesearch.store.database import Database
 from sparsesearch.store.service_tables import deliveries, submissions, webhooks
 from sparsesearch.study.notification import Delivery, NotifiedEvent, Webhook
+from sparsesearch.study.state import StudyState
 
 _CLAIMED_S = 60.0
 _KEPT_S = 30 * 86_400.0
@@ -40,6 +41,8 @@ class SqlWebhooks:
         )
 
         def work(connection: Connection) -> None:
+            if connection.scalar(select(webhooks.c.id).where(webhooks.c.id == hook.id)) is not None:
+                return  # by an earlier attempt
             row = {**hook.model_dump(), "events": json.dumps(hook.events)}
             connection.execute(insert(webhooks).values(**row))
             by.note(connection, "create webhook", hook.id, at=now, after=f"{url}: {', '.join(hook.events)}")
@@ -56,10 +59,14 @@ class SqlWebhooks:
     def delete(self, webhook_id: str, *, by: Actor) -> None:
         """Remove a webhook with its deliveries. Raises `UserInputError` if it does not exist."""
         now = self._clock()
+        deleted: list[str] = []
 
         def work(connection: Connection) -> None:
             if connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id)).rowcount == 0:
+                if deleted:  # by an earlier attempt
+                    return
                 raise UserInputError(f"no webhook {webhook_id!r}")
+            deleted.append(webhook_id)
             by.note(connection, "delete webhook", webhook_id, at=now)
 
         self._database.write(work)
@@ -74,6 +81,25 @@ class SqlWebhooks:
         )
         rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [Delivery(**row) for row in rows]
+
+    def to_look_at(self) -> Sequence[tuple[str, str | None, int | None]]:
+        """Return the submitted studies of which there may be news: name, and the state and best that were told last."""
+        states = [(state, NotifiedEvent.of(state)) for state in StudyState]
+        is_news = or_(
+            *(
+                and_(tables.studies.c.state == state.value, submissions.c.told_state.is_distinct_from(event.value))
+                for state, event in states
+                if event is not None
+            ),
+            tables.studies.c.state == StudyState.RUNNING.value,
+        )
+        query = (
+            select(tables.studies.c.name, submissions.c.told_state, submissions.c.told_best)
+            .join(submissions)
+            .where(is_news)
+            .order_by(tables.studies.c.id)
+        )
+        return self._database.read(lambda connection: [tuple(row) for row in connection.execute(query)])
 
     def tell(self, study: str, event: NotifiedEvent, data: dict[str, Any], *, told: dict[str, Any]) -> bool:
         """Queue the news of a study for all webhooks that want it, once.
@@ -96,7 +122,9 @@ class SqlWebhooks:
             mark = update(submissions).where(submissions.c.study_id == named, other).values(**told)
             if connection.execute(mark).rowcount == 0:
                 return False
-            for row in connection.execute(select(webhooks.c.id, webhooks.c.events)):
+            # Not one that another transaction deletes.
+            hooks = select(webhooks.c.id, webhooks.c.events).with_for_update(read=True, key_share=True)
+            for row in connection.execute(hooks):
                 if event.value in json.loads(row.events):
                     values = {"webhook_id": row.id, "event": event.value, "study": study, "body": body, "attempts": 0}
                     new = {"id": f"msg_{uuid4().hex}", "next_at": now, "status": "waiting", "created_at": now}

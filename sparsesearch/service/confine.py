@@ -1,0 +1,88 @@
+"""What a submitted study may ask for: no file outside the configured folders, nothing that the server decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsesearch.data.source import parse_source
+from sparsesearch.errors import SpecError
+from sparsesearch.files.user_path import user_path
+from sparsesearch.space.definition import bundled_spaces
+
+_OF_THE_SERVER = {
+    "storage": "the folder of checkpoints",
+    "resolved": "what is found when the study is prepared",
+    "dispatcher": "how trials are executed",
+    "device": "the device",
+}
+_RESOURCES_OF_THE_SERVER = ("ray_address", "patience_s", "worker_timeout_s")
+_NAMED_WEIGHTS = ("pretrained", "scratch")
+
+
+def confined(document: Mapping[str, Any], roots: Sequence[Path]) -> dict[str, Any]:
+    """Return a document whose files are all within the given folders, with links followed.
+
+    Nothing is opened to find that out.
+
+    Raises:
+        SpecError: It names a file outside, or something that only the server decides.
+        DataError: The data source has none of the known forms.
+    """
+    for key, what in _OF_THE_SERVER.items():
+        if document.get(key) is not None:
+            raise SpecError(f"{key}: the server decides {what}; leave it out")
+    resources = document.get("resources")
+    if isinstance(resources, Mapping):
+        for key in _RESOURCES_OF_THE_SERVER:
+            if resources.get(key) is not None:
+                raise SpecError(f"resources.{key}: the server decides it; leave it out")
+    data = document.get("data")
+    source = data.get("source") if isinstance(data, Mapping) else data
+    if isinstance(source, str):
+        _check_source(source, roots)
+    weights = document.get("weights")
+    if isinstance(weights, str) and weights not in _NAMED_WEIGHTS:
+        _check_path(user_path(weights, error=SpecError), roots, what="weights")
+    space = document.get("space")
+    if isinstance(space, str) and space not in bundled_spaces():
+        known = ", ".join(bundled_spaces())
+        raise SpecError(f"no bundled search space {space[:80]!r}; choose one of {known}, or write out its keys")
+    latency = document.get("latency")
+    profile = latency.get("profile") if isinstance(latency, Mapping) else None
+    if isinstance(profile, str) and ("/" in profile or profile.endswith(".json")):
+        raise SpecError(
+            "latency.profile: give the name of a profile of the server; upload one with PUT /api/v1/profiles/NAME"
+        )
+    return dict(document)
+
+
+def _check_source(text: str, roots: Sequence[Path]) -> None:
+    if "~" in text:
+        raise SpecError("data.source: write the path in full, without ~")
+    head, _, rest = text.strip().partition(":")
+    kind, _, name = head.partition("/")
+    if rest and kind in ("folder", "torch", "hfds", "wds"):
+        _check_path(Path(rest), roots, what="data.source")
+    elif kind == "wds" and name:
+        _check_path(Path(name), roots, what="data.source")
+    elif kind not in ("digits", "hfds"):
+        _check_path(Path(text), roots, what="data.source")
+    source = parse_source(text)
+    if source.path is not None:
+        _check_path(source.path, roots, what="data.source")
+
+
+def _check_path(path: Path, roots: Sequence[Path], *, what: str) -> None:
+    """Check that a path is within one of the folders, also behind links."""
+    if not path.is_absolute():
+        raise SpecError(f"{what}: {str(path)[:200]!r} is not an absolute path; write it as the server sees it")
+    resolved = path.resolve()
+    if any(resolved == root or root in resolved.parents for root in roots):
+        return
+    allowed = ", ".join(map(str, roots)) or "none"
+    raise SpecError(
+        f"{what}: {str(path)[:200]!r} is not in a folder that studies may read ({allowed}); the operator sets "
+        "them with serve --data-root"
+    )

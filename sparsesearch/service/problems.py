@@ -1,0 +1,89 @@
+"""Errors as the API answers them: the same line as on the command line."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from sparsesearch.errors import (
+    SparseSearchError,
+    StoreUnavailableError,
+    StudyBusyError,
+    StudyExistsError,
+    StudyFailedError,
+    StudyNotFoundError,
+    StudyStateError,
+    printable,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Problem(BaseModel):
+    """An error: one line that says what is wrong and how to fix it."""
+
+    error: str
+    request_id: str = ""
+
+
+_STATUS: dict[type[SparseSearchError], int] = {
+    StudyNotFoundError: 404,
+    StudyExistsError: 409,
+    StudyBusyError: 409,
+    StudyStateError: 409,
+    StudyFailedError: 409,
+    StoreUnavailableError: 503,
+}
+
+
+def status_of(error: SparseSearchError) -> int:
+    """The status of an error of ours: 422 for input that is invalid in another way, 500 for what is not input."""
+    for kind in type(error).__mro__:
+        if kind in _STATUS:
+            return _STATUS[kind]
+    return 422 if error.exit_code == 2 else 500
+
+
+def problem(request: Request, status: int, line: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The response for an error."""
+    request_id = getattr(request.state, "request_id", "")
+    return JSONResponse(Problem(error=line, request_id=request_id).model_dump(), status_code=status, headers=headers)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer each error in one form."""
+
+    @app.exception_handler(SparseSearchError)
+    async def of_ours(request: Request, error: SparseSearchError) -> JSONResponse:
+        status = status_of(error)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            logger.warning("%s %s: %s", request.method, request.url.path, error)
+        headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+        return problem(request, status, str(error), headers)
+
+    @app.exception_handler(HTTPException)
+    async def of_http(request: Request, error: HTTPException) -> JSONResponse:
+        return problem(request, error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def of_input(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()[0]
+        where = ".".join(str(part) for part in found["loc"][1:]) or str(found["loc"][0])
+        return problem(request, 422, printable(f"{where}: {str(found['msg'])[:300]}"))
+
+    @app.exception_handler(Exception)
+    async def of_anything(request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return problem(request, 500, "the server failed; its log has the details under this request id")
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """The errors of a route, for its OpenAPI document: those given, and those of every route with a token."""
+    every = {401, 403, 413, 422, 429, 503, *statuses}
+    return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in sorted(every)}

@@ -1,0 +1,47 @@
+"""Whether the service works, and what happens in it: for load balancers and Prometheus, without a token."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel
+
+from sparsesearch.errors import SparseSearchError
+from sparsesearch.service.metrics import metrics_text
+from sparsesearch.service.parts import WorkspaceOf
+
+router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """The state of the service."""
+
+    status: str
+    detail: str | None = None
+
+
+@router.get("/healthz")
+def healthz() -> Health:
+    """Whether the process answers."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses={503: {"model": Health}})
+def readyz(workspace: WorkspaceOf, response: Response) -> Health:
+    """Whether the database answers, and is of this version's revision."""
+    try:
+        workspace.store.revision()
+    except SparseSearchError as error:
+        response.status_code = 503
+        return Health(status="unavailable", detail=type(error).__name__)
+    return Health(status="ok")
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses={503: {"model": Health}})
+def metrics(workspace: WorkspaceOf) -> Response:
+    """Metrics in the text format of Prometheus, computed from the database: the same from every process."""
+    try:
+        return PlainTextResponse(metrics_text(workspace.store), media_type="text/plain; version=0.0.4; charset=utf-8")
+    except SparseSearchError as error:
+        health = Health(status="unavailable", detail=type(error).__name__)
+        return JSONResponse(health.model_dump(), status_code=503)
