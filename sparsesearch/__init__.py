@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sparsesearch.api.client import Client
     from sparsesearch.api.retrain import retrain
     from sparsesearch.api.run import run
     from sparsesearch.api.study import Study
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Schedule", "Step", "Study", "__version__", "distillation_loss", "keep_ratio_loss", "load", "new_call", "restore_",
-    "retrain", "run", "sparsify_",
+    "Client", "Schedule", "Step", "Study", "__version__", "distillation_loss", "keep_ratio_loss", "load", "new_call",
+    "restore_", "retrain", "run", "sparsify_",
 ]  # fmt: skip
 
 _LAZY = {
@@ -34,6 +35,7 @@ _LAZY = {
     "distillation_loss": "sparsesearch.training.distillation",
     "keep_ratio_loss": "sparsesearch.training.distillation",
     "load": "sparsesearch.artifacts.checkpoint",
+    "Client": "sparsesearch.api.client",
     "Study": "sparsesearch.api.study",
     "run": "sparsesearch.api.run",
     "retrain": "sparsesearch.api.retrain",

@@ -7,7 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Unpack
 
-from sparsesearch.api.study import Progress, Study
+from sparsesearch.api.study import Study
+from sparsesearch.api.work import Progress, work
 from sparsesearch.app.run_arguments import RunArguments, requested_document
 from sparsesearch.app.start_study import discarded_if_invalid, start_study
 from sparsesearch.app.study_request import read_request
@@ -55,5 +56,5 @@ def run(
         writer = start_study(requested_document(given, options), workspace, progress=reporter)
     study = Study(writer.spec.name, workspace)
     with discarded_if_invalid(workspace.store, study.name), closing(writer):
-        study._work(writer, output=output, mlflow=mlflow, progress=progress)
+        work(workspace, writer, output=output, mlflow=mlflow, progress=progress)
     return study

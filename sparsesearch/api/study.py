@@ -14,31 +14,28 @@ from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.analysis.study_front import study_front
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.api.frames import front_frame, trials_frame
+from sparsesearch.api.work import Progress, work
 from sparsesearch.app.export_recipe import export_recipe
 from sparsesearch.app.read_status import read_status
 from sparsesearch.app.run_arguments import parse_budget
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.from_study import best_trial
-from sparsesearch.artifacts.output_files import check_folder, check_output_file
+from sparsesearch.artifacts.output_files import check_output_file
 from sparsesearch.console.choose import ProgressMode, open_reporter
-from sparsesearch.study.observer import Observers
-from sparsesearch.study.protocols import StudyWriter
+from sparsesearch.errors import SpecError
+from sparsesearch.service.remote_store import RemoteStore
+from sparsesearch.study.protocols import Studies
 from sparsesearch.study.spec import PickName, StudySpec, executed_by
 from sparsesearch.study.state import StopRequest, StudyState
-from sparsesearch.study.stop import StopCause, StoppedError
 from sparsesearch.study.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from sparsesearch.app.run_study import Execution
-
-Progress = Literal["auto", "live", "plain", "quiet"]
-
 
 class Study:
-    """A stored study: its state, results and files. Use `Study.open`, or `sparsesearch.run`.
+    """A stored study: its state, results and files. Use `Study.open`, `sparsesearch.run`, or `sparsesearch.Client`.
 
     Everything is read from the database when it is asked for, so a study that runs elsewhere can be followed.
 
@@ -46,9 +43,16 @@ class Study:
         name: Its name.
     """
 
-    def __init__(self, name: str, workspace: Workspace) -> None:
+    def __init__(self, name: str, workspace: Workspace | RemoteStore) -> None:
         self.name = name
-        self._workspace = workspace
+        self._opened = workspace
+        self._records: Studies = workspace.store if isinstance(workspace, Workspace) else workspace
+
+    @property
+    def _workspace(self) -> Workspace:
+        if not isinstance(self._opened, Workspace):
+            raise SpecError(f"study {self.name!r} is one of a service, which runs it where it is")
+        return self._opened
 
     @classmethod
     def open(cls, name: str, *, database: str | None = None) -> Study:
@@ -68,20 +72,20 @@ class Study:
     @property
     def spec(self) -> StudySpec:
         """Its document: everything that was requested, and, once it is resolved, what was found."""
-        return self._workspace.store.spec(self.name)
+        return self._records.spec(self.name)
 
     @property
     def state(self) -> StudyState:
         """Its stored state; see `status` for whether its process still lives."""
-        return self._workspace.store.condition(self.name).state
+        return self._records.condition(self.name).state
 
     def status(self) -> StudyStatus:
         """Its phases, running trials, results so far and remaining time."""
-        return read_status(self._workspace.store, self.name)
+        return read_status(self._records, self.name)
 
     def trials(self) -> pd.DataFrame:
         """All trials, one row each, indexed by number; a column for each metric."""
-        return trials_frame(StudyView.of(self._workspace.store, self.name, most=None))
+        return trials_frame(StudyView.of(self._records, self.name, most=None))
 
     def front(self, *, x: Literal["macs", "ms"] | None = None) -> pd.DataFrame:
         """The Pareto front, cheapest schedule first, in the columns of `trials`.
@@ -134,8 +138,7 @@ class Study:
             SpecError: The file exists, or cannot be written.
         """
         limit = parse_budget(budget_gflops, budget, budget_ms)
-        store = self._workspace.store
-        return export_recipe(store, self.name, Path(path), budget=limit, rule=pick, force=force).path
+        return export_recipe(self._records, self.name, Path(path), budget=limit, rule=pick, force=force).path
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report, one HTML file, and return its path; an existing file is overwritten.
@@ -145,8 +148,28 @@ class Study:
             StudyFailedError: The study has no results yet.
         """
         from sparsesearch.app.write_results import write_report
+        from sparsesearch.files.durable import write_file
+        from sparsesearch.report.page import findings_page
 
-        return write_report(self._workspace, Findings.of(self._view), check_output_file(Path(path)))
+        found, file = Findings.of(self._view), check_output_file(Path(path))
+        if isinstance(self._opened, Workspace):
+            return write_report(self._opened, found, file)
+        write_file(file, findings_page(found))
+        return file
+
+    def wait(self, *, timeout_s: float | None = None) -> StudyState:
+        """Wait until no process runs the study and none is to take it from a queue, and return its state.
+
+        Args:
+            timeout_s: Longest time to wait; None waits as long as it takes.
+        """
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            found = self._records.condition(self.name)
+            goes_on = found.state is StudyState.QUEUED or (found.is_leased and found.state.is_active)
+            if not goes_on or (end is not None and time.monotonic() >= end):
+                return found.state
+            time.sleep(0.5)
 
     def stop(self, *, timeout_s: float | None = None) -> StudyState:
         """Stop the study, in whichever process it runs, after the step under way; `resume` continues it.
@@ -160,7 +183,7 @@ class Study:
         Raises:
             StudyStateError: The study is over.
         """
-        store = self._workspace.store
+        store = self._records
         found = store.request(self.name, StopRequest.STOP)
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while found.is_leased and found.state.is_active and (end is None or time.monotonic() < end):
@@ -207,7 +230,13 @@ class Study:
             StudyBusyError: A process runs it.
             StudyStateError: It was cancelled.
             KeyboardInterrupt: Ctrl-C; the study is PAUSED.
+            SpecError: It is one of a service, which decides how it is run.
         """
+        if not isinstance(self._opened, Workspace):
+            if any((data, device, storage, dispatcher, cpus_per_trial, gpus_per_trial, workers_per_training)):
+                raise SpecError("the service decides how its studies are run; resume it without options")
+            self._opened.resume(self.name)
+            return self
         if data or device or storage:
             from sparsesearch.app.move_study import move_study
 
@@ -224,7 +253,8 @@ class Study:
                 "ray_address": ray_address,
             }
             with closing(self._workspace.store.open_study(self.name, resume=True)) as writer:
-                self._work(
+                work(
+                    self._workspace,
                     writer,
                     output=output,
                     mlflow=mlflow,
@@ -233,46 +263,12 @@ class Study:
                 )
         return self
 
-    def _work(
-        self,
-        writer: StudyWriter,
-        *,
-        output: str | Path | None,
-        mlflow: bool,
-        progress: Progress,
-        execution: Execution = lambda spec: spec,
-    ) -> None:
-        """Run the open study, and write its files if it finishes."""
-        from sparsesearch.app.run_study import run_study
-        from sparsesearch.app.tracker import mlflow_tracker
-        from sparsesearch.app.write_results import write_results
-
-        folder = None if output is None else check_folder(Path(output))
-        store = self._workspace.store
-        with open_reporter(ProgressMode(progress)) as reporter:
-            reporter.read_from(store)
-            trackers = [mlflow_tracker(store, self._workspace.settings, report=reporter.line)] if mlflow else []
-            try:
-                state = run_study(
-                    self._workspace,
-                    writer,
-                    board=reporter.board,
-                    observer=Observers([reporter, *trackers]),
-                    execution=execution,
-                )
-            except StoppedError as error:
-                if error.cause is StopCause.INTERRUPT:
-                    raise KeyboardInterrupt from error
-                raise
-        if folder is not None and state is StudyState.FINISHED:
-            write_results(self._workspace, self.name, folder)
-
     @property
     def _view(self) -> StudyView:
-        return StudyView.of(self._workspace.store, self.name)
+        return StudyView.of(self._records, self.name)
 
     def __repr__(self) -> str:
-        condition = self._workspace.store.condition(self.name)
+        condition = self._records.condition(self.name)
         return f"<Study {self.name}: {condition.word}>"
 
     def _repr_html_(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from sparsesearch.cli.lazy import LazyGroup, Listed
@@ -170,5 +172,14 @@ def _show_version(requested: bool) -> None:
 @app.callback()
 def main(
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+    server: str | None = typer.Option(
+        None,
+        "--server",
+        metavar="URL",
+        help="Work on the studies of a service: run, resume, pause, cancel, status, studies, show, trials, front, "
+        "report, export, delete. Needs $SPARSESEARCH_TOKEN. [default: $SPARSESEARCH_SERVER]",
+    ),
 ) -> None:
     """Find the best token-sparsification schedule of a vision backbone under a budget."""
+    if server is not None:
+        os.environ["SPARSESEARCH_SERVER"] = server

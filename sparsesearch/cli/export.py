@@ -20,7 +20,7 @@ from sparsesearch.cli.options import (
     ForceOption,
     StudyArgument,
     json_option,
-    open_settings,
+    open_studies,
 )
 from sparsesearch.cli.place_options import RayAddressOption, WorkersPerTrainingOption
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
@@ -61,7 +61,7 @@ def export(
 
     sparsesearch export my-study --budget-gflops 2.5 -o cheap.yaml
     """
-    _, store = open_settings(database)
+    store = open_studies(database)
     limit = parse_budget(budget_gflops, budget, budget_ms)
     trial = export_recipe(store, study, output, budget=limit, rule=pick, force=force).trial
     cost = macs_text(trial.cost.macs)

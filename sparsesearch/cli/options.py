@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from sparsesearch.settings import Settings
 
 if TYPE_CHECKING:
     from sparsesearch.store.sql import SqlStore
+    from sparsesearch.study.protocols import Studies
 
 
 def database_option(panel: str | None = None) -> Any:
@@ -82,9 +84,40 @@ DeviceOption = Annotated[str | None, device_option()]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 
 
+def server(database: str | None) -> str | None:
+    """The address of the service that a command is for; None for a database."""
+    return None if database is not None else os.environ.get("SPARSESEARCH_SERVER") or None
+
+
+def open_studies(database: str | None) -> Studies:
+    """Open the studies of the service of `--server`, else those of the database."""
+    address = server(database)
+    if address is None:
+        return open_settings(database)[1]
+    from sparsesearch.service.client import ServiceClient
+    from sparsesearch.service.remote_store import RemoteStore
+
+    return RemoteStore(ServiceClient(address))
+
+
 def open_settings(database: str | None) -> tuple[Settings, SqlStore]:
-    """Read the settings and open the study store."""
+    """Read the settings and open the study store.
+
+    Raises:
+        SpecError: The command is for a service, which cannot do it.
+    """
     from sparsesearch.store.sql import open_store  # loads SQLAlchemy, which not every command needs
 
+    refuse_server(database)
     settings = Settings.from_environment(database_url=database)
     return settings, open_store(settings.database_url)
+
+
+def refuse_server(database: str | None) -> None:
+    """Refuse a command for a service that works on a database. Raises `SpecError`."""
+    address = server(database)
+    if address is not None:
+        raise SpecError(
+            f"this command works on a database, not on the service {address}; leave out --server and unset "
+            "SPARSESEARCH_SERVER, or give --database URL"
+        )

@@ -12,10 +12,11 @@ import typer
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.output_files import check_output_file
-from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument
+from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_studies, server
 from sparsesearch.cli.paper import WithPaperOption, open_paper, view_with_results
 from sparsesearch.console.streams import say
 from sparsesearch.errors import SpecError
+from sparsesearch.files.durable import write_file
 
 
 def report(
@@ -46,19 +47,24 @@ def report(
     """
     from sparsesearch.analysis.findings import Findings
     from sparsesearch.app.write_results import write_report
-    from sparsesearch.report.page import REPORT
+    from sparsesearch.report.page import REPORT, findings_page
 
     if open_it and as_json and out is None:
         raise SpecError("--open needs a page, but --json writes none; name one with -o report.html")
-    workspace = Workspace.open(database)
-    view = view_with_results(StudyView.of(workspace.store, study))
+    is_remote = server(database) is not None
+    workspace = None if is_remote else Workspace.open(database)
+    store = open_studies(database) if workspace is None else workspace.store
+    view = view_with_results(StudyView.of(store, study))
     path = out or (None if as_json else Path(study) / REPORT)
     if path is not None:
         check_output_file(path)
     paper = None if with_paper is None else open_paper(with_paper, view)
     found = Findings.of(view, paper=paper)
     if path is not None:
-        write_report(workspace, found, path)
+        if workspace is None:
+            write_file(path, findings_page(found))
+        else:
+            write_report(workspace, found, path)
         if open_it and not webbrowser.open(path.absolute().as_uri()):
             say(f"could not start a browser; open {path} manually")
     if as_json:

@@ -13,9 +13,11 @@ from sparsesearch.artifacts.output_files import check_folder
 from sparsesearch.cli import data_options as d
 from sparsesearch.cli import place_options as p
 from sparsesearch.cli import run_options as o
-from sparsesearch.cli.options import StudyArgument
+from sparsesearch.cli.options import StudyArgument, server
 from sparsesearch.cli.progress_option import ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
+from sparsesearch.console.streams import say
+from sparsesearch.errors import SpecError
 from sparsesearch.study.spec import executed_by
 from sparsesearch.study.state import StudyState
 
@@ -62,6 +64,7 @@ def run(
     ray_address: p.RayAddressOption = None,
     storage: p.StorageOption = None,
     study: o.StudyOption = None,
+    priority: o.PriorityOption = None,
     database: o.DatabaseOption = None,
     output: o.OutputOption = None,
     mlflow: o.MlflowOption = True,
@@ -134,6 +137,14 @@ def run(
         ),
     )
     filled_in(document)  # names and values that are wrong are said before PyTorch is loaded
+    address = server(database)
+    if address is not None:
+        from sparsesearch.cli.remote import run_remotely
+
+        run_remotely(address, document, priority=priority or 0, output=output, quiet=quiet, as_json=as_json)
+        return
+    if priority is not None:
+        raise SpecError("--priority is for studies of a service; give --server URL")
     with open_reporter(progress, quiet=quiet) as reporter:
         with reporter.bar("loading PyTorch", None):
             from sparsesearch.app.start_study import discarded_if_invalid, start_study
@@ -185,6 +196,14 @@ def resume(
 
     sparsesearch resume deit_pico-35p --dispatcher ray --max-concurrent 4
     """
+    address = server(database)
+    if address is not None:
+        from sparsesearch.service.client import ServiceClient
+        from sparsesearch.service.remote_store import RemoteStore
+
+        found = RemoteStore(ServiceClient(address)).resume(study)
+        say(f"study {study} is {found.word}")
+        return
     folder = check_folder(output or Path(study))
     resources = {
         "cpus_per_trial": cpus_per_trial,

@@ -201,6 +201,15 @@ LatencyThreadsOption = Annotated[
 ]
 
 
+PriorityOption = Annotated[
+    int | None,
+    typer.Option(
+        min=-1000,
+        max=1000,
+        help="With --server: studies of a higher priority are run first. [default: 0]",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
 StudyOption = Annotated[
     str | None,
     typer.Option(

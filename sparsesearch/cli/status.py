@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sparsesearch.analysis.status import StudyStatus
 from sparsesearch.app.read_status import read_status
-from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_settings
+from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_studies
 from sparsesearch.cli.tracking import database_flag
 from sparsesearch.console.status_view import status_view
 from sparsesearch.console.streams import out, program
@@ -44,7 +44,7 @@ def status(
     """
     if watch and as_json:
         raise SpecError("--watch cannot be combined with --json; give one of them")
-    _, store = open_settings(database)
+    store = open_studies(database)
     found = read_status(store, study)
     if as_json:
         typer.echo(json.dumps(found.document()))

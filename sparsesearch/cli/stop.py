@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.app.retry_trials import retry_trials
-from sparsesearch.cli.options import DatabaseOption, StudyArgument, open_settings
+from sparsesearch.cli.options import DatabaseOption, StudyArgument, open_settings, open_studies
 from sparsesearch.cli.tracking import database_flag
 from sparsesearch.console.streams import program, say
 from sparsesearch.study.protocols import StudyRecords
@@ -74,7 +74,7 @@ def retry(
 
 
 def _request(study: str, request: StopRequest, *, wait: bool, database: str | None) -> None:
-    _, store = open_settings(database)
+    store = open_studies(database)
     found = store.request(study, request)
     if found.state is StudyState.STOPPING and wait:
         say(f"study {study} stops after the step under way ...")

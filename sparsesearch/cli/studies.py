@@ -17,7 +17,7 @@ from sparsesearch.app.delete_study import delete_study
 from sparsesearch.app.read_front import described, front_document, shown_axis, view_of_front
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.output_files import check_output_file
-from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_settings
+from sparsesearch.cli.options import DatabaseOption, JsonOption, StudyArgument, open_studies, server
 from sparsesearch.cli.paper import WithPaperOption, open_paper, paper_table
 from sparsesearch.console.rich_tables import front_table, trials_table
 from sparsesearch.console.streams import out, say
@@ -49,7 +49,7 @@ def studies(
 
     sparsesearch studies --database postgresql://me@host/studies --json
     """
-    _, store = open_settings(database)
+    store = open_studies(database)
     if limit is None and not as_json:
         limit = STUDIES_SHOWN
     found = store.summaries(newest=limit or None)
@@ -80,7 +80,7 @@ def show(study: StudyArgument, database: DatabaseOption = None, as_json: JsonOpt
 
     Example: sparsesearch show deit_pico-35p
     """
-    _, store = open_settings(database)
+    store = open_studies(database)
     spec = store.spec(study)
     counts: Counter[str] = Counter()
     for one in store.digest(study).counts:
@@ -117,7 +117,7 @@ def trials(
 
     sparsesearch trials deit_pico-35p --json
     """
-    _, store = open_settings(database)
+    store = open_studies(database)
     spec = store.spec(study)
     if limit is None and not as_json:
         limit = TRIALS_SHOWN
@@ -162,7 +162,7 @@ def front(
     """
     if png is not None:
         check_output_file(png)
-    _, store = open_settings(database)
+    store = open_studies(database)
     view = view_of_front(store, study, x, is_whole=png is not None or with_paper is not None)
     if with_paper is not None and shown_axis(view.spec, x) == "ms" and png is not None:
         raise SpecError("published schedules have no milliseconds; plot them against multiply-adds with --x macs")
@@ -195,8 +195,8 @@ def delete(
 
     Example: sparsesearch delete deit_pico-35p --yes
     """
-    workspace = Workspace.open(database)
-    store = workspace.store
+    workspace = None if server(database) is not None else Workspace.open(database)
+    store = open_studies(database) if workspace is None else workspace.store
     count = store.digest(study).num_trials
     if not yes:
         if not sys.stdin.isatty():
@@ -204,5 +204,8 @@ def delete(
         if not typer.confirm(f"Delete study {study!r} with {count} trials?"):
             typer.echo("nothing was deleted")
             return
-    delete_study(workspace, study)
+    if workspace is None:
+        store.delete_study(study)
+    else:
+        delete_study(workspace, study)
     typer.echo(f"deleted {study} ({count} trials)")

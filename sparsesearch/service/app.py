@@ -12,7 +12,7 @@ from sparsesearch.service.limits import Bucket, RequestLog
 from sparsesearch.service.options import ServiceOptions
 from sparsesearch.service.pages.router import add_pages
 from sparsesearch.service.problems import add_handlers
-from sparsesearch.service.routes import audit, events, health, profiles, results, studies, trials, webhooks
+from sparsesearch.service.routes import audit, events, health, profiles, records, results, studies, trials, webhooks
 
 API = "/api/v1"
 _STRANGERS_RATE = 2.0
@@ -48,7 +48,7 @@ def create_app(workspace: Workspace, options: ServiceOptions | None = None) -> F
     app.state.strangers = Bucket(_STRANGERS_RATE)
     app.state.feeds = EventFeeds(workspace.store)
     app.include_router(health.router)
-    for module in (studies, trials, results, events, profiles, webhooks, audit):
+    for module in (studies, trials, results, events, profiles, webhooks, audit, records):
         app.include_router(module.router, prefix=API)
     add_pages(app)
     add_handlers(app)

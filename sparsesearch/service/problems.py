@@ -65,7 +65,10 @@ def add_handlers(app: FastAPI) -> None:
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.warning("%s %s: %s", request.method, request.url.path, error)
         headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        return problem(request, status, str(error), headers)
+        line = str(error)
+        if isinstance(error, StudyNotFoundError | StudyExistsError):
+            line = line.partition(" in ")[0]  # where the database is, is for the operator
+        return problem(request, status, line, headers)
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> JSONResponse:

@@ -262,6 +262,19 @@ class StudyRecords(Protocol):
         """All studies, or the newest so many, oldest first."""
 
 
+class Studies(StudyRecords, Protocol):
+    """Stored studies that may be read and stopped, in a database here or in that of a service."""
+
+    def studies(self) -> Sequence[str]:
+        """Names of all studies, oldest first."""
+
+    def request(self, name: str, request: StopRequest) -> StudyCondition:
+        """Ask the process of a study to stop; see `StudyStore.request`."""
+
+    def delete_study(self, name: str) -> None:
+        """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
+
+
 class Evaluator(Protocol):
     """Evaluates a trial on the node where it runs. It has no access to the test split.
 
