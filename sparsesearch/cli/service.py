@@ -16,6 +16,7 @@ from sparsesearch.cli.options import DatabaseOption
 from sparsesearch.console.streams import program, say
 from sparsesearch.errors import MissingExtraError, SpecError
 from sparsesearch.files.user_path import user_path
+from sparsesearch.study.spec import DispatcherName
 
 
 def serve(
@@ -61,7 +62,9 @@ def serve(
         import uvicorn
 
         from sparsesearch.service.app import create_app
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "uvicorn", "jinja2"):
+            raise
         raise MissingExtraError(
             f"the service needs {error.name}; install it with: pip install 'sparsesearch[service]'"
         ) from error
@@ -117,6 +120,9 @@ def controller(
             help="Write best.yaml, front.png and report.html of finished studies into FOLDER/STUDY.",
         ),
     ] = None,
+    dispatcher: Annotated[
+        DispatcherName, typer.Option(help="ray: trials in parallel; inline: one after the other in one process.")
+    ] = "ray",
     ray_address: Annotated[
         str | None,
         typer.Option(
@@ -152,6 +158,7 @@ def controller(
     options = ControllerOptions(
         slots=studies or default_slots(),
         results=None if results is None else check_folder(results).resolve(),
+        dispatcher=dispatcher,
         ray_address=ray_address or os.environ.get("SPARSESEARCH_RAY_ADDRESS") or None,
         mlflow=mlflow,
         allow_private_webhooks=allow_private_webhooks,

@@ -23,7 +23,7 @@ from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.errors import InfrastructureError, SparseSearchError, StaleAttemptError
 from sparsesearch.study.observer import NoObserver, Observers, StudyObserver
 from sparsesearch.study.protocols import StudyWriter
-from sparsesearch.study.spec import StudySpec
+from sparsesearch.study.spec import StudySpec, executed_by
 from sparsesearch.study.state import StudyState
 from sparsesearch.study.stop import StopCause, StoppedError, StopToken
 from sparsesearch.study.submission import Changes
@@ -61,7 +61,7 @@ def main(study: str, lease: str) -> int:
             board=board,
             observer=Observers(observers),
             stop=stop,
-            execution=lambda spec: _on_cluster(changes.applied(spec), address),
+            execution=lambda spec: _executed(changes.applied(spec), address),
             given_back=StudyState.QUEUED,
         )
     except StoppedError as error:
@@ -92,11 +92,10 @@ def _with_weights(writer: StudyWriter) -> None:
         writer.resolve(spec.model_copy(update={"weights": weights}))
 
 
-def _on_cluster(spec: StudySpec, address: str | None) -> StudySpec:
-    if address is None:
-        return spec
-    resources = spec.resources.model_copy(update={"ray_address": address})
-    return spec.model_copy(update={"dispatcher": "ray", "resources": resources})
+def _executed(spec: StudySpec, address: str | None) -> StudySpec:
+    """The study as its controller executes it."""
+    dispatcher = "ray" if address is not None else os.environ.get("SPARSESEARCH_DISPATCHER") or spec.dispatcher
+    return executed_by(spec, dispatcher=dispatcher, resources={"ray_address": address})
 
 
 def _write(workspace: Workspace, study: str) -> None:

@@ -19,6 +19,7 @@ from sparsesearch.app.workspace import Workspace
 from sparsesearch.errors import InfrastructureError, StoreError
 from sparsesearch.service.delivery import deliver_due
 from sparsesearch.service.news import tell_news
+from sparsesearch.study.spec import DispatcherName
 from sparsesearch.study.submission import Claim
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class ControllerOptions:
     Attributes:
         slots: How many studies run at once.
         results: Folder for the files of finished studies, one folder each; None writes none.
+        dispatcher: How trials are executed: `ray`, or `inline` one after the other.
         ray_address: Ray cluster that studies use; None lets each start its own.
         mlflow: Whether studies are logged to MLflow.
         allow_private_webhooks: Whether webhooks may be sent to addresses that are not public.
@@ -44,6 +46,7 @@ class ControllerOptions:
 
     slots: int
     results: Path | None = None
+    dispatcher: DispatcherName = "ray"
     ray_address: str | None = None
     mlflow: bool = True
     allow_private_webhooks: bool = False
@@ -148,6 +151,7 @@ class Controller:
             "SPARSESEARCH_DATABASE_URL": settings.database_url,
             "SPARSESEARCH_HOME": str(settings.home),
             "SPARSESEARCH_RESULTS": "" if options.results is None else str(options.results),
+            "SPARSESEARCH_DISPATCHER": options.dispatcher,
             "SPARSESEARCH_RAY_ADDRESS": options.ray_address or "",
             "SPARSESEARCH_MLFLOW": "1" if options.mlflow else "",
         }
