@@ -6,6 +6,7 @@ Alembic is imported only to run a migration; opening a database needs only its r
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, select, table
@@ -14,6 +15,7 @@ from sqlalchemy.sql import column
 from sparsesearch.errors import StoreError, StoreVersionError
 from sparsesearch.files.package_files import bundled
 from sparsesearch.store.database import Database
+from sparsesearch.store.moment import SERVER_TIME
 from sparsesearch.store.tables import REVISION, VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def upgrade(url: str) -> str:
 
     Raises:
         StoreVersionError: The database was written by a newer version.
-        StoreError: It cannot be opened, or belongs to another program.
+        StoreError: It cannot be opened, belongs to another program, or a study is running.
     """
     database = Database(url)
     try:
@@ -90,6 +92,7 @@ def _upgrade(database: Database) -> None:
             return
         if found is not None:
             _check_not_newer(found, where=database.where)
+            _check_not_used(connection, is_sqlite=database.is_sqlite, where=database.where)
         _run_alembic(connection)
 
 
@@ -116,6 +119,23 @@ def _check_not_newer(found: str, *, where: str) -> None:
         raise StoreVersionError(
             f"{where} was written by a newer version of sparsesearch (revision {found}, this version supports up to "
             f"{REVISION}); run: pip install --upgrade sparsesearch"
+        )
+
+
+def _check_not_used(connection: Connection, *, is_sqlite: bool, where: str) -> None:
+    """Check that no process of an older version is running a study: it could not write any more.
+
+    Raises:
+        StoreError: One is.
+    """
+    now = time.time() if is_sqlite else connection.execute(select(SERVER_TIME)).scalar_one()
+    leases = table("leases", column("owner"), column("expires_at"))
+    alive = select(leases.c.expires_at).where(leases.c.owner.is_not(None), leases.c.expires_at > now)
+    found = list(connection.scalars(alive.order_by(leases.c.expires_at.desc())))
+    if found:
+        raise StoreError(
+            f"{where} is in use: {len(found)} studies are running; stop their controllers and processes first "
+            f"(sparsesearch stop STUDY), or, if they were lost, wait {max(1, round(found[0] - now))} s"
         )
 
 

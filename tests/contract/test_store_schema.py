@@ -13,7 +13,9 @@ from sqlalchemy import text
 from sparsesearch.errors import StoreError, StoreVersionError
 from sparsesearch.store import migrate
 from sparsesearch.store.database import Database
+from sparsesearch.store.sql import open_store
 from sparsesearch.store.tables import REVISION, VERSION_TABLE, metadata
+from sparsesearch.study.spec import Budget, StudySpec
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -45,6 +47,24 @@ def test_a_newer_database_is_refused(database: Database) -> None:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
     with pytest.raises(StoreVersionError, match=r"newer version of sparsesearch \(revision 0999"):
         migrate.prepare(database)
+
+
+def test_a_database_in_use_is_not_upgraded(url: str, database: Database) -> None:
+    """A process of the older version could not write any more, and would lose its work."""
+    migrate.prepare(database)
+    store = open_store(url)
+    writer = store.create_study(StudySpec(name="running", backbone="deit_pico", budget=Budget(high=0.5)))
+    with database.writing() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0008'"))
+    with pytest.raises(
+        StoreError, match="is in use: 1 studies are running; stop their controllers and processes first"
+    ):
+        migrate.upgrade(url)
+    assert migrate.current_revision(url) == "0008"
+    with database.writing() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{REVISION}'"))
+    writer.close()
+    store.close()
 
 
 def test_another_programs_database_is_refused(database: Database) -> None:
