@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.storage import storage_of
 from sparsesearch.app.write_results import write_front_files
 from sparsesearch.settings import Settings
+from sparsesearch.store.sql import SqlStore
 from sparsesearch.study.protocols import StudyRecords
 from sparsesearch.tracking.connection import Address
 from sparsesearch.tracking.file_lock import FileLock
@@ -24,7 +26,7 @@ def mlflow_address(settings: Settings) -> Address:
 
 
 def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySync:
-    """Create the MLflow sync of one study."""
+    """Create the MLflow sync of one study. One that was submitted to a service has its owner and its page as tags."""
 
     def write_picture(view: StudyView, folder: Path) -> None:
         write_best_picture(view, folder, storage=storage_of(view.spec, settings))
@@ -36,7 +38,16 @@ def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySy
         lock=FileLock(settings.home / "mlflow-turns" / f"{study}.lock"),
         write_files=write_front_files,
         write_last=write_picture,
+        labels=_labels(records, study),
     )
+
+
+def _labels(records: StudyRecords, study: str) -> dict[str, str]:
+    submission = records.queue.submissions([study]).get(study) if isinstance(records, SqlStore) else None
+    if submission is None:
+        return {}
+    page = os.environ.get("SPARSESEARCH_SERVICE_URL", "").rstrip("/")
+    return {"owner": submission.owner, **({"page": f"{page}/studies/{study}"} if page else {})}
 
 
 def mlflow_tracker(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
+from types import MappingProxyType
 from typing import Literal
 
 from sparsesearch.analysis.view import StudyView
@@ -20,6 +21,7 @@ FORMAT = "4"
 """Version of the format of runs: incrementing it updates all runs at the next sync."""
 
 STUDY_KEY = ""
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 STUDY_TAG = "sparsesearch.study"
 CREATED_TAG = "sparsesearch.created"
 TRIAL_TAG = "sparsesearch.trial"
@@ -84,19 +86,28 @@ def identity(view: StudyView) -> dict[str, str]:
     return {STUDY_TAG: view.spec.name, CREATED_TAG: repr(view.times.created_at)}
 
 
-def records_of(view: StudyView, *, is_live: bool) -> Iterator[tuple[str, RunRecord]]:
-    """Yield all runs that MLflow should have, by key: the study's first, then those of trials by number."""
-    yield STUDY_KEY, study_record(view, is_live=is_live)
+def records_of(
+    view: StudyView, *, is_live: bool, labels: Mapping[str, str] = NO_LABELS
+) -> Iterator[tuple[str, RunRecord]]:
+    """Yield all runs that MLflow should have, by key: the study's first, then those of trials by number.
+
+    Args:
+        view: The study.
+        is_live: Whether a controller is running it.
+        labels: Further tags of the study.
+    """
+    yield STUDY_KEY, study_record(view, is_live=is_live, labels=labels)
     for trial in view.trained:
         yield str(trial.number), trial_record(view, trial)
 
 
-def study_record(view: StudyView, *, is_live: bool) -> RunRecord:
+def study_record(view: StudyView, *, is_live: bool, labels: Mapping[str, str] = NO_LABELS) -> RunRecord:
     """Return the run of the study itself.
 
     Args:
         view: The study.
         is_live: Whether a controller is running it.
+        labels: Further tags.
     """
     spec = view.spec
     ends = [row.ended_at for row in view.rows if row.ended_at is not None]
@@ -107,7 +118,16 @@ def study_record(view: StudyView, *, is_live: bool) -> RunRecord:
     return RunRecord(
         name=spec.name,
         identity=identity(view),
-        tags={"mlflow.note.content": study_note(view), STUDY_LABEL: spec.name, **_warning_tags(view)},
+        tags={
+            "mlflow.note.content": study_note(view),
+            STUDY_LABEL: spec.name,
+            "backbone": spec.backbone,
+            "budget": str(spec.budget),
+            "strategy": spec.fidelity.strategy,
+            "device": spec.device,
+            **labels,
+            **_warning_tags(view),
+        },
         params=_study_params(spec),
         metrics=tuple(progress_points(view)),
         status=status,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+_NOT_IN_MODEL_NAMES = str.maketrans("/:.%\"'", "------")
+
+
 @dataclass(frozen=True)
 class RetrainingRecord:
     """A retraining that begins.
@@ -93,11 +96,26 @@ class RetrainingRun:
             problem = artifact_problem(self._address, self._client, self.id)
             for file in files if problem is None else ():
                 self._client.log_artifact(self.id, str(file))
+            if problem is None:
+                self._register(files[0].name, metrics)
             self._client.set_terminated(self.id, status="FINISHED", end_time=end_ms)
             if problem is not None:
                 raise TrackingError(problem)
         except mlflow_errors() as error:
             raise wrap_error(self._address, error) from error
+
+    def _register(self, file: str, metrics: Mapping[str, float]) -> None:
+        """Add the trained model to MLflow's registry, as a version of the model that is named after its study."""
+        from mlflow.exceptions import MlflowException
+
+        name = self._record.study.translate(_NOT_IN_MODEL_NAMES)
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        tags = {key: f"{value:.6g}" for key, value in metrics.items()}
+        self._client.create_model_version(name, source=f"runs:/{self.id}/{file}", run_id=self.id, tags=tags)
 
     def _created(self, experiment: str) -> str:
         from mlflow.entities import Param

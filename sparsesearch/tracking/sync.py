@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from sparsesearch.tracking.progress_metrics import Point
 from sparsesearch.tracking.records import (
     CREATED_TAG,
     FILES_TAG,
+    NO_LABELS,
     OLD_SYNCED_TAG,
     OLD_TAGS,
     STUDY_KEY,
@@ -64,6 +65,9 @@ class _StoredRun:
     files: str | None = None
     old_tags: tuple[str, ...] = ()
 
+    def is_same(self, record: RunRecord) -> bool:
+        return self.digest == record.digest and self.status == record.status
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -97,6 +101,7 @@ class StudySync:
         lock: Lock between processes that sync this study.
         write_files: Writes further files of the front.
         write_last: Writes files that are too expensive while trials run; called only if no controller runs the study.
+        labels: Further tags of the study.
         clock: Monotonic clock, in seconds.
     """
 
@@ -109,9 +114,10 @@ class StudySync:
         lock: FileLock,
         write_files: WriteFiles,
         write_last: WriteFiles = _write_nothing,
+        labels: Mapping[str, str] = NO_LABELS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.study = study
+        self.study, self._labels = study, labels
         self._records = records
         apply_environment()  # not only in connect: Ray Tune may import MLflow before, which then reads the environment
         self._address = address
@@ -157,12 +163,10 @@ class StudySync:
         if not view.has_results:
             return 0
         count = 0
-        for key, record in records_of(view, is_live=False):
+        for key, record in records_of(view, is_live=False, labels=self._labels):
             stored = self._stored.get(key)
-            is_same = stored is not None and _is_same(stored, record)
-            if stored is not None and key == STUDY_KEY:
-                is_same = is_same and stored.files == files_digest(view)
-            count += not is_same
+            is_same = stored is not None and stored.is_same(record)
+            count += not is_same or (key == STUDY_KEY and stored is not None and stored.files != files_digest(view))
         return count
 
     def _update_runs(self, view: StudyView, connection: Connection, *, is_live: bool, is_unchanged: bool) -> Changes:
@@ -171,12 +175,12 @@ class StudySync:
             self._stored, removed = _find_runs(view, connection)
             self._is_known = True
         stored = self._stored
-        for key, record in records_of(view, is_live=is_live):
+        for key, record in records_of(view, is_live=is_live, labels=self._labels):
             parent = None if key == STUDY_KEY else stored[STUDY_KEY].run_id
             if key not in stored:
                 stored[key] = _create(connection, record, parent=parent)
                 created += 1
-            elif not _is_same(stored[key], record) or stored[key].parent != parent:
+            elif not stored[key].is_same(record) or stored[key].parent != parent:
                 changed += 1
             else:
                 continue
@@ -209,10 +213,6 @@ class StudySync:
         connection.client.log_batch(study.run_id, tags=tags)
         self._front, self._files_at, study.files = front, self._clock(), digest
         return True
-
-
-def _is_same(stored: _StoredRun, record: RunRecord) -> bool:
-    return stored.digest == record.digest and stored.status == record.status
 
 
 def _search(view: StudyView, connection: Connection) -> Iterator[Run]:
