@@ -132,7 +132,8 @@ class SqlQueue:
     def give_back(self, name: str, reason: str) -> None:
         """Queue a study again after a fault of what is around it, not at once: later with each fault in a row.
 
-        A request that its process did not fulfil is fulfilled.
+        Faults are in a row unless the study could go on for half an hour in between. A request that its process did not
+        fulfil is fulfilled.
         """
         done: list[Submission] = []
 
@@ -143,10 +144,10 @@ class SqlQueue:
                 return
             if submission in done:  # by an earlier attempt
                 return
-            pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(submission.num_faults, 10))
-            after = submission.model_copy(
-                update={"not_before": now.time + pause, "num_faults": submission.num_faults + 1}
-            )
+            is_in_a_row = now.time <= submission.not_before + _LONGEST_PAUSE_S
+            earlier = submission.num_faults if is_in_a_row else 0
+            pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(earlier, 10))
+            after = submission.model_copy(update={"not_before": now.time + pause, "num_faults": earlier + 1})
             done.append(after)
             _set(connection, row["id"], not_before=after.not_before, num_faults=after.num_faults)
             self._leave(connection, row["id"], found, study_transitions.given_back(found, reason=reason))

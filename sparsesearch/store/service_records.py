@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, bindparam, case, func, select
 
 from sparsesearch.store import codec, migrate, tables
 from sparsesearch.store.database import Database
@@ -52,6 +52,23 @@ class SqlServiceRecords(SqlRecords):
         """Number of all studies."""
         query = select(func.count()).select_from(tables.studies)
         return self._database.read(lambda connection: connection.scalar(query) or 0)
+
+    def version(self, name: str) -> tuple[str, int]:
+        """What changes whenever a trial of a study does: its unique id, and the number of the last change.
+
+        Raises `StudyNotFoundError`.
+        """
+        trials = tables.trials.c
+        last = select(func.max(trials.change)).where(trials.study_id == tables.studies.c.id).scalar_subquery()
+        query = select(tables.studies.c.uid, last).where(tables.studies.c.name == bindparam("name"))
+
+        def work(connection: Connection) -> tuple[str, int]:
+            row = connection.execute(query, {"name": name}).first()
+            if row is None:
+                raise self._missing(connection, name)
+            return row[0] or "", row[1] or 0
+
+        return self._database.read(work)
 
     def last_change(self, name: str) -> tuple[int, StudyCondition]:
         """The number of the last change of a trial, 0 for none, and the state. Raises `StudyNotFoundError`."""

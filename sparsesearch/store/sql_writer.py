@@ -264,6 +264,8 @@ class SqlWriter(TransitionWriter):
         updates: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
         measurements = []
         pairs = [(before, after) for before, after in changed if after is not before]
+        if not pairs:
+            return
         for (before, after), change in zip(pairs, self._changes(connection, len(pairs)), strict=True):
             old, new = codec.progress_to_row(before), codec.progress_to_row(after)
             changes = {name: value for name, value in new.items() if value != old[name]}

@@ -101,7 +101,15 @@ class SqlWebhooks:
         )
         return self._database.read(lambda connection: [tuple(row) for row in connection.execute(query)])
 
-    def tell(self, study: str, event: NotifiedEvent, data: dict[str, Any], *, told: dict[str, Any]) -> bool:
+    def tell(
+        self,
+        study: str,
+        event: NotifiedEvent,
+        data: dict[str, Any],
+        *,
+        told: dict[str, Any],
+        was: dict[str, Any] | None = None,
+    ) -> bool:
         """Queue the news of a study for all webhooks that want it, once.
 
         Args:
@@ -109,6 +117,7 @@ class SqlWebhooks:
             event: What happened.
             data: The news, as plain data.
             told: Columns of its submission that say that it was told; nothing is queued if they are so already.
+            was: Columns as they were when the news were found; nothing is queued if others have told more since.
 
         Returns:
             Whether it was news.
@@ -119,7 +128,8 @@ class SqlWebhooks:
         def work(connection: Connection) -> bool:
             named = select(tables.studies.c.id).where(tables.studies.c.name == study).scalar_subquery()
             other = or_(*(submissions.c[name].is_distinct_from(value) for name, value in told.items()))
-            mark = update(submissions).where(submissions.c.study_id == named, other).values(**told)
+            same = [submissions.c[name].is_not_distinct_from(value) for name, value in (was or {}).items()]
+            mark = update(submissions).where(submissions.c.study_id == named, other, *same).values(**told)
             if connection.execute(mark).rowcount == 0:
                 return False
             # Not one that another transaction deletes.

@@ -376,7 +376,7 @@ def large_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize("what", INDEXED)
 def test_what_is_shown_is_read_from_an_index(large_store: SqlStore, what: str) -> None:
     query, index = INDEXED[what]
-    wanted = {"study": 7, "first": 1, "fidelity": "supernet"}
+    wanted = {"study": 7, "first": 1, "last": STUDIES, "fidelity": "supernet"}
     dialect = large_store._database._reads.dialect
     explain = "EXPLAIN" if dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
     bound = query.params({name: value for name, value in wanted.items() if name in query.compile().params})
