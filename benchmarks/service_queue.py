@@ -15,7 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1] / "tests" / "service")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "service"))
 
 from postgres_server import PostgresServer, postgres_programs
 from ray_nodes import two_nodes
@@ -69,9 +70,7 @@ def main() -> None:
                         ended.setdefault(study, (time.time() - began, state))
                 time.sleep(0.5)
             store.close()
-    print(
-        "| order | study | owner | priority | started after, s | ended after, s | state |\n|---|---|---|---|---|---|---|"
-    )
+    print("| order | study | owner | priority | started after, s | ended after, s | state |\n" + "|---" * 7 + "|")
     for order, study in enumerate(sorted(submitted, key=lambda one: started[one]), start=1):
         owner, priority = submitted[study]
         at, state = ended[study]

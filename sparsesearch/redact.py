@@ -14,7 +14,9 @@ _IN_DATABASE_URL = re.compile(
     r"(\bpostgres(?:ql)?(?:\+\w+)?://[^\s:/?#@'\"]*):[^@\n]*@(?:[^\s@'\"/]*@)*", re.IGNORECASE
 )
 """Also with what should be percent-encoded in a URL, such as a slash or a space."""
-_IN_URL = re.compile(r"([A-Za-z][\w+.-]*://[^\s:/?#@'\"]*):(?!\d{1,5}(?:[/?#\s'\"]|$))[^\s'\"@]*@(?:[^\s@'\"/]*@)*")
+_IN_URL = re.compile(
+    r"([A-Za-z][\w+.-]{0,30}://[^\s:/?#@'\"]*):(?!\d{1,5}(?:[/?#\s'\"]|$))[^\s'\"@]*@(?:[^\s@'\"/]*@)*"
+)
 _ALONE_IN_URL = re.compile(r"(\bhttps?://)[^\s:/?#@'\"]+@", re.IGNORECASE)
 _IN_QUERY = re.compile(rf"([?&;](?:{_SECRET}|token)=)[^&\s'\"#]+", re.IGNORECASE)
 _KEYWORD = re.compile(

@@ -8,7 +8,7 @@ from typing import Any
 from sparsesearch.app.study_request import overridden, with_name
 from sparsesearch.app.validate import validate
 from sparsesearch.app.workspace import Workspace
-from sparsesearch.errors import StudyExistsError
+from sparsesearch.errors import SpecError, StudyExistsError
 from sparsesearch.store.audit import Actor
 from sparsesearch.study.spec import StudySpec
 
@@ -26,13 +26,17 @@ def submit_study(document: Mapping[str, Any], workspace: Workspace, *, by: Actor
 
     Raises:
         StudyExistsError: The document has a name, and it is taken.
+        SpecError: There is no study of the name `warm_start`.
         UserInputError: As in `validate`.
     """
     settings = workspace.settings
     base = {} if settings.data is None else {"data": {"source": settings.data}}
     requested = overridden(base, {**document, "data": _as_mapping(document.get("data"))})
     for attempt in range(_TRIES):
-        spec = validate(with_name(requested, taken=workspace.store.studies()))
+        names = workspace.store.studies()
+        spec = validate(with_name(requested, taken=names))
+        if spec.warm_start is not None and spec.warm_start not in names:
+            raise SpecError(f"warm_start: no study {spec.warm_start!r}; list them with: sparsesearch studies")
         try:
             workspace.store.queue.submit(spec, by=by, priority=priority)
         except StudyExistsError:  # somebody else took the name in between

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -88,9 +89,9 @@ def filled_in(document: Mapping[str, Any]) -> StudySpec:
     try:
         return _filled_in(document)
     except SparseSearchError as error:  # a missing key hides no misspelled one
-        unknown = list(_unknown_keys(document, StudySpec, ()))
+        unknown = list(islice(_unknown_keys(document, StudySpec, ()), _KEYS_SHOWN))
         if unknown and unknown[0] not in str(error):
-            raise SpecError(f"invalid study document: {'; '.join([*unknown[:_KEYS_SHOWN], str(error)])}") from error
+            raise SpecError(f"invalid study document: {'; '.join([*unknown, str(error)])}") from error
         raise
 
 
@@ -163,7 +164,8 @@ def _check(spec: StudySpec, backbone: str, *, num_classes: int, in_chans: int, i
 def _describe(error: ValidationError) -> str:
     """Describe each invalid key in one line."""
     lines = []
-    for item in error.errors():
+    found = error.errors()
+    for item in found[:_KEYS_SHOWN]:
         where = ".".join(str(part) for part in item["loc"])
         match item["type"]:
             case "extra_forbidden":
@@ -173,8 +175,8 @@ def _describe(error: ValidationError) -> str:
             case _:
                 text = str(item["msg"]).removeprefix("Value error, ") + f", got {_short(item['input'])}"
         lines.append(f"{where}: {text}")
-    more = len(lines) - _KEYS_SHOWN
-    return "; ".join(lines[:_KEYS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    more = len(found) - len(lines)
+    return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
 
 
 def _unknown_keys(document: Mapping[str, Any], kind: type[BaseModel], where: tuple[str, ...]) -> Iterator[str]:
@@ -200,7 +202,7 @@ def _nearest(location: tuple[int | str, ...]) -> str:
         field = kind.model_fields.get(str(part)) if inspect.isclass(kind) and issubclass(kind, BaseModel) else None
         kind = None if field is None else field.annotation
     known = list(kind.model_fields) if inspect.isclass(kind) and issubclass(kind, BaseModel) else []
-    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(location[-1])[:_LONGEST_KEY], known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -151,14 +151,19 @@ def is_edited(path: Path) -> bool:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as YAML with a header that explains its use."""
+    write_file(path, recipe_text(recipe, file=path.name))
+
+
+def recipe_text(recipe: Recipe, *, file: str) -> str:
+    """The text of a recipe in a file of some name."""
     header = (
         "# A sparsification schedule found by sparsesearch.\n"
-        f"# Train it in full:  sparsesearch retrain {path.name}\n"
+        f"# Train it in full:  sparsesearch retrain {file}\n"
         "# macs are multiply-adds of one image (what this literature calls FLOPs); accuracies are fractions.\n"
     )
     body = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
     digest = hashlib.sha256(body.encode()).hexdigest()
-    write_file(path, f"{header}{_DIGEST}{digest}\n{body}")
+    return f"{header}{_DIGEST}{digest}\n{body}"
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -9,6 +9,7 @@ from sparsesearch.catalog.records import catalog
 from sparsesearch.errors import BackboneError
 
 _HUB = ("hf-hub:timm/", "hf_hub:timm/", "timm/")
+_LONGEST = 100  # what is longer is no misspelled name, and comparing it takes long
 
 
 def timm_name(name: str) -> str | None:
@@ -73,7 +74,7 @@ def unknown_tag(architecture: str, tag: str, *, tags: Sequence[str]) -> Backbone
 def unknown_backbone(name: str, *, known: Sequence[str], aliases: Iterable[str]) -> BackboneError:
     """The error for an unknown name, with the nearest known ones."""
     plain = timm_name(name) or name
-    near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(plain[:_LONGEST], known, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"try one of {', '.join(aliases)}"
     return BackboneError(f"unknown backbone {name!r}; {hint}")
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import signal
-import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -59,11 +58,10 @@ def serve(
     sparsesearch serve --host 0.0.0.0 --port 80 --database postgresql://sparsesearch@db/sparsesearch
     """
     try:
-        import uvicorn
-
         from sparsesearch.service.app import create_app
+        from sparsesearch.service.server import server, write_logs
     except ModuleNotFoundError as error:
-        if error.name not in ("fastapi", "uvicorn", "jinja2"):
+        if error.name not in ("fastapi", "h11", "uvicorn", "jinja2"):
             raise
         raise MissingExtraError(
             f"the service needs {error.name}; install it with: pip install 'sparsesearch[service]'"
@@ -88,19 +86,10 @@ def serve(
         allow_private_webhooks=allow_private_webhooks,
         secure_cookies=https,
     )
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    write_logs()
     say(f"sparsesearch: http://{host}:{port} (press Ctrl-C to stop); tokens: {program()} token list")
-    uvicorn.run(
-        create_app(workspace, options),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,
-        timeout_keep_alive=10,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
+    with suppress(KeyboardInterrupt):
+        server(create_app(workspace, options), host=host, port=port).run()
 
 
 def controller(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
@@ -99,6 +100,8 @@ def open_named(source: Source, spec: DataSpec, *, mode: str, contents: Contents)
             raise MissingExtraError(f"{source} requires Hugging Face datasets; run: pip install 'sparsesearch[data]'")
         if source.path is not None and not source.path.exists():
             raise DataError(f"no such data: {source.path}")
+        if source.path is None and Path(source.name).exists():  # which the library would read in its place
+            raise DataError(f"{source.name} is a folder here; write hfds:{source.name} to read it")
     elif source.name not in (*_TORCH_SMALL, *_TORCH_LARGE):
         known = ", ".join((*_TORCH_SMALL, *_TORCH_LARGE, *TORCH_FOLDERS))
         raise DataError(f"torchvision data set {source.name!r} is not supported; choose one of {known}")

@@ -25,6 +25,9 @@ class EvaluationActor:
     def __init__(self) -> None:
         self._worker = Worker()
 
+    def ready(self) -> None:
+        """Answer, which shows that the actor has its resources and has started."""
+
     def work(self, jobs: list[str]) -> list[list[str]]:
         """Return all reports of each job at once, which is possible since evaluations write no checkpoints.
 
@@ -47,6 +50,9 @@ class EvaluationActor:
 class ActorPool:
     """Evaluates trials on warm actors. Not thread-safe; used only by the driver's thread.
 
+    Actors get trials once they have started. On a cluster that several studies share, some may wait for cores that
+    another study has; those that have started do all of the work then, so that no two studies wait for each other.
+
     Args:
         evaluator: The evaluator of the actors.
         size: Number of actors.
@@ -58,7 +64,10 @@ class ActorPool:
         self._evaluator = evaluator
         self._resources = resources
         self._make = ray.remote(EvaluationActor).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
-        self._free: list[Any] = [self._make.remote() for _ in range(size)]
+        self._free: list[Any] = []
+        self._starting: dict[Any, Any] = {}
+        for _ in range(size):
+            self._start()
         self._busy: dict[Any, tuple[Any, list[Trial]]] = {}
         self._at_once = -(-batch // size)
 
@@ -81,17 +90,24 @@ class ActorPool:
                 return
             while self._free and (trials := queue.take_evaluations(self._at_once)):
                 self._submit(trials)
-            if not self._busy:
+            if self._free and not self._busy:
                 return
-            done, _ = ray.wait(list(self._busy), num_returns=1, timeout=_POLL_SECONDS)
+            done, _ = ray.wait([*self._busy, *self._starting], num_returns=1, timeout=_POLL_SECONDS)
             for reference in done:
-                self._finish(queue, reference)
+                if reference in self._starting:
+                    self._free.append(self._starting.pop(reference))
+                else:
+                    self._finish(queue, reference)
 
     def close(self) -> None:
         """Stop the actors."""
-        for actor in [*self._free, *(actor for actor, _ in self._busy.values())]:
+        for actor in [*self._free, *self._starting.values(), *(actor for actor, _ in self._busy.values())]:
             ray.kill(actor)
-        self._free, self._busy = [], {}
+        self._free, self._starting, self._busy = [], {}, {}
+
+    def _start(self) -> None:
+        actor = self._make.remote()
+        self._starting[actor.ready.remote()] = actor  # type: ignore[attr-defined]
 
     def _give_back(self, queue: TrialQueue) -> None:
         for actor, trials in self._busy.values():
@@ -131,8 +147,9 @@ class ActorPool:
                     queue.record(report.event)
         if not found or any(isinstance(report, Failed) for reports in found for report in reports):
             ray.kill(actor)
-            actor = self._make.remote()
-        self._free.append(actor)
+            self._start()
+        else:
+            self._free.append(actor)
         for trial in trials:
             queue.release(trial.number)
             queue.announce(trial.number)

@@ -42,8 +42,12 @@ def is_same_origin(request: Request) -> bool:
     site = request.headers.get("sec-fetch-site")
     if site is not None and site not in ("same-origin", "none"):
         return False
-    origin = request.headers.get("origin") or request.headers.get("referer")
-    return origin is not None and urlsplit(origin).netloc == request.headers.get("host")
+    origin = request.headers.get("origin") or request.headers.get("referer") or ""
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:  # no URL
+        return False
+    return bool(host) and host == request.headers.get("host")
 
 
 def needs(scope: Scope) -> Callable[..., Awaitable[Token]]:
@@ -66,8 +70,7 @@ def needs(scope: Scope) -> Callable[..., Awaitable[Token]]:
             raise HTTPException(
                 429, f"token {token.name!r} makes too many requests; wait a second", {"Retry-After": "1"}
             )
-        if not token.scope.includes(scope):
-            raise HTTPException(403, f"token {token.name!r} has the scope {token.scope}; this needs {scope}")
+        check_scope(token, scope)
         request.state.token = token
         return token
 
@@ -82,6 +85,16 @@ Admin = Annotated[Token, Depends(needs(Scope.ADMIN))]
 def actor(token: Token) -> Actor:
     """Who is named in the audit trail."""
     return Actor(token.name)
+
+
+def check_scope(token: Token, scope: Scope) -> None:
+    """Check that a token allows something.
+
+    Raises:
+        HTTPException: 403.
+    """
+    if not token.scope.includes(scope):
+        raise HTTPException(403, f"token {token.name!r} has the scope {token.scope}; this needs {scope}")
 
 
 def check_owner(token: Token, submission: Submission | None, *, study: str) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.service.event_feed import EventFeeds
-from sparsesearch.service.limits import Bucket, RequestLog
+from sparsesearch.service.limits import BodyLimit, Bucket, RequestLog
 from sparsesearch.service.options import ServiceOptions
 from sparsesearch.service.pages.router import add_pages
 from sparsesearch.service.problems import add_handlers
+from sparsesearch.service.remembered import Remembered
 from sparsesearch.service.routes import audit, events, health, profiles, records, results, studies, trials, webhooks
 
 API = "/api/v1"
@@ -40,17 +42,19 @@ def create_app(workspace: Workspace, options: ServiceOptions | None = None) -> F
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
-        max_body_size=options.max_body_bytes,
     )
     app.state.workspace = workspace
     app.state.options = options
     app.state.callers = Bucket(options.rate)
     app.state.strangers = Bucket(_STRANGERS_RATE)
+    app.state.remembered = Remembered()
     app.state.feeds = EventFeeds(workspace.store)
+    app.state.drawing = CapacityLimiter(1)
     app.include_router(health.router)
     for module in (studies, trials, results, events, profiles, webhooks, audit, records):
         app.include_router(module.router, prefix=API)
     add_pages(app)
     add_handlers(app)
+    app.add_middleware(BodyLimit, max_bytes=options.max_body_bytes)
     app.add_middleware(RequestLog)
     return app

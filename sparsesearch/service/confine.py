@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from sparsesearch.data.source import parse_source
 from sparsesearch.errors import SpecError
 from sparsesearch.files.user_path import user_path
+from sparsesearch.service.plain_data import check_plain
 from sparsesearch.space.definition import bundled_spaces
 
 _OF_THE_SERVER = {
@@ -19,6 +21,7 @@ _OF_THE_SERVER = {
 }
 _RESOURCES_OF_THE_SERVER = ("ray_address", "patience_s", "worker_timeout_s")
 _NAMED_WEIGHTS = ("pretrained", "scratch")
+_ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 def confined(document: Mapping[str, Any], roots: Sequence[Path]) -> dict[str, Any]:
@@ -27,9 +30,10 @@ def confined(document: Mapping[str, Any], roots: Sequence[Path]) -> dict[str, An
     Nothing is opened to find that out.
 
     Raises:
-        SpecError: It names a file outside, or something that only the server decides.
+        SpecError: It names a file outside, or something that only the server decides, or is no plain document.
         DataError: The data source has none of the known forms.
     """
+    check_plain(document, what="study document")
     for key, what in _OF_THE_SERVER.items():
         if document.get(key) is not None:
             raise SpecError(f"{key}: the server decides {what}; leave it out")
@@ -43,12 +47,14 @@ def confined(document: Mapping[str, Any], roots: Sequence[Path]) -> dict[str, An
     if isinstance(source, str):
         _check_source(source, roots)
     weights = document.get("weights")
-    if isinstance(weights, str) and weights not in _NAMED_WEIGHTS:
+    if isinstance(weights, str) and weights and weights not in _NAMED_WEIGHTS:
         _check_path(user_path(weights, error=SpecError), roots, what="weights")
+    elif not isinstance(weights, str | None):
+        raise SpecError("weights must be pretrained, scratch or the path of a checkpoint")
     space = document.get("space")
-    if isinstance(space, str) and space not in bundled_spaces():
+    if not isinstance(space, Mapping | None) and (not isinstance(space, str) or space not in bundled_spaces()):
         known = ", ".join(bundled_spaces())
-        raise SpecError(f"no bundled search space {space[:80]!r}; choose one of {known}, or write out its keys")
+        raise SpecError(f"no bundled search space {str(space)[:80]!r}; choose one of {known}, or write out its keys")
     latency = document.get("latency")
     profile = latency.get("profile") if isinstance(latency, Mapping) else None
     if isinstance(profile, str) and ("/" in profile or profile.endswith(".json")):
@@ -67,6 +73,8 @@ def _check_source(text: str, roots: Sequence[Path]) -> None:
         _check_path(Path(rest), roots, what="data.source")
     elif kind == "wds" and name:
         _check_path(Path(name), roots, what="data.source")
+    elif kind == "hfds" and _ON_THE_HUB.fullmatch(name) is None:
+        raise SpecError(f"data.source: {name[:80]!r} is not the name of a data set on the hub; use hfds/OWNER/NAME")
     elif kind not in ("digits", "hfds"):
         _check_path(Path(text), roots, what="data.source")
     source = parse_source(text)
@@ -78,7 +86,10 @@ def _check_path(path: Path, roots: Sequence[Path], *, what: str) -> None:
     """Check that a path is within one of the folders, also behind links."""
     if not path.is_absolute():
         raise SpecError(f"{what}: {str(path)[:200]!r} is not an absolute path; write it as the server sees it")
-    resolved = path.resolve()
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError) as error:  # links that lead in a circle
+        raise SpecError(f"{what}: {str(path)[:200]!r} leads nowhere; write the path of what is to be read") from error
     if any(resolved == root or root in resolved.parents for root in roots):
         return
     allowed = ", ".join(map(str, roots)) or "none"

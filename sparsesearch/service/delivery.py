@@ -10,10 +10,13 @@ import logging
 import random
 import socket
 import ssl
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from sparsesearch.errors import SparseSearchError, one_line
-from sparsesearch.service.webhook_address import Address, check_address
+from sparsesearch.service.webhook_address import DEFAULT_PORTS, Address, check_address
 from sparsesearch.store.webhooks import SqlWebhooks
 from sparsesearch.study.notification import Delivery, Webhook
 
@@ -23,20 +26,30 @@ PAUSES_S = (5.0, 30.0, 120.0, 600.0, 3600.0, 4 * 3600.0, 12 * 3600.0)
 """Seconds between attempts; after the last one, a message is given up."""
 
 _TIMEOUT_S = 10.0
+_AT_ONCE = 20
 
 
 def deliver_due(webhooks: SqlWebhooks, *, allow_private: bool = False) -> int:
     """Send the messages that are due; return how many were tried."""
-    due = webhooks.due()
-    for delivery, hook in due:
+    due = webhooks.due(limit=_AT_ONCE)
+    if not due:
+        return 0
+
+    def deliver(one: tuple[Delivery, Webhook]) -> None:
+        delivery, hook = one
         error = _attempt(delivery, hook, allow_private=allow_private)
         if error is None:
             webhooks.settle(delivery, status="delivered", next_at=None)
-            continue
+            return
         is_last = delivery.attempts >= len(PAUSES_S)
         pause = None if is_last else PAUSES_S[delivery.attempts] * random.uniform(0.8, 1.2)
         logger.warning("webhook %s: %s%s", hook.id, error, "; given up" if is_last else "")
         webhooks.settle(delivery, status=error, next_at=None if pause is None else time.time() + pause)
+
+    # All at once: a server that does not answer keeps no others waiting.
+    with ThreadPoolExecutor(len(due), thread_name_prefix="webhook") as threads:
+        for _ in threads.map(deliver, due):
+            pass
     return len(due)
 
 
@@ -62,7 +75,7 @@ def _attempt(delivery: Delivery, hook: Webhook, *, allow_private: bool) -> str |
         status = _post(address, delivery.body.encode(), headers)
     except SparseSearchError as error:
         return one_line(error)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return f"not delivered: {one_line(error) or type(error).__name__}"
     return None if 200 <= status < 300 else f"answered with status {status}"
 
@@ -70,10 +83,14 @@ def _attempt(delivery: Delivery, hook: Webhook, *, allow_private: bool) -> str |
 def _post(address: Address, body: bytes, headers: dict[str, str]) -> int:
     """Post to the address that was checked, without following redirects."""
     connection = _Connection(address)
+    timer = threading.Timer(_TIMEOUT_S, connection.cut)
+    timer.daemon = True
+    timer.start()
     try:
         connection.request("POST", address.target, body=body, headers=headers)
         return connection.getresponse().status
     finally:
+        timer.cancel()
         connection.close()
 
 
@@ -82,10 +99,21 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, address: Address) -> None:
         super().__init__(address.host, address.port, timeout=_TIMEOUT_S)
+        self.default_port = DEFAULT_PORTS[address.scheme]
         self._address = address
 
+    def cut(self) -> None:
+        """End a connection to a server that takes too long, also if it always sends a little more."""
+        if self.sock is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
     def connect(self) -> None:
-        found = socket.create_connection((self._address.ip, self._address.port), timeout=_TIMEOUT_S)
+        """Connect to the address that was checked."""
+        self.sock = socket.create_connection((self._address.ip, self._address.port), timeout=_TIMEOUT_S)
         if self._address.scheme == "https":
-            found = ssl.create_default_context().wrap_socket(found, server_hostname=self._address.host)
-        self.sock = found
+            found = ssl.create_default_context().wrap_socket(
+                self.sock, server_hostname=self._address.host, do_handshake_on_connect=False
+            )
+            self.sock = found
+            found.do_handshake()

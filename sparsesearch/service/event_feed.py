@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,10 @@ from starlette.concurrency import run_in_threadpool
 from sparsesearch.errors import StoreError, StudyNotFoundError
 from sparsesearch.store.sql import SqlStore
 from sparsesearch.study.state import StudyState
+from sparsesearch.study.trial import Trial
 
 POLL_S = 0.5
+_AWAY_S = 2.0
 _PAGE = 200
 
 
@@ -70,35 +72,50 @@ class EventFeeds:
                 if feed.is_deleted:
                     yield Event("end", after, {"study": study, "state": "DELETED"})
                     return
-                is_over = feed.is_over
-                while feed.change > after:
-                    found = await run_in_threadpool(self._store.trials_changed, study, after=after, limit=_PAGE)
+                is_over, newest, current = feed.is_over, feed.change, feed.state
+                while after < newest:
+                    found = await self._changed(study, feed, after=after)
                     for change, trial in found:
                         after = change
                         yield Event("trial", change, trial.public())
                     if len(found) < _PAGE:
-                        break
-                if feed.state != state:
-                    state = feed.state
+                        after = max(after, newest)
+                if feed.is_deleted:
+                    continue
+                if current != state:
+                    state = current
                     yield Event("study", after, state)
                 if is_over:
                     yield Event("end", after, state)
                     return
         finally:
             feed.watchers -= 1
-            if feed.watchers == 0 and feed.task is not None:
+            if feed.watchers == 0:
                 feed.task.cancel()
-                self._feeds.pop(study, None)
+                self._forget(study, feed)
+
+    async def _changed(self, study: str, feed: _Feed, *, after: int) -> Sequence[tuple[int, Trial]]:
+        """The next trials that changed; none if the study was deleted. A database that is away is waited for."""
+        while not feed.is_deleted:
+            try:
+                return await run_in_threadpool(self._store.trials_changed, study, after=after, limit=_PAGE)
+            except StudyNotFoundError:
+                feed.is_deleted = True
+            except StoreError:
+                await asyncio.sleep(_AWAY_S)
+        return ()
 
     async def _poll(self, study: str, feed: _Feed) -> None:
         while True:
             try:
                 change, condition = await run_in_threadpool(self._store.last_change, study)
             except StudyNotFoundError:
-                feed.is_deleted = True
+                change, feed.is_deleted = -1, True
             except StoreError:  # it is back soon, or the watchers are told by their own requests
-                await asyncio.sleep(4 * POLL_S)
+                await asyncio.sleep(_AWAY_S)
                 continue
+            if feed.is_deleted or change < feed.change:  # deleted, and perhaps another one has its name
+                feed.is_deleted = True
             else:
                 reason = condition.reason
                 state = {"study": study, "state": condition.state.value, "reason": reason}
@@ -110,5 +127,10 @@ class EventFeeds:
             async with feed.changed:
                 feed.changed.notify_all()
             if feed.is_deleted:
+                self._forget(study, feed)
                 return
             await asyncio.sleep(POLL_S)
+
+    def _forget(self, study: str, feed: _Feed) -> None:
+        if self._feeds.get(study) is feed:
+            del self._feeds[study]

@@ -9,7 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from uuid import uuid4
 
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sparsesearch.service.problems import problem
 
 access_log = logging.getLogger("sparsesearch.service.access")
 
@@ -37,6 +42,36 @@ class Bucket:
         return may
 
 
+class BodyLimit:
+    """Refuses requests whose body is too large: at once if they say so, else as soon as it is."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        line = f"the body of the request is larger than {self._max_bytes:,} bytes"
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > self._max_bytes):
+            await problem(Request(scope), 413, line)(scope, receive, send)
+            return
+        size = 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._max_bytes:
+                raise HTTPException(413, line)
+            return message
+
+        await self._app(scope, limited, send)
+
+
 class RequestLog:
     """Gives each request an id, which is returned and logged as JSON with who asked, for what, and how it ended."""
 
@@ -61,6 +96,9 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, with_id)
+        except Exception:
+            status = status or 500  # which the server answers with
+            raise
         finally:
             token = scope["state"].get("token")
             entry = {

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Request
 
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.service.options import ServiceOptions
+from sparsesearch.service.remembered import Remembered
 from sparsesearch.study.spec import NAME_PATTERN
 
 
@@ -23,6 +24,13 @@ def options_of(request: Request) -> ServiceOptions:
     return options
 
 
+def remembered_of(request: Request) -> Remembered:
+    """Answers that are kept."""
+    remembered: Remembered = request.app.state.remembered
+    return remembered
+
+
+RememberedOf = Annotated[Remembered, Depends(remembered_of)]
 WorkspaceOf = Annotated[Workspace, Depends(workspace_of)]
 OptionsOf = Annotated[ServiceOptions, Depends(options_of)]
 StudyName = Annotated[str, Path(pattern=NAME_PATTERN, max_length=80, description="Name of a study.")]

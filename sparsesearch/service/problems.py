@@ -13,7 +13,8 @@ from starlette.exceptions import HTTPException
 
 from sparsesearch.errors import (
     SparseSearchError,
-    StoreUnavailableError,
+    StoreError,
+    StoreVersionError,
     StudyBusyError,
     StudyExistsError,
     StudyFailedError,
@@ -23,6 +24,10 @@ from sparsesearch.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+MOST_LINE = 1000
+"""Characters of a line; more repeat what was sent."""
 
 
 class Problem(BaseModel):
@@ -38,7 +43,8 @@ _STATUS: dict[type[SparseSearchError], int] = {
     StudyBusyError: 409,
     StudyStateError: 409,
     StudyFailedError: 409,
-    StoreUnavailableError: 503,
+    StoreError: 503,
+    StoreVersionError: 503,
 }
 
 
@@ -53,6 +59,7 @@ def status_of(error: SparseSearchError) -> int:
 def problem(request: Request, status: int, line: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """The response for an error."""
     request_id = getattr(request.state, "request_id", "")
+    line = line if len(line) <= MOST_LINE else f"{line[: MOST_LINE - 3]}..."
     return JSONResponse(Problem(error=line, request_id=request_id).model_dump(), status_code=status, headers=headers)
 
 
@@ -64,29 +71,39 @@ def add_handlers(app: FastAPI) -> None:
         status = status_of(error)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.warning("%s %s: %s", request.method, request.url.path, error)
-        headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        line = str(error)
+        line = str(error)  # where the database is, is for the operator
         if isinstance(error, StudyNotFoundError | StudyExistsError):
-            line = line.partition(" in ")[0]  # where the database is, is for the operator
-        return problem(request, status, line, headers)
+            line = line.partition(" in ")[0]
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            line = "the database of the service does not answer as it should; try again, or tell the operator"
+            return problem(request, status, line, {"Retry-After": "5"})
+        return problem(request, status, line)
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(request, error.status_code, str(error.detail), dict(error.headers or {}))
+        is_unreadable = error.status_code == HTTPStatus.BAD_REQUEST
+        line = "the body of the request cannot be read; send JSON in UTF-8" if is_unreadable else str(error.detail)
+        return problem(request, error.status_code, line, dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def of_input(request: Request, error: RequestValidationError) -> JSONResponse:
         found = error.errors()[0]
+        if found["type"] == "json_invalid":
+            return problem(
+                request, 422, f"the body is not JSON: {found['ctx']['error']} (character {found['loc'][-1]})"
+            )
         where = ".".join(str(part) for part in found["loc"][1:]) or str(found["loc"][0])
         return problem(request, 422, printable(f"{where}: {str(found['msg'])[:300]}"))
 
     @app.exception_handler(Exception)
     async def of_anything(request: Request, error: Exception) -> JSONResponse:
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem(request, 500, "the server failed; its log has the details under this request id")
+        request_id = getattr(request.state, "request_id", "")
+        logger.error("request %s (%s %s) failed", request_id, request.method, request.url.path, exc_info=error)
+        line = "the server failed; its log has the details under this request id"
+        return problem(request, 500, line, {"X-Request-Id": request_id})
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     """The errors of a route, for its OpenAPI document: those given, and those of every route with a token."""
-    every = {401, 403, 413, 422, 429, 503, *statuses}
+    every = {400, 401, 403, 413, 422, 429, 503, *statuses}
     return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in sorted(every)}

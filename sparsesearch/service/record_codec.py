@@ -6,9 +6,9 @@ Numbers that are not finite are written as Python does, `NaN` and `Infinity`.
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, TrialRow
 from sparsesearch.study.hits import Hits
@@ -34,6 +34,9 @@ ANSWERS: dict[str, TypeAdapter[Any]] = {
 }
 
 
+Number = Annotated[int, Field(ge=0, lt=2**31)]
+
+
 class Question(BaseModel):
     """A call of a method of `StudyRecords` about one study, with its arguments."""
 
@@ -41,9 +44,9 @@ class Question(BaseModel):
 
     what: What
     states: list[TrialState] | None = None
-    numbers: list[int] | None = None
-    offset: int = 0
-    limit: int | None = None
+    numbers: list[Number] | None = Field(default=None, max_length=30_000)
+    offset: Number = 0
+    limit: Number | None = None
     fidelity: Fidelity | None = None
     axis: Axis | None = None
 
@@ -56,7 +59,7 @@ def answer(records: StudyRecords, study: str, question: Question) -> str:
                 study,
                 states=question.states,
                 numbers=question.numbers,
-                offset=max(0, question.offset),
+                offset=question.offset,
                 limit=question.limit,
             )
         case "times":

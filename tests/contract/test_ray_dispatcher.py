@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from cluster import local_cluster
 from curves import Note, read_notes
 from observing import Telling
@@ -235,6 +236,36 @@ def test_evaluations_of_a_batch_are_divided_among_the_actors(make_run: MakeRun) 
     assert [note.followed_by for note in evaluated].count(1) >= 5
     assert max(note.followed_by for note in evaluated) == 1
     assert len({note.pid for note in evaluated}) == 2
+
+
+def test_evaluations_do_not_wait_for_a_core_that_somebody_else_has(make_run: MakeRun) -> None:
+    """Two studies on one cluster that each have one of its two cores would wait for each other for ever."""
+
+    @ray.remote(num_cpus=1)
+    class Other:
+        def ready(self) -> None:
+            pass
+
+    run = make_run(spec(strategy="training-free", fidelity={"evaluations": 6, "finalists": 0}))
+    others: list[Any] = []
+
+    def take_a_core() -> None:
+        """When the dense training, which needs both, has begun: it is then the next one to get a core."""
+        while not run.notes:
+            time.sleep(0.1)
+        others.append(Other.remote())
+
+    thread = threading.Thread(target=take_a_core)
+    thread.start()
+    timer = threading.Timer(90.0, lambda: ray.kill(others[0]))  # so that the test fails, and does not hang
+    timer.start()
+    trials = run.go(seconds=0.5)
+    assert timer.is_alive(), "the evaluations waited for the core"
+    timer.cancel()
+    thread.join()
+    assert all(final(trial) for trial in trials)
+    assert len({note.pid for note in run.notes if note.fidelity == Fidelity.UNTRAINED}) == 1
+    ray.kill(others[0])
 
 
 def test_a_failure_is_not_that_of_the_others_in_its_batch(make_run: MakeRun) -> None:

@@ -18,7 +18,10 @@ router = APIRouter(tags=["operations"])
 def read(
     _: Admin,
     workspace: WorkspaceOf,
-    what: Annotated[str | None, Query(max_length=200, description="Only changes of this, such as a study.")] = None,
+    what: Annotated[
+        str | None,
+        Query(max_length=200, pattern=r"^[A-Za-z0-9._-]+$", description="Only changes of this, such as a study."),
+    ] = None,
     before: Annotated[int | None, Query(ge=1, le=2**62, description="Only entries with lower numbers.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[AuditEntry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -16,7 +17,6 @@ from sparsesearch.service.problems import responses
 
 router = APIRouter(tags=["studies"])
 _RETRY_MS = 2000
-_LARGEST = 2**62
 
 
 async def _existing(name: StudyName, workspace: WorkspaceOf, _: Reader) -> str:
@@ -37,6 +37,6 @@ async def events(
     last one as `Last-Event-ID`, as browsers do by themselves. Without it, all trials are sent first.
     """
     feeds: EventFeeds = request.app.state.feeds
-    after = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else 0
-    async for event in feeds.events(name, after=min(after, _LARGEST)):
+    is_number = last_event_id is not None and re.fullmatch(r"[0-9]{1,18}", last_event_id)
+    async for event in feeds.events(name, after=int(last_event_id or 0) if is_number else 0):
         yield ServerSentEvent(data=event.data, event=event.kind, id=str(event.number), retry=_RETRY_MS)

@@ -21,7 +21,7 @@ class Health(BaseModel):
 
 
 @router.get("/healthz")
-def healthz() -> Health:
+async def healthz() -> Health:
     """Whether the process answers."""
     return Health(status="ok")
 

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
-from typing import Annotated, Any, Literal
+import json
+from collections.abc import Callable
+from typing import Annotated, Literal
 
-import yaml
-from fastapi import APIRouter, Query, Response
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.analysis.words import latency_cell
 from sparsesearch.app.read_front import FrontAxis, described, front_document, view_of_front
 from sparsesearch.artifacts.from_study import best_trial, make_recipe
+from sparsesearch.artifacts.recipe import recipe_text
 from sparsesearch.errors import StudyFailedError
 from sparsesearch.report.page import findings_page
 from sparsesearch.service.access import Reader
-from sparsesearch.service.parts import StudyName, WorkspaceOf
+from sparsesearch.service.parts import RememberedOf, StudyName, WorkspaceOf
+from sparsesearch.service.plain_data import finite
 from sparsesearch.service.problems import responses
+from sparsesearch.store.sql import SqlStore
 
 router = APIRouter(tags=["results"])
 
 Axis = Annotated[FrontAxis | None, Query(description="Cost axis; by default the unit of the budget.")]
-_DRAWING = threading.Semaphore(1)  # pictures and reports take seconds of a processor each
+_MOST_WAITING = 16
 
 
 @router.get(
@@ -35,46 +40,77 @@ _DRAWING = threading.Semaphore(1)  # pictures and reports take seconds of a proc
     },
     response_model=None,
 )
-def front(
+async def front(
+    request: Request,
     name: StudyName,
     _: Reader,
     workspace: WorkspaceOf,
+    remembered: RememberedOf,
     x: Axis = None,
     format: Annotated[Literal["json", "csv", "png"], Query(description="Form of the answer.")] = "json",
-) -> dict[str, Any] | Response:
+) -> Response:
     """The Pareto front of a study: as JSON (what `sparsesearch front --json` prints), as CSV, or as a picture."""
     store = workspace.store
-    if format == "json":
-        return front_document(view_of_front(store, name, x), x)
-    if format == "csv":
-        return Response(front_csv(view_of_front(store, name, x), x), media_type="text/csv; charset=utf-8")
+    if format == "png":
+        return await _drawn(request, lambda: _picture(store, name, x))
+
+    def make() -> bytes:
+        view = view_of_front(store, name, x)
+        text = json.dumps(finite(front_document(view, x))) if format == "json" else front_csv(view, x)
+        return text.encode()
+
+    def read() -> Response:
+        answer = remembered.of(("front", name, store.version(name), x, format), make)
+        return Response(answer, media_type="application/json" if format == "json" else "text/csv; charset=utf-8")
+
+    return await run_in_threadpool(read)
+
+
+def _picture(store: SqlStore, name: str, x: FrontAxis | None) -> Response:
     view = view_of_front(store, name, x, is_whole=True)
     shown = described(view, None if x == "both" else x)
     if shown.dense is None:
         raise StudyFailedError(f"study {name!r} has no results to plot yet")
     from sparsesearch.visualize.front_plot import front_figure  # loads matplotlib
 
-    with _DRAWING:
-        return Response(front_figure(shown)._repr_png_(), media_type="image/png")
+    return Response(front_figure(shown)._repr_png_(), media_type="image/png")
 
 
-@router.get("/studies/{name}/report", responses=responses(404, 409), response_class=Response)
-def report(name: StudyName, _: Reader, workspace: WorkspaceOf) -> Response:
+@router.get(
+    "/studies/{name}/report",
+    responses={**responses(404, 409), 200: {"content": {"text/html": {}}, "description": "The report."}},
+    response_class=Response,
+)
+async def report(request: Request, name: StudyName, _: Reader, workspace: WorkspaceOf) -> Response:
     """The report of a study: one HTML page."""
-    with _DRAWING:
+
+    def draw() -> Response:
         view = StudyView.of(workspace.store, name)
         if not view.has_results:
             raise StudyFailedError(f"study {name!r} has no results yet")
         headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"}
         return Response(findings_page(Findings.of(view)), media_type="text/html; charset=utf-8", headers=headers)
 
+    return await _drawn(request, draw)
 
-@router.get("/studies/{name}/recipe", responses=responses(404, 409), response_class=Response)
+
+async def _drawn(request: Request, draw: Callable[[], Response]) -> Response:
+    """A picture or report, which takes seconds of a processor: one at a time, and other requests do not wait for it."""
+    drawing: CapacityLimiter = request.app.state.drawing
+    if drawing.statistics().tasks_waiting >= _MOST_WAITING:
+        raise HTTPException(429, "too many pictures and reports at once; try again in a while", {"Retry-After": "5"})
+    return await to_thread.run_sync(draw, limiter=drawing)
+
+
+@router.get(
+    "/studies/{name}/recipe",
+    responses={**responses(404, 409), 200: {"content": {"application/yaml": {}}, "description": "The recipe."}},
+    response_class=Response,
+)
 def recipe(name: StudyName, _: Reader, workspace: WorkspaceOf) -> Response:
-    """The recipe of the best schedule, for `sparsesearch retrain`: YAML."""
+    """The recipe of the best schedule, for `sparsesearch retrain`: YAML, as `sparsesearch export` writes it."""
     view = view_of_front(workspace.store, name)
-    made = make_recipe(view.spec, view.front, best_trial(view))
-    text = yaml.safe_dump(made.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    text = recipe_text(make_recipe(view.spec, view.front, best_trial(view)), file=f"{name}.yaml")
     headers = {"Content-Disposition": f'attachment; filename="{name}.yaml"'}
     return Response(text, media_type="application/yaml", headers=headers)
 

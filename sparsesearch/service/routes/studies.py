@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Query, Response
@@ -14,13 +15,15 @@ from sparsesearch.app.resume_queued import resume_queued
 from sparsesearch.app.submit_study import submit_study
 from sparsesearch.service.access import Reader, Submitter, actor, check_owner
 from sparsesearch.service.confine import confined
-from sparsesearch.service.parts import OptionsOf, StudyName, WorkspaceOf
+from sparsesearch.service.parts import OptionsOf, RememberedOf, StudyName, WorkspaceOf
 from sparsesearch.service.problems import responses
+from sparsesearch.store.sql import SqlStore
 from sparsesearch.study.digest import StudySummary
 from sparsesearch.study.state import StopRequest, StudyCondition
 from sparsesearch.study.submission import Changes, Submission
 
 router = APIRouter(tags=["studies"])
+_LIST_S = 1.0
 
 _EXAMPLES: dict[str, Example] = {
     "budget in percent": {
@@ -167,15 +170,24 @@ def submit(
     return Condition.of(spec.name, workspace.store.condition(spec.name))
 
 
-@router.get("/studies", responses=responses())
+@router.get("/studies", response_model=StudyPage, responses=responses())
 def list_studies(
     _: Reader,
     workspace: WorkspaceOf,
+    remembered: RememberedOf,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-) -> StudyPage:
-    """List studies, newest first."""
-    store = workspace.store
+) -> Response:
+    """List studies, newest first, as they were at most a second ago."""
+
+    def make() -> bytes:
+        return _page(workspace.store, limit=limit, offset=offset).model_dump_json().encode()
+
+    key = "studies", int(time.monotonic() / _LIST_S), workspace.store.count_studies(), limit, offset
+    return Response(remembered.of(key, make), media_type="application/json")
+
+
+def _page(store: SqlStore, *, limit: int, offset: int) -> StudyPage:
     total = store.count_studies()
     found = list(reversed(store.summaries(newest=limit, skip=offset)))
     submissions = store.queue.submissions([one.spec.name for one in found])

@@ -27,7 +27,7 @@ class Budget(Value):
 
     unit: BudgetUnit = "fraction"
     low: float | None = None
-    high: float = Field(gt=0.0)
+    high: float = Field(gt=0.0, le=1e12)
 
     @model_validator(mode="before")
     @classmethod
