@@ -55,7 +55,7 @@ def serve(
 
     sparsesearch serve --data-root /data
 
-    sparsesearch serve --host 0.0.0.0 --port 80 --database postgresql://sparsesearch@db/sparsesearch
+    sparsesearch serve --host 0.0.0.0 --port 8000 --data-root /data
     """
     try:
         from sparsesearch.service.app import create_app

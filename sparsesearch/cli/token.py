@@ -57,7 +57,10 @@ def create(
 
 @app.command("list")
 def list_tokens(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
-    """List tokens, without their secrets."""
+    """List tokens, without their secrets.
+
+    Example: sparsesearch token list
+    """
     _, store = open_settings(database)
     found = store.tokens.all()
     if as_json:

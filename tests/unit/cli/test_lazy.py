@@ -59,4 +59,4 @@ def test_groups_have_their_commands() -> None:
         if listed.attribute == "app" and isinstance(found := listed.load(), typer.Typer)
     }
     assert names["spaces"] == {"show", "validate", "size"}
-    assert sorted(names) == ["data", "db", "mlflow", "profile", "spaces", "weights"]
+    assert sorted(names) == ["data", "db", "mlflow", "profile", "spaces", "token", "weights"]
