@@ -235,7 +235,9 @@ def _cut(
         update["supernet_training"] = _shorter(fidelity.supernet_training, supernet_images, task=task)
     if is_screened(fidelity):
         affordable = int(fractions["screen"] * available / max(num_val * rates.screen, 1e-9)) - num_baselines
-        affordable -= num_rescored(fidelity, num_more_images=num_val) + (0 if fidelity.finalists else num_baselines)
+        fewer = fidelity.model_copy(update={"finalists": update["finalists"]})
+        affordable -= num_rescored(fewer, num_more_images=num_more_images(task.num_ranking, num_val))
+        affordable -= 0 if fidelity.finalists else num_baselines
         update["evaluations"] = min(fidelity.evaluations, max(_MIN_EVALUATIONS, affordable))
     else:
         update["evaluations"] = min(fidelity.evaluations, _MIN_EVALUATIONS)

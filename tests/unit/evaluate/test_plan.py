@@ -18,6 +18,7 @@ class SizedTask:
     """All that a plan asks of a task."""
 
     num_train: int
+    num_ranking: int = 0  # no image is left to rank the best again
 
 
 PHASES = ("dense", "supernet_training", "finetune")
@@ -233,3 +234,23 @@ class TestRates:
 
     def test_on_a_cpu_loading_takes_time_from_the_training(self):
         assert Rates.of(replace(self.SPEEDS, load_s=0.004), windowed=False).dense == pytest.approx(0.014)
+
+
+def test_ranking_the_best_again_is_planned_where_there_are_images_for_it():
+    spec = study(fidelity={"finalists": 5, "evaluations": 60})
+    none, some = (
+        make_plan(
+            spec,
+            Rates.of(Speeds(1e-3, 3e-4), windowed=True),
+            task=SizedTask(5500, num_ranking),
+            num_val=1000,
+            windowed=True,
+            num_baselines=2,
+        )
+        for num_ranking in (1000, 1600)
+    )
+    assert "rescore" not in none.seconds_by_phase
+    ratio = some.seconds_by_phase["rescore"] / some.seconds_by_phase["screen"]
+    assert ratio == pytest.approx(10 * 600 / (62 * 1000)), "ten schedules on the 600 images that are left"
+    assert some.num_more == 600
+    assert "the best 10 again on other images" in some.describe(Speeds(1e-3, 3e-4), device="cpu", precision="float32")
