@@ -246,6 +246,6 @@ def test_a_killed_study_ends_with_the_same_bytes(tmp_path: Path, killed_after: i
         store.close()
         results.append(work(url, killed_after=kill))
     calm, killed = results
-    assert set(calm) == {"studies", "trials", "measurements", "hits", "profiles"}
+    assert {"studies", "trials", "measurements", "hits", "profiles"} < set(calm)
     assert len(calm["measurements"]) == 6
     assert repr(calm) == repr(killed)

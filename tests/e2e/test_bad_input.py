@@ -560,7 +560,7 @@ class TestExitCodes:
         def broken(*arguments: object) -> None:
             raise RuntimeError("the works are jammed\nand more")
 
-        monkeypatch.setattr("sparsesearch.cli.studies.open_settings", broken)
+        monkeypatch.setattr("sparsesearch.cli.studies.open_studies", broken)
         answer = command("studies")
         assert answer.code == 1
         log = home / "crash.log"

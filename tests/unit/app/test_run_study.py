@@ -13,6 +13,7 @@ from sparsesearch.app.resolve import resolve
 from sparsesearch.app.run_study import run_study
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.cli.app import app
+from sparsesearch.data.validation_size import num_more_images
 from sparsesearch.errors import BudgetError, CheckpointError, DataError, SpecError
 from sparsesearch.evaluate.throughput import choose_arithmetic, open_device
 from sparsesearch.settings import Settings
@@ -54,10 +55,12 @@ def test_a_prepared_study_is_resolved_and_the_same_each_time(spec):
     wished = unprepared(spec)
     prepared = resolve(wished, progress=progress)
     assert prepared == resolve(wished, progress=Silent())
-    assert prepared.resolved.model_copy(update={"planned_work": {}, "machine": None}) == spec.resolved
+    assert prepared.resolved.num_more_images == num_more_images(7200, prepared.data.num_val_images or 3600)
+    plain = {"planned_work": {}, "machine": None, "num_more_images": 0}
+    assert prepared.resolved.model_copy(update=plain) == spec.resolved
     assert prepared.resolved.machine.torch == torch.__version__
     assert prepared.resolved.machine.cores > 0
-    assert list(prepared.resolved.planned_work) == ["dense", "supernet_training", "screen", "finetune"]
+    assert list(prepared.resolved.planned_work) == ["dense", "supernet_training", "screen", "finetune", "rescore"]
     assert sum(prepared.resolved.planned_work.values()) == pytest.approx(1.0, abs=1e-5)
     assert prepared.space == spec.space
     assert prepared.resolved.space.locations == ((0, 1), (0, 3), (0, 5))
