@@ -105,8 +105,14 @@ def check_complete(home: Path) -> list[Trial]:
     assert {trial.state for trial in trials} == FINAL
     assert len({(trial.fidelity, trial.key) for trial in trials}) == len(trials)
     counts = Counter(trial.fidelity for trial in trials)
-    assert counts == {Fidelity.DENSE: 1, Fidelity.SUPERNET_TRAINING: 1, Fidelity.SUPERNET: 6, Fidelity.FINETUNE: 5}
+    assert counts == {
+        Fidelity.DENSE: 1,
+        Fidelity.SUPERNET_TRAINING: 1,
+        Fidelity.SUPERNET: 6,
+        Fidelity.RESCORED: 4,
+        Fidelity.FINETUNE: 5,
+    }
     for trial in trials:
-        steps = [0] if trial.fidelity is Fidelity.SUPERNET else [1, 2]
+        steps = [0] if trial.fidelity in (Fidelity.SUPERNET, Fidelity.RESCORED) else [1, 2]
         assert [measurement.step for measurement in trial.measurements] == steps
     return trials

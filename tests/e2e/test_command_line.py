@@ -104,8 +104,9 @@ def test_the_whole_way(finished: Finished, tmp_path: Path) -> None:
     trials = finished.json("trials", "tiny")
     assert [trial["id"] for trial in trials] == list(range(len(trials)))
     assert all(set(trial) >= TRIAL_KEYS for trial in trials)
-    assert {trial["fidelity"] for trial in trials} == {"dense", "supernet_training", "supernet", "finetune"}
-    sparse = [trial for trial in trials if trial["fidelity"] in ("supernet", "finetune")]
+    fidelities = {"dense", "supernet_training", "supernet", "rescored", "finetune"}
+    assert {trial["fidelity"] for trial in trials} == fidelities
+    sparse = [trial for trial in trials if trial["fidelity"] in ("supernet", "rescored", "finetune")]
     (trained_dense,) = (trial for trial in sparse if trial["origin"] == "reference")
     assert trained_dense["macs"] == DENSE_MACS
     sparse.remove(trained_dense)

@@ -44,7 +44,8 @@ def run(command: Command, backbone: str, *flags: str) -> list[dict[str, Any]]:
 )
 def test_a_study_of_every_family(command: Command, backbone: str, reducer: str) -> None:
     trials = run(command, backbone)
-    assert [trial["fidelity"] for trial in trials] == ["dense", "supernet_training", *["supernet"] * 3, "finetune"]
+    searched = [*["supernet"] * 3, *["rescored"] * 2, "finetune"]
+    assert [trial["fidelity"] for trial in trials] == ["dense", "supernet_training", *searched]
     assert all(trial["macs"] <= round(0.8 * trials[0]["macs"]) for trial in trials[2:])
     steps = [step for trial in trials[2:] for step in trial["schedule"]["steps"]]
     assert {step["reducer"]["kind"] for step in steps} == {reducer}
