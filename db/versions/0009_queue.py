@@ -69,14 +69,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_what", "audit", ["what", "id"])
     op.create_table(
-        "webhooks",
+        "subscriptions",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("secret", sa.Text(), nullable=False),
         sa.Column("events", sa.Text(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_webhooks"),
+        sa.PrimaryKeyConstraint("id", name="pk_subscriptions"),
     )
     op.create_table(
         "deliveries",
@@ -91,7 +91,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_deliveries"),
         sa.ForeignKeyConstraint(
-            ["webhook_id"], ["webhooks.id"], name="fk_deliveries_webhook_id_webhooks", ondelete="CASCADE"
+            ["webhook_id"], ["subscriptions.id"], name="fk_deliveries_webhook_id_subscriptions", ondelete="CASCADE"
         ),
     )
     op.create_index("ix_deliveries_next_at", "deliveries", ["next_at"])
@@ -99,7 +99,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for name in ("deliveries", "webhooks", "audit", "tokens", "controllers", "submissions"):
+    for name in ("deliveries", "subscriptions", "audit", "tokens", "controllers", "submissions"):
         op.drop_table(name)
     op.drop_index("ix_studies_state", "studies")
     op.drop_index("ix_trials_change", "trials")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -58,6 +60,9 @@ class ClusterWatch:
         self._on_hang = on_hang
         self._node = str(ray.get_runtime_context().get_node_id())
         self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=target, name="cluster-watch", daemon=True) for target in (self._ask, self._watch)
+        ]
         self._silent_s = 0.0
         self._is_alive = True
         self.nodes = living_nodes()
@@ -65,14 +70,17 @@ class ClusterWatch:
         self.is_head_lost = False
 
     def __enter__(self) -> ClusterWatch:
-        for target in (self._ask, self._watch):
-            threading.Thread(target=target, name="cluster-watch", daemon=True).start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
+        if self.fault is None:
+            for thread in self._threads:
+                thread.join(_ANSWER_S)  # what calls Ray while it is left ends the process
 
     def _ask(self) -> None:
         while not self._over.wait(_EVERY_S):
@@ -113,6 +121,22 @@ def _kill_servers() -> None:
             continue  # it has ended meanwhile
 
 
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Collect garbage before the block, and none in it.
+
+    Ray ends the process if a reference to an object of its own is freed in another thread while it is left.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        gc.collect()
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def shut_down(watch: ClusterWatch, *, is_owner: bool) -> None:
     """Disconnect from Ray, and stop it if this process has started it.
 
@@ -120,7 +144,8 @@ def shut_down(watch: ClusterWatch, *, is_owner: bool) -> None:
         InfrastructureError: Its head is lost, or it hangs, so this process cannot use Ray any more.
     """
     if watch.fault is None:
-        ray.shutdown()
+        with _no_garbage():
+            ray.shutdown()
         return
     if is_owner:
         _kill_servers()

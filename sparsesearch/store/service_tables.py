@@ -80,8 +80,8 @@ audit = Table(
     Index("ix_audit_what", "what", "id"),
 )
 
-webhooks = Table(
-    "webhooks",
+subscriptions = Table(
+    "subscriptions",
     metadata,
     Column("id", Text, nullable=False),
     Column("url", Text, nullable=False),
@@ -89,7 +89,7 @@ webhooks = Table(
     Column("events", Text, nullable=False),
     Column("owner", Text, nullable=False),
     Column("created_at", Double, nullable=False),
-    PrimaryKeyConstraint("id", name="pk_webhooks"),
+    PrimaryKeyConstraint("id", name="pk_subscriptions"),
 )
 
 deliveries = Table(
@@ -99,7 +99,7 @@ deliveries = Table(
     Column(
         "webhook_id",
         Text,
-        ForeignKey("webhooks.id", name="fk_deliveries_webhook_id_webhooks", ondelete="CASCADE"),
+        ForeignKey("subscriptions.id", name="fk_deliveries_webhook_id_subscriptions", ondelete="CASCADE"),
         nullable=False,
     ),
     Column("event", Text, nullable=False),

@@ -195,7 +195,7 @@ CLOCK_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
         "controllers": frozenset({"id", "host", "pid", "slots", "running", "started_at", "seen_at"}),
         "tokens": frozenset({"sha256", "created_at", "expires_at", "revoked_at", "used_at"}),
         "audit": frozenset({"at"}),
-        "webhooks": frozenset({"id", "secret", "created_at"}),
+        "subscriptions": frozenset({"id", "secret", "created_at"}),
         "deliveries": frozenset({"id", "next_at", "created_at"}),
     }
 )

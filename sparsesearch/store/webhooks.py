@@ -16,7 +16,7 @@ from sparsesearch.errors import UserInputError
 from sparsesearch.store import tables
 from sparsesearch.store.audit import Actor
 from sparsesearch.store.database import Database
-from sparsesearch.store.service_tables import deliveries, submissions, webhooks
+from sparsesearch.store.service_tables import deliveries, submissions, subscriptions
 from sparsesearch.study.notification import Delivery, NotifiedEvent, Webhook
 from sparsesearch.study.state import StudyState
 
@@ -41,10 +41,10 @@ class SqlWebhooks:
         )
 
         def work(connection: Connection) -> None:
-            if connection.scalar(select(webhooks.c.id).where(webhooks.c.id == hook.id)) is not None:
+            if connection.scalar(select(subscriptions.c.id).where(subscriptions.c.id == hook.id)) is not None:
                 return  # by an earlier attempt
             row = {**hook.model_dump(), "events": json.dumps(hook.events)}
-            connection.execute(insert(webhooks).values(**row))
+            connection.execute(insert(subscriptions).values(**row))
             by.note(connection, "create webhook", hook.id, at=now, after=f"{url}: {', '.join(hook.events)}")
 
         self._database.write(work)
@@ -52,7 +52,7 @@ class SqlWebhooks:
 
     def all(self) -> Sequence[Webhook]:
         """Return all webhooks, oldest first."""
-        query = select(webhooks).order_by(webhooks.c.created_at, webhooks.c.id)
+        query = select(subscriptions).order_by(subscriptions.c.created_at, subscriptions.c.id)
         rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [Webhook(**{**row, "events": tuple(json.loads(row["events"]))}) for row in rows]
 
@@ -62,7 +62,7 @@ class SqlWebhooks:
         deleted: list[str] = []
 
         def work(connection: Connection) -> None:
-            if connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id)).rowcount == 0:
+            if connection.execute(delete(subscriptions).where(subscriptions.c.id == webhook_id)).rowcount == 0:
                 if deleted:  # by an earlier attempt
                     return
                 raise UserInputError(f"no webhook {webhook_id!r}")
@@ -133,7 +133,7 @@ class SqlWebhooks:
             if connection.execute(mark).rowcount == 0:
                 return False
             # Not one that another transaction deletes.
-            hooks = select(webhooks.c.id, webhooks.c.events).with_for_update(read=True, key_share=True)
+            hooks = select(subscriptions.c.id, subscriptions.c.events).with_for_update(read=True, key_share=True)
             for row in connection.execute(hooks):
                 if event.value in json.loads(row.events):
                     values = {"webhook_id": row.id, "event": event.value, "study": study, "body": body, "attempts": 0}
@@ -179,5 +179,5 @@ class SqlWebhooks:
 
     @staticmethod
     def _all(connection: Connection) -> list[Webhook]:
-        rows = connection.execute(select(webhooks)).mappings()
+        rows = connection.execute(select(subscriptions)).mappings()
         return [Webhook(**{**row, "events": tuple(json.loads(row["events"]))}) for row in rows]

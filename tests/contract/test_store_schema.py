@@ -77,3 +77,14 @@ def test_another_programs_database_is_refused(database: Database) -> None:
 def test_where_the_data_is_can_be_said_aloud(database: Database) -> None:
     assert "\n" not in database.where
     assert str(database.where)
+
+
+def test_no_table_has_the_name_of_one_of_mlflows() -> None:
+    """Teams point both programs at one database."""
+    from mlflow.store.db.base_sql_model import Base
+    from mlflow.store.model_registry.dbmodels import models as _registry  # noqa: F401 -- adds its tables
+    from mlflow.store.tracking.dbmodels import models as _tracking  # noqa: F401
+
+    theirs = set(Base.metadata.tables)
+    assert {"experiments", "webhooks"} <= theirs
+    assert not theirs & set(metadata.tables)

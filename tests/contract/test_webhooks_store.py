@@ -13,7 +13,7 @@ from queued import ANA, BEN, Clock, claim, ended, opening, spec, submit
 from sqlalchemy import delete
 
 from sparsesearch.errors import UserInputError
-from sparsesearch.store.service_tables import webhooks
+from sparsesearch.store.service_tables import subscriptions
 from sparsesearch.store.sql import SqlStore
 from sparsesearch.study.notification import Delivery, NotifiedEvent, Webhook
 from sparsesearch.study.state import StopRequest, StudyState
@@ -150,7 +150,7 @@ class TestTelling:
         outcomes: list[object] = []
         thread = threading.Thread(target=lambda: outcomes.extend(_together([second], tell)))
         with store._database.writing() as connection:
-            connection.execute(delete(webhooks).where(webhooks.c.id == hook.id))
+            connection.execute(delete(subscriptions).where(subscriptions.c.id == hook.id))
             thread.start()
             thread.join(timeout=0.5)
         thread.join()

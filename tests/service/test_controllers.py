@@ -62,7 +62,8 @@ def test_two_controllers_run_each_study_once(service: Service, client: ServiceCl
     for name in names:
         trials = client.get(f"/studies/{name}/trials").json()["trials"]
         assert {trial["state"] for trial in trials} <= {"COMPLETE", "REFERENCE"}
-        assert (service.home / "results" / name / "best.yaml").is_file()
+        recipe = service.home / "results" / name / "best.yaml"  # written when the study has ended
+        until(recipe.is_file, seconds=60, what=f"{recipe} is written")
     log = service.logs()
     assert all(log.count(f"study {name}: started") == 1 for name in names)
 
