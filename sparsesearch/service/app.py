@@ -22,7 +22,7 @@ _STRANGERS_RATE = 2.0
 _DESCRIPTION = """
 Search over sparsification schedules: submit studies, watch their Pareto fronts, and download recipes.
 
-Every route but the health checks and the metrics needs a token, sent as `Authorization: Bearer TOKEN`
+Every route but the health checks needs a token, sent as `Authorization: Bearer TOKEN`
 (`sparsesearch token create NAME --scope submit`). An error is one line that says what is wrong and how to fix it.
 """
 

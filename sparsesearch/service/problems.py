@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from sparsesearch.errors import (
     SparseSearchError,
@@ -83,7 +84,11 @@ def add_handlers(app: FastAPI) -> None:
     async def of_http(request: Request, error: HTTPException) -> JSONResponse:
         is_unreadable = error.status_code == HTTPStatus.BAD_REQUEST
         line = "the body of the request cannot be read; send JSON in UTF-8" if is_unreadable else str(error.detail)
-        return problem(request, error.status_code, line, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(app, request))
+            line = f"{request.method} is not allowed here; use {headers['Allow']}"
+        return problem(request, error.status_code, line, headers)
 
     @app.exception_handler(RequestValidationError)
     async def of_input(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -101,6 +106,14 @@ def add_handlers(app: FastAPI) -> None:
         logger.error("request %s (%s %s) failed", request_id, request.method, request.url.path, exc_info=error)
         line = "the server failed; its log has the details under this request id"
         return problem(request, 500, line, {"X-Request-Id": request_id})
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """All methods that the path of a request takes; Starlette names those of one route."""
+    scopes = [{**request.scope, "method": method} for method in ("DELETE", "GET", "PATCH", "POST", "PUT")]
+    return [
+        scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
+    ]
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, object]]:

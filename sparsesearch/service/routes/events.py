@@ -17,6 +17,11 @@ from sparsesearch.service.problems import responses
 
 router = APIRouter(tags=["studies"])
 _RETRY_MS = 2000
+_PROBLEM = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_ERRORS: dict[int | str, dict[str, object]] = {
+    status: {"description": one["description"], "content": _PROBLEM} for status, one in responses(404).items()
+}
+"""Of the type of errors, not of the stream, which FastAPI would give to models."""
 
 
 async def _existing(name: StudyName, workspace: WorkspaceOf, _: Reader) -> str:
@@ -25,7 +30,7 @@ async def _existing(name: StudyName, workspace: WorkspaceOf, _: Reader) -> str:
     return name
 
 
-@router.get("/studies/{name}/events", response_class=EventSourceResponse, responses=responses(404))
+@router.get("/studies/{name}/events", response_class=EventSourceResponse, responses=_ERRORS)
 async def events(
     request: Request,
     name: Annotated[str, Depends(_existing)],

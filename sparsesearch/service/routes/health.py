@@ -1,4 +1,4 @@
-"""Whether the service works, and what happens in it: for load balancers and Prometheus, without a token."""
+"""Whether the service works, for load balancers, without a token; and what happens in it, for Prometheus, with one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from sparsesearch.errors import SparseSearchError
+from sparsesearch.service.access import Reader
 from sparsesearch.service.metrics import metrics_text
 from sparsesearch.service.parts import WorkspaceOf
+from sparsesearch.service.problems import responses
 
 router = APIRouter(tags=["health"])
 
@@ -37,8 +39,16 @@ def readyz(workspace: WorkspaceOf, response: Response) -> Health:
     return Health(status="ok")
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses={503: {"model": Health}})
-def metrics(workspace: WorkspaceOf) -> Response:
+@router.get(
+    "/metrics",
+    responses={
+        **responses(),
+        200: {"content": {"text/plain": {}}, "description": "The metrics."},
+        503: {"model": Health},
+    },
+    response_class=Response,
+)
+def metrics(workspace: WorkspaceOf, _: Reader) -> Response:
     """Metrics in the text format of Prometheus, computed from the database: the same from every process."""
     try:
         return PlainTextResponse(metrics_text(workspace.store), media_type="text/plain; version=0.0.4; charset=utf-8")
