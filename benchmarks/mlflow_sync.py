@@ -91,12 +91,12 @@ def sync_times(store: SqlStore, settings: Settings, *, trials: int, evaluations:
 
 def runs_alone(records: list[RunRecord], settings: Settings) -> float:
     """Seconds per run spent in MLflow, without reading the store."""
-    from sparsesearch.tracking.sync import _create, _update
+    from sparsesearch.tracking.stored_runs import create_run, update_run
 
     connection = connect(mlflow_address(settings))
 
     def one(record: RunRecord) -> None:
-        _update(connection, _create(connection, record, parent="0" * 32), record, parent="0" * 32)
+        update_run(connection, create_run(connection, record, parent="0" * 32), record, parent="0" * 32)
 
     return median(timed(partial(one, record)) for record in records)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sparsesearch.cli.options import DatabaseOption
+from sparsesearch.cli.options import DatabaseOption, refuse_server
 from sparsesearch.settings import Settings
 from sparsesearch.store import migrate
 
@@ -32,4 +32,5 @@ def current(database: DatabaseOption = None) -> None:
 
 
 def _url(database: str | None) -> str:
+    refuse_server(database)
     return Settings.from_environment(database_url=database).database_url

@@ -121,6 +121,14 @@ def controller(
         ),
     ] = None,
     mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Log studies to MLflow.")] = True,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Address of the pages of `serve` in browsers, to which MLflow's runs then lead. "
+            "[default: $SPARSESEARCH_SERVICE_URL]",
+        ),
+    ] = None,
     allow_private_webhooks: Annotated[
         bool, typer.Option("--allow-private-webhooks", help="Send webhooks to addresses that are not public as well.")
     ] = False,
@@ -150,6 +158,7 @@ def controller(
         dispatcher=dispatcher,
         ray_address=ray_address or os.environ.get("SPARSESEARCH_RAY_ADDRESS") or None,
         mlflow=mlflow,
+        service_url=url or os.environ.get("SPARSESEARCH_SERVICE_URL", ""),
         allow_private_webhooks=allow_private_webhooks,
     )
     found = Controller(workspace, options, say=say)

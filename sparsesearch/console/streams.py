@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -35,12 +36,21 @@ def program() -> str:
     """Return how to invoke this program, for suggested commands.
 
     This is `sparsesearch` if the shell resolves that name to this program, otherwise its path, or `python -m
-    sparsesearch` where it was called like that.
+    sparsesearch` where it was called like that; with `--server URL` if it was called with it.
     """
     called = Path(sys.argv[0])
-    if called.name == "__main__.py":
-        return f"{Path(sys.executable).name} -m sparsesearch"
     found = shutil.which("sparsesearch")
-    if not called.is_file() or (found is not None and called.samefile(found)):
-        return "sparsesearch"
-    return os.path.relpath(called)
+    if called.name == "__main__.py":
+        name = f"{Path(sys.executable).name} -m sparsesearch"
+    elif not called.is_file() or (found is not None and called.samefile(found)):
+        name = "sparsesearch"
+    else:
+        name = os.path.relpath(called)
+    return " ".join([name, *_server_option(sys.argv[1:])])
+
+
+def _server_option(arguments: list[str]) -> list[str]:
+    """The option of the program itself, which precedes the command."""
+    if arguments[:1] == ["--server"]:
+        return [shlex.quote(word) for word in arguments[:2]]
+    return [shlex.quote(word) for word in arguments[:1] if word.startswith("--server=")]

@@ -41,6 +41,7 @@ class ControllerOptions:
         dispatcher: How trials are executed: `ray`, or `inline` one after the other.
         ray_address: Ray cluster that studies use; None lets each start its own.
         mlflow: Whether studies are logged to MLflow.
+        service_url: Address of the pages, to which MLflow's runs lead; empty for none.
         allow_private_webhooks: Whether webhooks may be sent to addresses that are not public.
     """
 
@@ -49,6 +50,7 @@ class ControllerOptions:
     dispatcher: DispatcherName = "ray"
     ray_address: str | None = None
     mlflow: bool = True
+    service_url: str = ""
     allow_private_webhooks: bool = False
 
 
@@ -154,6 +156,7 @@ class Controller:
             "SPARSESEARCH_DISPATCHER": options.dispatcher,
             "SPARSESEARCH_RAY_ADDRESS": options.ray_address or "",
             "SPARSESEARCH_MLFLOW": "1" if options.mlflow else "",
+            "SPARSESEARCH_SERVICE_URL": options.service_url,
         }
         return {**os.environ, **ours}
 

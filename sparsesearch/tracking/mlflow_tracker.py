@@ -13,6 +13,7 @@ from sparsesearch.study.observer import StudyObserver
 from sparsesearch.study.trial import Trial
 from sparsesearch.text import counted
 from sparsesearch.tracking.sync import StudySync
+from sparsesearch.tracking.system_metrics import SystemMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class _Session:
     """One study that is being logged."""
 
     sync: StudySync
+    load: SystemMetrics = field(default_factory=SystemMetrics)
     changed: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
     error: str | None = None
@@ -114,6 +116,7 @@ class MlflowTracker(StudyObserver):
             self._sync(session, is_last=is_last)
             took = time.monotonic() - started
             if is_last:
+                session.load.end()
                 return
             if session.error is not None:
                 session.closing.wait(self._retry_s)
@@ -129,6 +132,9 @@ class MlflowTracker(StudyObserver):
             if changes.note is not None and changes.note != session.note:
                 session.note = changes.note
                 self._report(changes.note)
+            run_id = session.sync.run_id
+            if run_id is not None and not is_last and (why := session.load.keep(run_id, session.sync.uri)) is not None:
+                self._report(why)
         except Exception as error:  # no error of MLflow may stop the study
             text = one_line(error)
             if not isinstance(error, SparseSearchError):
