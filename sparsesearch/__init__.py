@@ -15,21 +15,22 @@ if TYPE_CHECKING:
     from sparsesearch.api.study import Study
     from sparsesearch.artifacts.checkpoint import load
     from sparsesearch.backbones.calls import new_call
-    from sparsesearch.backbones.transforms import restore_, sparsify_
+    from sparsesearch.backbones.transforms import freeze_, restore_, sparsify_
     from sparsesearch.schedule import Schedule, Step
     from sparsesearch.training.distillation import distillation_loss, keep_ratio_loss
 
     __version__: str
 
 __all__ = [
-    "Client", "Schedule", "Step", "Study", "__version__", "distillation_loss", "keep_ratio_loss", "load", "new_call",
-    "restore_", "retrain", "run", "sparsify_",
+    "Client", "Schedule", "Step", "Study", "__version__", "distillation_loss", "freeze_", "keep_ratio_loss", "load",
+    "new_call", "restore_", "retrain", "run", "sparsify_",
 ]  # fmt: skip
 
 _LAZY = {
     "Schedule": "sparsesearch.schedule",
     "Step": "sparsesearch.schedule",
     "sparsify_": "sparsesearch.backbones.transforms",
+    "freeze_": "sparsesearch.backbones.transforms",
     "restore_": "sparsesearch.backbones.transforms",
     "new_call": "sparsesearch.backbones.calls",
     "distillation_loss": "sparsesearch.training.distillation",

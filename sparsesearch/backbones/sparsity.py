@@ -80,13 +80,15 @@ class Sparsity(nn.Module):
         geometry: Token counts of the model; its MACs are not set.
         schedule: The current schedule.
         locations: The attached locations.
-        controls: Scorers without parameters, by name.
+        controls: Scorers without parameters and buffers, by name.
+        orders: Scorers without parameters that have a buffer, by name.
     """
 
     def __init__(self, geometry: BackboneGeometry, state: SparsityState, call_class: type[Call]) -> None:
         super().__init__()
         self.predictors = nn.ModuleDict()
         self.fast_paths = nn.ModuleDict()
+        self.orders = nn.ModuleDict()
         self.state = state
         self.geometry = geometry
         self.schedule = Schedule()
@@ -103,6 +105,8 @@ class Sparsity(nn.Module):
             trace: Trace of the pass to resume; None for a new one.
         """
         state = self.state
+        if training and state.frozen:
+            raise BackboneError("a frozen model cannot be trained; load it again, or call eval()")
         if options is None:
             options = state.plain_options(training=training)
         return self._call_class(self, state.plan, options, training=training, trace=trace)
@@ -123,15 +127,22 @@ class Sparsity(nn.Module):
                 )
             return location.name
         num_tokens = self.geometry.stages[location.stage].num_tokens
-        name = f"{location.scorer.model_dump_json()} of {num_tokens}"
-        if name not in self.controls:
-            self.controls[name] = build_control(location.scorer, num_tokens=num_tokens)
+        digest = hashlib.sha256(location.scorer.model_dump_json().encode()).hexdigest()
+        name = f"{location.scorer.kind}_{digest[:8]}_of_{num_tokens}"
+        if name not in self.controls and name not in self.orders:
+            control = build_control(location.scorer, num_tokens=num_tokens)
+            if isinstance(control, nn.Module):
+                self.orders[name] = control
+            else:
+                self.controls[name] = control
         return name
 
     def scorer(self, step: PlannedStep) -> TokenScorer:
         """The scorer of a step that ranks tokens."""
         assert step.scorer is not None
-        scorer: Any = self.predictors[step.scorer] if step.learned else self.controls[step.scorer]
+        scorer: Any = self.controls.get(step.scorer)
+        if scorer is None:
+            scorer = (self.predictors if step.learned else self.orders)[step.scorer]
         found: TokenScorer = scorer
         return found
 

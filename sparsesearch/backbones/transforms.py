@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -54,6 +55,8 @@ def attach_(model: nn.Module, locations: Iterable[Location | tuple[Any, ...]], *
     """
     family = family_of(model)
     existing = _existing_sparsity(model)
+    if existing is not None:
+        _refuse_frozen(existing)
     shape = family.token_geometry(model) if existing is None else existing.geometry
     resolved = [_with_num_layers(Location(*location), shape) for location in locations]
     for location in resolved:
@@ -91,11 +94,13 @@ def set_schedule_(model: nn.Module, schedule: Schedule) -> None:
         ScheduleError: The schedule does not fit the model, or needs something that is not attached.
     """
     sparsity = sparsity_of(model)
+    _refuse_frozen(sparsity)
     family = family_of(model)
     resolved = schedule.resolve(sparsity.geometry)
     _check_steps(family, model, resolved)
     steps = tuple(_planned(sparsity, step) for step in resolved)
     bare = Plan(stages=_stage_tokens(sparsity.geometry), steps=steps, probes=_probes(sparsity, resolved))
+    sparsity.orders.to(next(model.parameters()).device)
     sparsity.state.plan = family.complete_plan(model, sparsity, resolved, bare)
     sparsity.schedule = schedule
 
@@ -127,6 +132,36 @@ def restore_(model: nn.Module) -> None:
         return
     unpatch_(model)
     del model.sparsity
+
+
+def freeze_(model: nn.Module) -> None:
+    """Make a sparse model fit to be served, exported and compiled, in place: inference under its schedule alone.
+
+    Scorers and fast paths that its schedule does not use are removed, parameters need no gradients, and nothing of a
+    pass is kept: no trace, no generator, no probes. Several threads may share a frozen model. `restore_` still gives
+    the dense model.
+
+    Args:
+        model: A sparse model.
+
+    Raises:
+        BackboneError: The model is not sparse.
+    """
+    sparsity = sparsity_of(model)
+    plan = replace(sparsity.state.plan, probes=(), probe_captures=())
+    used = {step.scorer for step in plan.steps}
+    paths = {name for _, name in plan.fast_paths}
+    for parts, names in ((sparsity.predictors, used), (sparsity.orders, used), (sparsity.fast_paths, paths)):
+        for name in [name for name in parts if name not in names]:
+            del parts[name]
+    sparsity.controls = {name: control for name, control in sparsity.controls.items() if name in used}
+    sparsity.state.freeze_(plan)
+    model.eval().requires_grad_(False)
+
+
+def _refuse_frozen(sparsity: Sparsity) -> None:
+    if sparsity.state.frozen:
+        raise BackboneError("the model is frozen; load it again to change its schedule")
 
 
 def _existing_sparsity(model: nn.Module) -> Sparsity | None:

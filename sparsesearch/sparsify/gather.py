@@ -13,6 +13,9 @@ from sparsesearch.sparsify.draws import Draws
 
 POLICY_SOFTMAX_EPS = 1e-6
 
+MOST_SORTED = 3840
+"""The most elements that TensorRT's TopK sorts (NVIDIA/TensorRT issue 4244)."""
+
 _BAND = 0.05  # of all tokens: how far from the last token that is kept one is asked what it is worth
 
 Noise = torch.Generator | Draws
@@ -182,4 +185,49 @@ def select_tokens(scores_BN: Tensor, num_kept: int) -> Tensor:
     """
     if not 0 <= num_kept <= scores_BN.shape[1]:
         raise ShapeError(f"cannot keep {num_kept} of {scores_BN.shape[1]} tokens")
-    return scores_BN.detach().float().topk(num_kept, dim=1).indices
+    score_BN = scores_BN.detach().float()
+    if num_kept > MOST_SORTED and torch.compiler.is_exporting():
+        return divide_tokens(score_BN, num_kept)[0]
+    return score_BN.topk(num_kept, dim=1).indices
+
+
+def divide_tokens(score_BN: Tensor, num_kept: int) -> tuple[Tensor, Tensor]:
+    """Indices of the tokens with the largest scores in each sample, and of all others.
+
+    Args:
+        score_BN: float32 scores.
+        num_kept: Number of the first, at most N.
+
+    Returns:
+        int64 indices into N, `B x num_kept` and `B x (N - num_kept)`: best first, or in order of position in a graph
+        that is exported with more tokens than an inference engine sorts.
+    """
+    num_tokens = score_BN.shape[1]
+    if num_tokens > MOST_SORTED and torch.compiler.is_exporting():
+        kept_BN = _among_largest(score_BN, num_kept)
+        return _indices_of(kept_BN, num_kept), _indices_of(~kept_BN, num_tokens - num_kept)
+    order_BN = score_BN.argsort(dim=1, descending=True)
+    return order_BN[:, :num_kept], order_BN[:, num_kept:]
+
+
+def _among_largest(score_BN: Tensor, num_kept: int) -> Tensor:
+    """Which tokens are among the largest, by sorting at most `MOST_SORTED` at a time of the smaller side."""
+    num_others = score_BN.shape[1] - num_kept
+    is_kept_smaller = num_kept <= num_others
+    left_BN = score_BN if is_kept_smaller else -score_BN
+    found_BN = torch.zeros_like(left_BN, dtype=torch.bool)
+    num_left = min(num_kept, num_others)
+    while num_left:
+        count = min(num_left, MOST_SORTED)
+        found_BN = found_BN.scatter(1, left_BN.topk(count, dim=1).indices, True)
+        left_BN = left_BN.masked_fill(found_BN, -torch.inf)
+        num_left -= count
+    return found_BN if is_kept_smaller else ~found_BN
+
+
+def _indices_of(chosen_BN: Tensor, count: int) -> Tensor:
+    """The positions at which a mask is set, in order; `count` in each sample."""
+    place_BN = torch.where(chosen_BN, chosen_BN.long().cumsum(dim=1) - 1, count)
+    position_BN = torch.arange(chosen_BN.shape[1], device=chosen_BN.device).expand_as(place_BN)
+    found = place_BN.new_zeros((chosen_BN.shape[0], count + 1))
+    return found.scatter(1, place_BN, position_BN)[:, :count]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparsesearch.errors import BackboneError, ScheduleError
 from sparsesearch.sparsify.call import Call
-from sparsesearch.sparsify.gather import gumbel_keep, keep_count, noisy_scores, select_tokens
+from sparsesearch.sparsify.gather import divide_tokens, gumbel_keep, keep_count, noisy_scores, select_tokens
 from sparsesearch.sparsify.model_plan import Block, LocationKey, PlannedStep
 from sparsesearch.sparsify.paths import Split
 from sparsesearch.sparsify.scorers import Seen
@@ -142,9 +142,9 @@ class GridCall(Call):
         score_BN = (scores_BN2[..., 0] - scores_BN2[..., 1]).detach().float()
         if self.training and step.learned and self.options.noise:
             score_BN = noisy_scores(score_BN, scale=self.options.noise, generator=self.options.generator)
-        order_BN = score_BN.argsort(dim=1, descending=True)
-        trace.split = Split.of(order_BN, step.num_kept)
-        return order_BN[:, : step.num_kept]
+        kept_BK, rest_BM = divide_tokens(score_BN, step.num_kept)
+        trace.split = Split.of(kept_BK, rest_BM)
+        return kept_BK
 
     def _decide(self, step: PlannedStep, scores_BN2: Tensor) -> Tensor:
         """The 0/1 decision of masked training; a position may return to the slow path."""

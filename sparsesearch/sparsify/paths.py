@@ -101,17 +101,16 @@ class Split(NamedTuple):
     fast_F: Tensor
 
     @classmethod
-    def of(cls, order_BN: Tensor, num_slow: int) -> Split:
-        """Send the first positions of each image to the slow path.
+    def of(cls, slow_BK: Tensor, fast_BM: Tensor) -> Split:
+        """Send positions to the two paths.
 
         Args:
-            order_BN: The raster indices of all positions of each image, best first.
-            num_slow: Number of positions on the slow path.
+            slow_BK: The raster indices of the positions of each image on the slow path.
+            fast_BM: Those of all others.
         """
-        batch, num_positions = order_BN.shape
-        first_B1 = torch.arange(batch, device=order_BN.device).unsqueeze(1) * num_positions
-        row_BN = order_BN + first_B1
-        return cls(row_BN[:, :num_slow].reshape(-1), row_BN[:, num_slow:].reshape(-1))
+        batch, num_positions = slow_BK.shape[0], slow_BK.shape[1] + fast_BM.shape[1]
+        first_B1 = torch.arange(batch, device=slow_BK.device).unsqueeze(1) * num_positions
+        return cls((slow_BK + first_B1).reshape(-1), (fast_BM + first_B1).reshape(-1))
 
     def run(self, x_RC: Tensor, *, slow: Callable[[Tensor], Tensor], fast: Callable[[Tensor], Tensor] | None) -> Tensor:
         """Compute the residual branch of every row with its path.

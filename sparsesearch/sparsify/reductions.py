@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sparsesearch.errors import ShapeError
-from sparsesearch.sparsify.gather import gather_tokens, select_tokens
+from sparsesearch.sparsify.gather import divide_tokens, gather_tokens, select_tokens
 
 NO_POSITION = -1
 GONE = -1
@@ -175,13 +175,12 @@ def fuse(score_BN: Tensor, weight_BN: Tensor, num_kept: int, *, normalize: bool)
     num_tokens = score_BN.shape[1]
     if not 1 <= num_kept < num_tokens:
         raise ShapeError(f"cannot fuse {num_tokens} tokens to {num_kept}; at least two tokens must be fused into one")
-    order_BN = select_tokens(score_BN, num_tokens)
-    rest_BM = order_BN[:, num_kept - 1 :]
+    index_BK, rest_BM = divide_tokens(score_BN.detach().float(), num_kept - 1)
     weight_BM = weight_BN.gather(1, rest_BM)
     if normalize:
         weight_BM = weight_BM.float()
         weight_BM = weight_BM / weight_BM.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    return Fused(order_BN[:, : num_kept - 1], rest_BM, weight_BM)
+    return Fused(index_BK, rest_BM, weight_BM)
 
 
 def merge(metric_BNC: Tensor, size_BN: Tensor, num_kept: int, *, num_prefix_tokens: int) -> Merged:

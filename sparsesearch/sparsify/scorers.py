@@ -85,8 +85,10 @@ class ClassAttention:
         return _against_zero(row_BN)
 
 
-class FixedRandomOrder:
+class FixedRandomOrder(nn.Module):
     """Control: a pseudo-random order of the grid positions, the same for every image; a fused token comes last.
+
+    The order is a buffer, which moves with the model and is not saved with it.
 
     Args:
         num_tokens: Positions of the initial grid.
@@ -94,13 +96,14 @@ class FixedRandomOrder:
     """
 
     def __init__(self, num_tokens: int, *, seed: int) -> None:
+        super().__init__()
         order_N = torch.randperm(num_tokens, generator=torch.Generator().manual_seed(seed), device="cpu")
-        self.rank_N = order_N.to(torch.float32)
-        self._copies: dict[torch.device, Tensor] = {}
+        self.rank_N: Tensor
+        self.register_buffer("rank_N", order_N, persistent=False)
 
-    def __call__(self, x_BNC: Tensor, seen: Seen) -> Tensor:
+    def forward(self, x_BNC: Tensor, seen: Seen) -> Tensor:
         """The rank of each token's position in column 0, zero in column 1."""
-        rank_N = self._ranks_on(x_BNC.device)
+        rank_N = self.rank_N.float()
         if seen.positions_BN is not None:
             rank_BN = torch.cat((rank_N, rank_N.new_full((1,), -1.0)))[seen.positions_BN]
         elif x_BNC.shape[1] == rank_N.shape[0]:
@@ -108,14 +111,6 @@ class FixedRandomOrder:
         else:
             raise ShapeError(f"{x_BNC.shape[1]} of {rank_N.shape[0]} tokens remain; their positions are required")
         return _against_zero(rank_BN)
-
-    def _ranks_on(self, device: torch.device) -> Tensor:
-        """The ranks on a device, copied there once: a pass that copies waits for the device."""
-        if device == self.rank_N.device or torch.compiler.is_compiling():
-            return self.rank_N.to(device)
-        if device not in self._copies:
-            self._copies[device] = self.rank_N.to(device)
-        return self._copies[device]
 
 
 def build_predictor(

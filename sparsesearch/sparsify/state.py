@@ -58,12 +58,21 @@ class SparsityState(CallOptions):
 
     Attributes:
         plan: What the model does differently from the dense model; replaced as a whole by `set_schedule_`.
+        frozen: Whether the model was made fit to be served by `freeze_`: inference with the plan, nothing else.
         trace: Trace of the last finished pass, for inspection, if anything was recorded; nothing is computed from it.
             A copy of a model starts with an empty one, as tensors with a gradient history cannot be copied.
     """
 
     plan: Plan = field(default_factory=Plan)
     trace: Trace = field(default_factory=Trace)
+    frozen: bool = False
+
+    def freeze_(self, plan: Plan) -> None:
+        """Allow nothing but inference with a plan, which keeps nothing of a pass."""
+        plain = CallOptions(generator=torch.Generator(), record=False)
+        for each in fields(CallOptions):
+            setattr(self, each.name, getattr(plain, each.name))
+        self.plan, self.trace, self.frozen = plan, Trace(), True
 
     def options(self) -> CallOptions:
         """The current options; later changes of the settings do not affect them."""

@@ -120,4 +120,6 @@ def test_the_maps_teach_the_scorers():
     sparsify_(model.train(), Schedule.at([1, 3], [0.6, 0.3]))
     sum(each.square().mean() for each in model.forward_intermediates(images, intermediates_only=True)).backward()
     assert all(parameter.grad is not None for parameter in model.sparsity.parameters())
-    assert all(parameter.grad.abs().sum() > 0 for name, parameter in model.sparsity.named_parameters() if "out" in name)
+    taught = {name: parameter for name, parameter in model.sparsity.named_parameters() if "out" in name}
+    for name, parameter in taught.items():  # the last bias moves all scores alike: its gradient is rounding
+        assert parameter.grad.abs().sum() > 0 or name.endswith("out_conv.4.bias"), name

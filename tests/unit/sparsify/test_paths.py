@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsesearch.sparsify import paths
+from sparsesearch.sparsify.gather import divide_tokens
 from sparsesearch.sparsify.paths import Split
 
 
@@ -30,7 +31,7 @@ def test_each_row_takes_its_path_however_the_rows_are_divided(
     torch.manual_seed(0)
     slow, fast = nn.Linear(8, 8), nn.Linear(8, 8) if has_fast else None
     x_RC = torch.randn(3 * 7, 8)
-    split = Split.of(torch.rand(3, 7).argsort(dim=1), 4)
+    split = Split.of(*divide_tokens(torch.rand(3, 7), 4))
     calls: list[int] = []
 
     def counted(rows: Tensor) -> Tensor:
