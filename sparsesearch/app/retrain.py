@@ -219,6 +219,7 @@ def _retrain(
         found = evaluate_model(trained, task.test(batch_size=size), arithmetic=evaluation.exact).metrics("test")
         metrics |= {name if kind == chosen else f"{kind}_{name}": value for name, value in found.items()}
     dense_metrics = evaluate_model(teacher_model, task.test(batch_size=size), arithmetic=evaluation.exact)
+    dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
     files = preprocessing_for(backbone, recipe.data, in_chans=task.in_chans, image_size=task.image_size)
     card = ModelCard(
         backbone=backbone,
@@ -230,12 +231,13 @@ def _retrain(
         preprocessing=ImagePreprocessing.of(files),
         metrics=metrics,
         macs=cost.macs,
+        dense_macs=dense_macs,
+        data=recipe.data,
         weights=chosen,
     )
     if processes.is_first:
         save(model, path, card=card)
     trainings.clear()
-    dense_macs = AnalyticCost().estimate(geometry, Schedule()).macs
     return Retrained(path, card, dense_metrics.metrics("test"), dense_macs, geometry, recipe)
 
 

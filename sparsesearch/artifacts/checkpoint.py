@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from sparsesearch.backbones.load_weights import load_weights_
 from sparsesearch.backbones.registry import create_model
@@ -15,6 +19,7 @@ from sparsesearch.data.loading import Preprocessing
 from sparsesearch.errors import CheckpointError, one_line
 from sparsesearch.schedule import Schedule
 from sparsesearch.schedule.image_size import ImageSize, sides
+from sparsesearch.study.spec import DataSpec
 from sparsesearch.training.checkpoints import read_tensors, write_tensors
 from sparsesearch.value import Value
 
@@ -55,6 +60,10 @@ class ModelCard(Value):
         metrics: Test metrics in float32, accuracies as fractions; where a moving average was kept, those of the other
             weights too, as `average_...` or `trained_...`.
         macs: Multiply-adds of one image.
+        dense_macs: Multiply-adds of one image through the dense model; None if unknown.
+        data: The data that it was trained on; None if unknown.
+        versions: Versions of the packages that wrote the file.
+        weights_sha256: SHA-256 of the names, types, shapes and values of all weights.
         weights: `trained`, or `average` if these are the moving average of the weights over the training.
     """
 
@@ -67,12 +76,29 @@ class ModelCard(Value):
     preprocessing: ImagePreprocessing | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     macs: int
+    dense_macs: int | None = None
+    data: DataSpec | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    weights_sha256: str = ""
     weights: Literal["trained", "average"] = "trained"
 
 
 def save(model: nn.Module, path: str | Path, *, card: ModelCard) -> None:
-    """Write a sparse model with its card into one safetensors file."""
-    write_tensors(Path(path), model.state_dict(), metadata=card.model_dump(mode="json"))
+    """Write a sparse model with its card, to which versions and the hash are added, into one safetensors file."""
+    tensors = model.state_dict()
+    card = stamped(card, tensors)
+    write_tensors(Path(path), tensors, metadata=card.model_dump(mode="json"))
+
+
+def stamped(card: ModelCard, tensors: Mapping[str, Tensor]) -> ModelCard:
+    """A card with the versions of this program and the hash of these weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    versions = {name: version(name) for name in ("sparsesearch", "torch", "timm")}
+    return card.model_copy(update={"versions": versions, "weights_sha256": digest.hexdigest()})
 
 
 def load(path: str | Path) -> nn.Module:

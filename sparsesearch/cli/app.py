@@ -97,11 +97,11 @@ COMMANDS = (
         "export",
         "export",
         _USE,
-        "Write the best schedule of a study within a budget as a recipe for `retrain`, a small YAML file.",
+        "Write the best schedule of a study as a recipe for `retrain`, or a trained model in formats for deployment.",
     ),
     _listed(
         "retrain",
-        "export",
+        "retrain",
         _USE,
         "Train a recipe in full, evaluate it on the test split, and save it as one safetensors file.",
     ),

@@ -1,9 +1,7 @@
-"""`export` and `retrain`: export the best schedule of a study and train it in full."""
+"""`export`: write the best schedule of a study as a recipe, or a trained model in formats for deployment."""
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,29 +9,37 @@ import typer
 
 from sparsesearch.app.export_recipe import export_recipe
 from sparsesearch.app.run_arguments import parse_budget
-from sparsesearch.artifacts.output_files import check_new_file
-from sparsesearch.artifacts.recipe import is_edited, read_recipe
-from sparsesearch.cli.data_options import data_workers_option
 from sparsesearch.cli.options import (
     DatabaseOption,
-    DeviceOption,
     ForceOption,
-    StudyArgument,
-    json_option,
     open_studies,
+    refuse_server,
 )
-from sparsesearch.cli.place_options import RayAddressOption, WorkersPerTrainingOption
-from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
-from sparsesearch.cli.run_options import CompileOption
+from sparsesearch.cli.progress_option import ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
+from sparsesearch.console.reporter import Reporter
 from sparsesearch.console.streams import program, say
+from sparsesearch.errors import SpecError
 from sparsesearch.settings import Settings
-from sparsesearch.study.spec import PickName
+from sparsesearch.study.spec import DataSpec, PickName
+from sparsesearch.study.trial import Trial
 from sparsesearch.text import macs_text
+
+DEPLOY_PANEL = "Trained models"
 
 
 def export(
-    study: StudyArgument,
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="Name of a study; or a file of `retrain`, for --format.")],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAMES",
+            help="Write the trained model in these formats, with commas between them: onnx, pt2, aoti, timm, "
+            "safetensors. [default: a recipe]",
+            rich_help_panel=DEPLOY_PANEL,
+        ),
+    ] = None,
     budget_gflops: Annotated[
         str | None,
         typer.Option(metavar="X", help="Budget in 10^9 multiply-adds. [default: the study's budget]"),
@@ -49,142 +55,146 @@ def export(
             help="Which schedule is taken: one-se, accuracy or knee, as in `run`. [default: the study's]",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("best.yaml"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Output file, or folder of --format. [default: best.yaml, or the name of WHAT]"
+        ),
+    ] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of the trial whose weights are exported. [default: the best]",
+            rich_help_panel=DEPLOY_PANEL,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Data whose test split checks the accuracy, in the format of `run --data`. [default: the model's]",
+            rich_help_panel=DEPLOY_PANEL,
+        ),
+    ] = None,
+    accuracy: Annotated[
+        bool,
+        typer.Option(
+            "--accuracy/--no-accuracy",
+            help="Check the accuracy on the whole test split in each runtime.",
+            rich_help_panel=DEPLOY_PANEL,
+        ),
+    ] = True,
+    speed: Annotated[
+        bool,
+        typer.Option(
+            "--speed/--no-speed", help="Time onnx and aoti next to the dense model.", rich_help_panel=DEPLOY_PANEL
+        ),
+    ] = True,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8", help="Quantise onnx as well, with scales from training images.", rich_help_panel=DEPLOY_PANEL
+        ),
+    ] = False,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Largest difference of a logit from torch that is accepted.", rich_help_panel=DEPLOY_PANEL
+        ),
+    ] = 1e-4,
+    opset: Annotated[
+        int, typer.Option(help="Version of ONNX's operators, 18 to 23.", rich_help_panel=DEPLOY_PANEL)
+    ] = 20,
     force: ForceOption = False,
+    progress: ProgressOption = ProgressMode.AUTO,
+    quiet: QuietOption = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Write the best schedule of a study within a budget as a recipe for `retrain`, a small YAML file.
+    """Write the best schedule of a study as a recipe for `retrain`, or a trained model in formats for deployment.
 
     For example:
 
     sparsesearch export my-study -o best.yaml
 
     sparsesearch export my-study --budget-gflops 2.5 -o cheap.yaml
+
+    sparsesearch export model.safetensors --format onnx,pt2,timm -o deployed
+
+    A trained model is checked before anything is left on disk: each format keeps the same tokens as in torch, gives
+    the same logits, and classifies the test split alike.
     """
+    if formats is not None:
+        if budget_gflops or budget or budget_ms or pick:
+            raise SpecError("budgets choose recipes; with --format, choose by --trial (see: sparsesearch trials STUDY)")
+        with open_reporter(progress, quiet=quiet) as reporter:
+            _deploy(
+                what,
+                Path(Path(what).stem) if output is None else output,
+                formats=formats,
+                trial=trial,
+                data=data,
+                accuracy=accuracy,
+                speed=speed,
+                int8=int8,
+                tolerance=tolerance,
+                opset=opset,
+                force=force,
+                database=database,
+                reporter=reporter,
+            )
+        return
+    if Path(what).is_file():
+        raise SpecError(f"{what} is a file; say in which formats to write it: --format onnx,pt2,timm")
+    output = output or Path("best.yaml")
     store = open_studies(database)
     limit = parse_budget(budget_gflops, budget, budget_ms)
-    trial = export_recipe(store, study, output, budget=limit, rule=pick, force=force).trial
+    trial_of_recipe = export_recipe(store, what, output, budget=limit, rule=pick, force=force).trial
+    _say_recipe(output, trial_of_recipe)
+
+
+def _deploy(
+    what: str,
+    folder: Path,
+    *,
+    formats: str,
+    trial: int | None,
+    data: str | None,
+    accuracy: bool,
+    speed: bool,
+    int8: bool,
+    tolerance: float,
+    opset: int,
+    force: bool,
+    database: str | None,
+    reporter: Reporter,
+) -> None:
+    """Write a trained model in formats for deployment."""
+    refuse_server(database)
+    with reporter.bar("loading PyTorch", None):
+        from sparsesearch.app.deploy_model import DeployOptions, deploy_model
+        from sparsesearch.app.deploy_subject import find_subject
+        from sparsesearch.deploy.format import formats_of
+        from sparsesearch.deploy.formats.onnx import check_opset
+
+    check_opset(opset)
+    options = DeployOptions(
+        formats=formats_of(formats),
+        data=None if data is None else DataSpec(source=data),
+        checks_accuracy=accuracy,
+        times=speed,
+        int8=int8,
+        tolerance=tolerance,
+        opset=opset,
+        force=force,
+    )
+    subject = find_subject(what, settings=Settings.from_environment(database_url=database), trial=trial)
+    deployed = deploy_model(subject, folder, options, progress=reporter)
+    for line in deployed.lines:
+        say(line)
+
+
+def _say_recipe(output: Path, trial: Trial) -> None:
     cost = macs_text(trial.cost.macs)
     if trial.cost.ms is not None:
         cost += f", {trial.cost.ms:.4g} ms {'predicted' if trial.confirmed is None else 'measured'}"
     say(f"{output}: trial {trial.number}, {cost}. Next: {program()} retrain {output}")
-
-
-def retrain(
-    recipe: Annotated[Path, typer.Argument(help="A recipe written by `run` or `export`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("model.safetensors"),
-    force: ForceOption = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, without the checkpoints of an earlier call.")
-    ] = False,
-    data: Annotated[
-        str | None, typer.Option(help="Training data, in the format of `run --data`. [default: the recipe's]")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Initial weights, in the format of `run --weights`. [default: the recipe's]")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Training: short, or a paper's by its model: deit_s, convnext_t, ...; auto suits weights and data. "
-            "[default: the recipe's]",
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs of the sparse training. [default: the recipe's]")
-    ] = None,
-    data_workers: Annotated[int | None, data_workers_option()] = None,
-    compile_teacher: CompileOption = None,
-    device: DeviceOption = None,
-    workers_per_training: WorkersPerTrainingOption = None,
-    ray_address: RayAddressOption = None,
-    mlflow: Annotated[
-        bool,
-        typer.Option(
-            "--mlflow/--no-mlflow", help="Log the training and the model to MLflow.", rich_help_panel=OUTPUT_PANEL
-        ),
-    ] = True,
-    progress: ProgressOption = ProgressMode.AUTO,
-    quiet: QuietOption = False,
-    as_json: Annotated[bool, json_option(OUTPUT_PANEL)] = False,
-) -> None:
-    """Train a recipe in full, evaluate it on the test split, and save it as one safetensors file.
-
-    The file contains the trained sparse model and its schedule. Prints the accuracy next to that of the dense model.
-
-    For example:
-
-    sparsesearch retrain best.yaml -o model.safetensors
-
-    sparsesearch retrain best.yaml --data folder:/data/imagenet --preset deit_s
-
-    torchrun --nproc-per-node 8 -m sparsesearch retrain best.yaml
-
-    Several GPUs of this machine, or of a Ray cluster (--ray-address auto), train together.
-
-    Checkpoints are kept in OUTPUT.checkpoints until the file is written: after a stop, the same command goes on.
-
-    Load it with:  model = sparsesearch.load("model.safetensors")
-    """
-    wanted = read_recipe(recipe)
-    check_new_file(output, force=force)
-    is_silent = os.environ.get("RANK", "0") != "0"  # of the processes that torchrun started, the first one reports
-    with open_reporter(progress, quiet=quiet or is_silent) as reporter:
-        with reporter.bar("loading PyTorch", None):
-            from sparsesearch.app.change_recipe import changed
-            from sparsesearch.app.retrain_on_devices import retrain_on_devices
-            from sparsesearch.app.track_retraining import MlflowRetraining
-            from sparsesearch.training.launched import rank_of_launch
-
-        if is_edited(recipe):
-            reporter.line(f"note: {recipe} is not as sparsesearch wrote it: it was edited, or it is damaged")
-        wanted = changed(
-            wanted,
-            data=data,
-            weights=weights,
-            preset_name=preset,
-            epochs=epochs,
-            data_workers=data_workers,
-            compile_teacher=compile_teacher,
-            progress=reporter,
-        )
-        settings = Settings.from_environment()
-        shown = MlflowRetraining(output, settings=settings, report=reporter.line) if mlflow else None
-        trained = retrain_on_devices(
-            wanted,
-            output,
-            settings=settings,
-            board=reporter.board,
-            device=device or "auto",
-            restart=restart,
-            workers=workers_per_training,
-            ray_address=ray_address,
-            follow=None if shown is None else shown.epochs,
-        )
-        if rank_of_launch() > 0:
-            return
-        if shown is not None:
-            shown.finish(trained)
-    card = trained.card
-    if as_json or not reporter.prints_summary:
-        document: dict[str, object] = {
-            "model": str(trained.path),
-            "macs": card.macs,
-            "dense_macs": trained.dense_macs,
-            "metrics": card.metrics,
-            "dense_metrics": trained.dense_metrics,
-            "accuracy": wanted.measured.accuracy,
-            "schedule": card.schedule.model_dump(mode="json"),
-        }
-        reporter.result(document)
-        if as_json and not reporter.prints_result:
-            typer.echo(json.dumps(document))
-        return
-    typer.echo(
-        f"{trained.path}: test accuracy {card.metrics['test_top1']:.2%} at {macs_text(card.macs)} "
-        f"({card.macs / trained.dense_macs:.1%} of dense); dense {trained.dense_metrics['test_top1']:.2%}"
-    )
-    if wanted.measured.accuracy != "ok":
-        typer.echo(f"accuracy: {wanted.measured.accuracy}")
-    typer.echo(f'Next, in Python: import sparsesearch; model = sparsesearch.load("{trained.path}")')
