@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from sparsesearch.study.spec import DataSpec
 REPORT = "export.json"
 NOT_CHECKED = "not checked (--no-accuracy)"
 _EVAL_BATCH = 64
+_NUM_PICTURES = 4
 _TIMED = ("onnx", "aoti")
 
 
@@ -102,6 +103,7 @@ def deploy_model(subject: Subject, folder: Path, options: DeployOptions, *, prog
     with progress.bar("exporting", None):
         exported = export(subject.model, subject.card, accuracy=accuracy, opset=options.opset)
     images = clear_images(exported.model, _images(exported, task))
+    exported = exported if task is None else replace(exported, pictures=images[:_NUM_PICTURES])
     split = None if task is None else _in_torch(exported, task, progress=progress)
     document: dict[str, Any] = {
         "model": subject.what,

@@ -36,6 +36,7 @@ class Exported:
         program: The model as a program of images, with any number of them.
         metadata: What every file says of the model, as short texts.
         opset: Version of the operators of ONNX.
+        pictures: Images of its data to show its choice of tokens on; None without data.
     """
 
     model: nn.Module
@@ -43,6 +44,7 @@ class Exported:
     program: ExportedProgram
     metadata: Mapping[str, str]
     opset: int = DEFAULT_OPSET
+    pictures: Tensor | None = None
 
     def program_of(self, *, with_kept: bool) -> ExportedProgram:
         """The program, if wanted with further outputs: the positions that each step keeps, `B x K` each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import (
     generate_default_cfgs,
     get_arch_pretrained_cfgs,
+    load_pretrained,
     model_entrypoint,
     register_model,
     resolve_pretrained_cfg,
@@ -47,12 +49,22 @@ def _entry_point(name: str) -> Callable[..., nn.Module]:
         argument = parse_schedule(schedule)
         argument.check_backbone(name)
         of_features = {key: options.pop(key) for key in _FEATURE_OPTIONS if key in options and features_only}
+        saved_args = options.pop("pretrained_model_args", None) or {}
+        is_sparse_file = pretrained and "schedule" in saved_args  # of `sparsesearch export --format timm`
         chosen = _with_defaults(name, argument, options)
-        model = _own(name, pretrained, **chosen) if name in BUNDLED else model_entrypoint(name)(pretrained, **chosen)
+        dense_weights = pretrained and not is_sparse_file
+        make = partial(_own, name) if name in BUNDLED else model_entrypoint(name)
+        model: Any = make(dense_weights, **chosen)
+        model.pretrained_model_args = saved_args
         if argument.image_size is not None:
             _configure_(model, argument, argument.image_size, options)
         wanted, shape = argument.schedule, geometry(model, name)
         sparsify_(model, paper_schedule(shape, wanted) if isinstance(wanted, float) else wanted)
+        if is_sparse_file:
+            config, cache = model.pretrained_cfg, options.get("cache_dir")
+            load_pretrained(
+                model, config, num_classes=model.num_classes, in_chans=chosen.get("in_chans", 3), cache_dir=cache
+            )
         return feature_maps(model, shape, **of_features) if features_only else model
 
     build.__name__ = build.__qualname__ = f"{PREFIX}{name}"
@@ -95,6 +107,7 @@ def _own(
         raise CheckpointError(
             f"{name} has no published weights; give a file as checkpoint_path, or train it with pretrained=False"
         )
+    pooling = options.pop("global_pool", None)
     unknown = sorted(options.keys() - _OWN_OPTIONS)
     if unknown:
         raise BackboneError(f"{name} has no option {', '.join(unknown)}; choose from {', '.join(_OWN_OPTIONS)}")
@@ -105,6 +118,8 @@ def _own(
         **options,
     )
     built: Any = BUNDLED[name].build(own_options)
+    if pooling not in (None, getattr(built, "global_pool", pooling)):
+        raise BackboneError(f"{name} pools by {built.global_pool}, not by {pooling}; leave out global_pool")
     config: Any = resolve_pretrained_cfg(f"{PREFIX}{name}", pretrained_cfg, pretrained_cfg_overlay)
     built.pretrained_cfg = built.default_cfg = config.to_dict()
     model: nn.Module = built

@@ -316,8 +316,8 @@ def test_the_package_itself_imports_the_standard_library_alone() -> None:
 
 def test_the_public_names() -> None:
     assert sparsesearch.__all__ == [
-        "Client", "Schedule", "Step", "Study", "__version__", "distillation_loss", "keep_ratio_loss", "load",
-        "new_call", "restore_", "retrain", "run", "sparsify_",
+        "Client", "Schedule", "Step", "Study", "__version__", "distillation_loss", "freeze_", "keep_ratio_loss",
+        "load", "new_call", "restore_", "retrain", "run", "sparsify_",
     ]  # fmt: skip
     for name in sparsesearch.__all__:
         assert getattr(sparsesearch, name) is not None

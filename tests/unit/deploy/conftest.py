@@ -19,7 +19,9 @@ from sparsesearch.schedule.methods import ClassAttentionScorer, Fuse, Merge, Ran
 DYNAMICVIT, EVIT, TOME, SPOT, RANDOM, PATHS = "dynamicvit", "evit", "tome", "spot", "random", "paths"
 SCHEDULES = {
     EVIT: Schedule(steps=(Step(block=2, keep_ratio=0.6, scorer=ClassAttentionScorer(), reducer=Fuse()),)),
-    TOME: Schedule(steps=tuple(Step(block=i, keep_ratio=1.0 - 0.15 * i, scorer=None, reducer=Merge()) for i in (1, 2, 3))),
+    TOME: Schedule(
+        steps=tuple(Step(block=i, keep_ratio=1.0 - 0.15 * i, scorer=None, reducer=Merge()) for i in (1, 2, 3))
+    ),
     SPOT: Schedule(steps=(Step(block=3, keep_ratio=0.5, scorer=SpotScorer()),)),
     RANDOM: Schedule(steps=(Step(block=2, keep_ratio=0.5, scorer=RandomScorer(seed=3)),)),
 }
