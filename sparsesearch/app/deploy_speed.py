@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsesearch.app.deploy_subject import Subject
 from sparsesearch.backbones.transforms import restore_, sparsify_
@@ -25,10 +25,16 @@ _NOT_FASTER = 1.02
 _CALIBRATION_BATCH = 16
 
 
+def without_schedule(model: nn.Module) -> nn.Module:
+    """A dense copy of a model with the same weights."""
+    dense = copy.deepcopy(model).cpu().float()
+    restore_(dense)
+    return dense.eval()
+
+
 def dense_export(subject: Subject, *, opset: int) -> Exported:
     """Export the same weights without the schedule."""
-    model = copy.deepcopy(subject.model)
-    restore_(model)
+    model = without_schedule(subject.model)
     sparsify_(model, Schedule())
     card = subject.card.model_copy(update={"schedule": Schedule(), "macs": subject.card.dense_macs or 0})
     return export(model, card, accuracy="the same weights without their schedule", opset=opset)

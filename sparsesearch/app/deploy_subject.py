@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from sparsesearch.analysis.read_view import read_view
+from sparsesearch.analysis.view import StudyView
 from sparsesearch.app.storage import storage_of
 from sparsesearch.app.trial_model import trial_model
 from sparsesearch.artifacts.checkpoint import ModelCard, load, read_card
@@ -64,7 +64,7 @@ def find_subject(what: str, *, settings: Settings, trial: int | None = None) -> 
 
 def _of_study(study: str, *, settings: Settings, number: int | None) -> Subject:
     store = open_store(settings.database_url)
-    view = read_view(store, study, axes=(store.spec(study).budget.axis,))
+    view = StudyView.of(store, study)
     chosen = best_trial(view) if number is None else _trial(view.trials, number, study)
     found = trial_model(view, chosen, storage=storage_of(view.spec, settings))
     if found is None:

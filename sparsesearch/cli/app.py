@@ -106,6 +106,12 @@ COMMANDS = (
         "Train a recipe in full, evaluate it on the test split, and save it as one safetensors file.",
     ),
     _listed(
+        "compare",
+        "compare",
+        _USE,
+        "Compare models on the whole test split: accuracy, differences by pairs, classes, and speed.",
+    ),
+    _listed(
         "bench", "bench", _USE, "Time a sparse model and its dense model side by side: latency, throughput, speed-up."
     ),
     _listed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from sparsesearch.deploy.exported import Exported, quiet
 from sparsesearch.deploy.format import Run
 from sparsesearch.errors import MissingExtraError
+from sparsesearch.files.durable import write_file
 
 NAME, FILE, DESCRIPTION, RUNS_ALONE = "aoti", "model.aoti.pt2", "AOTInductor's package for this processor", True
 
@@ -26,7 +28,9 @@ def write(exported: Exported, path: Path, *, with_kept: bool = False) -> None:
     """Compile the program; the metadata are those of the package."""
     program, settings = exported.program_of(with_kept=with_kept), {"aot_inductor.metadata": dict(exported.metadata)}
     with quiet(), torch.no_grad():
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
+        made: Any = io.BytesIO()  # torch's writer of archives ends the process if the disk is full
+        torch._inductor.aoti_compile_and_package(program, package_path=made, inductor_configs=settings)
+    write_file(path, made.getvalue())
 
 
 def open(path: Path) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from sparsesearch.deploy.exported import Exported, quiet
 from sparsesearch.deploy.format import Run
+from sparsesearch.files.durable import write_file
 
 NAME, FILE, DESCRIPTION, RUNS_ALONE = "pt2", "model.pt2", "torch.export's program", True
 
@@ -21,7 +23,9 @@ def write(exported: Exported, path: Path, *, with_kept: bool = False) -> None:
     """Write the program; the metadata are its extra files."""
     with quiet():
         program = exported.program_of(with_kept=with_kept)
-        torch.export.save(program, path, extra_files=dict(exported.metadata))
+        made = io.BytesIO()  # torch's writer of archives ends the process if the disk is full
+        torch.export.save(program, made, extra_files=dict(exported.metadata))
+    write_file(path, made.getvalue())
 
 
 def open(path: Path) -> Run:
