@@ -26,6 +26,7 @@ from sparsesearch.study.trial import Trial
 from sparsesearch.text import macs_text
 
 DEPLOY_PANEL = "Trained models"
+TIMM_ARGUMENTS = "timm-args"
 
 
 def export(
@@ -36,7 +37,8 @@ def export(
             "--format",
             metavar="NAMES",
             help="Write the trained model in these formats, with commas between them: onnx, pt2, aoti, timm, "
-            "safetensors. [default: a recipe]",
+            "safetensors. timm-args writes a recipe, and prints the arguments of timm's train.py for it. "
+            "[default: a recipe]",
             rich_help_panel=DEPLOY_PANEL,
         ),
     ] = None,
@@ -123,7 +125,7 @@ def export(
     A trained model is checked before anything is left on disk: each format keeps the same tokens as in torch, gives
     the same logits, and classifies the test split alike.
     """
-    if formats is not None:
+    if formats is not None and formats.strip() != TIMM_ARGUMENTS:
         if budget_gflops or budget or budget_ms or pick:
             raise SpecError("budgets choose recipes; with --format, choose by --trial (see: sparsesearch trials STUDY)")
         with open_reporter(progress, quiet=quiet) as reporter:
@@ -148,8 +150,14 @@ def export(
     output = output or Path("best.yaml")
     store = open_studies(database)
     limit = parse_budget(budget_gflops, budget, budget_ms)
-    trial_of_recipe = export_recipe(store, what, output, budget=limit, rule=pick, force=force).trial
-    _say_recipe(output, trial_of_recipe)
+    exported = export_recipe(store, what, output, budget=limit, rule=pick, force=force)
+    if formats is None:
+        _say_recipe(output, exported.trial)
+        return
+    from sparsesearch.deploy.timm_arguments import timm_arguments  # loads torch
+
+    say(f"{output}: trial {exported.trial.number}; append these to: python -m sparsesearch.timm train.py")
+    typer.echo(timm_arguments(exported.recipe, str(output)))
 
 
 def _deploy(
