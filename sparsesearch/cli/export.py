@@ -98,6 +98,15 @@ def export(
             "--int8", help="Quantise onnx as well, with scales from training images.", rich_help_panel=DEPLOY_PANEL
         ),
     ] = False,
+    hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub",
+            metavar="OWNER/NAME",
+            help="Push the folder of the format timm to the Hugging Face hub, private at first.",
+            rich_help_panel=DEPLOY_PANEL,
+        ),
+    ] = None,
     tolerance: Annotated[
         float,
         typer.Option(
@@ -138,6 +147,7 @@ def export(
                 accuracy=accuracy,
                 speed=speed,
                 int8=int8,
+                hub=hub,
                 tolerance=tolerance,
                 opset=opset,
                 force=force,
@@ -170,6 +180,7 @@ def _deploy(
     accuracy: bool,
     speed: bool,
     int8: bool,
+    hub: str | None,
     tolerance: float,
     opset: int,
     force: bool,
@@ -183,8 +194,14 @@ def _deploy(
         from sparsesearch.app.deploy_subject import find_subject
         from sparsesearch.deploy.format import formats_of
         from sparsesearch.deploy.formats.onnx import check_opset
+        from sparsesearch.deploy.formats.timm import FILE as TIMM_FOLDER
+        from sparsesearch.deploy.push_to_hub import check_repository, push_to_hub
 
     check_opset(opset)
+    if hub is not None:
+        check_repository(hub)
+        if "timm" not in formats.split(","):
+            raise SpecError("--push-to-hub pushes the format timm; add it: --format timm")
     options = DeployOptions(
         formats=formats_of(formats),
         data=None if data is None else DataSpec(source=data),
@@ -199,6 +216,10 @@ def _deploy(
     deployed = deploy_model(subject, folder, options, progress=reporter)
     for line in deployed.lines:
         say(line)
+    if hub is not None:
+        with reporter.bar(f"pushing to {hub}", None):
+            address = push_to_hub(folder / TIMM_FOLDER, hub)
+        say(f"pushed: {address}")
 
 
 def _say_recipe(output: Path, trial: Trial) -> None:
