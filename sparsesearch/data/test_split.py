@@ -1,4 +1,4 @@
-"""The only access to the test split. Only `retrain` and final reports import this module."""
+"""The only access to the test split. Only what judges trained models imports this module: retrain, export, compare."""
 
 from __future__ import annotations
 

@@ -38,8 +38,11 @@ def users(wanted):
     return {name for name in found if not name.startswith("benchmarks/")}
 
 
-def test_only_retraining_goes_through_the_door():
-    assert users(lambda tree: DOOR in set(imported(tree))) == {"sparsesearch/app/retrain.py"}
+def test_only_what_judges_trained_models_goes_through_the_door():
+    assert users(lambda tree: DOOR in set(imported(tree))) == {
+        "sparsesearch/app/compare_models.py", "sparsesearch/app/deploy_model.py", "sparsesearch/app/deploy_speed.py",
+        "sparsesearch/app/retrain.py",
+    }  # fmt: skip
 
 
 def test_only_the_door_makes_a_task_with_a_test_split():
@@ -53,7 +56,8 @@ def test_only_the_door_makes_a_task_with_a_test_split():
 
 def test_nothing_that_searches_imports_retraining():
     parts = {"search", "evaluate", "dispatch", "store", "space", "cost", "backbones", "sparsify"}
-    users_of_it = users(lambda tree: "sparsesearch.app.retrain" in set(imported(tree)))
+    judges = {f"sparsesearch.app.{name}" for name in ("compare_models", "deploy_model", "deploy_speed", "retrain")}
+    users_of_it = users(lambda tree: judges & set(imported(tree)))
     assert not {name for name in users_of_it if name.split("/")[1] in parts or name.endswith("/study.py")}
 
 
