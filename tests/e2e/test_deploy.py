@@ -62,18 +62,16 @@ def refused(answer: Answer, line: str) -> None:
 
 
 def test_all_formats_are_checked_and_say_what_they_are(run: Command) -> None:
-    answer = run(
-        "export", "found/best.safetensors", "--format", "onnx,pt2,aoti,timm,safetensors", "--int8", "-o", "made"
-    )
+    answer = run("export", "found/best.safetensors", "--format", "onnx,pt2,timm,safetensors", "--int8", "-o", "made")
     assert answer.code == 0, answer.err
     made = Path("made")
     assert {path.name for path in made.iterdir()} == {
-        "export.json", "model.aoti.pt2", "model.int8.onnx", "model.onnx", "model.pt2", "model.safetensors", "timm",
+        "export.json", "model.int8.onnx", "model.onnx", "model.pt2", "model.safetensors", "timm",
     }  # fmt: skip
     document = json.loads((made / "export.json").read_text())
     assert document["test_split"] == "opened: 4764 images"
     expected = document["torch_test_top1"]
-    for name in ("model.onnx", "model.pt2", "model.aoti.pt2"):
+    for name in ("model.onnx", "model.pt2"):
         assert document["files"][name]["test_top1"] == expected
         assert document["files"][name]["largest_difference_of_a_logit"] <= 1e-4
         assert f"{name}: " in answer.err
@@ -87,7 +85,7 @@ def test_all_formats_are_checked_and_say_what_they_are(run: Command) -> None:
     images = torch.randn(3, 1, 32, 32)
     with torch.no_grad():
         logits = model(images)
-    for opened in (onnx.open(made / "model.onnx"), pt2.open(made / "model.pt2"), aoti.open(made / "model.aoti.pt2")):
+    for opened in (onnx.open(made / "model.onnx"), pt2.open(made / "model.pt2")):
         assert opened(images)[0].shape == logits.shape
     again = run("export", "found/best.safetensors", "--format", "pt2", "-o", "made")
     refused(again, "made/model.pt2 already exists; choose another folder, or overwrite it with --force")
@@ -103,6 +101,15 @@ def test_all_formats_are_checked_and_say_what_they_are(run: Command) -> None:
     assert found["models"][1]["macs"] == found["models"][2]["macs"] < found["models"][3]["macs"]
     assert found["test_images"] == 4764
     assert Path("compared.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_compiled_package(run: Command) -> None:
+    answer = run("export", "found/best.safetensors", "--format", "aoti", "--no-speed", "-o", "compiled")
+    assert answer.code == 0, answer.err
+    document = json.loads(Path("compiled/export.json").read_text())
+    assert document["files"]["model.aoti.pt2"]["test_top1"] == document["torch_test_top1"]
+    assert read_metadata(Path("compiled/model.aoti.pt2"))["weights_sha256"] == document["weights_sha256"]
+    assert aoti.open(Path("compiled/model.aoti.pt2"))(torch.randn(3, 1, 32, 32))[0].shape == (3, 10)
 
 
 def test_a_trial_of_a_study(run: Command) -> None:

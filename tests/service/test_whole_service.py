@@ -134,7 +134,8 @@ def test_six_studies_survive_a_lost_node_and_a_lost_controller(
         trials = client.get(f"/studies/{name}/trials").json()["trials"]
         assert {trial["state"] for trial in trials} <= {"COMPLETE", "REFERENCE"}
         assert len({trial["id"] for trial in trials}) == len(trials)
-        assert (service.home / "results" / name / "best.yaml").is_file()
+        recipe = service.home / "results" / name / "best.yaml"  # written when the study has ended
+        until(recipe.is_file, seconds=60, what=f"{recipe} is written")
     assert len(others.study(second[0]).front()) == len(client.get(f"/studies/{second[0]}/front").json()["points"])
     runs = requests.post(
         f"{tracking}/api/2.0/mlflow/experiments/search",

@@ -25,6 +25,12 @@
     }
   }
 
+  // Nor is one closed by an answer that was asked for before it was opened.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { target, requestConfig } = event.detail;
+    if (requestConfig.verb === "get" && target.querySelector("details.menu[open]")) event.detail.shouldSwap = false;
+  });
+
   function refreshAll(event) {
     for (const part of document.querySelectorAll("[data-on]")) {
       if (event === null || part.dataset.on.split(" ").includes(event)) refresh(part);
