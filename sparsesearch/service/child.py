@@ -20,7 +20,7 @@ from sparsesearch.app.tracker import mlflow_tracker
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.app.write_results import write_results
 from sparsesearch.backbones.lookup import resolve_name
-from sparsesearch.errors import InfrastructureError, SparseSearchError, StaleAttemptError
+from sparsesearch.errors import InfrastructureError, SparseSearchError, StaleAttemptError, UserInputError, one_line
 from sparsesearch.study.observer import NoObserver, Observers, StudyObserver
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import StudySpec, executed_by
@@ -53,8 +53,14 @@ def main(study: str, lease: str) -> int:
         command = f"sparsesearch mlflow sync {study}"
         observers.append(mlflow_tracker(workspace.store, workspace.settings, report=_line, sync_command=command))
     try:
-        if writer.spec.resolved is None:
-            _with_weights(writer)
+        try:
+            if writer.spec.resolved is None:
+                _with_weights(writer)
+            _executed(changes.applied(writer.spec), address)
+        except UserInputError as error:  # as `run_study` stores what it raises itself
+            writer.set_state(StudyState.PAUSED, reason=one_line(error))
+            writer.close()
+            raise
         state = run_study(
             workspace,
             writer,

@@ -16,7 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from sparsesearch.app.workspace import Workspace
-from sparsesearch.errors import InfrastructureError, StoreError
+from sparsesearch.errors import InfrastructureError, StoreError, StudyNotFoundError, one_line
 from sparsesearch.service.delivery import deliver_due
 from sparsesearch.service.news import tell_news
 from sparsesearch.study.spec import DispatcherName
@@ -102,6 +102,13 @@ class Controller:
                 is_away = True
                 self._stop.wait(LOOK_S)
                 continue
+            except StudyNotFoundError as error:  # deleted between two looks at it
+                self._say(str(error))
+                continue
+            except OSError as error:
+                self._say(f"waiting for this machine: {one_line(error)}")
+                self._stop.wait(LOOK_S)
+                continue
             if is_away:
                 self._say("the database is back")
                 is_away = False
@@ -176,7 +183,11 @@ class Controller:
             store.queue.give_back(child.study, "a fault around it; it is tried again")
         elif code < 0:
             store.queue.requeue_lost()
-        state = store.condition(child.study)
+        try:
+            state = store.condition(child.study)
+        except StudyNotFoundError:
+            self._say(f"study {child.study}: ended, and deleted meanwhile")
+            return
         reason = "" if state.reason is None else f" ({state.reason})"
         how = "" if code == 0 else f", exit code {code}, log {child.log}"
         self._say(f"study {child.study}: {state.word}{reason}{how}")

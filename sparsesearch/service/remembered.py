@@ -42,13 +42,16 @@ class Remembered:
             with self._lock:
                 found = self._found.get(key)
             if found is None:
-                found = make()
-                self._keep(key, found)
+                try:
+                    found = make()
+                    self._keep(key, found)
+                finally:
+                    with self._lock:
+                        self._making.pop(key, None)
         return found
 
     def _keep(self, key: Hashable, answer: bytes) -> None:
         with self._lock:
-            self._making.pop(key, None)
             if len(answer) > self._max_bytes // 4:
                 return
             self._found[key] = answer
