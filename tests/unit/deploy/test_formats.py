@@ -80,7 +80,7 @@ def test_pt2(exported: Exported, tmp_path: Path) -> None:
         assert not any(ROOT.encode() in archive.read(name) for name in archive.namelist())
 
 
-@pytest.mark.slow
+@pytest.mark.long  # tests/e2e/test_deploy.py compiles one; each takes a minute
 def test_aoti(exported: Exported, tmp_path: Path) -> None:
     aoti.write(exported, tmp_path / "model.aoti.pt2")
     aoti.write(exported, tmp_path / "kept.pt2", with_kept=True)
