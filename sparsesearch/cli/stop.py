@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.app.retry_trials import retry_trials
 from sparsesearch.cli.options import DatabaseOption, StudyArgument, open_settings, open_studies
 from sparsesearch.cli.tracking import database_flag
 from sparsesearch.console.streams import program, say
@@ -68,7 +67,7 @@ def retry(
     sparsesearch retry my-study 17
     """
     _, store = open_settings(database)
-    retried = retry_trials(store, study, number=trial)
+    retried = store.queue.retry(study, number=trial)
     what = f"trial {retried[0].number} runs" if len(retried) == 1 else f"{len(retried)} trials run"
     typer.echo(f"{what} again with: {program()} resume {study}{database_flag(database)}")
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.errors import InfrastructureError, StoreError, StudyNotFoundError, one_line
 from sparsesearch.service.delivery import deliver_due
-from sparsesearch.service.news import tell_news
+from sparsesearch.service.news import tell_best
 from sparsesearch.study.spec import DispatcherName
 from sparsesearch.study.submission import Claim
 
@@ -124,8 +124,8 @@ class Controller:
             self._beaten = now
         if now - self._looked >= LOOK_S:
             for name in queue.requeue_lost():
-                self._say(f"study {name}: its process was lost; it is queued again")
-            tell_news(self._workspace.store)
+                self._say(f"study {name}: its process was lost; it is {self._workspace.store.condition(name).word}")
+            tell_best(self._workspace.store)
             self._looked = now
         while len(self._children) < self._options.slots and not self._stop.is_set():
             claim = queue.claim()
@@ -191,7 +191,7 @@ class Controller:
         reason = "" if state.reason is None else f" ({state.reason})"
         how = "" if code == 0 else f", exit code {code}, log {child.log}"
         self._say(f"study {child.study}: {state.word}{reason}{how}")
-        tell_news(store)
+        tell_best(store, child.study)
         self._beat()
 
     def _beat(self) -> None:
@@ -203,7 +203,7 @@ class Controller:
     def _deliver(self) -> None:
         while not self._stop.wait(POLL_S):
             try:
-                deliver_due(self._workspace.store.webhooks, allow_private=self._options.allow_private_webhooks)
+                deliver_due(self._workspace.store, allow_private=self._options.allow_private_webhooks)
             except StoreError as error:
                 logger.warning("webhooks: %s", error)
 

@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from sparsesearch.errors import SparseSearchError, one_line
+from sparsesearch.service.news import with_best
 from sparsesearch.service.webhook_address import DEFAULT_PORTS, Address, check_address
-from sparsesearch.store.webhooks import SqlWebhooks
+from sparsesearch.store.sql import SqlStore
 from sparsesearch.study.notification import Delivery, Webhook
 
 logger = logging.getLogger(__name__)
@@ -29,9 +30,10 @@ _TIMEOUT_S = 10.0
 _AT_ONCE = 20
 
 
-def deliver_due(webhooks: SqlWebhooks, *, allow_private: bool = False) -> int:
+def deliver_due(store: SqlStore, *, allow_private: bool = False) -> int:
     """Send the messages that are due; return how many were tried."""
-    due = webhooks.due(limit=_AT_ONCE)
+    webhooks = store.webhooks
+    due = [(with_best(store, delivery), hook) for delivery, hook in webhooks.due(limit=_AT_ONCE)]
     if not due:
         return 0
 

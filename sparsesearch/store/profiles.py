@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from sparsesearch.errors import ProfileError
 from sparsesearch.latency.profile.document import Profile, parse_profile
+from sparsesearch.store.audit import Actor
 from sparsesearch.store.database import Database
 from sparsesearch.store.tables import profiles
 from sparsesearch.study.latency_fit import shape_of_stages
@@ -27,13 +28,14 @@ class SqlProfiles:
         self._database = database
         self._clock = clock
 
-    def save(self, name: str, profile: Profile, *, replace: bool = False) -> None:
+    def save(self, name: str, profile: Profile, *, replace: bool = False, by: Actor | None = None) -> None:
         """Save a profile under a name.
 
         Args:
             name: Letters, digits, `.`, `_` and `-`.
             profile: The profile.
             replace: Whether to replace an existing profile of that name.
+            by: Who is named in the audit trail; None for whoever uses the database itself.
 
         Raises:
             ProfileError: The name is invalid, or belongs to another profile.
@@ -51,17 +53,21 @@ class SqlProfiles:
                 return
             if found is not None and not replace:
                 raise ProfileError(f"profile {name!r} already exists; give another --name, or use --replace")
+            now, fingerprint = self._clock(), profile.conditions.fingerprint
+            before = _fingerprint(connection, name)
             connection.execute(delete(profiles).where(profiles.c.name == name))
             connection.execute(
                 insert(profiles).values(
                     name=name,
                     backbone=profile.geometry.name,
                     shape=shape_of_stages(profile.geometry),
-                    fingerprint=profile.conditions.fingerprint,
+                    fingerprint=fingerprint,
                     document=document,
-                    created_at=self._clock(),
+                    created_at=now,
                 )
             )
+            if by is not None:
+                by.note(connection, "save profile", name, at=now, before=before, after=fingerprint)
 
         self._database.write(work)
 
@@ -105,8 +111,18 @@ class SqlProfiles:
         rows = self._database.read(lambda connection: connection.execute(query).all())
         return [(name, parse_profile(json.loads(text), what=f"profile {name!r}")) for name, text in rows]
 
-    def delete(self, name: str) -> None:
-        """Delete a profile. Raises `ProfileError` if it does not exist."""
+    def delete(self, name: str, *, by: Actor | None = None) -> None:
+        """Delete a profile; `by` is named in the audit trail. Raises `ProfileError` if it does not exist."""
         self.get(name)
-        query = delete(profiles).where(profiles.c.name == name)
-        self._database.write(lambda connection: connection.execute(query))
+
+        def work(connection: Connection) -> None:
+            before = _fingerprint(connection, name)
+            connection.execute(delete(profiles).where(profiles.c.name == name))
+            if by is not None and before is not None:  # otherwise by an earlier attempt
+                by.note(connection, "delete profile", name, at=self._clock(), before=before)
+
+        self._database.write(work)
+
+
+def _fingerprint(connection: Connection, name: str) -> str | None:
+    return connection.scalar(select(profiles.c.fingerprint).where(profiles.c.name == name))

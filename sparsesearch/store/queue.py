@@ -7,21 +7,30 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Double, ScalarSelect, Select, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, insert, select, update
 
+from sparsesearch.errors import StudyStateError
 from sparsesearch.store import codec, study_transitions, tables
+from sparsesearch.store import queue_statements as sql
 from sparsesearch.store.audit import Actor, read_audit
 from sparsesearch.store.database import Database
+from sparsesearch.store.moment import Moment
+from sparsesearch.store.outbox import queue_state, write_condition
 from sparsesearch.store.service_tables import submissions
+from sparsesearch.store.trial_updates import retry_failed
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 from sparsesearch.study.submission import AuditEntry, Changes, Claim, Submission
+from sparsesearch.study.trial import Trial
+from sparsesearch.text import counted
 
 if TYPE_CHECKING:
     from sparsesearch.store.sql import SqlStore
 
-_ACTIVE = [state.value for state in StudyState if state.is_active]
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 30.0, 1800.0
+
+MAX_LOSSES = 5
+"""Faults in a row after which a study is PAUSED when its process is lost once more."""
 
 
 class SqlQueue:
@@ -55,14 +64,15 @@ class SqlQueue:
         begun: list[int] = []
 
         def work(connection: Connection) -> Claim | None:
-            if begun and (name := connection.scalar(_CLAIMED, {"the_owner": owner})) is not None:
+            if begun and (name := connection.scalar(sql.CLAIMED, {"the_owner": owner})) is not None:
                 return Claim(study=name, lease=owner)  # by an earlier attempt
             begun.append(1)
             now = self._store.moment(connection)
-            taken = connection.execute(_TAKE[self._database.is_sqlite], {"now": now.time}).first()
+            taken = connection.execute(sql.TAKE[self._database.is_sqlite], {"now": now.time}).first()
             if taken is None:
                 return None
             self._store.lease_to(connection, taken.id, owner=owner, now=now)
+            queue_state(connection, taken.id, StudyCondition(state=StudyState.RESOLVING), at=now.time)
             return Claim(study=taken.name, lease=owner)
 
         return self._database.write(work)
@@ -76,21 +86,55 @@ class SqlQueue:
     def enqueue(self, name: str, *, by: Actor) -> StudyCondition:
         """Queue a study that was paused, has failed, or lost its process.
 
-        Raises `StudyNotFoundError`, or `StudyStateError` if it runs or is over.
+        If it has failed, its failed trials run again from their last checkpoints. Raises `StudyNotFoundError`, or
+        `StudyStateError` if it runs or is over.
         """
 
-        def also(connection: Connection, study_id: int, now: float) -> bool:
-            submission = _submission(connection, study_id)
+        def also(connection: Connection, row: codec.Row, found: StudyCondition, now: Moment) -> bool:
+            if found.state is StudyState.FAILED:
+                retry_failed(connection, row, now=now.time)
+            submission = _submission(connection, row["id"])
             if submission is None:
-                values = {"study_id": study_id, "owner": by.name, "priority": 0, "submitted_at": now}
+                values = {"study_id": row["id"], "owner": by.name, "priority": 0, "submitted_at": now.time}
                 connection.execute(insert(submissions).values(**values, not_before=0.0, num_faults=0))
             else:
-                _set(connection, study_id, not_before=0.0, num_faults=0)
-            return submission is None or submission.not_before > now
+                _set(connection, row["id"], not_before=0.0, num_faults=0)
+            return submission is None or submission.not_before > now.time
 
         return self._transition(
             name, lambda found: study_transitions.enqueued(found, study=name), action="resume", by=by, also=also
         )
+
+    def retry(self, name: str, *, number: int | None = None) -> Sequence[Trial]:
+        """Let failed trials run again from their last checkpoints; the study is PAUSED, until it is resumed.
+
+        Args:
+            name: Name of the study.
+            number: The trial; None for all that have failed.
+
+        Raises:
+            StudyNotFoundError: There is no such study.
+            StudyBusyError: A process runs it.
+            StudyStateError: It was cancelled, or no such trial has failed.
+        """
+        done: list[Trial] = []
+
+        def work(connection: Connection) -> list[Trial]:
+            row, now = self._store.unleased(connection, name)
+            if StudyState(row["state"]) is StudyState.CANCELLED:
+                raise StudyStateError(f"study {name!r} was cancelled, so its trials cannot run again")
+            retried = retry_failed(connection, row, number=number, now=now.time)
+            if not retried and done:  # by an earlier attempt
+                return done
+            if not retried:
+                which = "no failed trials" if number is None else f"no failed trial {number}"
+                raise StudyStateError(f"study {name!r} has {which}; see: sparsesearch trials {name}")
+            reason = f"{counted(len(retried), 'failed trial')} to run again"
+            self._leave(connection, row["id"], StudyCondition(state=StudyState.PAUSED, reason=reason), now=now)
+            done.extend(retried)
+            return retried
+
+        return self._database.write(work)
 
     def change(self, name: str, changes: Changes, *, priority: int | None = None, by: Actor) -> Submission:
         """Change the priority or the resources of a study; its process starts again with changed resources.
@@ -118,7 +162,7 @@ class SqlQueue:
             if after.changes != before.changes:
                 condition = study_transitions.to_apply(found)
                 if condition != found:
-                    self._store.set_condition(connection, row["id"], condition)
+                    write_condition(connection, row["id"], condition, at=now.time)
             if after != before:
                 by.note(connection, "change", name, at=now.time, before=_shown(before), after=_shown(after))
             return after
@@ -127,13 +171,17 @@ class SqlQueue:
 
     def delete(self, name: str, *, by: Actor) -> None:
         """Remove a study with its trials. Raises `StudyNotFoundError` or `StudyBusyError`."""
-        self._store.delete_study(name, also=lambda connection, now: by.note(connection, "delete", name, at=now))
+
+        def also(connection: Connection, state: str, now: float) -> None:
+            by.note(connection, "delete", name, at=now, before=state)
+
+        self._store.delete_study(name, also=also)
 
     def give_back(self, name: str, reason: str) -> None:
         """Queue a study again after a fault of what is around it, not at once: later with each fault in a row.
 
-        Faults are in a row unless the study could go on for half an hour in between. A request that its process did not
-        fulfil is fulfilled.
+        Faults are in a row if nothing was measured between them. A request that its process did not fulfil is
+        fulfilled.
         """
         done: list[Submission] = []
 
@@ -144,33 +192,30 @@ class SqlQueue:
                 return
             if submission in done:  # by an earlier attempt
                 return
-            is_in_a_row = now.time <= submission.not_before + _LONGEST_PAUSE_S
-            earlier = submission.num_faults if is_in_a_row else 0
-            pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(earlier, 10))
-            after = submission.model_copy(update={"not_before": now.time + pause, "num_faults": earlier + 1})
-            done.append(after)
-            _set(connection, row["id"], not_before=after.not_before, num_faults=after.num_faults)
-            self._leave(connection, row["id"], found, study_transitions.given_back(found, reason=reason))
+            done.append(_fault(connection, row["id"], submission, now=now))
+            self._leave(connection, row["id"], study_transitions.given_back(found, reason=reason), now=now)
 
         self._database.write(work)
 
     def requeue_lost(self) -> Sequence[str]:
-        """Queue the studies again whose process was lost; return their names."""
+        """Queue the studies again whose process was lost, later with each loss in a row; return their names.
+
+        One that is lost again and again without measuring anything in between is PAUSED.
+        """
 
         def work(connection: Connection) -> list[str]:
-            query = (
-                select(tables.studies.c.name)
-                .join(submissions)
-                .where(tables.studies.c.state.in_(_ACTIVE))
-                .order_by(tables.studies.c.id)
-            )
             requeued = []
-            for name in list(connection.scalars(query)):
-                row, found, _ = self._store.found(connection, name)
+            for name in list(connection.scalars(sql.UNDER_WAY)):
+                row, found, now = self._store.found(connection, name)
                 after = study_transitions.lost(found)
-                if after != found:
-                    self._leave(connection, row["id"], found, after)
-                    requeued.append(name)
+                submission = _submission(connection, row["id"])
+                if after == found or submission is None:
+                    continue
+                if after.state is StudyState.QUEUED:
+                    noted = _fault(connection, row["id"], submission, now=now, first_pause_s=0.0)
+                    after = study_transitions.lost(found, is_last=noted.num_faults > MAX_LOSSES)
+                self._leave(connection, row["id"], after, now=now)
+                requeued.append(name)
             return requeued
 
         return self._database.write(work)
@@ -197,58 +242,32 @@ class SqlQueue:
         def work(connection: Connection) -> StudyCondition:
             row, found, now = self._store.found(connection, name)
             after: StudyCondition = change(found)
-            is_changed = also is not None and also(connection, row["id"], now.time)
+            is_changed = also is not None and also(connection, row, found, now)
             if after != found:
-                self._leave(connection, row["id"], found, after)
+                self._leave(connection, row["id"], after, now=now)
             if after != found or is_changed:
                 by.note(connection, action, name, at=now.time, before=found.state.value, after=after.state.value)
             return after
 
         return self._database.write(work)
 
-    def _leave(self, connection: Connection, study_id: int, found: StudyCondition, after: StudyCondition) -> None:
+    def _leave(self, connection: Connection, study_id: int, after: StudyCondition, *, now: Moment) -> None:
         """Write the condition of a study; a process that was lost cannot change it any more."""
-        if not found.is_leased:
+        if not after.is_leased:
             self._store.end_lease(connection, study_id)
-        self._store.set_condition(connection, study_id, after)
+        write_condition(connection, study_id, after, at=now.time)
 
 
-def _running_of_owner() -> ScalarSelect[int]:
-    """How many studies of the same owner are under way."""
-    others, studies = submissions.alias("others"), tables.studies.alias("running")
-    return (
-        select(func.count())
-        .select_from(others.join(studies, studies.c.id == others.c.study_id))
-        .where(others.c.owner == submissions.c.owner, studies.c.state.in_(_ACTIVE))
-        .scalar_subquery()
-    )
-
-
-def _next() -> Select[tuple[int]]:
-    """The study that is to be taken next; not one whose process has given it back, and is about to end."""
-    leases, now = tables.leases.c, bindparam("now", type_=Double)
-    return (
-        select(tables.studies.c.id)
-        .join(submissions)
-        .join(tables.leases, leases.study_id == tables.studies.c.id)
-        .where(tables.studies.c.state == StudyState.QUEUED.value, submissions.c.not_before <= now)
-        .where(or_(leases.owner.is_(None), leases.expires_at <= now))
-        .order_by(submissions.c.priority.desc(), _running_of_owner(), submissions.c.submitted_at, tables.studies.c.id)
-        .limit(1)
-    )
-
-
-def _take(query: Select[tuple[int]]) -> Any:
-    values = {"state": StudyState.RESOLVING.value, "reason": None, "request": None}
-    taken = update(tables.studies).where(tables.studies.c.id == query.scalar_subquery()).values(**values)
-    return taken.returning(tables.studies.c.id, tables.studies.c.name)
-
-
-_TAKE = {
-    True: _take(_next()),  # SQLite write transactions are exclusive
-    False: _take(_next().with_for_update(skip_locked=True, of=[tables.studies, submissions, tables.leases])),
-}
-_CLAIMED = select(tables.studies.c.name).join(tables.leases).where(tables.leases.c.owner == bindparam("the_owner"))
+def _fault(
+    connection: Connection, study_id: int, before: Submission, *, now: Moment, first_pause_s: float = _FIRST_PAUSE_S
+) -> Submission:
+    """Note a fault of a study, which is not taken from the queue for a while: longer with each in a row."""
+    since = {"the_study": study_id, "since": before.not_before}
+    earlier = 0 if connection.execute(sql.HAS_MEASURED, since).first() else before.num_faults
+    pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(earlier, 10)) if earlier else first_pause_s
+    after = before.model_copy(update={"not_before": now.time + pause, "num_faults": earlier + 1})
+    _set(connection, study_id, not_before=after.not_before, num_faults=after.num_faults)
+    return after
 
 
 def _submission(connection: Connection, study_id: int) -> Submission | None:

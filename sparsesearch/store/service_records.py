@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, func, select
 
@@ -35,6 +36,20 @@ class ServiceNumbers(Value):
     oldest_queued_at: float | None
     lease_age_s: float
     deliveries: int
+
+
+class LastChange(NamedTuple):
+    """What changes whenever a study does.
+
+    Attributes:
+        uid: The unique id of the study, which another one of its name does not have.
+        number: The number of the last change of a trial; 0 for none.
+        condition: Its condition.
+    """
+
+    uid: str
+    number: int
+    condition: StudyCondition
 
 
 class SqlServiceRecords(SqlRecords):
@@ -70,14 +85,14 @@ class SqlServiceRecords(SqlRecords):
 
         return self._database.read(work)
 
-    def last_change(self, name: str) -> tuple[int, StudyCondition]:
-        """The number of the last change of a trial, 0 for none, and the state. Raises `StudyNotFoundError`."""
+    def last_change(self, name: str) -> LastChange:
+        """The last change of a study. Raises `StudyNotFoundError`."""
 
-        def work(connection: Connection) -> tuple[int, StudyCondition]:
+        def work(connection: Connection) -> LastChange:
             row = self._find(connection, name)
             query = select(func.max(tables.trials.c.change)).where(tables.trials.c.study_id == row["id"])
             found = codec.condition_from_row(row, lease=self._lease(connection, row["id"]), now=self._now(connection))
-            return connection.scalar(query) or 0, found
+            return LastChange(uid=row["uid"] or "", number=connection.scalar(query) or 0, condition=found)
 
         return self._database.read(work)
 

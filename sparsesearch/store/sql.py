@@ -12,6 +12,7 @@ from sparsesearch.store import codec, driver_errors, migrate, study_transitions,
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import LEASE_SECONDS, Lease
 from sparsesearch.store.moment import Moment
+from sparsesearch.store.outbox import write_condition
 from sparsesearch.store.patience import Patience
 from sparsesearch.store.queue import SqlQueue
 from sparsesearch.store.service_records import SqlServiceRecords
@@ -103,10 +104,10 @@ class SqlStore(SqlServiceRecords, SqlParts, StudyStore):
         """
 
         def work(connection: Connection) -> StudyCondition:
-            row, found, _ = self.found(connection, name)
+            row, found, now = self.found(connection, name)
             after = study_transitions.requested(found, request, study=name)
             if after != found:
-                self.set_condition(connection, row["id"], after)
+                write_condition(connection, row["id"], after, at=now.time)
             return after
 
         return self._database.write(work)
@@ -131,15 +132,19 @@ class SqlStore(SqlServiceRecords, SqlParts, StudyStore):
         )
         self._set_lease(connection, study_id, lease)
 
+    def unleased(self, connection: Connection, name: str) -> tuple[codec.Row, Moment]:
+        """Return the row of a study, and the time, in a transaction in which no process may acquire its lease.
+
+        Raises `StudyNotFoundError`, or `StudyBusyError` if it is leased.
+        """
+        row = self._find(connection, name)
+        _, now = self._free_lease(connection, name, self._lease(connection, row["id"], for_update=True))
+        return self._find(connection, name), now
+
     def end_lease(self, connection: Connection, study_id: int) -> None:
         """Take the lease from a process that was lost, which cannot go on then should it wake up."""
         ended = update(tables.leases).where(tables.leases.c.study_id == study_id).values(owner=None, work=None)
         connection.execute(ended)
-
-    def set_condition(self, connection: Connection, study_id: int, condition: StudyCondition) -> None:
-        """Write the condition of a study."""
-        values = codec.condition_to_row(condition)
-        connection.execute(update(tables.studies).where(tables.studies.c.id == study_id).values(**values))
 
     def moment(self, connection: Connection) -> Moment:
         """The time that decides leases."""
@@ -158,7 +163,7 @@ class SqlStore(SqlServiceRecords, SqlParts, StudyStore):
             old, now = self._free_lease(connection, name, old)
             if resume:
                 found = codec.condition_from_row(row, lease=old, now=now)
-                self.set_condition(connection, row["id"], study_transitions.resumed(found, spec))
+                write_condition(connection, row["id"], study_transitions.resumed(found, spec), at=now.time)
             generation = old.generation + 1
             lease = Lease.new(owner=owner, generation=generation, now=now, lease_s=self._lease_s, active_s=old.active_s)
             self._set_lease(connection, row["id"], lease)
@@ -184,16 +189,16 @@ class SqlStore(SqlServiceRecords, SqlParts, StudyStore):
             )
             self._set_lease(connection, row["id"], lease)
             found = codec.condition_from_row(row, lease=lease, now=now)
-            self.set_condition(connection, row["id"], study_transitions.taken(found, spec))
+            write_condition(connection, row["id"], study_transitions.taken(found, spec), at=now.time)
             return row, spec, lease
 
         row, spec, lease = self._database.write(work)
         return self._writer(spec, study_id=row["id"], uid=row["uid"] or "", lease=lease)
 
     def delete_study(
-        self, name: str, *, also: Callable[[Connection, float], None] = lambda connection, now: None
+        self, name: str, *, also: Callable[[Connection, str, float], None] = lambda connection, state, now: None
     ) -> None:
-        """Remove a study with its trials, and do something more in the same transaction, given the time.
+        """Remove a study with its trials, and do something more in the same transaction, given its state and the time.
 
         Raises `StudyNotFoundError` or `StudyBusyError`.
         """
@@ -203,11 +208,10 @@ class SqlStore(SqlServiceRecords, SqlParts, StudyStore):
             row = connection.execute(select(tables.studies.c.id).where(tables.studies.c.name == name)).first()
             if row is None and deleted:  # by an earlier attempt
                 return
-            study_id = self._find(connection, name)["id"]
-            _, now = self._free_lease(connection, name, self._lease(connection, study_id, for_update=True))
-            also(connection, now.time)
-            connection.execute(delete(tables.studies).where(tables.studies.c.id == study_id))
-            deleted.append(study_id)
+            found, now = self.unleased(connection, name)
+            also(connection, found["state"], now.time)
+            connection.execute(delete(tables.studies).where(tables.studies.c.id == found["id"]))
+            deleted.append(found["id"])
 
         self._database.write(work)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,8 +13,10 @@ from sparsesearch.store import writer_statements as sql
 from sparsesearch.store.database import Database
 from sparsesearch.store.lease import Lease
 from sparsesearch.store.moment import Moment
+from sparsesearch.store.outbox import write_condition
 from sparsesearch.store.transition_writer import NO_HITS, Change, TransitionWriter
 from sparsesearch.store.trial_queries import load_trials
+from sparsesearch.store.trial_updates import changed, last_change, save_trials
 from sparsesearch.study.hits import Hits
 from sparsesearch.study.progress import WorkProgress
 from sparsesearch.study.spec import StudySpec
@@ -117,7 +118,8 @@ class SqlWriter(TransitionWriter):
         def work(connection: Connection, now: float) -> None:
             row = connection.execute(sql.FIND_STUDY, {"the_study": self._study_id}).mappings().one()
             found = codec.condition_from_row(row, lease=None, now=self._moment())
-            self._set_condition(connection, study_transitions.entered(found, state, reason=reason))
+            after = study_transitions.entered(found, state, reason=reason)
+            write_condition(connection, self._study_id, after, at=now)
 
         self._write(work)
 
@@ -159,13 +161,10 @@ class SqlWriter(TransitionWriter):
             released = connection.execute(sql.RELEASE, {**self._ours, **times})
             row = connection.execute(sql.FIND_STUDY, {"the_study": self._study_id}).mappings().first()
             if released.rowcount == 1 and row is not None and StudyState(row["state"]).is_active:
-                self._set_condition(connection, StudyCondition(state=StudyState.PAUSED))
+                paused = StudyCondition(state=StudyState.PAUSED)
+                write_condition(connection, self._study_id, paused, at=now.time)
 
         self._database.write(work)
-
-    def _set_condition(self, connection: Connection, condition: StudyCondition) -> None:
-        values = {f"the_{name}": value for name, value in codec.condition_to_row(condition).items()}
-        connection.execute(sql.SET_CONDITION, {"the_study": self._study_id, **values})
 
     def _write(self, work: Callable[[Connection, float], _T]) -> _T:
         """Return what `work` returns, given a transaction that has extended the lease, and its time."""
@@ -211,7 +210,10 @@ class SqlWriter(TransitionWriter):
                     raise driver_errors.no_trial(number, study=self.spec.name)
                 after[number] = change(after[number])
                 results.append(after[number])
-            self._save(connection, [(before[number], after[number]) for number in sorted(numbers)], now=now)
+            pairs = changed([(before[number], after[number]) for number in sorted(numbers)])
+            if pairs:
+                numbers_of = self._changes(connection, len(pairs))
+                save_trials(connection, pairs, self._study_id, metric=self.spec.metric, changes=numbers_of, now=now)
             if hits:
                 add = sql.ADD_HITS_TO_SQLITE if self._database.is_sqlite else sql.ADD_HITS_TO_POSTGRES
                 add.run_all(connection, [codec.hits_to_row(hits[n], study_id=self._study_id, number=n) for n in hits])
@@ -233,7 +235,7 @@ class SqlWriter(TransitionWriter):
         Nobody else writes to the study, so that they are counted here; those of a transaction that fails are left out.
         """
         if self._last_change is None:
-            self._last_change = connection.execute(sql.LAST_CHANGE, {"the_study": self._study_id}).scalar_one()
+            self._last_change = last_change(connection, self._study_id)
         first = self._last_change + 1
         self._last_change += count
         return range(first, first + count)
@@ -258,37 +260,6 @@ class SqlWriter(TransitionWriter):
                 self._unfinished.pop(trial.number, None)
             else:
                 self._unfinished[trial.number] = trial
-
-    def _save(self, connection: Connection, changed: Iterable[tuple[Trial, Trial]], *, now: float) -> None:
-        """Write trials that changed, each given before and after."""
-        updates: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-        measurements = []
-        pairs = [(before, after) for before, after in changed if after is not before]
-        if not pairs:
-            return
-        for (before, after), change in zip(pairs, self._changes(connection, len(pairs)), strict=True):
-            old, new = codec.progress_to_row(before), codec.progress_to_row(after)
-            changes = {name: value for name, value in new.items() if value != old[name]}
-            changes["updated_at"] = now
-            changes["change"] = change
-            if before.state is TrialState.WAITING and after.state is not before.state:
-                changes["started_at"] = now
-            if after.state.is_final and not before.state.is_final:
-                changes["ended_at"] = now
-            if after.measurements != before.measurements:
-                changes["score"] = codec.score_of(after, self.spec.metric)
-            where = {"the_study": self._study_id, "the_number": after.number}
-            updates[tuple(changes)].append({**changes, **where})
-            known = {measurement.step for measurement in before.measurements}
-            measurements += [
-                {**codec.measurement_to_row(item, number=after.number), "study_id": self._study_id, "created_at": now}
-                for item in after.measurements
-                if item.step not in known
-            ]
-        for columns, rows in updates.items():
-            sql.update_trial(columns).run_all(connection, rows)
-        if measurements:
-            sql.ADD_MEASUREMENT.run_all(connection, measurements)
 
 
 def _analyze(connection: Connection) -> None:

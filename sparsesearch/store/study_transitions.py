@@ -61,9 +61,18 @@ def enqueued(found: StudyCondition, *, study: str) -> StudyCondition:
     return StudyCondition(state=StudyState.QUEUED)
 
 
-def lost(found: StudyCondition) -> StudyCondition:
-    """Return the condition of a study of the queue whose process was lost: queued again, or as it was requested."""
-    return given_back(found, reason="its process was lost") if found.is_interrupted else found
+def lost(found: StudyCondition, *, is_last: bool = False) -> StudyCondition:
+    """Return the condition of a study of the queue whose process was lost: queued again, or as it was requested.
+
+    Args:
+        found: The stored condition.
+        is_last: Whether it was lost too often in a row to be queued again.
+    """
+    if not found.is_interrupted:
+        return found
+    if is_last:
+        return StudyCondition(state=StudyState.PAUSED, reason="its process was lost again and again; see its log")
+    return given_back(found, reason="its process was lost")
 
 
 def given_back(found: StudyCondition, *, reason: str | None = None) -> StudyCondition:

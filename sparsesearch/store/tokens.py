@@ -100,7 +100,7 @@ class SqlTokens:
             if row is None or row["revoked_at"] is not None:
                 raise UserInputError(f"no token {name!r} that is valid; list them with: sparsesearch token list")
             connection.execute(update(tokens).where(tokens.c.name == name).values(revoked_at=now))
-            by.note(connection, "revoke token", name, at=now)
+            by.note(connection, "revoke token", name, at=now, before=row["scope"])
 
         self._database.write(work)
 

@@ -57,15 +57,6 @@ class TransitionWriter(StudyWriter):
         """
         return self._change([(number, lambda trial: transitions.reopened(trial, reason=reason))])[0]
 
-    def retry(self, number: int, *, reason: str) -> Trial:
-        """Mark a FAILED trial as RUNNING, at another attempt; see `StudyWriter.retry`.
-
-        Raises:
-            StaleAttemptError: The lease is lost, or the trial has not failed.
-            LookupError: The trial does not exist.
-        """
-        return self._change([(number, lambda trial: transitions.retried(trial, reason=reason))])[0]
-
     def record(self, event: Event) -> Trial:
         """Record an event and return the resulting trial; see `StudyWriter.record`.
 

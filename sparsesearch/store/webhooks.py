@@ -6,22 +6,26 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from sparsesearch.errors import UserInputError
 from sparsesearch.store import tables
 from sparsesearch.store.audit import Actor
 from sparsesearch.store.database import Database
+from sparsesearch.store.outbox import queue_news
 from sparsesearch.store.service_tables import deliveries, submissions, subscriptions
 from sparsesearch.study.notification import Delivery, NotifiedEvent, Webhook
 from sparsesearch.study.state import StudyState
 
 _CLAIMED_S = 60.0
 _KEPT_S = 30 * 86_400.0
+
+MAX_WEBHOOKS = 100
+"""Webhooks of one token."""
 
 
 class SqlWebhooks:
@@ -33,7 +37,7 @@ class SqlWebhooks:
         self._clock = clock
 
     def add(self, url: str, *, events: Collection[NotifiedEvent], by: Actor) -> Webhook:
-        """Add a webhook with a new secret."""
+        """Add a webhook with a new secret. Raises `UserInputError` if the token has `MAX_WEBHOOKS` of them."""
         now = self._clock()
         secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
         hook = Webhook(
@@ -43,9 +47,12 @@ class SqlWebhooks:
         def work(connection: Connection) -> None:
             if connection.scalar(select(subscriptions.c.id).where(subscriptions.c.id == hook.id)) is not None:
                 return  # by an earlier attempt
+            of_owner = select(func.count()).select_from(subscriptions).where(subscriptions.c.owner == by.name)
+            if (connection.scalar(of_owner) or 0) >= MAX_WEBHOOKS:
+                raise UserInputError(f"token {by.name!r} has {MAX_WEBHOOKS} webhooks; delete one of them first")
             row = {**hook.model_dump(), "events": json.dumps(hook.events)}
             connection.execute(insert(subscriptions).values(**row))
-            by.note(connection, "create webhook", hook.id, at=now, after=f"{url}: {', '.join(hook.events)}")
+            by.note(connection, "create webhook", hook.id, at=now, after=_shown(url, hook.events))
 
         self._database.write(work)
         return hook
@@ -62,12 +69,14 @@ class SqlWebhooks:
         deleted: list[str] = []
 
         def work(connection: Connection) -> None:
-            if connection.execute(delete(subscriptions).where(subscriptions.c.id == webhook_id)).rowcount == 0:
-                if deleted:  # by an earlier attempt
-                    return
+            row = connection.execute(select(subscriptions).where(subscriptions.c.id == webhook_id)).first()
+            if row is None and deleted:  # by an earlier attempt
+                return
+            if row is None:
                 raise UserInputError(f"no webhook {webhook_id!r}")
+            connection.execute(delete(subscriptions).where(subscriptions.c.id == webhook_id))
             deleted.append(webhook_id)
-            by.note(connection, "delete webhook", webhook_id, at=now)
+            by.note(connection, "delete webhook", webhook_id, at=now, before=_shown(row.url, json.loads(row.events)))
 
         self._database.write(work)
 
@@ -82,63 +91,36 @@ class SqlWebhooks:
         rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [Delivery(**row) for row in rows]
 
-    def to_look_at(self) -> Sequence[tuple[str, str | None, int | None]]:
-        """Return the submitted studies of which there may be news: name, and the state and best that were told last."""
-        states = [(state, NotifiedEvent.of(state)) for state in StudyState]
-        is_news = or_(
-            *(
-                and_(tables.studies.c.state == state.value, submissions.c.told_state.is_distinct_from(event.value))
-                for state, event in states
-                if event is not None
-            ),
-            tables.studies.c.state == StudyState.RUNNING.value,
-        )
-        query = (
-            select(tables.studies.c.name, submissions.c.told_state, submissions.c.told_best)
-            .join(submissions)
-            .where(is_news)
-            .order_by(tables.studies.c.id)
-        )
-        return self._database.read(lambda connection: [tuple(row) for row in connection.execute(query)])
+    def told_best(self, *, running: bool) -> Mapping[str, int | None]:
+        """Return the best trial that was told last, by name of submitted study; with `running`, of those under way."""
+        query = select(tables.studies.c.name, submissions.c.told_best).join(submissions).order_by(tables.studies.c.id)
+        if running:
+            query = query.where(tables.studies.c.state == StudyState.RUNNING.value)
+        return self._database.read(lambda connection: {name: best for name, best in connection.execute(query)})
 
-    def tell(
-        self,
-        study: str,
-        event: NotifiedEvent,
-        data: dict[str, Any],
-        *,
-        told: dict[str, Any],
-        was: dict[str, Any] | None = None,
-    ) -> bool:
-        """Queue the news of a study for all webhooks that want it, once.
+    def tell_best(self, study: str, number: int, data: dict[str, Any], *, was: int | None) -> bool:
+        """Queue the news that a submitted study has a new best trial.
 
         Args:
             study: Name of the study.
-            event: What happened.
+            number: Number of the trial.
             data: The news, as plain data.
-            told: Columns of its submission that say that it was told; nothing is queued if they are so already.
-            was: Columns as they were when the news were found; nothing is queued if others have told more since.
+            was: The best trial that was told before, as it was read; nothing is queued if others have told more since.
 
         Returns:
             Whether it was news.
         """
         now = self._clock()
-        body = json.dumps({"type": event.value, "timestamp": now, "data": {"study": study, **data}}, sort_keys=True)
 
         def work(connection: Connection) -> bool:
-            named = select(tables.studies.c.id).where(tables.studies.c.name == study).scalar_subquery()
-            other = or_(*(submissions.c[name].is_distinct_from(value) for name, value in told.items()))
-            same = [submissions.c[name].is_not_distinct_from(value) for name, value in (was or {}).items()]
-            mark = update(submissions).where(submissions.c.study_id == named, other, *same).values(**told)
-            if connection.execute(mark).rowcount == 0:
+            study_id = connection.scalar(select(tables.studies.c.id).where(tables.studies.c.name == study))
+            if study_id is None:  # deleted in the meantime
                 return False
-            # Not one that another transaction deletes.
-            hooks = select(subscriptions.c.id, subscriptions.c.events).with_for_update(read=True, key_share=True)
-            for row in connection.execute(hooks):
-                if event.value in json.loads(row.events):
-                    values = {"webhook_id": row.id, "event": event.value, "study": study, "body": body, "attempts": 0}
-                    new = {"id": f"msg_{uuid4().hex}", "next_at": now, "status": "waiting", "created_at": now}
-                    connection.execute(insert(deliveries).values(**values, **new))
+            best = submissions.c.told_best
+            where = (submissions.c.study_id == study_id, best.is_not_distinct_from(was), best.is_distinct_from(number))
+            if connection.execute(update(submissions).where(*where).values(told_best=number)).rowcount == 0:
+                return False
+            queue_news(connection, study_id, NotifiedEvent.BEST, data, at=now)
             return True
 
         return self._database.write(work)
@@ -165,8 +147,12 @@ class SqlWebhooks:
         return self._database.write(work)
 
     def settle(self, delivery: Delivery, *, status: str, next_at: float | None) -> None:
-        """Store how an attempt ended; `next_at` is the time of the next one. Old deliveries are removed."""
-        done = update(deliveries).where(deliveries.c.id == delivery.id).values(status=status, next_at=next_at)
+        """Store how an attempt ended, and the body that was sent; `next_at` is the time of the next attempt.
+
+        Old deliveries are removed.
+        """
+        values = {"status": status, "next_at": next_at, "body": delivery.body}
+        done = update(deliveries).where(deliveries.c.id == delivery.id).values(**values)
         old = delete(deliveries).where(
             deliveries.c.next_at.is_(None), deliveries.c.created_at < self._clock() - _KEPT_S
         )
@@ -181,3 +167,7 @@ class SqlWebhooks:
     def _all(connection: Connection) -> list[Webhook]:
         rows = connection.execute(select(subscriptions)).mappings()
         return [Webhook(**{**row, "events": tuple(json.loads(row["events"]))}) for row in rows]
+
+
+def _shown(url: str, events: Sequence[str]) -> str:
+    return f"{url}: {', '.join(events)}"

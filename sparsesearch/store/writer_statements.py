@@ -33,11 +33,6 @@ SHOW_WORK = update(tables.leases).where(*_OURS).values(work=bindparam("the_work"
 _THE_STUDY = tables.studies.c.id == bindparam("the_study")
 FIND_STUDY = select(tables.studies).where(_THE_STUDY)
 FIND_REQUEST = select(tables.studies.c.request).join(tables.leases).where(*_OURS)
-SET_CONDITION = (
-    update(tables.studies)
-    .where(_THE_STUDY)
-    .values(state=bindparam("the_state"), reason=bindparam("the_reason"), request=bindparam("the_request"))
-)
 SET_SPEC = update(tables.studies).where(_THE_STUDY).values(spec=bindparam("the_spec"))
 LAST_CHANGE = select(func.coalesce(func.max(tables.trials.c.change), 0)).where(
     tables.trials.c.study_id == bindparam("the_study")

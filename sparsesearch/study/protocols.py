@@ -137,9 +137,6 @@ class StudyWriter(Protocol):
         Its measurements are kept.
         """
 
-    def retry(self, number: int, *, reason: str) -> Trial:
-        """Mark a FAILED trial as RUNNING at another attempt, so that it goes on from its last checkpoint."""
-
     def record(self, event: Event) -> Trial:
         """Write an event and return the updated trial.
 

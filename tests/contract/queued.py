@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sparsesearch.schedule import Schedule
 from sparsesearch.store.audit import Actor
 from sparsesearch.store.sql import SqlStore, open_store
+from sparsesearch.study.events import Measured
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import Budget, StudySpec
 from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.submission import Claim
+from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin
 
 LEASE_S = 60.0
 ANA, BEN = Actor("ana"), Actor("ben")
@@ -79,3 +82,33 @@ def trail(store: SqlStore, what: str = "digits") -> list[tuple[str, str, str | N
     """Who did what, oldest first, except for the submission."""
     entries = [entry for entry in store.queue.audit(what=what)[::-1] if entry.action != "submit"]
     return [(entry.who, entry.action, entry.before, entry.after) for entry in entries]
+
+
+def new(number: int, *, seed: int | None = None) -> NewTrial:
+    """A trial of a study."""
+    return NewTrial(
+        number=number,
+        fidelity=Fidelity.FINETUNE,
+        origin=Origin.SEARCH,
+        label="search",
+        schedule=Schedule.at([1], [0.5]),
+        key="a",
+        cost=Cost(macs=10, params=5),
+        seed=number if seed is None else seed,
+    )
+
+
+def measured(trial: int, step: int = 1, *, attempt: int = 1) -> Measured:
+    """The news that a trial was measured."""
+    measurement = Measurement(
+        step=step, attempt=attempt, fidelity=Fidelity.FINETUNE, metrics={"val_top1": 0.5}, seconds=0.1, seed=1
+    )
+    return Measured(trial=trial, attempt=attempt, measurement=measurement)
+
+
+def measure(writer: StudyWriter) -> None:
+    """Let a study go on by a step."""
+    number = len(writer.trials())
+    writer.add_trial(new(number))
+    writer.claim(number)
+    writer.record(measured(number))

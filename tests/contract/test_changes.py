@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from queued import LEASE_S, Clock, opening, spec
+from queued import LEASE_S, Clock, measured, new, opening, spec
 from sqlalchemy import select
 
 from sparsesearch.errors import DuplicateTrialError, StaleAttemptError
-from sparsesearch.schedule import Schedule
 from sparsesearch.store.sql import SqlStore
 from sparsesearch.store.tables import trials
-from sparsesearch.study.events import Ended, Measured
+from sparsesearch.study.events import Ended
 from sparsesearch.study.protocols import StudyWriter
-from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
+from sparsesearch.study.trial import TrialState
 
 
 @pytest.fixture
@@ -40,26 +39,6 @@ def store(open_again: Callable[[], SqlStore]) -> SqlStore:
 def writer(store: SqlStore) -> StudyWriter:
     store.create_study(spec("other")).add_trials([new(number) for number in range(50)])
     return store.create_study(spec())
-
-
-def new(number: int, *, seed: int | None = None) -> NewTrial:
-    return NewTrial(
-        number=number,
-        fidelity=Fidelity.FINETUNE,
-        origin=Origin.SEARCH,
-        label="search",
-        schedule=Schedule.at([1], [0.5]),
-        key="a",
-        cost=Cost(macs=10, params=5),
-        seed=number if seed is None else seed,
-    )
-
-
-def measured(trial: int, step: int = 1, *, attempt: int = 1) -> Measured:
-    measurement = Measurement(
-        step=step, attempt=attempt, fidelity=Fidelity.FINETUNE, metrics={"val_top1": 0.5}, seconds=0.1, seed=1
-    )
-    return Measured(trial=trial, attempt=attempt, measurement=measurement)
 
 
 def ended(trial: int) -> Ended:

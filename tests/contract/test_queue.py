@@ -15,7 +15,8 @@ from sample_study import sample_spec
 from sqlalchemy import create_engine, text
 
 from sparsesearch.errors import StaleAttemptError, StudyBusyError, StudyExistsError, StudyNotFoundError
-from sparsesearch.store import queue, study_transitions
+from sparsesearch.store import queue_statements, study_transitions
+from sparsesearch.store.outbox import write_condition
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 from sparsesearch.study.submission import Claim, Submission
@@ -128,12 +129,12 @@ class TestClaiming:
         queue = open_again().queue
         thread = threading.Thread(target=lambda: found.append(queue.claim()))
         with store._database.writing() as connection:
-            row, condition, _ = store.found(connection, "digits")
+            row, condition, now = store.found(connection, "digits")
             thread.start()
             thread.join(timeout=0.2 if store._database.is_sqlite else 10.0)
             assert found == ([] if store._database.is_sqlite else [None]), "a transaction of SQLite excludes others"
             paused = study_transitions.requested(condition, StopRequest.PAUSE, study="digits")
-            store.set_condition(connection, row["id"], paused)
+            write_condition(connection, row["id"], paused, at=now.time)
         thread.join()
         assert found == [None]
         assert store.condition("digits").state is StudyState.PAUSED
@@ -262,7 +263,7 @@ def fill_many(store: SqlStore) -> None:
 def test_finished_studies_are_not_looked_at(store: SqlStore, clock: Clock) -> None:
     fill_many(store)
     is_sqlite, dialect = store._database.is_sqlite, store._database._reads.dialect
-    bound = queue._next().params(now=clock.now)
+    bound = queue_statements.next_study().params(now=clock.now)
     literal = str(bound.compile(dialect=dialect, compile_kwargs={"literal_binds": True})).replace("%%", "%")
     explain = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
     with store._database.reading() as connection:

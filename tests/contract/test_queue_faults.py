@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from queued import ANA, BEN, LEASE_S, Clock, claim, claims, ended, opening, running, spec, submit, trail
+from queued import ANA, BEN, LEASE_S, Clock, claim, claims, ended, measure, opening, running, spec, submit, trail
 
 from sparsesearch.errors import StaleAttemptError
 from sparsesearch.store.sql import SqlStore
@@ -39,6 +39,35 @@ class TestLostProcesses:
         late(store, writer)
         assert claims(store) == ["digits"]
         late(store, writer)
+
+    def test_those_that_are_lost_again_and_again_are_paused(self, store: SqlStore, clock: Clock) -> None:
+        submit(store, "digits")
+        pauses = []
+        for _ in range(6):
+            store.open_claimed("digits", claim(store).lease)
+            clock.now += LEASE_S
+            assert store.queue.requeue_lost() == ["digits"]
+            not_before = store.queue.submissions(["digits"])["digits"].not_before
+            pauses.append(not_before - clock.now)
+            clock.now = not_before
+        assert pauses[:5] == [0, 60, 120, 240, 480]
+        reason = "its process was lost again and again; see its log"
+        assert store.condition("digits") == StudyCondition(state=StudyState.PAUSED, reason=reason)
+        assert claims(store) == []
+        store.queue.enqueue("digits", by=BEN)
+        store.open_claimed("digits", claim(store).lease)
+        clock.now += LEASE_S
+        store.queue.requeue_lost()
+        assert claims(store) == ["digits"], "counted anew"
+
+    def test_those_that_go_on_in_between_are_not(self, store: SqlStore, clock: Clock) -> None:
+        submit(store, "digits")
+        for _ in range(12):
+            writer = store.open_claimed("digits", claim(store).lease)
+            clock.now += 1
+            measure(writer)
+            clock.now += LEASE_S
+            assert store.queue.requeue_lost() == ["digits"]
 
     @pytest.mark.parametrize(
         ("request_", "state"),
@@ -112,11 +141,16 @@ class TestFaults:
         store.queue.give_back("digits", "no network")
         assert store.queue.submissions(["digits"])["digits"].not_before == clock.now + 1800
 
-    def test_after_half_an_hour_of_work_they_are_counted_anew(self, store: SqlStore, clock: Clock) -> None:
+    def test_after_a_measurement_they_are_counted_anew(self, store: SqlStore, clock: Clock) -> None:
         submit(store, "digits")
         pauses = []
-        for worked in (0, 1800, 1801, 0):
-            clock.now += worked
+        for measures in (False, False, True, False):
+            writer = store.open_claimed("digits", claim(store).lease)
+            clock.now += 7200
+            if measures:
+                measure(writer)
+            writer.set_state(StudyState.QUEUED)
+            writer.close()
             store.queue.give_back("digits", "no network")
             not_before = store.queue.submissions(["digits"])["digits"].not_before
             pauses.append(not_before - clock.now)

@@ -6,17 +6,19 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from queued import ANA, BEN, Clock, claim, ended, opening, spec, submit
-from sqlalchemy import delete
+from queued import ANA, BEN, Clock, claim, opening, spec, submit
+from sqlalchemy import Connection, delete
 
 from sparsesearch.errors import UserInputError
+from sparsesearch.store.outbox import write_condition
 from sparsesearch.store.service_tables import subscriptions
 from sparsesearch.store.sql import SqlStore
 from sparsesearch.study.notification import Delivery, NotifiedEvent, Webhook
-from sparsesearch.study.state import StopRequest, StudyState
+from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
 
 FINISHED, BEST = NotifiedEvent.FINISHED, NotifiedEvent.BEST
 DAY_S = 86_400.0
@@ -46,8 +48,22 @@ def add(store: SqlStore, *events: NotifiedEvent) -> Webhook:
     return store.webhooks.add("http://a/b", events=events or tuple(NotifiedEvent), by=ANA)
 
 
-def tell(store: SqlStore, event: NotifiedEvent = FINISHED, study: str = "digits") -> bool:
-    return store.webhooks.tell(study, event, {"best": 0.5}, told={"told_state": event.value})
+STATES = {
+    NotifiedEvent.STARTED: StudyState.RUNNING,
+    NotifiedEvent.PAUSED: StudyState.PAUSED,
+    NotifiedEvent.FINISHED: StudyState.FINISHED,
+}
+
+
+def tell(store: SqlStore, event: NotifiedEvent = FINISHED, study: str = "digits") -> None:
+    """Bring a study into a state, whatever its state was."""
+    with store._database.writing() as connection:
+        row, _, now = store.found(connection, study)
+        write_condition(connection, row["id"], StudyCondition(state=STATES[event]), at=now.time)
+
+
+def tell_best(store: SqlStore) -> bool:
+    return store.webhooks.tell_best("digits", 7, {}, was=None)
 
 
 def due(store: SqlStore) -> list[str]:
@@ -92,8 +108,8 @@ class TestWebhooks:
 class TestTelling:
     def test_news_is_told_once(self, store: SqlStore, clock: Clock) -> None:
         hook = add(store)
-        assert tell(store)
-        assert not tell(store)
+        tell(store)
+        tell(store)
         (found,) = store.webhooks.deliveries(hook.id)
         assert found == Delivery(
             id=found.id,
@@ -109,7 +125,7 @@ class TestTelling:
         assert json.loads(found.body) == {
             "type": "study.finished",
             "timestamp": clock.now,
-            "data": {"study": "digits", "best": 0.5},
+            "data": {"study": "digits", "state": "FINISHED", "reason": None},
         }
 
     def test_to_those_who_want_it(self, store: SqlStore) -> None:
@@ -121,10 +137,10 @@ class TestTelling:
         hook = add(store)
         for event in (NotifiedEvent.STARTED, NotifiedEvent.PAUSED, NotifiedEvent.STARTED):
             clock.now += 1
-            assert tell(store, event)
-        for best in (3, 3, 8):
+            tell(store, event)
+        for best, was, is_news in ((3, None, True), (3, 3, False), (8, None, False), (8, 3, True)):
             clock.now += 1
-            store.webhooks.tell("digits", BEST, {}, told={"told_best": best})
+            assert store.webhooks.tell_best("digits", best, {}, was=was) is is_news
         events = [delivery.event for delivery in store.webhooks.deliveries(hook.id)[::-1]]
         assert events == [NotifiedEvent.STARTED, NotifiedEvent.PAUSED, NotifiedEvent.STARTED, BEST, BEST]
         assert [delivery.event for delivery in store.webhooks.deliveries(hook.id, limit=1)] == [BEST]
@@ -132,14 +148,15 @@ class TestTelling:
     def test_of_studies_that_were_not_submitted_nothing_is_told(self, store: SqlStore) -> None:
         add(store)
         store.submit_study(spec("other"))
-        assert not tell(store, study="other")
-        assert not tell(store, study="none")
+        tell(store, study="other")
+        assert not store.webhooks.tell_best("other", 3, {}, was=None)
+        assert not store.webhooks.tell_best("none", 3, {}, was=None)
         assert store.webhooks.due() == []
 
     def test_one_of_several_tells_it(self, store: SqlStore, open_again: Callable[[], SqlStore]) -> None:
         hook = add(store)
         stores = [store, open_again(), open_again(), open_again()]
-        assert sorted(_together(stores, tell)) == [False, False, False, True]
+        assert sorted(_together(stores, tell_best)) == [False, False, False, True]
         assert len(store.webhooks.deliveries(hook.id)) == 1
 
     def test_a_webhook_that_is_deleted_meanwhile_is_not_told(
@@ -148,7 +165,7 @@ class TestTelling:
         hook, other = add(store), add(store)
         second = open_again()
         outcomes: list[object] = []
-        thread = threading.Thread(target=lambda: outcomes.extend(_together([second], tell)))
+        thread = threading.Thread(target=lambda: outcomes.extend(_together([second], tell_best)))
         with store._database.writing() as connection:
             connection.execute(delete(subscriptions).where(subscriptions.c.id == hook.id))
             thread.start()
@@ -157,17 +174,51 @@ class TestTelling:
         assert outcomes == [True]
         assert len(store.webhooks.deliveries(other.id)) == 1
 
-    def test_states_that_were_not_told_are_looked_at(self, store: SqlStore) -> None:
-        store.queue.request("digits", StopRequest.PAUSE, by=ANA)
-        ended(store, StudyState.FINISHED, "finished")
-        submit(store, "waiting")
-        submit(store, "started", priority=1)
-        claim(store)
-        assert [name for name, *_ in store.webhooks.to_look_at()] == ["digits", "finished", "started"]
-        tell(store, FINISHED, "finished")
-        tell(store, NotifiedEvent.PAUSED)
-        tell(store, NotifiedEvent.STARTED, "started")
-        assert store.webhooks.to_look_at() == []
+    def test_whoever_changes_a_state_tells_it(self, store: SqlStore, clock: Clock) -> None:
+        hook = add(store)
+
+        def later() -> None:
+            clock.now += 1
+
+        for state in (StudyState.FAILED, StudyState.FAILED):
+            later()
+            writer = store.open_claimed("digits", claim(store).lease)
+            writer.set_state(StudyState.RUNNING)
+            later()
+            writer.set_state(state, reason="no luck")
+            writer.close()
+            later()
+            store.queue.enqueue("digits", by=ANA)
+        running_ = store.open_claimed("digits", claim(store).lease)
+        later()
+        running_.close()  # with Ctrl-C
+        later()
+        with closing(store.open_study("digits", resume=True)):  # by hand
+            later()
+            store.queue.request("digits", StopRequest.PAUSE, by=ANA)
+        later()
+        store.queue.request("digits", StopRequest.CANCEL, by=ANA)
+        events = [delivery.event.value.removeprefix("study.") for delivery in store.webhooks.deliveries(hook.id)[::-1]]
+        assert events == [*["started", "failed"] * 2, *["started", "paused"] * 2, "cancelled"]
+
+    def test_a_state_that_is_not_stored_is_not_told(self, store: SqlStore) -> None:
+        hook = add(store)
+
+        def fail(connection: Connection) -> None:
+            row, _, now = store.found(connection, "digits")
+            write_condition(connection, row["id"], StudyCondition(state=StudyState.FAILED), at=now.time)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            store._database.write(fail)
+        assert store.webhooks.deliveries(hook.id) == []
+
+    def test_the_best_that_were_told(self, store: SqlStore) -> None:
+        submit(store, "other")
+        tell(store, NotifiedEvent.STARTED, "other")
+        store.webhooks.tell_best("other", 5, {}, was=None)
+        assert store.webhooks.told_best(running=True) == {"other": 5}
+        assert store.webhooks.told_best(running=False) == {"digits": None, "other": 5}
 
     def test_what_a_state_means(self) -> None:
         news = {state: NotifiedEvent.of(state) for state in StudyState}
@@ -242,7 +293,7 @@ class TestDelivering:
         store.queue.delete("digits", by=ANA)
         assert len(store.webhooks.deliveries(hook.id)) == len(due(store)) == 1
         store.webhooks.delete(hook.id, by=ANA)
-        store.webhooks.settle(Delivery.model_construct(id="msg_gone"), status="delivered", next_at=None)
+        store.webhooks.settle(Delivery.model_construct(id="msg_gone", body=""), status="delivered", next_at=None)
 
 
 def _together(stores: list[SqlStore], work: Callable[[SqlStore], object]) -> list[object]:

@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 from hearing import Heard, Listener, listening, write_certificate
-from queued_studies import finished
+from queued_studies import bring, finished
 from served import API, Api, line
 
 from sparsesearch.service import delivery
 from sparsesearch.service.delivery import deliver_due, signature
-from sparsesearch.service.news import tell_news
+from sparsesearch.service.news import tell_best
 from sparsesearch.store.audit import Actor
 from sparsesearch.study.notification import Delivery, NotifiedEvent, Webhook
+from sparsesearch.study.state import StudyState
 
 ANN = Actor("ann")
 FINISHED = {NotifiedEvent.FINISHED}
@@ -44,13 +45,13 @@ def told(api: Api, listener: Listener) -> Webhook:
 
 
 def tell(api: Api, study: str = "mine") -> None:
-    if study not in api.store.studies():
-        api.submit(name=study)
-    api.store.webhooks.tell(study, NotifiedEvent.FINISHED, {"state": "FINISHED"}, told={"told_state": "x"})
+    """A study from the queue to its end."""
+    api.submit(name=study)
+    bring(api.store, study, StudyState.FINISHED)
 
 
 def deliver(api: Api, **options: Any) -> int:
-    return deliver_due(api.store.webhooks, **{"allow_private": True, **options})
+    return deliver_due(api.store, **{"allow_private": True, **options})
 
 
 def last(api: Api, hook: Webhook) -> Delivery:
@@ -79,7 +80,7 @@ def test_a_study_is_followed_from_the_api_to_the_listener(tmp_path: Path, listen
     body = {"url": listener.url(), "events": ["study.finished", "study.best"]}
     hook = api.caller("ann").post(f"{API}/webhooks", json=body).json()
     finished(api.store)
-    tell_news(api.store)
+    tell_best(api.store, "sample")
     assert deliver(api) == 2
     assert deliver(api) == 0
     by_type = {json.loads(heard.body)["type"]: heard for heard in listener.heard}

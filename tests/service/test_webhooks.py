@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from hearing import listening
-from queued_studies import begun, finished
+from queued_studies import begun, bring, finished
 from sample_study import DEIT_SMALL, MadeUpEvaluator, sample_spec
 from served import API, Api, line
 
 from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.search.controller import StagedController
 from sparsesearch.service.delivery import deliver_due
-from sparsesearch.service.news import tell_news
+from sparsesearch.service.news import tell_best
 from sparsesearch.service.webhook_address import check_address
 from sparsesearch.store.audit import Actor
 from sparsesearch.store.sql import open_store
@@ -112,8 +112,8 @@ class TestAddresses:
         with listening() as listener:
             hook = api.store.webhooks.add(listener.url(), events={NotifiedEvent.FINISHED}, by=ANN)
             api.submit(name="mine")
-            api.store.webhooks.tell("mine", NotifiedEvent.FINISHED, {}, told={"told_state": "x"})
-            assert deliver_due(api.store.webhooks) == 1
+            bring(api.store, "mine", StudyState.FINISHED)
+            assert deliver_due(api.store) == 1
             assert listener.heard == []
         assert "is not at a public address" in api.store.webhooks.deliveries(hook.id)[0].status
 
@@ -132,8 +132,8 @@ class TestAddresses:
         body = {"url": "http://rebind.example/", "events": ["study.finished"]}
         assert api.caller("ann").post(f"{API}/webhooks", json=body).status_code == 201
         api.submit(name="mine")
-        api.store.webhooks.tell("mine", NotifiedEvent.FINISHED, {}, told={"told_state": "x"})
-        assert deliver_due(api.store.webhooks) == 1
+        bring(api.store, "mine", StudyState.FINISHED)
+        assert deliver_due(api.store) == 1
         assert found == connected, "what was checked is what is connected to"
 
 
@@ -156,7 +156,7 @@ class TestOwners:
         hook = root.post(f"{API}/webhooks", json={"url": f"https://{PUBLIC}/"}).json()
         assert len(hook["secret"].removeprefix("whsec_")) >= 32
         finished(api.store)
-        tell_news(api.store)
+        tell_best(api.store, "sample")
         paths = [
             "/webhooks",
             f"/webhooks/{hook['id']}/deliveries",
@@ -196,18 +196,12 @@ class TestNews:
 
     def test_each_is_told_once(self, api: Api, hook: str) -> None:
         writer = begun(api.store, sample_spec("mine"))
-        for _ in range(3):
-            tell_news(api.store)
+        writer.set_state(StudyState.RUNNING)
         assert self.told(api, hook) == [("mine", "study.started", None)]
         writer.set_state(StudyState.PAUSED)
         writer.close()
-        for _ in range(3):
-            tell_news(api.store)
         api.store.queue.enqueue("mine", by=ANN)
-        tell_news(api.store)
         api.store.queue.request("mine", StopRequest.CANCEL, by=ANN)
-        for _ in range(3):
-            tell_news(api.store)
         events = [event for _, event, _ in self.told(api, hook)]
         assert events == ["study.started", "study.paused", "study.cancelled"]
 
@@ -218,8 +212,9 @@ class TestNews:
         def telling(number: int) -> None:
             try:
                 while not stop.is_set():
-                    tell_news(stores[number])
-                tell_news(stores[number])
+                    tell_best(stores[number])
+                for study in api.store.studies():
+                    tell_best(stores[number], study)
             except Exception as error:
                 errors.append(error)
 
@@ -238,23 +233,16 @@ class TestNews:
             assert len(events) == len(set(events)), "none twice"
             assert events[0][0] == "study.started"
             assert [event for event, _ in events].count("study.finished") == 1
+            assert [event for event, _ in events].count("study.best") >= 1
         for store in stores:
             store.close()
 
     def test_what_is_long_past_is_not_told(self, api: Api) -> None:
         finished(api.store, "old")
-        tell_news(api.store)
+        tell_best(api.store, "old")
         hook = api.store.webhooks.add(f"https://{PUBLIC}/", events=set(NotifiedEvent), by=ANN).id
-        tell_news(api.store)
+        tell_best(api.store)
         assert self.told(api, hook) == []
         finished(api.store, "new")
-        tell_news(api.store)
+        tell_best(api.store, "new")
         assert {study for study, _, _ in self.told(api, hook)} == {"new"}
-
-    def test_others_may_have_told_more_since(self, api: Api, hook: str) -> None:
-        api.submit(name="mine")
-        tell = api.store.webhooks.tell
-        told, was = {"told_state": "study.finished"}, {"told_state": None}
-        assert tell("mine", NotifiedEvent.FINISHED, {}, told=told, was=was)
-        assert not tell("mine", NotifiedEvent.STARTED, {}, told={"told_state": "study.started"}, was=was)
-        assert len(self.told(api, hook)) == 1

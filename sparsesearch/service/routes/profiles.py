@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, HTTPException, Path, Query
 from pydantic import BaseModel
 
 from sparsesearch.latency.profile.document import Profile, parse_profile
-from sparsesearch.service.access import Admin, Reader, Submitter, check_scope
+from sparsesearch.service.access import Admin, Reader, Submitter, actor, check_scope
 from sparsesearch.service.parts import WorkspaceOf
 from sparsesearch.service.plain_data import check_plain
 from sparsesearch.service.problems import responses
@@ -55,14 +55,14 @@ def upload(
         if not replace:
             raise HTTPException(409, f"profile {name!r} already exists; choose another name, or add ?replace=true")
         check_scope(token, Scope.ADMIN)
-    store.save(name, profile, replace=replace)
+    store.save(name, profile, replace=replace, by=actor(token))
 
 
 @router.delete("/profiles/{name}", status_code=204, responses=responses(404))
-def delete(name: ProfileName, _: Admin, workspace: WorkspaceOf) -> None:
+def delete(name: ProfileName, token: Admin, workspace: WorkspaceOf) -> None:
     """Delete a latency profile."""
     _stored(name, workspace)
-    workspace.store.profiles.delete(name)
+    workspace.store.profiles.delete(name, by=actor(token))
 
 
 def _stored(name: str, workspace: WorkspaceOf) -> Profile:

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sparsesearch.app.delete_study import delete_study
 from sparsesearch.app.read_status import read_status
-from sparsesearch.app.resume_queued import resume_queued
 from sparsesearch.app.submit_study import submit_study
 from sparsesearch.service.access import Reader, Submitter, actor, check_owner
 from sparsesearch.service.confine import confined
@@ -245,7 +244,7 @@ def resume(name: StudyName, token: Submitter, workspace: WorkspaceOf) -> Conditi
     """Queue a study again that was paused, has failed, or lost its process; it goes on where it stopped."""
     queue = workspace.store.queue
     check_owner(token, queue.submission(name), study=name)
-    return Condition.of(name, resume_queued(workspace.store, name, by=actor(token)))
+    return Condition.of(name, workspace.store.queue.enqueue(name, by=actor(token)))
 
 
 def _requested(name: str, request: StopRequest, token: Submitter, workspace: WorkspaceOf) -> Condition:

@@ -3,10 +3,10 @@ from contextlib import closing
 import pytest
 from sample_study import DEIT_SMALL, MadeUpEvaluator, sample_spec
 
-from sparsesearch.app.retry_trials import retry_trials
 from sparsesearch.dispatch.inline import InlineDispatcher
-from sparsesearch.errors import StudyStateError
+from sparsesearch.errors import StudyBusyError, StudyStateError
 from sparsesearch.search.controller import StagedController
+from sparsesearch.store.audit import Actor
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.state import StopRequest, StudyState
 from sparsesearch.study.trial import Fidelity, TrialState
@@ -50,7 +50,7 @@ def failed(store, study):
 
 def test_failed_trials_run_again_at_another_attempt(store, study):
     before = failed(store, study)
-    retried = retry_trials(store, study)
+    retried = store.queue.retry(study)
     assert [trial.number for trial in retried] == [trial.number for trial in before]
     for was, now in zip(before, retried, strict=True):
         assert (now.state, now.attempt) == (TrialState.RUNNING, was.attempt + 1)
@@ -60,7 +60,7 @@ def test_failed_trials_run_again_at_another_attempt(store, study):
     found = store.condition(study)
     assert (found.state, found.reason) == (StudyState.PAUSED, "2 failed trials to run again")
     with pytest.raises(StudyStateError, match="has no failed trials"):
-        retry_trials(store, study)
+        store.queue.retry(study)
     spec = store.spec(study)
     with closing(store.open_study(study, resume=True)) as writer:
         InlineDispatcher().run(StagedController(spec, DEIT_SMALL), writer, MadeUpEvaluator())
@@ -71,8 +71,8 @@ def test_failed_trials_run_again_at_another_attempt(store, study):
 def test_one_of_them(store, study):
     first, second = failed(store, study)
     with pytest.raises(StudyStateError, match="has no failed trial 0; see: sparsesearch trials"):
-        retry_trials(store, study, number=0)
-    assert [trial.number for trial in retry_trials(store, study, number=second.number)] == [second.number]
+        store.queue.retry(study, number=0)
+    assert [trial.number for trial in store.queue.retry(study, number=second.number)] == [second.number]
     assert failed(store, study) == [first]
 
 
@@ -81,5 +81,30 @@ def test_a_cancelled_study_stays_as_it_is(store, study):
         writer.set_state(StudyState.PAUSED)
     store.request(study, StopRequest.CANCEL)
     with pytest.raises(StudyStateError, match="was cancelled"):
-        retry_trials(store, study)
+        store.queue.retry(study)
     assert len(failed(store, study)) == 2
+
+
+def test_resuming_a_failed_study_retries_them_in_one_transaction(store):
+    by = Actor("ann")
+    store.queue.submit(sample_spec("other"), by=by)
+    with closing(store.open_claimed("other", store.queue.claim().lease)) as writer:
+        InlineDispatcher().run(StagedController(writer.spec, DEIT_SMALL), writer, Failing())
+        writer.set_state(StudyState.FAILED, reason="no luck")
+    before = failed(store, "other")
+    last = store.last_change("other").number
+    assert store.queue.enqueue("other", by=by).state is StudyState.QUEUED
+    assert failed(store, "other") == []
+    assert [trial.number for _, trial in store.trials_changed("other", after=last, limit=9)] == [
+        trial.number for trial in before
+    ]
+    assert [entry.action for entry in store.queue.audit(what="other")] == ["resume", "submit"]
+
+
+def test_nothing_is_retried_of_a_study_that_cannot_be_resumed(store, study):
+    before = failed(store, study)
+    with pytest.raises(StudyStateError, match="nothing to resume"):
+        store.queue.enqueue(study, by=Actor("ann"))
+    with closing(store.open_study(study)), pytest.raises(StudyBusyError):
+        store.queue.retry(study)
+    assert failed(store, study) == before
