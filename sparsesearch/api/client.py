@@ -70,7 +70,7 @@ class Client:
         """Names of all studies, oldest first."""
         return list(self._store.studies())
 
-    def events(self, study: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
+    def events(self, study: str, *, after: str = "") -> Iterator[dict[str, Any]]:
         """The changes of a study as they come: `id`, `event` (`trial`, `study` or `end`) and `data`.
 
         Args:

@@ -10,7 +10,7 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from sparsesearch.service.limits import Bucket
+from sparsesearch.service.strangers import Strangers
 from sparsesearch.store.audit import Actor
 from sparsesearch.store.sql import SqlStore
 from sparsesearch.study.access import Scope, Token
@@ -21,20 +21,50 @@ bearer = HTTPBearer(auto_error=False, description="A token of `sparsesearch toke
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
-async def token_of(request: Request) -> Token | None:
-    """The valid token of a request; None if it has none.
+async def token_of(request: Request) -> Token:
+    """The valid token of a request. Raises `HTTPException`: 401, or 429 after too many without one."""
+    secret, strangers = _secret_of(request), request.app.state.strangers
+    if secret is not None:
+        token = await find_token(request, secret)
+        if token is not None:
+            return token
+    strangers.count(request)
+    raise HTTPException(
+        401,
+        "no valid token; send the header Authorization: Bearer TOKEN, of: sparsesearch token create NAME",
+        {"WWW-Authenticate": "Bearer"},
+    )
+
+
+async def find_token(request: Request, secret: str) -> Token | None:
+    """The valid token of a secret; None if there is none. Raises `HTTPException`: 429."""
+    store: SqlStore = request.app.state.workspace.store
+    strangers: Strangers = request.app.state.strangers
+    strangers.check(request, secret)
+    token = await run_in_threadpool(store.tokens.find, secret)
+    if token is not None:
+        strangers.remember(secret)
+    return token
+
+
+def is_valid(request: Request, token: Token) -> bool:
+    """Whether the token of a request that takes long is still valid."""
+    store: SqlStore = request.app.state.workspace.store
+    secret = _secret_of(request)
+    found = None if secret is None else store.tokens.find(secret)
+    return found is not None and found.name == token.name
+
+
+def _secret_of(request: Request) -> str | None:
+    """The secret of the header, or of the cookie.
 
     A cookie is sent by the browser whatever page made it do so, so that it counts for changes only from our own pages.
     """
-    store: SqlStore = request.app.state.workspace.store
-    header = request.headers.get("authorization", "")
-    kind, _, secret = header.partition(" ")
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and secret.strip():
-        return await run_in_threadpool(store.tokens.find, secret.strip())
+        return secret.strip()
     cookie = request.cookies.get(COOKIE)
-    if cookie and (request.method in _SAFE or is_same_origin(request)):
-        return await run_in_threadpool(store.tokens.find, cookie)
-    return None
+    return cookie if cookie and (request.method in _SAFE or is_same_origin(request)) else None
 
 
 def is_same_origin(request: Request) -> bool:
@@ -55,17 +85,6 @@ def needs(scope: Scope) -> Callable[..., Awaitable[Token]]:
 
     async def dependency(request: Request, _: Annotated[object, Depends(bearer)]) -> Token:
         token = await token_of(request)
-        if token is None:
-            strangers: Bucket = request.app.state.strangers
-            if not strangers.take(request.client.host if request.client else "-"):
-                raise HTTPException(
-                    429, "too many requests without a valid token; wait a minute", {"Retry-After": "60"}
-                )
-            raise HTTPException(
-                401,
-                "no valid token; send the header Authorization: Bearer TOKEN, of: sparsesearch token create NAME",
-                {"WWW-Authenticate": "Bearer"},
-            )
         if not request.app.state.callers.take(token.name):
             raise HTTPException(
                 429, f"token {token.name!r} makes too many requests; wait a second", {"Retry-After": "1"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from importlib.metadata import version
+from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -14,7 +16,19 @@ from sparsesearch.service.options import ServiceOptions
 from sparsesearch.service.pages.router import add_pages
 from sparsesearch.service.problems import add_handlers
 from sparsesearch.service.remembered import Remembered
-from sparsesearch.service.routes import audit, events, health, profiles, records, results, studies, trials, webhooks
+from sparsesearch.service.routes import (
+    audit,
+    document,
+    events,
+    health,
+    profiles,
+    records,
+    results,
+    studies,
+    trials,
+    webhooks,
+)
+from sparsesearch.service.strangers import Strangers
 
 API = "/api/v1"
 _STRANGERS_RATE = 2.0
@@ -41,20 +55,26 @@ def create_app(workspace: Workspace, options: ServiceOptions | None = None) -> F
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        openapi_url=f"{API}/openapi.json",
+        openapi_url=None,  # `document` answers it, to those who have a token
+        telemetry={"auto_configure": True, "exclude": _is_health},
     )
     app.state.workspace = workspace
     app.state.options = options
     app.state.callers = Bucket(options.rate)
-    app.state.strangers = Bucket(_STRANGERS_RATE)
+    app.state.strangers = Strangers(_STRANGERS_RATE)
     app.state.remembered = Remembered()
     app.state.feeds = EventFeeds(workspace.store)
+    app.state.readiness = health.Readiness(workspace.store)
     app.state.drawing = CapacityLimiter(1)
     app.include_router(health.router)
-    for module in (studies, trials, results, events, profiles, webhooks, audit, records):
+    for module in (studies, trials, results, events, profiles, webhooks, audit, records, document):
         app.include_router(module.router, prefix=API)
     add_pages(app)
     add_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=options.max_body_bytes)
     app.add_middleware(RequestLog)
     return app
+
+
+def _is_health(scope: MutableMapping[str, Any]) -> bool:
+    return scope.get("path") in ("/healthz", "/readyz", "/metrics")

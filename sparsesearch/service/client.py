@@ -89,14 +89,14 @@ class ServiceClient:
             raise _error(found, self.server)
         return found
 
-    def events(self, study: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
+    def events(self, study: str, *, after: str = "") -> Iterator[dict[str, Any]]:
         """The changes of a study as they come: `{"id", "event", "data"}`; ends with the study.
 
         A connection that is lost is opened again, for a minute, and goes on after the last event.
         """
         name, lost_at = quote(study, safe=""), -math.inf
         while True:
-            headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
+            headers = {"Last-Event-ID": after, "Accept": "text/event-stream"}
             try:
                 opened = self.request("GET", f"/studies/{name}/events", headers=headers, stream=True)
             except InfrastructureError:
@@ -114,7 +114,7 @@ class ServiceClient:
                             fields[key] = value.removeprefix(" ")
                             continue
                         if "event" in fields:
-                            after = int(fields.get("id", after))
+                            after = fields.get("id", after)
                             yield {"id": after, "event": fields["event"], "data": json.loads(fields["data"])}
                             if fields["event"] == "end":
                                 return

@@ -43,7 +43,10 @@ class Bucket:
 
 
 class BodyLimit:
-    """Refuses requests whose body is too large: at once if they say so, else as soon as it is."""
+    """Refuses requests whose body is too large: at once if they say so, else as soon as it is.
+
+    FastAPI's own limit answers in plain text, without our line and request id, and hides what else is wrong.
+    """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self._app = app

@@ -6,14 +6,17 @@ import pytest
 from served import API, Api, bearer, line
 
 from sparsesearch.service.access import COOKIE
-from sparsesearch.service.routes import audit, events, profiles, records, results, studies, trials, webhooks
+from sparsesearch.service.routes import audit, document, events, profiles, records, results, studies, trials, webhooks
+from sparsesearch.service.strangers import Strangers
 from sparsesearch.store.audit import Actor
+from sparsesearch.store.tokens import SqlTokens
 from sparsesearch.study.access import Scope
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyState
 
 HOOK = f"wh_{'0' * 32}"
 LOWEST = {
+    ("GET", "/openapi.json"): "read",
     ("GET", "/studies"): "read",
     ("POST", "/studies"): "submit",
     ("GET", "/studies/{name}"): "read",
@@ -69,7 +72,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Api:
 
 
 def test_every_route_is_in_the_table(shared: Api) -> None:
-    modules = (audit, events, profiles, records, results, studies, trials, webhooks)
+    modules = (audit, events, profiles, records, results, studies, trials, webhooks, document)
     found = {(method, route.path) for module in modules for route in module.router.routes for method in route.methods}
     assert found | {("GET", "/metrics")} == set(LOWEST)
     documented = {
@@ -89,7 +92,6 @@ def test_without_a_valid_token_nothing_is_answered(shared: Api, route: tuple[str
     revoked = store.tokens.create("revoked", Scope.ADMIN, by=Actor("test"))
     store.tokens.revoke("revoked", by=Actor("test"))
     secret = shared.secrets["root"]
-    shared.app.state.strangers._left.clear()
     for headers in (
         {},
         bearer("sk_unknown"),
@@ -103,7 +105,7 @@ def test_without_a_valid_token_nothing_is_answered(shared: Api, route: tuple[str
         {"Cookie": f"{COOKIE}=sk_unknown"},
         {"Cookie": f"other={secret}"},
     ):
-        shared.app.state.strangers._left.clear()
+        shared.app.state.strangers = Strangers(1e9)
         answer = ask(shared, route, headers=headers)
         assert answer.status_code == 401, headers
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -123,7 +125,13 @@ def test_a_scope_that_is_too_low_is_refused(shared: Api, route: tuple[str, str])
             assert line(answer) == f"token '{name}' has the scope {scope}; this needs {lowest}"
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", f"{API}/openapi.json"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/healthz",
+        "/readyz",
+    ],
+)
 def test_what_operators_ask_needs_no_token(shared: Api, path: str) -> None:
     assert shared.caller().get(path).status_code == 200
 
@@ -218,3 +226,37 @@ def test_a_token_that_is_revoked_is_refused_at_once(api: Api) -> None:
     assert caller.get(f"{API}/studies").status_code == 200
     api.store.tokens.revoke("rita", by=Actor("test"))
     assert caller.get(f"{API}/studies").status_code == 401
+
+
+class TestStrangers:
+    def test_too_many_tries_are_not_looked_up(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked_up = []
+        api.app.state.strangers = Strangers(0.01)
+        find = api.store.tokens.find
+        monkeypatch.setattr(SqlTokens, "find", lambda self, secret: looked_up.append(secret) or find(secret))
+        answers = [api.caller().get(f"{API}/studies", headers=bearer(f"sk_{number}")) for number in range(20)]
+        assert answers[0].status_code == 401
+        assert answers[-1].status_code == 429
+        assert answers[-1].headers["retry-after"] == "60"
+        assert len(looked_up) < 10
+
+    def test_those_who_were_let_in_before_do_not_notice(self, api: Api) -> None:
+        api.app.state.strangers = Strangers(0.01)
+        assert api.caller("ann").get(f"{API}/studies").status_code == 200
+        for _ in range(5):
+            api.caller().get(f"{API}/studies", headers=bearer("sk_x"))
+        assert api.caller("ann").get(f"{API}/studies").status_code == 200
+        assert api.caller("rita").get(f"{API}/studies").status_code == 429, "from the same address, not seen before"
+
+    def test_what_was_valid_is_not_let_in_when_it_is_revoked(self, api: Api) -> None:
+        assert api.caller("ann").get(f"{API}/studies").status_code == 200
+        api.store.tokens.revoke("ann", by=Actor("test"))
+        assert api.caller("ann").get(f"{API}/studies").status_code == 401
+
+
+def test_many_who_ask_whether_it_is_ready_ask_the_database_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    revision = api.store.revision
+    monkeypatch.setattr(api.store, "revision", lambda: asked.append(1) or revision(), raising=False)
+    assert {api.caller().get("/readyz").status_code for _ in range(20)} == {200}
+    assert len(asked) < 10

@@ -200,8 +200,10 @@ class TestEvents:
         assert last == {trial.number: json.loads(json.dumps(trial.public())) for trial in api.store.trials(name)}
         half = events[len(events) // 2]["id"]
         again = [event for event in client.events(name, after=half) if event["event"] == "trial"]
-        numbers = {event["data"]["id"]: event["id"] for event in events if event["event"] == "trial"}
-        assert [event["id"] for event in again] == sorted(number for number in numbers.values() if number > half)
+        ids = [event["id"] for event in events]
+        last_of = {event["data"]["id"]: event["id"] for event in events if event["event"] == "trial"}
+        expected = sorted(ids.index(one) for one in last_of.values() if ids.index(one) > ids.index(half))
+        assert [event["id"] for event in again] == [ids[index] for index in expected]
 
     def test_it_goes_on_after_a_server_was_started_again(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(client_module, "_AGAIN_S", 0.1)

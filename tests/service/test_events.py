@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,7 +16,7 @@ from sample_study import DEIT_SMALL, MadeUpEvaluator, sample_spec
 from served import API, Api, bearer, line
 
 from sparsesearch.dispatch.inline import InlineDispatcher
-from sparsesearch.errors import StoreUnavailableError
+from sparsesearch.errors import StoreUnavailableError, StoreVersionError
 from sparsesearch.search.controller import StagedController
 from sparsesearch.service import event_feed
 from sparsesearch.store.audit import Actor
@@ -30,9 +30,14 @@ ANN = Actor("ann")
 
 
 class Received(NamedTuple):
-    number: int
+    id: str
     kind: str
     data: dict[str, Any]
+
+    @property
+    def number(self) -> int:
+        """Number of the change in the study."""
+        return int(self.id.rpartition("-")[2])
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +67,7 @@ def stream(api: Api, address: str, study: str, *, after: object = None) -> Itera
                     fields[key] = value
                 elif fields:
                     assert set(fields) == {"event", "data", "id", "retry"}
-                    yield Received(int(fields["id"]), fields["event"], json.loads(fields["data"]))
+                    yield Received(fields["id"], fields["event"], json.loads(fields["data"]))
                     fields = {}
 
         yield events()
@@ -112,7 +117,8 @@ def check_complete(events: list[Received], store: SqlStore) -> None:
 def test_events_come_in_order_while_a_study_runs(api: Api, address: str, search: Callable[[], None]) -> None:
     with stream(api, address, "sample") as events:
         first = next(events)
-        assert first == (0, "study", {"study": "sample", "state": "QUEUED", "reason": None})
+        assert first[1:] == ("study", {"study": "sample", "state": "QUEUED", "reason": None})
+        assert first.number == 0
         search()
         found = list(events)
     check_complete(found, api.store)
@@ -135,7 +141,7 @@ def test_nothing_is_missed_or_repeated_when_a_connection_is_lost(
         with stream(api, address, "sample", after=last) as events:
             for event, _ in zip(events, range(4), strict=False):
                 received.append(event)
-                last = event.number
+                last = event.id
     assert connections > 5
     check_complete(received, api.store)
 
@@ -147,7 +153,7 @@ def test_a_study_that_is_over_is_sent_at_once(api: Api, address: str) -> None:
     assert len(found) > 200
     check_complete(found, api.store)
     assert [event.kind for event in found[-2:]] == ["study", "end"]
-    with stream(api, address, "sample", after=found[-1].number) as events:
+    with stream(api, address, "sample", after=found[-1].id) as events:
         assert [event.kind for event in events] == ["study", "end"]
 
 
@@ -212,10 +218,48 @@ def test_an_id_that_is_none_begins_at_the_beginning(api: Api, address: str, afte
         check_complete(list(events), api.store)
 
 
-def test_an_id_that_is_not_there_yet(api: Api, address: str) -> None:
+def test_an_id_of_what_is_no_longer_stored_begins_at_the_beginning(api: Api, address: str) -> None:
     finished(api.store)
-    with stream(api, address, "sample", after="9" * 18) as events:
-        assert [event.kind for event in events] == ["study", "end"]
+    uid = api.store.uid("sample")
+    for after in (f"{uid[:12]}-{'9' * 18}", f"{'0' * 12}-3", "3"):
+        with stream(api, address, "sample", after=after) as events:
+            check_complete(list(events), api.store)
+
+
+def test_an_id_of_another_study_of_that_name(api: Api, address: str) -> None:
+    finished(api.store)
+    with stream(api, address, "sample") as events:
+        last = list(events)[-1].id
+    api.store.queue.delete("sample", by=ANN)
+    finished(api.store, evaluations=24)
+    with stream(api, address, "sample", after=last) as events:
+        check_complete(list(events), api.store)
+
+
+def test_it_ends_with_the_token(api: Api, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_feed, "CHECK_S", 0.2)
+    api.store.queue.submit(sample_spec(), by=ANN)
+    with stream(api, address, "sample") as events:
+        next(events)
+        time.sleep(0.5)
+        api.store.queue.request("sample", StopRequest.PAUSE, by=ANN)
+        assert next(events).data["state"] == "PAUSED", "the token is valid"
+        api.store.tokens.revoke("rita", by=ANN)
+        assert list(events) == []
+
+
+def test_a_failure_is_not_waited_for_for_ever(api: Api, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.store.queue.submit(sample_spec(), by=ANN)
+    with stream(api, address, "sample") as events:
+        next(events)
+
+        def broken(name: str) -> None:
+            raise StoreVersionError("upgraded meanwhile")
+
+        monkeypatch.setattr(api.store, "last_change", broken, raising=False)
+        with suppress(requests.RequestException):
+            assert list(events) == []
+    assert api.app.state.feeds._feeds == {}
 
 
 def test_many_watchers_ask_the_database_once(api: Api, address: str, monkeypatch: pytest.MonkeyPatch) -> None:

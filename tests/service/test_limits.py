@@ -267,7 +267,9 @@ class TestLog:
             secret = service.token("ann", "submit")
             address = service.serve()
             answer = requests.get(f"{address}{API}/studies", headers=bearer(secret), timeout=10)
-            log = service.logs()
+            until = time.monotonic() + 20  # it is written when the answer is sent
+            while answer.headers["x-request-id"] not in (log := service.logs()) and time.monotonic() < until:
+                time.sleep(0.05)
         assert "uvicorn" not in answer.headers.get("server", "")
         entries = [json.loads(one) for one in log.splitlines() if one.startswith("{")]
         mine = [entry for entry in entries if entry["request_id"] == answer.headers["x-request-id"]]

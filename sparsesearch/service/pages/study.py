@@ -12,6 +12,7 @@ from sparsesearch.app.read_status import read_status
 from sparsesearch.app.run_arguments import parse_duration
 from sparsesearch.errors import printable
 from sparsesearch.service.access import Reader, Submitter
+from sparsesearch.service.event_feed import event_id
 from sparsesearch.service.pages.flash import Flash, back_to
 from sparsesearch.service.pages.forms import FormOf
 from sparsesearch.service.pages.fronts import FrontCache
@@ -50,7 +51,7 @@ async def show(
 ) -> Response:
     """Show a study, or the part of its page that a script loads again."""
     fronts: FrontCache = request.app.state.fronts
-    change, _ = await run_in_threadpool(workspace.store.last_change, name)  # what changes from here on is an event
+    last = await run_in_threadpool(workspace.store.last_change, name)  # what changes from here on is an event
     front = await fronts.front(workspace.store, name)
 
     def made() -> Response:
@@ -68,7 +69,7 @@ async def show(
             place=queue_places(store).get(name) if state is StudyState.QUEUED else None,
             actions=allowed(status.condition, submission, token),
             front=front,
-            change=change,
+            change=event_id(last.uid, last.number),
             is_live=not (state.is_over or state is StudyState.FAILED),
             refresh=refresh,
         )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+import math
+import threading
+import time
+
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
@@ -11,8 +15,10 @@ from sparsesearch.service.access import Reader
 from sparsesearch.service.metrics import metrics_text
 from sparsesearch.service.parts import WorkspaceOf
 from sparsesearch.service.problems import responses
+from sparsesearch.store.sql import SqlStore
 
 router = APIRouter(tags=["health"])
+_READY_S = 1.0
 
 
 class Health(BaseModel):
@@ -28,15 +34,36 @@ async def healthz() -> Health:
     return Health(status="ok")
 
 
+class Readiness:
+    """Whether the database answers. It is asked once a second at most, however many want to know."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._asked_at = -math.inf
+        self._found = Health(status="ok")
+
+    def health(self) -> Health:
+        """The state of the database, at most a second old."""
+        with self._lock:
+            if time.monotonic() - self._asked_at >= _READY_S:
+                try:
+                    self._store.revision()
+                    self._found = Health(status="ok")
+                except SparseSearchError as error:
+                    self._found = Health(status="unavailable", detail=type(error).__name__)
+                self._asked_at = time.monotonic()
+            return self._found
+
+
 @router.get("/readyz", responses={503: {"model": Health}})
-def readyz(workspace: WorkspaceOf, response: Response) -> Health:
+def readyz(request: Request, response: Response) -> Health:
     """Whether the database answers, and is of this version's revision."""
-    try:
-        workspace.store.revision()
-    except SparseSearchError as error:
+    readiness: Readiness = request.app.state.readiness
+    found = readiness.health()
+    if found.status != "ok":
         response.status_code = 503
-        return Health(status="unavailable", detail=type(error).__name__)
-    return Health(status="ok")
+    return found
 
 
 @router.get(
