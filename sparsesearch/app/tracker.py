@@ -39,7 +39,18 @@ def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySy
         write_files=write_front_files,
         write_last=write_picture,
         labels=_labels(records, study),
+        begin=_noting(records, study) if isinstance(records, SqlStore) else None,
     )
+
+
+def _noting(store: SqlStore, study: str) -> Callable[[], Callable[[], None]]:
+    """Note in the store up to which change MLflow has a study."""
+
+    def begin() -> Callable[[], None]:
+        number = store.last_change(study).number
+        return lambda: store.queue.note_synced(study, number)
+
+    return begin
 
 
 def _labels(records: StudyRecords, study: str) -> dict[str, str]:

@@ -34,6 +34,7 @@ def metrics_text(store: SqlStore) -> str:
     oldest = 0.0 if numbers.oldest_queued_at is None else max(0.0, now - numbers.oldest_queued_at)
     add("oldest_queued_seconds", "Age of the oldest study in the queue.", [("", oldest)])
     add("lease_age_seconds", "Largest time since a running study renewed its lease.", [("", numbers.lease_age_s)])
+    add("mlflow_lag_seconds", "Largest time for which a change is not in MLflow yet.", [("", numbers.mlflow_lag_s)])
     alive = store.controllers.alive()
     add("controllers", "Controllers that are alive.", [("", len(alive))])
     add("controller_slots", "Studies that controllers can run at once.", [("", sum(one.slots for one in alive))])

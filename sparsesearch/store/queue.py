@@ -220,6 +220,12 @@ class SqlQueue:
 
         return self._database.write(work)
 
+    def note_synced(self, name: str, change: int) -> None:
+        """Note that MLflow has what a submitted study was after a change; see `SqlServiceRecords.last_change`."""
+        study = select(tables.studies.c.id).where(tables.studies.c.name == name).scalar_subquery()
+        query = update(submissions).where(submissions.c.study_id == study).values(mlflow_change=change)
+        self._database.write(lambda connection: connection.execute(query))
+
     def submission(self, name: str) -> Submission | None:
         """What is known of a submitted study; None if it was not. Raises `StudyNotFoundError`."""
         query = select(submissions).join(tables.studies).where(tables.studies.c.name == name)

@@ -28,6 +28,7 @@ class ServiceNumbers(Value):
         trials: Number of trials by state, of studies that are not over.
         oldest_queued_at: Unix time when the study was submitted that has been in the queue for longest; None for none.
         lease_age_s: Largest time in seconds since a study under way renewed its lease.
+        mlflow_lag_s: Largest time in seconds for which a change of a study under way has not been in MLflow.
         deliveries: Number of messages to webhooks that are not delivered and not given up.
     """
 
@@ -35,6 +36,7 @@ class ServiceNumbers(Value):
     trials: Mapping[str, int]
     oldest_queued_at: float | None
     lease_age_s: float
+    mlflow_lag_s: float
     deliveries: int
 
 
@@ -141,11 +143,18 @@ class SqlServiceRecords(SqlRecords):
                 .where(studies.state.in_(_ACTIVE), leases.owner.is_not(None))
             )
             waiting = select(func.count()).where(deliveries.c.next_at.is_not(None))
+            unsynced = connection.scalar(
+                select(func.min(trials.updated_at))
+                .join(submissions, submissions.c.study_id == trials.study_id)
+                .join(tables.studies, studies.id == trials.study_id)
+                .where(studies.state.in_(_ACTIVE), trials.change > submissions.c.mlflow_change)
+            )
             return ServiceNumbers(
                 studies={state: count for state, count in by_state},
                 trials={state: count for state, count in of_trials},
                 oldest_queued_at=connection.scalar(queued),
                 lease_age_s=0.0 if left is None else max(0.0, self._lease_s - left),
+                mlflow_lag_s=0.0 if unsynced is None else max(0.0, now.time - unsynced),
                 deliveries=connection.scalar(waiting) or 0,
             )
 

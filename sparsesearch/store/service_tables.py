@@ -35,8 +35,8 @@ submissions = Table(
     Column("changes", Text),
     Column("told_state", Text),
     Column("told_best", Integer),
+    Column("mlflow_change", BigInteger),
     PrimaryKeyConstraint("study_id", name="pk_submissions"),
-    Index("ix_submissions_order", "priority", "submitted_at"),
 )
 
 controllers = Table(

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0009"
+REVISION = "0010"
 """The revision of these tables; a test checks that it is the newest file in `db/versions`."""
 
 VERSION_TABLE = "sparsesearch_version"
@@ -191,7 +191,7 @@ CLOCK_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
         "measurements": frozenset({"seconds", "created_at"}),
         "hits": frozenset(),
         "profiles": frozenset({"created_at"}),
-        "submissions": frozenset({"submitted_at", "not_before"}),
+        "submissions": frozenset({"submitted_at", "not_before", "mlflow_change"}),
         "controllers": frozenset({"id", "host", "pid", "slots", "running", "started_at", "seen_at"}),
         "tokens": frozenset({"sha256", "created_at", "expires_at", "revoked_at", "used_at"}),
         "audit": frozenset({"at"}),

@@ -28,6 +28,10 @@ def _write_nothing(view: StudyView, folder: Path) -> None:
     pass
 
 
+def _nothing() -> None:
+    pass
+
+
 FRONT_SECONDS, TABLE_SECONDS = 10.0, 60.0
 """Minimum time between updates of a running study's files, if its front has changed and if it has not."""
 
@@ -65,6 +69,7 @@ class StudySync:
         write_files: Writes further files of the front.
         write_last: Writes files that are too expensive while trials run; called only if no controller runs the study.
         labels: Further tags of the study.
+        begin: Called before the study is read; what it returns is called when MLflow has what was read.
         clock: Monotonic clock, in seconds.
     """
 
@@ -78,9 +83,10 @@ class StudySync:
         write_files: WriteFiles,
         write_last: WriteFiles = _write_nothing,
         labels: Mapping[str, str] = NO_LABELS,
+        begin: Callable[[], Callable[[], None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.study, self._labels = study, labels
+        self.study, self._labels, self._begin = study, labels, begin or (lambda: _nothing)
         self._records = records
         apply_environment()  # not only in connect: Ray Tune may import MLflow before, which then reads the environment
         self._address = address
@@ -111,8 +117,11 @@ class StudySync:
             if self._connection is None:
                 self._connection = connect(self._address)
             with self._lock.acquire() as is_unchanged:
+                done = self._begin()
                 view = StudyView.of(self._records, self.study)  # read under the lock, so that no older view follows it
-                return self._update_runs(view, self._connection, is_live=is_live, is_unchanged=is_unchanged)
+                changes = self._update_runs(view, self._connection, is_live=is_live, is_unchanged=is_unchanged)
+                done()
+                return changes
         except Exception as error:
             self._connection, self._is_known = None, False
             if isinstance(error, TrackingError) or not isinstance(error, mlflow_errors()):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
-from sample_study import run_sample, sample_spec
+from sample_study import DEIT_SMALL, MadeUpEvaluator, Telling, run_sample, sample_spec
 from shown import ShownRun, shown_runs
 
 from sparsesearch.app.tracker import mlflow_address, study_sync
+from sparsesearch.dispatch.inline import InlineDispatcher
 from sparsesearch.errors import StudyNotFoundError, TrackingError
 from sparsesearch.schedule import Schedule
+from sparsesearch.search.controller import StagedController
 from sparsesearch.settings import Settings
+from sparsesearch.store.audit import Actor
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.events import Measured
+from sparsesearch.study.protocols import Controller
 from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin
 from sparsesearch.tracking.connection import Connection, connect
 from sparsesearch.tracking.file_lock import FileLock
@@ -315,6 +320,34 @@ def test_the_last_files_are_written_when_no_controller_works(
     assert live.run(is_live=False) == NOTHING
     assert written == ["last"]
     assert "last.txt" in the_study(shown_runs(mlflow.client)).files
+
+
+def test_how_far_mlflow_is_behind_is_known_from_the_store(
+    store: SqlStore, settings: Settings, mlflow: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.queue.submit(sample_spec(), by=Actor("ann"))
+    claim = store.queue.claim()
+    assert claim is not None
+    writer = store.open_claimed("sample", claim.lease)
+    lags = []
+
+    def look(trial: object) -> None:
+        time.sleep(0.01)
+        lags.append(store.service_numbers().mlflow_lag_s)
+        if len(lags) in (3, 6):
+            sync(store, settings)
+            assert store.service_numbers().mlflow_lag_s == 0.0
+
+    controller: Controller = StagedController(writer.spec, DEIT_SMALL)
+    InlineDispatcher(observer=Telling(look)).run(controller, writer, MadeUpEvaluator())
+    assert lags[:3] == [0.0] * 3, "it was never in MLflow"
+    assert 0.0 < lags[4] < lags[5] > lags[6]
+    monkeypatch.setattr(StudySync, "_update_runs", lambda *_, **__: 1 / 0)
+    before = store.service_numbers().mlflow_lag_s
+    with pytest.raises(ZeroDivisionError):
+        sync(store, settings)
+    assert store.service_numbers().mlflow_lag_s >= before > 0.0
+    writer.close()
 
 
 def test_a_study_that_is_not_there(store: SqlStore, settings: Settings) -> None:
