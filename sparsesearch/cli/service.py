@@ -42,6 +42,14 @@ def serve(
         bool,
         typer.Option("--https", help="Pages are reached over HTTPS, through a proxy: cookies are only sent there."),
     ] = False,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address or network of a proxy in front of the service, whose X-Forwarded-For is believed; may be "
+            "repeated. Without it, all who come through a proxy share the limits of one address.",
+        ),
+    ] = None,
     database: DatabaseOption = None,
 ) -> None:
     """Serve the REST API and the pages: submit studies, watch fronts, get recipes.
@@ -73,6 +81,11 @@ def serve(
     missing = [root for root in roots if not root.is_dir()]
     if missing:
         raise SpecError(f"--data-root {missing[0]} is not a folder; create it, or leave it out")
+    for one in proxy or []:
+        try:
+            ipaddress.ip_network(one)
+        except ValueError as error:
+            raise SpecError(f"--proxy {one}: {error}; give an address or a network, as 10.0.0.0/8") from error
     workspace = Workspace.open(database)
     if not _is_loopback(host) and not workspace.store.tokens.any_valid():
         raise SpecError(
@@ -85,11 +98,12 @@ def serve(
         mlflow_url=mlflow_url,
         allow_private_webhooks=allow_private_webhooks,
         secure_cookies=https,
+        proxies=tuple(proxy or ()),
     )
     write_logs()
     say(f"sparsesearch: http://{host}:{port} (press Ctrl-C to stop); tokens: {program()} token list")
     with suppress(KeyboardInterrupt):
-        server(create_app(workspace, options), host=host, port=port).run()
+        server(create_app(workspace, options), host=host, port=port, proxies=options.proxies).run()
 
 
 def controller(

@@ -21,6 +21,8 @@ from sparsesearch.app.workspace import Workspace
 from sparsesearch.app.write_results import write_results
 from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.errors import InfrastructureError, SparseSearchError, StaleAttemptError, UserInputError, one_line
+from sparsesearch.service.confine import check_files
+from sparsesearch.service.options import ServiceOptions
 from sparsesearch.study.observer import NoObserver, Observers, StudyObserver
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import StudySpec, executed_by
@@ -55,6 +57,9 @@ def main(study: str, lease: str) -> int:
     try:
         try:
             if writer.spec.resolved is None:
+                roots = ServiceOptions.roots_of_environment()
+                if roots:
+                    check_files(writer.spec, roots)
                 _with_weights(writer)
             _executed(changes.applied(writer.spec), address)
         except UserInputError as error:  # as `run_study` stores what it raises itself

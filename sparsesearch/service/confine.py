@@ -12,6 +12,7 @@ from sparsesearch.errors import SpecError
 from sparsesearch.files.user_path import user_path
 from sparsesearch.service.plain_data import check_plain
 from sparsesearch.space.definition import bundled_spaces
+from sparsesearch.study.spec import StudySpec
 
 _OF_THE_SERVER = {
     "storage": "the folder of checkpoints",
@@ -47,10 +48,9 @@ def confined(document: Mapping[str, Any], roots: Sequence[Path]) -> dict[str, An
     if isinstance(source, str):
         _check_source(source, roots)
     weights = document.get("weights")
-    if isinstance(weights, str) and weights and weights not in _NAMED_WEIGHTS:
-        _check_path(user_path(weights, error=SpecError), roots, what="weights")
-    elif not isinstance(weights, str | None):
+    if not isinstance(weights, str | None):
         raise SpecError("weights must be pretrained, scratch or the path of a checkpoint")
+    _check_weights(weights, roots)
     space = document.get("space")
     if not isinstance(space, Mapping | None) and (not isinstance(space, str) or space not in bundled_spaces()):
         known = ", ".join(bundled_spaces())
@@ -62,6 +62,22 @@ def confined(document: Mapping[str, Any], roots: Sequence[Path]) -> dict[str, An
             "latency.profile: give the name of a profile of the server; upload one with PUT /api/v1/profiles/NAME"
         )
     return dict(document)
+
+
+def check_files(spec: StudySpec, roots: Sequence[Path]) -> None:
+    """Check once more, where a study is run, that its files are within the given folders: links may have changed.
+
+    Raises:
+        SpecError: It names a file outside.
+        DataError: The data source has none of the known forms.
+    """
+    _check_source(spec.data.source, roots)
+    _check_weights(spec.weights, roots)
+
+
+def _check_weights(weights: str | None, roots: Sequence[Path]) -> None:
+    if weights and weights not in _NAMED_WEIGHTS:
+        _check_path(user_path(weights, error=SpecError), roots, what="weights")
 
 
 def _check_source(text: str, roots: Sequence[Path]) -> None:

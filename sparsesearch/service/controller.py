@@ -179,11 +179,11 @@ class Controller:
 
     def _ended(self, child: _Child, code: int) -> None:
         store = self._workspace.store
-        if code == EXIT_TEMPORARY:
-            store.queue.give_back(child.study, "a fault around it; it is tried again")
-        elif code < 0:
-            store.queue.requeue_lost()
         try:
+            if code == EXIT_TEMPORARY:
+                store.queue.give_back(child.study, "a fault around it; it is tried again")
+            elif code < 0:
+                store.queue.requeue_lost()
             state = store.condition(child.study)
         except StudyNotFoundError:
             self._say(f"study {child.study}: ended, and deleted meanwhile")

@@ -22,6 +22,7 @@ class ServiceOptions:
         mlflow_url: Address of MLflow's pages, for links; None for none.
         allow_private_webhooks: Whether webhooks may be sent to addresses that are not public.
         secure_cookies: Whether the cookie of the pages is only sent over HTTPS.
+        proxies: Addresses or networks of proxies, which say for whom they ask.
     """
 
     data_roots: tuple[Path, ...] = ()
@@ -30,6 +31,7 @@ class ServiceOptions:
     mlflow_url: str | None = None
     allow_private_webhooks: bool = False
     secure_cookies: bool = False
+    proxies: tuple[str, ...] = ()
 
     @classmethod
     def roots_of_environment(cls) -> tuple[Path, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import h11
@@ -53,13 +54,14 @@ class ImpatientProtocol(H11Protocol):
             self._deadline = None
 
 
-def server(app: FastAPI, *, host: str, port: int) -> uvicorn.Server:
+def server(app: FastAPI, *, host: str, port: int, proxies: Sequence[str] = ()) -> uvicorn.Server:
     """The server of an application, which is not started yet.
 
     Args:
         app: The application.
         host: Address to listen on.
         port: Port; 0 for any that is free.
+        proxies: Addresses or networks of proxies, which say for whom they ask.
     """
     config = uvicorn.Config(
         app,
@@ -69,6 +71,8 @@ def server(app: FastAPI, *, host: str, port: int) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
         timeout_graceful_shutdown=3,
         timeout_keep_alive=10,
         h11_max_incomplete_event_size=64 * 1024,

@@ -53,7 +53,7 @@ def listening(certificate: Path | None = None) -> Iterator[Listener]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"])).decode()
+            body = self.rfile.read(int(self.headers["content-length"])).decode(errors="replace")
             headers = {name.lower(): value for name, value in self.headers.items()}
             listener.heard.append(Heard(self.path, headers, body))
             listener.meanwhile(self)

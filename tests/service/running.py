@@ -97,10 +97,10 @@ class Service:
         self.processes.append(process)
         return process
 
-    def serve(self) -> str:
+    def serve(self, *arguments: str) -> str:
         """Start the API, and return its address when it answers."""
         port = free_port()
-        process = self.start("serve", "--port", str(port))
+        process = self.start("serve", "--port", str(port), *arguments)
         address = f"http://127.0.0.1:{port}"
 
         def answers() -> bool:

@@ -31,6 +31,23 @@ def client(service: Service) -> ServiceClient:
     return service.client(service.serve(), "alice", "admin")
 
 
+def test_what_cannot_begin_is_paused_with_the_reason(service: Service, tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    (root / "set").mkdir()
+    service.environment["SPARSESEARCH_DATA_ROOTS"] = str(root)
+    client = service.client(service.serve(), "alice")
+    moved = client.submit({**QUICK, "data": {"source": f"folder:{root / 'set'}"}})
+    no_weights = client.submit({**QUICK, "seed": 1, "weights": str(root / "none.safetensors")})
+    (root / "set").rmdir()
+    (root / "set").symlink_to(elsewhere)
+    service.controller(*INLINE)
+    for name, reason in ((moved, "is not in a folder that studies may read"), (no_weights, "none.safetensors")):
+        until(lambda name=name: state(client, name) == "PAUSED", what="it is paused")  # type: ignore[misc]
+        assert reason in client.get(f"/studies/{name}").json()["reason"]
+
+
 def running_by(service: Service) -> dict[str, int]:
     """The process that has leased each study."""
     store = open_store(service.environment["SPARSESEARCH_DATABASE_URL"])
