@@ -34,6 +34,9 @@ ANSWERS: dict[str, TypeAdapter[Any]] = {
 }
 
 
+MOST_TRIALS = 5000
+"""Trials of one answer."""
+
 Number = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -46,7 +49,7 @@ class Question(BaseModel):
     states: list[TrialState] | None = None
     numbers: list[Number] | None = Field(default=None, max_length=30_000)
     offset: Number = 0
-    limit: Number | None = None
+    limit: Annotated[int, Field(ge=0, le=MOST_TRIALS)] = MOST_TRIALS
     fidelity: Fidelity | None = None
     axis: Axis | None = None
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from sparsesearch.errors import StoreVersionError, one_line
 from sparsesearch.service.client import ServiceClient
-from sparsesearch.service.record_codec import parsed
+from sparsesearch.service.record_codec import MOST_TRIALS, parsed
 from sparsesearch.study.digest import FrontNumbers, Span, StudyDigest, StudySummary, TrialRow
 from sparsesearch.study.hits import Hits
 from sparsesearch.study.protocols import Studies
@@ -50,8 +50,13 @@ class RemoteStore(Studies):
             "states": None if states is None else [state.value for state in states],
             "numbers": None if numbers is None else sorted(numbers),
         }
-        found: list[Trial] = self._ask(name, "trials", **chosen, offset=offset, limit=limit)
-        return found
+        found: list[Trial] = []
+        while True:
+            asked = MOST_TRIALS if limit is None else min(MOST_TRIALS, limit - len(found))
+            page: list[Trial] = self._ask(name, "trials", **chosen, offset=offset + len(found), limit=asked)
+            found += page
+            if len(page) < asked or len(found) == limit:
+                return found
 
     def times(self, name: str, *, numbers: Collection[int] | None = None) -> StudyTimes:
         """Times of the study and its trials; see `StudyRecords.times`."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from sparsesearch.errors import StudyStateError
 from sparsesearch.store import codec, study_transitions, tables
@@ -17,6 +17,7 @@ from sparsesearch.store.database import Database
 from sparsesearch.store.moment import Moment
 from sparsesearch.store.outbox import queue_state, write_condition
 from sparsesearch.store.service_tables import submissions
+from sparsesearch.store.submission_rows import add_submission, read_submission, set_submission, submission_of
 from sparsesearch.store.trial_updates import retry_failed
 from sparsesearch.study.spec import StudySpec
 from sparsesearch.study.state import StopRequest, StudyCondition, StudyState
@@ -48,8 +49,7 @@ class SqlQueue:
         """Add a study as QUEUED. Raises `StudyExistsError` if the name exists."""
 
         def also(connection: Connection, study_id: int, now: float) -> None:
-            values = {"study_id": study_id, "owner": by.name, "priority": priority, "submitted_at": now}
-            connection.execute(insert(submissions).values(**values, not_before=0.0, num_faults=0))
+            add_submission(connection, study_id, Submission(owner=by.name, priority=priority, submitted_at=now))
             by.note(connection, "submit", spec.name, at=now, after=f"priority {priority}")
 
         self._store.add_queued(spec, also=also)
@@ -93,12 +93,11 @@ class SqlQueue:
         def also(connection: Connection, row: codec.Row, found: StudyCondition, now: Moment) -> bool:
             if found.state is StudyState.FAILED:
                 retry_failed(connection, row, now=now.time)
-            submission = _submission(connection, row["id"])
+            submission = read_submission(connection, row["id"])
             if submission is None:
-                values = {"study_id": row["id"], "owner": by.name, "priority": 0, "submitted_at": now.time}
-                connection.execute(insert(submissions).values(**values, not_before=0.0, num_faults=0))
+                add_submission(connection, row["id"], Submission(owner=by.name, submitted_at=now.time))
             else:
-                _set(connection, row["id"], not_before=0.0, num_faults=0)
+                set_submission(connection, row["id"], not_before=0.0, num_faults=0)
             return submission is None or submission.not_before > now.time
 
         return self._transition(
@@ -145,7 +144,7 @@ class SqlQueue:
         def work(connection: Connection) -> Submission:
             row, found, now = self._store.found(connection, name)
             study_transitions.check_not_over(found, study=name, what="change")
-            before = _submission(connection, row["id"]) or Submission(owner=by.name, submitted_at=now.time)
+            before = read_submission(connection, row["id"]) or Submission(owner=by.name, submitted_at=now.time)
             given = {key: value for key, value in changes.model_dump().items() if value is not None}
             after = before.model_copy(
                 update={
@@ -153,12 +152,11 @@ class SqlQueue:
                     **({} if priority is None else {"priority": priority}),
                 }
             )
-            values = {"priority": after.priority, "changes": json.dumps(after.changes.model_dump())}
-            if _submission(connection, row["id"]) is None:
-                fields = {"owner": after.owner, "submitted_at": after.submitted_at, "not_before": 0.0, "num_faults": 0}
-                connection.execute(insert(submissions).values(study_id=row["id"], **fields, **values))
+            if read_submission(connection, row["id"]) is None:
+                add_submission(connection, row["id"], after)
             else:
-                _set(connection, row["id"], **values)
+                changed = json.dumps(after.changes.model_dump())
+                set_submission(connection, row["id"], priority=after.priority, changes=changed)
             if after.changes != before.changes:
                 condition = study_transitions.to_apply(found)
                 if condition != found:
@@ -187,7 +185,7 @@ class SqlQueue:
 
         def work(connection: Connection) -> None:
             row, found, now = self._store.found(connection, name)
-            submission = _submission(connection, row["id"])
+            submission = read_submission(connection, row["id"])
             if submission is None or found.is_leased or found.state.is_over or found.state is StudyState.FAILED:
                 return
             if submission in done:  # by an earlier attempt
@@ -208,7 +206,7 @@ class SqlQueue:
             for name in list(connection.scalars(sql.UNDER_WAY)):
                 row, found, now = self._store.found(connection, name)
                 after = study_transitions.lost(found)
-                submission = _submission(connection, row["id"])
+                submission = read_submission(connection, row["id"])
                 if after == found or submission is None:
                     continue
                 if after.state is StudyState.QUEUED:
@@ -232,13 +230,23 @@ class SqlQueue:
         row = self._database.read(lambda connection: connection.execute(query).mappings().first())
         if row is None:
             self._store.uid(name)  # raises if there is no such study
-        return None if row is None else _from_row(row)
+        return None if row is None else submission_of(row)
 
     def submissions(self, names: Collection[str]) -> Mapping[str, Submission]:
         """What is known of those of some studies that were submitted, by name."""
         query = select(tables.studies.c.name, submissions).join(submissions).where(tables.studies.c.name.in_(names))
         rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
-        return {row["name"]: _from_row(row) for row in rows}
+        return {row["name"]: submission_of(row) for row in rows}
+
+    def waiting(self) -> tuple[Mapping[str, Submission], Mapping[str, int]]:
+        """The submissions of queued studies, by name, and how many studies of each owner are under way."""
+
+        def work(connection: Connection) -> tuple[Mapping[str, Submission], Mapping[str, int]]:
+            rows = connection.execute(sql.WAITING).mappings()
+            queued = {row["name"]: submission_of(row) for row in rows}
+            return queued, {owner: count for owner, count in connection.execute(sql.RUNNING_BY_OWNER)}
+
+        return self._database.read(work)
 
     def audit(self, *, what: str | None = None, before: int | None = None, limit: int = 100) -> Sequence[AuditEntry]:
         """The newest entries of the audit trail; see `read_audit`."""
@@ -272,23 +280,8 @@ def _fault(
     earlier = 0 if connection.execute(sql.HAS_MEASURED, since).first() else before.num_faults
     pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(earlier, 10)) if earlier else first_pause_s
     after = before.model_copy(update={"not_before": now.time + pause, "num_faults": earlier + 1})
-    _set(connection, study_id, not_before=after.not_before, num_faults=after.num_faults)
+    set_submission(connection, study_id, not_before=after.not_before, num_faults=after.num_faults)
     return after
-
-
-def _submission(connection: Connection, study_id: int) -> Submission | None:
-    row = connection.execute(select(submissions).where(submissions.c.study_id == study_id)).mappings().first()
-    return None if row is None else _from_row(row)
-
-
-def _from_row(row: codec.Row) -> Submission:
-    fields = {name: row[name] for name in ("owner", "priority", "submitted_at", "not_before", "num_faults")}
-    changes = row["changes"]
-    return Submission(**fields, changes=Changes() if changes is None else Changes.model_validate_json(changes))
-
-
-def _set(connection: Connection, study_id: int, **values: object) -> None:
-    connection.execute(update(submissions).where(submissions.c.study_id == study_id).values(**values))
 
 
 def _shown(submission: Submission) -> str:

@@ -18,6 +18,17 @@ UNDER_WAY = (
     .where(tables.studies.c.state.in_(_ACTIVE))
     .order_by(tables.studies.c.id)
 )
+WAITING = (
+    select(tables.studies.c.name, submissions)
+    .join(submissions)
+    .where(tables.studies.c.state == StudyState.QUEUED.value)
+)
+RUNNING_BY_OWNER = (
+    select(submissions.c.owner, func.count())
+    .join(tables.studies)
+    .where(tables.studies.c.state.in_(_ACTIVE))
+    .group_by(submissions.c.owner)
+)
 HAS_MEASURED = (
     select(tables.measurements.c.number)
     .where(tables.measurements.c.study_id == bindparam("the_study"))

@@ -6,30 +6,12 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 
 from sparsesearch.store.sql import SqlStore
-from sparsesearch.study.digest import StudySummary
-from sparsesearch.study.state import StudyState
 from sparsesearch.study.submission import Submission
-
-_AT_ONCE = 200
 
 
 def queue_places(store: SqlStore) -> dict[str, int]:
     """The places of all queued studies, from 1, in the order in which they would be taken if none ended before."""
-    counts = store.service_numbers().studies
-    waiting = counts.get(StudyState.QUEUED.value, 0)
-    left = waiting + sum(count for state, count in counts.items() if StudyState(state).is_active)
-    found: list[StudySummary] = []
-    skip, total = 0, sum(counts.values())
-    while waiting and len(found) < left and skip < total:
-        read = store.summaries(newest=_AT_ONCE, skip=skip)
-        found += [one for one in read if one.condition.state is StudyState.QUEUED or one.condition.state.is_active]
-        skip += _AT_ONCE
-    submissions = store.queue.submissions([one.spec.name for one in found])
-    known = [(one, submissions[one.spec.name]) for one in found if one.spec.name in submissions]
-    running = Counter(submission.owner for one, submission in known if one.condition.state.is_active)
-    return in_order(
-        {one.spec.name: submission for one, submission in known if one.condition.state is StudyState.QUEUED}, running
-    )
+    return in_order(*store.queue.waiting())
 
 
 def in_order(queued: Mapping[str, Submission], running: Mapping[str, int]) -> dict[str, int]:
