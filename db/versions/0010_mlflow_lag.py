@@ -1,4 +1,4 @@
-"""Keep up to which change a submitted study is in MLflow; drop an index that no query uses."""
+"""Keep where a submitted study is in MLflow, and up to which change; drop an index that no query uses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("submissions", sa.Column("mlflow_change", sa.BigInteger()))
+    op.add_column("submissions", sa.Column("mlflow_page", sa.Text()))
     op.drop_index("ix_submissions_order", table_name="submissions")
 
 
 def downgrade() -> None:
     op.create_index("ix_submissions_order", "submissions", ["priority", "submitted_at"])
+    op.drop_column("submissions", "mlflow_page")
     op.drop_column("submissions", "mlflow_change")

@@ -43,12 +43,12 @@ def study_sync(records: StudyRecords, settings: Settings, study: str) -> StudySy
     )
 
 
-def _noting(store: SqlStore, study: str) -> Callable[[], Callable[[], None]]:
-    """Note in the store up to which change MLflow has a study."""
+def _noting(store: SqlStore, study: str) -> Callable[[], Callable[[str | None], None]]:
+    """Note in the store where MLflow has a study, and up to which change."""
 
-    def begin() -> Callable[[], None]:
+    def begin() -> Callable[[str | None], None]:
         number = store.last_change(study).number
-        return lambda: store.queue.note_synced(study, number)
+        return lambda page: store.queue.note_synced(study, number, page=page)
 
     return begin
 

@@ -9,8 +9,8 @@ from sparsesearch.analysis.describe_front import describe_front
 from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.study_front import StudyFront
 from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.best_model import MODEL, needs_no_training, write_best_model
 from sparsesearch.app.storage import storage_of
-from sparsesearch.app.untrained_model import MODEL, write_untrained_model
 from sparsesearch.app.workspace import Workspace
 from sparsesearch.artifacts.from_study import best_trial, make_recipe
 from sparsesearch.artifacts.recipe import write_recipe
@@ -94,7 +94,7 @@ def write_results(workspace: Workspace, study: str, folder: Path) -> StudyResult
     write_front_files(view, folder)
     write_report(workspace, Findings.of(view), folder / REPORT)
     model = folder / MODEL
-    has_model = write_untrained_model(view, model, storage=storage_of(spec, workspace.settings))
+    has_model = needs_no_training(view) and write_best_model(view, model, storage=storage_of(spec, workspace.settings))
     files = (folder / RECIPE, folder / PICTURE, folder / REPORT, model if has_model else None)
     return StudyResult(spec, view.front, best, *files)
 

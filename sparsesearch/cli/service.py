@@ -42,6 +42,14 @@ def serve(
         bool,
         typer.Option("--https", help="Pages are reached over HTTPS, through a proxy: cookies are only sent there."),
     ] = False,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder into which controllers write the files of finished studies (controller --results): the pages "
+            "then offer their models and pictures.",
+        ),
+    ] = None,
     proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,6 +106,7 @@ def serve(
         mlflow_url=mlflow_url,
         allow_private_webhooks=allow_private_webhooks,
         secure_cookies=https,
+        results=None if results is None else user_path(str(results)).resolve(),
         proxies=tuple(proxy or ()),
     )
     write_logs()

@@ -15,10 +15,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from sparsesearch.analysis.view import StudyView
+from sparsesearch.app.best_model import MODEL, write_best_model
 from sparsesearch.app.run_study import run_study
+from sparsesearch.app.storage import storage_of
 from sparsesearch.app.tracker import mlflow_tracker
 from sparsesearch.app.workspace import Workspace
-from sparsesearch.app.write_results import write_results
+from sparsesearch.app.write_results import StudyResult, write_results
 from sparsesearch.backbones.lookup import resolve_name
 from sparsesearch.errors import InfrastructureError, SparseSearchError, StaleAttemptError, UserInputError, one_line
 from sparsesearch.service.confine import check_files
@@ -32,6 +35,7 @@ from sparsesearch.study.submission import Changes
 from sparsesearch.study.trial import Trial
 from sparsesearch.study.work_board import WorkBoard
 from sparsesearch.training.published_weights import resolve_weights
+from sparsesearch.visualize.best import write_best_picture
 
 logger = logging.getLogger(__name__)
 
@@ -116,9 +120,19 @@ def _write(workspace: Workspace, study: str) -> None:
         return
     try:
         result = write_results(workspace, study, Path(folder) / study)
+        _write_downloads(workspace, study, result)
         _line(f"results: {result.report.parent}")
     except (SparseSearchError, OSError) as error:
         logger.warning("the results could not be written: %s", error)
+
+
+def _write_downloads(workspace: Workspace, study: str, result: StudyResult) -> None:
+    """Write the best model with the weights that it was judged with, and the picture of its kept tokens."""
+    folder, view = result.report.parent, StudyView.of(workspace.store, study)
+    storage = storage_of(view.spec, workspace.settings)
+    if result.model is None:
+        write_best_model(view, folder / MODEL, storage=storage)
+    write_best_picture(view, folder, storage=storage)
 
 
 def _stop_with_the_controller(stop: StopToken) -> None:

@@ -22,6 +22,7 @@ class ServiceOptions:
         mlflow_url: Address of MLflow's pages, for links; None for none.
         allow_private_webhooks: Whether webhooks may be sent to addresses that are not public.
         secure_cookies: Whether the cookie of the pages is only sent over HTTPS.
+        results: Folder into which controllers write the files of finished studies; None for none.
         proxies: Addresses or networks of proxies, which say for whom they ask.
     """
 
@@ -31,6 +32,7 @@ class ServiceOptions:
     mlflow_url: str | None = None
     allow_private_webhooks: bool = False
     secure_cookies: bool = False
+    results: Path | None = None
     proxies: tuple[str, ...] = ()
 
     @classmethod

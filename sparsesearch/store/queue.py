@@ -218,10 +218,15 @@ class SqlQueue:
 
         return self._database.write(work)
 
-    def note_synced(self, name: str, change: int) -> None:
-        """Note that MLflow has what a submitted study was after a change; see `SqlServiceRecords.last_change`."""
+    def note_synced(self, name: str, change: int, *, page: str | None) -> None:
+        """Note that MLflow has what a submitted study was after a change, on that page.
+
+        Changes have the numbers of `SqlServiceRecords.last_change`.
+        """
         study = select(tables.studies.c.id).where(tables.studies.c.name == name).scalar_subquery()
-        query = update(submissions).where(submissions.c.study_id == study).values(mlflow_change=change)
+        query = (
+            update(submissions).where(submissions.c.study_id == study).values(mlflow_change=change, mlflow_page=page)
+        )
         self._database.write(lambda connection: connection.execute(query))
 
     def submission(self, name: str) -> Submission | None:

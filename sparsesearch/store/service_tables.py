@@ -36,6 +36,7 @@ submissions = Table(
     Column("told_state", Text),
     Column("told_best", Integer),
     Column("mlflow_change", BigInteger),
+    Column("mlflow_page", Text),
     PrimaryKeyConstraint("study_id", name="pk_submissions"),
 )
 

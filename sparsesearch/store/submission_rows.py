@@ -26,7 +26,9 @@ def read_submission(connection: Connection, study_id: int) -> Submission | None:
 
 def submission_of(row: codec.Row) -> Submission:
     """The submission of a row."""
-    fields = {name: row[name] for name in ("owner", "priority", "submitted_at", "not_before", "num_faults")}
+    fields = {
+        name: row[name] for name in ("owner", "priority", "submitted_at", "not_before", "num_faults", "mlflow_page")
+    }
     changes = row["changes"]
     return Submission(**fields, changes=Changes() if changes is None else Changes.model_validate_json(changes))
 

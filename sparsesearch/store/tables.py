@@ -191,7 +191,7 @@ CLOCK_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
         "measurements": frozenset({"seconds", "created_at"}),
         "hits": frozenset(),
         "profiles": frozenset({"created_at"}),
-        "submissions": frozenset({"submitted_at", "not_before", "mlflow_change"}),
+        "submissions": frozenset({"submitted_at", "not_before", "mlflow_change", "mlflow_page"}),
         "controllers": frozenset({"id", "host", "pid", "slots", "running", "started_at", "seen_at"}),
         "tokens": frozenset({"sha256", "created_at", "expires_at", "revoked_at", "used_at"}),
         "audit": frozenset({"at"}),

@@ -39,6 +39,7 @@ class Submission(Value):
         not_before: Unix time before which it is not taken again, after a fault of what is around it.
         num_faults: Number of such faults since it last went on.
         changes: What was changed since.
+        mlflow_page: Path of its run on the pages of MLflow; None if it is not there.
     """
 
     owner: str
@@ -47,6 +48,7 @@ class Submission(Value):
     not_before: float = 0.0
     num_faults: int = 0
     changes: Changes = Changes()
+    mlflow_page: str | None = None
 
 
 class Claim(Value):

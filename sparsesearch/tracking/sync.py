@@ -28,7 +28,7 @@ def _write_nothing(view: StudyView, folder: Path) -> None:
     pass
 
 
-def _nothing() -> None:
+def _nothing(page: str | None) -> None:
     pass
 
 
@@ -69,7 +69,8 @@ class StudySync:
         write_files: Writes further files of the front.
         write_last: Writes files that are too expensive while trials run; called only if no controller runs the study.
         labels: Further tags of the study.
-        begin: Called before the study is read; what it returns is called when MLflow has what was read.
+        begin: Called before the study is read; what it returns is called when MLflow has what was read, with the path
+            of the run on MLflow's pages.
         clock: Monotonic clock, in seconds.
     """
 
@@ -83,7 +84,7 @@ class StudySync:
         write_files: WriteFiles,
         write_last: WriteFiles = _write_nothing,
         labels: Mapping[str, str] = NO_LABELS,
-        begin: Callable[[], Callable[[], None]] | None = None,
+        begin: Callable[[], Callable[[str | None], None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.study, self._labels, self._begin = study, labels, begin or (lambda: _nothing)
@@ -120,7 +121,7 @@ class StudySync:
                 done = self._begin()
                 view = StudyView.of(self._records, self.study)  # read under the lock, so that no older view follows it
                 changes = self._update_runs(view, self._connection, is_live=is_live, is_unchanged=is_unchanged)
-                done()
+                done(self._page(self._connection))
                 return changes
         except Exception as error:
             self._connection, self._is_known = None, False
@@ -128,6 +129,10 @@ class StudySync:
                 raise
             logger.debug("syncing %s failed", self.study, exc_info=True)
             raise wrap_error(self._address, error) from error
+
+    def _page(self, connection: Connection) -> str | None:
+        run = self.run_id
+        return None if run is None else f"#/experiments/{connection.experiment_id}/runs/{run}"
 
     @property
     def run_id(self) -> str | None:

@@ -17,6 +17,8 @@ from sparsesearch.study.state import StopRequest, StudyState
 HOOK = f"wh_{'0' * 32}"
 LOWEST = {
     ("GET", "/openapi.json"): "read",
+    ("GET", "/studies/{name}/model"): "read",
+    ("GET", "/studies/{name}/picture"): "read",
     ("GET", "/studies"): "read",
     ("POST", "/studies"): "submit",
     ("GET", "/studies/{name}"): "read",

@@ -6,10 +6,11 @@ import csv
 import io
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
-from queued_studies import OddEvaluator, begun
+from queued_studies import OddEvaluator, begun, finished
 from sample_study import DEIT_SMALL, MadeUpEvaluator, sample_spec
 from served import API, Api, line
 
@@ -158,3 +159,47 @@ class TestNumbersThatAreNone:
     @pytest.mark.parametrize("path", ["/front?format=csv", "/front?format=png", "/report", "/recipe"])
     def test_other_forms_have_them(self, broken: Api, path: str) -> None:
         assert broken.caller("rita").get(f"{SAMPLE}{path}").status_code == 200
+
+
+class TestFiles:
+    @pytest.fixture
+    def results(self, tmp_path: Path) -> Path:
+        return tmp_path / "results"
+
+    @pytest.fixture
+    def api(self, tmp_path: Path, results: Path) -> Api:
+        api = Api(tmp_path / "api", results=results)
+        finished(api.store)
+        return api
+
+    @pytest.mark.parametrize(
+        ("what", "file", "kind"),
+        [
+            ("model", "best.safetensors", "application/octet-stream"),
+            ("picture", "kept_tokens.png", "image/png"),
+        ],
+    )
+    def test_what_controllers_wrote(self, api: Api, results: Path, what: str, file: str, kind: str) -> None:
+        rita = api.caller("rita")
+        assert rita.get(f"{SAMPLE}/{what}").status_code == 404
+        assert f"/sample/{what}" not in rita.get("/studies/sample").text
+        (results / "sample").mkdir(parents=True)
+        (results / "sample" / file).write_bytes(b"written")
+        answer = rita.get(f"{SAMPLE}/{what}")
+        assert (answer.status_code, answer.content) == (200, b"written")
+        assert answer.headers["content-type"] == kind
+        assert f"/sample/{what}" in rita.get("/studies/sample").text
+
+    def test_those_of_an_earlier_study_of_that_name(self, api: Api, results: Path) -> None:
+        (results / "sample").mkdir(parents=True)
+        (results / "sample" / "best.safetensors").write_bytes(b"written")
+        os.utime(results / "sample" / "best.safetensors", (1e9, 1e9))
+        answer = api.caller("rita").get(f"{SAMPLE}/model")
+        assert answer.status_code == 404
+        assert line(answer).endswith("train its recipe in full: sparsesearch retrain sample.yaml")
+
+    def test_its_run_in_mlflow(self, tmp_path: Path) -> None:
+        api = Api(tmp_path, mlflow_url="https://mlflow.example")
+        finished(api.store)
+        api.store.queue.note_synced("sample", 3, page="#/experiments/1/runs/2")
+        assert "https://mlflow.example/#/experiments/1/runs/2" in api.caller("rita").get("/studies/sample").text

@@ -21,7 +21,8 @@ from sparsesearch.service.pages.rendering import page
 from sparsesearch.service.pages.route import ActionRoute, PageRoute
 from sparsesearch.service.pages.studies import Refresh
 from sparsesearch.service.pages.submission import whole_number
-from sparsesearch.service.parts import StudyName, WorkspaceOf
+from sparsesearch.service.parts import OptionsOf, StudyName, WorkspaceOf
+from sparsesearch.service.result_files import KEPT_TOKENS, MODEL, result_file
 from sparsesearch.service.routes import studies as api
 from sparsesearch.study.access import Scope, Token
 from sparsesearch.study.state import StudyCondition, StudyState
@@ -46,6 +47,7 @@ async def show(
     name: StudyName,
     token: Reader,
     workspace: WorkspaceOf,
+    options: OptionsOf,
     part: Annotated[Part | None, Query()] = None,
     refresh: Refresh = 15,
 ) -> Response:
@@ -69,6 +71,8 @@ async def show(
             place=queue_places(store).get(name) if state is StudyState.QUEUED else None,
             actions=allowed(status.condition, submission, token),
             front=front,
+            has_model=result_file(store, options.results, name, MODEL) is not None,
+            has_picture=result_file(store, options.results, name, KEPT_TOKENS) is not None,
             change=event_id(last.uid, last.number),
             is_live=not (state.is_over or state is StudyState.FAILED),
             refresh=refresh,

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from sparsesearch.analysis.findings import Findings
@@ -21,9 +22,10 @@ from sparsesearch.artifacts.recipe import recipe_text
 from sparsesearch.errors import StudyFailedError
 from sparsesearch.report.page import findings_page
 from sparsesearch.service.access import Reader
-from sparsesearch.service.parts import RememberedOf, StudyName, WorkspaceOf
+from sparsesearch.service.parts import OptionsOf, RememberedOf, StudyName, WorkspaceOf
 from sparsesearch.service.plain_data import finite
 from sparsesearch.service.problems import responses
+from sparsesearch.service.result_files import KEPT_TOKENS, MODEL, result_file
 from sparsesearch.store.sql import SqlStore
 
 router = APIRouter(tags=["results"])
@@ -113,6 +115,37 @@ def recipe(name: StudyName, _: Reader, workspace: WorkspaceOf) -> Response:
     text = recipe_text(make_recipe(view.spec, view.front, best_trial(view)), file=f"{name}.yaml")
     headers = {"Content-Disposition": f'attachment; filename="{name}.yaml"'}
     return Response(text, media_type="application/yaml", headers=headers)
+
+
+@router.get(
+    "/studies/{name}/model",
+    responses={
+        **responses(404),
+        200: {"content": {"application/octet-stream": {}}, "description": "The model: safetensors."},
+    },
+    response_class=FileResponse,
+)
+def model(name: StudyName, _: Reader, workspace: WorkspaceOf, options: OptionsOf) -> FileResponse:
+    """The best schedule with the weights that it was judged with, for `sparsesearch.load`."""
+    path = result_file(workspace.store, options.results, name, MODEL)
+    if path is None:
+        raise HTTPException(
+            404, f"there is no model of study {name!r}; train its recipe in full: sparsesearch retrain {name}.yaml"
+        )
+    return FileResponse(path, media_type="application/octet-stream", filename=f"{name}.safetensors")
+
+
+@router.get(
+    "/studies/{name}/picture",
+    responses={**responses(404), 200: {"content": {"image/png": {}}, "description": "The picture."}},
+    response_class=FileResponse,
+)
+def picture(name: StudyName, _: Reader, workspace: WorkspaceOf, options: OptionsOf) -> FileResponse:
+    """Validation images with the tokens that the best schedule keeps of them."""
+    path = result_file(workspace.store, options.results, name, KEPT_TOKENS)
+    if path is None:
+        raise HTTPException(404, f"there is no picture of the tokens that study {name!r} keeps")
+    return FileResponse(path, media_type="image/png")
 
 
 def front_csv(view: StudyView, x: FrontAxis | None = None) -> str:
