@@ -1,6 +1,7 @@
 """Train for some steps in this process's share of a group: `python -m torch.distributed.run ... train_together.py`.
 
-Prints nothing; the first process writes losses and logits to OUT. Run alone, it is the undivided training.
+Prints nothing; the first process writes losses and logits to OUT, and which images do not keep other tokens when the
+last digits of a float change. Run alone, it is the undivided training.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from sparsesearch.backbones.transforms import set_schedule_
 from sparsesearch.data.digits_task import DigitsTask
 from sparsesearch.data.inputs import task_geometry
+from sparsesearch.deploy.check import is_clear
 from sparsesearch.schedule import Schedule
 from sparsesearch.space.definition import SearchSpace
 from sparsesearch.study.progress import Silent
@@ -84,7 +86,9 @@ def main() -> None:
     with torch.no_grad():
         logits = torch.cat([model.eval()(images) for model in (training.model, run.average) if model is not None])
     if processes.is_first:
-        tensors = {"losses": torch.tensor(losses, dtype=torch.float64), "logits": logits}
+        is_sparse = arguments.kind in ("gathered", "masked")
+        clear = is_clear(training.model, images) if is_sparse else torch.ones(len(images), dtype=torch.bool)
+        tensors = {"losses": torch.tensor(losses, dtype=torch.float64), "logits": logits, "clear": clear}
         write_tensors(arguments.out, tensors, metadata={})
 
 

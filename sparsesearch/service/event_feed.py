@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,9 @@ from sparsesearch.study.trial import Trial
 POLL_S = 0.5
 CHECK_S = 30.0
 """Seconds between two looks at whether somebody may still watch."""
+
+MAX_STREAMS = 500
+"""Streams that one token may have open at once."""
 
 _AWAY_S = 2.0
 _PAGE = 200
@@ -77,9 +81,14 @@ class EventFeeds:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
         self._feeds: dict[str, _Feed] = {}
+        self._streams: Counter[str] = Counter()
+
+    def has_room(self, watcher: str) -> bool:
+        """Whether somebody may open one more stream."""
+        return self._streams[watcher] < MAX_STREAMS
 
     async def events(
-        self, study: str, *, last: LastChange, after: int, may_watch: Callable[[], Awaitable[bool]]
+        self, study: str, *, watcher: str, last: LastChange, after: int, may_watch: Callable[[], Awaitable[bool]]
     ) -> AsyncIterator[Event]:
         """The changes after a number, those that were missed first.
 
@@ -88,12 +97,14 @@ class EventFeeds:
 
         Args:
             study: Name of the study.
+            watcher: Who watches.
             last: Its last change, as it was read a moment ago.
             after: The number of the last change that the caller knows.
             may_watch: Whether the caller may still watch; it is asked from time to time.
         """
         feed = self._feeds.setdefault(study, _Feed(uid=last.uid))
         feed.watchers += 1
+        self._streams[watcher] += 1
         if feed.task is None:
             feed.task = asyncio.create_task(self._poll(study, feed))
         state: dict[str, Any] = {}
@@ -129,6 +140,7 @@ class EventFeeds:
                     return
         finally:
             feed.watchers -= 1
+            self._streams[watcher] -= 1
             if feed.watchers == 0:
                 feed.task.cancel()
                 self._forget(study, feed)

@@ -248,6 +248,23 @@ def test_it_ends_with_the_token(api: Api, address: str, monkeypatch: pytest.Monk
         assert list(events) == []
 
 
+def test_so_many_streams_for_one_token(api: Api, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_feed, "MAX_STREAMS", 2)
+    api.store.queue.submit(sample_spec(), by=ANN)
+    url, headers = f"{address}{API}/studies/sample/events", bearer(api.secrets["rita"])
+    with stream(api, address, "sample") as one:
+        next(one)
+        with stream(api, address, "sample") as other:
+            next(other)
+            answer = requests.get(url, headers=headers, timeout=10)
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "10")
+            assert "has too many streams of events open" in line(answer)
+    end = time.monotonic() + 20
+    while not api.app.state.feeds.has_room("rita"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_a_failure_is_not_waited_for_for_ever(api: Api, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     api.store.queue.submit(sample_spec(), by=ANN)
     with stream(api, address, "sample") as events:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, HTTPException, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
@@ -24,8 +24,13 @@ _ERRORS: dict[int | str, dict[str, object]] = {
 """Of the type of errors, not of the stream, which FastAPI would give to models."""
 
 
-async def _existing(name: StudyName, workspace: WorkspaceOf, _: Reader) -> LastChange:
-    """The last change of a study that exists: an unknown one is answered before a stream begins."""
+async def _existing(request: Request, name: StudyName, workspace: WorkspaceOf, token: Reader) -> LastChange:
+    """The last change of a study that exists: what is wrong is answered before a stream begins."""
+    feeds: EventFeeds = request.app.state.feeds
+    if not feeds.has_room(token.name):
+        raise HTTPException(
+            429, f"token {token.name!r} has too many streams of events open; close some", {"Retry-After": "10"}
+        )
     return await run_in_threadpool(workspace.store.last_change, name)
 
 
@@ -48,5 +53,5 @@ async def events(
         return await run_in_threadpool(is_valid, request, token)
 
     after = number_of(last_event_id or "", last)
-    async for event in feeds.events(name, last=last, after=after, may_watch=may_watch):
+    async for event in feeds.events(name, watcher=token.name, last=last, after=after, may_watch=may_watch):
         yield ServerSentEvent(data=event.data, event=event.kind, id=event.id, retry=_RETRY_MS)

@@ -34,7 +34,10 @@ def train(tmp_path_factory):
 
 def check(found, expected):
     torch.testing.assert_close(found["losses"], expected["losses"], rtol=1e-4, atol=0.0)
-    torch.testing.assert_close(found["logits"], expected["logits"], rtol=0.0, atol=1e-3)
+    clear = found["clear"].bool() & expected["clear"].bool()
+    assert clear.float().mean() > 0.8
+    logits = [one["logits"].view(-1, len(clear), one["logits"].shape[1])[:, clear] for one in (found, expected)]
+    torch.testing.assert_close(*logits, rtol=0.0, atol=1e-3)
 
 
 @pytest.mark.slow
