@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=["dense", "supernet", "gathered", "masked"])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--micro-batch", type=int)
     parser.add_argument("--backbone", default="deit_pico")
     parser.add_argument("--presets", action="store_true", help="with everything that the papers' recipes draw")
