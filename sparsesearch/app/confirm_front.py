@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sparsesearch.analysis.study_front import study_front
+from sparsesearch.deploy.timed_calls import ready_in
 from sparsesearch.latency.confirm import confirm
 from sparsesearch.latency.device import open_device, torch_threads
 from sparsesearch.latency.target import Target
@@ -97,6 +98,8 @@ def _target_here(spec: StudySpec, fit: LatencyFit) -> tuple[Target, list[str]]:
         batch_size=fit.conditions.batch_size,
         precision=fit.conditions.precision,
         compiled=fit.conditions.compiled,
+        runtime=fit.conditions.runtime,
+        ready=ready_in(fit.conditions.runtime),
         channels_last=fit.conditions.memory_format == "channels_last",
         image_size=found.geometry.image_size,
         num_classes=found.num_classes,

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from sparsesearch.app.study_request import overridden
 from sparsesearch.errors import SpecError
-from sparsesearch.study.latency_record import parse_precision
+from sparsesearch.study.latency_record import parse_precision, parse_runtime
 from sparsesearch.study.spec import Budget
 
 
@@ -25,6 +25,7 @@ class RunArguments(TypedDict, total=False):
         latency_batch_size: Images per call on the target.
         latency_precision: `float32`, `bf16` or `fp16` on the target.
         latency_compile: Whether the models are compiled on the target.
+        latency_runtime: What runs the models on the target: `torch`, `onnx`, `aoti` or `cuda-graph`.
         latency_threads: CPU threads on the target.
         data: The images: `folder:PATH`, `hfds/OWNER/NAME`, `torch/NAME:PATH`, `wds:PATH`, `digits:four`.
         image_size: Image size in pixels: 224, or height and width: `"256x192"`, `(256, 192)`.
@@ -67,6 +68,7 @@ class RunArguments(TypedDict, total=False):
     latency_batch_size: int | None
     latency_precision: str | None
     latency_compile: bool | None
+    latency_runtime: str | None
     latency_threads: int | None
     data: str | None
     image_size: int | str | tuple[int, int] | None
@@ -138,6 +140,7 @@ def requested_document(document: Mapping[str, Any], options: RunArguments) -> di
     """
     limit = parse_budget(options.get("budget_gflops"), options.get("budget"), options.get("budget_ms"))
     precision, latency_precision = options.get("precision"), options.get("latency_precision")
+    runtime = options.get("latency_runtime")
     storage = options.get("storage")
     given = dict(document)
     if options.get("strategy") is not None and isinstance(given.get("fidelity"), dict):
@@ -166,6 +169,7 @@ def requested_document(document: Mapping[str, Any], options: RunArguments) -> di
             "batch_size": options.get("latency_batch_size"),
             "compiled": options.get("latency_compile"),
             "num_threads": options.get("latency_threads"),
+            "runtime": None if runtime is None else parse_runtime(runtime),
             "precision": None if latency_precision is None else parse_precision(latency_precision),
         },
     }

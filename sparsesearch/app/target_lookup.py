@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparsesearch.cost.latency_model import LatencyModel
+from sparsesearch.deploy.timed_calls import ready_in
 from sparsesearch.errors import ProfileError
 from sparsesearch.latency.device import open_device, torch_threads
 from sparsesearch.latency.profile.document import Profile, read_profile
@@ -81,7 +82,7 @@ def profile_name(profile: Profile) -> str:
     at, size = profile.conditions, as_image_size(profile.geometry.image_size)
     parts = [
         profile.geometry.name, size_text(size), at.device, f"b{at.batch_size}", at.precision,
-        *(["compiled"] if at.compiled else []), at.fingerprint[:6],
+        *(["compiled"] if at.compiled else []), *([] if at.runtime == "torch" else [at.runtime]), at.fingerprint[:6],
     ]  # fmt: skip
     return "-".join(parts)
 
@@ -101,6 +102,8 @@ def target_for(conditions: Conditions, backbone: str, *, device: str, image_size
         channels_last=conditions.memory_format == "channels_last",
         image_size=image_size,
         clock=conditions.clock,
+        runtime=conditions.runtime,
+        ready=ready_in(conditions.runtime),
     )
 
 
@@ -113,6 +116,8 @@ def _target_model_here(
         batch_size=requested.batch_size or 1,
         precision=requested.precision or "float32",
         compiled=bool(requested.compiled),
+        runtime=requested.runtime or "torch",
+        ready=ready_in(requested.runtime or "torch"),
         image_size=geometry.image_size,
         num_classes=num_classes,
         in_chans=in_chans,
@@ -188,6 +193,7 @@ def _check_requested(profile: Profile, spec: StudySpec, requested: LatencySpec) 
         "batch_size": requested.batch_size,
         "precision": requested.precision,
         "compiled": requested.compiled,
+        "runtime": requested.runtime,
         "clock": "wall",
         "num_threads": requested.num_threads,
     }
@@ -199,6 +205,7 @@ def _check_requested(profile: Profile, spec: StudySpec, requested: LatencySpec) 
     if differences:
         command = f"sparsesearch profile --backbone {spec.backbone} --device {expected.device} --batch-size "
         command += f"{expected.batch_size} --precision {expected.precision}{' --compile' * expected.compiled}"
+        command += f" --runtime {expected.runtime}" * (expected.runtime != "torch")
         raise ProfileError(
             f"profile {requested.profile} was measured on another target ({', '.join(differences)}); profile the "
             f"requested target with: {command}"

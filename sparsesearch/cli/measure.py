@@ -14,7 +14,7 @@ from sparsesearch.cli.options import DatabaseOption, device_option, json_option,
 from sparsesearch.cli.progress_option import OUTPUT_PANEL, ProgressOption, QuietOption
 from sparsesearch.console.choose import ProgressMode, open_reporter
 from sparsesearch.console.streams import say
-from sparsesearch.study.latency_record import ConfirmedLatency, parse_precision
+from sparsesearch.study.latency_record import ConfirmedLatency, parse_precision, parse_runtime
 
 _HOW = "Target, if the recipe has none"
 
@@ -34,6 +34,10 @@ def measure(
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of torch. [default: torch's default]", rich_help_panel=_HOW)
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="torch, onnx, aoti or cuda-graph. [default: torch]", rich_help_panel=_HOW),
     ] = None,
     seconds: Annotated[float, typer.Option(help="Approximate time limit.")] = 60.0,
     output: Annotated[
@@ -63,6 +67,7 @@ def measure(
         "precision": None if precision is None else parse_precision(precision),
         "compiled": compiles,
         "num_threads": threads,
+        "runtime": None if runtime is None else parse_runtime(runtime),
     }
     with open_reporter(progress, quiet=quiet) as reporter:
         from sparsesearch.app.measure_recipe import measure_recipe, record_latency  # takes seconds to load

@@ -24,6 +24,7 @@ from sparsesearch.console.streams import out, say
 from sparsesearch.errors import SpecError
 from sparsesearch.latency.profile.document import Profile, read_profile, write_profile
 from sparsesearch.schedule.image_size import ImageSize
+from sparsesearch.study.latency_record import parse_runtime
 
 _WHAT, _HOW = "What to profile", "How to measure"
 
@@ -80,6 +81,14 @@ def profile(
         str,
         typer.Option(metavar="wall|cpu", help="cpu: processor time, which no budget can use.", rich_help_panel=_HOW),
     ] = "wall",
+    runtime: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What runs the models: torch, onnx (ONNX Runtime), aoti (AOTInductor) or cuda-graph.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = "torch",
     name: Annotated[
         str | None,
         typer.Option(
@@ -107,6 +116,8 @@ def profile(
     sparsesearch profile --backbone deit_t --device cpu --threads 1
 
     sparsesearch profile --backbone deit_s --device cuda:0 -o gpu.json --compile
+
+    sparsesearch profile --backbone deit_s --device cpu --runtime onnx
     """
     if context.invoked_subcommand is not None:
         return
@@ -117,6 +128,7 @@ def profile(
     profiles = open_settings(database)[1].profiles if output is None or name is not None else None
     with open_reporter(progress, quiet=quiet) as reporter:
         from sparsesearch.app.target_lookup import profile_name
+        from sparsesearch.deploy.timed_calls import ready_in
         from sparsesearch.latency.profile.profile_plan import ProfilePlan, run_plan  # takes seconds to load
 
         plan = ProfilePlan(
@@ -134,9 +146,11 @@ def profile(
             runs=runs,
             seconds=seconds,
             clock=clock,
+            runtime=runtime,
         )
+        ready = ready_in(parse_runtime(runtime))
         with reporter.bar("measuring, %", 100) as bar:
-            made = run_plan(plan, on_percent=bar.advance)
+            made = run_plan(plan, ready=ready, on_percent=bar.advance)
         if output is not None:
             write_profile(made, output)
         chosen = name or profile_name(made)

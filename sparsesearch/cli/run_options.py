@@ -189,6 +189,15 @@ LatencyCompileOption = Annotated[
         rich_help_panel=_TARGET,
     ),
 ]
+LatencyRuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--latency-runtime",
+        metavar="NAME",
+        help="What runs the models on the target: torch, onnx, aoti or cuda-graph. [default: torch]",
+        rich_help_panel=_TARGET,
+    ),
+]
 LatencyThreadsOption = Annotated[
     int | None,
     typer.Option(

@@ -14,7 +14,7 @@ import timm
 import torch
 
 from sparsesearch.errors import SpecError
-from sparsesearch.study.latency_record import Clock, Conditions, MemoryFormat, PrecisionName
+from sparsesearch.study.latency_record import Clock, Conditions, MemoryFormat, PrecisionName, Runtime
 from sparsesearch.study.machine import Machine
 
 
@@ -40,6 +40,7 @@ def conditions_here(
     compiled: bool = False,
     memory_format: MemoryFormat = "contiguous",
     clock: Clock = "wall",
+    runtime: Runtime = "torch",
 ) -> Conditions:
     """The conditions of a measurement by this process on a device of this machine."""
     on_gpu = device.type == "cuda"
@@ -57,6 +58,8 @@ def conditions_here(
         cudnn=torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call]
         driver=_driver() if on_gpu else None,
         clock=clock,
+        runtime=runtime,
+        runtime_version=version("onnxruntime") if runtime == "onnx" else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +10,14 @@ from torch import Tensor, nn
 
 from sparsesearch.backbones.meta import without_weights
 from sparsesearch.backbones.registry import create_model, geometry, resolve_name
+from sparsesearch.errors import SpecError
 from sparsesearch.latency.device import conditions_here
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.schedule.image_size import ImageSize
-from sparsesearch.study.latency_record import Clock, Conditions, PrecisionName
+from sparsesearch.study.latency_record import Clock, Conditions, PrecisionName, Runtime
+
+Ready = Callable[[nn.Module, Tensor], Callable[[Tensor], object]]
+"""Returns a call that runs a model on inputs like the given ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,11 @@ class Target:
         num_classes: Classes of the head, None for the default of the backbone.
         in_chans: Image channels, None for the default of the backbone.
         clock: Clock on a CPU; a GPU is always timed with events.
+        runtime: What runs the models.
+        ready: Makes models ready to be timed in a runtime that is not a part of torch.
+
+    Raises:
+        SpecError: The runtime does not run on this device or with these options.
     """
 
     backbone: str
@@ -42,6 +52,22 @@ class Target:
     num_classes: int | None = None
     in_chans: int | None = None
     clock: Clock = "wall"
+    runtime: Runtime = "torch"
+    ready: Ready | None = None
+
+    def __post_init__(self) -> None:
+        if self.runtime == "torch":
+            return
+        if self.compiled:
+            raise SpecError(f"--compile is for the runtime torch; leave it out with {self.runtime}")
+        if self.runtime == "cuda-graph":
+            if self.device.type != "cuda":
+                raise SpecError("the runtime cuda-graph needs a CUDA device; use torch, onnx or aoti on a CPU")
+            return
+        if self.ready is None:
+            raise SpecError(f"the runtime {self.runtime} needs a full installation; use: sparsesearch profile")
+        if self.device.type != "cpu" or self.precision != "float32":
+            raise SpecError(f"the runtime {self.runtime} is timed on a CPU in float32; use --device cpu")
 
     def conditions(self) -> Conditions:
         """The conditions of a measurement in this process."""
@@ -52,6 +78,7 @@ class Target:
             compiled=self.compiled,
             memory_format="channels_last" if self.channels_last else "contiguous",
             clock=self.clock,
+            runtime=self.runtime,
         )
 
     def geometry(self) -> BackboneGeometry:

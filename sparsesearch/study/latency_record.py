@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from sparsesearch.errors import SpecError
 from sparsesearch.value import Value
@@ -13,6 +13,8 @@ from sparsesearch.value import Value
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 Clock = Literal["wall", "cpu"]
+Runtime = Literal["torch", "onnx", "aoti", "cuda-graph"]
+"""What runs the models: torch (compiled or not), ONNX Runtime, a package of AOTInductor, or torch with a CUDA graph."""
 
 NUM_RUNS = 50
 """Recommended number of timed runs for a median."""
@@ -41,6 +43,8 @@ class Conditions(Value):
         driver: Version of the NVIDIA driver; None on a CPU or if unknown.
         clock: `wall` is elapsed time; `cpu` is processor time of all threads, which is less sensitive to other load
             but not comparable with a budget in milliseconds.
+        runtime: What runs the models.
+        runtime_version: Version of a runtime that is not a part of torch; None if it is.
     """
 
     device: str
@@ -56,6 +60,18 @@ class Conditions(Value):
     cudnn: int | None = None
     driver: str | None = None
     clock: Clock = "wall"
+    runtime: Runtime = "torch"
+    runtime_version: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_torch(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a runtime where there is no other than torch, as it was before there were others."""
+        found: dict[str, Any] = handler(self)
+        if self.runtime == "torch":
+            del found["runtime"]
+        if self.runtime_version is None:
+            del found["runtime_version"]
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -76,17 +92,24 @@ class Conditions(Value):
     def describe(self) -> str:
         """Short description: device, data type, batch size, compiled or not."""
         threads = f", {self.num_threads} {'thread' if self.num_threads == 1 else 'threads'}" * (self.device == "cpu")
-        compiled = ", compiled" * self.compiled
+        compiled = ", compiled" * self.compiled + _RUNTIMES[self.runtime]
         clock = ", processor time" * (self.clock == "cpu")
         return f"{self.device_name}, {self.precision}, batch size {self.batch_size}{compiled}{threads}{clock}"
 
 
+_RUNTIMES: dict[Runtime, str] = {
+    "torch": "",
+    "onnx": ", ONNX Runtime",
+    "aoti": ", AOTInductor",
+    "cuda-graph": ", CUDA graph",
+}
 _TARGET = {
     "device_name": "device {theirs} instead of {ours}",
     "precision": "{theirs} instead of {ours}",
     "batch_size": "batch size {theirs} instead of {ours}",
     "compiled": "compiled {theirs} instead of {ours}",
     "memory_format": "{theirs} instead of {ours}",
+    "runtime": "runtime {theirs} instead of {ours}",
     "clock": "{theirs} clock instead of {ours} clock",
     "num_threads": "{theirs} CPU threads instead of {ours}",
 }
@@ -183,3 +206,16 @@ def parse_precision(text: str) -> PrecisionName:
             found: PrecisionName = name
             return found
     raise SpecError(f"invalid precision {text!r}; choose float32, bf16 or fp16")
+
+
+def parse_runtime(text: str) -> Runtime:
+    """Parse `torch`, `onnx`, `aoti` or `cuda-graph`.
+
+    Raises:
+        SpecError: The text is none of these.
+    """
+    for name in get_args(Runtime):
+        if text == name:
+            found: Runtime = name
+            return found
+    raise SpecError(f"invalid runtime {text!r}; choose {', '.join(get_args(Runtime))}")

@@ -77,10 +77,16 @@ def open(path: Path, *, threads: int | None = None) -> Run:
     return run
 
 
-def graph_of(program: ExportedProgram, metadata: Mapping[str, str], *, opset: int) -> Any:
+def graph_of(program: ExportedProgram, metadata: Mapping[str, str], *, opset: int, any_batch: bool = True) -> Any:
     """The `onnx.ModelProto` of a program.
 
     Its nodes say which module they belong to, and nothing of the machine that wrote it.
+
+    Args:
+        program: The program.
+        metadata: What the file says of its model.
+        opset: Version of the operators.
+        any_batch: Whether the program takes any number of images.
     """
     check_opset(opset)
     example = program.example_inputs
@@ -96,7 +102,7 @@ def graph_of(program: ExportedProgram, metadata: Mapping[str, str], *, opset: in
             opset_version=opset,
             input_names=[INPUT],
             output_names=names,
-            dynamic_shapes=({0: BATCH},),
+            dynamic_shapes=({0: BATCH},) if any_batch else None,
             verbose=False,
         )
     assert made is not None

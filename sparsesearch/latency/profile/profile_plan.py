@@ -13,10 +13,10 @@ from sparsesearch.latency.profile.design import NUM_HELD_OUT, NUM_WHOLES
 from sparsesearch.latency.profile.document import Profile
 from sparsesearch.latency.profile.profiled_methods import all_methods, default_methods
 from sparsesearch.latency.profile.profiling import SECONDS, profile_backbone
-from sparsesearch.latency.target import Target
+from sparsesearch.latency.target import Ready, Target
 from sparsesearch.schedule.geometry import BackboneGeometry
 from sparsesearch.space.shape import Method
-from sparsesearch.study.latency_record import NUM_RUNS, Clock, parse_precision
+from sparsesearch.study.latency_record import NUM_RUNS, Clock, parse_precision, parse_runtime
 
 _METHODS = {"default": default_methods, "all": all_methods}
 
@@ -40,6 +40,7 @@ class ProfilePlan:
         runs: Timed runs of each schedule.
         seconds: Approximate time limit.
         clock: `wall` or `cpu`.
+        runtime: `torch`, `onnx`, `aoti` or `cuda-graph`.
     """
 
     backbone: str = option("deit_s", "deit_t, deit_s, deit_b, deit_pico, or any supported timm model.")
@@ -58,18 +59,22 @@ class ProfilePlan:
     runs: int = option(NUM_RUNS, "Timed runs of each schedule.")
     seconds: float = option(SECONDS, "Approximate time limit; with less time the profile is coarser.")
     clock: str = option("wall", "wall, or cpu (processor time) for tests on a busy machine, not for budgets.")
+    runtime: str = option("torch", "torch, or cuda-graph; `sparsesearch profile` also has onnx and aoti.")
 
     def __post_init__(self) -> None:
         parse_precision(self.precision)
+        parse_runtime(self.runtime)
         check_positive(self, "batch_size", "threads", "schedules", "held_out", "runs", "seconds")
         if self.methods not in _METHODS:
             raise SpecError(f"invalid --methods {self.methods!r}; choose default or all")
         if self.clock not in ("wall", "cpu"):
             raise SpecError(f"invalid --clock {self.clock!r}; choose wall or cpu")
 
-    @property
-    def target(self) -> Target:
+    def target(self, *, ready: Ready | None = None) -> Target:
         """The backbone on its device.
+
+        Args:
+            ready: Makes models ready to be timed in a runtime that is not a part of torch.
 
         Raises:
             BackboneError: The backbone is unknown.
@@ -85,20 +90,23 @@ class ProfilePlan:
             channels_last=self.channels_last,
             image_size=self.image_size,
             clock=clock,
+            runtime=parse_runtime(self.runtime),
+            ready=ready,
         )
 
 
-def run_plan(plan: ProfilePlan, *, on_percent: OnPercent = ignore_percent) -> Profile:
+def run_plan(plan: ProfilePlan, *, ready: Ready | None = None, on_percent: OnPercent = ignore_percent) -> Profile:
     """Measure a profile with the options of a plan.
 
     Args:
         plan: Options of the profile.
+        ready: Makes models ready to be timed in a runtime that is not a part of torch.
         on_percent: Called with the percentage done since the last call.
 
     Raises:
         UserInputError: The plan cannot be executed; see `profile_backbone`.
     """
-    target = plan.target
+    target = plan.target(ready=ready)
     return profile_backbone(
         target,
         methods=methods_of(plan.methods, target.geometry()),

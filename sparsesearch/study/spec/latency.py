@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from sparsesearch.study.latency_record import PrecisionName
+from sparsesearch.study.latency_record import PrecisionName, Runtime
 from sparsesearch.value import Value
 
 
@@ -19,6 +19,7 @@ class LatencySpec(Value):
         batch_size: Images per call.
         precision: Data type of weights and images.
         compiled: Whether models run through `torch.compile`.
+        runtime: What runs the models; torch if it is not given.
         num_threads: Number of torch threads on a CPU.
         profile_seconds: Approximate time limit for profiling this machine.
     """
@@ -27,5 +28,6 @@ class LatencySpec(Value):
     batch_size: int | None = Field(default=None, ge=1)
     precision: PrecisionName | None = None
     compiled: bool | None = None
+    runtime: Runtime | None = None
     num_threads: int | None = Field(default=None, ge=1)
     profile_seconds: float = Field(default=300.0, gt=0.0)
