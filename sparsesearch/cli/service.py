@@ -69,7 +69,7 @@ def serve(
 
     sparsesearch token create me --scope admin
 
-    sparsesearch serve --data-root /data
+    sparsesearch serve --data-root /data --results /results
 
     sparsesearch serve --host 0.0.0.0 --port 8000 --data-root /data
     """

@@ -181,7 +181,7 @@ class TestFiles:
     )
     def test_what_controllers_wrote(self, api: Api, results: Path, what: str, file: str, kind: str) -> None:
         rita = api.caller("rita")
-        assert rita.get(f"{SAMPLE}/{what}").status_code == 404
+        assert rita.get(f"{SAMPLE}/{what}").status_code == 409
         assert f"/sample/{what}" not in rita.get("/studies/sample").text
         (results / "sample").mkdir(parents=True)
         (results / "sample" / file).write_bytes(b"written")
@@ -195,7 +195,7 @@ class TestFiles:
         (results / "sample" / "best.safetensors").write_bytes(b"written")
         os.utime(results / "sample" / "best.safetensors", (1e9, 1e9))
         answer = api.caller("rita").get(f"{SAMPLE}/model")
-        assert answer.status_code == 404
+        assert answer.status_code == 409
         assert line(answer).endswith("train its recipe in full: sparsesearch retrain sample.yaml")
 
     def test_its_run_in_mlflow(self, tmp_path: Path) -> None:

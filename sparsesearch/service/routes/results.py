@@ -120,7 +120,7 @@ def recipe(name: StudyName, _: Reader, workspace: WorkspaceOf) -> Response:
 @router.get(
     "/studies/{name}/model",
     responses={
-        **responses(404),
+        **responses(404, 409),
         200: {"content": {"application/octet-stream": {}}, "description": "The model: safetensors."},
     },
     response_class=FileResponse,
@@ -130,21 +130,21 @@ def model(name: StudyName, _: Reader, workspace: WorkspaceOf, options: OptionsOf
     path = result_file(workspace.store, options.results, name, MODEL)
     if path is None:
         raise HTTPException(
-            404, f"there is no model of study {name!r}; train its recipe in full: sparsesearch retrain {name}.yaml"
+            409, f"there is no model of study {name!r}; train its recipe in full: sparsesearch retrain {name}.yaml"
         )
     return FileResponse(path, media_type="application/octet-stream", filename=f"{name}.safetensors")
 
 
 @router.get(
     "/studies/{name}/picture",
-    responses={**responses(404), 200: {"content": {"image/png": {}}, "description": "The picture."}},
+    responses={**responses(404, 409), 200: {"content": {"image/png": {}}, "description": "The picture."}},
     response_class=FileResponse,
 )
 def picture(name: StudyName, _: Reader, workspace: WorkspaceOf, options: OptionsOf) -> FileResponse:
     """Validation images with the tokens that the best schedule keeps of them."""
     path = result_file(workspace.store, options.results, name, KEPT_TOKENS)
     if path is None:
-        raise HTTPException(404, f"there is no picture of the tokens that study {name!r} keeps")
+        raise HTTPException(409, f"there is no picture of the tokens that study {name!r} keeps")
     return FileResponse(path, media_type="image/png")
 
 
