@@ -22,10 +22,12 @@ import threading
 import time
 import urllib.request
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from store_reading import add_study, copy_study
 
+from sparsesearch.service.event_feed import event_id
 from sparsesearch.store.audit import Actor
 from sparsesearch.store.sql import open_store
 from sparsesearch.study.access import Scope
@@ -101,13 +103,31 @@ def _requests(kinds: dict[str, list[str]], count: int) -> list[tuple[str, str]]:
     return [(kind, next(turns[kind])) for kind, _ in zip(itertools.cycle(kinds), range(count), strict=False)]
 
 
-async def open_streams(port: int, token: str, count: int, seconds: float) -> int:
-    """Open event streams for some seconds; return how many got an event."""
+def newest(url: str, names: Iterable[str]) -> dict[str, str]:
+    """The id of the last change of studies."""
+    store = open_store(url)
+    found = {name: store.last_change(name) for name in names}
+    store.close()
+    return {name: event_id(last.uid, last.number) for name, last in found.items()}
+
+
+async def open_streams(port: int, token: str, *, after: dict[str, str], count: int, seconds: float) -> int:
+    """Open event streams for some seconds; return how many got an event.
+
+    Args:
+        port: Port of the server.
+        token: A token.
+        after: The studies, each with the id of the last event that the streams know.
+        count: Number of streams.
+        seconds: How long.
+    """
+    studies = list(after.items())
 
     async def one(number: int) -> bool:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        head = f"GET /api/v1/studies/copy-{number % 20 + 1}/events HTTP/1.1\r\nHost: localhost\r\n"
-        writer.write(f"{head}Authorization: Bearer {token}\r\nLast-Event-ID: 1000000\r\n\r\n".encode())
+        study, last = studies[number % len(studies)]
+        head = f"GET /api/v1/studies/{study}/events HTTP/1.1\r\nHost: localhost\r\n"
+        writer.write(f"{head}Authorization: Bearer {token}\r\nLast-Event-ID: {last}\r\n\r\n".encode())
         got = False
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -160,7 +180,9 @@ def main() -> None:
                 f"processor seconds: server {cpu_after - cpu:.1f}, generator {time.process_time() - own:.1f}; memory "
                 f"of the server {memory:.0f} MB before, {memory_after:.0f} MB after"
             )
-            got = asyncio.run(open_streams(options.port, token, options.streams, 10.0))
+            after = newest(url, [f"copy-{number}" for number in range(1, 21)])
+            streams = open_streams(options.port, token, after=after, count=options.streams, seconds=10.0)
+            got = asyncio.run(streams)
             print(f"{options.streams} event streams at once: {got} received events; {usage(server.pid)[1]:.0f} MB")
         finally:
             server.terminate()

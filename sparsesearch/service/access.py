@@ -37,7 +37,7 @@ async def token_of(request: Request) -> Token:
 
 
 async def find_token(request: Request, secret: str) -> Token | None:
-    """The valid token of a secret; None if there is none. Raises `HTTPException`: 429."""
+    """The token of a secret, if it is valid. Raises `HTTPException`: 429."""
     store: SqlStore = request.app.state.workspace.store
     strangers: Strangers = request.app.state.strangers
     strangers.check(request, secret)

@@ -68,7 +68,7 @@ def event_id(uid: str, number: int) -> str:
 
 
 def number_of(text: str, last: LastChange) -> int:
-    """The number in the id of an event; 0 if it is none, or of another study, or of what is no longer stored."""
+    """The number in the id of an event; 0 for any other text, another study, or a change that is not stored."""
     uid, _, number = text.rpartition("-")
     if uid != last.uid[:12] or not (number.isascii() and number.isdecimal() and len(number) <= 18):
         return 0
@@ -102,7 +102,9 @@ class EventFeeds:
             after: The number of the last change that the caller knows.
             may_watch: Whether the caller may still watch; it is asked from time to time.
         """
-        feed = self._feeds.setdefault(study, _Feed(uid=last.uid))
+        feed = self._feeds.get(study)
+        if feed is None or feed.uid != last.uid:  # its watchers are told of the deletion when it is noticed
+            feed = self._feeds[study] = _Feed(uid=last.uid)
         feed.watchers += 1
         self._streams[watcher] += 1
         if feed.task is None:

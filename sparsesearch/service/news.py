@@ -21,9 +21,7 @@ def tell_best(store: SqlStore, study: str | None = None) -> None:
     """
     if not store.webhooks.all():  # nothing is kept for those that are added later
         return
-    for name, told in store.webhooks.told_best(running=study is None).items():
-        if study not in (None, name):
-            continue
+    for name, told in store.webhooks.told_best(study).items():
         best = _best(store, name)
         if best is not None and best[0] != told:
             store.webhooks.tell_best(name, *best, was=told)

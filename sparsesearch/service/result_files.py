@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparsesearch.app.best_model import MODEL
 from sparsesearch.store.sql import SqlStore
-from sparsesearch.visualize.best import KEPT_TOKENS
 
 
 def result_file(store: SqlStore, results: Path | None, study: str, name: str) -> Path | None:
@@ -16,7 +14,7 @@ def result_file(store: SqlStore, results: Path | None, study: str, name: str) ->
         store: The store.
         results: The folder with the results of all studies; None for none.
         study: Name of the study.
-        name: `MODEL` or `KEPT_TOKENS`.
+        name: Name of the file.
 
     Raises:
         StudyNotFoundError: There is no such study.
@@ -24,6 +22,3 @@ def result_file(store: SqlStore, results: Path | None, study: str, name: str) ->
     created_at = store.times(study, numbers=()).created_at
     path = None if results is None else results / study / name
     return path if path is not None and path.is_file() and path.stat().st_mtime >= created_at else None
-
-
-__all__ = ["KEPT_TOKENS", "MODEL", "result_file"]

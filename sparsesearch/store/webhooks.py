@@ -91,11 +91,11 @@ class SqlWebhooks:
         rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [Delivery(**row) for row in rows]
 
-    def told_best(self, *, running: bool) -> Mapping[str, int | None]:
-        """Return the best trial that was told last, by name of submitted study; with `running`, of those under way."""
-        query = select(tables.studies.c.name, submissions.c.told_best).join(submissions).order_by(tables.studies.c.id)
-        if running:
-            query = query.where(tables.studies.c.state == StudyState.RUNNING.value)
+    def told_best(self, study: str | None = None) -> Mapping[str, int | None]:
+        """Return the best trial that was told last, by name of submitted study: of one, or of those that run."""
+        studies = tables.studies.c
+        is_meant = studies.state == StudyState.RUNNING.value if study is None else studies.name == study
+        query = select(studies.name, submissions.c.told_best).join(submissions).where(is_meant).order_by(studies.id)
         return self._database.read(lambda connection: {name: best for name, best in connection.execute(query)})
 
     def tell_best(self, study: str, number: int, data: dict[str, Any], *, was: int | None) -> bool:

@@ -212,7 +212,7 @@ def parse_runtime(text: str) -> Runtime:
     """Parse `torch`, `onnx`, `aoti` or `cuda-graph`.
 
     Raises:
-        SpecError: The text is none of these.
+        SpecError: The text is something else.
     """
     for name in get_args(Runtime):
         if text == name:

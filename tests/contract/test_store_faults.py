@@ -15,31 +15,18 @@ from pathlib import Path
 
 import pytest
 from postgres_server import PostgresServer, postgres_programs
+from queued import new
 from sqlalchemy import create_engine, text
 
 from sparsesearch.errors import StaleAttemptError, StoreError, StoreUnavailableError, StudyNotFoundError
-from sparsesearch.schedule import Schedule
 from sparsesearch.store.sql import SqlStore, open_store
 from sparsesearch.study.events import Checkpointed, Ended, Measured
 from sparsesearch.study.protocols import StudyWriter
 from sparsesearch.study.spec import Budget, StudySpec
 from sparsesearch.study.state import StopRequest, StudyState
-from sparsesearch.study.trial import CheckpointRef, Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
+from sparsesearch.study.trial import CheckpointRef, Fidelity, Measurement, TrialState
 
 SPEC = StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65))
-
-
-def new(number: int) -> NewTrial:
-    return NewTrial(
-        number=number,
-        fidelity=Fidelity.FINETUNE,
-        origin=Origin.SEARCH,
-        label="search",
-        schedule=Schedule.at([1], [0.5]),
-        key=f"{number:032x}",
-        cost=Cost(macs=10, params=5),
-        seed=number,
-    )
 
 
 def measured(step: int, *, trial: int = 0, attempt: int = 1) -> Measured:

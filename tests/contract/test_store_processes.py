@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from queued import new
 
 from sparsesearch.errors import StudyBusyError
-from sparsesearch.schedule import Schedule
 from sparsesearch.store.sql import open_store
 from sparsesearch.store.tables import CLOCK_COLUMNS, metadata
 from sparsesearch.study.events import Ended, Measured
 from sparsesearch.study.spec import Budget, StudySpec
-from sparsesearch.study.trial import Cost, Fidelity, Measurement, NewTrial, Origin, TrialState
+from sparsesearch.study.trial import Fidelity, Measurement, TrialState
 
 # A controller that is led by lines on its standard input and answers each with one line.
 CONTROLLER = """
@@ -107,23 +107,10 @@ def study(url: str) -> str:
     store = open_store(url)
     writer = store.create_study(StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65)))
     for number in range(2):
-        writer.add_trial(trial(number))
+        writer.add_trial(new(number))
     writer.close()
     store.close()
     return url
-
-
-def trial(number: int) -> NewTrial:
-    return NewTrial(
-        number=number,
-        fidelity=Fidelity.FINETUNE,
-        origin=Origin.SEARCH,
-        label="search",
-        schedule=Schedule.at([1], [0.5]),
-        key=f"{number:032x}",
-        cost=Cost(macs=10, params=5),
-        seed=number,
-    )
 
 
 def measured(step: int, *, number: int = 0) -> Measured:
@@ -241,7 +228,7 @@ def test_a_killed_study_ends_with_the_same_bytes(tmp_path: Path, killed_after: i
         store = open_store(url)
         writer = store.create_study(StudySpec(name="digits", backbone="deit_pico", budget=Budget(high=0.65)))
         for number in range(2):
-            writer.add_trial(trial(number))
+            writer.add_trial(new(number))
         writer.close()
         store.close()
         results.append(work(url, killed_after=kill))

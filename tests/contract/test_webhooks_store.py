@@ -217,8 +217,8 @@ class TestTelling:
         submit(store, "other")
         tell(store, NotifiedEvent.STARTED, "other")
         store.webhooks.tell_best("other", 5, {}, was=None)
-        assert store.webhooks.told_best(running=True) == {"other": 5}
-        assert store.webhooks.told_best(running=False) == {"digits": None, "other": 5}
+        assert store.webhooks.told_best() == {"other": 5}
+        assert store.webhooks.told_best("digits") == {"digits": None}
 
     def test_what_a_state_means(self) -> None:
         news = {state: NotifiedEvent.of(state) for state in StudyState}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,12 @@ def test_what_cannot_begin_is_paused_with_the_reason(service: Service, tmp_path:
     (root / "set").symlink_to(elsewhere)
     service.controller(*INLINE)
     for name, reason in ((moved, "is not in a folder that studies may read"), (no_weights, "none.safetensors")):
-        until(lambda name=name: state(client, name) == "PAUSED", what="it is paused")  # type: ignore[misc]
+        until(partial(is_paused, client, name), what="it is paused")
         assert reason in client.get(f"/studies/{name}").json()["reason"]
+
+
+def is_paused(client: ServiceClient, name: str) -> bool:
+    return state(client, name) == "PAUSED"
 
 
 def running_by(service: Service) -> dict[str, int]:

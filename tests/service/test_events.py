@@ -202,6 +202,8 @@ def test_it_ends_if_another_study_takes_the_name(api: Api, address: str, monkeyp
         writer.close()
         api.store.queue.delete("other", by=ANN)
         api.store.queue.submit(sample_spec("other"), by=ANN)
+        with stream(api, address, "other") as events_of_new:
+            assert next(events_of_new).data["state"] == "QUEUED", "while the old one is still watched"
         assert [event.data["state"] for event in events] == ["DELETED"]
 
 

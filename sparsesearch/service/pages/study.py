@@ -8,6 +8,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from sparsesearch.app.best_model import MODEL
 from sparsesearch.app.read_status import read_status
 from sparsesearch.app.run_arguments import parse_duration
 from sparsesearch.errors import printable
@@ -22,11 +23,12 @@ from sparsesearch.service.pages.route import ActionRoute, PageRoute
 from sparsesearch.service.pages.studies import Refresh
 from sparsesearch.service.pages.submission import whole_number
 from sparsesearch.service.parts import OptionsOf, StudyName, WorkspaceOf
-from sparsesearch.service.result_files import KEPT_TOKENS, MODEL, result_file
+from sparsesearch.service.result_files import result_file
 from sparsesearch.service.routes import studies as api
 from sparsesearch.study.access import Scope, Token
 from sparsesearch.study.state import StudyCondition, StudyState
 from sparsesearch.study.submission import Submission
+from sparsesearch.visualize.best import KEPT_TOKENS
 
 router = APIRouter(route_class=PageRoute)
 actions = APIRouter(route_class=ActionRoute)

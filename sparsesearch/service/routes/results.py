@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from sparsesearch.analysis.findings import Findings
 from sparsesearch.analysis.view import StudyView
 from sparsesearch.analysis.words import latency_cell
+from sparsesearch.app.best_model import MODEL
 from sparsesearch.app.read_front import FrontAxis, described, front_document, view_of_front
 from sparsesearch.artifacts.from_study import best_trial, make_recipe
 from sparsesearch.artifacts.recipe import recipe_text
@@ -25,8 +26,9 @@ from sparsesearch.service.access import Reader
 from sparsesearch.service.parts import OptionsOf, RememberedOf, StudyName, WorkspaceOf
 from sparsesearch.service.plain_data import finite
 from sparsesearch.service.problems import responses
-from sparsesearch.service.result_files import KEPT_TOKENS, MODEL, result_file
+from sparsesearch.service.result_files import result_file
 from sparsesearch.store.sql import SqlStore
+from sparsesearch.visualize.best import KEPT_TOKENS
 
 router = APIRouter(tags=["results"])
 

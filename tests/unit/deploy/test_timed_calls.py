@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -19,9 +21,15 @@ CPU = torch.device("cpu")
 SCHEDULE = Schedule.at([2, 4, 6], [0.7, 0.5, 0.35])
 
 
-def target(runtime: Runtime, **changes: object) -> Target:
-    given = {"backbone": "deit_pico", "device": CPU, "batch_size": 3, "image_size": (32, 32), "in_chans": 1}
-    return Target(**{**given, "runtime": runtime, "ready": ready_in(runtime), **changes})  # type: ignore[arg-type]
+def target(runtime: Runtime, **changes: Any) -> Target:
+    given: dict[str, Any] = {
+        "backbone": "deit_pico",
+        "device": CPU,
+        "batch_size": 3,
+        "image_size": (32, 32),
+        "in_chans": 1,
+    }
+    return Target(**{**given, "runtime": runtime, "ready": ready_in(runtime), **changes})
 
 
 @pytest.mark.slow
